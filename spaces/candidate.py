@@ -1,0 +1,137 @@
+"""Candidates: drawn from a space by a trial, or rebuilt from the trial's parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property, partial
+from importlib import import_module
+from typing import Any, TypeAlias
+
+from optuna.trial import BaseTrial, FixedTrial
+
+from spaces.architecture import Architecture, CollapsedLayerError
+from spaces.errors import BadInputError
+from spaces.recipe import Recipe, recipe
+from spaces.task import Task
+from spaces.vgg import vgg
+
+Space: TypeAlias = Callable[[BaseTrial, Task], Architecture]
+
+FAMILIES: dict[str, Callable[..., Architecture]] = {"vgg": vgg}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture and the recipe that trains it."""
+
+    architecture: Architecture
+    recipe: Recipe
+
+    @cached_property
+    def digest(self) -> str:
+        """Equal for candidates that are the same network trained the same way."""
+        text = f"{self.architecture.digest} {self.recipe!r}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class CandidateSpace:
+    """The one description of what can be drawn, on the head node and on every worker.
+
+    Args:
+        task: the images and classes.
+        space: a family's name (``vgg``) or ``module:function``.
+        space_options: keyword arguments of the space function.
+        recipe_options: keyword arguments of `spaces.recipe.recipe`.
+
+    Raises:
+        BadInputError: the function cannot be imported, or does not take an option.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        space: str,
+        space_options: Mapping[str, Any],
+        recipe_options: Mapping[str, Any],
+    ) -> None:
+        self.task = task
+        self.name = space
+        function = FAMILIES.get(space) or _import(space)
+        _check_options("space", function, space_options)
+        _check_options("recipe", recipe, recipe_options)
+        self._space: Space = partial(function, **space_options)
+        self._recipe_options = dict(recipe_options)
+
+    def draw(self, trial: BaseTrial) -> Candidate:
+        """Draw a candidate: the trial decides every open value.
+
+        Raises:
+            BadInputError: the space function failed or did not return an architecture.
+        """
+        try:
+            architecture = self._space(trial, self.task)
+        except BadInputError:
+            raise
+        except Exception as error:
+            problem = f"the space function raised {type(error).__name__}: {error}"
+            remedy = f"mend {self.name} or its options"
+            raise BadInputError("space", self.name, problem, remedy) from error
+        if not isinstance(architecture, Architecture):
+            problem = f"the space function returned a {type(architecture).__name__}"
+            raise BadInputError("space", self.name, problem, "return a spaces.Architecture")
+        return Candidate(architecture, recipe(trial, self.task, **self._recipe_options))
+
+    def rebuild(self, params: Mapping[str, Any]) -> Candidate:
+        """Rebuild the candidate that was drawn with these parameters."""
+        return self.draw(FixedTrial(dict(params)))
+
+    def check_output(self, candidate: Candidate) -> None:
+        """Refuse a network whose output is not one value per class.
+
+        Raises:
+            BadInputError: as said.
+        """
+        try:
+            output = candidate.architecture.shapes[-1]
+        except CollapsedLayerError:
+            return  # Judged by a screen.
+        except ValueError as error:
+            raise BadInputError("space", self.name, str(error), "mend the space") from error
+        if output != (self.task.classes, 1, 1):
+            problem = f"its networks end in {output}, but there are {self.task.classes} classes"
+            raise BadInputError("space", self.name, problem, "end with Linear(task.classes)")
+
+
+def _import(reference: str) -> Callable[..., Architecture]:
+    """Return the function that ``module:function`` names."""
+    module_name, _, function_name = reference.partition(":")
+    if not function_name:
+        close = get_close_matches(reference, FAMILIES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(FAMILIES)}"
+        raise BadInputError("space", reference, "unknown family", f"{hint} or module:function")
+    try:
+        function = getattr(import_module(module_name), function_name)
+    except Exception as error:
+        problem = f"cannot be imported ({type(error).__name__}: {error})"
+        remedy = "check the name, and that the module lies in the folder you start from"
+        raise BadInputError("space", reference, problem, remedy) from error
+    if not callable(function):
+        raise BadInputError("space", reference, "is not a function", "name a function(trial, task)")
+    return function  # type: ignore[no-any-return]
+
+
+def _check_options(field: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:
+    """Refuse options that the function does not take, with the nearest name."""
+    parameters = inspect.signature(function).parameters
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        return
+    known = [name for name in parameters if name not in ("trial", "task")]
+    for name, value in options.items():
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
+            raise BadInputError(f"{field}.{name}", value, "unknown option", hint)

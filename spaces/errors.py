@@ -1,0 +1,29 @@
+"""The one error for what a user got wrong."""
+
+
+class BadInputError(ValueError):
+    """A value given by the user that cannot be used.
+
+    Every package raises this for mistakes that are the user's; the command line prints it as one
+    line and exits with code 2.
+
+    Args:
+        field: what was given, by the name the user knows (``space.depth``, ``data``, ``--set``).
+        value: what it was, as given.
+        problem: why it cannot be used.
+        remedy: what to do instead.
+    """
+
+    def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
+        self.field = field
+        self.value = value
+        self.problem = problem
+        self.remedy = remedy
+        super().__init__(field, value, problem, remedy)
+
+    def __str__(self) -> str:
+        """Return the one line that the user reads."""
+        value = str(self.value)
+        shown = value if len(value) <= 120 else value[:117] + "..."
+        line = f"{self.field} = {shown!s}: {self.problem}; {self.remedy}"
+        return " ".join(line.split())

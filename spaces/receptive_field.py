@@ -1,0 +1,136 @@
+"""Receptive fields: how much of the image each value of each layer sees.
+
+Recurrence per axis, from ``r = j = 1`` at the image (Araujo et al. 2019, "Computing receptive
+fields of convolutional neural networks"; Richter et al. 2021, arXiv 2106.12307)::
+
+    r_l = r_{l-1} + (k_eff - 1) * j_{l-1}        j_l = j_{l-1} * s_l
+
+Where paths join, a layer has a smallest field (shortest path) and a largest (longest). For a
+given jump the recurrence is monotone in r, so keeping the extremes for every jump that occurs is
+exact: it equals the enumeration of all paths at a cost linear in the number of edges.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+from spaces.architecture import Architecture
+from spaces.operations import Convolution, Gate, Pair
+
+_State: TypeAlias = tuple[tuple[int, int, int], ...]
+"""For every jump that occurs: (jump, smallest field, largest field)."""
+
+
+class ReceptiveField(NamedTuple):
+    """Extent in pixels of the image, (height, width), over the shortest and the longest path."""
+
+    smallest: Pair
+    largest: Pair
+
+
+def field_inputs(architecture: Architecture, index: int, include_gates: bool) -> tuple[int, ...]:
+    """Return the inputs through which layer ``index`` sees the image.
+
+    The branch that computes a gate (squeeze-and-excitation, attention) pools globally and so
+    always sees everything; it is left out unless ``include_gates``.
+    """
+    layer = architecture.layers[index]
+    if type(layer.operation) is Gate and not include_gates:
+        return layer.inputs[:1]
+    return layer.inputs
+
+
+def receptive_fields(
+    architecture: Architecture, *, include_gates: bool = False
+) -> list[ReceptiveField]:
+    """Return the receptive field of every layer's output.
+
+    Padding moves a field and does not change its size; a field larger than the image is reported
+    as it is.
+
+    Args:
+        architecture: the graph; its feature maps must not collapse.
+        include_gates: follow the branches that compute gates as well.
+
+    Raises:
+        CollapsedLayerError: a feature map has no pixel left.
+    """
+    heights = _along(architecture, 0, include_gates)
+    square = all(w is None or w[0] == w[1] for w in architecture.windows)
+    widths = heights if square else _along(architecture, 1, include_gates)
+    fields: list[ReceptiveField] = []
+    for layer, windows, state_h, state_w in zip(
+        architecture.layers, architecture.windows, heights, widths, strict=True
+    ):
+        if windows is None and len(layer.inputs) == 1:
+            fields.append(fields[layer.inputs[0]])
+            continue
+        (low_h, high_h), (low_w, high_w) = _extremes(state_h), _extremes(state_w)
+        fields.append(ReceptiveField((low_h, low_w), (high_h, high_w)))
+    return fields
+
+
+def _along(architecture: Architecture, axis: int, include_gates: bool) -> list[_State]:
+    """Return the state of every layer along one axis (0: height, 1: width)."""
+    states: list[_State] = [((1, 1, 1),)]
+    all_windows = architecture.windows
+    for index in range(1, len(all_windows)):
+        inputs = field_inputs(architecture, index, include_gates)
+        state = states[inputs[0]] if len(inputs) == 1 else _join([states[i] for i in inputs])
+        windows = all_windows[index]
+        if windows is not None:
+            kernel, stride = windows[axis]
+            grown = kernel - 1
+            state = tuple(
+                [
+                    (jump * stride, low + grown * jump, high + grown * jump)
+                    for jump, low, high in state
+                ]
+            )
+        states.append(state)
+    return states
+
+
+def _extremes(state: _State) -> Pair:
+    """Return the smallest and the largest field over all jumps."""
+    if len(state) == 1:
+        return state[0][1], state[0][2]
+    return min([low for _, low, _ in state]), max([high for _, _, high in state])
+
+
+def _join(states: list[_State]) -> _State:
+    """Merge the states of several inputs, jump by jump."""
+    merged: dict[int, tuple[int, int]] = {}
+    for state in states:
+        for jump, low, high in state:
+            if jump in merged:
+                known_low, known_high = merged[jump]
+                merged[jump] = (min(low, known_low), max(high, known_high))
+            else:
+                merged[jump] = (low, high)
+    return tuple([(jump, low, high) for jump, (low, high) in merged.items()])
+
+
+def previous_convolution_fields(
+    architecture: Architecture,
+    fields: list[ReceptiveField],
+    *,
+    include_gates: bool = False,
+) -> list[Pair]:
+    """Return for every layer the smallest field of the convolution that comes before it.
+
+    Over all paths that lead to the layer, the smallest field (height, width) that the last
+    convolution on the path has: one pixel where there is none.
+    """
+    previous: list[Pair] = [(1, 1)]
+    for index in range(1, len(architecture.layers)):
+        seen = [
+            fields[i].smallest
+            if type(architecture.layers[i].operation) is Convolution
+            else previous[i]
+            for i in field_inputs(architecture, index, include_gates)
+        ]
+        previous.append(
+            seen[0] if len(seen) == 1 else (min([h for h, _ in seen]), min([w for _, w in seen]))
+        )
+    return previous
