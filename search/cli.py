@@ -1,0 +1,190 @@
+"""The command line: ``python search.py`` and ``ray submit cluster.yaml search.py``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from spaces.errors import BadInputError
+
+BAD_INPUT, INTERRUPTED, FAILED = 2, 130, 1
+QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart.yaml"
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Search CNN architectures and never train layers that cannot help. "
+    "Without a command: the quickstart, a search on bundled images.",
+)
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of all searches (default: BORDERLINE_HOME or runs)."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
+]
+ExperimentArgument = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A search's name.")]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    Bad input ends in one line on standard error and exit code 2, an interruption in 130.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # The folder from which the user starts holds spaces of their own.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    command: Callable[..., Any] = typer.main.get_command(app)
+    try:
+        result = command(args=arguments, prog_name="search.py", standalone_mode=False)
+    except BadInputError as error:
+        return _refuse(str(error))
+    except typer.Exit as error:
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return INTERRUPTED
+    except Exception as error:
+        # The parser's own complaints; their class is not public in every version of typer.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        return _refuse(f"{message()} (see: python search.py --help)")
+    return int(result or 0)
+
+
+def _refuse(line: str) -> int:
+    print(f"search.py: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    return BAD_INPUT
+
+
+@app.callback(invoke_without_command=True)
+def quickstart(context: typer.Context, home: HomeOption = None) -> int:
+    """Search CNN architectures; without a command, run the quickstart."""
+    if context.invoked_subcommand is not None:
+        return 0
+    from search.home import Home
+
+    # The quickstart may be run again and again: each time under the next free name.
+    taken = Home.locate(home)
+    name, number = "quickstart", 1
+    while taken.folder(name).path.exists():
+        number += 1
+        name = f"quickstart-{number}"
+    return run(QUICKSTART, [f"name={name}"], home)
+
+
+@app.command(
+    epilog="Example: python search.py run experiments/quickstart.yaml --set budget.trials=50"
+)
+def run(
+    experiment: ExperimentArgument,
+    set_: SetOption = None,
+    home: HomeOption = None,
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="RAY_ADDRESS", help="Ray cluster; local starts a private one on this machine."
+        ),
+    ] = "local",
+) -> int:
+    """Run a search: draw, screen, train, choose, retrain the finalists, report."""
+    from search.experiment import load_experiment
+    from search.home import Home
+
+    loaded = load_experiment(experiment, set_ or [])
+    from search.run import run_search  # After the file is known to be good: this costs seconds.
+
+    outcome = run_search(loaded, Home.locate(home), _console(), address=address)
+    return INTERRUPTED if outcome.interrupted else 0
+
+
+@app.command(epilog="Example: python search.py screen experiments/quickstart.yaml --draws 1000")
+def screen(
+    experiment: ExperimentArgument,
+    set_: SetOption = None,
+    draws: Annotated[int, typer.Option(min=1, help="Candidates to draw.")] = 1000,
+) -> int:
+    """Draw and judge candidates at random without training any."""
+    from search.experiment import load_experiment
+    from search.views import screen_space
+
+    screen_space(load_experiment(experiment, set_ or []), draws, _console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py analyze quickstart:12")
+def analyze(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="SEARCH:TRIAL, or a candidate's JSON file.")
+    ],
+    rule: Annotated[
+        str, typer.Option(help="previous-conv, direct-input or non-strict.")
+    ] = "previous-conv",
+    resolution: Annotated[
+        int | None, typer.Option(min=1, help="Judge for images of this size in pixels.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    home: HomeOption = None,
+) -> int:
+    """Show the receptive fields and the border layer of a candidate."""
+    from search.home import Home
+    from search.views import analyze_model
+
+    analyze_model(model, rule, resolution, as_json, Home.locate(home), _console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py status quickstart")
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="A search's name; all without it.")
+    ] = None,
+    home: HomeOption = None,
+) -> int:
+    """Show how far searches are, also while they run."""
+    from search.home import Home
+    from search.views import show_status
+
+    show_status(name, Home.locate(home), _console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py report quickstart --against no-border")
+def report(
+    name: NameArgument,
+    against: Annotated[
+        str | None, typer.Option(metavar="OTHER", help="Compare with this search.")
+    ] = None,
+    home: HomeOption = None,
+) -> int:
+    """Show the leaderboard, finalists, rejections and savings of a search."""
+    from search.home import Home
+    from search.views import show_report
+
+    show_report(name, against, Home.locate(home), _console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py sync quickstart")
+def sync(name: NameArgument, home: HomeOption = None) -> int:
+    """Bring what MLflow has not got yet from a search's journal."""
+    from search.home import Home
+    from search.views import sync_search
+
+    sync_search(name, Home.locate(home), _console())
+    return 0
+
+
+def _console() -> Console:
+    return Console()

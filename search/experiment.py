@@ -1,0 +1,280 @@
+"""The experiment file: one YAML that says all about a search."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from spaces.border import Rule
+from spaces.errors import BadInputError
+
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+
+class BorderRule(StrEnum):
+    """How the border screen judges: one of the published rules, or not at all."""
+
+    PREVIOUS_CONV = Rule.PREVIOUS_CONV
+    DIRECT_INPUT = Rule.DIRECT_INPUT
+    NON_STRICT = Rule.NON_STRICT
+    OFF = "off"
+
+
+def _border_rule(value: object) -> object:
+    # YAML 1.1 reads a bare `off` as false.
+    if value is False:
+        return BorderRule.OFF
+    try:
+        return BorderRule(str(value))
+    except ValueError:
+        raise ValueError(f"use one of {', '.join(BorderRule)}") from None
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
+        if match is None:
+            raise ValueError("use seconds, or a number with s, m, h or d such as 90m")
+        return float(match[1]) * _UNITS[match[2] or "s"]
+    return value
+
+
+def _named(value: object) -> object:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class SpaceSection(BaseModel):
+    """The space: a family's name or ``module:function``, with the options of its function."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    name: str = Field("vgg", description="family (vgg) or module:function of your own")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Keyword arguments of the space function."""
+        return dict(self.model_extra or {})
+
+
+class ScreensSection(_Section):
+    """What is rejected before training."""
+
+    border: Annotated[BorderRule, BeforeValidator(_border_rule)] = Field(
+        BorderRule.PREVIOUS_CONV,
+        description="rule of the border screen: previous-conv, direct-input, non-strict or off",
+    )
+    allow_beyond: int = Field(0, ge=0, description="convolutions allowed behind the border layer")
+    max_params: int | None = Field(None, gt=0, description="most parameters")
+    max_macs: int | None = Field(None, gt=0, description="most multiply-accumulates an image")
+    max_memory_mb: float | None = Field(
+        None, gt=0, description="most predicted memory of training, in MB"
+    )
+    duplicates: bool = Field(True, description="reject candidates that were drawn before")
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that finds border layers, also where the screen is off."""
+        off = self.border is BorderRule.OFF
+        return Rule.PREVIOUS_CONV if off else Rule(self.border.value)
+
+
+class SchedulerSection(_Section):
+    """How hopeless trials are stopped early."""
+
+    name: Literal["asha", "none"] = Field("asha", description="asha, or none: train all fully")
+    grace_epochs: int = Field(1, ge=1, description="epochs every trial gets")
+    reduction: int = Field(3, ge=2, description="at each rung one in so many goes on")
+
+
+class BudgetSection(_Section):
+    """When the search ends: at whichever limit is reached first."""
+
+    trials: int = Field(30, ge=1, description="candidates trained (rejected ones are free)")
+    wall_clock: Annotated[float | None, BeforeValidator(_seconds)] = Field(
+        None, gt=0, description="no new trial after this time: seconds, or 90m, 8h, 2d"
+    )
+
+
+class ResourcesSection(_Section):
+    """What one trial occupies."""
+
+    cpus: int = Field(1, ge=1, description="CPU threads a trial")
+    gpus: float | None = Field(
+        None, ge=0, description="share of a GPU a trial; empty: a quarter where there are GPUs"
+    )
+    concurrent: int | None = Field(
+        None, ge=1, description="trials at a time; empty: as many as fit"
+    )
+
+
+class AugmentationSection(_Section):
+    """How training images are varied."""
+
+    crop: int = Field(0, ge=0, description="pad by so many pixels and crop at random")
+    flip: bool = Field(False, description="mirror horizontally at random")
+
+
+class FinalistsSection(_Section):
+    """Which candidates are retrained and scored on the test split."""
+
+    count: int = Field(3, ge=0, description="best candidates retrained")
+    seeds: int = Field(3, ge=1, description="fresh seeds each")
+
+
+class TrackingSection(_Section):
+    """Where runs are logged; the server is MLFLOW_TRACKING_URI or a local store."""
+
+    enabled: bool = Field(True, description="log to MLflow")
+    experiment: str = Field("borderline", min_length=1, description="MLflow experiment")
+
+
+class Experiment(_Section):
+    """All of a search."""
+
+    name: str = Field("search", pattern=NAME_PATTERN, description="of the search and its folder")
+    data: str = Field("digits", description="digits, cifar10, .., or images:PATH")
+    resolution: int | None = Field(None, ge=1, description="pixels; empty: as the images are")
+    subset: float = Field(1.0, gt=0, le=1, description="share of each split that is used")
+    validation: float = Field(0.15, gt=0, lt=1, description="share of train held out to choose on")
+    test: float = Field(0.15, gt=0, lt=1, description="share held out where data has no test split")
+    seed: int = Field(0, ge=0, description="of the sampler, the splits and the trainings")
+    space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
+    recipe: dict[str, Any] = Field(default_factory=dict, description="see spaces.recipe.recipe")
+    epochs: int = Field(10, ge=1, description="passes over the training images")
+    augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
+    screens: ScreensSection = Field(default_factory=ScreensSection)
+    sampler: Literal["tpe", "random"] = Field("tpe", description="tpe or random")
+    scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
+    budget: BudgetSection = Field(default_factory=BudgetSection)
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    resources: ResourcesSection = Field(default_factory=ResourcesSection)
+    finalists: FinalistsSection = Field(default_factory=FinalistsSection)
+    tracking: TrackingSection = Field(default_factory=TrackingSection)
+
+    def to_yaml(self) -> str:
+        """Return the complete experiment, defaults included."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment file.
+
+    Args:
+        path: the YAML file; its stem is the search's name unless the file gives one.
+        overrides: ``key=value`` with dotted keys and YAML values, applied on top.
+
+    Raises:
+        BadInputError: naming the field, the value and the remedy.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise BadInputError("EXPERIMENT", path, problem, "name a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError("EXPERIMENT", path, "is not text", "name a YAML file") from error
+    document = _parse(text, "EXPERIMENT", path)
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise BadInputError("EXPERIMENT", path, "is no mapping", "write `field: value` lines")
+    document = {"name": path.stem} | document
+    for override in overrides:
+        _apply(document, override)
+    return parse_experiment(document)
+
+
+def parse_experiment(document: Mapping[str, Any]) -> Experiment:
+    """Validate an experiment.
+
+    Raises:
+        BadInputError: for the first field that is wrong.
+    """
+    try:
+        return Experiment.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error) from None
+
+
+def _parse(text: str, field: str, value: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        problem = f"is not YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}"
+        raise BadInputError(field, value, problem, "mend the syntax") from None
+    except (ValueError, RecursionError) as error:
+        # Dates that do not exist and nesting without end get past the parser's own errors.
+        raise BadInputError(field, value, f"is not YAML: {error}", "mend the syntax") from None
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    """Set one dotted key."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(part for part in key.split(".")):
+        raise BadInputError("--set", override, "is no key=value", "write e.g. budget.trials=50")
+    value = _parse(text, "--set", override)
+    *parents, last = key.split(".")
+    section = document
+    for parent in parents:
+        inner = section.get(parent)
+        if parent == "space" and isinstance(inner, str):
+            inner = {"name": inner}
+        section[parent] = dict(inner) if isinstance(inner, dict) else {}
+        section = section[parent]
+    section[last] = value
+
+
+def _explain(error: ValidationError) -> BadInputError:
+    """Put pydantic's first complaint into the words of the experiment file."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    field = ".".join(location) or "EXPERIMENT"
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        close = get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return BadInputError(field, value, "unknown field", hint)
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return BadInputError(field, value, "is not allowed", message)
+    message = message[0].lower() + message[1:]
+    return BadInputError(field, value, message, f"see `{_describe(location)}`")
+
+
+def _section_at(location: Sequence[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Experiment
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
+        model = next(a for a in inner if issubclass(a, BaseModel))
+    return model
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    return list(_section_at(location).model_fields)
+
+
+def _describe(location: Sequence[str]) -> str:
+    """Return what the field means, from its description."""
+    try:
+        field = _section_at(location[:-1]).model_fields[location[-1]]
+    except (KeyError, StopIteration, IndexError):
+        return "docs/experiment.md"
+    return field.description or "docs/experiment.md"

@@ -1,0 +1,68 @@
+"""What is checked before anything is written: a few draws at random, judged and thrown away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from optuna.samplers import RandomSampler
+
+from search.screens import Screen, judge
+from search.study import Study
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+
+DRAWS = 1000
+NEEDED = 5
+"""Fewer accepted among ``DRAWS`` and a search would spend its time on drawing."""
+
+
+def check_space(
+    space: CandidateSpace, screens: Sequence[Screen], *, training_images: int, seed: int = 0
+) -> None:
+    """Refuse a space that fails, or of which the screens leave (almost) nothing.
+
+    Args:
+        space: what is drawn from.
+        screens: what is rejected.
+        training_images: size of the training split, which no batch may exceed.
+        seed: of the draws.
+
+    Raises:
+        BadInputError: naming the field and what to change.
+    """
+    study = Study("preflight", RandomSampler(seed=seed))
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    accepted = 0
+    for _ in range(DRAWS):
+        candidate = space.draw(study.ask())
+        if candidate.recipe.batch_size > training_images:
+            problem = f"there are only {training_images} training images"
+            remedy = "use a smaller batch or more of the data"
+            raise BadInputError("recipe.batch_size", candidate.recipe.batch_size, problem, remedy)
+        rejection = judge(candidate, screens)
+        if rejection is None:
+            space.check_output(candidate)
+            accepted += 1
+            if accepted == NEEDED:
+                return
+        else:
+            reasons[rejection.reason] += 1
+            examples.setdefault(rejection.reason, rejection.detail)
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    reason = reasons.most_common(1)[0][0]
+    problem = (
+        f"the screens reject {DRAWS - accepted} of {DRAWS} random candidates ({counts}; "
+        f"e.g. {examples[reason]})"
+    )
+    raise BadInputError("space", space.name, problem, _REMEDIES[reason])
+
+
+_REMEDIES = {
+    "border": "search less depth, fewer pools or smaller kernels, or raise the resolution",
+    "collapsed": "search fewer pools, or raise the resolution",
+    "params": "search smaller networks, or raise screens.max_params",
+    "macs": "search smaller networks, or raise screens.max_macs",
+    "memory": "search smaller networks or batches, or raise screens.max_memory_mb",
+}

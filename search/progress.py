@@ -1,0 +1,129 @@
+"""What a person sees while a search runs: a line per trial and, on a terminal, a status line."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from search.screens import Rejection
+from search.trials import OBJECTIVE, Observer, StartedTrial
+
+_VERDICTS = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAIL: "FAILED",
+}
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: 42s, 3m05s, 2h10m."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+class ProgressDisplay(Observer):
+    """Prints the course of the trials.
+
+    Args:
+        console: where to.
+        trials: how many will be trained.
+        epochs: of a whole training.
+    """
+
+    def __init__(self, console: Console, trials: int, epochs: int) -> None:
+        self._trials = trials
+        self._epochs = epochs
+        self._rejections: Counter[str] = Counter()
+        self._running: dict[int, StartedTrial] = {}
+        self._accuracy: dict[int, float] = {}
+        self._epoch: dict[int, int] = {}
+        self._done = 0
+        self._best: tuple[float, int] | None = None
+        self._started = time.monotonic()
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=trials)
+
+    def __enter__(self) -> Self:
+        """Start the clock and the status line."""
+        self._started = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the status line."""
+        self._bar.stop()
+
+    def rejected(self, number: int, rejection: Rejection) -> None:
+        """Count."""
+        self._rejections[rejection.reason] += 1
+        self._refresh()
+
+    def started(self, trial: StartedTrial) -> None:
+        """Remember what runs."""
+        self._running[trial.number] = trial
+        self._refresh()
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Remember how far a trial is."""
+        self._accuracy[number] = metrics[OBJECTIVE]
+        self._epoch[number] = epoch
+        self._refresh()
+
+    def finished(self, number: int, state: TrialState, cause: str) -> None:
+        """Print a line."""
+        trial = self._running.pop(number)
+        accuracy, epoch = self._accuracy.pop(number, 0.0), self._epoch.pop(number, 0)
+        self._done += 1
+        if state is TrialState.COMPLETE and (self._best is None or accuracy > self._best[0]):
+            self._best = (accuracy, number)
+        verdict = f"FAILED: {cause}" if state is TrialState.FAIL else _VERDICTS[state]
+        self._bar.console.print(
+            f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
+            f" accuracy {accuracy:.4f}  {epoch:>2}/{self._epochs} epochs"
+            f"  {trial.costs.params / 1e3:>8,.1f}k params  {verdict:<13} | {self._line()}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._refresh()
+
+    def _line(self) -> str:
+        """Return best so far, rejections and the time left."""
+        best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else "no best yet"
+        reasons = ", ".join(f"{reason} {n}" for reason, n in self._rejections.most_common())
+        rejected = f"rejected {self._rejections.total()}" + (f" ({reasons})" if reasons else "")
+        elapsed = time.monotonic() - self._started
+        left = "?"
+        if self._done:
+            left = duration(elapsed / self._done * (self._trials - self._done))
+        return f"{best} | {rejected} | {duration(elapsed)} gone, {left} left"
+
+    def _refresh(self) -> None:
+        running = f"{len(self._running)} running"
+        self._bar.update(
+            self._task, completed=self._done, description=f"{running} | {self._line()}"
+        )

@@ -1,0 +1,233 @@
+"""Runs a search from an experiment to its report."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from rich.console import Console
+
+from search.experiment import Experiment
+from search.finalists import Finalist, retrain_finalists
+from search.home import Home
+from search.job import describe_job, load_images
+from search.journal import Journal
+from search.logbook import Logbook
+from search.muscle import check_resources, connected, per_trial, train_trials
+from search.preflight import check_space
+from search.progress import ProgressDisplay
+from search.report import as_html, build_report, print_report
+from search.screens import build_screens
+from search.searcher import StudySearcher
+from search.study import Study
+from search.summary import Summary, summarise
+from search.tracking import Destination, Tracker, ui_command
+from search.trials import Trials
+from trainables.finalist import FinalistResult
+from trainables.job import Job
+
+SYNC_SECONDS = 120.0
+"""How long the end of a search waits for the tracking server."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a search ended.
+
+    Attributes:
+        interrupted: it was stopped from outside before its budget was spent.
+        summary: of its study.
+        finalists: best first.
+    """
+
+    interrupted: bool
+    summary: Summary
+    finalists: list[Finalist]
+
+
+def run_search(
+    experiment: Experiment, home: Home, console: Console, *, address: str = "local"
+) -> Outcome:
+    """Run a whole search: draw, screen, train, choose, retrain, report.
+
+    Args:
+        experiment: what is searched.
+        home: where its folder is made.
+        console: where progress and report are shown.
+        address: of the Ray cluster; ``local`` starts a private one on this machine.
+
+    Raises:
+        BadInputError: something in the experiment cannot be used; nothing has been written.
+    """
+    folder = home.folder(experiment.name)
+    folder.refuse_existing()
+    dataset = load_images(experiment, console)
+    job = describe_job(experiment, dataset)
+    space = job.candidates()
+    screens = build_screens(experiment.screens)
+    check_space(space, screens, training_images=len(dataset.train), seed=experiment.seed)
+    console.print(
+        f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
+        f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
+        f"to {experiment.epochs} epochs",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    # Ray comes last before writing: it is what may be missing or refuse to start.
+    with connected(address):
+        check_resources(experiment)
+        folder.create(experiment.to_yaml())
+        return _Run(experiment, home, job, console).execute()
+
+
+class _Run:
+    """One search whose folder exists and whose cluster is up."""
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        home: Home,
+        job: Job,
+        console: Console,
+    ) -> None:
+        folder = home.folder(experiment.name)
+        self._experiment = experiment
+        self._folder = folder
+        self._job = job
+        self._space = job.candidates()
+        self._console = console
+        self._study = Study(
+            experiment.name,
+            make_sampler(experiment),
+            seed=experiment.seed,
+            database=folder.study,
+        )
+        self._journal = Journal(folder.journal)
+        self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
+        self._destination = Destination.from_environment(home.path, experiment.tracking.experiment)
+        self._tracker = (
+            Tracker(self._journal.path, self._destination, folder.identity)
+            if experiment.tracking.enabled
+            else None
+        )
+
+    def execute(self) -> Outcome:
+        """Search, retrain, report."""
+        if self._tracker is not None:
+            self._tracker.start()
+        self._logbook.begin()
+        with self._journal:
+            try:
+                return self._search_and_report()
+            except BaseException:
+                self._logbook.end("FAILED")
+                if self._tracker is not None:
+                    self._tracker.finish(SYNC_SECONDS)
+                raise
+
+    def _search_and_report(self) -> Outcome:
+        finalists: list[Finalist] = []
+        interrupted = self._search()
+        if not interrupted:
+            finalists = self._retrain()
+        trials = self._study.trials()
+        sections = build_report(self._experiment, trials, finalists, self._space)
+        page = as_html(f"Search {self._experiment.name}", sections)
+        self._folder.report.write_text(page, encoding="utf-8")
+        self._logbook.end(
+            "KILLED" if interrupted else "FINISHED",
+            page,
+            finalists[0].test_accuracy if finalists else None,
+        )
+        print_report(self._console, sections)
+        self._say_where()
+        return Outcome(interrupted, summarise(trials), finalists)
+
+    def _search(self) -> bool:
+        """Train the trials; return whether it was interrupted."""
+        experiment = self._experiment
+        budget = experiment.budget
+        progress = ProgressDisplay(self._console, budget.trials, experiment.epochs)
+        trials = Trials(
+            self._study,
+            self._space,
+            build_screens(experiment.screens),
+            limit=budget.trials,
+            epochs=experiment.epochs,
+            seed=experiment.seed,
+            deadline=time.monotonic() + budget.wall_clock if budget.wall_clock else None,
+            duplicates=experiment.screens.duplicates,
+            rule=experiment.screens.rule,
+            observers=(self._logbook, progress),
+        )
+        searcher = StudySearcher(trials)
+        with progress:
+            train_trials(experiment, self._job, searcher, self._folder.checkpoints)
+        if searcher.error is not None:
+            trials.abandon(f"the search ended: {searcher.error}")
+            raise searcher.error
+        if trials.exhausted:
+            self._console.print(
+                "The space is exhausted: the last candidates drawn were all rejected.",
+                highlight=False,
+            )
+        interrupted = trials.has_running or not trials.is_finished
+        trials.abandon("interrupted")
+        return interrupted
+
+    def _retrain(self) -> list[Finalist]:
+        """Retrain the best candidates."""
+        section = self._experiment.finalists
+        best = summarise(self._study.trials()).leaderboard[: section.count]
+        if not best:
+            return []
+        self._console.print(
+            f"\nretraining the best {len(best)} candidates with {section.seeds} fresh seeds each",
+            highlight=False,
+        )
+
+        def show(result: FinalistResult) -> None:
+            self._console.print(
+                f"  trial {result.number:<4} seed {result.seed}  validation "
+                f"{result.validation_accuracy:.4f}  test {result.test_accuracy:.4f}",
+                highlight=False,
+            )
+
+        finalists = retrain_finalists(
+            self._job,
+            best,
+            seeds=section.seeds,
+            first_seed=2**31 + self._experiment.seed * section.seeds,
+            folder=self._folder.finalists,
+            resources=dict(zip(("num_cpus", "num_gpus"), per_trial(self._experiment), strict=True)),
+            on_result=show,
+        )
+        for finalist in finalists:
+            params = self._study.trial(finalist.number).params
+            architecture = self._space.rebuild(params).architecture
+            self._logbook.finalist(finalist, architecture)
+        return finalists
+
+    def _say_where(self) -> None:
+        """Wait for tracking and tell where everything lies."""
+        lines = [f"\nReport:  {self._folder.report}"]
+        if self._tracker is not None:
+            if self._tracker.finish(SYNC_SECONDS):
+                lines.append(f"Compare: {ui_command(self._destination)}")
+            else:
+                lines.append(
+                    f"MLflow ({self._destination.shown}) has not got everything; it is kept, "
+                    f"bring it later with: python search.py sync {self._experiment.name}"
+                )
+        lines.append(f"Again:   python search.py report {self._experiment.name}")
+        for line in lines:
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def make_sampler(experiment: Experiment) -> BaseSampler:
+    """Return the sampler that an experiment asks for."""
+    if experiment.sampler == "random":
+        return RandomSampler(seed=experiment.seed)
+    return TPESampler(seed=experiment.seed)

@@ -1,0 +1,124 @@
+"""Screens: what is rejected before it costs a trial.
+
+A screen looks at a candidate and returns a `Rejection` or None. The violation grows with the
+distance from what would be accepted, so that the sampler learns which way to turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from search.experiment import BorderRule, ScreensSection
+from spaces.architecture import CollapsedLayerError
+from spaces.border import Rule, find_border
+from spaces.candidate import Candidate
+from spaces.costs import costs
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Why a candidate is not trained.
+
+    Attributes:
+        reason: the screen: collapsed, border, params, macs, memory, duplicate.
+        violation: how far beyond the limit, over 0: convolutions beyond the border layer, or the
+            excess relative to the limit.
+        detail: the same in words.
+    """
+
+    reason: str
+    violation: float
+    detail: str
+
+
+Screen: TypeAlias = Callable[[Candidate], Rejection | None]
+
+
+def judge(candidate: Candidate, screens: Sequence[Screen]) -> Rejection | None:
+    """Return the first rejection, or None if the candidate may be trained."""
+    for screen in screens:
+        rejection = screen(candidate)
+        if rejection is not None:
+            return rejection
+    return None
+
+
+def build_screens(section: ScreensSection) -> list[Screen]:
+    """Return the screens that an experiment asks for, in the order in which they judge.
+
+    A collapsed feature map is always rejected: such a network cannot be built.
+    """
+    screens: list[Screen] = [reject_collapsed]
+    if section.border is not BorderRule.OFF:
+        screens.append(BorderScreen(section.rule, section.allow_beyond))
+    if section.max_params or section.max_macs or section.max_memory_mb:
+        memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
+        screens.append(CostScreen(section.max_params, section.max_macs, memory))
+    return screens
+
+
+def reject_collapsed(candidate: Candidate) -> Rejection | None:
+    """Reject a network in which a feature map has no pixel left."""
+    try:
+        _ = candidate.architecture.shapes
+    except CollapsedLayerError as error:
+        # The more layers are left over, the further from a network that fits.
+        left_over = len(candidate.architecture.layers) - error.index
+        return Rejection("collapsed", float(left_over), str(error))
+    return None
+
+
+@dataclass(frozen=True)
+class BorderScreen:
+    """Reject networks with convolutions beyond the border layer.
+
+    Attributes:
+        rule: which published rule finds the border layer.
+        allow_beyond: how many may lie beyond it; the border layer itself may always stay, as in
+            the truncated networks of Richter et al. 2021.
+    """
+
+    rule: Rule
+    allow_beyond: int
+
+    def __call__(self, candidate: Candidate) -> Rejection | None:
+        """Judge one candidate."""
+        analysis = find_border(candidate.architecture, self.rule)
+        excess = analysis.beyond - self.allow_beyond
+        if excess <= 0:
+            return None
+        detail = (
+            f"{analysis.beyond} of {len(analysis.convolutions)} convolutions "
+            f"lie beyond the border layer ({analysis.border})"
+        )
+        return Rejection("border", float(excess), detail)
+
+
+@dataclass(frozen=True)
+class CostScreen:
+    """Reject networks that cost too much.
+
+    Attributes:
+        max_params: most parameters, None for no limit.
+        max_macs: most multiply-accumulates of a forward pass of one image.
+        max_memory: most predicted memory of training, in bytes.
+    """
+
+    max_params: int | None
+    max_macs: int | None
+    max_memory: int | None
+
+    def __call__(self, candidate: Candidate) -> Rejection | None:
+        """Judge one candidate."""
+        found = costs(candidate.architecture)
+        memory = found.training_memory(candidate.recipe.batch_size) if self.max_memory else 0
+        for reason, value, limit in (
+            ("params", found.params, self.max_params),
+            ("macs", found.macs, self.max_macs),
+            ("memory", memory, self.max_memory),
+        ):
+            if limit is not None and value > limit:
+                return Rejection(reason, value / limit - 1, f"{reason} {value:,} exceed {limit:,}")
+        return None

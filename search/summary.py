@@ -1,0 +1,163 @@
+"""What a search has come to, derived from its study: counts, leaderboard, savings.
+
+Everything here is a function of the trials, so a running search, a finished one and a comparison
+of two read alike.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+
+def is_rejected(trial: FrozenTrial) -> bool:
+    """Tell whether a candidate was screened out and never trained."""
+    return "rejected" in trial.user_attrs
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What pruning before training saved.
+
+    Attributes:
+        seconds: predicted training time of the rejected candidates, by reason. Predicted from the
+            multiply-accumulates with the seconds an epoch took in the trials that were trained
+            (straight line, least squares), times the epochs these got on average. Duplicates
+            count with the time of their original.
+        trained_seconds: measured training time of the trials.
+    """
+
+    seconds: dict[str, float]
+    trained_seconds: float
+
+    @property
+    def total(self) -> float:
+        """Predicted device seconds saved."""
+        return sum(self.seconds.values())
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a search has come to.
+
+    Attributes:
+        complete: trials trained for all epochs.
+        pruned: trials stopped early.
+        failed: trials that failed.
+        running: trials in training.
+        rejections: candidates rejected, by reason.
+        leaderboard: complete and pruned trials, best validation accuracy first, complete first.
+        savings: what the rejections saved.
+    """
+
+    complete: int
+    pruned: int
+    failed: int
+    running: int
+    rejections: dict[str, int]
+    leaderboard: list[FrozenTrial]
+    savings: Savings
+
+    @property
+    def trained(self) -> int:
+        """Trials that have ended training, whichever way."""
+        return self.complete + self.pruned + self.failed
+
+    @property
+    def rejected(self) -> int:
+        """Candidates rejected."""
+        return sum(self.rejections.values())
+
+    @property
+    def best(self) -> FrozenTrial | None:
+        """The complete trial with the best validation accuracy."""
+        if self.leaderboard and self.leaderboard[0].state is TrialState.COMPLETE:
+            return self.leaderboard[0]
+        return None
+
+
+def summarise(trials: Sequence[FrozenTrial]) -> Summary:
+    """Sum up the trials of a study."""
+    trained = [trial for trial in trials if not is_rejected(trial)]
+    states = Counter(trial.state for trial in trained)
+    ended = [t for t in trained if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended.sort(key=lambda t: (t.state is not TrialState.COMPLETE, -(t.value or 0), t.number))
+    return Summary(
+        complete=states[TrialState.COMPLETE],
+        pruned=states[TrialState.PRUNED],
+        failed=states[TrialState.FAIL],
+        running=states[TrialState.RUNNING],
+        rejections=dict(
+            Counter(t.user_attrs["rejected"] for t in trials if is_rejected(t)).most_common()
+        ),
+        leaderboard=ended,
+        savings=estimate_savings(trials),
+    )
+
+
+def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
+    """Predict what the rejected candidates would have cost."""
+    timed = [t for t in trials if t.user_attrs.get("epochs", 0) > 0 and "macs" in t.user_attrs]
+    originals = {t.number: t.user_attrs["seconds"] for t in timed}
+    if not timed:
+        return Savings({}, 0.0)
+    macs = np.array([t.user_attrs["macs"] for t in timed], dtype=float)
+    seconds = np.array([t.user_attrs["seconds"] / t.user_attrs["epochs"] for t in timed])
+    slope, base = _line(macs, seconds)
+    epochs = float(np.mean([t.user_attrs["epochs"] for t in timed]))
+    saved: dict[str, float] = {}
+    for trial in trials:
+        attributes = trial.user_attrs
+        if not is_rejected(trial):
+            continue
+        if "duplicate_of" in attributes:
+            cost = originals.get(attributes["duplicate_of"], 0.0)
+        elif "macs" in attributes:
+            cost = (base + slope * attributes["macs"]) * epochs
+        else:
+            continue  # A collapsed network cannot be trained at all.
+        saved[attributes["rejected"]] = saved.get(attributes["rejected"], 0.0) + cost
+    return Savings(saved, sum(originals.values()))
+
+
+def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept, neither under 0, that fit y over x."""
+    if len(x) > 1 and np.ptp(x) > 0:
+        slope, base = np.polyfit(x, y, 1)
+        if slope >= 0 and base >= 0:
+            return float(slope), float(base)
+        if slope >= 0:
+            return float((x @ y) / (x @ x)), 0.0
+    return 0.0, float(y.mean())
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Candidates that one search rejected and another one trained.
+
+    Attributes:
+        trials: the other search's trials of these candidates, best first.
+        others_best: best validation accuracy among its remaining trials, None if there are none.
+    """
+
+    trials: list[FrozenTrial]
+    others_best: float | None
+
+
+def trained_though_rejected(
+    rejecting: Sequence[FrozenTrial], training: Sequence[FrozenTrial]
+) -> Overlap:
+    """Find the candidates that ``rejecting`` screened out and ``training`` trained."""
+    digests = {
+        t.user_attrs["digest"]
+        for t in rejecting
+        if is_rejected(t) and "digest" in t.user_attrs and t.user_attrs["rejected"] != "duplicate"
+    }
+    board = summarise(training).leaderboard
+    found = [t for t in board if t.user_attrs["digest"] in digests]
+    others = [t.value for t in board if t not in found and t.value is not None]
+    return Overlap(found, max(others, default=None))

@@ -1,0 +1,262 @@
+"""Draws candidates, judges them and keeps the study: the search itself, free of Ray."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from search.screens import Rejection, Screen, judge
+from search.study import Study
+from spaces.architecture import CollapsedLayerError
+from spaces.border import BorderAnalysis, Rule, find_border
+from spaces.candidate import Candidate, CandidateSpace
+from spaces.costs import Costs, costs
+
+OBJECTIVE = "validation_accuracy"
+
+EXPLORE_AFTER = 20
+"""After so many rejections in a row draws are random, until one is accepted."""
+GIVE_UP_AFTER = 2000
+"""After so many rejections in a row the space counts as exhausted."""
+TIME_SLICE = 0.5
+"""Seconds after which ``next`` returns without a candidate: results must not wait for it."""
+
+
+@dataclass(frozen=True)
+class StartedTrial:
+    """A candidate that passed the screens and is to be trained.
+
+    Attributes:
+        number: of the trial in the study.
+        params: from which the space rebuilds the candidate.
+        seed: of its training; the same for the same candidate in any search of that seed.
+        candidate: architecture and recipe.
+        costs: of the architecture.
+        border: its receptive fields and border layer, by the rule of the screen.
+    """
+
+    number: int
+    params: dict[str, Any]
+    seed: int
+    candidate: Candidate
+    costs: Costs
+    border: BorderAnalysis
+
+
+class Observer:
+    """Is told what happens; every method does nothing until overridden."""
+
+    def rejected(self, number: int, rejection: Rejection) -> None:
+        """A candidate was rejected."""
+
+    def started(self, trial: StartedTrial) -> None:
+        """A candidate was accepted and goes to training."""
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """A trial has finished an epoch."""
+
+    def finished(self, number: int, state: TrialState, cause: str) -> None:
+        """A trial has ended: COMPLETE, PRUNED (stopped early) or FAIL (with its cause)."""
+
+
+@dataclass
+class _Running:
+    digest: str
+    seconds: list[float] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    epoch: int = 0
+
+
+class Trials:
+    """Draws, judges and records the trials of one search.
+
+    Args:
+        study: where all of it is kept.
+        space: what is drawn from.
+        screens: what is rejected.
+        limit: trials to start.
+        epochs: length of a whole training.
+        seed: of the search.
+        deadline: ``time.monotonic()`` after which no trial is started.
+        duplicates: whether a candidate that was drawn before is rejected.
+        rule: finds the border layer that is recorded with every trial, screened or not.
+        observers: told of everything, in this order.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        space: CandidateSpace,
+        screens: Sequence[Screen],
+        *,
+        limit: int,
+        epochs: int,
+        seed: int = 0,
+        deadline: float | None = None,
+        duplicates: bool = True,
+        rule: Rule = Rule.PREVIOUS_CONV,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.study = study
+        self.exhausted = False
+        self._space = space
+        self._screens = screens
+        self._limit = limit
+        self._epochs = epochs
+        self._seed = seed
+        self._deadline = deadline
+        self._duplicates = duplicates
+        self._rule = rule
+        self._observers = observers
+        self._started = 0
+        self._rejected_in_a_row = 0
+        self._running: dict[int, _Running] = {}
+        self._drawn: dict[str, int] = {}
+        """Number of the trial that trains, or trained, the candidate with this digest."""
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether no further trial will be started."""
+        late = self._deadline is not None and time.monotonic() >= self._deadline
+        return self._started >= self._limit or self.exhausted or late
+
+    @property
+    def has_running(self) -> bool:
+        """Tell whether trials have been started that have not ended."""
+        return bool(self._running)
+
+    def abandon(self, cause: str) -> None:
+        """End all running trials as failed: nothing is left running."""
+        for number in list(self._running):
+            self.finish(number, cause)
+
+    def next(self) -> StartedTrial | None:
+        """Draw candidates until one passes the screens, and start it.
+
+        Returns:
+            The trial; None if none was found in this time slice (ask again) or the search has
+            come to its end (see ``is_finished``).
+
+        Raises:
+            BadInputError: the space function failed.
+        """
+        until = time.monotonic() + TIME_SLICE
+        while not self.is_finished:
+            trial = self.study.ask(explore=self._rejected_in_a_row >= EXPLORE_AFTER)
+            started = self._judge(trial)
+            if started is not None:
+                return started
+            if self._rejected_in_a_row >= GIVE_UP_AFTER:
+                self.exhausted = True
+            if time.monotonic() >= until:
+                break
+        return None
+
+    def _judge(self, trial: optuna.Trial) -> StartedTrial | None:
+        """Reject or start a freshly drawn trial."""
+        candidate = self._space.draw(trial)
+        rejection = judge(candidate, self._screens)
+        if rejection is not None:
+            self.study.reject(
+                trial, rejection.reason, rejection.violation, _attributes(candidate, rejection)
+            )
+        elif self._duplicates and candidate.digest in self._drawn:
+            rejection = self._reject_duplicate(trial, self._drawn[candidate.digest])
+        if rejection is not None:
+            self._rejected_in_a_row += 1
+            for observer in self._observers:
+                observer.rejected(trial.number, rejection)
+            return None
+        self._rejected_in_a_row = 0
+        return self._start(trial, candidate)
+
+    def _reject_duplicate(self, trial: optuna.Trial, original: int) -> Rejection:
+        """Give a duplicate the verdict of its original instead of training it again.
+
+        Told as infeasible, a duplicate of a good candidate would drive the sampler away from it.
+        While the original is still training the duplicate fails, which samplers ignore.
+        """
+        rejection = Rejection("duplicate", 1.0, f"the same as trial {original}")
+        known = self.study.trial(original)
+        finished = known.state in (TrialState.COMPLETE, TrialState.PRUNED)
+        self.study.close(
+            trial,
+            known.state if finished else TrialState.FAIL,
+            known.value if finished else None,
+            known.intermediate_values if finished else {},
+            {"rejected": "duplicate", "detail": rejection.detail, "duplicate_of": original},
+        )
+        return rejection
+
+    def _start(self, trial: optuna.Trial, candidate: Candidate) -> StartedTrial:
+        border = find_border(candidate.architecture, self._rule)
+        started = StartedTrial(
+            number=trial.number,
+            params=dict(trial.params),
+            # The digest decides, so a candidate trains alike in every search with this seed.
+            seed=(int(candidate.digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
+            candidate=candidate,
+            costs=costs(candidate.architecture),
+            border=border,
+        )
+        self.study.start(trial, _attributes(candidate) | {"beyond": border.beyond})
+        self._started += 1
+        self._running[trial.number] = _Running(candidate.digest)
+        self._drawn.setdefault(candidate.digest, trial.number)
+        for observer in self._observers:
+            observer.started(started)
+        return started
+
+    def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Record what an epoch of a running trial gave; a repeated epoch is ignored."""
+        running = self._running[number]
+        if epoch <= running.epoch:
+            return
+        running.epoch = epoch
+        running.metrics = dict(metrics)
+        running.seconds.append(metrics["epoch_seconds"])
+        self.study.report(number, epoch, metrics[OBJECTIVE])
+        for observer in self._observers:
+            observer.reported(number, epoch, metrics)
+
+    def finish(self, number: int, cause: str = "") -> None:
+        """End a running trial.
+
+        Complete after its last epoch, else stopped early; failed if it has a cause, or if its
+        last value is no number.
+        """
+        running = self._running.pop(number)
+        state = TrialState.COMPLETE if running.epoch >= self._epochs else TrialState.PRUNED
+        if cause:
+            state = TrialState.FAIL
+        attributes: dict[str, Any] = {"seconds": sum(running.seconds), "epochs": running.epoch}
+        if "train_accuracy" in running.metrics:
+            attributes["train_accuracy"] = running.metrics["train_accuracy"]
+        if cause:
+            attributes["cause"] = cause
+        self.study.finish(number, state, attributes)
+        state = self.study.trial(number).state
+        if state is TrialState.FAIL:
+            # What failed may be drawn and tried again.
+            self._drawn.pop(running.digest, None)
+            cause = cause or "the loss is no longer a number"
+        for observer in self._observers:
+            observer.finished(number, state, cause)
+
+
+def _attributes(candidate: Candidate, rejection: Rejection | None = None) -> dict[str, Any]:
+    """Return what the study keeps of a candidate beside its parameters."""
+    attributes: dict[str, Any] = {"digest": candidate.digest}
+    try:
+        found = costs(candidate.architecture)
+        attributes |= {"params": found.params, "macs": found.macs}
+    except CollapsedLayerError:
+        pass
+    if rejection is not None:
+        attributes["detail"] = rejection.detail
+    return attributes

@@ -1,0 +1,53 @@
+"""Which device trains, and in which number format it is fastest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from spaces.errors import BadInputError
+
+
+@dataclass(frozen=True)
+class Device:
+    """A torch device and how to use it.
+
+    Attributes:
+        device: the torch device.
+        bfloat16: run convolutions and matrix products in bfloat16 (weights stay float32).
+    """
+
+    device: torch.device
+    bfloat16: bool
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which the forward pass runs."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+
+def select_device(name: str = "auto") -> Device:
+    """Choose the device.
+
+    Args:
+        name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        BadInputError: the device is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return Device(torch.device("cpu"), _cpu_gains_from_bfloat16())
+    kind, _, index = name.partition(":")
+    if kind != "cuda" or (index and not index.isdigit()):
+        raise BadInputError("device", name, "unknown device", "use auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+        problem = f"there are {torch.cuda.device_count()} CUDA devices here"
+        raise BadInputError("device", name, problem, "use auto or cpu")
+    return Device(torch.device(name), torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+def _cpu_gains_from_bfloat16() -> bool:
+    """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,0 +1,74 @@
+"""The thin layer between Ray Tune and the training loop."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainables.data import Dataset
+from trainables.job import Data, Job
+from trainables.training import Training
+
+STATE_FILE = "training.pt"
+
+
+class Trial(tune.Trainable):
+    """One candidate in training; one step is one epoch.
+
+    ``config`` holds ``params`` (the candidate's) and ``seed``. The process serves many trials one
+    after the other: everything that belongs to a trial lives in ``self._training``.
+    """
+
+    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
+        """Begin the first trial of this process."""
+        self._job = job
+        torch.set_num_threads(job.threads)
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next trial in the same process."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        job = self._job
+        self._training = Training(
+            job.candidates().rebuild(config["params"]),
+            shared_dataset(job.data),
+            epochs=job.epochs,
+            seed=config["seed"],
+            augmentation=job.augmentation,
+            device=job.device,
+        )
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch and report it."""
+        result = self._training.run_epoch()
+        return {
+            "epoch": result.epoch,
+            "train_loss": result.train_loss,
+            "train_accuracy": result.train_accuracy,
+            "validation_loss": result.validation_loss,
+            "validation_accuracy": result.validation_accuracy,
+            "epoch_seconds": result.seconds,
+            "done": result.diverged or result.epoch >= self._job.epochs,
+        }
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Write the training's state."""
+        torch.save(self._training.state_dict(), Path(checkpoint_dir) / STATE_FILE)
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
+        """Continue from a state; nothing in it can run code."""
+        state = torch.load(Path(str(checkpoint)) / STATE_FILE, weights_only=True)
+        self._training.load_state_dict(state)
+
+
+@lru_cache(maxsize=1)
+def shared_dataset(data: Data) -> Dataset:
+    """Return the images; all trials of a process look at the same map."""
+    return data.load()
