@@ -187,4 +187,6 @@ def sync(name: NameArgument, home: HomeOption = None) -> int:
 
 
 def _console() -> Console:
-    return Console()
+    console = Console()
+    # Into a file or a log, tables are not squeezed into the width of a terminal that is not there.
+    return console if console.is_terminal else Console(width=140)

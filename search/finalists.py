@@ -53,7 +53,7 @@ def retrain_finalists(
         job: the search's.
         chosen: trials whose candidates are retrained.
         seeds: fresh seeds each.
-        first_seed: the first of them; no trial of a search is trained with it.
+        first_seed: the first of them.
         folder: where weights and results are written.
         resources: ``num_cpus`` and ``num_gpus`` of one training.
         on_result: called after each training.
@@ -69,7 +69,7 @@ def retrain_finalists(
             trial.number,
             trial.params,
             first_seed + seed,
-            folder / f"trial-{trial.number}-seed-{seed}.pt",
+            folder / f"trial-{trial.number}-seed-{first_seed + seed}.pt",
         )
         for trial in chosen
         for seed in range(seeds)

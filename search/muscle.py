@@ -112,6 +112,8 @@ def train_trials(experiment: Experiment, job: Job, searcher: StudySearcher, stor
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """Connect to Ray for the time of a search."""
+    # Progress is ours to show.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune's own writers repeat what the journal holds; its snapshots are never restored from.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")

@@ -69,7 +69,7 @@ def build_report(
 def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
     rows = []
     for rank, trial in enumerate(summary.leaderboard[:SHOWN], start=1):
-        state = "complete" if trial.state is TrialState.COMPLETE else "stopped early"
+        stopped = "" if trial.state is TrialState.COMPLETE else ", stopped"
         rows.append(
             (
                 str(rank),
@@ -78,7 +78,7 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
                 f"{trial.user_attrs['params']:,}",
                 f"{trial.user_attrs['macs'] / 1e6:,.2f}",
                 *_structure(trial, space),
-                f"{trial.user_attrs['epochs']} ({state})",
+                f"{trial.user_attrs['epochs']}{stopped}",
             )
         )
     counts = (

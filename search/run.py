@@ -199,7 +199,7 @@ class _Run:
             self._job,
             best,
             seeds=section.seeds,
-            first_seed=2**31 + self._experiment.seed * section.seeds,
+            first_seed=self._experiment.seed + 1,
             folder=self._folder.finalists,
             resources=dict(zip(("num_cpus", "num_gpus"), per_trial(self._experiment), strict=True)),
             on_result=show,
