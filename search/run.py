@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from rich.console import Console
 
+from search.database import Database
 from search.experiment import Experiment
 from search.finalists import Finalist, retrain_finalists
 from search.home import Home
@@ -98,11 +99,12 @@ class _Run:
         self._job = job
         self._space = job.candidates()
         self._console = console
+        self._database = Database(folder.study, experiment.name)
         self._study = Study(
             experiment.name,
             make_sampler(experiment),
             seed=experiment.seed,
-            database=folder.study,
+            database=self._database,
         )
         self._journal = Journal(folder.journal)
         self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
@@ -122,6 +124,7 @@ class _Run:
             try:
                 return self._search_and_report()
             except BaseException:
+                self._database.close()
                 self._logbook.end("FAILED")
                 if self._tracker is not None:
                     self._tracker.finish(SYNC_SECONDS)
@@ -132,6 +135,7 @@ class _Run:
         interrupted = self._search()
         if not interrupted:
             finalists = self._retrain()
+        self._database.close()
         trials = self._study.trials()
         sections = build_report(self._experiment, trials, finalists, self._space)
         page = as_html(f"Search {self._experiment.name}", sections)
@@ -175,6 +179,7 @@ class _Run:
             )
         interrupted = trials.has_running or not trials.is_finished
         trials.abandon("interrupted")
+        self._database.flush()
         return interrupted
 
     def _retrain(self) -> list[Finalist]:

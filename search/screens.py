@@ -14,7 +14,6 @@ from search.experiment import BorderRule, ScreensSection
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
 from spaces.candidate import Candidate
-from spaces.costs import costs
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ class CostScreen:
 
     def __call__(self, candidate: Candidate) -> Rejection | None:
         """Judge one candidate."""
-        found = costs(candidate.architecture)
+        found = candidate.costs
         memory = found.training_memory(candidate.recipe.batch_size) if self.max_memory else 0
         for reason, value, limit in (
             ("params", found.params, self.max_params),

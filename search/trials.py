@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ from search.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.candidate import Candidate, CandidateSpace
-from spaces.costs import Costs, costs
+from spaces.costs import Costs
 
 OBJECTIVE = "validation_accuracy"
 
@@ -169,8 +170,7 @@ class Trials:
             rejection = self._reject_duplicate(trial, self._drawn[candidate.digest])
         if rejection is not None:
             self._rejected_in_a_row += 1
-            for observer in self._observers:
-                observer.rejected(trial.number, rejection)
+            self._notify("rejected", trial.number, rejection)
             return None
         self._rejected_in_a_row = 0
         return self._start(trial, candidate)
@@ -201,15 +201,14 @@ class Trials:
             # The digest decides, so a candidate trains alike in every search with this seed.
             seed=(int(candidate.digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
             candidate=candidate,
-            costs=costs(candidate.architecture),
+            costs=candidate.costs,
             border=border,
         )
         self.study.start(trial, _attributes(candidate) | {"beyond": border.beyond})
         self._started += 1
         self._running[trial.number] = _Running(candidate.digest)
         self._drawn.setdefault(candidate.digest, trial.number)
-        for observer in self._observers:
-            observer.started(started)
+        self._notify("started", started)
         return started
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -221,8 +220,7 @@ class Trials:
         running.metrics = dict(metrics)
         running.seconds.append(metrics["epoch_seconds"])
         self.study.report(number, epoch, metrics[OBJECTIVE])
-        for observer in self._observers:
-            observer.reported(number, epoch, metrics)
+        self._notify("reported", number, epoch, running.metrics)
 
     def finish(self, number: int, cause: str = "") -> None:
         """End a running trial.
@@ -245,18 +243,23 @@ class Trials:
             # What failed may be drawn and tried again.
             self._drawn.pop(running.digest, None)
             cause = cause or "the loss is no longer a number"
-        for observer in self._observers:
-            observer.finished(number, state, cause)
+        self._notify("finished", number, state, cause)
+
+    def _notify(self, event: str, *arguments: Any) -> None:
+        """Tell the observers, once what they are told is safe in the study."""
+
+        def tell() -> None:
+            for observer in self._observers:
+                getattr(observer, event)(*arguments)
+
+        self.study.then(tell)
 
 
 def _attributes(candidate: Candidate, rejection: Rejection | None = None) -> dict[str, Any]:
     """Return what the study keeps of a candidate beside its parameters."""
     attributes: dict[str, Any] = {"digest": candidate.digest}
-    try:
-        found = costs(candidate.architecture)
-        attributes |= {"params": found.params, "macs": found.macs}
-    except CollapsedLayerError:
-        pass
+    with suppress(CollapsedLayerError):
+        attributes |= {"params": candidate.costs.params, "macs": candidate.costs.macs}
     if rejection is not None:
         attributes["detail"] = rejection.detail
     return attributes

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.table import Table
 
+from search.database import read_trials
 from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist, read_results
 from search.home import Home, SearchFolder
@@ -19,7 +20,7 @@ from search.job import describe_job, load_images
 from search.progress import duration
 from search.report import as_html, build_report, compare, print_report
 from search.screens import build_screens, judge
-from search.study import Study, read_trials
+from search.study import Study
 from search.summary import summarise
 from search.tracking import Destination, sync, ui_command
 from spaces.architecture import Architecture, CollapsedLayerError

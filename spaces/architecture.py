@@ -12,7 +12,16 @@ from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
-from spaces.operations import OPERATIONS, Add, CollapsedMapError, Input, Operation, Shape, Window
+from spaces.operations import (
+    OPERATIONS,
+    Add,
+    CollapsedMapError,
+    Input,
+    Operation,
+    Shape,
+    Window,
+    check_values,
+)
 
 FORMAT = 1
 
@@ -62,14 +71,15 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.layers or not isinstance(self.layers[0].operation, Input):
             raise ValueError("layer 0 must be the Input")
-        for index, layer in enumerate(self.layers):
-            operation, inputs = layer.operation, layer.inputs
+        for index, (operation, inputs, _) in enumerate(self.layers):
             arity = operation.arity
-            if (len(inputs) != arity) if arity is not None else not inputs:
+            if len(inputs) != arity and (arity is not None or not inputs):
                 raise ValueError(
                     f"layer {index} ({operation.kind}) takes "
                     f"{'at least one' if arity is None else arity} input(s), but got {inputs}"
                 )
+            if not inputs and index:
+                raise ValueError(f"layer {index} is a second Input, but only layer 0 can be one")
             for source in inputs:
                 if not 0 <= source < index:
                     raise ValueError(
@@ -203,7 +213,10 @@ class Architecture:
                 inputs, name = tuple(entry.pop("inputs")), entry.pop("name")
                 values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
                 layers.append(Layer(operation(**values), inputs, name))
-        except (KeyError, TypeError, AttributeError) as error:
+                check_values(layers[-1].operation)
+                if type(name) is not str or any(type(source) is not int for source in inputs):
+                    raise ValueError(f"no name and inputs of a layer: {name!r}, {inputs!r}")
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not an architecture: {type(error).__name__} {error}") from None
         return cls(tuple(layers))
 

@@ -17,6 +17,7 @@ from spaces.operations import Convolution, Pair
 from spaces.receptive_field import (
     ReceptiveField,
     field_inputs,
+    gate_branches,
     previous_convolution_fields,
     receptive_fields,
 )
@@ -71,7 +72,8 @@ def find_border(
     """Find the border layer.
 
     A field exceeds a non-square image when it does so along both axes: as long as one axis can
-    still grow, a convolution has something to gain.
+    still grow, a convolution has something to gain. A convolution that only helps to calculate a
+    gate is never what decides, unless ``include_gates``.
 
     Args:
         architecture: the graph.
@@ -101,15 +103,20 @@ def find_border(
     else:
         unproductive = [h > height and w > width for h, w in seen]
 
-    productive = len(convolutions)
-    while productive and unproductive[productive - 1]:
-        productive -= 1
+    aside = set() if include_gates else gate_branches(architecture)
+    border = None
+    for number in range(len(convolutions), 0, -1):
+        if convolutions[number - 1] in aside:
+            continue
+        if not unproductive[number - 1]:
+            break
+        border = number
     return BorderAnalysis(
         rule=rule,
         resolution=(height, width),
         convolutions=tuple(convolutions),
         fields=tuple([fields[i] for i in convolutions]),
-        border=productive + 1 if productive < len(convolutions) else None,
+        border=border,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from optuna.trial import BaseTrial, FixedTrial
 
 from spaces.architecture import Architecture, CollapsedLayerError
+from spaces.costs import Costs, costs
 from spaces.errors import BadInputError
 from spaces.recipe import Recipe, recipe
 from spaces.task import Task
@@ -30,6 +31,11 @@ class Candidate:
 
     architecture: Architecture
     recipe: Recipe
+
+    @cached_property
+    def costs(self) -> Costs:
+        """Of the architecture; see `spaces.costs.costs`."""
+        return costs(self.architecture)
 
     @cached_property
     def digest(self) -> str:
@@ -99,8 +105,9 @@ class CandidateSpace:
             output = candidate.architecture.shapes[-1]
         except CollapsedLayerError:
             return  # Judged by a screen.
-        except ValueError as error:
-            raise BadInputError("space", self.name, str(error), "mend the space") from error
+        except Exception as error:
+            problem = f"its networks cannot be built ({type(error).__name__}: {error})"
+            raise BadInputError("space", self.name, problem, "mend the space") from error
         if output != (self.task.classes, 1, 1):
             problem = f"its networks end in {output}, but there are {self.task.classes} classes"
             raise BadInputError("space", self.name, problem, "end with Linear(task.classes)")
@@ -132,6 +139,6 @@ def _check_options(field: str, function: Callable[..., object], options: Mapping
     known = [name for name in parameters if name not in ("trial", "task")]
     for name, value in options.items():
         if name not in known:
-            close = get_close_matches(name, known, n=1)
+            close = get_close_matches(str(name), known, n=1)
             hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
             raise BadInputError(f"{field}.{name}", value, "unknown option", hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from spaces.architecture import Architecture
-from spaces.operations import Pooling
+from spaces.operations import GlobalPooling, Pooling
 
 _INDEX_BYTES = 8
 """Max pooling keeps the position of every maximum as a 64-bit integer."""
@@ -54,7 +54,8 @@ def costs(architecture: Architecture) -> Costs:
     """
     shapes = architecture.shapes
     sizes = [channels * height * width for channels, height, width in shapes]
-    params = macs = indices = widest = 0
+    params = macs = indices = 0
+    widths: list[int] = []
     kept: set[int] = set()
     for index, (operation, inputs, _) in enumerate(architecture.layers):
         taken = tuple([shapes[i] for i in inputs])
@@ -63,18 +64,19 @@ def costs(architecture: Architecture) -> Costs:
         width = sizes[index]
         for i in inputs:
             width += sizes[i]
-        widest = max(widest, width)
+        widths.append(width)
         if operation.keeps_input:
             kept.update(inputs)
         if operation.keeps_output:
             kept.add(index)
-        if type(operation) is Pooling and operation.mode == "max":
-            kept.update(inputs)
+        if (
+            type(operation) is Pooling or type(operation) is GlobalPooling
+        ) and operation.mode == "max":
             indices += sizes[index]
     return Costs(
         params=params,
         macs=macs,
         kept_values=sum([sizes[i] for i in kept]),
         kept_indices=indices,
-        widest_values=widest,
+        widest_values=max(widths),
     )

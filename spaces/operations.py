@@ -7,7 +7,7 @@ case distinctions and a new kind of layer is one class here, one line in the mod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar, TypeAlias
 
 Shape: TypeAlias = tuple[int, int, int]
@@ -84,6 +84,8 @@ class Input(Operation):
 def _slide(size: int, kernel: int, stride: int, padding: int, ceil: bool = False) -> int:
     """Return how many positions a window takes along one axis (PyTorch's formula)."""
     span = size + 2 * padding - kernel
+    if ceil and -stride < span < 0:
+        return 1  # The only window, a partial one.
     if span < 0:
         raise CollapsedMapError(f"a window of {kernel} does not fit into {size} + 2 * {padding}")
     positions = span // stride + 1
@@ -151,6 +153,7 @@ class Pooling(Operation):
     """Max or average pooling with a sliding window."""
 
     kind: ClassVar[str] = "pooling"
+    keeps_input: ClassVar[bool] = True
 
     mode: str = "max"
     kernel: Pair = (2, 2)
@@ -181,6 +184,11 @@ class GlobalPooling(Operation):
 
     mode: str = "average"
 
+    @property
+    def keeps_input(self) -> bool:  # type: ignore[override]
+        """Tell whether backpropagation needs the input: a mean's gradient does not."""
+        return self.mode == "max"
+
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return ``(channels, 1, 1)``."""
         return (inputs[0][0], 1, 1)
@@ -202,6 +210,15 @@ class Norm(Operation):
     groups: int = 1
     """Number of groups of ``group``; the other norms ignore it."""
 
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return the shape of the input."""
+        if self.norm == "group" and inputs[0][0] % self.groups:
+            raise ValueError(
+                f"channels must be divisible by groups, "
+                f"but got {inputs[0][0]} with groups={self.groups}"
+            )
+        return inputs[0]
+
     def params(self, inputs: tuple[Shape, ...]) -> int:
         """Return gamma and beta of every channel."""
         return 2 * inputs[0][0]
@@ -212,9 +229,18 @@ class Activation(Operation):
     """An element-wise non-linearity."""
 
     kind: ClassVar[str] = "activation"
-    keeps_output: ClassVar[bool] = True
 
     function: str = "relu"
+
+    @property
+    def keeps_input(self) -> bool:  # type: ignore[override]
+        """Tell whether the derivative is calculated from the input."""
+        return self.function not in ("relu", "sigmoid")
+
+    @property
+    def keeps_output(self) -> bool:  # type: ignore[override]
+        """Tell whether the derivative is calculated from the output."""
+        return self.function in ("relu", "sigmoid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +324,11 @@ class Linear(Operation):
         channels, height, width = inputs[0]
         return self.features * channels * height * width
 
+    def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
+        """Return a window that covers the whole map."""
+        _, height, width = inputs[0]
+        return None if height == width == 1 else ((height, height), (width, width))
+
 
 OPERATIONS: dict[str, type[Operation]] = {
     operation.kind: operation
@@ -315,3 +346,29 @@ OPERATIONS: dict[str, type[Operation]] = {
         Linear,
     )
 }
+
+_NAMES = {"mode": POOLING_MODES, "norm": NORMS, "function": ACTIVATIONS}
+
+
+def check_values(operation: Operation) -> None:
+    """Refuse values that no layer can have, in an operation that was read from outside.
+
+    Raises:
+        ValueError: a value has the wrong type, is out of range or is no known name.
+    """
+    for field in fields(operation):
+        value, least = getattr(operation, field.name), int(field.name != "padding")
+        match field.type:
+            case "int":
+                fits = type(value) is int and value >= least
+            case "Pair":
+                fits = type(value) is tuple and len(value) == 2
+                fits = fits and all(type(v) is int and v >= least for v in value)
+            case "str":
+                fits = value in _NAMES[field.name]
+            case "bool":
+                fits = type(value) is bool
+            case _:
+                fits = type(value) in (int, float) and 0 <= value <= 1
+        if not fits:
+            raise ValueError(f"{field.name} of {operation.kind} cannot be {value!r}")

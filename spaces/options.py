@@ -10,7 +10,7 @@ that is several times faster than an isinstance against an abstract class.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isfinite
+from math import inf, isfinite
 from typing import TypeAlias, TypeVar, cast
 
 from optuna.trial import BaseTrial
@@ -22,6 +22,8 @@ FloatRange: TypeAlias = float | Sequence[float]
 T = TypeVar("T", int, float, str, bool)
 Choices: TypeAlias = T | Sequence[T]
 
+_SINGLE = (int, float, str, bool)
+
 
 def draw_int(
     trial: BaseTrial,
@@ -30,6 +32,7 @@ def draw_int(
     *,
     field: str,
     minimum: int = 1,
+    matters_to: int | None = None,
     log: bool = False,
 ) -> int:
     """Draw a whole number.
@@ -40,6 +43,7 @@ def draw_int(
         option: a number, or the lowest and the highest.
         field: what the user calls ``option``.
         minimum: the lowest value that makes sense.
+        matters_to: a range ends here, because all higher values would mean the same.
         log: draw so that equal ratios are equally likely.
 
     Raises:
@@ -48,7 +52,9 @@ def draw_int(
     low, high = _ends(option, (int,), field, "whole number")
     if low < minimum:
         raise BadInputError(field, option, f"{low} is under {minimum}", f"use {minimum} or more")
-    return low if type(option) is int else trial.suggest_int(name, low, high, log=log)
+    if matters_to is not None and high > matters_to:
+        high = max(low, matters_to)
+    return low if low == high else trial.suggest_int(name, low, high, log=log)
 
 
 def draw_float(
@@ -57,19 +63,34 @@ def draw_float(
     option: FloatRange,
     *,
     field: str,
+    below: float = inf,
     log: bool = False,
 ) -> float:
     """Draw a real number that is not negative (with ``log``, of a range: positive).
 
-    See `draw_int` for the arguments and errors.
+    See `draw_int` for the other arguments and the errors.
+
+    Args:
+        trial: what draws (or replays) the value.
+        name: the parameter's name in the study.
+        option: a number, or the lowest and the highest.
+        field: what the user calls ``option``.
+        below: what the value must stay under.
+        log: draw so that equal ratios are equally likely.
     """
-    low, high = _ends(option, (float, int), field, "number")
+    ends = _ends(option, (float, int), field, "number")
+    try:
+        low, high = float(ends[0]), float(ends[1])
+    except OverflowError:
+        low = high = inf
     fixed = type(option) in (float, int)
     if not (isfinite(low) and isfinite(high)):
         raise BadInputError(field, option, "is not finite", "use finite numbers")
     if low < 0 or (log and low == 0 and not fixed):
         problem = f"{low:g} is not {'positive' if log else '0 or more'}"
         raise BadInputError(field, option, problem, "raise the lower end")
+    if high >= below:
+        raise BadInputError(field, option, f"{high:g} is {below:g} or more", "use less")
     return low if fixed else trial.suggest_float(name, low, high, log=log)
 
 
@@ -78,11 +99,19 @@ def draw_choice(trial: BaseTrial, name: str, option: Choices[T], *, field: str) 
 
     See `draw_int` for the arguments and errors.
     """
-    if type(option) in (int, float, str, bool):
+    if type(option) in _SINGLE:
         return cast("T", option)
-    if not isinstance(option, Sequence) or not option:
+    if not isinstance(option, (list, tuple)) or not option:
         raise BadInputError(field, option, "is no choice", "use one value or a list of values")
-    return trial.suggest_categorical(name, option)
+    for value in option:
+        if type(value) not in _SINGLE:
+            raise BadInputError(field, option, f"{value} is no single value", "use a flat list")
+    return cast("T", trial.suggest_categorical(name, option))
+
+
+def choices(option: Choices[T]) -> Sequence[T]:
+    """Return all values that `draw_choice` can draw."""
+    return cast("Sequence[T]", (option,) if type(option) in _SINGLE else option)
 
 
 N = TypeVar("N", int, float)
@@ -94,10 +123,8 @@ def _ends(
     """Return (low, high) of a number or a range, or say what is wrong with it."""
     if type(option) in kinds:
         return cast("N", option), cast("N", option)
-    try:
-        low, high = cast("Sequence[N]", option)
-    except (TypeError, ValueError):
-        low = high = cast("N", None)
+    known = option if isinstance(option, (list, tuple)) and len(option) == 2 else (None, None)
+    low, high = cast("Sequence[N]", known)
     if type(low) not in kinds or type(high) not in kinds:
         raise BadInputError(
             field, option, "is not a range of numbers", f"use one {expected} or [low, high]"

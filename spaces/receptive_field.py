@@ -40,6 +40,27 @@ def field_inputs(architecture: Architecture, index: int, include_gates: bool) ->
     return layer.inputs
 
 
+def gate_branches(architecture: Architecture) -> set[int]:
+    """Return the layers that take part in nothing but the calculation of gates."""
+    gates = [layer.inputs[1] for layer in architecture.layers if type(layer.operation) is Gate]
+    if not gates:
+        return set()
+    seen: set[int] = set()
+    remaining = [len(architecture.layers) - 1]
+    while remaining:
+        index = remaining.pop()
+        if index not in seen:
+            seen.add(index)
+            remaining.extend(field_inputs(architecture, index, include_gates=False))
+    branches: set[int] = set()
+    while gates:
+        index = gates.pop()
+        if index not in seen and index not in branches:
+            branches.add(index)
+            gates.extend(architecture.layers[index].inputs)
+    return branches
+
+
 def receptive_fields(
     architecture: Architecture, *, include_gates: bool = False
 ) -> list[ReceptiveField]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from optuna.trial import BaseTrial
 
 from spaces.errors import BadInputError
-from spaces.options import Choices, FloatRange, draw_choice, draw_float
+from spaces.options import Choices, FloatRange, choices, draw_choice, draw_float
 from spaces.task import Task
 
 
@@ -57,14 +57,12 @@ def recipe(
         ),
         batch_size=draw_choice(trial, "batch_size", batch_size, field="recipe.batch_size"),
         label_smoothing=draw_float(
-            trial, "label_smoothing", label_smoothing, field="recipe.label_smoothing"
+            trial, "label_smoothing", label_smoothing, field="recipe.label_smoothing", below=1
         ),
-        momentum=draw_float(trial, "momentum", momentum, field="recipe.momentum"),
+        momentum=draw_float(trial, "momentum", momentum, field="recipe.momentum", below=1),
     )
-    if type(drawn.batch_size) is not int or drawn.batch_size < 1:
-        raise BadInputError("recipe.batch_size", batch_size, "is no batch size", "use 1 or more")
-    if drawn.label_smoothing >= 1:
-        raise BadInputError("recipe.label_smoothing", label_smoothing, "is 1 or more", "use less")
-    if drawn.momentum >= 1:
-        raise BadInputError("recipe.momentum", momentum, "is 1 or more", "use less")
+    for size in choices(batch_size):
+        if type(size) is not int or size < 1:
+            problem = f"{size} is no batch size"
+            raise BadInputError("recipe.batch_size", batch_size, problem, "use 1 or more")
     return drawn

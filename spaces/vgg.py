@@ -14,7 +14,7 @@ from spaces.operations import (
     Norm,
     Pooling,
 )
-from spaces.options import Choices, IntRange, draw_choice, draw_int
+from spaces.options import Choices, IntRange, choices, draw_choice, draw_int
 from spaces.task import Task
 
 # Layers without a choice in them are the same value in every candidate.
@@ -54,9 +54,15 @@ def vgg(
     Raises:
         BadInputError: an option is out of range.
     """
+    if type(bias) is not bool:
+        raise BadInputError("space.bias", bias, "is neither true nor false", "use one of the two")
+    if pools is not None and (type(pools) is not int or pools < 0):
+        raise BadInputError("space.pools", pools, "is no number of layers", "use 0 or more")
     size = draw_choice(trial, "kernel", kernel, field="space.kernel")
-    if type(size) is not int or size < 1 or size % 2 == 0:
-        raise BadInputError("space.kernel", kernel, f"{size} is not an odd size", "use 1, 3, 5, ..")
+    for k in choices(kernel):
+        if type(k) is not int or k < 1 or k % 2 == 0:
+            problem = f"{k} is not an odd size"
+            raise BadInputError("space.kernel", kernel, problem, "use 1, 3, 5, ..")
     layers = draw_int(trial, "depth", depth, field="space.depth")
     most_pools = min(task.height, task.width).bit_length() - 1 if pools is None else pools
     pool_after = _draw_pools(trial, layers, most_pools, convs_before_pool)
@@ -84,13 +90,14 @@ def _draw_pools(
     positions: set[int] = set()
     position = 0
     for number in range(1, most_pools + 1):
+        if position >= layers:
+            break
         position += draw_int(
             trial,
             f"convs_before_pool_{number}",
             convs_before_pool,
             field="space.convs_before_pool",
+            matters_to=layers - position + 1,  # One more than are left: no pooling layer.
         )
-        if position > layers:
-            break
         positions.add(position)
     return positions

@@ -1,0 +1,119 @@
+"""How fast candidates are judged: ``python benchmarks/screening.py``.
+
+Two figures over the default VGG space at 32x32 pixels, on one core:
+
+- rebuild a candidate from its params, find fields and border, count costs, judge it by all
+  screens; against building its torch module from the same params (what analyses that work on
+  modules must do before they begin);
+- the whole path of the driver: draw, judge, tell, of every candidate drawn; against Optuna alone
+  drawing the same parameters and telling a value (random sampler, both in memory).
+"""
+
+from __future__ import annotations
+
+import time
+
+from harness import Figure, alternate, options, show
+
+import optuna
+import torch
+from optuna.samplers import RandomSampler
+
+from search.experiment import ScreensSection
+from search.screens import build_screens, judge
+from search.study import Study
+from search.trials import Trials
+from spaces import CandidateSpace, Task
+from trainables.builder import Network
+
+TASK = Task(channels=3, height=32, width=32, classes=10)
+SCREENS = ScreensSection(max_params=5_000_000, max_macs=500_000_000, max_memory_mb=4000)
+
+
+def draw_params(space: CandidateSpace, count: int) -> list[dict[str, object]]:
+    study = optuna.create_study(sampler=RandomSampler(seed=0))
+    drawn = []
+    for _ in range(count):
+        trial = study.ask()
+        space.draw(trial)
+        drawn.append(trial.params)
+    return drawn
+
+
+def per_second(count: int, started: float) -> float:
+    return count / (time.perf_counter() - started)
+
+
+def judging(space: CandidateSpace, count: int, rounds: int) -> Figure:
+    params = draw_params(space, count)
+    screens = build_screens(SCREENS)
+
+    def judged() -> float:
+        started = time.perf_counter()
+        for each in params:
+            judge(space.rebuild(each), screens)
+        return per_second(count, started)
+
+    few = params[: max(20, count // 50)]
+
+    def built() -> float:
+        started = time.perf_counter()
+        for each in few:
+            Network(space.rebuild(each).architecture)
+        return per_second(len(few), started)
+
+    ours, baseline, ratio = alternate(judged, built, rounds)
+    figure = "rebuild, analyse, judge; against building the module"
+    return Figure(figure, ours, baseline, ratio, "ours >= 5000", "candidates/s")
+
+
+def whole_path(space: CandidateSpace, count: int, rounds: int) -> Figure:
+    metrics = {
+        "train_loss": 1.0,
+        "train_accuracy": 0.5,
+        "validation_loss": 1.0,
+        "validation_accuracy": 0.5,
+        "epoch_seconds": 0.1,
+    }
+
+    def ours() -> float:
+        study = Study("benchmark", RandomSampler(seed=0))
+        trials = Trials(study, space, build_screens(SCREENS), limit=count, epochs=1)
+        started = time.perf_counter()
+        drawn = 0
+        while drawn < count:
+            trial = trials.next()
+            if trial is not None:
+                trials.report(trial.number, 1, metrics)
+                trials.finish(trial.number)
+                drawn = trial.number + 1
+        return per_second(drawn, started)
+
+    drawn = Study("parameters", RandomSampler(seed=0))
+    for _ in range(count):
+        space.draw(drawn.ask())
+    distributions = [trial.distributions for trial in drawn.trials()]
+
+    def optuna_alone() -> float:
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
+        started = time.perf_counter()
+        for each in distributions:
+            study.tell(study.ask(each), 0.5)
+        return per_second(count, started)
+
+    value, baseline, ratio = alternate(ours, optuna_alone, rounds)
+    figure = "draw, judge, tell; against Optuna alone"
+    return Figure(figure, value, baseline, ratio, "ratio >= 0.6", "candidates/s")
+
+
+def main() -> None:
+    given = options(__doc__)
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    space = CandidateSpace(TASK, "vgg", {}, {})
+    count, rounds = (500, 3) if given.quick else (2000, 7)
+    show([judging(space, count, rounds), whole_path(space, count, rounds)], given.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What a search costs on top of Ray Tune: ``python benchmarks/trial_overhead.py``.
+
+60 trials of near-zero training (one epoch over some 250 images of 8x8 pixels) through the whole
+search (loading, pre-flight, draws, screens, study in sqlite, tracking into a fresh MLflow store
+until everything has arrived there, report) against bare Ray Tune with ``reuse_actors=True``
+training the same number of candidates of the same space with the same trainable. Wall clock in a
+process of its own each, from before Ray starts until after it has shut down; imports of torch and
+Ray are left out on both sides.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from harness import Figure, alternate, options, show
+
+import ray
+from optuna.samplers import RandomSampler
+from ray import tune
+from rich.console import Console
+
+from search.experiment import Experiment, parse_experiment
+from search.home import Home
+from search.job import describe_job, load_images
+from search.muscle import concurrent_trials, connected, per_trial
+from search.run import run_search
+from search.screens import build_screens, judge
+from search.study import Study
+from trainables.trial import Trial
+
+
+def experiment(trials: int) -> Experiment:
+    return parse_experiment(
+        {
+            "name": "overhead",
+            "data": "digits",
+            "subset": 0.2,
+            "space": {"name": "vgg", "depth": [2, 8], "features": [8, 48]},
+            "recipe": {"batch_size": 64},
+            "epochs": 1,
+            "sampler": "random",
+            "scheduler": {"name": "none"},
+            "budget": {"trials": trials},
+            "finalists": {"count": 0},
+        }
+    )
+
+
+class BareTrial(Trial):
+    """The same training, its config drawn beforehand and handed over by Tune's own grid."""
+
+    def _begin(self, config: dict[str, object]) -> None:
+        super()._begin(config["candidate"])
+
+
+def run_ours(trials: int) -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        run_search(experiment(trials), Home(Path(folder)), Console(quiet=True))
+        return time.perf_counter() - started
+
+
+def run_bare(trials: int) -> float:
+    asked = experiment(trials)
+    job = describe_job(asked, load_images(asked, Console(quiet=True)))
+    space, screens = job.candidates(), build_screens(asked.screens)
+    study = Study("bare", RandomSampler(seed=0))
+    configs: list[dict[str, object]] = []
+    while len(configs) < trials:
+        trial = study.ask()
+        if judge(space.draw(trial), screens) is None:
+            configs.append({"number": trial.number, "params": trial.params, "seed": trial.number})
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        with connected("local"):
+            cpus, gpus = per_trial(asked)
+            tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(BareTrial, job=job), {"cpu": cpus, "gpu": gpus}
+                ),
+                param_space={"candidate": tune.grid_search(configs)},
+                tune_config=tune.TuneConfig(
+                    max_concurrent_trials=concurrent_trials(asked), reuse_actors=True
+                ),
+                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+            ).fit()
+        ray.shutdown()
+        return time.perf_counter() - started
+
+
+def in_process(which: str, trials: int) -> float:
+    result = subprocess.run(
+        [sys.executable, __file__, which, str(trials)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return float(result.stdout.split()[-1])
+
+
+def main() -> None:
+    if len(sys.argv) == 3 and sys.argv[1] in ("ours", "bare"):
+        run = run_ours if sys.argv[1] == "ours" else run_bare
+        print(run(int(sys.argv[2])))
+        return
+    given = options(__doc__)
+    trials, rounds = (20, 1) if given.quick else (60, 3)
+    ours, bare, ratio = alternate(
+        lambda: in_process("ours", trials), lambda: in_process("bare", trials), rounds
+    )
+    figure = f"{trials} trials through the whole search; against bare Ray Tune"
+    show([Figure(figure, ours, bare, ratio, "ratio <= 1.3", "s")], given.json)
+
+
+if __name__ == "__main__":
+    main()

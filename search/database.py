@@ -1,0 +1,148 @@
+"""The durable copy of a study, written in order by a thread of its own.
+
+One candidate takes a database ten milliseconds and more, which neither Ray's event loop nor the
+next draw should wait for. What is written, and what is told to observers after it, keeps its
+order: a crash can lose the last moments, but nothing is ever reported that the database lacks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from queue import Queue
+from typing import Any
+
+import optuna
+import sqlalchemy
+from optuna.storages import RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from spaces.errors import BadInputError
+
+_BACKLOG = 1000
+"""Writes that may wait; beyond that the search waits for the database."""
+
+
+class Database:
+    """Writes the trials of one study to a database.
+
+    Args:
+        path: an sqlite file, created where absent.
+        name: of the study.
+
+    Raises:
+        BadInputError: the database holds a study of that name already.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._storage = _open(path)
+        try:
+            self._study = self._storage.create_new_study(
+                [optuna.study.StudyDirection.MAXIMIZE], name
+            )
+        except optuna.exceptions.DuplicatedStudyError:
+            problem = f"{path} already holds a study of that name"
+            raise BadInputError("name", name, problem, "choose another name") from None
+        self._ids: dict[int, int] = {}
+        self._error: Exception | None = None
+        self._queue: Queue[Callable[[], None] | None] = Queue(_BACKLOG)
+        self._thread = threading.Thread(target=self._write, name="study-writer", daemon=True)
+        self._thread.start()
+
+    def enter(self, trial: FrozenTrial) -> None:
+        """Write a trial as it is now; trials must come in the order of their numbers."""
+
+        def write() -> None:
+            self._ids[trial.number] = self._storage.create_new_trial(self._study, trial)
+
+        self.then(write)
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Write an intermediate value of a running trial."""
+        self.then(
+            lambda: self._storage.set_trial_intermediate_value(self._ids[number], step, value)
+        )
+
+    def finish(
+        self, number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]
+    ) -> None:
+        """Write the end of a running trial."""
+
+        def write() -> None:
+            for key, attribute in attributes.items():
+                self._storage.set_trial_user_attr(self._ids[number], key, attribute)
+            values = None if value is None else [value]
+            self._storage.set_trial_state_values(self._ids[number], state, values)
+
+        self.then(write)
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Do something once all that came before is in the database.
+
+        Raises:
+            Exception: what an earlier write failed with; nothing is written after a failure.
+        """
+        self._raise()
+        self._queue.put(call)
+
+    def flush(self) -> None:
+        """Wait until everything is in the database; see ``then`` for errors."""
+        self._queue.join()
+        self._raise()
+
+    def close(self) -> None:
+        """Write what waits and end the thread."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+            self._storage.engine.dispose()
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _write(self) -> None:
+        while (call := self._queue.get()) is not None:
+            try:
+                # After a failure later writes would leave gaps.
+                if self._error is None:
+                    call()
+            except Exception as error:
+                self._error = error
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+
+def read_trials(path: Path, name: str) -> list[FrozenTrial]:
+    """Return the trials of a stored study, also while a search is writing it.
+
+    Raises:
+        BadInputError: there is no such study.
+    """
+    try:
+        if not path.is_file():
+            raise KeyError(name)
+        storage = _open(path)
+        trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+        storage.engine.dispose()
+    except KeyError:
+        problem = f"there is no study in {path}"
+        raise BadInputError("NAME", name, problem, "name a search that has run") from None
+    return trials
+
+
+def _open(path: Path) -> RDBStorage:
+    """Open an sqlite storage in which readers and the one writer do not wait for each other."""
+    storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+    def set_pragmas(connection: Any, _: object) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")
+        # With a write-ahead log a power cut can lose the last transactions, never the database.
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    sqlalchemy.event.listen(storage.engine, "connect", set_pragmas)
+    # Connections made while the tables were created do not have them yet.
+    storage.engine.dispose()
+    return storage
