@@ -25,7 +25,7 @@ from rich.console import Console
 
 from search.experiment import Experiment, parse_experiment
 from search.home import Home
-from search.job import describe_job, load_images
+from search.job import describe_job, describe_task, load_images
 from search.muscle import concurrent_trials, connected, per_trial
 from search.run import run_search
 from search.screens import build_screens, judge
@@ -66,7 +66,7 @@ def run_ours(trials: int) -> float:
 
 def run_bare(trials: int) -> float:
     asked = experiment(trials)
-    job = describe_job(asked, load_images(asked, Console(quiet=True)))
+    job = describe_job(asked, describe_task(load_images(asked, Console(quiet=True))))
     space, screens = job.candidates(), build_screens(asked.screens)
     study = Study("bare", RandomSampler(seed=0))
     configs: list[dict[str, object]] = []

@@ -54,6 +54,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
+    except RuntimeError as error:
+        # Its module imports torch and Ray; whoever raises it has imported it.
+        module = sys.modules.get("search.run")
+        if module is None or not isinstance(error, module.SearchFailedError):
+            raise
+        print(f"search.py: {error}", file=sys.stderr)  # noqa: T201
+        return FAILED
     except Exception as error:
         # The parser's own complaints; their class is not public in every version of typer.
         message = getattr(error, "format_message", None)
@@ -72,6 +79,9 @@ def _refuse(line: str) -> int:
 def quickstart(context: typer.Context, home: HomeOption = None) -> int:
     """Search CNN architectures; without a command, run the quickstart."""
     if context.invoked_subcommand is not None:
+        if home is not None:
+            remedy = f"write it behind: search.py {context.invoked_subcommand} --home {home}"
+            raise BadInputError("--home", home, "stands before the command", remedy)
         return 0
     from search.home import Home
 

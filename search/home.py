@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from spaces.errors import BadInputError
+from spaces.task import Task
 
 HOME_VARIABLE = "BORDERLINE_HOME"
 
@@ -90,8 +92,13 @@ class SearchFolder:
         """The report as a web page."""
         return self.path / "report.html"
 
-    def create(self, experiment_yaml: str) -> None:
-        """Make the folder with its experiment.
+    @property
+    def task(self) -> Task:
+        """Images and classes, so that candidates can be rebuilt without the images."""
+        return Task(**json.loads((self.path / "task.json").read_text(encoding="utf-8")))
+
+    def create(self, experiment_yaml: str, task: Task) -> None:
+        """Make the folder with what the search is about.
 
         Raises:
             BadInputError: a search of that name exists, or the folder cannot be written.
@@ -104,6 +111,8 @@ class SearchFolder:
             raise BadInputError("--home", self.path.parent, problem, "name a folder") from error
         identity = f"{self.name}-{uuid.uuid4().hex[:12]}"
         (self.path / "id").write_text(f"{identity}\n", encoding="utf-8")
+        (self.path / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
+        # Last, since by it a folder is known as a search.
         self.experiment.write_text(experiment_yaml, encoding="utf-8")
 
     def refuse_existing(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.progress import Progress
 
@@ -14,7 +16,7 @@ from trainables.job import Augmentation, Data, Job
 def describe_data(experiment: Experiment) -> Data:
     """Return which images an experiment uses, and how they are split."""
     return Data(
-        source=experiment.data,
+        source=_absolute(experiment.data),
         resolution=experiment.resolution,
         subset=experiment.subset,
         validation=experiment.validation,
@@ -34,17 +36,25 @@ def load_images(experiment: Experiment, console: Console) -> Dataset:
         return describe_data(experiment).load(advance)
 
 
-def describe_job(experiment: Experiment, dataset: Dataset) -> Job:
-    """Return what all trials of an experiment have in common.
+def _absolute(source: str) -> str:
+    """Return the source with an absolute path: a trial's process has a folder of its own."""
+    kind, colon, path = source.partition(":")
+    if kind != "images" or "://" in path or not path:
+        return source
+    return f"{kind}{colon}{Path(path).expanduser().absolute()}"
 
-    Args:
-        experiment: what is searched.
-        dataset: its images.
-    """
+
+def describe_task(dataset: Dataset) -> Task:
+    """Return what candidates are drawn for."""
     height, width, channels = dataset.shape
+    return Task(channels, height, width, len(dataset.classes))
+
+
+def describe_job(experiment: Experiment, task: Task) -> Job:
+    """Return what all trials of an experiment have in common."""
     return Job(
         data=describe_data(experiment),
-        task=Task(channels, height, width, len(dataset.classes)),
+        task=task,
         space=experiment.space.name,
         space_options=experiment.space.options,
         recipe_options=experiment.recipe,

@@ -61,6 +61,8 @@ def check_resources(experiment: Experiment) -> None:
     """
     cluster = cluster_resources()
     cpus, gpus = per_trial(experiment)
+    if experiment.device.startswith("cuda") and not cluster.get("GPU", 0):
+        raise BadInputError("device", experiment.device, "the cluster has no GPU", "use auto")
     for field, wanted, there in (
         ("resources.cpus", cpus, cluster.get("CPU", 0)),
         ("resources.gpus", gpus, cluster.get("GPU", 0)),
@@ -112,8 +114,9 @@ def train_trials(experiment: Experiment, job: Job, searcher: StudySearcher, stor
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """Connect to Ray for the time of a search."""
-    # Progress is ours to show.
+    # Progress, and what failed and why, is ours to show.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     # Tune's own writers repeat what the journal holds; its snapshots are never restored from.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")

@@ -12,7 +12,7 @@ from search.database import Database
 from search.experiment import Experiment
 from search.finalists import Finalist, retrain_finalists
 from search.home import Home
-from search.job import describe_job, load_images
+from search.job import describe_job, describe_task, load_images
 from search.journal import Journal
 from search.logbook import Logbook
 from search.muscle import check_resources, connected, per_trial, train_trials
@@ -30,6 +30,10 @@ from trainables.job import Job
 
 SYNC_SECONDS = 120.0
 """How long the end of a search waits for the tracking server."""
+
+
+class SearchFailedError(RuntimeError):
+    """A search that came to no result, through no fault of its experiment file."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,12 @@ def run_search(
 
     Raises:
         BadInputError: something in the experiment cannot be used; nothing has been written.
+        SearchFailedError: no candidate could be trained.
     """
     folder = home.folder(experiment.name)
     folder.refuse_existing()
     dataset = load_images(experiment, console)
-    job = describe_job(experiment, dataset)
+    job = describe_job(experiment, describe_task(dataset))
     space = job.candidates()
     screens = build_screens(experiment.screens)
     check_space(space, screens, training_images=len(dataset.train), seed=experiment.seed)
@@ -79,7 +84,7 @@ def run_search(
     # Ray comes last before writing: it is what may be missing or refuse to start.
     with connected(address):
         check_resources(experiment)
-        folder.create(experiment.to_yaml())
+        folder.create(experiment.to_yaml(), job.task)
         return _Run(experiment, home, job, console).execute()
 
 
@@ -172,6 +177,11 @@ class _Run:
         if searcher.error is not None:
             trials.abandon(f"the search ended: {searcher.error}")
             raise searcher.error
+        if trials.hopeless:
+            trials.abandon("the search was given up")
+            raise SearchFailedError(
+                f"the first trials all failed ({trials.hopeless}); the search is given up"
+            )
         if trials.exhausted:
             self._console.print(
                 "The space is exhausted: the last candidates drawn were all rejected.",

@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from search.trials import OBJECTIVE, Trials
+from trainables.trial import FAILURE
 
 METRICS = (
     "train_loss",
@@ -50,6 +51,8 @@ class StudySearcher(Searcher):
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Record an epoch."""
+        if FAILURE in result:
+            return  # It ended without one; on_trial_complete tells why.
         metrics = {key: float(result[key]) for key in METRICS}
         self._trials.report(self._numbers[trial_id], int(result["epoch"]), metrics)
 
@@ -62,7 +65,9 @@ class StudySearcher(Searcher):
         """
         if result and "epoch" in result:
             self.on_trial_result(trial_id, result)
-        cause = "its process or its training failed" if error else ""
+        cause = str(result[FAILURE]) if result and FAILURE in result else ""
+        if error:
+            cause = "its process failed again and again"
         self._trials.finish(self._numbers.pop(trial_id), cause)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,8 @@ EXPLORE_AFTER = 20
 """After so many rejections in a row draws are random, until one is accepted."""
 GIVE_UP_AFTER = 2000
 """After so many rejections in a row the space counts as exhausted."""
+HOPELESS_AFTER = 5
+"""If the first so many trials fail, what they have in common is at fault."""
 TIME_SLICE = 0.5
 """Seconds after which ``next`` returns without a candidate: results must not wait for it."""
 
@@ -105,6 +108,8 @@ class Trials:
     ) -> None:
         self.study = study
         self.exhausted = False
+        self.hopeless = ""
+        """Why the search cannot succeed: its first trials all failed, the last of them for this."""
         self._space = space
         self._screens = screens
         self._limit = limit
@@ -116,6 +121,8 @@ class Trials:
         self._observers = observers
         self._started = 0
         self._rejected_in_a_row = 0
+        self._failed_from_start: int | None = 0
+        """Trials failed so far, None once one has not."""
         self._running: dict[int, _Running] = {}
         self._drawn: dict[str, int] = {}
         """Number of the trial that trains, or trained, the candidate with this digest."""
@@ -124,7 +131,7 @@ class Trials:
     def is_finished(self) -> bool:
         """Tell whether no further trial will be started."""
         late = self._deadline is not None and time.monotonic() >= self._deadline
-        return self._started >= self._limit or self.exhausted or late
+        return self._started >= self._limit or self.exhausted or late or bool(self.hopeless)
 
     @property
     def has_running(self) -> bool:
@@ -161,6 +168,7 @@ class Trials:
     def _judge(self, trial: optuna.Trial) -> StartedTrial | None:
         """Reject or start a freshly drawn trial."""
         candidate = self._space.draw(trial)
+        self._space.check_output(candidate)
         rejection = judge(candidate, self._screens)
         if rejection is not None:
             self.study.reject(
@@ -219,7 +227,10 @@ class Trials:
         running.epoch = epoch
         running.metrics = dict(metrics)
         running.seconds.append(metrics["epoch_seconds"])
-        self.study.report(number, epoch, metrics[OBJECTIVE])
+        # The accuracy of a network whose loss is no number is that of a guess, not a result.
+        losses = [value for name, value in metrics.items() if name.endswith("_loss")]
+        objective = metrics[OBJECTIVE] if all(map(math.isfinite, losses)) else math.nan
+        self.study.report(number, epoch, objective)
         self._notify("reported", number, epoch, running.metrics)
 
     def finish(self, number: int, cause: str = "") -> None:
@@ -239,11 +250,21 @@ class Trials:
             attributes["cause"] = cause
         self.study.finish(number, state, attributes)
         state = self.study.trial(number).state
+        self._count_failures(state, cause)
         if state is TrialState.FAIL:
             # What failed may be drawn and tried again.
             self._drawn.pop(running.digest, None)
             cause = cause or "the loss is no longer a number"
         self._notify("finished", number, state, cause)
+
+    def _count_failures(self, state: TrialState, cause: str) -> None:
+        """Give up if nothing but failures came; a loss that diverged is the candidate's fault."""
+        if state is not TrialState.FAIL:
+            self._failed_from_start = None
+        elif cause and self._failed_from_start is not None:
+            self._failed_from_start += 1
+            if self._failed_from_start >= HOPELESS_AFTER:
+                self.hopeless = cause
 
     def _notify(self, event: str, *arguments: Any) -> None:
         """Tell the observers, once what they are told is safe in the study."""

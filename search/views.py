@@ -16,7 +16,7 @@ from search.database import read_trials
 from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist, read_results
 from search.home import Home, SearchFolder
-from search.job import describe_job, load_images
+from search.job import describe_job, describe_task, load_images
 from search.progress import duration
 from search.report import as_html, build_report, compare, print_report
 from search.screens import build_screens, judge
@@ -33,13 +33,16 @@ from spaces.operations import Convolution
 
 def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     """Draw candidates at random, judge them and show what the screens do to the space."""
-    space = describe_job(experiment, load_images(experiment, console)).candidates()
+    task = describe_task(load_images(experiment, console))
+    space = describe_job(experiment, task).candidates()
     screens = build_screens(experiment.screens)
     study = Study("screen", RandomSampler(seed=experiment.seed))
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     for _ in range(draws):
-        rejection = judge(space.draw(study.ask()), screens)
+        candidate = space.draw(study.ask())
+        space.check_output(candidate)
+        rejection = judge(candidate, screens)
         reason = "accepted" if rejection is None else rejection.reason
         reasons[reason] += 1
         if rejection is not None:
@@ -49,7 +52,9 @@ def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
         table.add_column(column)
     for reason, count in reasons.most_common():
         table.add_row(reason, str(count), f"{count / draws:.1%}", examples.get(reason, ""))
-    console.print(f"{draws} random candidates of {space.name}, none trained", highlight=False)
+    console.print(
+        f"{draws} random candidates of {space.name}, none trained", highlight=False, markup=False
+    )
     console.print(table, highlight=False)
 
 
@@ -84,6 +89,8 @@ def analyze_model(
         analysis = find_border(architecture, chosen, resolution=size)
     except CollapsedLayerError as error:
         raise BadInputError("MODEL", model, str(error), "use larger images") from None
+    except ValueError as error:
+        raise BadInputError("MODEL", model, str(error), "mend the graph") from None
     document = analysis_document(model, architecture, analysis)
     if as_json:
         console.print_json(json.dumps(document), indent=None, highlight=False)
@@ -108,7 +115,7 @@ def analyze_model(
         if analysis.border is None
         else f"border layer: convolution {analysis.border}; {analysis.beyond} lie beyond it"
     )
-    console.print(f"{model} at {height}x{width} px, rule {chosen.value}: {verdict}")
+    console.print(f"{model} at {height}x{width} px, rule {chosen.value}: {verdict}", markup=False)
     console.print(table, highlight=False)
     console.print(f"{document['params']:,} parameters, {document['macs']:,} MACs", highlight=False)
 
@@ -169,10 +176,10 @@ def _find_model(model: str, home: Home) -> Architecture:
             # A candidate as it lies in MLflow, or the bare graph.
             graph = document.get("architecture", document)
             return Architecture.from_json(json.dumps(graph))
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise BadInputError("MODEL", model, str(error), remedy) from None
     name, _, number = model.rpartition(":")
-    if not name or not number.isdigit():
+    if not name or not number.isdecimal():
         raise BadInputError("MODEL", model, "unknown model", remedy)
     view = SearchView(home.existing(name))
     for trial in view.trials:
@@ -191,9 +198,8 @@ class SearchView:
 
     @property
     def space(self) -> CandidateSpace:
-        """Rebuilds the candidates; needs the images, which tell the task."""
-        quiet = Console(quiet=True)
-        return describe_job(self.experiment, load_images(self.experiment, quiet)).candidates()
+        """Rebuilds the candidates, without their images."""
+        return describe_job(self.experiment, self.folder.task).candidates()
 
     @property
     def finalists(self) -> list[Finalist]:
@@ -211,7 +217,14 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     for column in ("search", "trained", "running", "rejected", "saved", "best", "test accuracy"):
         table.add_column(column)
     for each in names:
-        view = SearchView(home.folder(each))
+        try:
+            view = SearchView(home.folder(each))
+        except BadInputError as error:
+            if name is not None:
+                raise
+            # One search that has only just been made, or is damaged, does not hide the others.
+            table.add_row(each, error.problem)
+            continue
         summary = summarise(view.trials)
         best = summary.best
         finalists = view.finalists
@@ -240,7 +253,9 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         ]
     view.folder.report.write_text(as_html(f"Search {name}", sections), encoding="utf-8")
     print_report(console, sections)
-    console.print(f"\nAs a page: {view.folder.report}", highlight=False, soft_wrap=True)
+    console.print(
+        f"\nAs a page: {view.folder.report}", highlight=False, markup=False, soft_wrap=True
+    )
 
 
 def sync_search(name: str, home: Home, console: Console) -> None:

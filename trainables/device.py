@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -39,10 +40,10 @@ def select_device(name: str = "auto") -> Device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return Device(torch.device("cpu"), _cpu_gains_from_bfloat16())
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
+    gpu = re.fullmatch(r"cuda(?::(0|[1-9][0-9]*))?", name)
+    if gpu is None:
         raise BadInputError("device", name, "unknown device", "use auto, cpu, cuda or cuda:N")
-    if not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count():
+    if not torch.cuda.is_available() or int(gpu[1] or 0) >= torch.cuda.device_count():
         problem = f"there are {torch.cuda.device_count()} CUDA devices here"
         raise BadInputError("device", name, problem, "use auto or cpu")
     return Device(torch.device(name), torch.cuda.is_bf16_supported(including_emulation=False))

@@ -14,6 +14,8 @@ from trainables.job import Data, Job
 from trainables.training import Training
 
 STATE_FILE = "training.pt"
+FAILURE = "failure"
+"""Key of a result that says why a training cannot go on."""
 
 
 class Trial(tune.Trainable):
@@ -22,6 +24,8 @@ class Trial(tune.Trainable):
     ``config`` holds ``params`` (the candidate's) and ``seed``. The process serves many trials one
     after the other: everything that belongs to a trial lives in ``self._training``.
     """
+
+    _training: Training | None = None
 
     def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
         """Begin the first trial of this process."""
@@ -35,19 +39,35 @@ class Trial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
+        # What the last trial held is let go before the next one takes memory.
+        self._training = None
+        self._config = config
+
+    def _start(self) -> Training:
         job = self._job
-        self._training = Training(
-            job.candidates().rebuild(config["params"]),
+        return Training(
+            job.candidates().rebuild(self._config["params"]),
             shared_dataset(job.data),
             epochs=job.epochs,
-            seed=config["seed"],
+            seed=self._config["seed"],
             augmentation=job.augmentation,
             device=job.device,
         )
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and report it."""
-        result = self._training.run_epoch()
+        """Train one epoch and report it; a training that cannot go on is reported as failed.
+
+        An error that a second try would meet again does not cost the process and its retries. One
+        of the device itself does: after it nothing in the process can be trusted.
+        """
+        try:
+            if self._training is None:
+                self._training = self._start()
+            result = self._training.run_epoch()
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:
+            return {FAILURE: f"{type(error).__name__}: {error}", "done": True}
         return {
             "epoch": result.epoch,
             "train_loss": result.train_loss,
@@ -60,11 +80,14 @@ class Trial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Write the training's state."""
+        if self._training is None:
+            raise RuntimeError("nothing has been trained yet that could be kept")
         torch.save(self._training.state_dict(), Path(checkpoint_dir) / STATE_FILE)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continue from a state; nothing in it can run code."""
         state = torch.load(Path(str(checkpoint)) / STATE_FILE, weights_only=True)
+        self._training = self._start()
         self._training.load_state_dict(state)
 
 

@@ -1,0 +1,737 @@
+"""Loading a data set: what comes back, and a cache that survives whatever happens around it."""
+
+import io
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import urllib.error
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+import torchvision.datasets
+from PIL import Image
+
+from spaces.errors import BadInputError
+from trainables.data import Dataset, load
+from trainables.images import decode_pool
+from trainables.images import store as image_store
+from trainables.images.decoding import Chunk, moments
+from trainables.images.errors import UnusableDataError
+
+ROOT = Path(__file__).parents[2]
+SHARED_DATA = ROOT.parent / "shared/data"
+
+
+def png(shade: int, size: int = 6) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (size, size), shade).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_tar(place: Path, per_class: int, shades: tuple[int, ...] = (40, 200)) -> Path:
+    with tarfile.open(place, "w") as archive:
+        for shade in shades:
+            content = png(shade)
+            for number in range(per_class):
+                info = tarfile.TarInfo(f"shade{shade:03}/{number:05}.png")
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+    return place
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """20 images: decoded in this process."""
+    return write_tar(tmp_path / "small.tar", 10)
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """3,000 images: decoded in processes of their own."""
+    return write_tar(tmp_path / "large.tar", 1500)
+
+
+class Calls:
+    """A progress callback that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, int | None]] = []
+
+    def __call__(self, done: int, total: int | None) -> None:
+        self.seen.append((done, total))
+
+
+def names_in(cache: Path) -> set[str]:
+    return {path.name for path in cache.rglob("*") if path.is_file()}
+
+
+# What comes back
+
+
+def test_digits_are_there_without_a_network(tmp_path):
+    data = load("digits", cache=tmp_path)
+    assert data.shape == (8, 8, 1)
+    assert data.channels == 1
+    assert data.classes == tuple("0123456789")
+    assert len(data.images) == len(data.labels) == 1797
+    assert (data.images.min(), data.images.max()) == (0, 255)
+    assert [len(data.train), len(data.validation), len(data.test)] == [1457, 161, 179]
+    assert repr(data) == "Dataset(10 classes of 8x8x1: 1457 train, 161 validation, 179 test)"
+
+
+def test_digits_can_be_enlarged(tmp_path):
+    assert load("digits", 32, cache=tmp_path).shape == (32, 32, 1)
+
+
+def test_images_are_mapped_read_only_from_the_cache(tmp_path):
+    data = load("digits", cache=tmp_path)
+    assert isinstance(data.images, np.memmap)
+    assert Path(data.images.filename).is_relative_to(tmp_path)
+    assert not data.images.flags.writeable
+
+
+def test_mean_and_deviation_are_those_of_the_training_pixels(tmp_path):
+    data = load("digits", cache=tmp_path, subset=0.5, split_seed=3)
+    pixels = data.images[data.train] / 255
+    assert data.mean == pytest.approx(pixels.mean(axis=(0, 1, 2)))
+    assert data.std == pytest.approx(pixels.std(axis=(0, 1, 2)))
+
+
+def test_a_dataset_made_by_hand_has_the_same_statistics():
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
+    rows = np.arange(9)
+    data = Dataset(images, rows % 2, ("a", "b"), rows[:5], rows[5:7], rows[7:])
+    assert data.shape == (4, 5, 3)
+    assert data.mean == pytest.approx(images[:5].mean(axis=(0, 1, 2)) / 255)
+    assert data.std == pytest.approx(images[:5].std(axis=(0, 1, 2)) / 255)
+
+
+def test_the_deviation_of_a_channel_that_never_varies_can_be_divided_by():
+    rows = np.arange(6)
+    images = np.full((6, 4, 4, 1), 77, dtype=np.uint8)
+    data = Dataset(images, rows % 2, ("a", "b"), rows[:2], rows[2:4], rows[4:])
+    assert data.mean == (77 / 255,)
+    assert data.std == (1.0,)
+
+
+def test_moments_are_exact_for_the_largest_values():
+    images = np.full((2, 300, 300, 3), 255, dtype=np.uint8)
+    assert np.all(moments(images) == [300 * 300 * 255, 300 * 300 * 255**2])
+
+
+# Arguments
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("resolution", 0),
+        ("resolution", -8),
+        ("resolution", 100_000),
+        ("subset", 0),
+        ("subset", 1.5),
+        ("subset", float("nan")),
+        ("validation", 0),
+        ("validation", 1),
+        ("validation", float("nan")),
+        ("test", -0.1),
+        ("test", 1.0),
+        ("split_seed", -1),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_by_its_name(tmp_path, field, value):
+    with pytest.raises(BadInputError) as raised:
+        load("digits", cache=tmp_path, **{field: value})
+    assert (raised.value.field, raised.value.value) == (field, value)
+    assert names_in(tmp_path) == set()
+
+
+def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path):
+    with pytest.raises(BadInputError) as raised:
+        load("CIFAR-10", cache=tmp_path)
+    assert str(raised.value) == (
+        "data = CIFAR-10: there is no such data set; did you mean cifar10? Otherwise use one of "
+        "digits, cifar10, cifar100, mnist, fashion-mnist, svhn, images:PATH"
+    )
+
+
+def test_a_path_given_as_source_is_told_its_prefix(tmp_path, small):
+    with pytest.raises(BadInputError) as raised:
+        load(str(small), cache=tmp_path)
+    assert raised.value.remedy == f"for your own images write images:{small}"
+
+
+def test_a_source_like_no_other_is_refused_with_the_list(tmp_path):
+    with pytest.raises(BadInputError, match="use one of digits, cifar10") as raised:
+        load("?" * 5000 + "\0", cache=tmp_path)
+    assert "did you mean" not in str(raised.value)
+
+
+# Splits do not depend on decoding
+
+
+def test_other_splits_and_subsets_use_what_is_decoded(tmp_path, small):
+    cache = tmp_path / "cache"
+    load(f"images:{small}", cache=cache)
+    calls = Calls()
+    for arguments in ({"subset": 0.5}, {"split_seed": 1}, {"validation": 0.3}, {"test": 0.4}):
+        load(f"images:{small}", cache=cache, progress=calls, **arguments)
+    assert calls.seen == []
+
+
+def test_the_split_of_the_digits_is_pinned(tmp_path):
+    data = load("digits", cache=tmp_path)
+    assert data.test[:8].tolist() == [2, 3, 11, 13, 20, 48, 53, 59]
+    assert data.validation[:8].tolist() == [15, 21, 32, 55, 62, 66, 69, 88]
+
+
+# Progress
+
+
+@pytest.mark.parametrize("archive", ["small", "large"])
+def test_progress_counts_up_to_the_total(tmp_path, request, archive):
+    calls = Calls()
+    place = request.getfixturevalue(archive)
+    data = load(f"images:{place}", cache=tmp_path / "cache", progress=calls)
+    first, *rest = calls.seen
+    assert first == (0, None)
+    assert {total for _, total in rest} == {len(data.images)}
+    counts = [done for done, _ in rest]
+    assert counts == sorted(set(counts))
+    assert counts[-1] == len(data.images)
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path, large):
+    def interrupt(done: int, _total: int | None) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    cache = tmp_path / "cache"
+    with pytest.raises(KeyboardInterrupt):
+        load(f"images:{large}", cache=cache, progress=interrupt)
+    assert names_in(cache) == set()
+    assert len(load(f"images:{large}", cache=cache).images) == 3000
+
+
+# The cache
+
+
+def decoded_again(place: Path, cache: Path, resolution: int | None = None) -> bool:
+    calls = Calls()
+    load(f"images:{place}", resolution, cache=cache, progress=calls)
+    return calls.seen != []
+
+
+def test_what_is_decoded_is_not_decoded_again(tmp_path, small):
+    cache = tmp_path / "cache"
+    first = load(f"images:{small}", cache=cache)
+    calls = Calls()
+    second = load(f"images:{small}", cache=cache, progress=calls)
+    assert calls.seen == []
+    assert second.images.filename == first.images.filename
+    assert np.array_equal(second.train, first.train)
+    assert second.mean == first.mean
+
+
+def test_each_resolution_is_decoded_once(tmp_path, small):
+    cache = tmp_path / "cache"
+    assert decoded_again(small, cache, 4)
+    assert decoded_again(small, cache, 5)
+    assert not decoded_again(small, cache, 4)
+
+
+def test_a_changed_archive_is_decoded_again(tmp_path, small):
+    cache = tmp_path / "cache"
+    load(f"images:{small}", cache=cache)
+    write_tar(small, 11)
+    assert decoded_again(small, cache)
+    status = small.stat()
+    os.utime(small, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert decoded_again(small, cache)
+
+
+def folder_of(archive: Path) -> Path:
+    place = archive.with_suffix("")
+    with tarfile.open(archive) as file:
+        file.extractall(place, filter="data")
+    return place
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "an image more": lambda place: (place / "shade040/more.png").write_bytes(png(1)),
+    "an image less": lambda place: (place / "shade040/00000.png").unlink(),
+    "other content": lambda place: (place / "shade040/00000.png").write_bytes(png(1) + b"\0"),
+    "other time": lambda place: os.utime(place / "shade040/00000.png", ns=(0, 1)),
+    "other name": lambda place: (place / "shade040").rename(place / "shade041"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_folder_is_decoded_again(tmp_path, small, change):
+    place, cache = folder_of(small), tmp_path / "cache"
+    load(f"images:{place}", cache=cache)
+    assert not decoded_again(place, cache)
+    CHANGES[change](place)
+    assert decoded_again(place, cache)
+
+
+def test_a_new_empty_class_folder_is_noticed(tmp_path, small):
+    place, cache = folder_of(small), tmp_path / "cache"
+    load(f"images:{place}", cache=cache)
+    (place / "shade999").mkdir()
+    with pytest.raises(BadInputError, match="the class folder shade999 has no images"):
+        load(f"images:{place}", cache=cache)
+
+
+def test_files_that_are_no_images_may_change_freely(tmp_path, small):
+    place, cache = folder_of(small), tmp_path / "cache"
+    load(f"images:{place}", cache=cache)
+    (place / "notes.txt").write_text("seen")
+    assert not decoded_again(place, cache)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "moments.npy", "labels.npy", "facts.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "half"])
+def test_a_damaged_cache_is_made_anew(tmp_path, small, name, damage):
+    cache = tmp_path / "cache"
+    load(f"images:{small}", cache=cache)
+    path = next(cache.rglob(name))
+    size = path.stat().st_size
+    if damage == "missing":
+        path.unlink()
+    else:
+        os.truncate(path, 0 if damage == "empty" else size // 2)
+    assert decoded_again(small, cache)
+    assert path.stat().st_size == size
+
+
+def test_the_cache_folder_can_be_set_in_the_environment(tmp_path, small, monkeypatch):
+    monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "elsewhere"))
+    load(f"images:{small}")
+    assert "images.npy" in names_in(tmp_path / "elsewhere")
+
+
+def test_the_cache_folder_is_the_users_by_default(tmp_path, small, monkeypatch):
+    monkeypatch.delenv("BORDERLINE_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    load(f"images:{small}")
+    assert "images.npy" in names_in(platformdirs.user_cache_path("borderline"))
+
+
+def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_variable_to_set(tmp_path, small):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(BadInputError) as raised:
+        load(f"images:{small}", cache=tmp_path / "file/cache")
+    assert str(raised.value) == (
+        f"BORDERLINE_CACHE = {tmp_path / 'file/cache'}: the cache folder cannot be used "
+        "(Not a directory); set BORDERLINE_CACHE to a folder that can be written and has room"
+    )
+
+
+@pytest.fixture
+def small_files_only() -> Iterator[None]:
+    """Make the kernel refuse files beyond 50 kB, as a full disk would."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_files_only")
+def test_a_disk_that_fills_up_is_one_plain_error_and_leaves_nothing(tmp_path, small):
+    cache = tmp_path / "cache"
+    with pytest.raises(BadInputError) as raised:
+        load(f"images:{small}", 64, cache=cache)
+    assert (raised.value.field, raised.value.value) == ("BORDERLINE_CACHE", cache)
+    assert "the cache folder cannot be used (File too large)" in str(raised.value)
+    assert names_in(cache) == set()
+
+
+def test_a_disk_with_too_little_room_is_refused_before_it_is_filled(tmp_path, small, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 10_000))
+    with pytest.raises(BadInputError) as raised:
+        load(f"images:{small}", 2000, cache=tmp_path / "cache")
+    assert raised.value.problem == "the decoded images need 0.1 GB, and 0.0 GB are free"
+    assert names_in(tmp_path / "cache") == set()
+
+
+# Several processes
+
+
+DECODING_PAUSES = """
+import sys, time
+from pathlib import Path
+from trainables.data import load
+
+source, cache, release = sys.argv[1:]
+
+def pause(done, total):
+    if done and not Path(release).exists():
+        print("decoding", flush=True)
+        while not Path(release).exists():
+            time.sleep(0.01)
+
+print("asking", flush=True)
+told = []
+data = load(source, cache=Path(cache), progress=lambda *call: (told.append(call), pause(*call)))
+print("decoded" if told else "cached", len(data.images), flush=True)
+"""
+
+
+class Loader:
+    """Another process that loads, and pauses in the middle of decoding until released."""
+
+    def __init__(self, source: Path, cache: Path, release: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DECODING_PAUSES, f"images:{source}", str(cache), str(release)],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def says(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+    def children(self) -> list[int]:
+        pid = self.process.pid
+        return [int(p) for p in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def loader(tmp_path: Path, large: Path) -> Iterator[Callable[[], Loader]]:
+    started: list[Loader] = []
+
+    def start() -> Loader:
+        started.append(Loader(large, tmp_path / "cache", tmp_path / "release"))
+        assert started[-1].says() == "asking"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.end()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def until(condition: Callable[[], bool]) -> None:
+    for _ in range(3000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("waited 30 s in vain")
+
+
+def test_of_two_processes_that_ask_at_once_one_decodes(tmp_path, loader):
+    first = loader()
+    assert first.says() == "decoding"
+    second = loader()
+    (tmp_path / "release").touch()
+    assert first.says() == "decoded 3000"
+    assert second.says() == "cached 3000"
+
+
+def test_a_killed_process_leaves_the_cache_usable(tmp_path, large, loader):
+    cache = tmp_path / "cache"
+    killed = loader()
+    assert killed.says() == "decoding"
+    killed.process.send_signal(signal.SIGKILL)
+    killed.process.wait()
+    assert len(load(f"images:{large}", cache=cache).images) == 3000
+    assert [path.suffix for path in (cache / "decoded").iterdir()] == [""]
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds child processes in /proc")
+def test_the_decoding_processes_end_with_the_one_that_was_killed(loader):
+    killed = loader()
+    assert killed.says() == "decoding"
+    workers = killed.children()
+    assert workers
+    killed.process.send_signal(signal.SIGKILL)
+    until(lambda: not any(is_alive(pid) for pid in workers))
+
+
+def test_a_process_that_waited_takes_over_from_one_that_was_killed(tmp_path, loader):
+    killed = loader()
+    assert killed.says() == "decoding"
+    waiting = loader()
+    killed.process.send_signal(signal.SIGKILL)
+    assert waiting.says() == "decoding"
+    (tmp_path / "release").touch()
+    assert waiting.says() == "decoded 3000"
+    assert names_in(tmp_path / "cache") == {
+        "images.npy",
+        "moments.npy",
+        "labels.npy",
+        "splits.npy",
+        "facts.json",
+    }
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds child processes in /proc")
+def test_a_decoding_process_that_dies_is_reported_with_the_images_it_had(monkeypatch):
+    original = decode_pool._Worker.hand
+
+    def hand_and_kill(worker: decode_pool._Worker, chunk: Chunk) -> None:
+        worker._process.kill()
+        original(worker, chunk)
+
+    monkeypatch.setattr(decode_pool._Worker, "hand", hand_and_kill)
+    chunk = Chunk((0, 1), ("cat/0.png", "cat/1.png"), (png(1), png(2)), (6, 6), fit=False)
+    with pytest.raises(UnusableDataError) as raised:
+        list(decode_pool.decode_in_parallel([chunk], workers=1))
+    assert raised.value.problem == (
+        "the process decoding the images cat/0.png to cat/1.png died (code -9)"
+    )
+
+
+def test_many_processes_give_what_one_gives(tmp_path, large, monkeypatch):
+    parallel = load(f"images:{large}", 5, cache=tmp_path / "parallel")
+    monkeypatch.setattr(image_store, "FEW_IMAGES", 10**6)
+    alone = load(f"images:{large}", 5, cache=tmp_path / "alone")
+    assert np.array_equal(parallel.images, alone.images)
+    assert np.array_equal(parallel.moments, alone.moments)
+    assert np.array_equal(parallel.labels, alone.labels)
+
+
+def test_chunks_are_drawn_only_as_processes_become_free():
+    drawn = 0
+
+    def chunks() -> Iterator[Chunk]:
+        nonlocal drawn
+        for row in range(40):
+            drawn += 1
+            yield Chunk((row,), (f"{row}.png",), (png(row),), (6, 6), fit=False)
+
+    for finished, _ in enumerate(decode_pool.decode_in_parallel(chunks(), workers=3), start=1):
+        assert drawn <= finished + 3 + 1
+    assert drawn == finished == 40
+
+
+def test_a_bad_image_among_thousands_is_named_and_no_process_is_left(tmp_path, large):
+    with tarfile.open(large, "a") as archive:
+        info = tarfile.TarInfo("shade200/bad.png")
+        info.size = 3
+        archive.addfile(info, io.BytesIO(b"bad"))
+    with pytest.raises(BadInputError, match=r"the image shade200/bad\.png cannot be read"):
+        load(f"images:{large}", cache=tmp_path / "cache")
+    assert names_in(tmp_path / "cache") == set()
+    me = os.getpid()
+    children = Path(f"/proc/{me}/task/{me}/children")
+    if children.exists():
+        commands = [Path(f"/proc/{p}/cmdline").read_text() for p in children.read_text().split()]
+        assert not any("trainables.images.decoding" in command for command in commands)
+
+
+def run_python(*arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stdout
+
+
+def test_a_script_without_a_main_guard_can_load(tmp_path, large):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from pathlib import Path\n"
+        "from trainables.data import load\n"
+        "print('once')\n"
+        f"print(load('images:{large}', cache=Path('{tmp_path / 'cache'}')))\n"
+    )
+    first, second = run_python(str(script)).splitlines()
+    assert first == "once"
+    assert second.startswith("Dataset(2 classes of 6x6x1")
+
+
+def modules_after(statement: str) -> set[str]:
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(run_python("-c", code).split())
+
+
+def test_importing_the_module_does_not_import_torch():
+    modules = modules_after("import trainables.data")
+    assert "numpy" in modules
+    assert not modules & {"torch", "torchvision", "sklearn", "ray", "mlflow"}
+
+
+def test_a_decoding_process_imports_numpy_and_pillow_and_nothing_else_of_weight():
+    modules = modules_after("import trainables.images.decoding")
+    assert {"numpy", "PIL"} <= modules
+    assert not modules & {"torch", "torchvision", "sklearn", "ray", "optuna", "spaces"}
+
+
+# Sets that torchvision downloads
+
+
+def unreachable(*_: object, **__: object) -> None:
+    raise urllib.error.URLError(OSError(-3, "Temporary failure in name resolution"))
+
+
+def gives_up(*_: object, **__: object) -> None:
+    raise RuntimeError("Error downloading train.gz:\nTried https://x, got:\n<urlopen error>\n")
+
+
+@pytest.mark.parametrize("failure", [unreachable, gives_up])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("cifar10", "CIFAR10"),
+        ("cifar100", "CIFAR100"),
+        ("mnist", "MNIST"),
+        ("fashion-mnist", "FashionMNIST"),
+        ("svhn", "SVHN"),
+    ],
+)
+def test_a_failed_download_is_one_plain_error(tmp_path, monkeypatch, name, kind, failure):
+    monkeypatch.setattr(torchvision.datasets, kind, failure)
+    with pytest.raises(BadInputError) as raised:
+        load(name, cache=tmp_path)
+    assert raised.value.field == "data"
+    assert str(raised.value).startswith(f"data = {name}: the data set {name} could not be down")
+    assert "check the network, or give images you have as images:PATH" in str(raised.value)
+    assert str(raised.value).isprintable()
+    assert names_in(tmp_path) == set()
+
+
+class Cifar:
+    """What torchvision's CIFAR classes offer."""
+
+    classes = ("airplane", "frog")
+
+    def __init__(self, root: Path, train: bool, download: bool) -> None:
+        assert download
+        root.mkdir(parents=True, exist_ok=True)
+        count = 20 if train else 6
+        self.data = np.arange(count * 32 * 32 * 3).reshape(count, 32, 32, 3).astype(np.uint8)
+        self.targets = [number % 2 for number in range(count)]
+
+
+class Mnist:
+    """What torchvision's MNIST classes offer."""
+
+    classes = ("0 - zero", "1 - one")
+
+    def __init__(self, root: Path, train: bool, download: bool) -> None:
+        assert download
+        count = 20 if train else 6
+        self.data = torch.arange(count * 28 * 28).reshape(count, 28, 28).to(torch.uint8)
+        self.targets = torch.arange(count) % 2
+
+
+class Svhn:
+    """What torchvision's SVHN class offers."""
+
+    def __init__(self, root: Path, split: str, download: bool) -> None:
+        assert download
+        count = {"train": 40, "test": 10}[split]
+        self.data = np.zeros((count, 3, 32, 32), dtype=np.uint8)
+        self.data[:, 2] = 255
+        self.labels = np.arange(count) % 10
+
+
+def test_cifar_comes_as_torchvision_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
+    data = load("cifar10", cache=tmp_path)
+    assert data.classes == ("airplane", "frog")
+    assert data.shape == (32, 32, 3)
+    assert [len(data.train), len(data.validation), len(data.test)] == [18, 2, 6]
+    assert data.test.tolist() == list(range(20, 26))
+    assert np.array_equal(data.images[:20], Cifar(tmp_path, train=True, download=True).data)
+    assert data.labels.tolist() == [number % 2 for number in (*range(20), *range(6))]
+
+
+def test_mnist_comes_with_one_channel_and_plain_class_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, "MNIST", Mnist)
+    data = load("mnist", cache=tmp_path)
+    assert data.classes == ("0", "1")
+    assert data.shape == (28, 28, 1)
+    expected = Mnist(tmp_path, train=False, download=True).data.numpy()
+    assert np.array_equal(data.images[20:, :, :, 0], expected)
+
+
+def test_svhn_comes_with_its_channels_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, "SVHN", Svhn)
+    data = load("svhn", cache=tmp_path)
+    assert data.classes == tuple("0123456789")
+    assert np.all(data.images == (0, 0, 255))
+    assert len(data.test) == 10
+
+
+def test_a_set_once_downloaded_needs_no_torchvision_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
+    load("cifar10", cache=tmp_path)
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", unreachable)
+    assert len(load("cifar10", cache=tmp_path).images) == 26
+
+
+# Real archives
+
+
+def shared_archive(name: str) -> pytest.MarkDecorator:
+    place = SHARED_DATA / name
+    return pytest.mark.skipif(not place.exists(), reason=f"needs shared/data/{name}")
+
+
+@pytest.fixture(scope="module")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("decoded")
+
+
+@pytest.mark.needs_data
+@shared_archive("cifar10-images.tar.xz")
+def test_cifar10_from_its_archive(shared_cache):
+    source = f"images:{SHARED_DATA / 'cifar10-images.tar.xz'}"
+    data = load(source, cache=shared_cache)
+    assert data.images.shape == (60_000, 32, 32, 3)
+    assert len(data.classes) == 10
+    assert data.classes[:2] == ("airplane", "automobile")
+    assert [len(data.train), len(data.validation), len(data.test)] == [45_000, 5_000, 10_000]
+    assert set(np.bincount(data.labels[data.train])) == {4500}
+    assert set(np.bincount(data.labels[data.test])) == {1000}
+    # The published statistics of its training images.
+    assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.002)
+    assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.003)
+    calls = Calls()
+    tenth = load(source, subset=0.1, split_seed=5, cache=shared_cache, progress=calls)
+    assert [len(tenth.train), len(tenth.validation), len(tenth.test)] == [4500, 500, 1000]
+    assert calls.seen == []
+
+
+@pytest.mark.needs_data
+@shared_archive("mnist-images.tar.xz")
+def test_mnist_from_its_archive(shared_cache):
+    data = load(f"images:{SHARED_DATA / 'mnist-images.tar.xz'}", cache=shared_cache)
+    assert data.images.shape == (70_000, 28, 28, 1)
+    assert data.classes == tuple("0123456789")
+    assert [len(data.train), len(data.validation), len(data.test)] == [54_000, 6_000, 10_000]
+    assert data.mean == pytest.approx((0.1307,), abs=0.002)
+    assert data.std == pytest.approx((0.3081,), abs=0.002)

@@ -1,0 +1,219 @@
+"""Loads the images of a search: decoded once for each node, split the same way everywhere."""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import BadInputError
+from trainables.images import store as image_store
+from trainables.images.cache import cache_root, fetch
+from trainables.images.decoding import moments
+from trainables.images.errors import UnusableDataError, printable
+from trainables.images.files import open_images
+from trainables.images.named_sets import SET_NAMES, open_named
+from trainables.images.sources import Source
+from trainables.splits import draw_splits
+
+LARGEST_RESOLUTION = 4096
+
+_IMAGES = "images:"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Labelled images in three disjoint splits.
+
+    Args:
+        images: uint8 [n, height, width, channels]; read-only, and mapped from the cache where
+            :func:`load` made it, so that a slice of it costs only its own pages.
+        labels: position in ``classes`` of each image, int64 [n].
+        classes: names of the classes.
+        train: rows to learn from, int64, sorted.
+        validation: rows the search chooses on, int64, sorted.
+        test: rows only finalists see, int64, sorted.
+        moments: sums and sums of squares of each image, int64 [n, channels, 2], see
+            :func:`trainables.images.decoding.moments`; computed from the images where not given.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    train: NDArray[np.int64]
+    validation: NDArray[np.int64]
+    test: NDArray[np.int64]
+    moments: NDArray[np.int64] | None = None
+
+    def __repr__(self) -> str:
+        height, width, channels = self.shape
+        return (
+            f"Dataset({len(self.classes)} classes of {height}x{width}x{channels}: "
+            f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test)"
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height and width in pixels, and number of channels, of each image."""
+        _, height, width, channels = self.images.shape
+        return height, width, channels
+
+    @property
+    def channels(self) -> int:
+        """1 for greyscale, 3 for colour (red, green, blue)."""
+        return self.shape[2]
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel over the train split, in 0..1."""
+        return self._statistics[0]
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel over the train split, in units of 0..1.
+
+        It is 1 for a channel that never varies, so that dividing by it is always safe.
+        """
+        return self._statistics[1]
+
+    @cached_property
+    def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        height, width, _ = self.shape
+        given = (
+            moments(self.images[self.train]) if self.moments is None else self.moments[self.train]
+        )
+        sums, squares = (given.sum(axis=0)[:, order].astype(float) for order in (0, 1))
+        count = len(self.train) * height * width
+        mean = sums / count
+        variance = np.maximum(squares / count - mean**2, 0)
+        std = np.where(variance > 0, np.sqrt(variance) / 255, 1.0)
+        return tuple((mean / 255).tolist()), tuple(std.tolist())
+
+
+def load(
+    source: str,
+    resolution: int | None = None,
+    *,
+    subset: float = 1.0,
+    validation: float = 0.1,
+    test: float = 0.1,
+    split_seed: int = 0,
+    cache: Path | None = None,
+    progress: Callable[[int, int | None], None] | None = None,
+) -> Dataset:
+    """Load a set of labelled images.
+
+    The first call for a source and resolution decodes it into the cache; later ones, also from
+    other processes and with other splits, map the result into memory within milliseconds.
+    Processes that ask at the same time wait for the one that decodes.
+
+    Args:
+        source: ``digits`` (bundled with scikit-learn); ``cifar10``, ``cifar100``, ``mnist``,
+            ``fashion-mnist`` or ``svhn`` (downloaded by torchvision); or ``images:PATH``, a
+            folder or archive of ``CLASS/*.jpg`` or of ``train/CLASS/*.jpg``, optionally with
+            ``val/`` and ``test/`` beside ``train/``.
+        resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
+            and the centre cropped. None keeps the size that all images share.
+        subset: share of each split to keep, in (0, 1], of each class and at least one image.
+        validation: fraction of train, of each class, to validate on where the source has no
+            validation split of its own; in (0, 1).
+        test: fraction of all images, of each class, to test on where the source has no test
+            split of its own; in (0, 1).
+        split_seed: decides which images are drawn for the splits and the subset; not negative.
+        cache: folder of decoded sets; by default BORDERLINE_CACHE or the user's cache folder.
+        progress: is told images decoded so far and their total (None before it is known) while
+            decoding; never called for what is cached.
+
+    Raises:
+        BadInputError: an argument or the data cannot be used; the message is one line that says
+            why, and what to do instead.
+    """
+    _check_arguments(resolution, subset, validation, test, split_seed)
+    report = progress or _silent
+    root = cache_root(cache)
+
+    def decode_into(folder: Path) -> None:
+        report(0, None)
+        image_store.write(folder, opened.listing(), resolution, report)
+
+    try:
+        opened = _open(source, root / "downloads")
+        key = _key(opened, resolution)
+        stored = fetch(root, key, image_store.read, decode_into)
+        splits = draw_splits(
+            stored.labels,
+            stored.splits,
+            stored.classes,
+            validation=validation,
+            test=test,
+            subset=subset,
+            seed=split_seed,
+        )
+    except UnusableDataError as error:
+        raise BadInputError("data", printable(source), error.problem, error.remedy) from error
+    return Dataset(
+        images=stored.images,
+        labels=stored.labels,
+        classes=stored.classes,
+        train=splits.train,
+        validation=splits.validation,
+        test=splits.test,
+        moments=stored.moments,
+    )
+
+
+def _open(source: str, downloads: Path) -> Source:
+    if source.startswith(_IMAGES):
+        return open_images(source.removeprefix(_IMAGES))
+    if source in SET_NAMES:
+        return open_named(source, downloads)
+    known = [*SET_NAMES, f"{_IMAGES}PATH"]
+    remedy = f"use one of {', '.join(known)}"
+    if os.path.exists(os.path.expanduser(source)):
+        remedy = f"for your own images write {_IMAGES}{printable(source)}"
+    elif close := difflib.get_close_matches(source.lower(), SET_NAMES, n=1):
+        remedy = f"did you mean {close[0]}? Otherwise {remedy}"
+    raise UnusableDataError("there is no such data set", remedy)
+
+
+def _key(source: Source, resolution: int | None) -> str:
+    identity = f"{image_store.FORMAT} {resolution} {source.identity()}"
+    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def _check_arguments(
+    resolution: int | None, subset: float, validation: float, test: float, split_seed: int
+) -> None:
+    if resolution is not None and not 1 <= resolution <= LARGEST_RESOLUTION:
+        raise BadInputError(
+            "resolution",
+            resolution,
+            "it is not a usable number of pixels",
+            f"give 1 to {LARGEST_RESOLUTION}, or leave it out to keep the images' own size",
+        )
+    if not 0 < subset <= 1:
+        raise BadInputError(
+            "subset",
+            subset,
+            "it is not a share of the images",
+            "give a number above 0, and at most 1 for all of them",
+        )
+    for field, fraction in (("validation", validation), ("test", test)):
+        if not 0 < fraction < 1:
+            raise BadInputError(
+                field,
+                fraction,
+                "it is not a fraction that leaves images on both sides",
+                "give a number between 0 and 1, such as 0.1",
+            )
+    if split_seed < 0:
+        raise BadInputError("split_seed", split_seed, "it is negative", "give 0 or more")
+
+
+def _silent(_done: int, _total: int | None) -> None:
+    """Tell nobody."""

@@ -1,0 +1,1 @@
+"""Where images come from: sources, archives, decoding, the cache of decoded sets."""

@@ -1,0 +1,211 @@
+"""Reads image archives member by member, trusting nothing they say and writing nothing to disk."""
+
+import bz2
+import gzip
+import lzma
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol, Self, cast
+
+from trainables.images.errors import UnusableDataError, cause, shown
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+ZIP_SUFFIXES = (".zip",)
+ARCHIVE_SUFFIXES = TAR_SUFFIXES + ZIP_SUFFIXES
+
+_DRIVE = re.compile(r"^[A-Za-z]:/")
+_DECOMPRESSORS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00", lzma.open))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file or folder in an archive.
+
+    Args:
+        ordinal: its position in the archive; names may repeat, positions do not.
+        path: relative path with ``/`` between parts.
+        size: bytes of content.
+        is_folder: whether it is a folder.
+    """
+
+    ordinal: int
+    path: str
+    size: int
+    is_folder: bool
+
+
+class Archive(Protocol):
+    """An archive that is read from its beginning to its end."""
+
+    def members(self) -> Iterator[Member]:
+        """Yield all files and folders.
+
+        Raises:
+            UnusableDataError: the archive is damaged, or a member is a link, a device, or has a
+                path that leads outside.
+        """
+
+    def contents(self, ordinals: Collection[int]) -> Iterator[tuple[int, bytes]]:
+        """Yield ordinal and bytes of the files at these positions, in the archive's order.
+
+        Raises:
+            UnusableDataError: as for ``members``.
+        """
+
+
+def open_archive(path: Path) -> Archive:
+    """Return a reader for an archive whose name ends in one of :data:`ARCHIVE_SUFFIXES`."""
+    is_zip = path.name.lower().endswith(ZIP_SUFFIXES)
+    return ZipArchive(path) if is_zip else TarArchive(path)
+
+
+@dataclass(frozen=True)
+class TarArchive:
+    """A tar archive; its compression is told from its first bytes."""
+
+    path: Path
+
+    def members(self) -> Iterator[Member]:
+        """See :class:`Archive`."""
+        for ordinal, (_, info) in enumerate(self._walk()):
+            if not (info.isreg() or info.isdir()):
+                raise _special(info.name)
+            path = _safe(info.name)
+            yield Member(ordinal, path, info.size, info.isdir())
+
+    def contents(self, ordinals: Collection[int]) -> Iterator[tuple[int, bytes]]:
+        """See :class:`Archive`."""
+        for ordinal, (archive, info) in enumerate(self._walk()):
+            if ordinal not in ordinals:
+                continue
+            with _readable(self.path):
+                file = cast(IO[bytes], archive.extractfile(info))
+                content = file.read()
+            yield ordinal, content
+
+    def _walk(self) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+        with (
+            _readable(self.path),
+            _decompressed(self.path) as stream,
+            tarfile.open(fileobj=stream, mode="r:", tarinfo=_StrictTarInfo) as archive,
+        ):
+            reached = -1
+            while (info := archive.next()) is not None:
+                # A negative size would lead back to a member already read, for ever.
+                if info.offset <= reached or info.size < 0:
+                    raise tarfile.ReadError("its members overlap")
+                reached = info.offset
+                yield archive, info
+                # tarfile remembers every member; millions of them would fill the memory.
+                archive.members.clear()  # type: ignore[attr-defined]
+            # Decompressors verify their checksums only on reaching the end.
+            if not _is_plain(stream):
+                while stream.read(2**20):
+                    pass
+
+
+class _StrictTarInfo(tarfile.TarInfo):
+    """Makes damage an error: tarfile takes a bad header after the first for a regular end."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
+
+
+@dataclass(frozen=True)
+class ZipArchive:
+    """A zip archive."""
+
+    path: Path
+
+    def members(self) -> Iterator[Member]:
+        """See :class:`Archive`."""
+        with _readable(self.path), zipfile.ZipFile(self.path) as archive:
+            infos = archive.infolist()
+        for ordinal, info in enumerate(infos):
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _special(info.filename)
+            if info.flag_bits & 1:
+                raise UnusableDataError(
+                    f"the member {shown(info.filename)} is encrypted",
+                    "make the archive without a password",
+                )
+            yield Member(ordinal, _safe(info.filename), info.file_size, info.is_dir())
+
+    def contents(self, ordinals: Collection[int]) -> Iterator[tuple[int, bytes]]:
+        """See :class:`Archive`."""
+        with _readable(self.path), zipfile.ZipFile(self.path) as archive:
+            for ordinal, info in enumerate(archive.infolist()):
+                if ordinal in ordinals:
+                    yield ordinal, archive.read(info)
+
+
+def _safe(name: str) -> str:
+    """Return a member's path in plain form.
+
+    Nothing is ever extracted, but an archive with such a name was made to do harm, or by a tool
+    that cannot be trusted with the rest.
+    """
+    path = name.replace("\\", "/")  # as written by some tools on Windows
+    parts = path.split("/")
+    if path.startswith("/") or _DRIVE.match(path) or ".." in parts:
+        raise UnusableDataError(
+            f"the archive member {shown(name)} leads outside the archive",
+            "use an archive with relative paths only, from a source you trust",
+        )
+    return "/".join(part for part in parts if part not in ("", "."))
+
+
+def _special(name: str) -> UnusableDataError:
+    return UnusableDataError(
+        f"the archive member {shown(name)} is a link or a device, not a file or folder",
+        "make the archive of plain files (tar --dereference --hard-dereference)",
+    )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnusableDataError:
+        raise
+    except FileNotFoundError as error:
+        raise UnusableDataError("there is no such file", "check the path") from error
+    except PermissionError as error:
+        raise UnusableDataError("it may not be read", "check its permissions") from error
+    # Beyond the documented errors, tarfile, zipfile and the decompressors let ValueError,
+    # KeyError, struct.error, OverflowError and others through when bytes are wrong.
+    except Exception as error:
+        raise UnusableDataError(
+            f"the archive {shown(path.name)} is damaged or incomplete ({cause(error)})",
+            "copy or download it again",
+        ) from error
+
+
+@contextmanager
+def _decompressed(path: Path) -> Iterator[IO[bytes]]:
+    with open(path, "rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        for magic, decompressor in _DECOMPRESSORS:
+            if start.startswith(magic):
+                with cast(IO[bytes], decompressor(file, "rb")) as stream:
+                    yield stream
+                return
+        yield file
+
+
+def _is_plain(stream: IO[bytes]) -> bool:
+    return not isinstance(stream, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile)

@@ -1,0 +1,122 @@
+"""Decodes chunks of images in several processes at once, in bounded memory.
+
+The processes are started directly rather than by :mod:`multiprocessing`, for two reasons that
+matter on a cluster. Its spawned processes import the caller's main module again, which costs
+seconds where that imports torch, and never ends where that calls ``load`` unguarded: the copy
+waits for the lock that its parent holds. And the workers of its pools outlive a killed parent.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Iterable
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import cast
+
+from trainables.images.decoding import Chunk, Decoded, Misfit, Unreadable, decode
+from trainables.images.errors import UnusableDataError
+
+Outcome = Decoded | Unreadable | Misfit
+
+
+def decode_here(chunks: Iterable[Chunk]) -> Generator[Outcome, None, None]:
+    """Decode in this process: for so few images that starting others would take longer."""
+    for chunk in chunks:
+        yield decode(chunk)
+
+
+def decode_in_parallel(
+    chunks: Iterable[Chunk], workers: int | None = None
+) -> Generator[Outcome, None, None]:
+    """Decode in other processes, one chunk at a time each.
+
+    At most ``workers + 1`` chunks exist at once, so memory stays bounded however large the set.
+
+    Args:
+        chunks: what to decode; drawn from only as processes become free.
+        workers: number of processes; by default one for each core this process may use.
+
+    Yields:
+        One outcome for each chunk, in order of completion.
+
+    Raises:
+        UnusableDataError: a process died while decoding.
+    """
+    limit = workers or available_cores()
+    started: list[_Worker] = []
+    busy: dict[Connection, _Worker] = {}
+    idle: list[_Worker] = []
+    try:
+        for chunk in chunks:
+            if not idle and len(started) < limit:
+                started.append(_Worker())
+                idle.append(started[-1])
+            if not idle:
+                for connection in wait(busy):
+                    worker = busy.pop(cast(Connection, connection))
+                    yield worker.collect()
+                    idle.append(worker)
+            worker = idle.pop()
+            worker.hand(chunk)
+            busy[worker.connection] = worker
+        while busy:
+            for connection in wait(busy):
+                yield busy.pop(cast(Connection, connection)).collect()
+    finally:
+        for worker in started:
+            worker.stop()
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class _Worker:
+    """One decoding process and the connection to it."""
+
+    def __init__(self) -> None:
+        self.connection, theirs = Pipe()
+        path = [str(Path(__file__).parents[2]), *(entry for entry in sys.path if entry)]
+        self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
+            [
+                sys.executable,
+                # Without -P the current folder would come first: the user's, with any files.
+                "-P",
+                "-c",
+                f"from trainables.images.decoding import serve; serve({theirs.fileno()})",
+            ],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            stdin=subprocess.DEVNULL,
+        )
+        theirs.close()
+        self._chunk: Chunk | None = None
+
+    def hand(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+        # A process that died shows when its answer is collected, where the cause is known.
+        with suppress(ConnectionError):
+            self.connection.send(chunk)
+
+    def collect(self) -> Outcome:
+        try:
+            return cast(Outcome, self.connection.recv())
+        except (EOFError, ConnectionError) as error:
+            code = self._process.wait()
+            names = self._chunk.names if self._chunk else ("?",)
+            raise UnusableDataError(
+                f"the process decoding the images {names[0]} to {names[-1]} died (code {code})",
+                "check that memory is free and that these images can be opened",
+            ) from error
+
+    def stop(self) -> None:
+        self.connection.close()
+        # Nothing is lost with it: whatever it still decodes, nobody will collect.
+        self._process.kill()
+        self._process.wait()

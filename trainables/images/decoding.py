@@ -1,0 +1,224 @@
+"""Turns image files into arrays of one size; this is what the decoding processes run.
+
+It imports NumPy and Pillow only, so that a decoding process starts in a fraction of a second.
+"""
+
+import io
+import signal
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+Content = bytes | str | NDArray[np.uint8]
+"""One image: the bytes of an image file, the path of one, or pixels [h, w] or [h, w, 3]."""
+
+# Pillow picks the decoder by content, whatever the file is called; this keeps the exotic ones,
+# among them EPS that runs Ghostscript, away from files of unknown origin.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
+GREY_MODES = frozenset({"1", "L", "LA", "La"})
+SIXTEEN_BIT_GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+# What undoes each value of the EXIF orientation tag.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# 32-bit integers and floats have no agreed white: any scaling to 0..255 would be a guess.
+UNSCALABLE_MODES = frozenset({"I", "F"})
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A few images to decode together.
+
+    Args:
+        rows: where each belongs in the data set.
+        names: what the user calls each.
+        contents: the images themselves.
+        size: (width, height) in pixels that all must have, or None for whatever the first has.
+        fit: whether images of another size are resized and cropped to ``size``.
+    """
+
+    rows: tuple[int, ...]
+    names: tuple[str, ...]
+    contents: tuple[Content, ...]
+    size: tuple[int, int] | None
+    fit: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The pixels of one chunk.
+
+    Args:
+        rows: where each image belongs in the data set, [k].
+        images: uint8 [k, height, width, channels], one channel only if all are greyscale.
+        moments: see :func:`moments`.
+    """
+
+    rows: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    moments: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The first image of a chunk that Pillow could not decode, and why."""
+
+    name: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """The first image of a chunk whose (width, height) is not the required one."""
+
+    name: str
+    size: tuple[int, int]
+
+
+def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
+    """Decode the images of one chunk; the first that cannot be used is returned instead.
+
+    Bad images are an answer rather than an exception because the answer crosses processes.
+    """
+    size = chunk.size
+    pictures: list[NDArray[np.uint8]] = []
+    with warnings.catch_warnings():
+        # Pillow warns about odd metadata, which decides nothing here, and about images so large
+        # that they may be decompression bombs, which must not be decoded.
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for name, content in zip(chunk.names, chunk.contents, strict=True):
+            try:
+                picture = _pixels(content, size if chunk.fit else None)
+            except Exception as error:  # decoders raise a dozen undocumented types on bad bytes
+                return Unreadable(name, _why(error))
+            height, width, _ = picture.shape
+            if size is None:
+                size = (width, height)
+            if size != (width, height):
+                return Misfit(name, (width, height))
+            pictures.append(picture)
+    images = np.stack(_same_channels(pictures))
+    return Decoded(np.array(chunk.rows, dtype=np.int64), images, moments(images))
+
+
+def moments(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the sum and the sum of squares of the pixels of each image and channel.
+
+    They are exact, and adding them up gives the mean and deviation of any subset of the images
+    without reading the pixels again.
+
+    Args:
+        images: [n, height, width, channels].
+
+    Returns:
+        [n, channels, 2].
+    """
+    count, height, width, channels = images.shape
+    flat = images.reshape(count, height * width, channels)
+    sums = np.einsum("npc->nc", flat, dtype=np.int64)
+    squares = np.einsum("npc,npc->nc", flat, flat, dtype=np.int64)
+    return np.stack([sums, squares], axis=-1)
+
+
+def serve(descriptor: int) -> None:
+    """Decode chunks from a connection until the other end closes it.
+
+    The connection also ends when the other process is killed, so no decoding process outlives
+    the one that wanted the images.
+
+    Args:
+        descriptor: an open socket inherited from the starting process.
+    """
+    # Ctrl-C reaches the whole process group; the starting process decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = Connection(descriptor)
+    try:
+        while True:
+            connection.send(decode(connection.recv()))
+    except (EOFError, ConnectionError):
+        return
+
+
+def _pixels(content: Content, fitted: tuple[int, int] | None) -> NDArray[np.uint8]:
+    """Return one image as [height, width, channels], resized and cropped where asked."""
+    with _opened(content) as image:
+        if fitted is not None:
+            # Lets a JPEG be decoded at a half, a quarter or an eighth of its size; twice the
+            # wanted size is kept so that what the following resize averages stays accurate.
+            image.draft(None, (2 * fitted[0], 2 * fitted[1]))
+        image.load()
+        plain = _grey_or_rgb(_upright(image))
+        if fitted is not None:
+            plain = _fit(plain, fitted)
+        pixels = np.array(plain, dtype=np.uint8)
+    return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
+
+
+@contextmanager
+def _opened(content: Content) -> Iterator[Image.Image]:
+    if isinstance(content, np.ndarray):
+        yield Image.fromarray(content)
+        return
+    if isinstance(content, str):
+        with open(content, "rb") as file:
+            content = file.read()
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        yield image
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    orientation = None
+    # Metadata that cannot be read says nothing; the pixels may be as good as any.
+    with suppress(Exception):
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return image if method is None else image.transpose(method)
+
+
+def _grey_or_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in UNSCALABLE_MODES:
+        raise ValueError(f"its pixels are 32-bit ({image.mode}), only 8 and 16 bits are read")
+    if image.mode in SIXTEEN_BIT_GREY_MODES:
+        # 65535 / 257 = 255: the full 16-bit range maps onto the full 8-bit one.
+        deep = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
+    if image.mode in GREY_MODES:
+        return image.convert("L")
+    return image.convert("RGB")
+
+
+def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resize the shorter side to ``size`` and crop the centre, in one antialiased step."""
+    scale = min(image.width / size[0], image.height / size[1])
+    width, height = size[0] * scale, size[1] * scale
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    return image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
+
+
+def _same_channels(pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:
+    if len({picture.shape[2] for picture in pictures}) == 1:
+        return pictures
+    return [np.broadcast_to(picture, (*picture.shape[:2], 3)) for picture in pictures]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        # Pillow's own text names a buffer by its address in memory.
+        return "not in a known image format"
+    if isinstance(error, struct.error | IndexError | KeyError | TypeError | SyntaxError):
+        return f"damaged: {error}"
+    return str(error) or type(error).__name__

@@ -1,0 +1,210 @@
+"""The source ``images:PATH``: a local folder or archive with one folder for each class."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from trainables.images.archives import ARCHIVE_SUFFIXES, open_archive
+from trainables.images.errors import UnusableDataError, cause, shown
+from trainables.images.layout import arrange, is_hidden, is_image
+from trainables.images.sources import Item, Listing, Source
+
+# Files are read into memory whole, and the header of an archive can claim any size.
+LARGEST_IMAGE = 256 * 2**20
+
+
+def open_images(path: str) -> Source:
+    """Return the source for the folder or archive at a path; ``~`` is the user's home.
+
+    Raises:
+        UnusableDataError: the path is missing, remote, or neither a folder nor a known archive.
+    """
+    if "://" in path:
+        raise UnusableDataError(
+            "only local folders and archives are read in this version",
+            "copy the images here and give images:PATH",
+        )
+    if not path:
+        raise UnusableDataError("the path is missing", "give images:PATH")
+    try:
+        place = Path(path).expanduser().resolve()
+        status = place.stat()
+    except FileNotFoundError as error:
+        raise UnusableDataError(
+            f"there is no file or folder {shown(str(place))}", "check the path"
+        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UnusableDataError(f"it cannot be read ({cause(error)})", "check the path") from error
+    if stat.S_ISDIR(status.st_mode):
+        return ImageFolder(place)
+    if stat.S_ISREG(status.st_mode) and place.name.lower().endswith(ARCHIVE_SUFFIXES):
+        return ImageArchive(place, status.st_size, status.st_mtime_ns)
+    raise UnusableDataError(
+        f"it is neither a folder nor an archive that is known ({', '.join(ARCHIVE_SUFFIXES)})",
+        "give a folder or an archive of class folders",
+    )
+
+
+@dataclass(frozen=True)
+class ImageArchive:
+    """Class folders inside a tar or zip archive."""
+
+    path: Path
+    size: int
+    changed_ns: int
+
+    def identity(self) -> str:
+        """See :class:`trainables.images.sources.Source`."""
+        return f"archive {self.path} {self.size} {self.changed_ns}"
+
+    def listing(self) -> Listing:
+        """See :class:`trainables.images.sources.Source`.
+
+        The archive is read through twice, here for its names only: which of its images count, as
+        what, and how many they are has to be known before the first is decoded.
+        """
+        archive = open_archive(self.path)
+        # A later member of the same name replaces an earlier one, as on unpacking.
+        images: dict[str, tuple[int, int]] = {}
+        folders: set[str] = set()
+        for member in archive.members():
+            if is_hidden(member.path):
+                continue
+            folders.add(member.path if member.is_folder else member.path.rpartition("/")[0])
+            if not member.is_folder and is_image(member.path):
+                images[member.path] = (member.ordinal, member.size)
+        names = list(images)
+        arrangement = arrange(names, _with_parents(folders))
+        rows = {
+            images[names[position]][0]: (row, names[position])
+            for row, position in enumerate(arrangement.chosen)
+        }
+
+        def items() -> Generator[Item, None, None]:
+            for ordinal, content in archive.contents(rows):
+                row, name = rows[ordinal]
+                yield Item(row, shown(name), content, len(content))
+
+        return Listing(
+            classes=arrangement.classes,
+            labels=arrangement.labels,
+            splits=arrangement.splits,
+            total_size=_total(
+                (names[position], images[names[position]][1]) for position in arrangement.chosen
+            ),
+            items=items,
+        )
+
+
+@dataclass(frozen=True)
+class _File:
+    name: str
+    size: int
+    changed_ns: int
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """Class folders on a local disk."""
+
+    path: Path
+
+    def identity(self) -> str:
+        """See :class:`trainables.images.sources.Source`.
+
+        Content is not read; a changed file shows by its size or time of change.
+        """
+        digest = hashlib.sha256()
+        files, folders = self._found
+        for file in files:
+            digest.update(f"{file.name!r} {file.size} {file.changed_ns}\n".encode())
+        for folder in folders:
+            digest.update(f"{folder!r}\n".encode())
+        return f"folder {self.path} {digest.hexdigest()}"
+
+    def listing(self) -> Listing:
+        """See :class:`trainables.images.sources.Source`."""
+        files, folders = self._found
+        arrangement = arrange([file.name for file in files], folders)
+        chosen = [files[position] for position in arrangement.chosen]
+
+        def items() -> Generator[Item, None, None]:
+            for row, file in enumerate(chosen):
+                # The decoding processes read the files, so reading is as parallel as decoding.
+                yield Item(row, shown(file.name), str(self.path / file.name), file.size)
+
+        return Listing(
+            classes=arrangement.classes,
+            labels=arrangement.labels,
+            splits=arrangement.splits,
+            total_size=_total((file.name, file.size) for file in chosen),
+            items=items,
+        )
+
+    @cached_property
+    def _found(self) -> tuple[list[_File], list[str]]:
+        files: list[_File] = []
+        folders: list[str] = []
+        try:
+            _walk(self.path, "", frozenset(), files, folders)
+        except OSError as error:
+            name = os.path.relpath(str(error.filename or self.path), self.path)
+            raise UnusableDataError(
+                f"{shown(name)} cannot be read ({error.strerror or cause(error)})",
+                "remove it or correct its permissions",
+            ) from error
+        return sorted(files, key=lambda file: file.name), sorted(folders)
+
+
+def _walk(
+    folder: Path,
+    prefix: str,
+    above: frozenset[tuple[int, int]],
+    files: list[_File],
+    folders: list[str],
+) -> None:
+    """Collect what lies under a folder; links are followed, except back to where they lie."""
+    status = os.stat(folder)
+    here = (status.st_dev, status.st_ino)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            name = prefix + entry.name
+            if entry.is_dir():
+                folders.append(name)
+                _walk(Path(entry.path), f"{name}/", above | {here}, files, folders)
+            elif is_image(entry.name):
+                found = entry.stat()
+                if not stat.S_ISREG(found.st_mode):
+                    raise OSError(0, "not a regular file", entry.path)
+                files.append(_File(name, found.st_size, found.st_mtime_ns))
+
+
+def _total(sizes: Iterable[tuple[str, int]]) -> int:
+    total = 0
+    for name, size in sizes:
+        if size > LARGEST_IMAGE:
+            raise UnusableDataError(
+                f"the image {shown(name)} has {size} bytes, more than {LARGEST_IMAGE}",
+                "remove it or save it smaller",
+            )
+        total += size
+    return total
+
+
+def _with_parents(folders: set[str]) -> set[str]:
+    """Add the folders that an archive implies by what lies deeper."""
+    complete: set[str] = set()
+    for folder in folders:
+        path = folder
+        while path and path not in complete:
+            complete.add(path)
+            path = path.rpartition("/")[0]
+    return complete

@@ -1,0 +1,291 @@
+"""Decoded images on disk, mapped into memory rather than read.
+
+All processes of a node that map the same file share one copy of it in the page cache.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from io import FileIO
+from itertools import chain, pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import BadInputError
+from trainables.images.cache import VARIABLE, root_of, usable
+from trainables.images.decode_pool import Outcome, decode_here, decode_in_parallel
+from trainables.images.decoding import Chunk, Decoded, Misfit, Unreadable, decode
+from trainables.images.errors import UnusableDataError, brief
+from trainables.images.sources import Item, Listing
+
+FORMAT = 1
+"""Version of the files written here; a change makes all cached sets be decoded again."""
+
+Progress = Callable[[int, int | None], None]
+
+# Starting processes pays only beyond so many images or bytes of image files.
+FEW_IMAGES = 2_000
+FEW_BYTES = 64 * 2**20
+
+# One chunk is the unit of work of one process, and of the memory it takes.
+CHUNK_IMAGES = 256
+CHUNK_BYTES = 16 * 2**20
+
+_IMAGES, _MOMENTS, _LABELS, _SPLITS, _FACTS = (
+    "images.npy",
+    "moments.npy",
+    "labels.npy",
+    "splits.npy",
+    "facts.json",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A decoded set as it lies in the cache.
+
+    Args:
+        images: uint8 [n, height, width, channels], mapped read-only.
+        moments: int64 [n, channels, 2], mapped read-only, see
+            :func:`trainables.images.decoding.moments`.
+        labels: int64 [n].
+        splits: int8 [n], see :class:`trainables.images.sources.Listing`.
+        classes: names of the classes.
+    """
+
+    images: NDArray[np.uint8]
+    moments: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.int8]
+    classes: tuple[str, ...]
+
+
+def read(folder: Path) -> Stored | None:
+    """Open a decoded set; None where it is missing or damaged."""
+    try:
+        facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        return Stored(
+            images=np.load(folder / _IMAGES, mmap_mode="r"),
+            moments=np.load(folder / _MOMENTS, mmap_mode="r"),
+            labels=np.load(folder / _LABELS),
+            splits=np.load(folder / _SPLITS),
+            classes=tuple(facts["classes"]),
+        )
+    except (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError):
+        return None
+
+
+def write(folder: Path, listing: Listing, resolution: int | None, progress: Progress) -> None:
+    """Decode all images of a source into an empty folder.
+
+    Args:
+        folder: where the files go.
+        listing: what to decode.
+        resolution: side of the images in pixels, or None to keep the size they all have.
+        progress: is told the number of images decoded so far, and of all.
+
+    Raises:
+        UnusableDataError: an image cannot be read.
+        BadInputError: the images differ in size and no resolution is given; the disk is full.
+    """
+    count = len(listing.labels)
+    few = count <= FEW_IMAGES and listing.total_size <= FEW_BYTES
+    decode_all = decode_here if few else decode_in_parallel
+    moments = np.zeros((count, 3, 2), dtype=np.int64)
+    done = 0
+    # What fails leaves neither the archive open nor decoding processes running.
+    with closing(listing.items()) as items:
+        first = next(items, None)
+        if first is None:
+            raise _gone(count, count)
+        size = (resolution, resolution) if resolution else _size_of(first)
+        chunks = _chunks(chain([first], items), size, fit=resolution is not None)
+        with (
+            ImageFile(folder / _IMAGES, count, size) as file,
+            closing(decode_all(chunks)) as outcomes,
+        ):
+            for outcome in outcomes:
+                decoded = _accept(outcome, first.name, size)
+                with usable(root_of(folder)):
+                    file.put(decoded.rows, decoded.images)
+                moments[decoded.rows] = decoded.moments
+                done += len(decoded.rows)
+                progress(done, count)
+            channels = file.channels
+    if done != count:
+        raise _gone(count - done, count)
+    with usable(root_of(folder)):
+        np.save(folder / _MOMENTS, moments[:, :channels])
+        np.save(folder / _LABELS, listing.labels)
+        np.save(folder / _SPLITS, listing.splits)
+        facts = {"classes": listing.classes}
+        (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
+        # The folder is renamed next; without this a power cut could keep the name alone.
+        for path in folder.iterdir():
+            _flush(path)
+
+
+class ImageFile:
+    """An ``.npy`` file of images, filled in any order.
+
+    It has one channel until the first colour image comes, and three from then on.
+
+    Args:
+        path: the file, which must not exist.
+        count: number of images.
+        size: (width, height) in pixels.
+    """
+
+    def __init__(self, path: Path, count: int, size: tuple[int, int]) -> None:
+        self._path = path
+        self._count = count
+        self._width, self._height = size
+        self._file: FileIO | None = None
+        self._start = 0
+        self.channels = 1
+
+    def __enter__(self) -> "ImageFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def put(self, rows: NDArray[np.int64], images: NDArray[np.uint8]) -> None:
+        """Write images [k, height, width, channels] at their rows [k]."""
+        if self._file is None:
+            self.channels = images.shape[3]
+            self._file, self._start = self._create(self._path, self.channels)
+        elif images.shape[3] > self.channels:
+            self._turn_to_colour(self._file)
+        for run in _runs(rows):
+            self._write(self._file, int(rows[run.start]), images[run])
+
+    def _create(self, path: Path, channels: int) -> tuple[FileIO, int]:
+        needed = self._count * self._width * self._height * channels
+        free = shutil.disk_usage(path.parent).free
+        if needed > free:
+            raise BadInputError(
+                VARIABLE,
+                root_of(path.parent),
+                f"the decoded images need {_gigabytes(needed)}, and {_gigabytes(free)} are free",
+                f"set {VARIABLE} to a folder with room, or choose a smaller resolution",
+            )
+        # Unbuffered: a full disk shows in the write that meets it, not in closing the file.
+        file = FileIO(path, "x+")
+        header = {
+            "descr": "|u1",
+            "fortran_order": False,
+            "shape": (self._count, self._height, self._width, channels),
+        }
+        try:
+            np.lib.format.write_array_header_1_0(file, header)
+            return file, file.tell()
+        except BaseException:
+            file.close()
+            raise
+
+    def _write(self, file: FileIO, row: int, images: NDArray[np.uint8]) -> None:
+        if images.shape[3] < self.channels:
+            images = np.repeat(images, self.channels, axis=3)
+        file.seek(self._start + row * self._height * self._width * self.channels)
+        left = np.ascontiguousarray(images).data.cast("B")
+        while left:
+            left = left[file.write(left) :]
+
+    def _turn_to_colour(self, grey: FileIO) -> None:
+        pixels = self._height * self._width
+        at_once = max(1, CHUNK_BYTES // pixels)
+        grey.seek(self._start)
+        beside = self._path.with_suffix(".colour")
+        self._file, self._start = self._create(beside, channels=3)
+        self.channels = 3
+        with grey:
+            row = 0
+            # Shorter than the whole where the last rows were not written yet.
+            while len(block := np.fromfile(grey, dtype=np.uint8, count=at_once * pixels)):
+                images = block.reshape(-1, self._height, self._width, 1)
+                self._write(self._file, row, images)
+                row += len(images)
+        beside.replace(self._path)
+
+
+def _gone(missing: int, count: int) -> UnusableDataError:
+    return UnusableDataError(
+        f"{missing} of its {count} images were gone when they were to be decoded",
+        "leave the files alone while they are read",
+    )
+
+
+def _size_of(item: Item) -> tuple[int, int]:
+    outcome = decode(Chunk((item.row,), (item.name,), (item.content,), size=None, fit=False))
+    _, height, width, _ = _accept(outcome, item.name, (0, 0)).images.shape
+    return width, height
+
+
+def _chunks(items: Iterator[Item], size: tuple[int, int], *, fit: bool) -> Iterator[Chunk]:
+    """Gather items into chunks that are bounded in number, in encoded and in decoded bytes."""
+    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (3 * size[0] * size[1])))
+    gathered: list[Item] = []
+    encoded = 0
+    for item in items:
+        gathered.append(item)
+        encoded += item.size
+        if len(gathered) >= most or encoded >= CHUNK_BYTES:
+            yield _chunk(gathered, size, fit=fit)
+            gathered, encoded = [], 0
+    if gathered:
+        yield _chunk(gathered, size, fit=fit)
+
+
+def _chunk(items: list[Item], size: tuple[int, int], *, fit: bool) -> Chunk:
+    return Chunk(
+        rows=tuple(item.row for item in items),
+        names=tuple(item.name for item in items),
+        contents=tuple(item.content for item in items),
+        size=size,
+        fit=fit,
+    )
+
+
+def _accept(outcome: Outcome, first: str, size: tuple[int, int]) -> Decoded:
+    match outcome:
+        case Decoded():
+            return outcome
+        case Unreadable(name, cause):
+            raise UnusableDataError(
+                f"the image {name} cannot be read ({brief(cause)})", "remove or repair it"
+            )
+        case Misfit(name, (width, height)):
+            raise BadInputError(
+                "resolution",
+                None,
+                f"the images differ in size ({first} has {size[0]}x{size[1]} pixels, "
+                f"{name} has {width}x{height})",
+                "set resolution to the side in pixels that all shall have",
+            )
+
+
+def _runs(rows: NDArray[np.int64]) -> Iterator[slice]:
+    """Yield the parts of ``rows`` that count up by one, so that each is one write."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    bounds = [0, *breaks.tolist(), len(rows)]
+    for start, end in pairwise(bounds):
+        yield slice(start, end)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB"
