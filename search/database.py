@@ -18,6 +18,7 @@ import sqlalchemy
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from search.destination import sqlite_uri
 from spaces.errors import BadInputError
 
 _BACKLOG = 1000
@@ -135,7 +136,7 @@ def read_trials(path: Path, name: str) -> list[FrozenTrial]:
 
 def _open(path: Path) -> RDBStorage:
     """Open an sqlite storage in which readers and the one writer do not wait for each other."""
-    storage = RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
+    storage = RDBStorage(sqlite_uri(path), engine_kwargs={"connect_args": {"timeout": 60}})
 
     def set_pragmas(connection: Any, _: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")

@@ -16,6 +16,7 @@ from spaces.border import Rule
 from spaces.errors import BadInputError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]*))?)$"
 
 
 class _Section(BaseModel):
@@ -81,7 +82,7 @@ class ScreensSection(_Section):
     max_params: int | None = Field(None, gt=0, description="most parameters")
     max_macs: int | None = Field(None, gt=0, description="most multiply-accumulates an image")
     max_memory_mb: float | None = Field(
-        None, gt=0, description="most predicted memory of training, in MB"
+        None, gt=0, le=1e12, description="most predicted memory of training, in MB"
     )
     duplicates: bool = Field(True, description="reject candidates that were drawn before")
 
@@ -151,7 +152,9 @@ class Experiment(_Section):
     subset: float = Field(1.0, gt=0, le=1, description="share of each split that is used")
     validation: float = Field(0.15, gt=0, lt=1, description="share of train held out to choose on")
     test: float = Field(0.15, gt=0, lt=1, description="share held out where data has no test split")
-    seed: int = Field(0, ge=0, description="of the sampler, the splits and the trainings")
+    seed: int = Field(
+        0, ge=0, lt=1 << 32, description="of the sampler, the splits and the trainings"
+    )
     space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
     recipe: dict[str, Any] = Field(default_factory=dict, description="see spaces.recipe.recipe")
     epochs: int = Field(10, ge=1, description="passes over the training images")
@@ -160,7 +163,7 @@ class Experiment(_Section):
     sampler: Literal["tpe", "random"] = Field("tpe", description="tpe or random")
     scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
     budget: BudgetSection = Field(default_factory=BudgetSection)
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field("auto", pattern=DEVICE_PATTERN, description="auto, cpu, cuda or cuda:N")
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
     tracking: TrackingSection = Field(default_factory=TrackingSection)

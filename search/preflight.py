@@ -41,9 +41,9 @@ def check_space(
             problem = f"there are only {training_images} training images"
             remedy = "use a smaller batch or more of the data"
             raise BadInputError("recipe.batch_size", candidate.recipe.batch_size, problem, remedy)
+        space.check_output(candidate)
         rejection = judge(candidate, screens)
         if rejection is None:
-            space.check_output(candidate)
             accepted += 1
             if accepted == NEEDED:
                 return

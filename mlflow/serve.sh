@@ -1,0 +1,67 @@
+#!/bin/sh
+# Serves the local MLflow store to this machine alone: the UI, and the same address for tracking.
+#
+#   sh mlflow/serve.sh [--port N]
+#
+# The store lies in BORDERLINE_HOME, or in runs/ beside this folder. It works from any folder.
+set -eu
+
+project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+port=5000
+
+refuse() {
+    echo "serve.sh: $1" >&2
+    exit 2
+}
+
+while [ $# -gt 0 ]; do
+    case $1 in
+    -h | --help)
+        sed -n '2,6s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    --port)
+        [ $# -ge 2 ] || refuse "--port needs a number, as in: --port 5001"
+        port=$2
+        shift 2
+        ;;
+    --port=*)
+        port=${1#--port=}
+        shift
+        ;;
+    *) refuse "$1 is no option; there is only --port N" ;;
+    esac
+done
+case $port in
+'' | *[!0-9]*) refuse "--port $port is no number; give a free port, as in: --port 5001" ;;
+esac
+
+python=$project/.venv/bin/python
+[ -x "$python" ] || python=$(command -v python3 || command -v python) ||
+    refuse "there is no Python; run 'make demo' in $project first"
+"$python" -c "import importlib.util as u, sys; m = u.find_spec('mlflow'); sys.exit(not (m and m.origin))" ||
+    refuse "$python has no MLflow; run 'make demo' in $project first"
+
+mkdir -p -- "${BORDERLINE_HOME:-$project/runs}"
+home=$(CDPATH='' cd -- "${BORDERLINE_HOME:-$project/runs}" && pwd)
+
+# What MLflow would do without being asked: send statistics, run eight processes for language models.
+export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
+
+# A new store is made as a search makes it, so that the two never make it at the same time.
+if [ ! -e "$home/mlflow.db" ]; then
+    PYTHONPATH=$project${PYTHONPATH:+:$PYTHONPATH} "$python" -c '
+import pathlib, sys
+from search.tracking import create_local_store
+create_local_store(pathlib.Path(sys.argv[1]))
+' "$home"
+fi
+
+# Its own words would be one line for each request.
+export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
+echo "MLflow serves $home in a few seconds at http://127.0.0.1:$port (Ctrl-C ends it)"
+cd -- "$home"
+exec "$python" -m mlflow server --host 127.0.0.1 --port "$port" --workers 1 \
+    --backend-store-uri "sqlite:///$(printf '%s' "$home" | sed 's/%/%25/g; s/?/%3F/g')/mlflow.db" \
+    --artifacts-destination "$home/mlartifacts" --uvicorn-opts "--log-level warning"
