@@ -60,7 +60,8 @@ fi
 
 # Its own words would be one line for each request.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
-echo "MLflow serves $home in a few seconds at http://127.0.0.1:$port (Ctrl-C ends it)"
+echo "MLflow serves $home in a few seconds (Ctrl-C ends it):"
+echo "http://127.0.0.1:$port/#/experiments/1/runs?workflowType=machine_learning"
 cd -- "$home"
 exec "$python" -m mlflow server --host 127.0.0.1 --port "$port" --workers 1 \
     --backend-store-uri "sqlite:///$(printf '%s' "$home" | sed 's/%/%25/g; s/?/%3F/g')/mlflow.db" \

@@ -126,12 +126,13 @@ def read_trials(path: Path, name: str) -> list[FrozenTrial]:
         if not path.is_file():
             raise KeyError(name)
         storage = _open(path)
-        trials = storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
-        storage.engine.dispose()
+        try:
+            return storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
+        finally:
+            storage.engine.dispose()
     except KeyError:
         problem = f"there is no study in {path}"
         raise BadInputError("NAME", name, problem, "name a search that has run") from None
-    return trials
 
 
 def _open(path: Path) -> RDBStorage:

@@ -208,9 +208,16 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
         BadInputError: for the first field that is wrong.
     """
     try:
-        return Experiment.model_validate(document)
+        experiment = Experiment.model_validate(document)
     except ValidationError as error:
         raise _explain(error) from None
+    try:
+        experiment.to_yaml()
+    except ValueError as error:
+        # Options of a space may be anything that YAML can say, even a list that contains itself.
+        problem = f"has options that cannot be written down ({error})"
+        raise BadInputError("EXPERIMENT", experiment.name, problem, "use plain values") from None
+    return experiment
 
 
 def _parse(text: str, field: str, value: object) -> Any:

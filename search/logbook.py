@@ -6,6 +6,7 @@ thousands of runs can be compared; the whole candidate is an artifact.
 
 from __future__ import annotations
 
+import getpass
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -46,6 +47,7 @@ class Logbook(Observer):
         self._experiment = experiment
         self._summarise = summarise
         self._totals_due = 0.0
+        self._user = _user()
 
     def begin(self) -> None:
         """Open the parent run."""
@@ -61,11 +63,11 @@ class Logbook(Observer):
                 "epochs": experiment.epochs,
                 "sampler": experiment.sampler,
                 "scheduler": experiment.scheduler.name,
-                "border": experiment.screens.border.value,
+                "border_screen": experiment.screens.border.value,
                 "trials": experiment.budget.trials,
                 "seed": experiment.seed,
             },
-            tags={"kind": "search", "search": experiment.name},
+            tags=self._tags("search"),
             artifacts={"experiment.yaml": experiment.to_yaml()},
         )
 
@@ -89,11 +91,7 @@ class Logbook(Observer):
                 "batch_size": recipe.batch_size,
                 "label_smoothing": recipe.label_smoothing,
             },
-            tags={
-                "kind": "trial",
-                "search": self._experiment.name,
-                "digest": trial.candidate.digest,
-            },
+            tags=self._tags("trial") | {"digest": trial.candidate.digest},
             artifacts={
                 "candidate.json": candidate_json(trial.params, architecture),
                 "receptive_field.svg": field_plot(trial.border, name),
@@ -138,7 +136,7 @@ class Logbook(Observer):
             key,
             f"finalist {number}",
             params={"trial": number, **describe(architecture), "seeds": len(results)},
-            tags={"kind": "finalist", "search": self._experiment.name},
+            tags=self._tags("finalist"),
         )
         for step, result in enumerate(results, start=1):
             accuracies = {
@@ -176,6 +174,9 @@ class Logbook(Observer):
         self._journal.finish(PARENT, status)
         self._journal.close()
 
+    def _tags(self, kind: str) -> dict[str, str]:
+        return {"kind": kind, "search": self._experiment.name, "mlflow.user": self._user}
+
 
 def describe(architecture: Architecture) -> dict[str, str | int]:
     """Return what tells networks of any family apart at a glance."""
@@ -198,6 +199,13 @@ def describe(architecture: Architecture) -> dict[str, str | int]:
         "pools_after": ",".join(map(str, pools)) or "none",
         "kernel": "/".join(map(str, sorted(kernels))),
     }
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # A container's user need not have a name.
 
 
 def candidate_json(params: Mapping[str, object], architecture: Architecture) -> str:

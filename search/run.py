@@ -10,7 +10,7 @@ from rich.console import Console
 
 from search.database import Database
 from search.experiment import Experiment
-from search.finalists import Finalist, retrain_finalists
+from search.finalists import Finalist
 from search.home import Home
 from search.job import describe_job, describe_task, load_images
 from search.journal import Journal
@@ -19,14 +19,14 @@ from search.muscle import check_resources, connected, per_trial, train_trials
 from search.preflight import check_space
 from search.progress import ProgressDisplay
 from search.report import as_html, build_report, print_report
+from search.retraining import retrain_finalists
 from search.screens import build_screens
 from search.searcher import StudySearcher
 from search.study import Study
 from search.summary import Summary, summarise
 from search.tracking import Destination, Tracker, ui_command
 from search.trials import Trials
-from trainables.finalist import FinalistResult
-from trainables.job import Job
+from trainables.job import FinalistResult, Job
 
 SYNC_SECONDS = 120.0
 """How long the end of a search waits for the tracking server."""

@@ -92,7 +92,12 @@ class RunStore:
             self._experiment: str = (
                 found.experiment_id
                 if found is not None
-                else self._client.create_experiment(experiment, artifact_location=artifacts)
+                else self._client.create_experiment(
+                    experiment,
+                    artifact_location=artifacts,
+                    # Without it the UI takes the runs for those of a language model.
+                    tags={"mlflow.experimentKind": "custom_model_development"},
+                )
             )
 
     def holds_runs(self) -> bool:

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from trainables.job import Job
+from trainables.job import FinalistResult, Job
 from trainables.training import Training
 from trainables.trial import shared_dataset
-
-
-@dataclass(frozen=True)
-class FinalistResult:
-    """One retraining of one finalist.
-
-    Attributes:
-        number: the trial it was chosen from.
-        seed: the fresh seed.
-        validation_accuracy: after the last epoch, 0..1.
-        test_accuracy: after the last epoch, 0..1.
-        seconds: wall clock of the training.
-    """
-
-    number: int
-    seed: int
-    validation_accuracy: float
-    test_accuracy: float
-    seconds: float
 
 
 def retrain(

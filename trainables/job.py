@@ -80,3 +80,22 @@ class Job:
     def candidates(self) -> CandidateSpace:
         """Return the space that draws and rebuilds candidates."""
         return CandidateSpace(self.task, self.space, self.space_options, self.recipe_options)
+
+
+@dataclass(frozen=True)
+class FinalistResult:
+    """One retraining of one finalist.
+
+    Attributes:
+        number: the trial it was chosen from.
+        seed: the fresh seed.
+        validation_accuracy: after the last epoch, 0..1.
+        test_accuracy: after the last epoch, 0..1.
+        seconds: wall clock of the training.
+    """
+
+    number: int
+    seed: int
+    validation_accuracy: float
+    test_accuracy: float
+    seconds: float

@@ -30,6 +30,8 @@ from trainables.job import Augmentation
 EVALUATION_BATCH = 1024
 WARM_UP = 0.2
 """Share of all steps over which the learning rate rises."""
+_SEEDS = 2**63
+"""Torch takes no larger seed."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Training:
         self._data = _DeviceData(dataset, self._device.device)
         self._steps = len(dataset.train) // recipe.batch_size
 
-        torch.manual_seed(seed)
+        torch.manual_seed(seed % _SEEDS)
         network = Network(candidate.architecture)
         self.network = network.to(self._device.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = _sgd(self.network, candidate, self._device.device)
@@ -116,9 +118,10 @@ class Training:
     def run_epoch(self) -> EpochResult:
         """Train for one epoch, then score the validation split."""
         started = time.perf_counter()
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.epoch)
+        seed = (self._seed * 1_000_003 + self.epoch) % _SEEDS
+        generator = torch.Generator().manual_seed(seed)
         # Dropout draws from the global generators.
-        torch.manual_seed(self._seed * 1_000_003 + self.epoch)
+        torch.manual_seed(seed)
         order = self._data.train[torch.randperm(len(self._data.train), generator=generator)]
         self.network.train()
         loss_sum = torch.zeros((), device=self._device.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ class Trial(tune.Trainable):
         except torch.AcceleratorError:
             raise
         except Exception as error:
-            return {FAILURE: f"{type(error).__name__}: {error}", "done": True}
+            # Tune gives up the whole search over a result without the metric that it compares by.
+            cause = f"{type(error).__name__}: {error}"
+            return {FAILURE: cause, "validation_accuracy": math.nan, "done": True}
         return {
             "epoch": result.epoch,
             "train_loss": result.train_loss,
@@ -79,16 +82,18 @@ class Trial(tune.Trainable):
         }
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the training's state."""
-        if self._training is None:
-            raise RuntimeError("nothing has been trained yet that could be kept")
-        torch.save(self._training.state_dict(), Path(checkpoint_dir) / STATE_FILE)
+        """Write the training's state; an empty one where it has not begun or could not."""
+        state = {} if self._training is None else self._training.state_dict()
+        torch.save(state, Path(checkpoint_dir) / STATE_FILE)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Continue from a state; nothing in it can run code."""
-        state = torch.load(Path(str(checkpoint)) / STATE_FILE, weights_only=True)
-        self._training = self._start()
-        self._training.load_state_dict(state)
+        # Written on a GPU that may not be here; what is loaded is copied to where it belongs.
+        state = torch.load(Path(str(checkpoint)) / STATE_FILE, "cpu", weights_only=True)
+        self._training = None
+        if state:
+            self._training = self._start()
+            self._training.load_state_dict(state)
 
 
 @lru_cache(maxsize=1)
