@@ -86,7 +86,11 @@ def run_bare(trials: int) -> float:
                 tune_config=tune.TuneConfig(
                     max_concurrent_trials=concurrent_trials(asked), reuse_actors=True
                 ),
-                run_config=tune.RunConfig(storage_path=folder, verbose=0),
+                run_config=tune.RunConfig(
+                    storage_path=folder,
+                    verbose=0,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
             ).fit()
         ray.shutdown()
         return time.perf_counter() - started

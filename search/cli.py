@@ -52,8 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     except typer.Exit as error:
         return error.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)  # noqa: T201
-        return INTERRUPTED
+        result = INTERRUPTED
     except RuntimeError as error:
         # Its module imports torch and Ray; whoever raises it has imported it.
         module = sys.modules.get("search.run")
@@ -67,6 +66,8 @@ def main(arguments: list[str] | None = None) -> int:
         if message is None:
             raise
         return _refuse(f"{message()} (see: python search.py --help)")
+    if result == INTERRUPTED:  # The parser returns this for Ctrl-C, too, without a word.
+        print("interrupted", file=sys.stderr)  # noqa: T201
     return int(result or 0)
 
 
@@ -133,25 +134,56 @@ def screen(
     return 0
 
 
-@app.command(epilog="Example: python search.py analyze quickstart:12")
+@app.command(epilog="Example: python search.py analyze torchvision:resnet18 --resolution 32")
 def analyze(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="SEARCH:TRIAL, or a candidate's JSON file.")
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="A named net (vgg16), SEARCH:TRIAL, torchvision:NAME, module:Class, or a "
+            "candidate's JSON file.",
+        ),
     ],
+    resolution: Annotated[
+        str | None, typer.Option(metavar="PIXELS", help="Image size, such as 32 or 64x48.")
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the images.")] = 3,
     rule: Annotated[
         str, typer.Option(help="previous-conv, direct-input or non-strict.")
     ] = "previous-conv",
-    resolution: Annotated[
-        int | None, typer.Option(min=1, help="Judge for images of this size in pixels.")
+    keep_border: Annotated[
+        bool, typer.Option("--keep-border", help="Keep the border layer when truncating.")
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="STEM", help="Draw the growth of the field: STEM.png and STEM.svg."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    fail: Annotated[
+        bool,
+        typer.Option("--fail-on-unproductive", help="Exit with 1 if a layer is unproductive."),
+    ] = False,
     home: HomeOption = None,
 ) -> int:
-    """Show the receptive fields and the border layer of a candidate."""
-    from search.home import Home
-    from search.views import analyze_model
+    """Show receptive fields, border layer and remedies of any network, without training."""
+    import json
 
-    analyze_model(model, rule, resolution, as_json, Home.locate(home), _console())
+    from search.analyze import analyze_model, show_analysis, verdict
+    from search.home import Home
+
+    document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
+    if as_json:
+        print(json.dumps(document))  # noqa: T201
+    else:
+        show_analysis(document, _console())
+    if picture is not None:
+        from search.picture import draw_analysis
+
+        for file in draw_analysis(document, picture):
+            print(f"drawn: {file}", file=sys.stderr)  # noqa: T201
+    if fail and document["border"] is not None:
+        print(f"search.py: {verdict(document)}", file=sys.stderr)  # noqa: T201
+        return FAILED
     return 0
 
 

@@ -20,6 +20,8 @@ from spaces.errors import BadInputError
 from trainables.job import Job
 from trainables.trial import Trial
 
+CHECKPOINT_EVERY = 5
+"""Epochs between two checkpoints of a trial: at most so many are trained again after a loss."""
 _AUTO_GPUS = 0.25
 """Share of a GPU a trial gets unless the experiment says otherwise."""
 
@@ -105,7 +107,10 @@ def train_trials(experiment: Experiment, job: Job, searcher: StudySearcher, stor
             storage_path=str(storage),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1),
+            # For a trial whose process is lost; one that has ended is never continued.
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=1, checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=False
+            ),
         ),
     )
     tuner.fit()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from optuna.samplers import RandomSampler
 
-from search.screens import Screen, judge
+from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
 from spaces.candidate import CandidateSpace
-from spaces.errors import BadInputError
+from spaces.errors import BadInputError, InvalidCandidateError
 
 DRAWS = 1000
 NEEDED = 5
@@ -35,8 +35,17 @@ def check_space(
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     accepted = 0
+
+    def count(rejection: Rejection) -> None:
+        reasons[rejection.reason] += 1
+        examples.setdefault(rejection.reason, rejection.detail)
+
     for _ in range(DRAWS):
-        candidate = space.draw(study.ask())
+        try:
+            candidate = space.draw(study.ask())
+        except InvalidCandidateError as error:
+            count(reject_invalid(error))
+            continue
         if candidate.recipe.batch_size > training_images:
             problem = f"there are only {training_images} training images"
             remedy = "use a smaller batch or more of the data"
@@ -48,8 +57,7 @@ def check_space(
             if accepted == NEEDED:
                 return
         else:
-            reasons[rejection.reason] += 1
-            examples.setdefault(rejection.reason, rejection.detail)
+            count(rejection)
     counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
     reason = reasons.most_common(1)[0][0]
     problem = (
@@ -62,6 +70,7 @@ def check_space(
 _REMEDIES = {
     "border": "search less depth, fewer pools or smaller kernels, or raise the resolution",
     "collapsed": "search fewer pools, or raise the resolution",
+    "invalid": "search values that more often describe a network",
     "params": "search smaller networks, or raise screens.max_params",
     "macs": "search smaller networks, or raise screens.max_macs",
     "memory": "search smaller networks or batches, or raise screens.max_memory_mb",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -96,7 +97,7 @@ class ProgressDisplay(Observer):
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         """Print a line."""
         trial = self._running.pop(number)
-        accuracy, epoch = self._accuracy.pop(number, 0.0), self._epoch.pop(number, 0)
+        accuracy, epoch = self._accuracy.pop(number, math.nan), self._epoch.pop(number, 0)
         self._done += 1
         if state is TrialState.COMPLETE and (self._best is None or accuracy > self._best[0]):
             self._best = (accuracy, number)

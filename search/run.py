@@ -18,7 +18,7 @@ from search.logbook import Logbook
 from search.muscle import check_resources, connected, per_trial, train_trials
 from search.preflight import check_space
 from search.progress import ProgressDisplay
-from search.report import as_html, build_report, print_report
+from search.report import Section, as_html, build_report, print_report
 from search.retraining import retrain_finalists
 from search.screens import build_screens
 from search.searcher import StudySearcher
@@ -127,15 +127,19 @@ class _Run:
         self._logbook.begin()
         with self._journal:
             try:
-                return self._search_and_report()
-            except BaseException:
+                outcome, sections = self._search_and_report()
+            except BaseException as error:
                 self._database.close()
-                self._logbook.end("FAILED")
+                self._logbook.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
                 if self._tracker is not None:
                     self._tracker.finish(SYNC_SECONDS)
                 raise
+        # The journal is closed: from here on nothing that happens changes how the search ended.
+        print_report(self._console, sections)
+        self._say_where()
+        return outcome
 
-    def _search_and_report(self) -> Outcome:
+    def _search_and_report(self) -> tuple[Outcome, list[Section]]:
         finalists: list[Finalist] = []
         interrupted = self._search()
         if not interrupted:
@@ -150,9 +154,7 @@ class _Run:
             page,
             finalists[0].test_accuracy if finalists else None,
         )
-        print_report(self._console, sections)
-        self._say_where()
-        return Outcome(interrupted, summarise(trials), finalists)
+        return Outcome(interrupted, summarise(trials), finalists), sections
 
     def _search(self) -> bool:
         """Train the trials; return whether it was interrupted."""
@@ -172,8 +174,12 @@ class _Run:
             observers=(self._logbook, progress),
         )
         searcher = StudySearcher(trials)
-        with progress:
-            train_trials(experiment, self._job, searcher, self._folder.checkpoints)
+        try:
+            with progress:
+                train_trials(experiment, self._job, searcher, self._folder.checkpoints)
+        except BaseException as error:
+            trials.abandon(f"the search was broken off: {type(error).__name__}")
+            raise
         if searcher.error is not None:
             trials.abandon(f"the search ended: {searcher.error}")
             raise searcher.error

@@ -14,6 +14,7 @@ from search.experiment import BorderRule, ScreensSection
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
 from spaces.candidate import Candidate
+from spaces.errors import InvalidCandidateError
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,10 @@ class Rejection:
     """Why a candidate is not trained.
 
     Attributes:
-        reason: the screen: collapsed, border, params, macs, memory, duplicate.
+        reason: the screen: collapsed, border, params, macs, memory, duplicate; or invalid: the
+            values that were drawn describe no network.
         violation: how far beyond the limit, over 0: convolutions beyond the border layer, or the
-            excess relative to the limit.
+            excess relative to the limit, or what the space says.
         detail: the same in words.
     """
 
@@ -56,6 +58,11 @@ def build_screens(section: ScreensSection) -> list[Screen]:
         memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
         screens.append(CostScreen(section.max_params, section.max_macs, memory))
     return screens
+
+
+def reject_invalid(error: InvalidCandidateError) -> Rejection:
+    """Return the rejection of what a space could not make a candidate of."""
+    return Rejection("invalid", error.violation, error.detail)
 
 
 def reject_collapsed(candidate: Candidate) -> Rejection | None:

@@ -12,12 +12,13 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
-from search.screens import Rejection, Screen, judge
+from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.costs import Costs
+from spaces.errors import InvalidCandidateError
 
 OBJECTIVE = "validation_accuracy"
 
@@ -167,23 +168,38 @@ class Trials:
 
     def _judge(self, trial: optuna.Trial) -> StartedTrial | None:
         """Reject or start a freshly drawn trial."""
-        candidate = self._space.draw(trial)
+        try:
+            candidate = self._space.draw(trial)
+        except InvalidCandidateError as error:
+            self._reject(trial, reject_invalid(error), {})
+            return None
         self._space.check_output(candidate)
         rejection = judge(candidate, self._screens)
         if rejection is not None:
-            self.study.reject(
-                trial, rejection.reason, rejection.violation, _attributes(candidate, rejection)
-            )
+            self._reject(trial, rejection, _attributes(candidate))
         elif self._duplicates and candidate.digest in self._drawn:
-            rejection = self._reject_duplicate(trial, self._drawn[candidate.digest])
-        if rejection is not None:
-            self._rejected_in_a_row += 1
-            self._notify("rejected", trial.number, rejection)
-            return None
-        self._rejected_in_a_row = 0
-        return self._start(trial, candidate)
+            self._reject_duplicate(trial, self._drawn[candidate.digest])
+        else:
+            self._rejected_in_a_row = 0
+            return self._start(trial, candidate)
+        return None
 
-    def _reject_duplicate(self, trial: optuna.Trial, original: int) -> Rejection:
+    def _reject(
+        self, trial: optuna.Trial, rejection: Rejection, attributes: Mapping[str, Any]
+    ) -> None:
+        self.study.reject(
+            trial,
+            rejection.reason,
+            rejection.violation,
+            {**attributes, "detail": rejection.detail},
+        )
+        self._count_rejection(trial.number, rejection)
+
+    def _count_rejection(self, number: int, rejection: Rejection) -> None:
+        self._rejected_in_a_row += 1
+        self._notify("rejected", number, rejection)
+
+    def _reject_duplicate(self, trial: optuna.Trial, original: int) -> None:
         """Give a duplicate the verdict of its original instead of training it again.
 
         Told as infeasible, a duplicate of a good candidate would drive the sampler away from it.
@@ -199,7 +215,7 @@ class Trials:
             known.intermediate_values if finished else {},
             {"rejected": "duplicate", "detail": rejection.detail, "duplicate_of": original},
         )
-        return rejection
+        self._count_rejection(trial.number, rejection)
 
     def _start(self, trial: optuna.Trial, candidate: Candidate) -> StartedTrial:
         border = find_border(candidate.architecture, self._rule)
@@ -276,11 +292,9 @@ class Trials:
         self.study.then(tell)
 
 
-def _attributes(candidate: Candidate, rejection: Rejection | None = None) -> dict[str, Any]:
+def _attributes(candidate: Candidate) -> dict[str, Any]:
     """Return what the study keeps of a candidate beside its parameters."""
     attributes: dict[str, Any] = {"digest": candidate.digest}
     with suppress(CollapsedLayerError):
         attributes |= {"params": candidate.costs.params, "macs": candidate.costs.macs}
-    if rejection is not None:
-        attributes["detail"] = rejection.detail
     return attributes

@@ -4,9 +4,10 @@ from spaces.architecture import Architecture, Builder, CollapsedLayerError, Laye
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.candidate import FAMILIES, Candidate, CandidateSpace
 from spaces.costs import Costs, costs
-from spaces.errors import BadInputError
+from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.receptive_field import ReceptiveField, receptive_fields
 from spaces.recipe import Recipe
+from spaces.remedies import Remedy, propose_remedies
 from spaces.task import Task
 
 __all__ = [
@@ -19,12 +20,15 @@ __all__ = [
     "CandidateSpace",
     "CollapsedLayerError",
     "Costs",
+    "InvalidCandidateError",
     "Layer",
     "ReceptiveField",
     "Recipe",
+    "Remedy",
     "Rule",
     "Task",
     "costs",
     "find_border",
+    "propose_remedies",
     "receptive_fields",
 ]

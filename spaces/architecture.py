@@ -120,9 +120,9 @@ class Architecture:
             ]
         )
 
-    def indices(self, kind: type[Operation]) -> list[int]:
-        """Return the indices of the layers of one kind, in forward order."""
-        return [i for i, layer in enumerate(self.layers) if type(layer.operation) is kind]
+    def indices(self, *kinds: type[Operation]) -> list[int]:
+        """Return the indices of the layers of these kinds, in forward order."""
+        return [i for i, layer in enumerate(self.layers) if type(layer.operation) in kinds]
 
     @cached_property
     def digest(self) -> str:

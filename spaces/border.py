@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from spaces.architecture import Architecture
-from spaces.operations import Convolution, Pair
+from spaces.operations import CONVOLUTIONS, Pair
 from spaces.receptive_field import (
     ReceptiveField,
     field_inputs,
@@ -88,7 +88,7 @@ def find_border(
     rule = Rule(rule)
     height, width = resolution if resolution is not None else architecture.shapes[0][1:]
     fields = receptive_fields(architecture, include_gates=include_gates)
-    convolutions = architecture.indices(Convolution)
+    convolutions = architecture.indices(*CONVOLUTIONS)
     if rule is Rule.PREVIOUS_CONV:
         before = previous_convolution_fields(architecture, fields, include_gates=include_gates)
         seen = [before[i] for i in convolutions]

@@ -14,15 +14,23 @@ from typing import Any, TypeAlias
 from optuna.trial import BaseTrial, FixedTrial
 
 from spaces.architecture import Architecture, CollapsedLayerError
+from spaces.convmixer import convmixer
 from spaces.costs import Costs, costs
-from spaces.errors import BadInputError
+from spaces.densenet import densenet
+from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.recipe import Recipe, recipe
+from spaces.resnet import resnet
 from spaces.task import Task
 from spaces.vgg import vgg
 
 Space: TypeAlias = Callable[[BaseTrial, Task], Architecture]
 
-FAMILIES: dict[str, Callable[..., Architecture]] = {"vgg": vgg}
+FAMILIES: dict[str, Callable[..., Architecture]] = {
+    "vgg": vgg,
+    "resnet": resnet,
+    "densenet": densenet,
+    "convmixer": convmixer,
+}
 
 
 @dataclass(frozen=True)
@@ -77,10 +85,11 @@ class CandidateSpace:
 
         Raises:
             BadInputError: the space function failed or did not return an architecture.
+            InvalidCandidateError: the values that were drawn describe no network.
         """
         try:
             architecture = self._space(trial, self.task)
-        except BadInputError:
+        except (BadInputError, InvalidCandidateError):
             raise
         except Exception as error:
             problem = f"the space function raised {type(error).__name__}: {error}"
@@ -92,8 +101,16 @@ class CandidateSpace:
         return Candidate(architecture, recipe(trial, self.task, **self._recipe_options))
 
     def rebuild(self, params: Mapping[str, Any]) -> Candidate:
-        """Rebuild the candidate that was drawn with these parameters."""
-        return self.draw(FixedTrial(dict(params)))
+        """Rebuild the candidate that was drawn with these parameters.
+
+        Raises:
+            BadInputError: as `draw`; also for parameters that describe no network.
+        """
+        try:
+            return self.draw(FixedTrial(dict(params)))
+        except InvalidCandidateError as error:
+            problem = f"they describe no network ({error})"
+            raise BadInputError("params", dict(params), problem, "use another trial") from None
 
     def check_output(self, candidate: Candidate) -> None:
         """Refuse a network whose output is not one value per class.

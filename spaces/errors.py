@@ -1,4 +1,4 @@
-"""The one error for what a user got wrong."""
+"""The errors of the project: what a user got wrong, and draws that describe no network."""
 
 
 class BadInputError(ValueError):
@@ -27,3 +27,24 @@ class BadInputError(ValueError):
         shown = value if len(value) <= 120 else value[:117] + "..."
         line = f"{self.field} = {shown!s}: {self.problem}; {self.remedy}"
         return " ".join(line.split())
+
+
+class InvalidCandidateError(ValueError):
+    """Values that were drawn in range but together describe no network.
+
+    A space function raises it after it has drawn all its values; the search then rejects the
+    candidate and tells the sampler how far off it was.
+
+    Args:
+        detail: what is wrong, in words.
+        violation: over 0, and the smaller the nearer the values are to a network.
+    """
+
+    def __init__(self, detail: str, violation: float) -> None:
+        self.detail = detail
+        self.violation = violation
+        super().__init__(detail, violation)
+
+    def __str__(self) -> str:
+        """Return what is wrong."""
+        return self.detail

@@ -8,61 +8,98 @@ case distinctions and a new kind of layer is one class here, one line in the mod
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar, TypeAlias
+from math import inf, isfinite
+from typing import ClassVar
 
-Shape: TypeAlias = tuple[int, int, int]
-Pair: TypeAlias = tuple[int, int]
-Window: TypeAlias = tuple[int, int]
-"""Effective kernel size and stride along one axis, in pixels of the operation's input."""
+from spaces.operation import (
+    CollapsedMapError,
+    Operation,
+    Pair,
+    Shape,
+    Window,
+    pair,
+    slide,
+)
+from spaces.rearranging import (
+    FILLS,
+    ChannelShuffle,
+    Flatten,
+    Padding,
+    ParametricRelu,
+    Product,
+    Scale,
+    Shift,
+    Slice,
+)
+from spaces.resampling import (
+    INTERPOLATIONS,
+    AdaptivePooling,
+    PixelShuffle,
+    PixelUnshuffle,
+    Resizing,
+    TransposedConvolution,
+    Upsampling,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "CONVOLUTIONS",
+    "FILLS",
+    "INTERPOLATIONS",
+    "NORMS",
+    "OPERATIONS",
+    "OTHER_ACTIVATIONS",
+    "OTHER_NORMS",
+    "POOLING_MODES",
+    "Activation",
+    "AdaptivePooling",
+    "Add",
+    "ChannelPooling",
+    "ChannelShuffle",
+    "CollapsedMapError",
+    "Concat",
+    "Convolution",
+    "Dropout",
+    "Flatten",
+    "Gate",
+    "GlobalPooling",
+    "Input",
+    "Linear",
+    "Norm",
+    "Operation",
+    "Padding",
+    "Pair",
+    "ParametricRelu",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Pooling",
+    "Product",
+    "Resizing",
+    "Scale",
+    "Shape",
+    "Shift",
+    "Slice",
+    "TransposedConvolution",
+    "Upsampling",
+    "Window",
+    "check_values",
+    "pair",
+]
 
 POOLING_MODES = ("max", "average")
 NORMS = ("batch", "instance", "layer", "group")
 ACTIVATIONS = ("relu", "leaky_relu", "celu", "gelu", "silu", "sigmoid")
-
-
-class CollapsedMapError(ValueError):
-    """A feature map would have no pixel left."""
-
-
-def pair(value: int | Pair) -> Pair:
-    """Return ``(value, value)`` for a number and a pair unchanged: (height, width)."""
-    return (value, value) if isinstance(value, int) else value
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """Base of all operations; the defaults are those of an element-wise one.
-
-    The class attributes say which tensors backpropagation has to keep: the memory estimate in
-    ``spaces.costs`` is built from them.
-    """
-
-    kind: ClassVar[str]
-    arity: ClassVar[int | None] = 1
-    """Number of inputs; None for any number from one on."""
-    keeps_input: ClassVar[bool] = False
-    keeps_output: ClassVar[bool] = False
-
-    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the shape of the output.
-
-        Raises:
-            CollapsedMapError: the output would have no pixel.
-            ValueError: the inputs do not fit the operation.
-        """
-        return inputs[0]
-
-    def params(self, inputs: tuple[Shape, ...]) -> int:
-        """Return the number of trainable parameters."""
-        return 0
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        """Return multiply-accumulates for one sample, as torch's flop counter counts them / 2."""
-        return 0
-
-    def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return the sliding window per axis (height, width), None where each pixel is alone."""
-        return None
+OTHER_NORMS = ("channel",)
+"""Norms that no family offers and users' nets have; ``channel``: over the channels of a pixel."""
+OTHER_ACTIVATIONS = (
+    *("relu6", "elu", "selu", "mish", "softplus", "hardtanh", "hardsigmoid"),
+    *("hardswish", "hardshrink", "softshrink", "tanh", "log_sigmoid"),
+    *("softmax", "log_softmax", "exp", "sqrt", "square", "abs"),
+)
+"""Activations that no family offers; softmax is the one over the channels of a pixel."""
+_DERIVED_FROM_OUTPUT = frozenset(
+    ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "exp", "sqrt")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,20 +116,6 @@ class Input(Operation):
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the shape of the image."""
         return (self.channels, self.height, self.width)
-
-
-def _slide(size: int, kernel: int, stride: int, padding: int, ceil: bool = False) -> int:
-    """Return how many positions a window takes along one axis (PyTorch's formula)."""
-    span = size + 2 * padding - kernel
-    if ceil and -stride < span < 0:
-        return 1  # The only window, a partial one.
-    if span < 0:
-        raise CollapsedMapError(f"a window of {kernel} does not fit into {size} + 2 * {padding}")
-    positions = span // stride + 1
-    # A last, partial window counts only if it starts inside the image or its left padding.
-    if ceil and span % stride and positions * stride < size + padding:
-        positions += 1
-    return positions
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +149,8 @@ class Convolution(Operation):
         )
         return (
             self.features,
-            _slide(height, (kh - 1) * dh + 1, sh, ph),
-            _slide(width, (kw - 1) * dw + 1, sw, pw),
+            slide(height, (kh - 1) * dh + 1, sh, ph),
+            slide(width, (kw - 1) * dw + 1, sw, pw),
         )
 
     def params(self, inputs: tuple[Shape, ...]) -> int:
@@ -167,8 +190,8 @@ class Pooling(Operation):
         (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
         return (
             channels,
-            _slide(height, kh, sh, ph, self.ceil),
-            _slide(width, kw, sw, pw, self.ceil),
+            slide(height, kh, sh, ph, self.ceil),
+            slide(width, kw, sw, pw, self.ceil),
         )
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
@@ -201,7 +224,10 @@ class GlobalPooling(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Norm(Operation):
-    """Batch, instance, layer (over channels, height, width: one group) or group normalisation."""
+    """Batch, instance, layer (over channels, height, width: one group) or group normalisation.
+
+    The statistics mix pixels; receptive fields leave that aside, as the published ones do.
+    """
 
     kind: ClassVar[str] = "norm"
     keeps_input: ClassVar[bool] = True
@@ -209,9 +235,18 @@ class Norm(Operation):
     norm: str = "batch"
     groups: int = 1
     """Number of groups of ``group``; the other norms ignore it."""
+    affine: bool = True
+    """Whether every channel has a gamma and a beta."""
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the shape of the input."""
+        """Return the shape of the input.
+
+        Raises:
+            CollapsedMapError: instance normalisation of one pixel, which is nothing but beta.
+            ValueError: the channels cannot be grouped so.
+        """
+        if self.norm == "instance" and inputs[0][1] * inputs[0][2] == 1:
+            raise CollapsedMapError("instance normalisation needs more than one pixel")
         if self.norm == "group" and inputs[0][0] % self.groups:
             raise ValueError(
                 f"channels must be divisible by groups, "
@@ -221,7 +256,7 @@ class Norm(Operation):
 
     def params(self, inputs: tuple[Shape, ...]) -> int:
         """Return gamma and beta of every channel."""
-        return 2 * inputs[0][0]
+        return 2 * inputs[0][0] if self.affine else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,12 +270,12 @@ class Activation(Operation):
     @property
     def keeps_input(self) -> bool:  # type: ignore[override]
         """Tell whether the derivative is calculated from the input."""
-        return self.function not in ("relu", "sigmoid")
+        return self.function not in _DERIVED_FROM_OUTPUT
 
     @property
     def keeps_output(self) -> bool:  # type: ignore[override]
         """Tell whether the derivative is calculated from the output."""
-        return self.function in ("relu", "sigmoid")
+        return self.function in _DERIVED_FROM_OUTPUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +365,32 @@ class Linear(Operation):
         return None if height == width == 1 else ((height, height), (width, width))
 
 
+@dataclass(frozen=True, slots=True)
+class ChannelPooling(Operation):
+    """Average or maximum over the channels of each pixel: what spatial attention looks at."""
+
+    kind: ClassVar[str] = "channel_pooling"
+
+    mode: str = "average"
+
+    @property
+    def keeps_input(self) -> bool:  # type: ignore[override]
+        """Tell whether backpropagation needs the input: a mean's gradient does not."""
+        return self.mode == "max"
+
+    @property
+    def keeps_output(self) -> bool:  # type: ignore[override]
+        """Tell whether backpropagation needs the output: it is compared with the input."""
+        return self.mode == "max"
+
+    def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
+        """Return ``(1, height, width)``."""
+        return (1, *inputs[0][1:])
+
+
+CONVOLUTIONS = (Convolution, TransposedConvolution)
+"""The kinds of layers among which the border layer is counted."""
+
 OPERATIONS: dict[str, type[Operation]] = {
     operation.kind: operation
     for operation in (
@@ -344,10 +405,32 @@ OPERATIONS: dict[str, type[Operation]] = {
         Concat,
         Gate,
         Linear,
+        ChannelPooling,
+        TransposedConvolution,
+        Upsampling,
+        Resizing,
+        AdaptivePooling,
+        PixelShuffle,
+        PixelUnshuffle,
+        Slice,
+        ChannelShuffle,
+        Padding,
+        Flatten,
+        Scale,
+        Shift,
+        ParametricRelu,
+        Product,
     )
 }
 
-_NAMES = {"mode": POOLING_MODES, "norm": NORMS, "function": ACTIVATIONS}
+_NAMES = {
+    "mode": POOLING_MODES,
+    "norm": NORMS + OTHER_NORMS,
+    "function": ACTIVATIONS + OTHER_ACTIVATIONS,
+    "interpolation": INTERPOLATIONS,
+    "fill": FILLS,
+}
+_LEAST = {"padding": 0, "output_padding": 0, "start": 0, "before": -inf, "after": -inf}
 
 
 def check_values(operation: Operation) -> None:
@@ -357,18 +440,19 @@ def check_values(operation: Operation) -> None:
         ValueError: a value has the wrong type, is out of range or is no known name.
     """
     for field in fields(operation):
-        value, least = getattr(operation, field.name), int(field.name != "padding")
+        value, least = getattr(operation, field.name), _LEAST.get(field.name, 1)
         match field.type:
             case "int":
                 fits = type(value) is int and value >= least
-            case "Pair":
-                fits = type(value) is tuple and len(value) == 2
+            case "Pair" | "Shape":
+                fits = type(value) is tuple and len(value) == (2 if field.type == "Pair" else 3)
                 fits = fits and all(type(v) is int and v >= least for v in value)
             case "str":
                 fits = value in _NAMES[field.name]
             case "bool":
                 fits = type(value) is bool
             case _:
-                fits = type(value) in (int, float) and 0 <= value <= 1
+                fits = type(value) in (int, float) and isfinite(value)
+                fits = fits and (field.name != "rate" or 0 <= value <= 1)
         if not fits:
             raise ValueError(f"{field.name} of {operation.kind} cannot be {value!r}")

@@ -23,6 +23,8 @@ T = TypeVar("T", int, float, str, bool)
 Choices: TypeAlias = T | Sequence[T]
 
 _SINGLE = (int, float, str, bool)
+_LARGEST = 2**53
+"""Up to here every whole number is exact as a float, as which samplers draw it."""
 
 
 def draw_int(
@@ -47,11 +49,14 @@ def draw_int(
         log: draw so that equal ratios are equally likely.
 
     Raises:
-        BadInputError: the option is not a number or a range, or lies under the minimum.
+        BadInputError: the option is not a number or a range, lies under the minimum or is too
+            large to be drawn exactly.
     """
     low, high = _ends(option, (int,), field, "whole number")
     if low < minimum:
         raise BadInputError(field, option, f"{low} is under {minimum}", f"use {minimum} or more")
+    if high > _LARGEST:
+        raise BadInputError(field, option, "is too large", "use a smaller number")
     if matters_to is not None and high > matters_to:
         high = max(low, matters_to)
     return low if low == high else trial.suggest_int(name, low, high, log=log)
@@ -63,10 +68,12 @@ def draw_float(
     option: FloatRange,
     *,
     field: str,
+    minimum: float = 0.0,
+    maximum: float = inf,
     below: float = inf,
     log: bool = False,
 ) -> float:
-    """Draw a real number that is not negative (with ``log``, of a range: positive).
+    """Draw a real number, by default one that is not negative (with ``log``, of a range: positive).
 
     See `draw_int` for the other arguments and the errors.
 
@@ -75,6 +82,8 @@ def draw_float(
         name: the parameter's name in the study.
         option: a number, or the lowest and the highest.
         field: what the user calls ``option``.
+        minimum: the lowest value that makes sense.
+        maximum: the highest value that makes sense.
         below: what the value must stay under.
         log: draw so that equal ratios are equally likely.
     """
@@ -86,12 +95,15 @@ def draw_float(
     fixed = type(option) in (float, int)
     if not (isfinite(low) and isfinite(high)):
         raise BadInputError(field, option, "is not finite", "use finite numbers")
-    if low < 0 or (log and low == 0 and not fixed):
-        problem = f"{low:g} is not {'positive' if log else '0 or more'}"
+    if low < minimum or (log and low == 0 and not fixed):
+        problem = f"{low:g} is not {'positive' if log else f'{minimum:g} or more'}"
         raise BadInputError(field, option, problem, "raise the lower end")
+    if high > maximum:
+        raise BadInputError(field, option, f"{high:g} is over {maximum:g}", "use less")
     if high >= below:
         raise BadInputError(field, option, f"{high:g} is {below:g} or more", "use less")
-    return low if fixed else trial.suggest_float(name, low, high, log=log)
+    # Optuna gives a numpy number where it draws the upper end: it reads differently in a digest.
+    return low if fixed else float(trial.suggest_float(name, low, high, log=log))
 
 
 def draw_choice(trial: BaseTrial, name: str, option: Choices[T], *, field: str) -> T:
@@ -107,6 +119,43 @@ def draw_choice(trial: BaseTrial, name: str, option: Choices[T], *, field: str) 
         if type(value) not in _SINGLE:
             raise BadInputError(field, option, f"{value} is no single value", "use a flat list")
     return cast("T", trial.suggest_categorical(name, option))
+
+
+def draw_name(
+    trial: BaseTrial, name: str, option: Choices[str], known: Sequence[str], *, field: str
+) -> str:
+    """Draw one of several names, all of which must be known.
+
+    See `draw_int` for the other arguments and the errors.
+
+    Args:
+        trial: what draws (or replays) the value.
+        name: the parameter's name in the study.
+        option: a name or a list of names.
+        known: the names that mean something.
+        field: what the user calls ``option``.
+    """
+    drawn = draw_choice(trial, name, option, field=field)
+    for value in choices(option):
+        if value not in known:
+            problem = f"{value} is unknown"
+            raise BadInputError(field, option, problem, f"use {', '.join(known)}")
+    return drawn
+
+
+def draw_kernel(
+    trial: BaseTrial, option: Choices[int], *, name: str = "kernel", field: str = "space.kernel"
+) -> int:
+    """Draw the size of a square kernel: odd, so that padding can keep the size of the map.
+
+    See `draw_int` for the arguments and errors.
+    """
+    drawn = draw_choice(trial, name, option, field=field)
+    for size in choices(option):
+        if type(size) is not int or size < 1 or size % 2 == 0:
+            problem = f"{size} is not an odd size"
+            raise BadInputError(field, option, problem, "use 1, 3, 5, ..")
+    return drawn
 
 
 def choices(option: Choices[T]) -> Sequence[T]:

@@ -8,17 +8,38 @@ fields of convolutional neural networks"; Richter et al. 2021, arXiv 2106.12307)
 Where paths join, a layer has a smallest field (shortest path) and a largest (longest). For a
 given jump the recurrence is monotone in r, so keeping the extremes for every jump that occurs is
 exact: it equals the enumeration of all paths at a cost linear in the number of edges.
+
+Where a map is resampled (transposed convolution, upsampling, adaptive pooling), jumps become
+fractions, and output pixels differ in how much they see: of two neighbours on a map upsampled by
+two, a 3x3 convolution sees two pixels of the coarse map or three. What is reported is the largest
+extent over all output positions (and over all paddings, which decide the positions)::
+
+    r + ceil(e) * J
+
+with r and J the field and jump of the last map before the resampling, and e, in pixels of that
+map, what the windows since then have added: ``e += (k - 1) * j / J``. Once the jump is a whole
+multiple of J again, the recurrence goes on from this field. For resampling by whole factors this
+is exact (nested roundings are one rounding); where a strided window or a ratio such as 2 / 3
+meets one, some positions never occur, and it is a bound, at most one pixel of J too large for
+each such place.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import ceil
 from typing import NamedTuple, TypeAlias
 
 from spaces.architecture import Architecture
-from spaces.operations import Convolution, Gate, Pair
+from spaces.operations import CONVOLUTIONS, Gate, Pair, Window
 
 _State: TypeAlias = tuple[tuple[int, int, int], ...]
 """For every jump that occurs: (jump, smallest field, largest field)."""
+
+_Position: TypeAlias = tuple[int, Fraction, Fraction]
+"""Where a resampled map stands: J, the jump in units of J, and e (see above)."""
+_Resampled: TypeAlias = dict[_Position, Pair]
+"""For every position that occurs: smallest and largest field r."""
 
 
 class ReceptiveField(NamedTuple):
@@ -101,6 +122,8 @@ def _along(architecture: Architecture, axis: int, include_gates: bool) -> list[_
         windows = all_windows[index]
         if windows is not None:
             kernel, stride = windows[axis]
+            if type(kernel) is not int or type(stride) is not int:
+                return _along_resampled(architecture, axis, include_gates)
             grown = kernel - 1
             state = tuple(
                 [
@@ -110,6 +133,48 @@ def _along(architecture: Architecture, axis: int, include_gates: bool) -> list[_
             )
         states.append(state)
     return states
+
+
+def _along_resampled(architecture: Architecture, axis: int, include_gates: bool) -> list[_State]:
+    """Return the state of every layer along one axis of a graph that resamples.
+
+    The jumps returned are rounded: they serve no further recurrence.
+    """
+    one = Fraction(1)
+    states: list[_Resampled] = [{(1, one, Fraction(0)): (1, 1)}]
+    for index in range(1, len(architecture.layers)):
+        inputs = field_inputs(architecture, index, include_gates)
+        windows = architecture.windows[index]
+        state: _Resampled = {}
+        for source in inputs:
+            for position, (low, high) in states[source].items():
+                moved, grown = (position, 0) if windows is None else _slid(position, windows[axis])
+                known_low, known_high = state.get(moved, (low + grown, high + grown))
+                state[moved] = (min(low + grown, known_low), max(high + grown, known_high))
+        states.append(state)
+    return [
+        tuple(
+            [
+                (ceil(base * jump), low + ceil(extra) * base, high + ceil(extra) * base)
+                for (base, jump, extra), (low, high) in state.items()
+            ]
+        )
+        for state in states
+    ]
+
+
+def _slid(position: _Position, window: Window) -> tuple[_Position, int]:
+    """Return where a window leads to, and by how much the field r of its map has grown."""
+    base, jump, extra = position
+    kernel, stride = window
+    if stride.denominator > 1 and (jump.numerator > 1 or (extra / jump).denominator > 1):
+        # Roundings that do not nest: each window may meet one more pixel of the map before.
+        extra += jump * Fraction(stride.denominator - 1, stride.denominator)
+    extra += (kernel - 1) * jump
+    jump *= stride
+    if jump.denominator > 1:
+        return (base, jump, extra), 0
+    return (base * jump.numerator, Fraction(1), Fraction(0)), ceil(extra) * base
 
 
 def _extremes(state: _State) -> Pair:
@@ -147,7 +212,7 @@ def previous_convolution_fields(
     for index in range(1, len(architecture.layers)):
         seen = [
             fields[i].smallest
-            if type(architecture.layers[i].operation) is Convolution
+            if type(architecture.layers[i].operation) in CONVOLUTIONS
             else previous[i]
             for i in field_inputs(architecture, index, include_gates)
         ]

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from optuna.trial import BaseTrial
 
-from spaces.architecture import Architecture, Builder
-from spaces.errors import BadInputError
-from spaces.operations import (
-    Activation,
-    Convolution,
-    GlobalPooling,
-    Linear,
-    Norm,
-    Pooling,
+from spaces.architecture import Architecture
+from spaces.blocks import (
+    DOWNSAMPLINGS,
+    NetBuilder,
+    convolution,
+    downsampling_pool,
+    draw_style,
 )
-from spaces.options import Choices, IntRange, choices, draw_choice, draw_int
+from spaces.errors import BadInputError
+from spaces.feature_amounts import draw_skew_normal
+from spaces.options import Choices, FloatRange, IntRange, draw_int, draw_kernel, draw_name
 from spaces.task import Task
 
-# Layers without a choice in them are the same value in every candidate.
-_NORM = Norm("batch")
-_ACTIVATION = Activation("relu")
-_POOLING = Pooling("max", (2, 2), (2, 2))
+AMOUNTS = ("free", "skew-normal")
 
 
 def vgg(
@@ -32,14 +31,29 @@ def vgg(
     kernel: Choices[int] = (3, 5),
     pools: int | None = None,
     convs_before_pool: IntRange = (1, 4),
+    pool_after: Sequence[int] | None = None,
+    downsampling: Choices[str] = "max",
+    dilation: IntRange = 1,
     bias: bool = False,
+    hidden: IntRange = 0,
+    hidden_features: IntRange = (64, 512),
+    amounts: Choices[str] = "free",
+    total_features: IntRange = (512, 4096),
+    location: FloatRange | None = None,
+    scale: FloatRange | None = None,
+    skew: FloatRange = (-10.0, 10.0),
+    activation: Choices[str] = "relu",
+    norm: Choices[str] = "batch",
+    attention: Choices[str] = "none",
+    dropout: FloatRange = 0.0,
 ) -> Architecture:
-    """Draw a plain network: convolution, batch norm, ReLU; max pooling between; a linear head.
+    """Draw a plain network: convolution, norm, activation; downsampling between; a linear head.
 
     Pooling positions are drawn as the number of convolutions before each pooling layer; pooling
     stops at the last convolution or after ``pools``. So every draw is a network, and no two
     draws of positions are the same network. Feature amounts are drawn layer by layer, on a
-    logarithmic scale.
+    logarithmic scale, or follow a skew-normal density over depth (Mundt et al. 2018, arXiv
+    1812.05836): then the hidden layers are the last of the layers that share the features.
 
     Args:
         trial: what draws (or replays) the values.
@@ -49,38 +63,95 @@ def vgg(
         kernel: kernel size of all convolutions, odd.
         pools: pooling layers at most; None: as many as leave one pixel of the image.
         convs_before_pool: convolutions before the first and between two pooling layers.
-        bias: give convolutions a bias (batch norm makes it superfluous; published counts have it).
+        pool_after: numbers of the convolutions that a pooling layer follows, in place of drawn
+            positions: ``[2, 4, 7, 10, 13]`` is VGG16; those beyond the last are left out.
+        downsampling: ``max`` or ``average`` pooling, or ``stride``: the convolution before the
+            position has stride 2.
+        dilation: of all convolutions.
+        bias: give convolutions and hidden layers a bias (batch norm makes it superfluous;
+            published counts have it).
+        hidden: fully connected layers before the classifier.
+        hidden_features: feature amount of each.
+        amounts: ``free`` or ``skew-normal``.
+        total_features: of ``skew-normal``: N, the sum of all feature amounts.
+        location: of ``skew-normal``: xi, in layers; None: within the depth.
+        scale: of ``skew-normal``: omega, in layers; None: 0.2 to 0.4 of the depth.
+        skew: of ``skew-normal``: alpha.
+        activation: relu, leaky_relu, celu, gelu or silu.
+        norm: batch, instance, layer or group.
+        attention: none, squeeze-excitation, spatial or both, after each convolution's activation.
+        dropout: rate, after each hidden layer (without any: before the classifier).
 
     Raises:
         BadInputError: an option is out of range.
+        InvalidCandidateError: the skew-normal distribution that was drawn is not valid.
     """
+    _check_fixed(bias, pools, pool_after)
+    size = draw_kernel(trial, kernel)
+    layers = draw_int(trial, "depth", depth, field="space.depth")
+    if pool_after is None:
+        most_pools = min(task.height, task.width).bit_length() - 1 if pools is None else pools
+        positions = _draw_pools(trial, layers, most_pools, convs_before_pool)
+    else:
+        positions = set(pool_after)
+    shrinking = draw_name(
+        trial, "downsampling", downsampling, DOWNSAMPLINGS, field="space.downsampling"
+    )
+    spread = draw_int(trial, "dilation", dilation, field="space.dilation")
+    style = draw_style(trial, activation, norm, attention, dropout)
+    hidden_layers = draw_int(trial, "hidden", hidden, field="space.hidden", minimum=0)
+    if draw_name(trial, "amounts", amounts, AMOUNTS, field="space.amounts") == "free":
+        widths = _draw_amounts(trial, "features", features, layers)
+        widths += _draw_amounts(trial, "hidden_features", hidden_features, hidden_layers)
+    else:
+        widths = draw_skew_normal(
+            trial,
+            layers + hidden_layers,
+            total=total_features,
+            location=location,
+            scale=scale,
+            skew=skew,
+        )
+
+    net = NetBuilder(task, style)
+    x = net.image
+    for number, amount in enumerate(widths[:layers], start=1):
+        shrinks = number in positions
+        stride = 2 if shrinks and shrinking == "stride" else 1
+        conv = convolution(amount, size, stride, dilation=spread, bias=bias)
+        x = net.add(conv, x, name=f"conv{number}")
+        x = net.norm_activation(x, amount, str(number))
+        x = net.attend(x, amount, f"conv{number}.")
+        if shrinks and shrinking != "stride":
+            x = net.add(downsampling_pool(shrinking, 2), x, name=f"pool{number}")
+    net.head(x, widths[layers:], bias=bias)
+    return net.build()
+
+
+def _check_fixed(bias: bool, pools: int | None, pool_after: Sequence[int] | None) -> None:
+    """Refuse options that are never searched and are not what they must be."""
     if type(bias) is not bool:
         raise BadInputError("space.bias", bias, "is neither true nor false", "use one of the two")
     if pools is not None and (type(pools) is not int or pools < 0):
         raise BadInputError("space.pools", pools, "is no number of layers", "use 0 or more")
-    size = draw_choice(trial, "kernel", kernel, field="space.kernel")
-    for k in choices(kernel):
-        if type(k) is not int or k < 1 or k % 2 == 0:
-            problem = f"{k} is not an odd size"
-            raise BadInputError("space.kernel", kernel, problem, "use 1, 3, 5, ..")
-    layers = draw_int(trial, "depth", depth, field="space.depth")
-    most_pools = min(task.height, task.width).bit_length() - 1 if pools is None else pools
-    pool_after = _draw_pools(trial, layers, most_pools, convs_before_pool)
+    if pool_after is None:
+        return
+    if not isinstance(pool_after, (list, tuple)) or any(
+        type(number) is not int or number < 1 for number in pool_after
+    ):
+        problem = "is no list of the numbers of convolutions"
+        raise BadInputError("space.pool_after", pool_after, problem, "use e.g. [2, 4, 7, 10, 13]")
 
-    builder = Builder(task.image_shape)
-    x = builder.image
-    window, padding = (size, size), (size // 2, size // 2)
-    for number in range(1, layers + 1):
-        amount = draw_int(trial, f"features_{number}", features, field="space.features", log=True)
-        conv = Convolution(amount, window, (1, 1), padding, bias=bias)
-        x = builder.add(conv, x, name=f"conv{number}")
-        x = builder.add(_NORM, x, name=f"norm{number}")
-        x = builder.add(_ACTIVATION, x, name=f"activation{number}")
-        if number in pool_after:
-            x = builder.add(_POOLING, x, name=f"pool{number}")
-    x = builder.add(GlobalPooling(), x, name="global_pool")
-    builder.add(Linear(task.classes), x, name="classifier")
-    return builder.build()
+
+def _draw_amounts(trial: BaseTrial, name: str, option: IntRange, layers: int) -> tuple[int, ...]:
+    """Return a feature amount for each layer, each drawn for itself."""
+    field = f"space.{name}"
+    return tuple(
+        [
+            draw_int(trial, f"{name}_{number}", option, field=field, log=True)
+            for number in range(1, layers + 1)
+        ]
+    )
 
 
 def _draw_pools(

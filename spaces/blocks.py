@@ -1,0 +1,216 @@
+"""What networks of every family are put together from: norm, activation, attention, head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from optuna.trial import BaseTrial
+
+from spaces.architecture import Builder
+from spaces.operations import (
+    NORMS,
+    Activation,
+    ChannelPooling,
+    Concat,
+    Convolution,
+    Dropout,
+    Gate,
+    GlobalPooling,
+    Linear,
+    Norm,
+    Pooling,
+    pair,
+)
+from spaces.options import Choices, FloatRange, draw_float, draw_name
+from spaces.task import Task
+
+ACTIVATIONS = ("relu", "leaky_relu", "celu", "gelu", "silu")
+ATTENTIONS = ("none", "squeeze-excitation", "spatial", "both")
+DOWNSAMPLINGS = ("max", "average", "stride")
+STEMS = ("cifar", "imagenet")
+
+NORM_GROUPS = 8
+"""Most groups of group normalisation."""
+REDUCTION = 16
+"""Squeeze-and-excitation squeezes so many channels into one (Hu et al. 2018)."""
+LEAST_SQUEEZED = 4
+"""Narrow layers are squeezed less, or nothing would be left to decide by."""
+SPATIAL_KERNEL = 7
+"""Kernel size of spatial attention (Woo et al. 2018)."""
+
+# Layers without a choice in them are the same value in every candidate; so are, by the caches
+# below, those that recur: making an operation takes longer than all the rest of a layer.
+_SIGMOID = Activation("sigmoid")
+_CONCAT = Concat()
+_GATE = Gate()
+_GLOBAL_POOLING = GlobalPooling()
+_STEM_POOLING = Pooling("max", (3, 3), (2, 2), (1, 1))
+_CHANNEL_AVERAGE = ChannelPooling("average")
+_CHANNEL_MAXIMUM = ChannelPooling("max")
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all layers of a network have in common.
+
+    Attributes:
+        activation: relu, leaky_relu, celu, gelu or silu.
+        norm: batch, instance, layer or group.
+        attention: none, squeeze-excitation (Hu et al. 2018, arXiv 1709.01507), spatial (the
+            second half of CBAM, Woo et al. 2018, arXiv 1807.06521) or both, in this order.
+        dropout: rate in the head.
+    """
+
+    activation: str
+    norm: str
+    attention: str
+    dropout: float
+
+
+def draw_style(
+    trial: BaseTrial,
+    activation: Choices[str],
+    norm: Choices[str],
+    attention: Choices[str],
+    dropout: FloatRange,
+) -> Style:
+    """Draw what all families leave open; see `Style`.
+
+    Raises:
+        BadInputError: an option is out of range.
+    """
+    return Style(
+        draw_name(trial, "activation", activation, ACTIVATIONS, field="space.activation"),
+        draw_name(trial, "norm", norm, NORMS, field="space.norm"),
+        draw_name(trial, "attention", attention, ATTENTIONS, field="space.attention"),
+        draw_float(trial, "dropout", dropout, field="space.dropout", below=1),
+    )
+
+
+@lru_cache(maxsize=4096)
+def convolution(
+    features: int,
+    kernel: int,
+    stride: int = 1,
+    *,
+    dilation: int = 1,
+    groups: int = 1,
+    bias: bool = False,
+) -> Convolution:
+    """Return a convolution with an odd kernel, padded so that only its stride shrinks the map."""
+    padding = dilation * (kernel // 2)
+    return Convolution(
+        features, pair(kernel), pair(stride), pair(padding), pair(dilation), groups, bias
+    )
+
+
+@lru_cache(maxsize=256)
+def downsampling_pool(mode: str, factor: int) -> Pooling:
+    """Return the pooling whose windows lie side by side."""
+    return Pooling(mode, pair(factor), pair(factor))
+
+
+@lru_cache(maxsize=4096)
+def _norm(norm: str, channels: int) -> Norm:
+    """Return a norm that fits; groups have two channels at least, or they would be instances."""
+    if norm != "group":
+        return Norm(norm)
+    groups = [g for g in range(1, NORM_GROUPS + 1) if NORM_GROUPS % g == 0]
+    fitting = [g for g in groups if channels % g == 0 and 2 * g <= channels]
+    return Norm(norm, max(fitting, default=1))
+
+
+@lru_cache(maxsize=4096)
+def _linear(features: int, bias: bool) -> Linear:
+    return Linear(features, bias)
+
+
+class NetBuilder(Builder):
+    """A builder that knows the blocks that families have in common.
+
+    Args:
+        task: the images and classes.
+        style: of all layers.
+    """
+
+    def __init__(self, task: Task, style: Style) -> None:
+        super().__init__(task.image_shape)
+        self._classes = task.classes
+        self._style = style
+        self._activation = Activation(style.activation)
+        self._squeezes = style.attention in ("squeeze-excitation", "both")
+        self._looks = style.attention in ("spatial", "both")
+
+    def norm(self, x: int, channels: int, name: str = "") -> int:
+        """Append a norm."""
+        return self.add(_norm(self._style.norm, channels), x, name=name)
+
+    def activate(self, x: int, name: str = "") -> int:
+        """Append an activation."""
+        return self.add(self._activation, x, name=name)
+
+    def norm_activation(self, x: int, channels: int, number: str = "") -> int:
+        """Append ``norm{number}`` and ``activation{number}``."""
+        x = self.add(_norm(self._style.norm, channels), x, name=f"norm{number}")
+        return self.add(self._activation, x, name=f"activation{number}")
+
+    def attend(self, x: int, channels: int, name: str = "") -> int:
+        """Append the attention of the style, if any."""
+        if self._squeezes:
+            x = self._squeeze_and_excite(x, channels, name)
+        if self._looks:
+            x = self._attend_spatially(x, name)
+        return x
+
+    def _squeeze_and_excite(self, x: int, channels: int, name: str) -> int:
+        squeezed = max(channels // REDUCTION, min(channels, LEAST_SQUEEZED))
+        y = self.add(_GLOBAL_POOLING, x, name=f"{name}squeeze")
+        y = self.add(convolution(squeezed, 1, bias=True), y, name=f"{name}reduce")
+        y = self.activate(y)
+        y = self.add(convolution(channels, 1, bias=True), y, name=f"{name}excite")
+        return self.add(_GATE, x, self.add(_SIGMOID, y), name=f"{name}channel_gate")
+
+    def _attend_spatially(self, x: int, name: str) -> int:
+        average, maximum = self.add(_CHANNEL_AVERAGE, x), self.add(_CHANNEL_MAXIMUM, x)
+        y = self.add(_CONCAT, average, maximum)
+        y = self.add(convolution(1, SPATIAL_KERNEL), y, name=f"{name}look")
+        return self.add(_GATE, x, self.add(_SIGMOID, y), name=f"{name}spatial_gate")
+
+    def stem(self, stem: str, features: int) -> int:
+        """Append the stem of a ResNet or DenseNet.
+
+        ``cifar``: convolution 3x3; ``imagenet``: convolution 7x7 with stride 2, then max pooling
+        3x3 with stride 2. Norm and activation follow the convolution.
+        """
+        kernel, stride = (3, 1) if stem == "cifar" else (7, 2)
+        x = self.add(convolution(features, kernel, stride), self.image, name="stem")
+        x = self.norm_activation(x, features, "_stem")
+        if stem == "imagenet":
+            x = self.add(_STEM_POOLING, x, name="pool_stem")
+        return x
+
+    def head(self, x: int, hidden: Sequence[int] = (), *, bias: bool = True) -> int:
+        """Append global average pooling, hidden fully connected layers and the classifier.
+
+        Dropout follows each hidden layer; where there is none, the pooling. Instance norm, which
+        has nothing to average over in one pixel, is left out of hidden layers.
+
+        Args:
+            x: the last feature map.
+            hidden: feature amount of each hidden layer.
+            bias: give hidden layers a bias.
+        """
+        x = self.add(_GLOBAL_POOLING, x, name="global_pool")
+        for number, features in enumerate(hidden, start=1):
+            x = self.add(_linear(features, bias), x, name=f"hidden{number}")
+            if self._style.norm != "instance":
+                x = self.norm(x, features)
+            x = self._drop(self.activate(x))
+        if not hidden:
+            x = self._drop(x)
+        return self.add(_linear(self._classes, True), x, name="classifier")
+
+    def _drop(self, x: int) -> int:
+        return self.add(Dropout(self._style.dropout), x) if self._style.dropout else x

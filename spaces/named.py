@@ -1,0 +1,349 @@
+"""Published networks, each as one point of its family's space.
+
+What makes a network is written down once, as a value for every quantity that the family can
+search. From that follow the architecture, the options and parameters that draw it, and the
+parameters by which it enters a search as its first trial.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from inspect import signature
+from typing import Any
+
+from optuna.trial import FixedTrial
+
+from spaces.architecture import Architecture
+from spaces.candidate import FAMILIES
+from spaces.errors import BadInputError, InvalidCandidateError
+from spaces.task import Task
+
+_ANY_TASK = Task(channels=3, height=224, width=224, classes=10)
+"""Large enough that every pooling layer of every network is drawn."""
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class NamedNet:
+    """A published network.
+
+    Attributes:
+        family: the space function, by its name in `spaces.FAMILIES`.
+        values: of every quantity of the space, by the name of its parameter.
+        origin: where the network comes from.
+    """
+
+    family: str
+    values: Mapping[str, Any]
+    origin: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of the space function that leave open only what differs from layer to layer."""
+        known = signature(FAMILIES[self.family]).parameters
+        options: dict[str, Any] = {}
+        ranges: dict[str, list[Any]] = {}
+        for name, value in self.values.items():
+            if name in known:
+                options[name] = value
+            else:
+                ranges.setdefault(re.sub(r"_\d+$", "", name), []).append(value)
+        for name, values in ranges.items():
+            low, high = min(values), max(values)
+            options[name] = low if low == high else [low, high]
+        return options
+
+
+def named(name: str, task: Task) -> Architecture:
+    """Return a published network, for any images and classes.
+
+    Raises:
+        BadInputError: there is no network of this name.
+    """
+    net = _find(name)
+    return FAMILIES[net.family](FixedTrial(dict(net.values)), task, **net.options)
+
+
+def named_params(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return ``(family, options, params)``: the family, with these options, draws it by these.
+
+    Raises:
+        BadInputError: there is no network of this name.
+    """
+    net = _find(name)
+    options = net.options
+    return net.family, options, _replay(net, _ANY_TASK, options)[1]
+
+
+def seed_params(name: str, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters by which a network is drawn in a search of its family.
+
+    Args:
+        name: of the network.
+        task: of the search.
+        options: of the search's space.
+
+    Returns:
+        What ``study.enqueue_trial`` takes.
+
+    Raises:
+        BadInputError: there is no network of this name, or these options do not include it.
+    """
+    net = _find(name)
+    try:
+        architecture, params = _replay(net, task, options)
+    except BadInputError:
+        raise
+    except (ValueError, InvalidCandidateError, UserWarning) as error:
+        problem = f"is not in the space ({error})"
+        raise BadInputError("seed", name, problem, _difference(net, options)) from None
+    if architecture.digest != named(name, task).digest:
+        raise BadInputError("seed", name, "is not in the space", _difference(net, options))
+    return params
+
+
+def _find(name: str) -> NamedNet:
+    if name in NAMED:
+        return NAMED[name]
+    close = get_close_matches(name, NAMED, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(NAMED)}"
+    raise BadInputError("network", name, "unknown network", hint)
+
+
+def _replay(
+    net: NamedNet, task: Task, options: Mapping[str, Any]
+) -> tuple[Architecture, dict[str, Any]]:
+    """Return the network that a space draws by a net's values, and the values that it took."""
+    trial = FixedTrial(dict(net.values))
+    with warnings.catch_warnings():
+        # Optuna only warns of a value out of range; enqueued, the trial would draw another one.
+        warnings.simplefilter("error", UserWarning)
+        architecture = FAMILIES[net.family](trial, task, **options)
+    return architecture, dict(trial.params)
+
+
+def _difference(net: NamedNet, options: Mapping[str, Any]) -> str:
+    """Say which options the network needs where the space's are different ones."""
+    own = net.options
+    known = signature(FAMILIES[net.family]).parameters
+    needed = [
+        f"{name} {value}"
+        for name, value in own.items()
+        if (given := options.get(name, known[name].default)) != value
+        and not (isinstance(given, (list, tuple)) and _includes(given, value))
+    ]
+    return f"it needs {', '.join(needed)}" if needed else "widen the space's options"
+
+
+def _includes(given: list[Any] | tuple[Any, ...], value: Any) -> bool:
+    """Tell whether a list of choices, or a range, includes a value or a narrower range."""
+    values = value if isinstance(value, list) else [value]
+    if all(v in given for v in values):
+        return True
+    if len(given) != 2 or not all(type(v) in (int, float) for v in [*given, *values]):
+        return False
+    return all(given[0] <= v <= given[1] for v in values)
+
+
+# Values, family by family
+
+_STYLE: Values = {"activation": "relu", "norm": "batch", "attention": "none", "dropout": 0.0}
+
+
+def _numbered(name: str, values: tuple[int, ...]) -> Values:
+    return {f"{name}_{number}": value for number, value in enumerate(values, start=1)}
+
+
+def _vgg(blocks: tuple[int, ...], hidden: int = 0, dropout: float = 0.0) -> Values:
+    """Return a VGG with so many convolutions before each of its five pooling layers."""
+    widths = (64, 128, 256, 512, 512)
+    features = [w for w, n in zip(widths, blocks, strict=True) for _ in range(n)]
+    return {
+        **_STYLE,
+        "dropout": dropout,
+        "depth": sum(blocks),
+        "bias": False,
+        "kernel": 3,
+        "dilation": 1,
+        "downsampling": "max",
+        "amounts": "free",
+        "hidden": hidden,
+        **_numbered("convs_before_pool", blocks),
+        **_numbered("features", tuple(features)),
+        **_numbered("hidden_features", (512,) * hidden),
+    }
+
+
+def _resnet(blocks: tuple[int, ...], **other: str | int) -> Values:
+    """Return torchvision's ResNet with so many basic blocks in each stage, but for ``other``."""
+    values: Values = {
+        **_STYLE,
+        "block": "basic",
+        "stem": "imagenet",
+        "stages": len(blocks),
+        "amounts": "doubling",
+        "width": 64,
+        "widening": 1,
+        "groups": 1,
+        "width_per_group": 64,
+        "downsampling": "stride",
+        "kernel": 3,
+        "dilation": 1,
+        **_numbered("blocks", blocks),
+        **{f"stage_stride_{stage}": 2 for stage in range(2, len(blocks) + 1)},
+    }
+    return values | other
+
+
+def _densenet(layers: tuple[int, ...], stem: str, growth: int = 32) -> Values:
+    return {
+        **_STYLE,
+        "stem": stem,
+        "growth": growth,
+        "stem_features": 2 * growth,
+        "blocks": len(layers),
+        **_numbered("layers", layers),
+        "bottleneck": 4,
+        "compression": 0.5,
+        "downsampling": "average",
+        "kernel": 3,
+        "dilation": 1,
+    }
+
+
+def _convmixer(width: int, depth: int, kernel: int, patch: int) -> Values:
+    return {
+        **_STYLE,
+        "activation": "gelu",
+        "width": width,
+        "depth": depth,
+        "kernel": kernel,
+        "patch": patch,
+        "dilation": 1,
+    }
+
+
+_BLOCKS_OF_VGG = {
+    "a": (1, 1, 2, 2, 2),
+    "b": (2, 2, 2, 2, 2),
+    "d": (2, 2, 3, 3, 3),
+    "e": (2, 2, 4, 4, 4),
+}
+_VGG_PAPER = "Simonyan & Zisserman 2015, arXiv 1409.1556"
+_RESNET_PAPER = "He et al. 2016, arXiv 1512.03385"
+_TORCHVISION = f"torchvision; {_RESNET_PAPER}"
+
+
+def _named_vggs() -> dict[str, NamedNet]:
+    nets = {}
+    for letter, blocks in _BLOCKS_OF_VGG.items():
+        nets[f"vgg{sum(blocks) + 3}"] = NamedNet(
+            "vgg",
+            _vgg(blocks),
+            f"{_VGG_PAPER}, with batch norm, global average pooling and one linear layer",
+        )
+        nets[f"vgg-{letter}"] = NamedNet(
+            "vgg",
+            _vgg(blocks, hidden=2, dropout=0.5),
+            "Mundt et al. 2018, arXiv 1812.05836: two hidden layers of 512, dropout 0.5",
+        )
+    return nets
+
+
+def _named_resnets() -> dict[str, NamedNet]:
+    nets = {}
+    for depth, block, blocks in (
+        (18, "basic", (2, 2, 2, 2)),
+        (34, "basic", (3, 4, 6, 3)),
+        (50, "bottleneck", (3, 4, 6, 3)),
+        (101, "bottleneck", (3, 4, 23, 3)),
+        (152, "bottleneck", (3, 8, 36, 3)),
+    ):
+        values = _resnet(blocks, block=block)
+        nets[f"resnet{depth}"] = NamedNet("resnet", values, _TORCHVISION)
+        origin = f"resnet{depth} with a 3x3 stem, for small images"
+        nets[f"resnet{depth}c"] = NamedNet("resnet", values | {"stem": "cifar"}, origin)
+    for depth in (14, 20, 32, 44, 56, 110, 218, 434, 866):
+        values = _resnet(((depth - 2) // 6,) * 3, stem="cifar", width=16)
+        origin = f"{_RESNET_PAPER}, section 4.2; shortcuts as in Frankle et al. 2020"
+        nets[f"resnet{depth}c"] = NamedNet("resnet", values, origin)
+    return nets | {
+        "resnext50_32x4d": NamedNet(
+            "resnet",
+            _resnet((3, 4, 6, 3), block="bottleneck", groups=32, width_per_group=4),
+            "torchvision; Xie et al. 2017, arXiv 1611.05431",
+        ),
+        "wide_resnet50_2": NamedNet(
+            "resnet",
+            _resnet((3, 4, 6, 3), block="bottleneck", width_per_group=128),
+            "torchvision; Zagoruyko & Komodakis 2016, arXiv 1605.07146",
+        ),
+        # Not published but for the count of 10.02 million parameters with 10 classes, which these
+        # have: basic blocks, the second convolution of each in 32 groups of 4 (10,021,194).
+        "resnext18": NamedNet(
+            "resnet",
+            _resnet((2, 2, 2, 2), stem="cifar", groups=32, width_per_group=4),
+            "a published comparison on CIFAR-10: 10.02 million parameters",
+        ),
+        # Likewise 21.06 million: 2, 2, 1 and 1 blocks of 128 to 1024 features (21,063,818); of
+        # all ways to have six basic blocks and doubled features it is the only one.
+        "wide_resnet14": NamedNet(
+            "resnet",
+            _resnet((2, 2, 1, 1), stem="cifar", width=128),
+            "a published comparison on CIFAR-10: 21.06 million parameters",
+        ),
+        "wrn28_10": NamedNet(
+            "resnet",
+            _resnet((4, 4, 4), stem="cifar", width=16, widening=10),
+            "Zagoruyko & Komodakis 2016, with norm and activation behind each convolution",
+        ),
+        "se_resnet50": NamedNet(
+            "resnet",
+            _resnet((3, 4, 6, 3), block="bottleneck", attention="squeeze-excitation"),
+            "Hu et al. 2018, arXiv 1709.01507",
+        ),
+    }
+
+
+def _named_densenets() -> dict[str, NamedNet]:
+    origin = "Huang et al. 2017, arXiv 1608.06993"
+    nets = {}
+    for depth, layers in ((121, (6, 12, 24, 16)), (169, (6, 12, 32, 32)), (201, (6, 12, 48, 32))):
+        nets[f"densenet{depth}"] = NamedNet(
+            "densenet", _densenet(layers, "imagenet"), f"torchvision; {origin}"
+        )
+        nets[f"densenet{depth}c"] = NamedNet(
+            "densenet", _densenet(layers, "cifar"), f"{origin}, with a 3x3 stem, for small images"
+        )
+    nets["densenet100c"] = NamedNet(
+        "densenet", _densenet((16, 16, 16), "cifar", growth=12), f"{origin}: DenseNet-BC"
+    )
+    return nets
+
+
+_CONVMIXER_PAPER = "Trockman & Kolter 2022, arXiv 2201.09792"
+
+NAMED: dict[str, NamedNet] = {
+    **_named_vggs(),
+    **_named_resnets(),
+    **_named_densenets(),
+    # Kernel and patch are not published; 7 and 2 give the published 1.28 million parameters
+    # (1,280,266), and of all odd kernels 7 is the only one that can.
+    "convmixer256d16": NamedNet(
+        "convmixer",
+        _convmixer(256, 16, kernel=7, patch=2),
+        "a published comparison on CIFAR-10: 1.28 million parameters",
+    ),
+    "convmixer256d8": NamedNet(
+        "convmixer", _convmixer(256, 8, kernel=5, patch=2), f"{_CONVMIXER_PAPER}, for CIFAR-10"
+    ),
+    "convmixer1536d20": NamedNet(
+        "convmixer", _convmixer(1536, 20, kernel=9, patch=7), f"{_CONVMIXER_PAPER}, for ImageNet"
+    ),
+}
+"""By name; a final ``c`` is a variant for small images, as in CIFAR."""

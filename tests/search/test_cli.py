@@ -1,0 +1,650 @@
+"""The command line: help, exit codes, and the one line that a mistake costs."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from optuna.samplers import RandomSampler
+from PIL import Image
+
+from search.cli import app, main
+from search.database import Database
+from search.experiment import parse_experiment
+from search.home import Home
+from search.run import SearchFailedError
+from search.study import Study
+from spaces.architecture import Architecture, Builder
+from spaces.operations import Add, Convolution, GlobalPooling, Linear
+from spaces.task import Task
+
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = sorted(typer.main.get_command(app).commands)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a call of the command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the empty folder that the user starts from; state and cache lie beside it."""
+    folder = tmp_path / "user"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "BORDERLINE_", "RAY_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("BORDERLINE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return folder
+
+
+@pytest.fixture
+def ask(user: Path, capsys: pytest.CaptureFixture[str]) -> Ask:
+    """Return a function that runs the command line in this process."""
+
+    def call(*arguments: str | Path) -> Answer:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def refused(user: Path, ask: Ask, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that checks for a refusal: one line, code 2, nothing written."""
+
+    def call(*arguments: str | Path) -> str:
+        before = sorted([*user.rglob("*"), *(tmp_path / "home").rglob("*")])
+        answer = ask(*arguments)
+        assert_refusal(answer)
+        assert sorted([*user.rglob("*"), *(tmp_path / "home").rglob("*")]) == before
+        return answer.err
+
+    return call
+
+
+def assert_refusal(answer: Answer) -> None:
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("search.py: ")
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("\n")
+    assert "Traceback" not in answer.err
+
+
+def written(folder: Path, **fields: Any) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(json.dumps({"data": "digits", **fields}))
+    return path
+
+
+# Help
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example_that_it_understands(
+    ask: Ask, command: str
+) -> None:
+    answer = ask(command, "--help")
+    assert (answer.code, answer.err) == (0, "")
+    text = " ".join(answer.out.split())
+    (example,) = re.findall(rf"Example: python search\.py ({command} .*)$", text)
+    options = set(re.findall(r"--[a-z-]+", answer.out.split("Example:")[0]))
+    assert set(re.findall(r"--[a-z-]+", example)) <= options
+    assert "[OPTIONS]" in text
+
+
+def test_the_help_lists_every_command(ask: Ask) -> None:
+    answer = ask("--help")
+    assert answer.code == 0
+    assert {"run", "screen", "analyze", "status", "report"} <= set(COMMANDS)
+    for command in COMMANDS:
+        assert re.search(rf"^  {command} +\w", answer.out, re.MULTILINE)
+
+
+def test_help_imports_neither_torch_nor_ray() -> None:
+    program = (
+        "import sys\nfrom search.cli import main\n"
+        f"assert [main([command, '--help']) for command in {COMMANDS}] == [0] * {len(COMMANDS)}\n"
+        "print(*sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    loaded = set(result.stdout.splitlines()[-1].split())
+    assert "search.cli" in loaded
+    assert not loaded & {"torch", "ray", "mlflow"}
+
+
+# Mistakes on the command line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["frobnicate"], "frobnicate"),
+        (["run"], "EXPERIMENT.yaml"),
+        (["run", "mine.yaml", "--frobnicate"], "--frobnicate"),
+        (["run", "mine.yaml", "other.yaml"], "other.yaml"),
+        (["run", "mine.yaml", "--set"], "--set"),
+        (["screen", "mine.yaml", "--draws", "0"], "--draws"),
+        (["screen", "mine.yaml", "--draws", "many"], "--draws"),
+        (["report"], "NAME"),
+        (["analyze"], "MODEL"),
+        (["analyze", "first:1", "--resolution", "0"], "--resolution"),
+        (["--frobnicate"], "--frobnicate"),
+        (["--home", "elsewhere", "status"], "status --home elsewhere"),
+    ],
+)
+def test_a_mistake_on_the_command_line_is_one_line(
+    refused: Callable[..., str], arguments: list[str], says: str
+) -> None:
+    assert says in refused(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        (["status", "nowhere"], "NAME = nowhere"),
+        (["report", "nowhere"], "NAME = nowhere"),
+        (["sync", "nowhere"], "NAME = nowhere"),
+        (["analyze", "nowhere:1"], "nowhere"),
+        (["analyze", "nowhere"], "nowhere"),
+        (["analyze", "nowhere.json"], "nowhere.json"),
+        (["report", ".."], "NAME = .."),
+    ],
+)
+def test_a_search_that_is_not_there_is_refused(
+    refused: Callable[..., str], arguments: list[str], field: str
+) -> None:
+    assert field in refused(*arguments)
+
+
+def test_a_mistake_is_one_line_for_the_program_as_a_whole(
+    tmp_path: Path, command_line: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    result = command_line("run", "none.yaml", cwd=tmp_path)
+    assert_refusal(Answer(result.returncode, result.stdout, result.stderr))
+    assert "none.yaml" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+# Mistakes in the experiment file
+
+
+@pytest.mark.parametrize("command", ["run", "screen"])
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"epoch": 3}, "epoch = 3: unknown field; did you mean epochs?"),
+        ({"epochs": "three"}, "epochs = three: "),
+        ({"budget": {"trials": 0}}, "budget.trials = 0: "),
+        ({"data": "digit"}, "data = digit: "),
+        ({"data": "images:nowhere"}, "data = images:"),
+        ({"resolution": 100_000}, "resolution = 100000: "),
+        ({"space": "vgh"}, "space = vgh: unknown family; did you mean vgg?"),
+        ({"space": {"dept": 3}}, "space.dept = 3: "),
+        ({"space": {"depth": [5, 2]}}, "space.depth = [5, 2]: "),
+        ({"space": {"kernel": 4}}, "space.kernel = 4: "),
+        ({"recipe": {"lr": 0.1}}, "recipe.lr = 0.1: "),
+        ({"recipe": {"learning_rate": "1e-3"}}, "recipe.learning_rate = 1e-3: "),
+        ({"recipe": {"batch_size": 0}}, "recipe.batch_size = 0: "),
+        ({"space": "nowhere_to_be_found:space"}, "cannot be imported (ModuleNotFoundError"),
+        ({"space": "json:nothing_there"}, "cannot be imported (AttributeError"),
+    ],
+)
+def test_a_mistake_in_the_experiment_is_one_line(
+    user: Path, refused: Callable[..., str], command: str, fields: dict[str, Any], says: str
+) -> None:
+    assert says in refused(command, written(user, **fields))
+
+
+@pytest.mark.parametrize("field", ["epochs=three", "nonsense", "space.dept=3"])
+def test_a_mistake_in_an_override_is_one_line(
+    user: Path, refused: Callable[..., str], field: str
+) -> None:
+    assert field.partition("=")[0] in refused("run", written(user), "--set", field)
+
+
+def test_a_space_that_leaves_nothing_is_refused_with_the_reason(
+    user: Path, refused: Callable[..., str]
+) -> None:
+    line = refused("run", written(user, space={"depth": [9, 12]}))
+    assert "space = vgg: the screens reject 1000 of 1000 random candidates (border 1000; " in line
+    assert "raise the resolution" in line
+
+
+def test_a_batch_that_is_larger_than_the_data_is_refused(
+    user: Path, refused: Callable[..., str]
+) -> None:
+    assert "recipe.batch_size = 5000: " in refused(
+        "run", written(user, recipe={"batch_size": 5000})
+    )
+
+
+SPACES = {
+    "raising": (
+        "def space(trial, task):\n    return 1 / 0\n",
+        "the space function raised ZeroDivisionError",
+    ),
+    "failing_import": ("raise RuntimeError('not today')\n", "cannot be imported (RuntimeError"),
+    "misspelt": ("def space(trial, task)\n    pass\n", "cannot be imported (SyntaxError"),
+    "no_function": ("space = 3\n", "is not a function"),
+    "returning_text": ("def space(trial, task):\n    return 'x'\n", "returned a str"),
+    "demanding": ("def space(trial, task, *, width):\n    pass\n", "width"),
+}
+
+
+@pytest.mark.parametrize("command", ["run", "screen"])
+@pytest.mark.parametrize("name", sorted(SPACES))
+def test_a_broken_space_of_the_users_own_is_one_line(
+    user: Path,
+    refused: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    name: str,
+) -> None:
+    source, says = SPACES[name]
+    module = f"{name}_for_{command}"
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (user / f"{module}.py").write_text(source)
+    path = written(user, space=f"{module}:space")
+    assert says in refused(command, path)
+    sys.modules.pop(module, None)
+
+
+@pytest.mark.parametrize("command", ["run", "screen"])
+def test_a_space_whose_networks_do_not_fit_is_one_line(
+    user: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def mismatch(trial: Any, task: Task) -> Architecture:
+        builder = Builder(task.image_shape)
+        sides = (builder.add(Convolution(n), builder.image) for n in (2, 3))
+        x = builder.add(GlobalPooling(), builder.add(Add(), *sides))
+        builder.add(Linear(task.classes), x)
+        return builder.build()
+
+    def three_classes(trial: Any, task: Task) -> Architecture:
+        builder = Builder(task.image_shape)
+        builder.add(Linear(3), builder.image)
+        return builder.build()
+
+    for function, says in ((mismatch, "only equal shapes"), (three_classes, "(3, 1, 1)")):
+        monkeypatch.setattr(sys.modules["json"], "my_space", function, raising=False)
+        assert says in refused(command, written(user, space="json:my_space"))
+
+
+# Mistakes in the images
+
+
+def image(size: int = 8, kind: str = "PNG") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (size, size), (9, 99, 199)).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def tar_of(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w:xz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+
+
+def zip_of(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def good_images() -> dict[str, bytes]:
+    return {f"{label}/{n}.png": image() for label in ("cat", "dog") for n in range(20)}
+
+
+def folder_of(path: Path, members: dict[str, bytes]) -> None:
+    for name, content in members.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content)
+
+
+def test_a_missing_path_is_named(user: Path, refused: Callable[..., str]) -> None:
+    line = refused("run", written(user, data="images:nowhere.tar.xz"))
+    assert line.startswith("search.py: data = images:")
+    assert "nowhere.tar.xz" in line
+
+
+@pytest.mark.parametrize("name", ["photos.tar.xz", "photos.tar", "photos.zip"])
+def test_a_corrupt_archive_is_named(user: Path, refused: Callable[..., str], name: str) -> None:
+    whole = user / "whole"
+    (zip_of if name.endswith("zip") else tar_of)(whole, good_images())
+    content = whole.read_bytes()
+    (user / name).write_bytes(content[: len(content) // 2] if "xz" in name else b"no archive" * 99)
+    assert name in refused("run", written(user, data=f"images:{name}"))
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+@pytest.mark.parametrize("member", ["../outside/1.png", "/outside/1.png", "cat/../../outside.png"])
+def test_an_archive_member_outside_its_folder_is_named_and_nothing_is_extracted(
+    user: Path, refused: Callable[..., str], make: Callable[..., None], member: str, tmp_path: Path
+) -> None:
+    name = "photos.zip" if make is zip_of else "photos.tar.xz"
+    make(user / name, good_images() | {member: image()})
+    line = refused("run", written(user, data=f"images:{name}"))
+    assert "outside" in line
+    assert not list(tmp_path.rglob("outside*"))
+    assert not Path("/outside").exists()
+
+
+def test_a_class_folder_without_images_is_named(user: Path, refused: Callable[..., str]) -> None:
+    folder_of(user / "photos", good_images() | {"empty/readme.txt": b"nothing"})
+    line = refused("run", written(user, data="images:photos"))
+    assert "empty" in line
+
+
+@pytest.mark.parametrize("content", [b"not an image at all", image()[:-40], b""])
+def test_an_image_that_cannot_be_read_is_named(
+    user: Path, refused: Callable[..., str], content: bytes
+) -> None:
+    folder_of(user / "photos", good_images() | {"cat/broken.png": content})
+    assert "cat/broken.png" in refused("run", written(user, data="images:photos"))
+
+
+def test_images_of_different_sizes_are_refused_without_a_resolution(
+    user: Path, refused: Callable[..., str], ask: Ask
+) -> None:
+    folder_of(user / "photos", good_images() | {"cat/large.png": image(16)})
+    assert "resolution" in refused("run", written(user, data="images:photos"))
+    again = written(user, data="images:photos", resolution=8)
+    answer = ask("screen", again, "--draws", "5")
+    assert (answer.code, answer.err) == (0, "")
+
+
+# Names and homes
+
+
+@pytest.fixture
+def finished(user: Path, tmp_path: Path, vgg_space: Any) -> Home:
+    """Return a home with a small search that has been drawn and never trained."""
+    home = Home(tmp_path / "home")
+    folder = home.folder("done")
+    options = {"depth": [1, 8], "features": [2, 6], "kernel": [3, 5]}
+    experiment = parse_experiment({"name": "done", "space": options})
+    folder.create(experiment.to_yaml(), Task(1, 8, 8, 10))
+    database = Database(folder.study, "done")
+    study = Study("done", RandomSampler(seed=0), database=database)
+    space = vgg_space(recipe={})
+    for _ in range(4):
+        trial = study.ask()
+        candidate = space.draw(trial)
+        attributes = {"digest": candidate.digest, "params": candidate.costs.params}
+        if candidate.architecture.layers[-1].inputs:
+            study.reject(trial, "border", 1.0, attributes)
+    database.close()
+    return home
+
+
+@pytest.mark.parametrize("way", [{"name": "done"}, {"set": "name=done"}])
+def test_a_name_that_is_taken_is_refused(
+    user: Path, finished: Home, refused: Callable[..., str], way: dict[str, str]
+) -> None:
+    arguments = ["--set", way["set"]] if "set" in way else []
+    fields = {"name": way["name"]} if "name" in way else {}
+    assert "name = done: " in refused("run", written(user, **fields), *arguments)
+
+
+def test_a_home_that_is_a_file_is_refused(user: Path, refused: Callable[..., str]) -> None:
+    (user / "file").write_text("")
+    assert "file" in refused("report", "done", "--home", "file")
+
+
+def test_status_of_an_empty_home_tells_how_to_begin(ask: Ask, tmp_path: Path) -> None:
+    answer = ask("status")
+    assert answer.code == 0
+    assert "python search.py" in answer.out
+    assert not (tmp_path / "home").exists()
+
+
+def test_one_damaged_search_does_not_hide_the_others_from_status(
+    finished: Home, ask: Ask, refused: Callable[..., str]
+) -> None:
+    finished.folder("begun").create("name: begun\n", Task(1, 8, 8, 10))
+    finished.folder("odd").create("name: odd\nepochs: many\n", Task(1, 8, 8, 10))
+    answer = ask("status")
+    assert (answer.code, answer.err) == (0, "")
+    assert re.search(r"^ *done +0/30 +0 +border 4", answer.out, re.MULTILINE)
+    assert re.search(r"^ *begun +\w", answer.out, re.MULTILINE)
+    assert re.search(r"^ *odd +\w", answer.out, re.MULTILINE)
+    assert "begun" in refused("status", "begun")
+    assert "epochs = many" in refused("status", "odd")
+
+
+def test_a_search_that_has_trained_nothing_has_a_report(finished: Home, ask: Ask) -> None:
+    answer = ask("report", "done", "--against", "done")
+    assert (answer.code, answer.err) == (0, "")
+    assert "0 candidates trained" in answer.out
+    assert "4 candidates rejected" in answer.out
+    assert finished.folder("done").report.is_file()
+
+
+def test_a_report_against_a_search_that_is_not_there_changes_nothing(
+    finished: Home, refused: Callable[..., str]
+) -> None:
+    assert "nowhere" in refused("report", "done", "--against", "nowhere")
+
+
+# analyze
+
+
+LAYER_KEYS = {
+    *("index", "name", "kind", "kernel", "stride", "field_min", "field_max"),
+    *("productive", "params", "macs"),
+}
+
+
+def test_the_analysis_as_json_has_the_documented_keys(finished: Home, ask: Ask) -> None:
+    answer = ask("analyze", "done:2", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = json.loads(answer.out)
+    assert set(document) - {"remedies"} == {
+        *("model", "resolution", "rule", "border", "layers", "params", "macs"),
+    }
+    assert (document["model"], document["resolution"]) == ("done:2", [8, 8])
+    assert document["rule"] == "previous-conv"
+    assert [layer["index"] for layer in document["layers"]] == list(
+        range(1, len(document["layers"]) + 1)
+    )
+    for layer in document["layers"]:
+        assert set(layer) >= LAYER_KEYS
+        assert len(layer["field_min"]) == len(layer["kernel"]) == len(layer["stride"]) == 2
+        assert layer["productive"] == (
+            document["border"] is None or layer["index"] < document["border"]
+        )
+    # The rest are the norms and the linear head.
+    assert 0 < sum(layer["params"] for layer in document["layers"]) < document["params"]
+
+
+def candidate_file(path: Path, architecture: Architecture) -> Path:
+    graph = json.loads(architecture.to_json())
+    path.write_text(json.dumps({"params": {}, "architecture": graph}))
+    return path
+
+
+def test_a_candidates_file_is_analysed_by_the_rule_and_for_the_size_that_are_given(
+    user: Path, ask: Ask, plain: Callable[..., Architecture]
+) -> None:
+    path = candidate_file(user / "candidate.json", plain("c c c p c c", size=7))
+    borders = {}
+    for rule in ("previous-conv", "direct-input", "non-strict"):
+        answer = ask("analyze", path, "--json", "--rule", rule)
+        assert (answer.code, answer.err) == (0, "")
+        borders[rule] = json.loads(answer.out)["border"]
+    assert borders == {"previous-conv": 5, "direct-input": 4, "non-strict": 4}
+    larger = json.loads(ask("analyze", path, "--json", "--resolution", "64").out)
+    assert (larger["border"], larger["resolution"]) == (None, [64, 64])
+    assert "conv1" in ask("analyze", path).out
+
+
+def test_brackets_in_a_path_are_text(
+    user: Path, ask: Ask, plain: Callable[..., Architecture]
+) -> None:
+    (user / "[red]").mkdir()
+    path = candidate_file(user / "[red]" / "c.json", plain("c"))
+    answer = ask("analyze", path.relative_to(user))
+    assert answer.code == 0
+    assert "[red]/c.json" in answer.out
+
+
+def mismatched() -> str:
+    builder = Builder((1, 8, 8))
+    builder.add(Convolution(4, groups=3), builder.image)
+    return builder.build().to_json()
+
+
+def collapsing() -> str:
+    builder = Builder((1, 8, 8))
+    builder.add(Convolution(4, (9, 9), padding=(0, 0)), builder.image)
+    return builder.build().to_json()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"null",
+        b"{}",
+        b'{"architecture": 3}',
+        b'{"format": 1, "layers": [{}]}',
+        b'{"format": 99, "layers": []}',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        mismatched().encode(),
+        collapsing().encode(),
+        mismatched().replace('"groups": 3', '"groups": 0').encode(),
+    ],
+    ids=range(14),
+)
+def test_a_file_that_is_no_candidate_is_one_line(
+    user: Path, refused: Callable[..., str], content: bytes
+) -> None:
+    (user / "odd.json").write_bytes(content)
+    assert "odd.json" in refused("analyze", "odd.json")
+
+
+@pytest.mark.parametrize("number", ["99", "-1", "²", "x", "", "1.5"])
+def test_a_trial_that_is_not_there_is_one_line(
+    finished: Home, refused: Callable[..., str], number: str
+) -> None:
+    assert f"done:{number}" in refused("analyze", f"done:{number}")
+
+
+def test_an_unknown_rule_is_refused_with_the_known_ones(
+    finished: Home, refused: Callable[..., str]
+) -> None:
+    line = refused("analyze", "done:1", "--rule", "strict")
+    assert "--rule = strict" in line
+    assert "previous-conv, direct-input, non-strict" in line
+
+
+# screen
+
+
+def test_screening_shows_the_share_of_every_verdict(user: Path, ask: Ask, tmp_path: Path) -> None:
+    path = written(user, space={"depth": [1, 12], "kernel": 3}, seed=1)
+    answer = ask("screen", path, "--draws", "200", "--set", "screens.max_params=5000")
+    assert (answer.code, answer.err) == (0, "")
+    rows = re.findall(r"^ *(\w+) +(\d+) +(\d+\.\d)%", answer.out, re.MULTILINE)
+    counts = {reason: int(number) for reason, number, _ in rows}
+    assert {"accepted", "border", "params"} <= set(counts)
+    assert sum(counts.values()) == 200
+    assert all(float(share) == pytest.approx(int(n) / 2) for _, n, share in rows)
+    assert ask("screen", path, "--draws", "200", "--set", "screens.max_params=5000") == answer
+    assert not (tmp_path / "home").exists()
+
+
+# Interruptions and faults that are not the user's
+
+
+def test_an_interruption_is_130_and_one_line(
+    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.views.show_status", interrupted)
+    assert ask("status") == Answer(130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "answer"),
+    [(True, Answer(130, "", "interrupted\n")), (False, Answer(0, "", ""))],
+)
+def test_a_search_that_was_interrupted_is_130_and_any_other_0(
+    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, interrupted: bool, answer: Answer
+) -> None:
+    outcome = type("Outcome", (), {"interrupted": interrupted})
+    monkeypatch.setattr("search.run.run_search", lambda *_, **__: outcome)
+    assert ask("run", written(user)) == answer
+
+
+def test_a_search_that_fails_is_1_and_one_line(
+    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise SearchFailedError("the first trials all failed (no such device)")
+
+    monkeypatch.setattr("search.run.run_search", fail)
+    expected = "search.py: the first trials all failed (no such device)\n"
+    assert ask("run", written(user)) == Answer(1, "", expected)
+
+
+def test_a_fault_of_the_program_is_no_users_mistake(
+    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("search.views.show_status", broken)
+    with pytest.raises(ZeroDivisionError):
+        ask("status")
+
+
+def test_the_quickstart_takes_the_next_free_name(
+    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names: list[str] = []
+
+    def run(experiment: Any, home: Home, *_: Any, **__: Any) -> Any:
+        names.append(experiment.name)
+        home.folder(experiment.name).create(experiment.to_yaml(), Task(1, 8, 8, 10))
+        return type("Outcome", (), {"interrupted": False})
+
+    monkeypatch.setattr("search.run.run_search", run)
+    assert [ask().code, ask().code, ask("--home", tmp_path / "other").code] == [0, 0, 0]
+    assert names == ["quickstart", "quickstart-2", "quickstart"]

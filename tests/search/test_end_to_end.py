@@ -1,0 +1,668 @@
+"""Whole searches, as a user starts them: real ones, and the ways in which one can end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from search import run as module
+from search.database import read_trials
+from search.experiment import Experiment, parse_experiment
+from search.finalists import Finalist, FinalistResult
+from search.home import Home
+from search.journal import PARENT, Finish, Start, read
+from search.run import run_search
+from search.searcher import StudySearcher
+from spaces.architecture import Architecture
+from spaces.errors import BadInputError
+from spaces.task import Task
+from spaces.vgg import vgg
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# MLflow's own, about the database library that it uses.
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+
+Result = subprocess.CompletedProcess[str]
+CommandLine = Callable[..., Result]
+
+FIRST = """\
+data: digits
+seed: 1
+space: {depth: [2, 6], features: [4, 10], kernel: [3, 5]}
+recipe: {batch_size: 128, learning_rate: [0.05, 0.3]}
+epochs: 3
+sampler: random
+budget: {trials: 8}
+scheduler: {grace_epochs: 1, reduction: 2}
+finalists: {count: 1, seeds: 2}
+"""
+
+# A space of the user's own, and a learning rate that no network survives.
+DIVERGING = """\
+data: digits
+space: {name: "my_space:space", depth: [1, 12]}
+recipe: {batch_size: 128, learning_rate: [1.0e+29, 1.0e+30]}
+epochs: 2
+screens: {border: off}
+sampler: random
+budget: {trials: 3}
+"""
+
+MY_SPACE = """\
+from spaces import Builder
+from spaces.operations import Activation, Convolution, GlobalPooling, Linear
+
+
+def space(trial, task, *, depth):
+    builder = Builder(task.image_shape)
+    x = builder.image
+    for number in range(trial.suggest_int("depth", *depth)):
+        x = builder.add(Convolution(trial.suggest_int(f"width_{number}", 2, 6)), x)
+        x = builder.add(Activation(), x)
+    builder.add(Linear(task.classes), builder.add(GlobalPooling(), x))
+    return builder.build()
+"""
+
+
+@dataclass
+class Searched:
+    """A search that a user has run in a folder."""
+
+    name: str
+    folder: Path
+    result: Result
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return read_trials(self.home / self.name / "study.db", self.name)
+
+    @property
+    def trained(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials if "rejected" not in trial.user_attrs]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the user starts from."""
+    return tmp_path_factory.mktemp("user")
+
+
+def searched(command_line: CommandLine, folder: Path, name: str, experiment: str) -> Searched:
+    (folder / f"{name}.yaml").write_text(experiment)
+    result = command_line("run", f"{name}.yaml", "--home", "home", cwd=folder)
+    return Searched(name, folder, result)
+
+
+@pytest.fixture(scope="module")
+def first(command_line: CommandLine, folder: Path) -> Searched:
+    """Return a whole search of the bundled digits."""
+    return searched(command_line, folder, "first", FIRST)
+
+
+@pytest.fixture(scope="module")
+def diverging(command_line: CommandLine, folder: Path, first: Searched) -> Searched:
+    """Return a search of a space of the user's own in which every training diverges."""
+    (folder / "my_space.py").write_text(MY_SPACE)
+    return searched(command_line, folder, "diverging", DIVERGING)
+
+
+@pytest.fixture(scope="module")
+def client(first: Searched, diverging: Searched) -> MlflowClient:
+    """Return a client of the local MLflow store after both searches."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - only after the searches have made the store
+
+    assert first.result.returncode == diverging.result.returncode == 0
+    return MlflowClient(f"sqlite:///{first.home}/mlflow.db")
+
+
+def runs_of(client: MlflowClient, name: str) -> tuple[Run, dict[str, list[Run]]]:
+    """Return the parent run of a search and its children by kind."""
+    (experiment,) = client.search_experiments(filter_string="name = 'borderline'")
+    runs = client.search_runs([experiment.experiment_id], f"tags.search = '{name}'")
+    (parent,) = (run for run in runs if run.data.tags["kind"] == "search")
+    children: dict[str, list[Run]] = {}
+    for run in runs:
+        if run is not parent:
+            assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            children.setdefault(run.data.tags["kind"], []).append(run)
+    return parent, children
+
+
+def artifact(run: Run, name: str) -> str:
+    """Return a text artifact of the local store."""
+    place = Path(run.info.artifact_uri.removeprefix("file://"))
+    return (place / name).read_text(encoding="utf-8")
+
+
+# The search itself
+
+
+def test_a_search_of_the_bundled_images_ends_well(first: Searched) -> None:
+    assert first.result.returncode == 0, first.result.stderr
+    assert "Traceback" not in first.result.stdout + first.result.stderr
+
+
+def test_exactly_the_budget_is_trained_and_nothing_is_left_running(first: Searched) -> None:
+    assert len(first.trained) == 8
+    assert all(trial.state.is_finished() for trial in first.trials)
+    assert {trial.state for trial in first.trained} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in first.trained:
+        epochs = trial.user_attrs["epochs"]
+        assert epochs == len(trial.intermediate_values)
+        assert (epochs == 3) == (trial.state is TrialState.COMPLETE)
+
+
+def test_candidates_beyond_the_border_were_rejected_and_never_trained(first: Searched) -> None:
+    rejected = [t for t in first.trials if t.user_attrs.get("rejected") == "border"]
+    assert rejected
+    for trial in rejected:
+        assert trial.constraints["border"] > 0
+        assert not trial.intermediate_values
+    assert all(trial.user_attrs["beyond"] == 0 for trial in first.trained)
+
+
+def test_progress_is_a_line_for_each_trial_with_the_best_and_the_time_left(
+    first: Searched,
+) -> None:
+    lines = re.findall(r"^\[(\d)/8\] trial (\d+) .* \| (.*)$", first.result.stdout, re.MULTILINE)
+    assert [int(done) for done, _, _ in lines] == list(range(1, 9))
+    assert {int(number) for _, number, _ in lines} == {trial.number for trial in first.trained}
+    assert re.search(r"rejected \d+ \(.*border \d+.*\)", first.result.stdout)
+    assert re.search(r"gone, \w+ left", lines[0][2])
+
+
+def test_leaderboard_finalists_rejections_and_savings_are_printed(first: Searched) -> None:
+    out = first.result.stdout
+    assert "Leaderboard\n8 candidates trained" in out
+    assert re.search(
+        r"test accuracy [01]\.\d{4} ± 0\.\d{4} \(mean and standard deviation of 2", out
+    )
+    rejected = sum("rejected" in trial.user_attrs for trial in first.trials)
+    assert f"{rejected} candidates rejected before training, which saved a predicted" in out
+    assert re.search(r"^border +\d+ ", out, re.MULTILINE)
+    assert re.search(r"\(\d+\.\d{4} device-hours", out)
+
+
+def test_the_way_to_the_ui_and_to_the_report_is_printed(first: Searched) -> None:
+    out = first.result.stdout
+    (command,) = re.findall(r"^Compare: (.*)$", out, re.MULTILINE)
+    assert str(first.home) in command
+    (page,) = re.findall(r"^Report: +(.*)$", out, re.MULTILINE)
+    assert Path(page) == first.home / "first" / "report.html"
+    assert Path(page).is_file()
+    assert "python search.py report first" in out
+
+
+def test_finalists_are_retrained_with_seeds_of_their_own_and_scored_on_test(
+    first: Searched,
+) -> None:
+    (finalist,) = json.loads((first.home / "first" / "finalists" / "results.json").read_text())
+    best = max(
+        (t for t in first.trained if t.state is TrialState.COMPLETE), key=lambda t: t.value or 0
+    )
+    assert finalist["number"] == best.number
+    seeds = [result["seed"] for result in finalist["results"]]
+    assert len(set(seeds)) == 2
+    assert all(0 < result["test_accuracy"] <= 1 for result in finalist["results"])
+    weights = {path.name for path in (first.home / "first" / "finalists").glob("*.pt")}
+    assert weights == {f"trial-{best.number}-seed-{seed}.pt" for seed in seeds}
+
+
+def test_the_complete_experiment_is_kept(first: Searched) -> None:
+    kept = yaml.safe_load((first.home / "first" / "experiment.yaml").read_text())
+    assert parse_experiment(kept) == parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
+
+
+# What MLflow holds of it
+
+
+def test_mlflow_has_one_finished_parent_with_a_child_for_each_trained_trial(
+    first: Searched, client: MlflowClient
+) -> None:
+    parent, children = runs_of(client, "first")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["data"] == "digits"
+    assert parent.data.params["border_screen"] == "previous-conv"
+    trained = {trial.number: trial for trial in first.trained}
+    found = {int(run.data.params["trial"]): run for run in children["trial"]}
+    assert set(found) == set(trained)
+    assert {run.info.status for run in children["trial"]} == {"FINISHED"}
+    for number, run in found.items():
+        assert run.data.tags["verdict"] == trained[number].state.name.lower()
+        assert run.data.tags["digest"] == trained[number].user_attrs["digest"]
+    (finalist,) = children["finalist"]
+    assert finalist.info.status == "FINISHED"
+    assert {"test_accuracy_mean", "test_accuracy_std"} <= set(finalist.data.metrics)
+
+
+def test_trials_can_be_compared_by_the_same_params_and_metrics(
+    first: Searched, client: MlflowClient
+) -> None:
+    _, children = runs_of(client, "first")
+    names = {frozenset(run.data.params) for run in children["trial"]}
+    assert len(names) == 1
+    assert {"params", "macs", "features", "kernel", "border", "learning_rate"} <= set(*names)
+    assert len({frozenset(run.data.metrics) for run in children["trial"]}) == 1
+    stored = {trial.number: trial for trial in first.trained}
+    for run in children["trial"]:
+        trial = stored[int(run.data.params["trial"])]
+        assert int(run.data.params["params"]) == trial.user_attrs["params"]
+        assert float(run.data.params["learning_rate"]) == trial.params["learning_rate"]
+
+
+def test_every_epoch_is_one_point_of_the_accuracy(first: Searched, client: MlflowClient) -> None:
+    _, children = runs_of(client, "first")
+    stored = {trial.number: trial for trial in first.trained}
+    for run in children["trial"]:
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        trial = stored[int(run.data.params["trial"])]
+        assert {point.step: point.value for point in history} == trial.intermediate_values
+        assert len(history) == trial.user_attrs["epochs"]
+
+
+def test_the_candidate_of_each_trial_can_be_rebuilt_from_its_artifact(
+    first: Searched, client: MlflowClient
+) -> None:
+    _, children = runs_of(client, "first")
+    options = parse_experiment(yaml.safe_load(FIRST)).space.options
+    for run in children["trial"]:
+        document = json.loads(artifact(run, "candidate.json"))
+        kept = Architecture.from_json(json.dumps(document["architecture"]))
+        rebuilt = vgg(FixedTrial(document["params"]), Task(1, 8, 8, 10), **options)
+        assert rebuilt == kept
+        picture = ET.fromstring(artifact(run, "receptive_field.svg"))  # noqa: S314
+        bars = [e for e in picture.iter() if (e.text or "").startswith("convolution ")]
+        titles = [e for e in bars if e.tag.endswith("title")]
+        assert len(titles) == int(run.data.params["convolutions"])
+
+
+def test_the_parent_has_the_totals_and_the_report(first: Searched, client: MlflowClient) -> None:
+    parent, _ = runs_of(client, "first")
+    reasons: dict[str, int] = {}
+    for trial in first.trials:
+        if "rejected" in trial.user_attrs:
+            reason = trial.user_attrs["rejected"]
+            reasons[reason] = reasons.get(reason, 0) + 1
+    totals = parent.data.metrics
+    assert {key.removeprefix("rejected_"): totals[key] for key in totals if "rejected_" in key} == (
+        reasons
+    )
+    assert totals["rejected"] == sum(reasons.values())
+    assert totals["saved_device_hours"] > 0
+    assert totals["trained_device_hours"] == pytest.approx(
+        sum(trial.user_attrs["seconds"] for trial in first.trained) / 3600
+    )
+    best = max(t.value or 0 for t in first.trained if t.state is TrialState.COMPLETE)
+    assert totals["best_validation_accuracy"] == best
+    assert 0 < totals["test_accuracy_mean"] <= 1
+    page = (first.home / "first" / "report.html").read_text(encoding="utf-8")
+    assert artifact(parent, "report.html") == page
+    kept = (first.home / "first" / "experiment.yaml").read_text()
+    assert artifact(parent, "experiment.yaml") == kept
+
+
+# A space of the user's own, in which every training diverges
+
+
+def test_trainings_that_diverge_fail_and_the_search_ends_normally(diverging: Searched) -> None:
+    assert diverging.result.returncode == 0, diverging.result.stderr
+    assert "Traceback" not in diverging.result.stdout + diverging.result.stderr
+    assert [trial.state for trial in diverging.trained] == [TrialState.FAIL] * 3
+    assert "3 failed" in diverging.result.stdout
+    assert "the loss is no longer a number" in diverging.result.stdout
+    assert "Finalists" not in diverging.result.stdout
+    assert not (diverging.home / "diverging" / "finalists").exists()
+
+
+def test_failed_trials_are_failed_runs_of_a_finished_search(client: MlflowClient) -> None:
+    parent, children = runs_of(client, "diverging")
+    assert parent.info.status == "FINISHED"
+    assert [run.info.status for run in children["trial"]] == ["FAILED"] * 3
+    assert parent.data.metrics["trials_failed"] == 3
+    assert "finalist" not in children
+
+
+# Looking at searches afterwards
+
+
+def test_status_shows_every_search(
+    first: Searched, diverging: Searched, command_line: CommandLine
+) -> None:
+    result = command_line("status", "--home", "home", cwd=first.folder)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^ *first +8/8 +0 ", result.stdout, re.MULTILINE)
+    assert re.search(r"^ *diverging +3/3 +0 ", result.stdout, re.MULTILINE)
+    assert re.search(r"0\.\d{4} ± 0\.\d{4}", result.stdout)
+
+
+def test_the_report_can_be_printed_again_and_compared(
+    first: Searched, diverging: Searched, command_line: CommandLine
+) -> None:
+    arguments = ("report", "first", "--against", "diverging", "--home", "home")
+    result = command_line(*arguments, cwd=first.folder)
+    assert result.returncode == 0, result.stderr
+    begin, end = (first.result.stdout.index(part) for part in ("Leaderboard", "\nReport:"))
+    assert first.result.stdout[begin:end].strip() in result.stdout
+    assert "Rejected in first, trained in diverging" in result.stdout
+    page = (first.home / "first" / "report.html").read_text(encoding="utf-8")
+    assert "Rejected in first, trained in diverging" in page
+
+
+def test_a_trial_of_a_search_can_be_analysed(first: Searched, command_line: CommandLine) -> None:
+    for trial in (first.trained[0], next(t for t in first.trials if "rejected" in t.user_attrs)):
+        arguments = ("analyze", f"first:{trial.number}", "--json", "--home", "home")
+        result = command_line(*arguments, cwd=first.folder)
+        assert result.returncode == 0, result.stderr
+        document = json.loads(result.stdout)
+        assert document["resolution"] == [8, 8]
+        assert len(document["layers"]) == trial.params["depth"]
+        assert document["params"] == trial.user_attrs["params"]
+        beyond = len(document["layers"]) - (document["border"] or len(document["layers"]))
+        assert (beyond > 0) == (trial.user_attrs.get("rejected") == "border")
+
+
+def test_a_finished_search_has_nothing_left_to_bring_to_mlflow(
+    first: Searched, client: MlflowClient, command_line: CommandLine
+) -> None:
+    result = command_line("sync", "first", "--home", "home", cwd=first.folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("0 events of 0 runs")
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_happens(
+    first: Searched, command_line: CommandLine
+) -> None:
+    before = sorted(first.home.rglob("*"))
+    result = command_line("run", "first.yaml", "--home", "home", cwd=first.folder)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("search.py: name = first: ")
+    assert sorted(first.home.rglob("*")) == before
+
+
+# Interrupting a real search
+
+
+def test_an_interrupted_search_ends_its_trials_and_says_so(
+    folder: Path, environment: dict[str, str], first: Searched
+) -> None:
+    text = FIRST.replace("epochs: 3", "epochs: 2000").replace("name: asha", "")
+    (folder / "long.yaml").write_text(text.replace("scheduler: {", "scheduler: {name: none, "))
+    with subprocess.Popen(
+        [sys.executable, ROOT / "search.py", "run", "long.yaml", "--home", "home"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        journal = folder / "home" / "long" / "journal.jsonl"
+        while not (journal.is_file() and '"event": "metrics"' in journal.read_text()):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    ended = Searched("long", folder, subprocess.CompletedProcess([], 130, out, err))
+    assert ended.trained
+    assert all(trial.state is TrialState.FAIL for trial in ended.trained)
+    assert ended.trained[0].user_attrs["cause"] == "interrupted"
+    events, _ = read(journal)
+    finished = {event.run: event.status for event in events if isinstance(event, Finish)}
+    started = {event.run for event in events if isinstance(event, Start)}
+    assert set(finished) == started
+    assert finished.pop(PARENT) == "KILLED"
+    assert set(finished.values()) == {"FAILED"}
+
+
+# The ways in which a search can end, without Ray
+
+Drive = Callable[[StudySearcher], None]
+
+
+@pytest.fixture
+def ends(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metrics: Callable[..., dict[str, float]],
+) -> Callable[..., tuple[Home, str, Any]]:
+    """Return a function that runs a search in which ``drive`` stands in for Ray Tune."""
+    monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
+
+    def run(
+        drive: Drive,
+        printed: Callable[..., str],
+        *,
+        retrain: Callable[[], None] = lambda: None,
+        **fields: Any,
+    ) -> tuple[Home, str, Any]:
+        document = yaml.safe_load(FIRST) | {"name": "mine", "tracking": {"enabled": False}}
+        experiment = parse_experiment(document | fields)
+        home = Home(tmp_path / "home")
+
+        def train(_: Experiment, __: Any, searcher: StudySearcher, ___: Path) -> None:
+            drive(searcher)
+
+        def finalists(_: Any, chosen: Any, *, on_result: Any, **__: Any) -> list[Finalist]:
+            retrain()
+            results = [FinalistResult(t.number, 1, 0.5, 0.5, 1.0) for t in chosen]
+            for result in results:
+                on_result(result)
+            return [Finalist(result.number, (result,)) for result in results]
+
+        monkeypatch.setattr(module, "connected", lambda _: nullcontext())
+        monkeypatch.setattr(module, "check_resources", lambda _: None)
+        monkeypatch.setattr(module, "per_trial", lambda _: (1.0, 0.0))
+        monkeypatch.setattr(module, "train_trials", train)
+        monkeypatch.setattr(module, "retrain_finalists", finalists)
+        outcome: list[Any] = []
+
+        def call(console: Any) -> None:
+            try:
+                outcome.append(run_search(experiment, home, console))
+            except BaseException as error:
+                outcome.append(error)
+
+        return home, printed(call), outcome[0]
+
+    return run
+
+
+@pytest.fixture
+def trained(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
+    """Return a function that trains so many trials to the end, then leaves others running."""
+
+    def drive(searcher: StudySearcher, whole: int = 10**6, running: int = 0) -> None:
+        names = map(str, count())
+        for _ in range(whole):
+            name = next(names)
+            while (config := searcher.suggest(name)) is None:
+                pass
+            if not isinstance(config, dict):
+                return
+            for epoch in (1, 2, 3):
+                searcher.on_trial_result(name, metrics(0.5) | {"epoch": epoch})
+            searcher.on_trial_complete(name, metrics(0.5) | {"epoch": 3})
+        for _ in range(running):
+            name = next(names)
+            while searcher.suggest(name) is None:
+                pass
+            searcher.on_trial_result(name, metrics(0.5) | {"epoch": 1})
+
+    return drive
+
+
+def ending(home: Home) -> tuple[dict[str, str], set[TrialState]]:
+    """Return how every run of the journal ended, and the states in the study."""
+    folder = home.folder("mine")
+    events, _ = read(folder.journal)
+    started = {event.run: "RUNNING" for event in events if isinstance(event, Start)}
+    finished = {event.run: event.status for event in events if isinstance(event, Finish)}
+    states = {trial.state for trial in read_trials(folder.study, "mine")}
+    return started | finished, states
+
+
+def test_a_search_whose_budget_is_spent_ends_as_finished(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    home, out, outcome = ends(trained, printed)
+    statuses, states = ending(home)
+    assert not outcome.interrupted
+    assert (outcome.summary.trained, len(outcome.finalists)) == (8, 1)
+    assert set(statuses.values()) == {"FINISHED"}
+    assert len(statuses) == 1 + 8 + 1
+    assert TrialState.RUNNING not in states
+    assert "MLflow" not in out
+
+
+def test_a_space_that_is_used_up_ends_the_search_as_finished(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("search.trials.GIVE_UP_AFTER", 50)
+    space = {"depth": 1, "features": [4, 6], "kernel": 3, "pools": 0}
+    fixed = {"batch_size": 128, "learning_rate": 0.1, "weight_decay": 0.0}
+    _, out, outcome = ends(trained, printed, space=space, recipe=fixed)
+    assert not outcome.interrupted
+    assert outcome.summary.trained == 3
+    assert "The space is exhausted" in out
+
+
+def test_tune_giving_up_in_between_counts_as_an_interruption(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    home, _, outcome = ends(lambda searcher: trained(searcher, 2, 1), printed)
+    statuses, states = ending(home)
+    assert outcome.interrupted
+    assert outcome.finalists == []
+    assert statuses.pop(PARENT) == "KILLED"
+    assert sorted(statuses.values()) == ["FAILED", "FINISHED", "FINISHED"]
+    assert TrialState.RUNNING not in states
+    assert home.folder("mine").report.is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), "KILLED"),
+        (RuntimeError("the cluster is gone"), "FAILED"),
+        (SystemExit(1), "FAILED"),
+    ],
+)
+def test_an_error_while_training_leaves_nothing_running(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    error: BaseException,
+    status: str,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 2, 2)
+        raise error
+
+    home, _, outcome = ends(drive, printed)
+    statuses, states = ending(home)
+    assert outcome is error
+    assert statuses.pop(PARENT) == status
+    assert sorted(statuses.values()) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert TrialState.RUNNING not in states
+
+
+def test_an_error_while_retraining_finalists_keeps_the_trials(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    home, _, outcome = ends(trained, printed, retrain=interrupted)
+    statuses, states = ending(home)
+    assert isinstance(outcome, KeyboardInterrupt)
+    assert statuses.pop(PARENT) == "KILLED"
+    assert list(statuses.values()) == ["FINISHED"] * 8
+    assert TrialState.RUNNING not in states
+
+
+def test_an_interruption_after_the_last_result_does_not_change_how_the_search_ended(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "print_report", interrupted)
+    home, _, outcome = ends(trained, printed)
+    assert isinstance(outcome, KeyboardInterrupt)
+    assert ending(home)[0][PARENT] == "FINISHED"
+
+
+def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 2, 1)
+
+        def fail(*_: Any) -> Any:
+            raise BadInputError("space", "mine:space", "the space function raised", "mend it")
+
+        monkeypatch.setattr("search.trials.judge", fail)
+        trained(searcher)
+
+    home, _, outcome = ends(drive, printed)
+    statuses, states = ending(home)
+    assert isinstance(outcome, BadInputError)
+    assert statuses.pop(PARENT) == "FAILED"
+    assert sorted(statuses.values()) == ["FAILED", "FINISHED", "FINISHED"]
+    assert TrialState.RUNNING not in states
+
+
+def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
+    ends: Callable[..., Any], printed: Callable[..., str]
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        for name in map(str, count()):
+            config = searcher.suggest(name)
+            if config is None:
+                continue
+            if not isinstance(config, dict):
+                return
+            searcher.on_trial_complete(name, {"failure": "no such device"})
+
+    home, _, outcome = ends(drive, printed)
+    statuses, states = ending(home)
+    assert isinstance(outcome, module.SearchFailedError)
+    assert "no such device" in str(outcome)
+    assert set(statuses.values()) == {"FAILED"}
+    assert TrialState.RUNNING not in states

@@ -1,0 +1,206 @@
+"""The searcher: what Ray Tune calls, and what the study holds of it."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from search.database import Database
+from search.searcher import StudySearcher
+from search.study import Study
+from search.trials import Trials
+from spaces.architecture import Architecture
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.trial import FAILURE
+
+MakeTrials = Callable[..., Trials]
+Result = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def trials(make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: Any) -> Trials:
+    return make_trials(eight_candidates, limit=3, epochs=3, observers=[recorder])
+
+
+@pytest.fixture
+def result(metrics: Callable[..., dict[str, float]]) -> Result:
+    """Return a function that makes a result as Tune hands it on, with fields of its own."""
+
+    def make(epoch: int, accuracy: float, **more: Any) -> dict[str, Any]:
+        tune = {"training_iteration": epoch, "trial_id": "a", "done": False, "config/seed": 3}
+        return metrics(accuracy) | {"epoch": epoch} | tune | more
+
+    return make
+
+
+def test_a_suggestion_holds_what_a_worker_needs_and_nothing_else(trials: Trials) -> None:
+    config = StudySearcher(trials).suggest("a")
+    assert set(config) == {"number", "params", "seed"}
+    assert trials.study.trial(config["number"]).params == config["params"]
+    assert trials.study.trial(config["number"]).state is TrialState.RUNNING
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
+
+
+def test_results_reach_the_study_epoch_by_epoch(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    searcher.on_trial_result("a", result(2, 0.6))
+    assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.6}
+    # Tune gives the last result here alone.
+    searcher.on_trial_complete("a", result(3, 0.7, done=True))
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.7)
+    assert stored.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
+
+
+def test_a_result_that_comes_twice_counts_once(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    for epoch, accuracy in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        searcher.on_trial_result("a", result(epoch, accuracy))
+    searcher.on_trial_complete("a", result(3, 0.7, done=True))
+    assert len(recorder.of("reported")) == 3
+    assert trials.study.trial(number).user_attrs["seconds"] == 3.0
+
+
+def test_a_trial_that_the_scheduler_stops_is_pruned_with_the_result_it_was_stopped_on(
+    trials: Trials, result: Result
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_complete("a", result(1, 0.2))
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.PRUNED, 0.2)
+    assert stored.intermediate_values == {1: 0.2}
+
+
+def test_a_trial_whose_process_is_lost_fails(trials: Trials, result: Result, recorder: Any) -> None:
+    searcher = StudySearcher(trials)
+    first, second = (searcher.suggest(name)["number"] for name in "ab")
+    searcher.on_trial_complete("a", None, error=True)
+    searcher.on_trial_result("b", result(1, 0.5))
+    searcher.on_trial_complete("b", result(1, 0.5), error=True)
+    for number in (first, second):
+        assert trials.study.trial(number).state is TrialState.FAIL
+        assert "process" in trials.study.trial(number).user_attrs["cause"]
+    assert trials.study.trial(second).intermediate_values == {1: 0.5}
+    assert [number for number, _, _ in recorder.of("finished")] == [first, second]
+
+
+def test_a_trial_that_says_why_it_failed_fails_for_that(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    # What the trainable returns in place of an epoch, and Tune hands on.
+    failed = {FAILURE: "out of memory", "validation_accuracy": math.nan, "done": True}
+    searcher.on_trial_result("a", failed)
+    searcher.on_trial_complete("a", failed)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.user_attrs["cause"]) == (TrialState.FAIL, "out of memory")
+    assert stored.intermediate_values == {1: 0.5}
+
+
+def test_a_trial_that_ends_without_any_result_fails(trials: Trials) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_complete("a", None)
+    assert trials.study.trial(number).state is TrialState.FAIL
+
+
+def test_trials_that_run_side_by_side_are_kept_apart(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    numbers = {name: searcher.suggest(name)["number"] for name in "abc"}
+    for epoch in (1, 2):
+        for name, accuracy in (("a", 0.1), ("b", 0.2), ("c", 0.3)):
+            searcher.on_trial_result(name, result(epoch, accuracy * epoch))
+    searcher.on_trial_complete("b", result(3, 0.9))
+    found = {name: trials.study.trial(number) for name, number in numbers.items()}
+    assert found["a"].intermediate_values == {1: 0.1, 2: 0.2}
+    assert found["b"].value == 0.9
+    assert found["c"].intermediate_values == {1: 0.3, 2: 0.6}
+    assert [found[name].state.name for name in "abc"] == ["RUNNING", "COMPLETE", "RUNNING"]
+
+
+def test_the_search_ends_with_its_budget(trials: Trials) -> None:
+    searcher = StudySearcher(trials)
+    assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
+    assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_a_time_slice_without_a_candidate_is_no_end(
+    make_trials: MakeTrials,
+    vgg_space: Callable[..., CandidateSpace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("search.trials.TIME_SLICE", 0.0)
+    monkeypatch.setattr("search.trials.GIVE_UP_AFTER", 3)
+    searcher = StudySearcher(make_trials(vgg_space(), screens={"max_params": 1}))
+    assert [searcher.suggest("a") for _ in range(4)] == [
+        None,
+        None,
+        Searcher.FINISHED,
+        Searcher.FINISHED,
+    ]
+
+
+def test_an_exception_in_the_space_ends_the_search_and_is_kept(
+    make_trials: MakeTrials, function_space: Callable[..., CandidateSpace], result: Result
+) -> None:
+    calls: list[int] = []
+
+    def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        calls.append(trial.number)
+        if len(calls) > 1:
+            raise RuntimeError("second thoughts")
+        good: Architecture = CandidateSpace(task, "vgg", {"depth": 1}, {}).draw(trial).architecture
+        return good
+
+    trials = make_trials(function_space(space), limit=5)
+    searcher = StudySearcher(trials)
+    running = searcher.suggest("a")["number"]
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert isinstance(searcher.error, BadInputError)
+    assert "second thoughts" in str(searcher.error)
+    # Nothing more is drawn, and what runs may end in peace.
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert len(calls) == 2
+    searcher.on_trial_complete("a", result(3, 0.5))
+    assert trials.study.trial(running).state is TrialState.COMPLETE
+
+
+def test_tune_can_snapshot_the_searcher_though_the_study_cannot_be_pickled(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / "study.db", "mine")
+    study = Study("mine", RandomSampler(seed=0), database=database)
+    trials = make_trials(eight_candidates, study=study)
+    searcher = StudySearcher(trials)
+    searcher.suggest("a")
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        pickle.dumps(trials)
+    copy = pickle.loads(pickle.dumps(searcher))  # noqa: S301
+    assert (copy.metric, copy.mode) == ("validation_accuracy", "max")
+    before = sorted(tmp_path.iterdir())
+    searcher.save_to_dir(str(tmp_path))
+    searcher.save(str(tmp_path / "snapshot"))
+    assert sorted(tmp_path.iterdir()) == before
+    database.close()
+
+
+def test_a_search_is_not_resumed_from_a_snapshot_of_tune(trials: Trials) -> None:
+    with pytest.raises(RuntimeError, match="resumed from its study"):
+        StudySearcher(trials).restore("snapshot")

@@ -1,0 +1,653 @@
+"""The search itself: what is drawn, rejected, trained and recorded."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import TrialState
+
+from search import trials as module
+from search.database import Database, read_trials
+from search.experiment import ScreensSection
+from search.screens import build_screens
+from search.study import Study
+from search.trials import Observer, StartedTrial, Trials
+from spaces.architecture import Architecture, Builder
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+from spaces.operations import Convolution, GlobalPooling, Linear
+from spaces.task import Task
+
+MakeTrials = Callable[..., Trials]
+Train = Callable[..., None]
+Spaces = Callable[..., CandidateSpace]
+
+
+def started_by(trials: Trials) -> StartedTrial:
+    """Return the next trial, however many time slices it takes."""
+    while not trials.is_finished:
+        started = trials.next()
+        if started is not None:
+            return started
+    raise AssertionError("the search has ended")
+
+
+def all_started(trials: Trials, end: Callable[[int], None]) -> list[StartedTrial]:
+    """Run a search to its end, one trial at a time."""
+    found = []
+    while not trials.is_finished:
+        started = trials.next()
+        if started is not None:
+            found.append(started)
+            end(started.number)
+    return found
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Replace the clock by one that only ``clock.now`` moves, or ``clock.step`` at each look."""
+    state = SimpleNamespace(now=100.0, step=0.0)
+
+    def monotonic() -> float:
+        state.now += state.step
+        return float(state.now)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
+    return state
+
+
+# Drawing
+
+
+def test_the_same_seed_draws_the_same_candidates_whatever_they_score(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    runs = []
+    for accuracy in (0.1, 0.9):
+        trials = make_trials(vgg_space(), limit=15, seed=3)
+        found = all_started(trials, lambda n, t=trials, a=accuracy: train(t, n, a, a, a))
+        runs.append([(trial.number, trial.params, trial.seed) for trial in found])
+    assert runs[0] == runs[1]
+    other = all_started(
+        trials := make_trials(vgg_space(), limit=15, seed=4), lambda n: train(trials, n, 0.5)
+    )
+    assert [trial.params for trial in other] != [params for _, params, _ in runs[0]]
+
+
+def test_what_is_started_can_be_rebuilt_from_its_params(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    space = vgg_space()
+    trials = make_trials(space, limit=10)
+    for trial in all_started(trials, lambda n: train(trials, n, 0.5)):
+        assert space.rebuild(trial.params) == trial.candidate
+        stored = trials.study.trial(trial.number)
+        assert stored.params == trial.params
+        assert stored.user_attrs["digest"] == trial.candidate.digest
+        assert stored.user_attrs["params"] == trial.costs.params
+        assert stored.user_attrs["macs"] == trial.costs.macs
+        assert stored.user_attrs["beyond"] == trial.border.beyond == 0
+
+
+def test_a_candidate_trains_with_the_same_seed_in_every_search_of_one_seed(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    seeds: dict[str, set[int]] = {}
+    for border in ("off", "previous-conv"):
+        trials = make_trials(vgg_space(), screens={"border": border}, limit=30, seed=7)
+        for trial in all_started(trials, lambda n, t=trials: train(t, n, 0.5)):
+            seeds.setdefault(trial.candidate.digest, set()).add(trial.seed)
+    assert all(len(each) == 1 for each in seeds.values())
+    assert len(set.union(*seeds.values())) == len(seeds)
+
+
+def test_searches_of_different_seeds_train_a_candidate_differently(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    runs = []
+    for seed in (7, 8):
+        trials = make_trials(eight_candidates, limit=8, seed=seed)
+        found = all_started(trials, lambda n, t=trials: train(t, n, 0.5))
+        runs.append({trial.candidate.digest: trial.seed for trial in found})
+    first, second = runs
+    assert set(first) == set(second)
+    assert all(first[digest] != second[digest] for digest in first)
+
+
+def test_without_the_border_screen_the_candidates_are_trained_that_it_rejected(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train, recorder: Any
+) -> None:
+    screened = make_trials(vgg_space(), limit=20, seed=1, observers=[recorder])
+    all_started(screened, lambda n: train(screened, n, 0.5))
+    rejected = {
+        screened.study.trial(number).user_attrs["digest"]
+        for number, rejection in recorder.of("rejected")
+        if rejection.reason == "border"
+    }
+    draws = len(screened.study.trials())
+    free = make_trials(vgg_space(), screens={"border": "off"}, limit=draws, seed=1)
+    found = all_started(free, lambda n: train(free, n, 0.5))
+    assert len(rejected) >= 3
+    assert rejected <= {trial.candidate.digest for trial in found}
+    assert all(trial.border.beyond > 0 for trial in found if trial.candidate.digest in rejected)
+
+
+# Rejections
+
+
+def test_rejected_candidates_cost_no_trial(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train, recorder: Any
+) -> None:
+    trials = make_trials(vgg_space(depth=[1, 10]), limit=12, observers=[recorder])
+    found = all_started(trials, lambda n: train(trials, n, 0.5))
+    assert len(found) == 12
+    rejections = dict(recorder.of("rejected"))
+    assert len(rejections) >= 3
+    for stored in trials.study.trials():
+        if stored.number in rejections:
+            rejection = rejections[stored.number]
+            assert stored.state is TrialState.PRUNED
+            assert stored.user_attrs["rejected"] == rejection.reason
+            assert stored.user_attrs["detail"] == rejection.detail
+            assert stored.constraints == {rejection.reason: rejection.violation}
+            assert "beyond" not in stored.user_attrs
+        else:
+            assert not stored.constraints
+
+
+def test_a_space_of_which_everything_is_rejected_is_exhausted_after_a_bounded_number_of_draws(
+    make_trials: MakeTrials, vgg_space: Spaces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_AFTER", 60)
+    trials = make_trials(vgg_space(), screens={"max_params": 1}, limit=5)
+    while not trials.is_finished:
+        assert trials.next() is None
+    assert trials.exhausted
+    assert len(trials.study.trials()) == 60
+    assert trials.next() is None
+    assert len(trials.study.trials()) == 60
+    assert not trials.has_running
+
+
+def test_drawing_pauses_at_the_end_of_a_time_slice_so_that_results_do_not_wait(
+    make_trials: MakeTrials, vgg_space: Spaces, clock: SimpleNamespace
+) -> None:
+    trials = make_trials(vgg_space(), screens={"max_params": 1}, limit=5)
+    clock.step = module.TIME_SLICE / 10
+    assert trials.next() is None
+    first = len(trials.study.trials())
+    assert 1 <= first <= 12
+    assert not trials.is_finished
+    assert trials.next() is None
+    assert first < len(trials.study.trials()) <= first + 12
+
+
+def test_a_sampler_that_insists_on_what_is_rejected_is_overruled(
+    make_trials: MakeTrials, vgg_space: Spaces
+) -> None:
+    class Stubborn(RandomSampler):
+        def sample_independent(self, study: Any, trial: Any, name: str, dist: Any) -> Any:
+            if isinstance(dist, optuna.distributions.CategoricalDistribution):
+                return dist.choices[-1]
+            return dist.high
+
+    study = Study("stubborn", Stubborn(), seed=0)
+    trials = make_trials(vgg_space(depth=[1, 10]), study=study, limit=1)
+    started = started_by(trials)
+    assert started.border.beyond == 0
+    assert module.EXPLORE_AFTER <= started.number < module.EXPLORE_AFTER + 100
+
+
+# Duplicates
+
+
+def test_no_candidate_is_trained_twice_and_a_space_that_is_used_up_ends_the_search(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    train: Train,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GIVE_UP_AFTER", 200)
+    trials = make_trials(eight_candidates, limit=20)
+    found = all_started(trials, lambda n: train(trials, n, 0.5, 0.6, 0.7))
+    assert len(found) == 8
+    assert len({trial.candidate.digest for trial in found}) == 8
+    assert trials.exhausted
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "state", "value"),
+    [((0.5, 0.6, 0.7), TrialState.COMPLETE, 0.7), ((0.2, 0.4), TrialState.PRUNED, None)],
+)
+def test_a_duplicate_takes_over_the_verdict_of_its_original(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    train: Train,
+    recorder: Any,
+    accuracies: tuple[float, ...],
+    state: TrialState,
+    value: float | None,
+) -> None:
+    trials = make_trials(eight_candidates, limit=8, observers=[recorder])
+    found = all_started(trials, lambda n: train(trials, n, *accuracies))
+    numbers = {trial.candidate.digest: trial.number for trial in found}
+    duplicates = recorder.of("rejected")
+    assert duplicates
+    for number, rejection in duplicates:
+        assert rejection.reason == "duplicate"
+        stored = trials.study.trial(number)
+        original = numbers[stored.user_attrs["digest"]] if "digest" in stored.user_attrs else None
+        original = stored.user_attrs["duplicate_of"] if original is None else original
+        assert stored.user_attrs["duplicate_of"] == original < number
+        assert stored.params == trials.study.trial(original).params
+        assert stored.state is state
+        assert stored.value == value
+        assert stored.intermediate_values == dict(enumerate(accuracies, start=1))
+        # As infeasible it would drive the sampler away from a good candidate.
+        assert not stored.constraints
+
+
+def test_a_duplicate_of_a_running_trial_fails_so_that_samplers_ignore_it(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, limit=8, observers=[recorder])
+    while not trials.is_finished:
+        trials.next()
+    duplicates = recorder.of("rejected")
+    assert duplicates
+    for number, _ in duplicates:
+        assert trials.study.trial(number).state is TrialState.FAIL
+        assert trials.study.trial(number).value is None
+    assert all(
+        trials.study.trial(number).state is TrialState.RUNNING
+        for number, _ in recorder.of("started")
+    )
+
+
+def test_a_candidate_that_failed_may_be_tried_again(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    trials = make_trials(eight_candidates, limit=40)
+    failing = started_by(trials)
+    train(trials, failing.number, 0.5, cause="the machine went away")
+    seen = Counter[str]()
+    while not seen[failing.candidate.digest]:
+        again = started_by(trials)
+        seen[again.candidate.digest] += 1
+        train(trials, again.number, 0.5, 0.6, 0.7)
+    assert set(seen.values()) == {1}
+    assert again.seed == failing.seed
+
+
+def test_duplicates_are_trained_where_their_screen_is_off(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    trials = make_trials(eight_candidates, screens={"duplicates": False}, limit=20)
+    found = all_started(trials, lambda n: train(trials, n, 0.5))
+    assert [trial.number for trial in found] == list(range(20))
+
+
+# The end of a search
+
+
+def test_the_deadline_stops_new_trials_and_not_running_ones(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, clock: SimpleNamespace
+) -> None:
+    trials = make_trials(eight_candidates, limit=8, deadline=200.0)
+    clock.now = 199.9
+    running = started_by(trials)
+    clock.now = 200.0
+    assert trials.is_finished
+    assert trials.next() is None
+    assert trials.has_running
+    train(trials, running.number, 0.5, 0.6, 0.7)
+    assert trials.study.trial(running.number).state is TrialState.COMPLETE
+    assert not trials.has_running
+
+
+def test_no_more_trials_are_started_than_the_limit(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace
+) -> None:
+    trials = make_trials(eight_candidates, limit=3)
+    for _ in range(3):
+        assert not trials.is_finished
+        started_by(trials)
+    assert trials.is_finished
+    assert trials.next() is None
+    assert sum(t.state is TrialState.RUNNING for t in trials.study.trials()) == 3
+
+
+def test_abandoning_leaves_nothing_running(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, limit=4, observers=[recorder])
+    for _ in range(3):
+        started_by(trials)
+    done, *left = (number for number, _ in recorder.of("started"))
+    train(trials, done, 0.5, 0.6, 0.7)
+    trials.abandon("interrupted")
+    trials.abandon("interrupted")
+    assert not trials.has_running
+    assert [each for each in recorder.of("finished") if each[0] in left] == [
+        (number, TrialState.FAIL, "interrupted") for number in left
+    ]
+    assert trials.study.trial(done).state is TrialState.COMPLETE
+    assert all(trial.state.is_finished() for trial in trials.study.trials())
+
+
+def test_a_search_whose_first_trials_all_fail_is_given_up_with_the_cause(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    trials = make_trials(vgg_space(), limit=20)
+    found = all_started(trials, lambda n: train(trials, n, cause="no such device"))
+    assert len(found) == module.HOPELESS_AFTER
+    assert trials.hopeless == "no such device"
+
+
+@pytest.mark.parametrize("good", [(0.5, 0.6, 0.7), (0.5,)])
+def test_failures_after_a_success_do_not_end_a_search(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train, good: tuple[float, ...]
+) -> None:
+    trials = make_trials(vgg_space(), limit=15)
+    train(trials, started_by(trials).number, *good)
+    all_started(trials, lambda n: train(trials, n, cause="out of memory"))
+    assert not trials.hopeless
+    assert sum(t.state is TrialState.FAIL for t in trials.study.trials()) == 14
+
+
+def test_losses_that_diverge_are_the_candidates_fault_and_do_not_end_a_search(
+    make_trials: MakeTrials, vgg_space: Spaces, metrics: Callable[..., dict[str, float]]
+) -> None:
+    trials = make_trials(vgg_space(), limit=12)
+
+    def diverge(number: int) -> None:
+        trials.report(number, 1, metrics(0.1, loss=math.nan))
+        trials.finish(number)
+
+    assert len(all_started(trials, diverge)) == 12
+    assert not trials.hopeless
+
+
+# What is recorded of a trial
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "cause", "state", "value"),
+    [
+        ((0.5, 0.6, 0.7), "", TrialState.COMPLETE, 0.7),
+        ((0.5, 0.6), "", TrialState.PRUNED, 0.6),
+        ((0.5,), "", TrialState.PRUNED, 0.5),
+        ((), "", TrialState.FAIL, None),
+        ((), "out of memory", TrialState.FAIL, None),
+        ((0.5, 0.6), "out of memory", TrialState.FAIL, None),
+        ((0.5, 0.6, 0.7), "out of memory", TrialState.FAIL, None),
+        ((0.5, math.nan), "", TrialState.FAIL, None),
+    ],
+)
+def test_a_trial_is_complete_only_after_its_last_epoch(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    train: Train,
+    recorder: Any,
+    accuracies: tuple[float, ...],
+    cause: str,
+    state: TrialState,
+    value: float | None,
+) -> None:
+    trials = make_trials(eight_candidates, epochs=3, observers=[recorder])
+    number = started_by(trials).number
+    train(trials, number, *accuracies, cause=cause)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (state, value)
+    assert stored.user_attrs["epochs"] == len(accuracies)
+    assert stored.user_attrs["seconds"] == len(accuracies)
+    assert stored.user_attrs.get("cause", "") == cause
+    ((told, told_state, told_cause),) = recorder.of("finished")
+    assert (told, told_state) == (number, state)
+    assert bool(told_cause) == (state is TrialState.FAIL)
+    if cause:
+        assert told_cause == cause
+
+
+@pytest.mark.parametrize("loss", ["train_loss", "validation_loss"])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_fails_the_trial_however_good_its_accuracy_looks(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    recorder: Any,
+    loss: str,
+    value: float,
+) -> None:
+    trials = make_trials(eight_candidates, epochs=2, observers=[recorder])
+    number = started_by(trials).number
+    trials.report(number, 1, metrics(0.5))
+    trials.report(number, 2, metrics(0.5) | {loss: value})
+    trials.finish(number)
+    assert trials.study.trial(number).state is TrialState.FAIL
+    assert recorder.of("finished") == [(number, TrialState.FAIL, "the loss is no longer a number")]
+
+
+def test_epochs_that_are_reported_again_or_late_are_ignored(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    recorder: Any,
+) -> None:
+    trials = make_trials(eight_candidates, epochs=3, observers=[recorder])
+    number = started_by(trials).number
+    for epoch, accuracy in ((1, 0.5), (1, 0.9), (2, 0.6), (1, 0.9), (2, 0.1), (3, 0.7), (3, 0.2)):
+        trials.report(number, epoch, metrics(accuracy, seconds=2.0))
+    trials.finish(number)
+    stored = trials.study.trial(number)
+    assert stored.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
+    assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.7)
+    assert (stored.user_attrs["seconds"], stored.user_attrs["epochs"]) == (6.0, 3)
+    assert stored.user_attrs["train_accuracy"] == 0.7
+    assert [(n, epoch) for n, epoch, _ in recorder.of("reported")] == [
+        (number, 1),
+        (number, 2),
+        (number, 3),
+    ]
+
+
+def test_what_a_trial_reports_later_does_not_change_what_observers_were_told(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    recorder: Any,
+) -> None:
+    trials = make_trials(eight_candidates, observers=[recorder])
+    number = started_by(trials).number
+    reused = metrics(0.5)
+    trials.report(number, 1, reused)
+    reused |= metrics(0.9)
+    assert recorder.of("reported")[0][2] == metrics(0.5)
+
+
+# Observers
+
+
+class Life(Observer):
+    """Checks that what it is told of each trial comes once and in order."""
+
+    def __init__(self) -> None:
+        self.state: dict[int, str] = {}
+        self.epoch: dict[int, int] = {}
+
+    def rejected(self, number: int, rejection: Any) -> None:
+        assert number not in self.state
+        self.state[number] = f"rejected {rejection.reason}"
+
+    def started(self, trial: StartedTrial) -> None:
+        assert trial.number not in self.state
+        self.state[trial.number] = "started"
+
+    def reported(self, number: int, epoch: int, metrics: Any) -> None:
+        assert self.state[number] == "started"
+        assert epoch > self.epoch.get(number, 0)
+        self.epoch[number] = epoch
+
+    def finished(self, number: int, state: TrialState, cause: str) -> None:
+        assert self.state[number] == "started"
+        self.state[number] = state.name
+
+
+steps = st.lists(
+    st.one_of(
+        st.just(("next",)),
+        st.tuples(
+            st.just("report"),
+            st.integers(0, 9),
+            st.integers(1, 3),
+            st.floats(0, 1) | st.just(math.nan),
+        ),
+        st.tuples(st.just("finish"), st.integers(0, 9), st.sampled_from(["", "lost"])),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(sequence=steps, seed=st.integers(0, 50), limit=st.integers(1, 12))
+def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    sequence: list[tuple[Any, ...]],
+    seed: int,
+    limit: int,
+) -> None:
+    life = Life()
+    trials = make_trials(eight_candidates, limit=limit, seed=seed, epochs=3, observers=[life])
+    running: list[StartedTrial] = []
+    ended: dict[str, int] = {}
+    starts = 0
+    for operation, *arguments in sequence:
+        match operation, arguments:
+            case "next", [] if starts - len(ended) < 8:
+                started = trials.next()
+                if started is not None:
+                    starts += 1
+                    digest = started.candidate.digest
+                    assert digest not in {trial.candidate.digest for trial in running}
+                    assert digest not in ended
+                    running.append(started)
+            case "report", [which, epoch, accuracy] if running:
+                trials.report(running[which % len(running)].number, epoch, metrics(accuracy))
+            case "finish", [which, cause] if running:
+                trial = running.pop(which % len(running))
+                trials.finish(trial.number, cause)
+                if trials.study.trial(trial.number).state is not TrialState.FAIL:
+                    ended[trial.candidate.digest] = trial.number
+    assert starts <= limit
+    assert trials.has_running == bool(running)
+    trials.abandon("interrupted")
+    stored = trials.study.trials()
+    assert len(life.state) == len(stored)
+    for trial in stored:
+        assert trial.state.is_finished()
+        rejected = trial.user_attrs.get("rejected")
+        assert life.state[trial.number] == (
+            f"rejected {rejected}" if rejected else trial.state.name
+        )
+
+
+def test_every_observer_is_told_in_the_given_order(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    told: list[str] = []
+
+    class Named(Observer):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def started(self, trial: StartedTrial) -> None:
+            told.append(f"{self.name} started")
+
+        def finished(self, number: int, state: TrialState, cause: str) -> None:
+            told.append(f"{self.name} finished")
+
+    trials = make_trials(eight_candidates, limit=1, observers=[Named("a"), Named("b")])
+    train(trials, started_by(trials).number, 0.5)
+    assert told == ["a started", "b started", "a finished", "b finished"]
+
+
+def test_observers_are_told_only_what_the_database_holds(
+    tmp_path: Path, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    path = tmp_path / "study.db"
+    database = Database(path, "mine")
+    states: list[tuple[str, list[TrialState]]] = []
+
+    class Looking(Observer):
+        def started(self, trial: StartedTrial) -> None:
+            states.append(("started", [t.state for t in read_trials(path, "mine")]))
+
+        def finished(self, number: int, state: TrialState, cause: str) -> None:
+            states.append(("finished", [t.state for t in read_trials(path, "mine")]))
+
+    trials = Trials(
+        Study("mine", RandomSampler(seed=0), database=database),
+        eight_candidates,
+        build_screens(ScreensSection()),
+        limit=1,
+        epochs=2,
+        observers=[Looking()],
+    )
+    number = started_by(trials).number
+    database.flush()
+    train(trials, number, 0.5, 0.6)
+    database.close()
+    assert states == [("started", [TrialState.RUNNING]), ("finished", [TrialState.COMPLETE])]
+
+
+# Spaces that fail in the middle of a search
+
+
+def test_a_space_that_raises_or_ends_wrongly_later_on_is_refused_then(
+    make_trials: MakeTrials, function_space: Spaces
+) -> None:
+    def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        features = trial.suggest_int("features", 1, 100)
+        if features > 70:
+            raise RuntimeError("too many")
+        builder = Builder(task.image_shape)
+        x = builder.add(GlobalPooling(), builder.add(Convolution(features), builder.image))
+        builder.add(Linear(task.classes if features > 30 else 3), x)
+        return builder.build()
+
+    problems = set()
+    for seed in range(12):
+        trials = make_trials(function_space(space), limit=100, seed=seed)
+        with pytest.raises(BadInputError) as caught:
+            all_started(trials, trials.finish)
+        assert caught.value.field == "space"
+        problems.add(caught.value.problem.split(":")[0].split(" in ")[0])
+    assert problems == {"the space function raised RuntimeError", "its networks end"}
+
+
+def test_the_sampler_is_told_of_every_trial_that_ends() -> None:
+    told: list[tuple[int, TrialState]] = []
+
+    class Listening(RandomSampler):
+        def after_trial(self, study: Any, trial: Any, state: TrialState, values: Any) -> None:
+            told.append((trial.number, state))
+
+    sampler: BaseSampler = Listening(seed=0)
+    study = Study("listening", sampler)
+    study.reject(study.ask(), "border", 1.0, {})
+    study.start(study.ask(), {})
+    study.report(1, 1, 0.5)
+    study.finish(1, TrialState.COMPLETE, {})
+    assert told == [(0, TrialState.PRUNED), (1, TrialState.COMPLETE)]

@@ -1,0 +1,116 @@
+"""Remedies: networks without an unproductive tail, and what they cost."""
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from spaces import Architecture, CandidateSpace, Rule, Task, costs, find_border
+from spaces.operations import Convolution, GlobalPooling, Linear, Pooling
+from spaces.remedies import propose_remedies, truncate
+from tests.spaces import nets
+from tests.spaces.drawing import random_trial
+from tests.spaces.graphs import examples
+
+TRUNCATED = [("VGG11", 6, 4.504), ("VGG13", 8, 4.689), ("VGG16", 8, 2.919), ("VGG19", 8, 2.328)]
+
+
+@pytest.mark.parametrize(("name", "kept", "params"), TRUNCATED)
+def test_truncated_vggs_keep_the_published_convolutions_and_parameters(name, kept, params):
+    truncated = truncate(nets.classic_vgg(name), keep_border=True)
+    assert truncated is not None
+    assert len(truncated.indices(Convolution)) == kept
+    head = sum(
+        layer.operation.params(tuple(truncated.shapes[i] for i in layer.inputs))
+        for layer in truncated.layers
+        if isinstance(layer.operation, Linear)
+    )
+    assert round((costs(truncated).params - head) / 1e6, 3) == params
+
+
+def test_the_border_layer_stays_only_where_it_is_asked_for():
+    vgg = nets.classic_vgg("VGG16")
+    assert len(truncate(vgg).indices(Convolution)) == 7
+    assert len(truncate(vgg, keep_border=True).indices(Convolution)) == 8
+
+
+def test_a_truncated_network_keeps_its_head_and_no_pooling_before_it():
+    vgg = nets.classic_vgg("VGG16")
+    truncated = truncate(vgg)
+    assert truncated.shapes[-1] == vgg.shapes[-1]
+    kinds = [type(layer.operation) for layer in truncated.layers]
+    joint = kinds.index(GlobalPooling) if GlobalPooling in kinds else kinds.index(Linear)
+    assert not issubclass(kinds[joint - 1], Pooling)
+
+
+def test_a_network_without_border_needs_no_remedy():
+    net = nets.cifar_resnet(2)
+    assert find_border(net).border is None
+    assert propose_remedies(net) == []
+    assert truncate(net) is None
+
+
+def assert_helpful(original: Architecture, rule: Rule, resolution: tuple[int, int] | None) -> None:
+    remedies = propose_remedies(original, rule, resolution=resolution)
+    shifts = [remedy for remedy in remedies if remedy.kind != "truncate"]
+    assert len(shifts) <= 3
+    assert [remedy.macs for remedy in shifts] == sorted(remedy.macs for remedy in shifts)
+    for remedy in remedies:
+        changed = remedy.architecture
+        assert find_border(changed, rule, resolution=resolution).border is None
+        if isinstance(original.layers[-1].operation, Linear):
+            assert changed.shapes[-1] == original.shapes[-1]
+        assert remedy.params == pytest.approx(costs(changed).params / costs(original).params)
+        assert remedy.macs == pytest.approx(costs(changed).macs / costs(original).macs)
+        convolutions = len(changed.indices(Convolution))
+        if remedy.kind == "truncate":
+            assert convolutions < len(original.indices(Convolution))
+            assert remedy.macs < 1
+        else:
+            assert convolutions == len(original.indices(Convolution))
+            assert remedy.macs > 1
+
+
+@pytest.mark.parametrize("rule", Rule)
+@pytest.mark.parametrize(
+    ("net", "size"),
+    [
+        (nets.classic_vgg("VGG16"), 32),
+        (nets.alexnet(), 32),
+        (nets.mobilenet_v2(), 32),
+        (nets.resnet18(), 16),
+        (nets.densenet121(), 32),
+    ],
+    ids=["VGG16", "AlexNet", "MobileNetV2", "ResNet18", "DenseNet-121"],
+)
+def test_every_remedy_of_a_known_net_makes_every_convolution_productive(net, size, rule):
+    assert propose_remedies(net, rule, resolution=(size, size))
+    assert_helpful(net, rule, (size, size))
+
+
+@examples(60)
+@given(st.integers(0, 10_000), st.sampled_from(list(Rule)), st.sampled_from([8, 16, 32]))
+def test_every_remedy_of_a_drawn_net_makes_every_convolution_productive(seed, rule, size):
+    space = CandidateSpace(Task(3, size, size, 10), "vgg", {"depth": [3, 9]}, {})
+    net = space.draw(random_trial(seed)).architecture
+    assume(find_border(net, rule).border not in (None, 1))
+    assert_helpful(net, rule, None)
+
+
+def test_moved_pools_stay_as_many_and_come_later():
+    net = nets.classic_vgg("VGG11")
+    moved = [r for r in propose_remedies(net) if r.kind == "move"]
+    assert moved
+    before = net.indices(Pooling)
+    for remedy in moved:
+        after = remedy.architecture.indices(Pooling)
+        assert len(after) <= len(before)
+        assert remedy.params == 1
+
+
+def test_a_strided_block_and_its_shortcut_are_changed_together():
+    """Else the two paths would no longer meet at the same size."""
+    net = nets.resnet18()
+    removed = [r for r in propose_remedies(net, resolution=(16, 16)) if r.kind == "remove"]
+    assert removed
+    for remedy in removed:
+        assert remedy.architecture.shapes  # Raises where an addition does not fit.

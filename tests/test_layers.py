@@ -1,0 +1,194 @@
+"""What may import what, and what may stand in a file of this repository."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "spaces": set(),
+    "cluster": set(),
+    "trainables": {"spaces", "cluster"},
+    "search": {"spaces", "cluster", "trainables"},
+}
+NOT_OURS = {
+    *(".git", ".venv", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
+    *("__pycache__", "runs"),
+}
+
+
+def imported_by(source: str) -> set[str]:
+    """Return the top-level names of the modules that Python source imports absolutely."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def imports_of(package: str) -> dict[str, set[str]]:
+    """Return what each module of a package imports, by its path in the repository."""
+    return {
+        str(path.relative_to(ROOT)): imported_by(path.read_text(encoding="utf-8"))
+        for path in sorted((ROOT / package).rglob("*.py"))
+    }
+
+
+def files() -> list[Path]:
+    """Return every file that belongs to the repository."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if listed.returncode != 0:  # A copy without its history.
+        return [path for path in ROOT.rglob("*") if path.is_file() and not is_aside(path)]
+    paths = [ROOT / name for name in listed.stdout.split("\0") if name]
+    return [path for path in paths if path.is_file()]
+
+
+def is_aside(path: Path) -> bool:
+    """Tell whether a file was made by working with the repository."""
+    parts = path.relative_to(ROOT).parts
+    return any(part in NOT_OURS or part.endswith(".egg-info") for part in parts)
+
+
+def modules_after(statement: str, *, cwd: Path = ROOT) -> set[str]:
+    """Return the top-level modules that are loaded after a statement in a fresh interpreter."""
+    program = f"import sys\n{statement}\nprint(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=cwd, capture_output=True, text=True, check=True
+    )
+    return {name.partition(".")[0] for name in result.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import ray.tune as tune", {"ray"}),
+        ("from torch.nn import functional", {"torch"}),
+        ("def f():\n    import search.run", {"search"}),
+        ("from . import sibling", set()),
+    ],
+)
+def test_imports_are_found_wherever_they_stand(source: str, expected: set[str]) -> None:
+    assert imported_by(source) == expected
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_imports_between_packages_point_one_way(package: str) -> None:
+    forbidden = set(MAY_IMPORT) - MAY_IMPORT[package] - {package}
+    modules = imports_of(package)
+    assert modules
+    assert {path: found for path, names in modules.items() if (found := names & forbidden)} == {}
+
+
+@pytest.mark.parametrize("package", sorted(MAY_IMPORT))
+def test_no_package_imports_what_is_not_installed_with_it(package: str) -> None:
+    aside = {"tests", "benchmarks", "experiments", "docs"}
+    assert {
+        path: found for path, names in imports_of(package).items() if (found := names & aside)
+    } == {}
+
+
+@pytest.mark.parametrize("package", ["spaces", "cluster"])
+def test_what_describes_a_search_names_neither_torch_nor_ray(package: str) -> None:
+    heavy = {"torch", "torchvision", "ray", "mlflow"}
+    assert {
+        path: found for path, names in imports_of(package).items() if (found := names & heavy)
+    } == {}
+
+
+def test_importing_spaces_loads_neither_torch_nor_ray() -> None:
+    statement = (
+        "import importlib, pkgutil, spaces\n"
+        "for module in pkgutil.iter_modules(spaces.__path__):\n"
+        "    importlib.import_module(f'spaces.{module.name}')"
+    )
+    loaded = modules_after(statement)
+    assert {"spaces", "optuna"} <= loaded
+    assert not loaded & {"torch", "torchvision", "ray", "mlflow", "search", "trainables"}
+
+
+def test_the_training_loop_is_usable_without_ray() -> None:
+    loaded = modules_after("import trainables.builder, trainables.data, trainables.training")
+    assert "torch" in loaded
+    assert not loaded & {"ray", "mlflow", "search"}
+
+
+def test_ray_is_touched_by_one_module_of_trainables_alone() -> None:
+    touching = [path for path, names in imports_of("trainables").items() if "ray" in names]
+    assert touching == ["trainables/trial.py"]
+
+
+def test_the_folder_of_the_tracking_server_does_not_hide_the_library() -> None:
+    assert (ROOT / "mlflow").is_dir()
+    assert not (ROOT / "mlflow" / "__init__.py").exists()
+    program = "import mlflow; print(mlflow.__file__, mlflow.MlflowClient.__name__)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    place, client = result.stdout.split()
+    assert client == "MlflowClient"
+    assert not Path(place).resolve().is_relative_to(ROOT / "mlflow")
+
+
+MACHINE_PATH = re.compile(
+    r"(?<![\w.$}~-])/(?:home/(?!ray\b|ubuntu\b)|Users/|root/|work/|workspace/)\w"
+)
+REGISTRY = re.compile(
+    r"--?(?:extra-)?index-url|--find-links|trusted-host|pythonhosted\.org|pypi\.org/simple"
+    r"|artifactory|/simple/?(?:\s|$)"
+)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (MACHINE_PATH, "open('/home/alice/data')"),
+        (MACHINE_PATH, "see /root/x"),
+        (REGISTRY, "pip install --index-url x"),
+        (REGISTRY, "https://example.org/simple/"),
+    ],
+)
+def test_paths_and_addresses_are_recognised(pattern: re.Pattern[str], text: str) -> None:
+    assert pattern.search(text)
+
+
+@pytest.mark.parametrize("text", ["file_mounts: /home/ray/x", "../shared/data", "it is simple."])
+def test_relative_paths_and_those_inside_images_are_allowed(text: str) -> None:
+    assert not MACHINE_PATH.search(text)
+    assert not REGISTRY.search(text)
+
+
+def test_no_file_names_a_path_of_a_machine_or_the_address_of_a_registry() -> None:
+    found = []
+    assert ROOT / "search.py" in files()
+    for path in files():
+        if path == Path(__file__).resolve():
+            continue
+        text = path.read_bytes().decode("utf-8", "replace")
+        for number, line in enumerate(text.splitlines(), start=1):
+            if MACHINE_PATH.search(line) or REGISTRY.search(line):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()[:100]}")
+    assert found == []
+
+
+def test_constraints_pin_exact_versions_and_nothing_else() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
+    assert [line for line in lines if not pinned.fullmatch(line)] == []
+    names = {line.partition("==")[0].lower() for line in lines}
+    assert {"ray", "torch", "torchvision", "optuna", "mlflow"} <= names
+    assert len(names) == len(lines)

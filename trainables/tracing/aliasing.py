@@ -1,0 +1,59 @@
+"""In-place operations that reach further than the tensor they are called on.
+
+The recorded operations read as if nothing shared memory: ``y = x[:, :1]; y += 1`` leaves x
+unchanged in them. What is changed through a view, or seen through one, is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from torch.fx import Node
+
+from trainables.tracing.layout import UnsupportedError
+
+
+def check_mutations(nodes: Sequence[Node], live: Collection[Node]) -> None:
+    """Refuse in-place operations whose effect the recorded operations do not show.
+
+    Args:
+        nodes: all operations, in order.
+        live: those on which the output depends, itself included.
+
+    Raises:
+        UnsupportedError: there is one.
+    """
+    position = {node: number for number, node in enumerate(nodes)}
+    roots: dict[Node, Node] = {}
+    families: dict[Node, list[Node]] = {}
+    for node in nodes:
+        target = _shared(node)
+        roots[node] = root = node if target is None else roots[target]
+        families.setdefault(root, []).append(node)
+    for node in nodes:
+        if not _writes(node):
+            continue
+        for alias in families[roots[node]]:
+            if position[alias] >= position[node]:
+                break
+            later = [user for user in alias.users if position[user] > position[node]]
+            if any(user in live for user in later):
+                raise UnsupportedError("changes a tensor that is used under another name as well")
+
+
+def _shared(node: Node) -> Node | None:
+    """Return the operation whose memory the result of another one lies in."""
+    if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
+        return None
+    schema = getattr(node.target, "_schema", None)
+    if schema is None:
+        return node.args[0]  # The item of a list.
+    return node.args[0] if schema.arguments[0].alias_info is not None else None
+
+
+def _writes(node: Node) -> bool:
+    schema = getattr(node.target, "_schema", None)
+    if schema is None or not schema.arguments:
+        return False
+    alias = schema.arguments[0].alias_info
+    return alias is not None and alias.is_write

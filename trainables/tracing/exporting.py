@@ -1,0 +1,132 @@
+"""Run a module through ``torch.export`` quietly, and say plainly why it cannot be."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import linecache
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+from torch.nn.parameter import is_lazy
+
+from spaces.errors import BadInputError
+from spaces.operations import Shape
+from trainables.tracing.layout import BATCH
+
+_TORCH = Path(torch.__file__).parent
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what torch prints, logs and warns of to itself."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            warnings.catch_warnings(),
+            redirect_stdout(io.StringIO()),
+            redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(disabled)
+
+
+def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedProgram:
+    """Return the operations that a forward pass in evaluation mode calls.
+
+    No value is calculated: the pass runs on shapes alone.
+
+    Raises:
+        BadInputError: the module is none of one image, its control flow depends on values, or it
+            raises at this resolution.
+    """
+    _check_inputs(module, reference)
+    training = {part: part.training for part in module.modules()}
+    weight = next(module.parameters(), torch.empty(0))
+    try:
+        with quiet():
+            module.eval()
+            if any(is_lazy(parameter) for parameter in module.parameters()):
+                module(torch.zeros(BATCH, *image_shape))
+                weight = next(module.parameters())
+            dtype = weight.dtype if weight.is_floating_point() else torch.float32
+            image = torch.empty(BATCH, *image_shape, device=weight.device, dtype=dtype)
+            return torch.export.export(module, (image,), strict=False)
+    except GuardOnDataDependentSymNode as error:
+        problem = f"its control flow depends on the values of tensors{_place(error.__traceback__)}"
+        remedy = "make it depend on shapes alone, or analyse the part without it"
+        raise BadInputError("MODEL", reference, problem, remedy) from error
+    except Exception as error:
+        channels, height, width = image_shape
+        problem = (
+            f"its forward raised {type(error).__name__} for an image of {channels} x {height} x "
+            f"{width}{_place(error.__traceback__)}: {_first_line(error)}"
+        )
+        remedy = "mend it, or try another resolution or number of channels"
+        raise BadInputError("MODEL", reference, problem, remedy) from error
+    finally:
+        for part, was_training in training.items():
+            part.training = was_training
+
+
+def _check_inputs(module: nn.Module, reference: str) -> None:
+    """Refuse a module whose forward does not take one image.
+
+    Raises:
+        BadInputError: as said.
+    """
+    parameters = inspect.signature(module.forward).parameters.values()
+    positional = [
+        p
+        for p in parameters
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL)
+    ]
+    required = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if len(required) > 1:
+        problem = f"its forward takes {len(required)} inputs ({', '.join(required)})"
+    elif not positional:
+        problem = "its forward takes no input"
+    else:
+        return
+    raise BadInputError("MODEL", reference, problem, "wrap it in a module that takes one image")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else "no message"
+
+
+def _place(traceback: TracebackType | None) -> str:
+    """Return the last line of the user's own code on the way to an error."""
+    place = ""
+    while traceback is not None:
+        frame, line = traceback.tb_frame, traceback.tb_lineno
+        path = Path(frame.f_code.co_filename)
+        if frame.f_code.co_name != "export" and is_users(path):
+            place = f" ({path.name}, line {line}: {linecache.getline(str(path), line).strip()})"
+        traceback = traceback.tb_next
+    return place
+
+
+def is_users(path: Path) -> bool:
+    """Tell whether a source file is neither torch's, nor of this package, nor made up."""
+    ours = Path(__file__).parent
+    return path.is_file() and not any(
+        str(path).startswith(str(folder) + os.sep) for folder in (_TORCH, ours)
+    )

@@ -1,0 +1,108 @@
+"""How the axes of a tensor lie in the map that a layer of the graph puts out.
+
+The graph knows maps ``(channels, height, width)`` alone; modules transpose, flatten and split
+them on the way. A tensor is therefore a layer and, for each of its dimensions, the *atoms* that it
+runs over: pieces of the batch, the channels, the rows or the columns. Reordering then costs no
+layer, and is seen to cancel out, or to be a shuffle of channels, when an operation needs a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import NamedTuple, TypeAlias
+
+from spaces.operations import Shape
+
+BATCH = 2
+"""Images in the batch traced: more than one, so that it differs from what is one pixel wide."""
+N, C, H, W = range(4)
+
+
+class UnsupportedError(Exception):
+    """Something that the graph cannot express, in words that follow the operation's name."""
+
+
+class Atom(NamedTuple):
+    """Every ``stride``-th of an axis, ``size`` of them."""
+
+    axis: int
+    stride: int
+    size: int
+
+
+Dims: TypeAlias = tuple[tuple[Atom, ...], ...]
+
+
+@dataclass(frozen=True)
+class Map:
+    """A tensor that a layer's output holds.
+
+    Attributes:
+        layer: index of the layer.
+        dims: atoms of each dimension; none where it has size 1.
+        expanded: size of every dimension where a dimension of size 1 stands for several.
+    """
+
+    layer: int
+    dims: Dims
+    expanded: tuple[int, ...] | None = None
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Size of every dimension."""
+        return self.expanded or tuple(prod([atom.size for atom in dim]) for dim in self.dims)
+
+
+def axis_atoms(axis: int, size: int) -> tuple[Atom, ...]:
+    """Return the atoms of a whole axis."""
+    return (Atom(axis, 1, size),) if size > 1 else ()
+
+
+def map_dims(shape: Shape, rank: int = 4) -> Dims:
+    """Return the dimensions ``[n, c, h, w]``, or of one pixel ``[n, c]``, of a layer's output."""
+    return tuple(axis_atoms(axis, size) for axis, size in enumerate((BATCH, *shape)))[:rank]
+
+
+def merged(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
+    """Return the same values with neighbours that continue each other taken together."""
+    result: list[Atom] = []
+    for axis, stride, size in atoms:
+        if result and result[-1].axis == axis and result[-1].stride == stride * size:
+            result[-1] = Atom(axis, stride, size * result[-1].size)
+        else:
+            result.append(Atom(axis, stride, size))
+    return tuple(result)
+
+
+def regrouped(dims: Dims, sizes: Sequence[int]) -> Dims:
+    """Return the dimensions after a view or reshape to these sizes.
+
+    Raises:
+        UnsupportedError: a new dimension would hold parts of atoms that do not divide.
+    """
+    atoms = list(reversed(merged(atom for dim in dims for atom in dim)))
+    result = []
+    for size in sizes:
+        dim: list[Atom] = []
+        missing = size
+        while missing > 1:
+            axis, stride, count = atoms.pop()
+            if missing % count == 0:
+                dim.append(Atom(axis, stride, count))
+                missing //= count
+            elif count % missing == 0:
+                inner = count // missing
+                dim.append(Atom(axis, stride * inner, missing))
+                atoms.append(Atom(axis, stride, inner))
+                missing = 1
+            else:
+                raise UnsupportedError("cuts the axes of a map in a way that the graph cannot")
+        result.append(merged(dim))
+    return tuple(result)
+
+
+def is_whole(atoms: tuple[Atom, ...], *axes: tuple[int, int]) -> bool:
+    """Tell whether atoms are exactly these axes, each (axis, size), in this order."""
+    return merged(atoms) == merged(atom for axis in axes for atom in axis_atoms(*axis))

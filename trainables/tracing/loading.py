@@ -1,0 +1,136 @@
+"""Find and build the module that the user means; no weights are downloaded or initialised."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any
+
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from spaces.errors import BadInputError
+from trainables.tracing.exporting import quiet
+
+_FILLS = {
+    *("uniform_", "normal_", "zero_", "fill_", "copy_", "exponential_", "bernoulli_"),
+    *("erfinv_", "mul_", "add_", "sub_", "div_", "clamp_", "clamp_min_", "clamp_max_"),
+    *("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"),
+    *("trunc_normal_", "constant_", "orthogonal_"),
+}
+_TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
+    # Auxiliary classifiers hang on the side while training alone.
+    "googlenet": {"aux_logits": False, "init_weights": False},
+    "inception_v3": {"aux_logits": False, "init_weights": False},
+}
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leave new parameters as they come out of memory: an analysis reads no weight."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if getattr(func, "__name__", "") in _FILLS:
+            filled = args[0] if args else (kwargs or {}).get("tensor")
+            if isinstance(filled, nn.Parameter):
+                return filled
+        return func(*args, **(kwargs or {}))
+
+
+def load_model(reference: str) -> nn.Module:
+    """Build the module of ``torchvision:NAME``, or ``module:attribute`` of the user's own.
+
+    The attribute is a class or function that is called without arguments, or a module itself; it
+    is looked for in the current folder first. Weights are not downloaded, and in general not
+    initialised: the module is for analysis, not for training.
+
+    Raises:
+        BadInputError: there is no such thing, it cannot be built, or it is no module.
+    """
+    source, colon, name = reference.partition(":")
+    if not colon or not source or not name:
+        remedy = "give torchvision:NAME, or module:Class of your own"
+        raise BadInputError("MODEL", reference, "names no module", remedy)
+    if source == "torchvision":
+        return _from_torchvision(reference, name)
+    with _current_folder():
+        found = _attribute(reference, source, name)
+        if isinstance(found, nn.Module):
+            return found
+        if not callable(found):
+            problem = f"is a {type(found).__name__}, no module, class or function"
+            raise BadInputError("MODEL", reference, problem, "name a class or a function")
+        module = _built(reference, found, {})
+    if not isinstance(module, nn.Module):
+        problem = f"returned a {type(module).__name__}, no torch.nn.Module"
+        raise BadInputError("MODEL", reference, problem, "return a module")
+    return module
+
+
+def _from_torchvision(reference: str, name: str) -> nn.Module:
+    from torchvision import models  # noqa: PLC0415 - takes a second, and few analyses need it
+
+    known = models.list_models()
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean torchvision:{close[0]}?" if close else "see torchvision's models"
+        raise BadInputError("MODEL", reference, "torchvision has no such model", hint)
+    builder = models.get_model_builder(name)
+    options: dict[str, Any] = dict(_TORCHVISION_OPTIONS.get(name, {}))
+    if "weights_backbone" in inspect.signature(builder).parameters:
+        options["weights_backbone"] = None
+    module = _built(reference, builder, {"weights": None, **options})
+    assert isinstance(module, nn.Module)  # noqa: S101 - torchvision promises it
+    return module
+
+
+def _built(reference: str, build: Callable[..., object], options: dict[str, Any]) -> object:
+    """Call what builds a module.
+
+    Raises:
+        BadInputError: it raises.
+    """
+    try:
+        with quiet(), _WithoutInitialisation():
+            return build(**options)
+    except (Exception, SystemExit) as error:
+        problem = f"building it raised {type(error).__name__}: {error}"
+        remedy = "mend it, or name a function without arguments that builds it"
+        raise BadInputError("MODEL", reference, problem, remedy) from error
+
+
+def _attribute(reference: str, source: str, name: str) -> object:
+    try:
+        with quiet():
+            module = import_module(source)
+    except (Exception, SystemExit) as error:
+        problem = f"{source} cannot be imported ({type(error).__name__}: {error})"
+        remedy = "check the name, and that it lies in the current folder"
+        raise BadInputError("MODEL", reference, problem, remedy) from error
+    if not hasattr(module, name):
+        public = [known for known in vars(module) if not known.startswith("_")]
+        close = get_close_matches(name, public, n=1)
+        hint = f"did you mean {source}:{close[0]}?" if close else "check the name"
+        raise BadInputError("MODEL", reference, f"{source} has no {name}", hint)
+    return getattr(module, name)
+
+
+@contextmanager
+def _current_folder() -> Iterator[None]:
+    """Let modules of the current folder be imported."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

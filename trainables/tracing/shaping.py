@@ -1,0 +1,249 @@
+"""Handlers of what moves, cuts and joins axes, and of reductions over them."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+
+from spaces.operations import (
+    AdaptivePooling,
+    ChannelPooling,
+    ChannelShuffle,
+    Concat,
+    GlobalPooling,
+    Operation,
+    Padding,
+    Pooling,
+    Scale,
+)
+from trainables.tracing.graph import Call, Graph, Parts, Results, Value, tensor
+from trainables.tracing.handlers import handles
+from trainables.tracing.layout import (
+    C,
+    Dims,
+    H,
+    Map,
+    N,
+    UnsupportedError,
+    W,
+    map_dims,
+    regrouped,
+)
+
+
+def _bare(graph: Graph, call: Call, value: object) -> Map:
+    """Return a tensor of which no dimension stands for several."""
+    x = tensor(value)
+    return x if x.expanded is None else graph.as_map(x, call.name)
+
+
+# Order of the axes
+
+
+@handles("contiguous", "clone", "alias", "detach", "lift_fresh_copy", "to", "_to_copy", "type_as")
+def unchanged(graph: Graph, call: Call) -> Value:
+    """Nothing that a map would notice."""
+    return tensor(call.taken)
+
+
+@handles(
+    *("view", "reshape", "_unsafe_view", "view_as", "reshape_as", "flatten", "unflatten"),
+    *("squeeze", "unsqueeze", "atleast_1d", "atleast_2d"),
+)
+def reshape(graph: Graph, call: Call) -> Map:
+    """The same values in the same order: the shape of the result says all."""
+    x = _bare(graph, call, call.taken)
+    return Map(x.layer, regrouped(x.dims, call.result_shape))
+
+
+@handles("permute")
+def permute(graph: Graph, call: Call) -> Map:
+    """Another order of the dimensions."""
+    x = _bare(graph, call, call.taken)
+    return Map(x.layer, tuple(x.dims[dim] for dim in call["dims"]))
+
+
+@handles("transpose", "swapaxes", "swapdims")
+def transpose(graph: Graph, call: Call) -> Map:
+    """Two dimensions swapped."""
+    x = _bare(graph, call, call.taken)
+    names = ("dim0", "dim1") if "dim0" in call.arguments else ("axis0", "axis1")
+    one, other = (call[name] for name in names)
+    dims = list(x.dims)
+    dims[one], dims[other] = dims[other], dims[one]
+    return Map(x.layer, tuple(dims))
+
+
+@handles("movedim", "moveaxis")
+def move(graph: Graph, call: Call) -> Map:
+    """Dimensions moved elsewhere, the others in their order."""
+    x = _bare(graph, call, call.taken)
+    rank = len(x.dims)
+    source, target = (
+        [dim % rank for dim in (given if isinstance(given, (list, tuple)) else [given])]
+        for given in (call["source"], call["destination"])
+    )
+    others = iter([dim for dim in range(rank) if dim not in source])
+    order = [source[target.index(d)] if d in target else next(others) for d in range(rank)]
+    return Map(x.layer, tuple(x.dims[dim] for dim in order))
+
+
+@handles("expand", "expand_as", "broadcast_to")
+def expand(graph: Graph, call: Call) -> Map:
+    """Dimensions of size 1 that stand for several: what broadcasts needs no layer."""
+    x, sizes = tensor(call.taken), call.result_shape
+    dims: Dims = ((),) * (len(sizes) - len(x.dims)) + x.dims
+    return Map(x.layer, dims, None if Map(x.layer, dims).sizes == sizes else sizes)
+
+
+@handles("channel_shuffle")
+def shuffle(graph: Graph, call: Call) -> Map:
+    """Channels dealt out from several stacks."""
+    return graph.sliding(ChannelShuffle(call["groups"]), call.taken, call.name)
+
+
+# Parts and joins
+
+
+@handles("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
+def split(graph: Graph, call: Call) -> Parts:
+    """Several parts along one dimension."""
+    x = _bare(graph, call, call.taken)
+    dim = call["dim"] % len(x.dims)
+    ends = [0, *accumulate(shape[dim] for shape in call.shapes)]
+    return Parts(x, dim, tuple(pairwise(ends)))
+
+
+@handles("getitem")
+def take_part(graph: Graph, call: Call) -> Value:
+    """One of several results."""
+    value, index = call.taken, call["index"]
+    if isinstance(value, Parts):
+        start, stop = value.bounds[index]
+        return graph.part(value.whole, value.dim, start, stop, call.name)
+    if isinstance(value, Results) and index == 0:
+        return value.first
+    raise UnsupportedError("takes the positions of maxima")
+
+
+@handles("slice")
+def cut(graph: Graph, call: Call) -> Map:
+    """A stretch of one dimension; of every other row or column, the one that is left."""
+    x = _bare(graph, call, call.taken)
+    dim, step = call["dim"] % len(x.dims), call["step"]
+    size = x.sizes[dim]
+    start, stop = call["start"] or 0, size if call["end"] is None else call["end"]
+    start, stop = (min(max(end + size if end < 0 else end, 0), size) for end in (start, stop))
+    if start >= stop:
+        raise UnsupportedError("leaves nothing of a dimension")
+    x = graph.part(x, dim, start, stop, call.name)
+    if step == 1:
+        return x
+    x = graph.as_map(x, call.name)
+    strides = {2: (step, 1), 3: (1, step)}
+    if dim not in strides:
+        raise UnsupportedError("takes every so many channels")
+    return graph.sliding(Pooling("max", (1, 1), strides[dim]), x, call.name)
+
+
+@handles("narrow")
+def narrow(graph: Graph, call: Call) -> Map:
+    """A stretch of one dimension, by start and length."""
+    x = _bare(graph, call, call.taken)
+    dim = call["dim"] % len(x.dims)
+    start = call["start"] % x.sizes[dim]
+    return graph.part(x, dim, start, start + call["length"], call.name)
+
+
+@handles("select")
+def select(graph: Graph, call: Call) -> Map:
+    """One channel, row or column, without its dimension."""
+    x = _bare(graph, call, call.taken)
+    dim = call["dim"] % len(x.dims)
+    index = call["index"] % x.sizes[dim]
+    x = graph.part(x, dim, index, index + 1, call.name)
+    if x.dims[dim]:
+        raise UnsupportedError("takes one of a dimension that is more than one axis")
+    return Map(x.layer, x.dims[:dim] + x.dims[dim + 1 :])
+
+
+@handles("cat", "concat", "concatenate")
+def concatenate(graph: Graph, call: Call) -> Map:
+    """Maps side by side along the channels."""
+    if not all(isinstance(value, Map) for value in call["tensors"]):
+        raise UnsupportedError("joins a map with a constant")
+    maps = [graph.as_map(value, call.name) for value in call["tensors"]]
+    if call["dim"] % len(maps[0].dims) != C:
+        raise UnsupportedError("joins maps along another dimension than the channels")
+    layer = graph.layer(Concat(), *[x.layer for x in maps], name=call.name)
+    return Map(layer, map_dims(graph.shapes[layer], len(maps[0].dims)))
+
+
+@handles("pad", "constant_pad_nd")
+def pad(graph: Graph, call: Call) -> Map:
+    """Rows, columns and channels before and after, given from the last dimension on."""
+    x = graph.as_map(call.taken, call.name)
+    amounts = list(call["pad"])
+    if len(x.dims) == 2:
+        amounts = [0] * 4 + amounts
+    amounts += [0] * (8 - len(amounts))
+    if any(amounts[6:]):
+        raise UnsupportedError("pads the batch")
+    if not any(amounts):
+        return x
+    before, after = amounts[4::-2], amounts[5::-2]
+    fill = call.arguments.get("mode", "constant")
+    operation = Padding((before[0], before[1], before[2]), (after[0], after[1], after[2]), fill)
+    return graph.sliding(operation, x, call.name)
+
+
+# Reductions
+
+
+@handles("mean", "sum")
+def mean(graph: Graph, call: Call) -> Map:
+    """An average; a sum is one times the number of its terms."""
+    x = _bare(graph, call, call.taken)
+    reduced = _reduce(graph, call, "average")
+    if call.operation == "mean":
+        return reduced
+    before, after = graph.shapes[x.layer], graph.shapes[reduced.layer]
+    terms = before[0] * before[1] * before[2] // (after[0] * after[1] * after[2])
+    return graph.pointwise(Scale(value=float(terms)), reduced, call.name)
+
+
+@handles("amax", "max")
+def maximum(graph: Graph, call: Call) -> Map | Results:
+    """A maximum; with positions, only the values can go on."""
+    reduced = _reduce(graph, call, "max")
+    return reduced if call.shape is not None else Results(reduced)
+
+
+def _reduce(graph: Graph, call: Call, mode: str) -> Map:
+    x = _bare(graph, call, call.taken)
+    given = call.arguments.get("dim")
+    if isinstance(given, Map) or given is None or given == []:
+        raise UnsupportedError("reduces a whole batch to one number")
+    dims = {dim % len(x.dims) for dim in (given if isinstance(given, (list, tuple)) else [given])}
+    atoms = [atom for dim in dims for atom in x.dims[dim]]
+    axes = frozenset(atom.axis for atom in atoms)
+    rest = {atom.axis for dim in set(range(len(x.dims))) - dims for atom in x.dims[dim]}
+    if axes & rest or N in axes:
+        raise UnsupportedError("reduces a part of an axis, or the batch")
+    left = tuple(() if dim in dims else atoms for dim, atoms in enumerate(x.dims))
+    if not call["keepdim"]:
+        left = tuple(atoms for dim, atoms in enumerate(left) if dim not in dims)
+    if not axes:
+        return Map(x.layer, left)
+    _, height, width = graph.shapes[x.layer]
+    operations: dict[frozenset[int], Operation] = {
+        frozenset({C}): ChannelPooling(mode),
+        frozenset({H}): AdaptivePooling((1, width), mode),
+        frozenset({W}): AdaptivePooling((height, 1), mode),
+        frozenset({H, W}): GlobalPooling(mode),
+    }
+    # One row or column is reduced already.
+    if C not in axes and (H in axes or height == 1) and (W in axes or width == 1):
+        axes = frozenset({H, W})
+    if axes not in operations:
+        raise UnsupportedError("reduces channels and pixels at once")
+    return Map(graph.layer(operations[axes], x.layer, name=call.name), left)
