@@ -15,9 +15,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from harness import Figure, alternate, options, show
-
 import torch
+from harness import Figure, alternate, options, show
 
 from spaces import Architecture, Task, costs, find_border
 from spaces.named import named
@@ -78,7 +77,8 @@ def linear(rounds: int) -> Figure:
     ours, baseline, ratio = alternate(
         lambda: per_edge("resnet866c"), lambda: per_edge("resnet110c"), rounds
     )
-    return Figure("per edge, ResNet-866; against ResNet-110", ours, baseline, ratio, "about 1", "us")
+    figure = "per edge, ResNet-866; against ResNet-110"
+    return Figure(figure, ours, baseline, ratio, "about 1", "us")
 
 
 def traced(rounds: int) -> Figure:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-
-# Benchmarks are started as files: the packages lie one folder up.
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ def show(figures: Sequence[Figure], json_file: Path | None) -> None:
     """Print the table and write the JSON."""
     header = ("figure (ours against baseline)", "ours", "baseline", "unit", "ratio", "target")
     rows = [
-        (f.figure, f"{f.ours:,.4g}", f"{f.baseline:,.4g}", f.unit, f"{f.ratio:.2f}", f.target)
+        (f.figure, f"{f.ours:,.4g}", f"{f.baseline:,.4g}", f.unit, f"{f.ratio:.3g}", f.target)
         for f in figures
     ]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]

@@ -13,10 +13,9 @@ from __future__ import annotations
 
 import time
 
-from harness import Figure, alternate, options, show
-
 import optuna
 import torch
+from harness import Figure, alternate, options, show
 from optuna.samplers import RandomSampler
 
 from search.experiment import ScreensSection

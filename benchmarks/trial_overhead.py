@@ -16,9 +16,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness import Figure, alternate, options, show
-
 import ray
+from harness import Figure, alternate, options, show
 from optuna.samplers import RandomSampler
 from ray import tune
 from rich.console import Console

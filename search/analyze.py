@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from search.home import Home
@@ -67,16 +68,15 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
     if model.endswith(".json"):
         return _from_json(model)
     name, colon, attribute = model.rpartition(":")
-    if colon and attribute.isdigit():
+    if colon and attribute.isascii() and attribute.isdigit():
         return _from_search(model, name, int(attribute), home)
     if colon:
         # torch takes seconds to import, which named nets and trials do without.
         from trainables.tracing import load_model, trace
 
         height, width = resolution or (224, 224)
-        return trace(load_model(model), (channels, height, width))
+        return trace(load_model(model), (channels, height, width), reference=model)
     from spaces.named import NAMED, named
-
     from spaces.task import Task
 
     if model not in NAMED:
@@ -90,7 +90,7 @@ def _from_json(model: str) -> Architecture:
         document = json.loads(Path(model).read_text(encoding="utf-8"))
         # A candidate as it lies in MLflow, or the bare graph.
         return Architecture.from_json(json.dumps(document.get("architecture", document)))
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BadInputError("MODEL", model, str(error), _REMEDY) from None
 
 
@@ -171,6 +171,9 @@ def analyze_model(
         remedies = propose_remedies(architecture, chosen, resolution=size, keep_border=keep_border)
     except CollapsedLayerError as error:
         raise BadInputError("MODEL", model, str(error), "use larger images") from None
+    except ValueError as error:
+        # A graph from a file, in which operations do not fit each other.
+        raise BadInputError("MODEL", model, str(error), _REMEDY) from None
     if not analysis.convolutions:
         raise BadInputError("MODEL", model, "has no convolution", "analyse a CNN")
     return analysis_document(model, architecture, analysis, remedies)
@@ -200,7 +203,7 @@ def show_analysis(document: dict[str, Any], console: Console) -> None:
     for layer in document["layers"]:
         table.add_row(
             str(layer["index"]),
-            layer["name"],
+            escape(layer["name"]),
             _size(layer["kernel"]),
             _size(layer["stride"]),
             _extent(layer["field_min"], layer["field_max"]),

@@ -156,6 +156,9 @@ class Experiment(_Section):
         0, ge=0, lt=1 << 32, description="of the sampler, the splits and the trainings"
     )
     space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
+    enqueue: list[str] = Field(
+        default_factory=list, description="named nets of the space that are tried first"
+    )
     recipe: dict[str, Any] = Field(default_factory=dict, description="see spaces.recipe.recipe")
     epochs: int = Field(10, ge=1, description="passes over the training images")
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import getpass
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
 
 from optuna.trial import TrialState
 
@@ -21,6 +22,7 @@ from search.summary import Summary
 from search.trials import Observer, StartedTrial
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
+from spaces.receptive_field import gate_branches
 
 _STATUS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",
@@ -184,9 +186,10 @@ def describe(architecture: Architecture) -> dict[str, str | int]:
     convolutions = architecture.indices(Convolution)
     features: list[int] = []
     kernels: set[int] = set()
+    aside = gate_branches(architecture)
     for index in convolutions:
         operation = layers[index].operation
-        if isinstance(operation, Convolution):
+        if index not in aside and isinstance(operation, Convolution):
             features.append(operation.features)
             kernels.add(max(operation.kernel))
     pools = [
@@ -195,10 +198,17 @@ def describe(architecture: Architecture) -> dict[str, str | int]:
     ]
     return {
         "convolutions": len(convolutions),
-        "features": "-".join(map(str, features)),
+        "features": "-".join(_runs(features)),
         "pools_after": ",".join(map(str, pools)) or "none",
         "kernel": "/".join(map(str, sorted(kernels))),
     }
+
+
+def _runs(amounts: Sequence[int]) -> Iterator[str]:
+    """Yield 64x3 for three equal amounts in a row: deep networks repeat them."""
+    for amount, group in groupby(amounts):
+        count = len(list(group))
+        yield str(amount) if count == 1 else f"{amount}x{count}"
 
 
 def _user() -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from optuna.samplers import RandomSampler
 
@@ -11,10 +12,27 @@ from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
+from spaces.named import named_params, seed_params
+from spaces.task import Task
 
 DRAWS = 1000
 NEEDED = 5
 """Fewer accepted among ``DRAWS`` and a search would spend its time on drawing."""
+
+
+def find_seeds(
+    names: Sequence[str], family: str, task: Task, options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the parameters of the named nets with which a search begins.
+
+    Raises:
+        BadInputError: there is no such net, or the space does not include it.
+    """
+    for name in names:
+        if named_params(name)[0] != family:
+            problem = f"is a {named_params(name)[0]}, but the space is {family}"
+            raise BadInputError("enqueue", name, problem, "name nets of the searched family")
+    return [seed_params(name, task, options) for name in names]
 
 
 def check_space(

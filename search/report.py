@@ -21,6 +21,7 @@ from spaces.border import find_border
 from spaces.candidate import CandidateSpace
 
 SHOWN = 10
+_WIDEST = 40
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,10 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
 
 def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str]:
     found = describe(space.rebuild(trial.params).architecture)
-    return str(found["features"]), str(found["pools_after"]), str(found["kernel"])
+    features = str(found["features"])
+    if len(features) > _WIDEST:
+        features = f"{features[: _WIDEST - 2]}.."
+    return features, str(found["pools_after"]), str(found["kernel"])
 
 
 def _finalists(

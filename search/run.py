@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from rich.console import Console
@@ -16,7 +18,7 @@ from search.job import describe_job, describe_task, load_images
 from search.journal import Journal
 from search.logbook import Logbook
 from search.muscle import check_resources, connected, per_trial, train_trials
-from search.preflight import check_space
+from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
 from search.retraining import retrain_finalists
@@ -73,6 +75,7 @@ def run_search(
     space = job.candidates()
     screens = build_screens(experiment.screens)
     check_space(space, screens, training_images=len(dataset.train), seed=experiment.seed)
+    seeds = find_seeds(experiment.enqueue, space.name, job.task, experiment.space.options)
     console.print(
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
         f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
@@ -85,7 +88,7 @@ def run_search(
     with connected(address):
         check_resources(experiment)
         folder.create(experiment.to_yaml(), job.task)
-        return _Run(experiment, home, job, console).execute()
+        return _Run(experiment, home, job, console, seeds).execute()
 
 
 class _Run:
@@ -97,6 +100,7 @@ class _Run:
         home: Home,
         job: Job,
         console: Console,
+        seeds: Sequence[Mapping[str, Any]],
     ) -> None:
         folder = home.folder(experiment.name)
         self._experiment = experiment
@@ -111,6 +115,8 @@ class _Run:
             seed=experiment.seed,
             database=self._database,
         )
+        for params in seeds:
+            self._study.enqueue(params)
         self._journal = Journal(folder.journal)
         self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
         self._destination = Destination.from_environment(home.path, experiment.tracking.experiment)

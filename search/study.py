@@ -43,6 +43,13 @@ class Study:
         self._explorer = RandomSampler(seed=seed)
         self._database = database
 
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Have a later ``ask`` draw these parameters; what they leave open is sampled.
+
+        Only before the first ``ask``: numbers are given in the order of drawing.
+        """
+        self._memory.enqueue_trial(dict(params))
+
     def ask(self, *, explore: bool = False) -> optuna.Trial:
         """Draw a new trial; with ``explore`` at random, whatever the sampler."""
         self._memory.sampler = self._explorer if explore else self._sampler

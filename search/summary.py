@@ -119,7 +119,7 @@ def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
         elif "macs" in attributes:
             cost = (base + slope * attributes["macs"]) * epochs
         else:
-            continue  # A collapsed network cannot be trained at all.
+            continue  # Neither a collapsed nor an invalid network can be trained at all.
         saved[attributes["rejected"]] = saved.get(attributes["rejected"], 0.0) + cost
     return Savings(saved, sum(originals.values()))
 

@@ -101,9 +101,9 @@ def seed_params(name: str, task: Task, options: Mapping[str, Any]) -> dict[str, 
         raise
     except (ValueError, InvalidCandidateError, UserWarning) as error:
         problem = f"is not in the space ({error})"
-        raise BadInputError("seed", name, problem, _difference(net, options)) from None
+        raise BadInputError("enqueue", name, problem, _difference(net, options)) from None
     if architecture.digest != named(name, task).digest:
-        raise BadInputError("seed", name, "is not in the space", _difference(net, options))
+        raise BadInputError("enqueue", name, "is not in the space", _difference(net, options))
     return params
 
 

@@ -14,7 +14,7 @@ from itertools import combinations
 from spaces.architecture import Architecture, Layer
 from spaces.border import Rule, find_border
 from spaces.costs import Costs, costs
-from spaces.operations import Convolution, Operation, Pair, Pooling
+from spaces.operations import CONVOLUTIONS, Convolution, Operation, Pair, Pooling
 
 MOST_TRIED = 5000
 """Placements of pooling layers tried at most; VGG19 has 4368."""
@@ -70,7 +70,7 @@ def propose_remedies(
     remedies = []
     truncated = truncate(architecture, rule, resolution=resolution, keep_border=keep_border)
     if truncated is not None:
-        kept = len(truncated.indices(Convolution))
+        kept = len(find_border(truncated, rule, resolution=resolution).convolutions)
         text = f"keep the first {kept} of {len(analysis.convolutions)} convolutions"
         remedies.append(_remedy("truncate", text, truncated, before))
 
@@ -213,7 +213,7 @@ def _removed_steps(architecture: Architecture) -> Iterator[tuple[str, Architectu
 def _downsampling_steps(architecture: Architecture) -> list[tuple[int, ...]]:
     """Group the strided layers by the size of the map that they take, largest first."""
     steps: dict[Pair, list[int]] = {}
-    convolutions = architecture.indices(Convolution)
+    convolutions = architecture.indices(*CONVOLUTIONS)
     last = convolutions[-1] if convolutions else 0
     for index, layer in enumerate(architecture.layers[: last + 1]):
         if _stride(layer.operation) != (1, 1):

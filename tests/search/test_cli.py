@@ -518,6 +518,14 @@ def test_brackets_in_a_path_are_text(
     assert "[red]/c.json" in answer.out
 
 
+def test_brackets_in_the_name_of_a_layer_are_text(user: Path, ask: Ask) -> None:
+    builder = Builder((1, 8, 8))
+    builder.add(Convolution(4), builder.image, name="[/red]")
+    answer = ask("analyze", candidate_file(user / "c.json", builder.build()))
+    assert (answer.code, answer.err) == (0, "")
+    assert "[/red]" in answer.out
+
+
 def mismatched() -> str:
     builder = Builder((1, 8, 8))
     builder.add(Convolution(4, groups=3), builder.image)

@@ -70,7 +70,12 @@ def facts(trial: FrozenTrial) -> str:
     )
 
 
-scores = st.floats(allow_nan=True, allow_infinity=True)
+# SQLite knows no negative zero.
+scores = (
+    st.floats(allow_nan=True, allow_infinity=True)
+    .map(lambda score: score + 0.0)
+    .map(lambda value: value + 0.0)
+)
 attributes = st.dictionaries(
     st.sampled_from(["params", "macs", "detail"]),
     st.one_of(st.integers(0, 10**15), st.floats(0, 1), st.text(max_size=5), st.none()),

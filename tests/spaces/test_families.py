@@ -3,6 +3,7 @@ its module is."""
 
 import inspect
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.trial import FixedTrial
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -18,7 +21,8 @@ from spaces.architecture import CollapsedLayerError
 from spaces.blocks import ACTIVATIONS, ATTENTIONS, DOWNSAMPLINGS, STEMS
 from spaces.errors import InvalidCandidateError
 from spaces.operations import NORMS, ChannelPooling, Convolution, Dropout, Gate, Norm
-from tests.spaces.drawing import assert_one_helpful_line, random_trial
+from tests.spaces.drawing import OPTIONS, assert_one_helpful_line, random_trial
+from tests.spaces.graphs import examples
 from trainables.builder import Network
 
 TASK = Task(channels=3, height=18, width=15, classes=5)
@@ -319,3 +323,27 @@ def test_a_bad_option_is_refused_at_every_draw(family, option, value, problem):
             FAMILIES[family](random_trial(seed), TASK, **{option: value})
         assert problem in caught.value.problem
         assert_one_helpful_line(caught.value, f"space.{option}", value)
+
+
+@examples(150)
+@families
+@given(data=st.data())
+def test_whatever_an_option_holds_all_draws_are_networks_or_all_are_refused(family, data):
+    known = sorted(set(inspect.signature(FAMILIES[family]).parameters) - {"trial", "task"})
+    option = data.draw(st.sampled_from(known))
+    value = data.draw(OPTIONS)
+    skewed = {"amounts": "skew-normal"} if option in ("location", "scale", "skew") else {}
+    verdicts = set()
+    for seed in (1, 2, 3):
+        try:
+            architecture = FAMILIES[family](random_trial(seed), TASK, **skewed | {option: value})
+        except InvalidCandidateError:
+            continue
+        except BadInputError as error:
+            assert_one_helpful_line(error, f"space.{option}", value)
+            verdicts.add("refused")
+        else:
+            with suppress(CollapsedLayerError):
+                assert architecture.shapes[-1] == (5, 1, 1)
+            verdicts.add("drawn")
+    assert len(verdicts) <= 1

@@ -26,6 +26,8 @@ from trainables.tracing.layout import Map, UnsupportedError
 
 HANDLING = (elementwise, shaping, windows)
 """The modules whose handlers are in the table."""
+_WEIGHT = re.compile(r"(^|\.)(parametrizations\.weight\.original|weight)$")
+"""What a parameter's name adds to that of the layer it belongs to."""
 _REMEDY = "analyse a network, or a part of this one, that does without"
 
 
@@ -90,9 +92,9 @@ class _Conversion:
                 self._values[node] = Constant(_shapes(node)[0])
             else:
                 self._values[node] = self._convert(node)
-        with _explained("forward", ""):
+        with _explained("forward"):
             check_mutations(self._nodes, {*live, self._nodes[-1]})
-        with _explained("the output", ""):
+        with _explained("the output"):
             self._graph.as_map(self._values[result], "output")
         return self._graph.build()
 
@@ -109,7 +111,7 @@ class _Conversion:
                 continue
             on_image.add(node)
             if node in live and _operation(node) not in HANDLERS:
-                with _explained(_operation(node), _place(node, _path(node))):
+                with _explained(_operation(node), node):
                     raise UnsupportedError("is not supported")
 
     def _result(self) -> Node:
@@ -141,7 +143,7 @@ class _Conversion:
         """Return what one operation calculates, and add the layers it takes."""
         operation = _operation(node)
         path = _path(node)
-        with _explained(operation, _place(node, path)):
+        with _explained(operation, node):
             arguments = self._arguments(node)
             if not any(isinstance(value, TRACED) for value in _flat(arguments.values())):
                 return self._constant(node, arguments)
@@ -188,10 +190,11 @@ class _Conversion:
 
     def _name(self, arguments: dict[str, Any], operation: str, path: str) -> str:
         """Return the name of the module that an operation stands for, or of its call."""
-        weight = arguments.get("weight")
-        if isinstance(weight, Constant) and len(weight.sources) == 1:
-            owner, _, last = next(iter(weight.sources)).rpartition(".")
-            return owner if owner and last == "weight" else next(iter(weight.sources))
+        weights = [arguments.get(name) for name in ("weight", "self", "other")]
+        for weight in weights:
+            if isinstance(weight, Constant) and len(weight.sources) == 1:
+                (source,) = weight.sources
+                return _WEIGHT.sub("", source) or operation
         if path in self._leaves:
             return path
         return f"{path}.{operation}" if path else operation
@@ -216,8 +219,9 @@ def _path(node: Node) -> str:
     return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
 
 
-def _place(node: Node, path: str) -> str:
+def _place(node: Node) -> str:
     """Return where an operation is called: the module, and the user's line of code."""
+    path = _path(node)
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [f"{Path(file).name}, line {line}" for file, line in lines if is_users(Path(file))]
     return ", ".join([*([path] if path else []), *own[-1:]])
@@ -251,9 +255,10 @@ def _flat(values: Any) -> Iterator[Any]:
 
 
 @contextmanager
-def _explained(operation: str, place: str) -> Iterator[None]:
+def _explained(operation: str, node: Node | None = None) -> Iterator[None]:
     """Say of what cannot be expressed which operation it is, and where."""
     try:
         yield
     except UnsupportedError as error:
+        place = _place(node) if node is not None else ""
         raise UnsupportedError(f"{operation}{place and f' in {place}'} {error}") from None

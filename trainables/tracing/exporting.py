@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from types import TracebackType
+from traceback import walk_tb
 
 import torch
 from torch import nn
@@ -65,14 +65,14 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
             image = torch.empty(BATCH, *image_shape, device=weight.device, dtype=dtype)
             return torch.export.export(module, (image,), strict=False)
     except GuardOnDataDependentSymNode as error:
-        problem = f"its control flow depends on the values of tensors{_place(error.__traceback__)}"
+        problem = f"its control flow depends on the values of tensors{_place(module, error)}"
         remedy = "make it depend on shapes alone, or analyse the part without it"
         raise BadInputError("MODEL", reference, problem, remedy) from error
     except Exception as error:
         channels, height, width = image_shape
         problem = (
             f"its forward raised {type(error).__name__} for an image of {channels} x {height} x "
-            f"{width}{_place(error.__traceback__)}: {_first_line(error)}"
+            f"{width}{_place(module, error)}: {_first_line(error)}"
         )
         remedy = "mend it, or try another resolution or number of channels"
         raise BadInputError("MODEL", reference, problem, remedy) from error
@@ -112,16 +112,17 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else "no message"
 
 
-def _place(traceback: TracebackType | None) -> str:
-    """Return the last line of the user's own code on the way to an error."""
-    place = ""
-    while traceback is not None:
-        frame, line = traceback.tb_frame, traceback.tb_lineno
-        path = Path(frame.f_code.co_filename)
-        if frame.f_code.co_name != "export" and is_users(path):
-            place = f" ({path.name}, line {line}: {linecache.getline(str(path), line).strip()})"
-        traceback = traceback.tb_next
-    return place
+def _place(module: nn.Module, error: BaseException) -> str:
+    """Return the innermost module and the last line of the user's own on the way to an error."""
+    paths = {id(part): path for path, part in module.named_modules()}
+    path = code = ""
+    for frame, line in walk_tb(error.__traceback__):
+        path = paths.get(id(frame.f_locals.get("self"))) or path
+        file = Path(frame.f_code.co_filename)
+        if is_users(file):
+            code = f"{file.name}, line {line}: {linecache.getline(str(file), line).strip()}"
+    place = ", ".join(part for part in (path, code) if part)
+    return f" in {place}" if place else ""
 
 
 def is_users(path: Path) -> bool:

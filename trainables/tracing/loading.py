@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
+import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -89,7 +90,13 @@ def _from_torchvision(reference: str, name: str) -> nn.Module:
     options: dict[str, Any] = dict(_TORCHVISION_OPTIONS.get(name, {}))
     if "weights_backbone" in inspect.signature(builder).parameters:
         options["weights_backbone"] = None
-    module = _built(reference, builder, {"weights": None, **options})
+    options["weights"] = None
+    module: object
+    try:
+        with quiet(), torch.device("meta"):
+            module = builder(**options)
+    except Exception:  # Some calculate with tensors while they are built.
+        module = _built(reference, builder, options)
     assert isinstance(module, nn.Module)  # noqa: S101 - torchvision promises it
     return module
 

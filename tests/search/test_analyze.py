@@ -1,0 +1,126 @@
+"""``analyze`` as a user meets it: any network, table, picture, remedies, exit code."""
+
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+from PIL import Image
+
+from search.cli import main
+
+OWN = """
+from torch import nn
+import torch.nn.functional as F
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Conv2d(3, 8, 3, stride=2, padding=1)
+        self.b = nn.Conv2d(8, 8, 5, stride=2, padding=2)
+        self.c = nn.Conv2d(8, 16, 5, padding=2)
+        self.d = nn.Conv2d(16, 16, 3, padding=1)
+        self.head = nn.Linear(16, 7)
+
+    def forward(self, x):
+        x = F.relu(self.b(F.relu(self.a(x))))
+        x = F.relu(self.c(x))
+        x = x + self.d(x)
+        return self.head(x.mean((2, 3)))
+
+class Broken(nn.Module):
+    def __init__(self):
+        raise RuntimeError("no weights here")
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "my_nets.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def analysed(capsys, *arguments):
+    assert main(["analyze", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_module_of_the_users_own_is_traced_and_judged(own, capsys):
+    document = analysed(capsys, "my_nets:Net", "--resolution", "16")
+    assert [layer["name"] for layer in document["layers"]] == ["a", "b", "c", "d"]
+    assert [layer["field_min"] for layer in document["layers"]] == [
+        [3, 3],
+        [11, 11],
+        [27, 27],
+        [35, 35],
+    ]
+    assert document["border"] == 4
+    assert [layer["productive"] for layer in document["layers"]] == [True, True, True, False]
+    assert document["params"] == sum(layer["params"] for layer in document["layers"]) + 16 * 7 + 7
+
+
+def test_every_remedy_says_what_changes_and_what_it_costs(own, capsys):
+    remedies = analysed(capsys, "my_nets:Net", "--resolution", "16")["remedies"]
+    assert remedies[0]["kind"] == "truncate"
+    assert remedies[0]["macs"] < 1
+    assert all(remedy["macs"] > 1 for remedy in remedies[1:])
+    assert len(remedies) > 1
+    assert {"kind", "description", "params", "macs", "memory"} == set(remedies[0])
+
+
+def test_the_document_has_the_keys_of_the_design(capsys):
+    document = analysed(capsys, "vgg16", "--resolution", "32")
+    keys = {"model", "resolution", "rule", "border", "layers", "params", "macs", "remedies"}
+    assert set(document) == keys
+    assert set(document["layers"][0]) == {
+        "index", "name", "kind", "kernel", "stride",
+        "field_min", "field_max", "productive", "params", "macs",
+    }  # fmt: skip
+    assert document["border"] == 8
+    assert document["resolution"] == [32, 32]
+
+
+def test_images_need_not_be_square(capsys):
+    assert analysed(capsys, "vgg16", "--resolution", "32x64")["border"] == 10
+    assert analysed(capsys, "vgg16", "--resolution", "64x32")["border"] == 10
+
+
+@pytest.mark.parametrize(("model", "code"), [("vgg16", 1), ("resnet14c", 0)])
+def test_continuous_integration_can_refuse_unproductive_layers(model, code, capsys):
+    assert main(["analyze", model, "--resolution", "32", "--fail-on-unproductive"]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == code
+    assert ("6 unproductive" in error) == bool(code)
+
+
+def test_the_picture_is_drawn_as_png_and_svg(own, capsys):
+    assert main(["analyze", "resnet18", "--resolution", "32", "--picture", "growth"]) == 0
+    with Image.open(own / "growth.png") as picture:
+        width, height = picture.size
+        assert width > height > 200
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
+    assert ET.parse(own / "growth.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["my_nets:Missing"], "Missing"),
+        (["my_nets:Broken"], "no weights here"),
+        (["nowhere_at_all:Net"], "nowhere_at_all"),
+        (["torchvision:resnet19"], "resnet18"),
+        (["vgg17"], "vgg17"),
+        (["vgg16", "--resolution", "0"], "--resolution = 0"),
+        (["vgg16", "--resolution", "32x"], "--resolution = 32x"),
+        (["vgg16", "--rule", "strict"], "--rule = strict"),
+        (["torchvision:alexnet", "--resolution", "8"], "alexnet"),
+    ],
+)
+def test_what_cannot_be_analysed_is_one_plain_line(own, capsys, arguments, said):
+    assert main(["analyze", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert said in err
+    assert "Traceback" not in err
