@@ -295,7 +295,7 @@ def test_the_candidate_of_each_trial_can_be_rebuilt_from_its_artifact(
         kept = Architecture.from_json(json.dumps(document["architecture"]))
         rebuilt = vgg(FixedTrial(document["params"]), Task(1, 8, 8, 10), **options)
         assert rebuilt == kept
-        picture = ET.fromstring(artifact(run, "receptive_field.svg"))  # noqa: S314
+        picture = ET.fromstring(artifact(run, "receptive_field.svg"))
         bars = [e for e in picture.iter() if (e.text or "").startswith("convolution ")]
         titles = [e for e in bars if e.tag.endswith("title")]
         assert len(titles) == int(run.data.params["convolutions"])
