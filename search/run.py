@@ -142,6 +142,8 @@ class _Run:
                 raise
         # The journal is closed: from here on nothing that happens changes how the search ended.
         print_report(self._console, sections)
+        if outcome.interrupted:
+            self._console.print("\nInterrupted: what was trained so far is kept.", highlight=False)
         self._say_where()
         return outcome
 
@@ -246,11 +248,17 @@ class _Run:
             else:
                 lines.append(
                     f"MLflow ({self._destination.shown}) has not got everything; it is kept, "
-                    f"bring it later with: python search.py sync {self._experiment.name}"
+                    f"bring it later with: {self._command('sync')}"
                 )
-        lines.append(f"Again:   python search.py report {self._experiment.name}")
+        lines.append(f"Again:   {self._command('report')}")
         for line in lines:
             self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def _command(self, name: str) -> str:
+        """Return a command about this search as the user would type it here."""
+        home = self._folder.path.parent
+        option = "" if home == Home.locate().path else f" --home {home}"
+        return f"python search.py {name} {self._experiment.name}{option}"
 
 
 def make_sampler(experiment: Experiment) -> BaseSampler:

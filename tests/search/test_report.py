@@ -100,10 +100,12 @@ def test_the_leaderboard_shows_the_ten_best_with_their_structure(screened: Searc
     assert [row[0] for row in section.rows] == [str(rank) for rank in range(1, 11)]
     best = dict(zip(section.header, section.rows[0], strict=True))
     params = complete[0].params
-    features = [str(params[f"features_{n}"]) for n in range(1, params["depth"] + 1)]
+    features = [params[f"features_{n}"] for n in range(1, params["depth"] + 1)]
     assert best["validation"] == f"{complete[0].value:.4f}"
     assert best["params"] == f"{complete[0].user_attrs['params']:,}"
-    assert best["features"] == "-".join(features)
+    # 64x3 stands for three equal amounts in a row.
+    runs = [run.partition("x") for run in best["features"].split("-")]
+    assert [int(n) for n, _, times in runs for _ in range(int(times or 1))] == features
     assert best["kernel"] == str(params["kernel"])
     assert best["epochs"] == "2"
 

@@ -283,12 +283,20 @@ def test_a_write_that_fails_is_raised_and_nothing_is_written_after_it(path: Path
     def fail() -> None:
         raise OSError("the disk is full")
 
-    later = []
-    database.then(fail)
+    later: list[int] = []
+    gone_on = threading.Event()
+
+    def wait() -> None:
+        gone_on.wait(30)
+
+    # All of it waits before the failure shows.
+    for call in (wait, fail, lambda: later.append(1)):
+        database.then(call)
+    gone_on.set()
     with pytest.raises(OSError, match="the disk is full"):
         database.flush()
     with pytest.raises(OSError, match="the disk is full"):
-        database.then(lambda: later.append(1))
+        database.then(lambda: later.append(2))
     database.close()
     assert later == []
     assert len(read_trials(path, name)) == 1
