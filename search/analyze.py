@@ -17,7 +17,7 @@ from spaces.architecture import Architecture, CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.costs import costs
 from spaces.errors import BadInputError
-from spaces.operations import Pair
+from spaces.operations import Input, Pair
 from spaces.remedies import Remedy, propose_remedies
 
 _REMEDY = (
@@ -66,10 +66,10 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
         BadInputError: there is no such model, or it cannot be traced.
     """
     if model.endswith(".json"):
-        return _from_json(model)
+        return _from_json(model, resolution)
     name, colon, attribute = model.rpartition(":")
     if colon and attribute.isascii() and attribute.isdigit():
-        return _from_search(model, name, int(attribute), home)
+        return _from_search(model, name, int(attribute), home, resolution)
     if colon:
         # torch takes seconds to import, which named nets and trials do without.
         from trainables.tracing import load_model, trace
@@ -85,20 +85,33 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
     return named(model, Task(channels, height, width, 10))
 
 
-def _from_json(model: str) -> Architecture:
+def resized(architecture: Architecture, resolution: Pair) -> Architecture:
+    """Return the same network for images of another size (height, width)."""
+    image = architecture.layers[0]
+    if not isinstance(image.operation, Input):
+        raise TypeError("layer 0 is no image")
+    changed = Input(image.operation.channels, *resolution)
+    return Architecture((image._replace(operation=changed), *architecture.layers[1:]))
+
+
+def _from_json(model: str, resolution: Pair | None) -> Architecture:
     try:
         document = json.loads(Path(model).read_text(encoding="utf-8"))
         # A candidate as it lies in MLflow, or the bare graph.
-        return Architecture.from_json(json.dumps(document.get("architecture", document)))
+        graph = Architecture.from_json(json.dumps(document.get("architecture", document)))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BadInputError("MODEL", model, str(error), _REMEDY) from None
+    return graph if resolution is None else resized(graph, resolution)
 
 
-def _from_search(model: str, name: str, number: int, home: Home) -> Architecture:
+def _from_search(
+    model: str, name: str, number: int, home: Home, resolution: Pair | None
+) -> Architecture:
     view = SearchView(home.existing(name))
     for trial in view.trials:
         if trial.number == number:
-            return view.space.rebuild(trial.params).architecture
+            graph = view.space.rebuild(trial.params).architecture
+            return graph if resolution is None else resized(graph, resolution)
     raise BadInputError("MODEL", model, f"{name} has no trial {number}", _REMEDY)
 
 
@@ -167,8 +180,8 @@ def analyze_model(
     size = None if resolution is None else parse_resolution(resolution)
     architecture = find_model(model, size, channels, home)
     try:
-        analysis = find_border(architecture, chosen, resolution=size)
-        remedies = propose_remedies(architecture, chosen, resolution=size, keep_border=keep_border)
+        analysis = find_border(architecture, chosen)
+        remedies = propose_remedies(architecture, chosen, keep_border=keep_border)
     except CollapsedLayerError as error:
         raise BadInputError("MODEL", model, str(error), "use larger images") from None
     except ValueError as error:

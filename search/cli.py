@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -92,7 +93,8 @@ def quickstart(context: typer.Context, home: HomeOption = None) -> int:
     while taken.folder(name).path.exists():
         number += 1
         name = f"quickstart-{number}"
-    return run(QUICKSTART, [f"name={name}"], home)
+    address = os.environ.get("RAY_ADDRESS", "local")
+    return run(QUICKSTART, [f"name={name}"], home, address)
 
 
 @app.command(
@@ -179,7 +181,11 @@ def analyze(
     if picture is not None:
         from search.picture import draw_analysis
 
-        for file in draw_analysis(document, picture):
+        try:
+            files = draw_analysis(document, picture)
+        except (OSError, ValueError) as error:
+            raise BadInputError("--picture", picture, str(error), "name a file to write") from None
+        for file in files:
             print(f"drawn: {file}", file=sys.stderr)  # noqa: T201
     if fail and document["border"] is not None:
         print(f"search.py: {verdict(document)}", file=sys.stderr)  # noqa: T201

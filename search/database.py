@@ -46,7 +46,7 @@ class Database:
             problem = f"{path} already holds a study of that name"
             raise BadInputError("name", name, problem, "choose another name") from None
         self._ids: dict[int, int] = {}
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._queue: Queue[Callable[[], None] | None] = Queue(_BACKLOG)
         self._thread = threading.Thread(target=self._write, name="study-writer", daemon=True)
         self._thread.start()
@@ -109,7 +109,8 @@ class Database:
                 # After a failure later writes would leave gaps.
                 if self._error is None:
                     call()
-            except Exception as error:
+            except BaseException as error:
+                # Also what would end the thread: nobody could wait for its writes any more.
                 self._error = error
             finally:
                 self._queue.task_done()
@@ -130,6 +131,9 @@ def read_trials(path: Path, name: str) -> list[FrozenTrial]:
             return storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
         finally:
             storage.engine.dispose()
+    except sqlalchemy.exc.DatabaseError as error:
+        problem = f"{path} cannot be read ({error.__cause__ or error})"
+        raise BadInputError("NAME", name, problem, "restore it, or name another search") from None
     except KeyError:
         problem = f"there is no study in {path}"
         raise BadInputError("NAME", name, problem, "name a search that has run") from None

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from spaces.border import Rule
 from spaces.errors import BadInputError
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-DEVICE_PATTERN = r"^(auto|cpu|cuda(:(0|[1-9][0-9]*))?)$"
 
 
 class _Section(BaseModel):
@@ -110,11 +109,17 @@ class BudgetSection(_Section):
     )
 
 
+def _whole_or_share(gpus: float | None) -> float | None:
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise ValueError("use a share up to 1, or whole GPUs")
+    return gpus
+
+
 class ResourcesSection(_Section):
     """What one trial occupies."""
 
     cpus: int = Field(1, ge=1, description="CPU threads a trial")
-    gpus: float | None = Field(
+    gpus: Annotated[float | None, AfterValidator(_whole_or_share)] = Field(
         None, ge=0, description="share of a GPU a trial; empty: a quarter where there are GPUs"
     )
     concurrent: int | None = Field(
@@ -166,7 +171,9 @@ class Experiment(_Section):
     sampler: Literal["tpe", "random"] = Field("tpe", description="tpe or random")
     scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
     budget: BudgetSection = Field(default_factory=BudgetSection)
-    device: str = Field("auto", pattern=DEVICE_PATTERN, description="auto, cpu, cuda or cuda:N")
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto (a GPU where there is one), cpu or cuda"
+    )
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
     tracking: TrackingSection = Field(default_factory=TrackingSection)

@@ -23,7 +23,11 @@ class Home:
     @classmethod
     def locate(cls, given: Path | None = None) -> Home:
         """Return the home that the user means."""
-        return cls((given or Path(os.environ.get(HOME_VARIABLE, "runs"))).expanduser().resolve())
+        path = given or Path(os.environ.get(HOME_VARIABLE, "runs"))
+        try:
+            return cls(path.expanduser().resolve())
+        except RuntimeError as error:
+            raise BadInputError("--home", path, str(error), "name a folder") from None
 
     def folder(self, name: str) -> SearchFolder:
         """Return the folder of the search with this name, which need not exist."""

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from search.experiment import Experiment
+from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.data import Dataset
 from trainables.job import Augmentation, Data, Job
@@ -41,7 +42,10 @@ def _absolute(source: str) -> str:
     kind, colon, path = source.partition(":")
     if kind != "images" or "://" in path or not path:
         return source
-    return f"{kind}{colon}{Path(path).expanduser().absolute()}"
+    try:
+        return f"{kind}{colon}{Path(path).expanduser().absolute()}"
+    except RuntimeError as error:
+        raise BadInputError("data", source, str(error), "check the path") from None
 
 
 def describe_task(dataset: Dataset) -> Task:

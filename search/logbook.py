@@ -19,7 +19,7 @@ from search.figure import field_plot
 from search.finalists import Finalist
 from search.journal import PARENT, Journal, Status
 from search.summary import Summary
-from search.trials import Observer, StartedTrial
+from search.trials import INTERRUPTED, Observer, StartedTrial
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
@@ -108,7 +108,7 @@ class Logbook(Observer):
         """Close the trial's run."""
         tags = {"verdict": state.name.lower()} | ({"cause": cause} if cause else {})
         self._journal.update(str(number), tags=tags)
-        self._journal.finish(str(number), _STATUS[state])
+        self._journal.finish(str(number), "KILLED" if cause == INTERRUPTED else _STATUS[state])
         if time.monotonic() >= self._totals_due:
             self.totals()
             # Totals are derived from all trials: often enough to follow, too rarely to be felt.

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import floor
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray import tune
@@ -61,16 +64,20 @@ def check_resources(experiment: Experiment) -> None:
     Raises:
         BadInputError: as said.
     """
-    cluster = cluster_resources()
     cpus, gpus = per_trial(experiment)
-    if experiment.device.startswith("cuda") and not cluster.get("GPU", 0):
+    if experiment.device == "cuda" and not cluster_resources().get("GPU", 0):
         raise BadInputError("device", experiment.device, "the cluster has no GPU", "use auto")
-    for field, wanted, there in (
-        ("resources.cpus", cpus, cluster.get("CPU", 0)),
-        ("resources.gpus", gpus, cluster.get("GPU", 0)),
-    ):
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    nodes = [node["Resources"] for node in known if node["Alive"]]
+    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+        return
+    for field, kind, wanted in (("resources.cpus", "CPU", cpus), ("resources.gpus", "GPU", gpus)):
+        there = max((node.get(kind, 0) for node in nodes), default=0)
         if wanted > there:
-            raise BadInputError(field, f"{wanted:g}", f"the cluster has {there:g}", "ask for less")
+            problem = f"the largest node has {there:g} {kind}s"
+            raise BadInputError(field, f"{wanted:g}", problem, "ask for less")
+    problem = f"no node has {cpus:g} CPUs and {gpus:g} GPUs together"
+    raise BadInputError("resources", f"{cpus:g} CPUs, {gpus:g} GPUs", problem, "ask for less")
 
 
 def train_trials(experiment: Experiment, job: Job, searcher: StudySearcher, storage: Path) -> None:
@@ -136,11 +143,14 @@ def connected(address: str) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-        except ConnectionError as error:
+        except (ConnectionError, ValueError) as error:
             problem = f"no Ray cluster answers ({error})"
             raise BadInputError(
                 "--address", address, problem, "start one, or leave it out"
             ) from error
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler exits at once, and the search would not know why it ended.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
         finally:

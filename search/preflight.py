@@ -49,6 +49,13 @@ def check_space(
     Raises:
         BadInputError: naming the field and what to change.
     """
+    sizes = space.recipe_options.get("batch_size", 0)
+    largest = max(sizes) if isinstance(sizes, list) and sizes else 0
+    if isinstance(largest, int) and largest > training_images:
+        problem = f"there are only {training_images} training images"
+        raise BadInputError(
+            "recipe.batch_size", largest, problem, "use smaller batches or more data"
+        )
     study = Study("preflight", RandomSampler(seed=seed))
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from search.screens import Rejection
-from search.trials import OBJECTIVE, Observer, StartedTrial
+from search.trials import INTERRUPTED, OBJECTIVE, Observer, StartedTrial
 
 _VERDICTS = {
     TrialState.COMPLETE: "complete",
@@ -102,6 +102,8 @@ class ProgressDisplay(Observer):
         if state is TrialState.COMPLETE and (self._best is None or accuracy > self._best[0]):
             self._best = (accuracy, number)
         verdict = f"FAILED: {cause}" if state is TrialState.FAIL else _VERDICTS[state]
+        if cause == INTERRUPTED:
+            verdict = INTERRUPTED
         self._bar.console.print(
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
             f" accuracy {accuracy:.4f}  {epoch:>2}/{self._epochs} epochs"

@@ -176,7 +176,7 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
     beyond = [t for t in summary.leaderboard if t.user_attrs.get("beyond", 0) > 0]
     if not beyond:
         return None
-    within = [t for t in summary.leaderboard if t not in beyond]
+    within = [t for t in summary.leaderboard if not t.user_attrs.get("beyond", 0)]
     allowed = (
         "the border screen was off"
         if experiment.screens.border is BorderRule.OFF

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
@@ -27,7 +28,7 @@ from search.searcher import StudySearcher
 from search.study import Study
 from search.summary import Summary, summarise
 from search.tracking import Destination, Tracker, ui_command
-from search.trials import Trials
+from search.trials import INTERRUPTED, Trials
 from trainables.job import FinalistResult, Job
 
 SYNC_SECONDS = 120.0
@@ -65,7 +66,8 @@ def run_search(
         address: of the Ray cluster; ``local`` starts a private one on this machine.
 
     Raises:
-        BadInputError: something in the experiment cannot be used; nothing has been written.
+        BadInputError: something in the experiment cannot be used. Nothing has been written then,
+            unless a space function that had passed the pre-flight check fails on a later draw.
         SearchFailedError: no candidate could be trained.
     """
     folder = home.folder(experiment.name)
@@ -88,6 +90,9 @@ def run_search(
     with connected(address):
         check_resources(experiment)
         folder.create(experiment.to_yaml(), job.task)
+        if experiment.device == "auto" and not per_trial(experiment)[1]:
+            # Trials that were given no GPU must not take one that is there.
+            job = replace(job, device="cpu")
         return _Run(experiment, home, job, console, seeds).execute()
 
 
@@ -179,6 +184,7 @@ class _Run:
             deadline=time.monotonic() + budget.wall_clock if budget.wall_clock else None,
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
+            share=per_trial(experiment)[1] or 1.0,
             observers=(self._logbook, progress),
         )
         searcher = StudySearcher(trials)
@@ -202,8 +208,14 @@ class _Run:
                 highlight=False,
             )
         interrupted = trials.has_running or not trials.is_finished
-        trials.abandon("interrupted")
+        trials.abandon(INTERRUPTED)
         self._database.flush()
+        summary = summarise(self._study.trials())
+        if not interrupted and summary.failed and not summary.leaderboard:
+            raise SearchFailedError(f"none of the {summary.failed} candidates could be trained")
+        if not interrupted:
+            # No trial is continued any more, and together they can be as large as the images.
+            shutil.rmtree(self._folder.checkpoints, ignore_errors=True)
         return interrupted
 
     def _retrain(self) -> list[Finalist]:
@@ -232,6 +244,9 @@ class _Run:
             folder=self._folder.finalists,
             resources=dict(zip(("num_cpus", "num_gpus"), per_trial(self._experiment), strict=True)),
             on_result=show,
+            on_failure=lambda cause: self._console.print(
+                f"  a retraining failed: {cause}", highlight=False, markup=False
+            ),
         )
         for finalist in finalists:
             params = self._study.trial(finalist.number).params

@@ -26,9 +26,11 @@ class Savings:
     Attributes:
         seconds: predicted training time of the rejected candidates, by reason. Predicted from the
             multiply-accumulates with the seconds an epoch took in the trials that were trained
-            (straight line, least squares), times the epochs these got on average. Duplicates
-            count with the time of their original.
+            (straight line, least squares), times the epochs these got on average. Duplicates do
+            not count: no search would pay for all of them.
         trained_seconds: measured training time of the trials.
+
+    Both are seconds of the device, the share counted that a trial has of it.
     """
 
     seconds: dict[str, float]
@@ -102,26 +104,22 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
 def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
     """Predict what the rejected candidates would have cost."""
     timed = [t for t in trials if t.user_attrs.get("epochs", 0) > 0 and "macs" in t.user_attrs]
-    originals = {t.number: t.user_attrs["seconds"] for t in timed}
     if not timed:
         return Savings({}, 0.0)
     macs = np.array([t.user_attrs["macs"] for t in timed], dtype=float)
-    seconds = np.array([t.user_attrs["seconds"] / t.user_attrs["epochs"] for t in timed])
+    spent = [t.user_attrs["seconds"] * t.user_attrs.get("share", 1.0) for t in timed]
+    seconds = np.array(spent) / np.array([t.user_attrs["epochs"] for t in timed])
     slope, base = _line(macs, seconds)
     epochs = float(np.mean([t.user_attrs["epochs"] for t in timed]))
     saved: dict[str, float] = {}
     for trial in trials:
         attributes = trial.user_attrs
-        if not is_rejected(trial):
+        # Neither a collapsed nor an invalid network has costs: it could not be trained at all.
+        if not is_rejected(trial) or "duplicate_of" in attributes or "macs" not in attributes:
             continue
-        if "duplicate_of" in attributes:
-            cost = originals.get(attributes["duplicate_of"], 0.0)
-        elif "macs" in attributes:
-            cost = (base + slope * attributes["macs"]) * epochs
-        else:
-            continue  # Neither a collapsed nor an invalid network can be trained at all.
+        cost = (base + slope * attributes["macs"]) * epochs
         saved[attributes["rejected"]] = saved.get(attributes["rejected"], 0.0) + cost
-    return Savings(saved, sum(originals.values()))
+    return Savings(saved, sum(spent))
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -159,5 +157,6 @@ def trained_though_rejected(
     }
     board = summarise(training).leaderboard
     found = [t for t in board if t.user_attrs["digest"] in digests]
-    others = [t.value for t in board if t not in found and t.value is not None]
+    numbers = {t.number for t in found}
+    others = [t.value for t in board if t.number not in numbers and t.value is not None]
     return Overlap(found, max(others, default=None))

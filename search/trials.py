@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +27,8 @@ EXPLORE_AFTER = 20
 """After so many rejections in a row draws are random, until one is accepted."""
 GIVE_UP_AFTER = 2000
 """After so many rejections in a row the space counts as exhausted."""
+INTERRUPTED = "interrupted"
+"""Cause of a trial that was ended from outside; it is no failure of its candidate."""
 HOPELESS_AFTER = 5
 """If the first so many trials fail, what they have in common is at fault."""
 TIME_SLICE = 0.5
@@ -90,6 +93,7 @@ class Trials:
         deadline: ``time.monotonic()`` after which no trial is started.
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
+        share: of a device that one trial has, for the count of device-hours.
         observers: told of everything, in this order.
     """
 
@@ -105,6 +109,7 @@ class Trials:
         deadline: float | None = None,
         duplicates: bool = True,
         rule: Rule = Rule.PREVIOUS_CONV,
+        share: float = 1.0,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.study = study
@@ -119,7 +124,8 @@ class Trials:
         self._deadline = deadline
         self._duplicates = duplicates
         self._rule = rule
-        self._observers = observers
+        self._share = share
+        self._observers = list(observers)
         self._started = 0
         self._rejected_in_a_row = 0
         self._failed_from_start: int | None = 0
@@ -141,8 +147,14 @@ class Trials:
 
     def abandon(self, cause: str) -> None:
         """End all running trials as failed: nothing is left running."""
+        error: Exception | None = None
         for number in list(self._running):
-            self.finish(number, cause)
+            try:
+                self.finish(number, cause)
+            except Exception as failed:
+                error = failed
+        if error is not None:
+            raise error
 
     def next(self) -> StartedTrial | None:
         """Draw candidates until one passes the screens, and start it.
@@ -228,7 +240,9 @@ class Trials:
             costs=candidate.costs,
             border=border,
         )
-        self.study.start(trial, _attributes(candidate) | {"beyond": border.beyond})
+        self.study.start(
+            trial, _attributes(candidate) | {"beyond": border.beyond, "share": self._share}
+        )
         self._started += 1
         self._running[trial.number] = _Running(candidate.digest)
         self._drawn.setdefault(candidate.digest, trial.number)
@@ -286,8 +300,15 @@ class Trials:
         """Tell the observers, once what they are told is safe in the study."""
 
         def tell() -> None:
-            for observer in self._observers:
-                getattr(observer, event)(*arguments)
+            for observer in list(self._observers):
+                try:
+                    getattr(observer, event)(*arguments)
+                except BaseException as error:
+                    # Whoever watches a search must not end it: a closed pipe, a full disk.
+                    self._observers.remove(observer)
+                    line = f"{type(observer).__name__} has stopped: {type(error).__name__}: {error}"
+                    with suppress(OSError, ValueError):
+                        print(f"search.py: {line}", file=sys.stderr)  # noqa: T201
 
         self.study.then(tell)
 

@@ -78,7 +78,7 @@ class CandidateSpace:
         _check_options("space", function, space_options)
         _check_options("recipe", recipe, recipe_options)
         self._space: Space = partial(function, **space_options)
-        self._recipe_options = dict(recipe_options)
+        self.recipe_options = dict(recipe_options)
 
     def draw(self, trial: BaseTrial) -> Candidate:
         """Draw a candidate: the trial decides every open value.
@@ -98,7 +98,7 @@ class CandidateSpace:
         if not isinstance(architecture, Architecture):
             problem = f"the space function returned a {type(architecture).__name__}"
             raise BadInputError("space", self.name, problem, "return a spaces.Architecture")
-        return Candidate(architecture, recipe(trial, self.task, **self._recipe_options))
+        return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
 
     def rebuild(self, params: Mapping[str, Any]) -> Candidate:
         """Rebuild the candidate that was drawn with these parameters.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -58,15 +59,18 @@ scheduler: {grace_epochs: 1, reduction: 2}
 finalists: {count: 1, seeds: 2}
 """
 
-# A space of the user's own, and a learning rate that no network survives.
+# A space of the user's own, and learning rates of which this seed draws one that can be survived.
 DIVERGING = """\
 data: digits
+seed: 14
 space: {name: "my_space:space", depth: [1, 12]}
-recipe: {batch_size: 128, learning_rate: [1.0e+29, 1.0e+30]}
+recipe: {batch_size: 128, learning_rate: [0.1, 1.0e+30], weight_decay: 0.0}
 epochs: 2
 screens: {border: off}
 sampler: random
-budget: {trials: 3}
+scheduler: {name: none}
+budget: {trials: 4}
+finalists: {count: 0}
 """
 
 MY_SPACE = """\
@@ -126,7 +130,7 @@ def first(command_line: CommandLine, folder: Path) -> Searched:
 
 @pytest.fixture(scope="module")
 def diverging(command_line: CommandLine, folder: Path, first: Searched) -> Searched:
-    """Return a search of a space of the user's own in which every training diverges."""
+    """Return a search of a space of the user's own in which most trainings diverge."""
     (folder / "my_space.py").write_text(MY_SPACE)
     return searched(command_line, folder, "diverging", DIVERGING)
 
@@ -326,23 +330,39 @@ def test_the_parent_has_the_totals_and_the_report(first: Searched, client: Mlflo
     assert artifact(parent, "experiment.yaml") == kept
 
 
-# A space of the user's own, in which every training diverges
+# A space of the user's own, in which most trainings diverge
 
 
 def test_trainings_that_diverge_fail_and_the_search_ends_normally(diverging: Searched) -> None:
     assert diverging.result.returncode == 0, diverging.result.stderr
     assert "Traceback" not in diverging.result.stdout + diverging.result.stderr
-    assert [trial.state for trial in diverging.trained] == [TrialState.FAIL] * 3
-    assert "3 failed" in diverging.result.stdout
-    assert "the loss is no longer a number" in diverging.result.stdout
+    survived = {trial.number: trial.params["learning_rate"] < 1 for trial in diverging.trained}
+    assert sorted(survived.values()) == [False, False, False, True]
+    for trial in diverging.trained:
+        fine = survived[trial.number]
+        assert trial.state is (TrialState.COMPLETE if fine else TrialState.FAIL)
+        assert trial.user_attrs["epochs"] == (2 if fine else 1)
+    assert "1 to the end, 0 stopped early, 3 failed" in diverging.result.stdout
+    assert diverging.result.stdout.count("FAILED: the loss is no longer a number") == 3
+
+
+def test_without_finalists_there_are_none(diverging: Searched) -> None:
     assert "Finalists" not in diverging.result.stdout
     assert not (diverging.home / "diverging" / "finalists").exists()
+
+
+def test_without_the_border_screen_layers_beyond_the_border_are_trained(
+    diverging: Searched,
+) -> None:
+    assert not [t for t in diverging.trials if t.user_attrs.get("rejected") == "border"]
+    assert any(trial.user_attrs["beyond"] > 0 for trial in diverging.trained)
 
 
 def test_failed_trials_are_failed_runs_of_a_finished_search(client: MlflowClient) -> None:
     parent, children = runs_of(client, "diverging")
     assert parent.info.status == "FINISHED"
-    assert [run.info.status for run in children["trial"]] == ["FAILED"] * 3
+    statuses = sorted(run.info.status for run in children["trial"])
+    assert statuses == ["FAILED", "FAILED", "FAILED", "FINISHED"]
     assert parent.data.metrics["trials_failed"] == 3
     assert "finalist" not in children
 
@@ -356,7 +376,7 @@ def test_status_shows_every_search(
     result = command_line("status", "--home", "home", cwd=first.folder)
     assert result.returncode == 0, result.stderr
     assert re.search(r"^ *first +8/8 +0 ", result.stdout, re.MULTILINE)
-    assert re.search(r"^ *diverging +3/3 +0 ", result.stdout, re.MULTILINE)
+    assert re.search(r"^ *diverging +4/4 +0 ", result.stdout, re.MULTILINE)
     assert re.search(r"0\.\d{4} ± 0\.\d{4}", result.stdout)
 
 
@@ -437,8 +457,7 @@ def test_an_interrupted_search_ends_its_trials_and_says_so(
     finished = {event.run: event.status for event in events if isinstance(event, Finish)}
     started = {event.run for event in events if isinstance(event, Start)}
     assert set(finished) == started
-    assert finished.pop(PARENT) == "KILLED"
-    assert set(finished.values()) == {"FAILED"}
+    assert set(finished.values()) == {"KILLED"}
 
 
 # The ways in which a search can end, without Ray
@@ -564,7 +583,7 @@ def test_tune_giving_up_in_between_counts_as_an_interruption(
     assert outcome.interrupted
     assert outcome.finalists == []
     assert statuses.pop(PARENT) == "KILLED"
-    assert sorted(statuses.values()) == ["FAILED", "FINISHED", "FINISHED"]
+    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
     assert TrialState.RUNNING not in states
     assert home.folder("mine").report.is_file()
 
@@ -664,5 +683,25 @@ def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
     statuses, states = ending(home)
     assert isinstance(outcome, module.SearchFailedError)
     assert "no such device" in str(outcome)
+    assert set(statuses.values()) == {"FAILED"}
+    assert TrialState.RUNNING not in states
+
+
+def test_a_search_in_which_every_training_diverges_fails(
+    ends: Callable[..., Any], printed: Callable[..., str], metrics: Callable[..., dict[str, float]]
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        for name in map(str, count()):
+            config = searcher.suggest(name)
+            if config is None:
+                continue
+            if not isinstance(config, dict):
+                return
+            searcher.on_trial_complete(name, metrics(0.1, loss=math.nan) | {"epoch": 1})
+
+    home, _, outcome = ends(drive, printed)
+    statuses, states = ending(home)
+    assert isinstance(outcome, module.SearchFailedError)
+    assert "none of the 8 candidates" in str(outcome)
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states

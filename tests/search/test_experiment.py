@@ -40,7 +40,7 @@ screens:
 sampler: random
 scheduler: {name: none, grace_epochs: 2, reduction: 4}
 budget: {trials: 27, wall_clock: 90m}
-device: cuda:1
+device: cuda
 resources: {cpus: 2, gpus: 0.5, concurrent: 4}
 finalists: {count: 2, seeds: 5}
 tracking: {enabled: false, experiment: nightly}
@@ -88,7 +88,7 @@ def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
     assert found.name == "complete"
     assert found.data == "images:photos.tar.xz"
     assert (found.resolution, found.subset, found.validation, found.test) == (32, 0.5, 0.2, 0.1)
-    assert (found.seed, found.epochs, found.sampler, found.device) == (3, 9, "random", "cuda:1")
+    assert (found.seed, found.epochs, found.sampler, found.device) == (3, 9, "random", "cuda")
     assert found.space.name == "vgg"
     assert found.space.options["features"] == [8, 48]
     assert found.recipe == {"learning_rate": [0.02, 0.5], "batch_size": [64, 128]}
@@ -195,7 +195,9 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("finalists: {seeds: 0}", "finalists.seeds", "greater than or equal to 1"),
         ("name: ../elsewhere", "name", "pattern"),
         ("name: ''", "name", "pattern"),
-        ("device: tpu", "device", "cuda:N"),
+        ("device: tpu", "device", "cuda"),
+        ("device: cuda:1", "device", "cuda"),
+        ("resources: {gpus: 1.5}", "resources.gpus", "whole GPUs"),
         ("1: 2", "1", "string"),
     ],
 )

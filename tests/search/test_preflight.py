@@ -37,6 +37,7 @@ def test_a_space_passes_after_a_few_accepted_draws(eight_candidates: CandidateSp
 
     class Counting:
         name, check_output = eight_candidates.name, eight_candidates.check_output
+        recipe_options = eight_candidates.recipe_options
 
         def draw(self, trial: optuna.Trial) -> Any:
             drawn.append(trial.number)
@@ -89,6 +90,11 @@ def test_a_batch_that_is_larger_than_the_training_split_is_refused(vgg_space: Sp
     check(vgg_space(recipe={"batch_size": 100}), images=100)
     error = refusal(vgg_space(recipe={"batch_size": 101}), images=100)
     assert (error.field, error.value) == ("recipe.batch_size", 101)
+    # Whatever happens to be drawn.
+    for seed in range(5):
+        space = vgg_space(recipe={"batch_size": [8, 16, 32, 101]})
+        with pytest.raises(BadInputError, match="101"):
+            check_space(space, [], training_images=100, seed=seed)
     assert "100 training images" in error.problem
 
 

@@ -109,7 +109,9 @@ def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
     assert estimate_savings([falling[0], rejected]).total == pytest.approx(8)
 
 
-def test_duplicates_save_what_their_original_took(stored_trial: Stored) -> None:
+def test_duplicates_save_nothing_since_no_search_would_pay_for_all_of_them(
+    stored_trial: Stored,
+) -> None:
     trials = [
         stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 100)),
         stored_trial(1, "PRUNED", 0.5, **timed(2.0, 1, 100)),
@@ -119,8 +121,20 @@ def test_duplicates_save_what_their_original_took(stored_trial: Stored) -> None:
         stored_trial(5, "FAIL", rejected="duplicate", duplicate_of=4, macs=100),
     ]
     found = estimate_savings(trials)
-    assert found.seconds == {"duplicate": 14.0}
+    assert found.seconds == {}
     assert found.trained_seconds == 14.0
+
+
+def test_a_trial_that_has_a_quarter_of_a_device_counts_a_quarter_of_its_time(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", 0.5, share=0.25, **timed(12.0, 3, 100)),
+        stored_trial(1, "PRUNED", rejected="border", macs=100),
+    ]
+    found = estimate_savings(trials)
+    assert found.trained_seconds == 3.0
+    assert found.seconds == {"border": pytest.approx(3.0)}
 
 
 def test_a_collapsed_network_saves_nothing_since_it_cannot_be_trained(

@@ -651,3 +651,36 @@ def test_the_sampler_is_told_of_every_trial_that_ends() -> None:
     study.report(1, 1, 0.5)
     study.finish(1, TrialState.COMPLETE, {})
     assert told == [(0, TrialState.PRUNED), (1, TrialState.COMPLETE)]
+
+
+def test_an_observer_that_fails_is_dropped_and_the_search_goes_on(
+    vgg_space: Callable[..., CandidateSpace], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Whatever it raises: a closed pipe ends in SystemExit where the progress is printed."""
+
+    class Broken(Observer):
+        def started(self, trial: StartedTrial) -> None:
+            raise SystemExit(1)
+
+    class Counting(Observer):
+        finished_trials = 0
+
+        def finished(self, number: int, state: TrialState, cause: str) -> None:
+            self.finished_trials += 1
+
+    database = Database(tmp_path / "study.db", "watched")
+    study = Study("watched", RandomSampler(seed=0), database=database)
+    counting = Counting()
+    trials = Trials(
+        study, vgg_space(depth=[2, 3]), [], limit=3, epochs=1, observers=(Broken(), counting)
+    )
+    while (trial := trials.next()) is not None:
+        metrics = {"validation_accuracy": 0.5, "train_accuracy": 0.5, "epoch_seconds": 0.1}
+        trials.report(trial.number, 1, metrics)
+        trials.finish(trial.number)
+    database.flush()
+    database.close()
+    assert counting.finished_trials == 3
+    stored = read_trials(tmp_path / "study.db", "watched")
+    assert [trial.state for trial in stored] == [TrialState.COMPLETE] * 3
+    assert capsys.readouterr().err.count("Broken has stopped") == 1
