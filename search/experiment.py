@@ -274,6 +274,12 @@ def _explain(error: ValidationError) -> BadInputError:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return BadInputError(field, value, "is not allowed", message)
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return BadInputError(field, value, "is no section", "write it as {field: value, ..}")
+    if first["type"] == "string_pattern_mismatch":
+        message = "does not match the pattern of a name"
+        remedy = "use letters, digits, dots, dashes and underscores; give one with --set name=..."
+        return BadInputError(field, value, message, remedy)
     message = message[0].lower() + message[1:]
     return BadInputError(field, value, message, f"see `{_describe(location)}`")
 

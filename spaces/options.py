@@ -175,9 +175,10 @@ def _ends(
     known = option if isinstance(option, (list, tuple)) and len(option) == 2 else (None, None)
     low, high = cast("Sequence[N]", known)
     if type(low) not in kinds or type(high) not in kinds:
-        raise BadInputError(
-            field, option, "is not a range of numbers", f"use one {expected} or [low, high]"
-        )
+        remedy = f"use one {expected} or [low, high]"
+        if "e-" in str(option).lower():
+            remedy += "; YAML reads 1e-3 as text, write 1.0e-3"
+        raise BadInputError(field, option, "is not a range of numbers", remedy)
     if not low <= high:
         problem = f"low <= high must hold, but got low={low}, high={high}"
         raise BadInputError(field, option, problem, "swap the two")
