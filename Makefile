@@ -36,8 +36,8 @@ format: $(INSTALLED)  ## let ruff put the code in shape
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
-mlflow: $(INSTALLED)  ## the MLflow UI over the local store
-	@sh mlflow/serve.sh
+mlflow: $(INSTALLED)  ## the MLflow UI over the local store (another port: make mlflow PORT=5001)
+	@sh mlflow/serve.sh $(if $(PORT),--port $(PORT))
 
 clean:  ## remove the environment and caches, not runs/
 	@rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -62,6 +62,8 @@ class Logbook(Observer):
                 "resolution": experiment.resolution,
                 "subset": experiment.subset,
                 "space": experiment.space.name,
+                "space_options": json.dumps(experiment.space.options),
+                "recipe": json.dumps(dict(experiment.recipe)),
                 "epochs": experiment.epochs,
                 "sampler": experiment.sampler,
                 "scheduler": experiment.scheduler.name,

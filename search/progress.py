@@ -104,9 +104,10 @@ class ProgressDisplay(Observer):
         verdict = f"FAILED: {cause}" if state is TrialState.FAIL else _VERDICTS[state]
         if cause == INTERRUPTED:
             verdict = INTERRUPTED
+        shown = "-     " if math.isnan(accuracy) else f"{accuracy:.4f}"
         self._bar.console.print(
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
-            f" accuracy {accuracy:.4f}  {epoch:>2}/{self._epochs} epochs"
+            f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
             f"  {trial.costs.params / 1e3:>8,.1f}k params  {verdict:<13} | {self._line()}",
             markup=False,
             highlight=False,

@@ -85,6 +85,7 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
     counts = (
         f"{summary.trained} candidates trained: {summary.complete} to the end, "
         f"{summary.pruned} stopped early, {summary.failed} failed; {summary.running} running."
+        + (f" {summary.interrupted} were interrupted." if summary.interrupted else "")
     )
     header = (
         "#",

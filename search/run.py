@@ -31,7 +31,7 @@ from search.tracking import Destination, Tracker, ui_command
 from search.trials import INTERRUPTED, Trials
 from trainables.job import FinalistResult, Job
 
-SYNC_SECONDS = 120.0
+SYNC_SECONDS = 60.0
 """How long the end of a search waits for the tracking server."""
 
 
@@ -258,6 +258,10 @@ class _Run:
         """Wait for tracking and tell where everything lies."""
         lines = [f"\nReport:  {self._folder.report}"]
         if self._tracker is not None:
+            self._console.print(
+                f"\nbringing the last records to MLflow (at most {SYNC_SECONDS:.0f}s) ..",
+                highlight=False,
+            )
             if self._tracker.finish(SYNC_SECONDS):
                 lines.append(f"Compare: {ui_command(self._destination)}")
             else:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
+from search.trials import INTERRUPTED
+
 
 def is_rejected(trial: FrozenTrial) -> bool:
     """Tell whether a candidate was screened out and never trained."""
@@ -50,6 +52,7 @@ class Summary:
         complete: trials trained for all epochs.
         pruned: trials stopped early.
         failed: trials that failed.
+        interrupted: trials that were ended from outside.
         running: trials in training.
         rejections: candidates rejected, by reason.
         leaderboard: complete and pruned trials, best validation accuracy first, complete first.
@@ -59,6 +62,7 @@ class Summary:
     complete: int
     pruned: int
     failed: int
+    interrupted: int
     running: int
     rejections: dict[str, int]
     leaderboard: list[FrozenTrial]
@@ -86,12 +90,14 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
     """Sum up the trials of a study."""
     trained = [trial for trial in trials if not is_rejected(trial)]
     states = Counter(trial.state for trial in trained)
+    interrupted = sum(trial.user_attrs.get("cause") == INTERRUPTED for trial in trained)
     ended = [t for t in trained if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
     ended.sort(key=lambda t: (t.state is not TrialState.COMPLETE, -(t.value or 0), t.number))
     return Summary(
         complete=states[TrialState.COMPLETE],
         pruned=states[TrialState.PRUNED],
-        failed=states[TrialState.FAIL],
+        failed=states[TrialState.FAIL] - interrupted,
+        interrupted=interrupted,
         running=states[TrialState.RUNNING],
         rejections=dict(
             Counter(t.user_attrs["rejected"] for t in trials if is_rejected(t)).most_common()

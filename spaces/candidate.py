@@ -157,5 +157,9 @@ def _check_options(field: str, function: Callable[..., object], options: Mapping
     for name, value in options.items():
         if name not in known:
             close = get_close_matches(str(name), known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(known)}"
+            hint = (
+                f"did you mean {close[0]}?"
+                if close
+                else f"it takes {', '.join(known) or 'no options'}"
+            )
             raise BadInputError(f"{field}.{name}", value, "unknown option", hint)
