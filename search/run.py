@@ -255,23 +255,21 @@ class _Run:
         return finalists
 
     def _say_where(self) -> None:
-        """Wait for tracking and tell where everything lies."""
-        lines = [f"\nReport:  {self._folder.report}"]
+        """Tell where everything lies, and wait for tracking."""
+        self._say(f"\nReport:  {self._folder.report}")
         if self._tracker is not None:
-            self._console.print(
-                f"\nbringing the last records to MLflow (at most {SYNC_SECONDS:.0f}s) ..",
-                highlight=False,
-            )
+            self._say(f"bringing the last records to MLflow (at most {SYNC_SECONDS:.0f}s) ..")
             if self._tracker.finish(SYNC_SECONDS):
-                lines.append(f"Compare: {ui_command(self._destination)}")
+                self._say(f"Compare: {ui_command(self._destination)}")
             else:
-                lines.append(
+                self._say(
                     f"MLflow ({self._destination.shown}) has not got everything; it is kept, "
                     f"bring it later with: {self._command('sync')}"
                 )
-        lines.append(f"Again:   {self._command('report')}")
-        for line in lines:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._say(f"Again:   {self._command('report')}")
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _command(self, name: str) -> str:
         """Return a command about this search as the user would type it here."""
