@@ -13,11 +13,15 @@ from search.study import Study
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.named import named_params, seed_params
+from spaces.options import choices
+from spaces.recipe import recipe
 from spaces.task import Task
 
 DRAWS = 1000
 NEEDED = 5
 """Fewer accepted among ``DRAWS`` and a search would spend its time on drawing."""
+SCHEDULE_DRAWS = 100
+"""So many values of every schedule that can be drawn are held against the epochs."""
 
 
 def find_seeds(
@@ -36,7 +40,12 @@ def find_seeds(
 
 
 def check_space(
-    space: CandidateSpace, screens: Sequence[Screen], *, training_images: int, seed: int = 0
+    space: CandidateSpace,
+    screens: Sequence[Screen],
+    *,
+    training_images: int,
+    epochs: int,
+    seed: int = 0,
 ) -> None:
     """Refuse a space that fails, or of which the screens leave (almost) nothing.
 
@@ -44,6 +53,7 @@ def check_space(
         space: what is drawn from.
         screens: what is rejected.
         training_images: size of the training split, which no batch may exceed.
+        epochs: length of a whole training, which every schedule must fit.
         seed: of the draws.
 
     Raises:
@@ -57,6 +67,7 @@ def check_space(
             "recipe.batch_size", largest, problem, "use smaller batches or more data"
         )
     study = Study("preflight", RandomSampler(seed=seed))
+    _check_schedules(space, study, epochs)
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     accepted = 0
@@ -75,6 +86,7 @@ def check_space(
             problem = f"there are only {training_images} training images"
             remedy = "use a smaller batch or more of the data"
             raise BadInputError("recipe.batch_size", candidate.recipe.batch_size, problem, remedy)
+        candidate.recipe.schedule.check(epochs)
         space.check_output(candidate)
         rejection = judge(candidate, screens)
         if rejection is None:
@@ -90,6 +102,22 @@ def check_space(
         f"e.g. {examples[reason]})"
     )
     raise BadInputError("space", space.name, problem, _REMEDIES[reason])
+
+
+def _check_schedules(space: CandidateSpace, study: Study, epochs: int) -> None:
+    """Refuse schedules that do not fit the epochs, also those that are seldom drawn.
+
+    Raises:
+        BadInputError: naming the field and what to change.
+    """
+    options = space.recipe_options
+    if "schedule" not in options:
+        return  # The default fits every length.
+    recipe(study.ask(), space.task, **options)  # Refuses options that cannot be read.
+    for name in dict.fromkeys(choices(options["schedule"])):
+        for _ in range(SCHEDULE_DRAWS):
+            drawn = recipe(study.ask(), space.task, **{**options, "schedule": name})
+            drawn.schedule.check(epochs)
 
 
 _REMEDIES = {

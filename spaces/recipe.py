@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 from optuna.trial import BaseTrial
 
 from spaces.errors import BadInputError
-from spaces.options import Choices, FloatRange, choices, draw_choice, draw_float
+from spaces.options import (
+    Choices,
+    FloatRange,
+    IntRange,
+    choices,
+    draw_choice,
+    draw_float,
+    draw_int,
+    draw_name,
+)
+from spaces.schedules import (
+    Constant,
+    Cosine,
+    MultiStep,
+    OneCycle,
+    Schedule,
+    WarmRestarts,
+    check_milestones,
+)
 from spaces.task import Task
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
+TRAINABLE = ("all", "batchnorm")
 
 
 @dataclass(frozen=True)
@@ -16,11 +40,18 @@ class Recipe:
     """Training hyperparameters of one candidate.
 
     Attributes:
-        learning_rate: peak learning rate of SGD with Nesterov momentum.
-        weight_decay: L2 penalty.
+        learning_rate: peak learning rate.
+        weight_decay: of kernels and weight matrices: L2 penalty of SGD, decoupled from the
+            gradient in AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
         batch_size: samples a step.
         label_smoothing: probability mass spread over all classes.
-        momentum: of SGD.
+        momentum: of SGD; of AdamW beta1.
+        optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
+        schedule: of the learning rate.
+        ema: decay per step of an exponential moving average of the weights, 0..1; 0 for none.
+        clip: largest norm of the gradient over all parameters; 0 for no limit.
+        trainable: ``all`` parameters, or of batch norms alone (``batchnorm``): scale and shift;
+            everything else keeps its initial value (Frankle et al. 2021, arXiv 2003.00152).
     """
 
     learning_rate: float
@@ -28,6 +59,11 @@ class Recipe:
     batch_size: int
     label_smoothing: float
     momentum: float
+    optimizer: str = "sgd"
+    schedule: Schedule = field(default_factory=OneCycle)
+    ema: float = 0.0
+    clip: float = 0.0
+    trainable: str = "all"
 
 
 def recipe(
@@ -39,14 +75,44 @@ def recipe(
     batch_size: Choices[int] = 128,
     label_smoothing: FloatRange = 0.0,
     momentum: FloatRange = 0.9,
+    optimizer: Choices[str] = "sgd",
+    schedule: Choices[str] = "one_cycle",
+    milestones: Sequence[int] | None = None,
+    decay: FloatRange = 0.1,
+    first_cycle: IntRange = 10,
+    cycle_growth: IntRange = 2,
+    floor: FloatRange = 0.0,
+    ema: FloatRange = 0.0,
+    clip: FloatRange = 0.0,
+    trainable: Choices[str] = "all",
 ) -> Recipe:
     """Draw a recipe.
 
-    Learning rate and weight decay are drawn on a logarithmic scale; ``batch_size`` is one value
-    or a list of choices; see `Recipe` for the rest.
+    Learning rate and weight decay are drawn on a logarithmic scale; what is named and
+    ``batch_size`` is one value or a list of choices. See `Recipe` for what is not said here.
+
+    Args:
+        trial: what draws (or replays) the values.
+        task: the images and classes.
+        learning_rate: peak learning rate.
+        weight_decay: see `Recipe`.
+        batch_size: see `Recipe`.
+        label_smoothing: see `Recipe`.
+        momentum: see `Recipe`.
+        optimizer: ``sgd`` or ``adamw``.
+        schedule: of the learning rate: ``one_cycle``, ``cosine``, ``multi_step``,
+            ``warm_restarts`` or ``constant``; see `spaces.schedules`.
+        milestones: of ``multi_step``: the epochs after which the learning rate falls; not searched.
+        decay: of ``multi_step``: the factor by which it falls each time.
+        first_cycle: of ``warm_restarts``: epochs of the first cycle.
+        cycle_growth: of ``warm_restarts``: each cycle is so many times as long as the last.
+        floor: of ``cosine`` and ``warm_restarts``: share of the peak to which they fall.
+        ema: see `Recipe`.
+        clip: see `Recipe`.
+        trainable: ``all`` or ``batchnorm``.
 
     Raises:
-        BadInputError: an option is out of range.
+        BadInputError: an option is out of range, whether or not this trial draws it.
     """
     drawn = Recipe(
         learning_rate=draw_float(
@@ -60,9 +126,58 @@ def recipe(
             trial, "label_smoothing", label_smoothing, field="recipe.label_smoothing", below=1
         ),
         momentum=draw_float(trial, "momentum", momentum, field="recipe.momentum", below=1),
+        optimizer=draw_name(trial, "optimizer", optimizer, OPTIMIZERS, field="recipe.optimizer"),
+        schedule=_draw_schedule(
+            trial, schedule, milestones, decay, first_cycle, cycle_growth, floor
+        ),
+        ema=draw_float(trial, "ema", ema, field="recipe.ema", below=1),
+        clip=draw_float(trial, "clip", clip, field="recipe.clip"),
+        trainable=draw_name(trial, "trainable", trainable, TRAINABLE, field="recipe.trainable"),
     )
     for size in choices(batch_size):
         if type(size) is not int or size < 1:
             problem = f"{size} is no batch size"
             raise BadInputError("recipe.batch_size", batch_size, problem, "use 1 or more")
     return drawn
+
+
+def _draw_schedule(
+    trial: BaseTrial,
+    schedule: Choices[str],
+    milestones: Sequence[int] | None,
+    decay: FloatRange,
+    first_cycle: IntRange,
+    cycle_growth: IntRange,
+    floor: FloatRange,
+) -> Schedule:
+    """Draw a schedule and the parameters that matter to it; check those of all others."""
+    name = draw_name(trial, "schedule", schedule, SCHEDULES, field="recipe.schedule")
+    if milestones is not None or "multi_step" in choices(schedule):
+        check_milestones(milestones)
+    steps = trial if name == "multi_step" else _CHECK_ONLY
+    restarts = trial if name == "warm_restarts" else _CHECK_ONLY
+    cosines = trial if name in ("cosine", "warm_restarts") else _CHECK_ONLY
+    factor = draw_float(steps, "decay", decay, field="recipe.decay", below=1)
+    first = draw_int(restarts, "first_cycle", first_cycle, field="recipe.first_cycle")
+    growth = draw_int(restarts, "cycle_growth", cycle_growth, field="recipe.cycle_growth")
+    lowest = draw_float(cosines, "floor", floor, field="recipe.floor", below=1)
+    if name == "multi_step":
+        return MultiStep(tuple(milestones or ()), factor)
+    if name == "warm_restarts":
+        return WarmRestarts(first, growth, lowest)
+    if name == "cosine":
+        return Cosine(lowest)
+    return OneCycle() if name == "one_cycle" else Constant()
+
+
+class _CheckOnly:
+    """Stands in for the trial where an option is checked though its value is not needed."""
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
+        return low
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool) -> float:
+        return low
+
+
+_CHECK_ONLY = cast("BaseTrial", _CheckOnly())

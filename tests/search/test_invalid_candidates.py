@@ -74,12 +74,12 @@ def test_a_space_of_nothing_but_invalid_draws_is_refused_beforehand(
 ) -> None:
     screens = build_screens(ScreensSection())
     with pytest.raises(BadInputError, match=r"invalid 1000; e.g. \d is no number") as caught:
-        check_space(function_space(never), screens, training_images=100)
+        check_space(function_space(never), screens, training_images=100, epochs=1)
     assert caught.value.remedy == "search values that more often describe a network"
 
 
 def test_a_space_with_enough_valid_draws_passes(vgg_space: Spaces) -> None:
-    check_space(vgg_space(**SKEW_NORMAL), build_screens(ScreensSection()), training_images=100)
+    check_space(vgg_space(**SKEW_NORMAL), build_screens(ScreensSection()), training_images=100, epochs=1)
 
 
 def test_screening_a_space_counts_its_invalid_draws(printed: Callable[..., str]) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+from rich.console import Console
 
-from search.experiment import ScreensSection
+from search.experiment import Experiment, ScreensSection
+from search.home import Home
 from search.preflight import DRAWS, NEEDED, check_space
+from search.run import run_search
 from search.screens import build_screens
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
@@ -20,9 +25,11 @@ from spaces.task import Task
 Spaces = Callable[..., CandidateSpace]
 
 
-def check(space: CandidateSpace, *, images: int = 1000, seed: int = 0, **screens: Any) -> None:
+def check(
+    space: CandidateSpace, *, images: int = 1000, epochs: int = 10, seed: int = 0, **screens: Any
+) -> None:
     section = ScreensSection.model_validate(screens)
-    check_space(space, build_screens(section), training_images=images, seed=seed)
+    check_space(space, build_screens(section), training_images=images, epochs=epochs, seed=seed)
 
 
 def refusal(space: CandidateSpace, **arguments: Any) -> BadInputError:
@@ -96,6 +103,75 @@ def test_a_batch_that_is_larger_than_the_training_split_is_refused(vgg_space: Sp
         with pytest.raises(BadInputError, match="101"):
             check_space(space, [], training_images=100, seed=seed)
     assert "100 training images" in error.problem
+
+
+def test_milestones_behind_the_end_of_training_are_refused(vgg_space: Spaces) -> None:
+    space = vgg_space(recipe={"schedule": "multi_step", "milestones": [5, 8]})
+    check(space, epochs=9)
+    error = refusal(space, epochs=8)
+    assert (error.field, error.value) == ("recipe.milestones", [5, 8])
+    assert "the 8 epochs" in error.problem
+
+
+def test_warm_restarts_that_training_would_break_off_are_refused_with_what_fits(
+    vgg_space: Spaces,
+) -> None:
+    space = vgg_space(recipe={"schedule": "warm_restarts", "first_cycle": 2, "cycle_growth": 2})
+    check(space, epochs=14)
+    error = refusal(space, epochs=10)
+    assert (error.field, error.value) == ("recipe.first_cycle", 2)
+    assert error.remedy == "set epochs to 6 or 14, or change recipe.first_cycle"
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"schedule": [*["one_cycle", "cosine"] * 20, "multi_step"]}, "recipe.milestones"),
+        ({"schedule": [*["constant"] * 40, "warm_restarts"]}, "recipe.first_cycle"),
+        (
+            {"schedule": "warm_restarts", "first_cycle": [1, 7], "cycle_growth": 1},
+            "recipe.first_cycle",
+        ),
+    ],
+    ids=["multi_step", "warm_restarts", "first_cycle"],
+)
+def test_a_schedule_that_does_not_fit_is_refused_however_seldom_it_is_drawn(
+    vgg_space: Spaces, options: dict[str, Any], field: str
+) -> None:
+    space = vgg_space(recipe=options | {"milestones": [30, 60]})
+    for seed in range(5):
+        assert refusal(space, epochs=60, seed=seed).field == field
+
+
+def test_every_schedule_passes_that_fits_whatever_is_drawn(vgg_space: Spaces) -> None:
+    schedules = ["one_cycle", "cosine", "multi_step", "warm_restarts", "constant"]
+    cycles = {"first_cycle": [1, 6], "cycle_growth": 1}
+    check(vgg_space(recipe={"schedule": schedules, "milestones": [30], **cycles}), epochs=60)
+
+
+@pytest.mark.parametrize("schedule", ["onecycle", ["cosine", 1], {"cosine": 1}, [], None], ids=str)
+def test_a_schedule_that_is_none_is_refused_as_the_user_wrote_it(
+    vgg_space: Spaces, schedule: object
+) -> None:
+    error = refusal(vgg_space(recipe={"schedule": schedule}))
+    assert (error.field, error.value) == ("recipe.schedule", schedule)
+
+
+def test_a_search_whose_schedule_does_not_fit_its_epochs_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
+    experiment = Experiment.model_validate(
+        {
+            "name": "restarts",
+            "epochs": 4,
+            "recipe": {"schedule": "warm_restarts", "first_cycle": 3},
+        }
+    )
+    home = Home(tmp_path / "runs")
+    with pytest.raises(BadInputError, match="set epochs to 3 or 9"):
+        run_search(experiment, home, Console(file=io.StringIO()))
+    assert not home.folder("restarts").path.exists()
 
 
 def ends_in(features: int) -> Callable[..., Architecture]:

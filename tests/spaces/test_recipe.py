@@ -9,11 +9,32 @@ from optuna.trial import FixedTrial
 
 from spaces import BadInputError, Recipe, Task
 from spaces.recipe import recipe
+from spaces.schedules import Constant, Cosine, MultiStep, OneCycle, WarmRestarts
 from tests.spaces.drawing import OPTIONS, assert_one_helpful_line, random_trial
 from tests.spaces.graphs import examples
 
 TASK = Task(channels=3, height=32, width=32, classes=10)
-OPTION_NAMES = ["learning_rate", "weight_decay", "batch_size", "label_smoothing", "momentum"]
+ALL_SCHEDULES = {
+    "schedule": ["one_cycle", "cosine", "multi_step", "warm_restarts", "constant"],
+    "milestones": [3, 6],
+}
+OPTION_NAMES = [
+    "learning_rate",
+    "weight_decay",
+    "batch_size",
+    "label_smoothing",
+    "momentum",
+    "optimizer",
+    "schedule",
+    "milestones",
+    "decay",
+    "first_cycle",
+    "cycle_growth",
+    "floor",
+    "ema",
+    "clip",
+    "trainable",
+]
 
 
 @examples(50)
@@ -28,6 +49,10 @@ def test_draws_respect_their_ranges(seed):
         batch_size=[64, 128],
         label_smoothing=[0.0, 0.2],
         momentum=[0.8, 0.95],
+        optimizer=["sgd", "adamw"],
+        ema=[0.9, 0.999],
+        clip=[0.5, 2.0],
+        trainable=["all", "batchnorm"],
     )
 
     assert 0.01 <= drawn.learning_rate <= 0.1
@@ -35,16 +60,31 @@ def test_draws_respect_their_ranges(seed):
     assert drawn.batch_size in (64, 128)
     assert 0.0 <= drawn.label_smoothing <= 0.2
     assert 0.8 <= drawn.momentum <= 0.95
-    assert set(trial.params) == set(OPTION_NAMES)
+    assert drawn.optimizer in ("sgd", "adamw")
+    assert 0.9 <= drawn.ema <= 0.999
+    assert 0.5 <= drawn.clip <= 2.0
+    assert drawn.trainable in ("all", "batchnorm")
+    assert trial.params == {name: getattr(drawn, name) for name in trial.params}
+    assert len(trial.params) == 9
 
 
 def test_a_draw_is_rebuilt_from_its_parameters_alone():
-    for seed in range(10):
+    options = ALL_SCHEDULES | {
+        "batch_size": [64, 128],
+        "momentum": [0.8, 0.9],
+        "optimizer": ["sgd", "adamw"],
+        "decay": [0.1, 0.5],
+        "first_cycle": [1, 9],
+        "cycle_growth": [1, 3],
+        "floor": [0.0, 0.1],
+        "ema": [0.0, 0.99],
+        "clip": [0.0, 5.0],
+        "trainable": ["all", "batchnorm"],
+    }
+    for seed in range(20):
         trial = random_trial(seed)
-        drawn = recipe(trial, TASK, batch_size=[64, 128], momentum=[0.8, 0.9])
-        assert recipe(
-            FixedTrial(trial.params), TASK, batch_size=[64, 128], momentum=[0.8, 0.9]
-        ) == (drawn)
+        drawn = recipe(trial, TASK, **options)
+        assert recipe(FixedTrial(trial.params), TASK, **options) == drawn
 
 
 def test_what_is_fixed_is_no_parameter_of_the_study():
@@ -55,6 +95,141 @@ def test_what_is_fixed_is_no_parameter_of_the_study():
     assert drawn == Recipe(
         learning_rate=0.1, weight_decay=0.0, batch_size=128, label_smoothing=0.0, momentum=0.9
     )
+
+
+def test_what_is_fixed_never_asks_the_trial():
+    """Optuna would take longer than all the rest."""
+    drawn = recipe(
+        None,
+        TASK,
+        learning_rate=0.01,
+        weight_decay=0.1,
+        optimizer="adamw",
+        schedule="warm_restarts",
+        first_cycle=5,
+        cycle_growth=1,
+        floor=0.01,
+        ema=0.999,
+        clip=1,
+        trainable="batchnorm",
+    )
+
+    schedule = WarmRestarts(first=5, growth=1, floor=0.01)
+    assert drawn == Recipe(
+        0.01, 0.1, 128, 0.0, 0.9, "adamw", schedule, ema=0.999, clip=1.0, trainable="batchnorm"
+    )
+
+
+def test_a_recipe_is_by_default_sgd_on_one_cycle_that_trains_all_with_nothing_added():
+    assert Recipe(0.1, 0.0, 128, 0.0, 0.9) == Recipe(
+        0.1,
+        0.0,
+        128,
+        0.0,
+        0.9,
+        optimizer="sgd",
+        schedule=OneCycle(),
+        ema=0.0,
+        clip=0.0,
+        trainable="all",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "schedule"),
+    [
+        ("one_cycle", OneCycle()),
+        ("cosine", Cosine(floor=0.0)),
+        ("multi_step", MultiStep(milestones=(3, 6), factor=0.1)),
+        ("warm_restarts", WarmRestarts(first=10, growth=2, floor=0.0)),
+        ("constant", Constant()),
+    ],
+)
+def test_each_schedule_has_its_name_and_its_defaults(name, schedule):
+    assert recipe(random_trial(), TASK, schedule=name, milestones=[3, 6]).schedule == schedule
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("one_cycle", set()),
+        ("cosine", {"floor"}),
+        ("multi_step", {"decay"}),
+        ("warm_restarts", {"first_cycle", "cycle_growth", "floor"}),
+        ("constant", set()),
+    ],
+)
+def test_only_the_parameters_of_the_drawn_schedule_are_drawn(name, parameters):
+    """A sampler must not look for an influence of what has none."""
+    trial = random_trial()
+    drawn = recipe(
+        trial,
+        TASK,
+        learning_rate=0.1,
+        weight_decay=0,
+        schedule=name,
+        milestones=[3, 6],
+        decay=[0.2, 0.5],
+        first_cycle=[3, 9],
+        cycle_growth=[2, 4],
+        floor=[0.01, 0.1],
+    )
+
+    assert set(trial.params) == parameters
+    for parameter, attribute in [
+        ("decay", "factor"),
+        ("first_cycle", "first"),
+        ("cycle_growth", "growth"),
+        ("floor", "floor"),
+    ]:
+        if parameter in parameters:
+            assert getattr(drawn.schedule, attribute) == trial.params[parameter]
+
+
+def test_every_schedule_of_a_list_is_drawn():
+    drawn = {type(recipe(random_trial(s), TASK, **ALL_SCHEDULES).schedule) for s in range(60)}
+
+    assert drawn == {OneCycle, Cosine, MultiStep, WarmRestarts, Constant}
+
+
+def test_the_options_of_another_schedule_do_not_change_how_a_recipe_reads():
+    """Digests are taken of the text: equal trainings must not be trained twice."""
+    others = {"decay": 0.5, "first_cycle": 3, "cycle_growth": 1, "milestones": [1]}
+    plain = recipe(FixedTrial({}), TASK, learning_rate=1, weight_decay=0, schedule="cosine")
+    same = recipe(
+        FixedTrial({}), TASK, learning_rate=1, weight_decay=0, schedule="cosine", **others
+    )
+
+    assert repr(same) == repr(plain)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw"},
+        {"schedule": "constant"},
+        {"schedule": "cosine"},
+        {"schedule": "cosine", "floor": 0.1},
+        {"ema": 0.5},
+        {"clip": 0.5},
+        {"trainable": "batchnorm"},
+    ],
+    ids=str,
+)
+def test_recipes_that_train_differently_read_differently(changes):
+    fixed = {"learning_rate": 0.1, "weight_decay": 0.0}
+    texts = {repr(recipe(None, TASK, **fixed, **options)) for options in ({}, changes)}
+    texts.add(repr(recipe(None, TASK, **fixed, schedule="cosine", floor=0.2)))
+
+    assert len(texts) == 3
+
+
+@pytest.mark.parametrize("schedule", ["multi_step", ["one_cycle", "multi_step"]], ids=str)
+def test_multi_step_without_milestones_is_refused_even_where_it_is_seldom_drawn(schedule):
+    for seed in range(6):
+        with pytest.raises(BadInputError, match="multi_step needs a list of epochs") as caught:
+            recipe(random_trial(seed), TASK, schedule=schedule)
+        assert_one_helpful_line(caught.value, "recipe.milestones", None)
 
 
 def test_equal_recipes_read_the_same_however_their_numbers_are_written():
@@ -87,10 +262,36 @@ def test_equal_recipes_read_the_same_however_their_numbers_are_written():
         ("label_smoothing", -0.1, "-0.1 is not 0 or more"),
         ("momentum", 1, "1 is 1 or more"),
         ("momentum", [0.5, 1.0], "1 is 1 or more"),
+        ("optimizer", "adam", "adam is unknown"),
+        ("optimizer", ["sgd", "lion"], "lion is unknown"),
+        ("optimizer", None, "is no choice"),
+        ("schedule", "onecycle", "onecycle is unknown"),
+        ("schedule", ["constant", 1], "1 is unknown"),
+        ("milestones", [], "needs a list"),
+        ("milestones", 30, "needs a list"),
+        ("milestones", [30, 60.0], "60.0 is no number of epochs"),
+        ("milestones", [True, 2], "True is no number of epochs"),
+        ("milestones", [0, 30], "0 is no number of epochs"),
+        ("milestones", [30, 30], "30 does not come after 30"),
+        ("milestones", [60, 30], "30 does not come after 60"),
+        ("decay", 1.0, "1 is 1 or more"),
+        ("decay", -0.1, "-0.1 is not 0 or more"),
+        ("first_cycle", 0, "0 is under 1"),
+        ("first_cycle", 2.5, "is not a range"),
+        ("cycle_growth", [0, 2], "0 is under 1"),
+        ("floor", 1, "1 is 1 or more"),
+        ("floor", [0.1, 0.01], "low <= high must hold"),
+        ("ema", 1.0, "1 is 1 or more"),
+        ("ema", "0.9", "is not a range"),
+        ("clip", -1, "-1 is not 0 or more"),
+        ("clip", math.inf, "is not finite"),
+        ("trainable", "norms", "norms is unknown"),
+        ("trainable", [], "is no choice"),
     ],
     ids=str,
 )
 def test_a_bad_option_is_refused_at_every_draw_with_field_value_and_remedy(option, value, problem):
+    """Also where the option matters to a schedule that is not drawn."""
     for seed in range(6):
         with pytest.raises(BadInputError) as caught:
             recipe(random_trial(seed), TASK, **{option: value})
@@ -104,7 +305,7 @@ def test_whatever_an_option_holds_all_draws_are_recipes_or_all_are_refused(optio
     verdicts = set()
     for seed in (1, 2, 3):
         try:
-            drawn = recipe(random_trial(seed), TASK, **{option: value})
+            drawn = recipe(random_trial(seed), TASK, **(ALL_SCHEDULES | {option: value}))
         except BadInputError as error:
             assert_one_helpful_line(error, f"recipe.{option}", value)
             verdicts.add("refused")
@@ -114,5 +315,8 @@ def test_whatever_an_option_holds_all_draws_are_recipes_or_all_are_refused(optio
             assert drawn.batch_size >= 1
             assert 0 <= drawn.label_smoothing < 1
             assert 0 <= drawn.momentum < 1
+            assert 0 <= drawn.ema < 1
+            assert drawn.clip >= 0
+            assert 0 <= drawn.schedule.share(7, 5, 30) <= 1
             verdicts.add("drawn")
     assert len(verdicts) == 1
