@@ -7,68 +7,110 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from math import floor
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.sizing import SHARES
 from search.experiment import Experiment
+from search.packing import Node, Packing, fair_threads, fitting_trials
 from search.searcher import StudySearcher
 from search.trials import OBJECTIVE
 from spaces.errors import BadInputError
+from trainables.device import Gpu, find_gpu
 from trainables.job import Job
 from trainables.trial import Trial
 
 CHECKPOINT_EVERY = 5
 """Epochs between two checkpoints of a trial: at most so many are trained again after a loss."""
-_AUTO_GPUS = 0.25
-"""Share of a GPU a trial gets unless the experiment says otherwise."""
+ANSWER_WITHIN = 60.0
+"""Seconds that nodes have to say what GPUs they hold; on a busy cluster none may be free."""
+_GLANCE = 0.01
+"""Share of a GPU that is taken for a look at it."""
 
 
-def cluster_resources() -> dict[str, float]:
-    """Return what all nodes of the cluster have together."""
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources
+def cluster_nodes() -> list[dict[str, float]]:
+    """Return what each node has that is alive."""
+    return [node["Resources"] for node in _alive()]
 
 
-def per_trial(experiment: Experiment) -> tuple[float, float]:
-    """Return (CPUs, share of a GPU) of one trial on the cluster that Ray is connected to."""
-    gpus = experiment.resources.gpus
-    if gpus is None:
-        wanted = experiment.device != "cpu" and cluster_resources().get("GPU", 0) > 0
-        gpus = _AUTO_GPUS if wanted else 0.0
-    return float(experiment.resources.cpus), gpus
+def _alive() -> list[dict[str, Any]]:
+    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in known if node["Alive"]]
 
 
-def concurrent_trials(experiment: Experiment) -> int:
-    """Return how many trials fit on the cluster at a time."""
+def plan_packing(experiment: Experiment, image_bytes: int = 0) -> Packing:
+    """Return how trials share the cluster that Ray is connected to.
+
+    Args:
+        experiment: what is asked for.
+        image_bytes: size of all images.
+
+    Raises:
+        BadInputError: no node of the cluster can hold a trial.
+    """
+    section = experiment.resources
+    nodes = cluster_nodes()
+    there = any(node.get("GPU", 0) > 0 for node in nodes)
+    if experiment.device == "cuda" and not there:
+        raise BadInputError("device", experiment.device, "the cluster has no GPU", "use auto")
+    fixed = section.gpus
+    if fixed is None and (experiment.device == "cpu" or not there):
+        fixed = 0.0
+    cpus = section.cpus or 1
+    if section.cpus is None and section.concurrent is not None and fixed == 0:
+        cpus = fair_threads(nodes, section.concurrent)
+    check_resources(nodes, cpus, SHARES[-1] if fixed is None else fixed)
+    packing = Packing(cpus, fixed, image_bytes=image_bytes)
+    gpus = find_gpus() if there and packing.on_gpus else []
+    if gpus:
+        smallest = min(gpus, key=lambda gpu: gpu.memory)
+        largest = max(gpus, key=lambda gpu: gpu.memory)
+        bfloat16 = all(gpu.bfloat16 for gpu in gpus)
+        packing = replace(packing, smallest=smallest, largest=largest, bfloat16=bfloat16)
+    return packing
+
+
+def find_gpus() -> list[Gpu]:
+    """Return one GPU of each node that has any; none of a node that does not answer in time."""
+    look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
+    looks = [
+        look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in _alive()
+        if node["Resources"].get("GPU", 0) > 0
+    ]
+    answered, silent = ray.wait(looks, num_returns=len(looks), timeout=ANSWER_WITHIN)
+    for late in silent:
+        ray.cancel(late, force=True)
+    found = []
+    for answer in answered:
+        with suppress(RayError):
+            found.append(ray.get(answer))
+    return [gpu for gpu in found if gpu is not None]
+
+
+def concurrent_trials(experiment: Experiment, packing: Packing) -> int:
+    """Return how many trials may be on the cluster at a time; Ray holds back what does not fit."""
     if experiment.resources.concurrent is not None:
         return experiment.resources.concurrent
-    cluster = cluster_resources()
-    cpus, gpus = per_trial(experiment)
-    fitting = floor(cluster.get("CPU", 0) / cpus)
-    if gpus:
-        # A share is always a share of one GPU; it cannot be put together from several.
-        per_gpu = floor(1 / gpus) if gpus < 1 else 1 / gpus
-        fitting = min(fitting, floor(cluster.get("GPU", 0) * per_gpu))
-    return max(1, fitting)
+    return max(1, fitting_trials(cluster_nodes(), packing.cpus, packing.smallest_share))
 
 
-def check_resources(experiment: Experiment) -> None:
+def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
     """Refuse trials that no node of the cluster can hold.
 
     Raises:
         BadInputError: as said.
     """
-    cpus, gpus = per_trial(experiment)
-    if experiment.device == "cuda" and not cluster_resources().get("GPU", 0):
-        raise BadInputError("device", experiment.device, "the cluster has no GPU", "use auto")
-    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    nodes = [node["Resources"] for node in known if node["Alive"]]
     if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
         return
     for field, kind, wanted in (("resources.cpus", "CPU", cpus), ("resources.gpus", "GPU", gpus)):
@@ -80,11 +122,24 @@ def check_resources(experiment: Experiment) -> None:
     raise BadInputError("resources", f"{cpus:g} CPUs, {gpus:g} GPUs", problem, "ask for less")
 
 
-def train_trials(experiment: Experiment, job: Job, searcher: StudySearcher, storage: Path) -> None:
+def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
+    """Return what tells Ray Tune the resources of a trial, from its config.
+
+    Equal requests are equal to Tune, so that a process is used again for the next of them.
+    """
+
+    def ask(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
+
+    return ask
+
+
+def train_trials(
+    experiment: Experiment, job: Job, packing: Packing, searcher: StudySearcher, storage: Path
+) -> None:
     """Let Ray Tune train what the searcher hands out, until it has finished."""
-    cpus, gpus = per_trial(experiment)
     trainable = tune.with_resources(
-        tune.with_parameters(Trial, job=job), {"cpu": cpus, "gpu": gpus}
+        tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
     )
     section = experiment.scheduler
     scheduler = None
@@ -106,7 +161,7 @@ def train_trials(experiment: Experiment, job: Job, searcher: StudySearcher, stor
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=experiment.budget.trials,
-            max_concurrent_trials=concurrent_trials(experiment),
+            max_concurrent_trials=concurrent_trials(experiment, packing),
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(

@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from ray.exceptions import RayError
 
 from search.finalists import Finalist, write_results
+from search.packing import Packing
 from trainables.finalist import retrain
 from trainables.job import FinalistResult, Job
 
@@ -22,7 +23,7 @@ def retrain_finalists(
     seeds: int,
     first_seed: int,
     folder: Path,
-    resources: dict[str, float],
+    packing: Packing,
     on_result: Callable[[FinalistResult], None],
     on_failure: Callable[[str], None],
 ) -> list[Finalist]:
@@ -34,7 +35,7 @@ def retrain_finalists(
         seeds: fresh seeds each.
         first_seed: the first of them.
         folder: where weights and results are written.
-        resources: ``num_cpus`` and ``num_gpus`` of one training.
+        packing: says what each training asks of the cluster.
         on_result: called after each training.
         on_failure: called with the cause where a training failed.
 
@@ -43,14 +44,17 @@ def retrain_finalists(
         They are written to ``folder`` after each training.
     """
     shared = ray.put(job)
-    remote: Any = ray.remote(**resources)(retrain)  # type: ignore[call-overload]
+    space = job.candidates()
+    remote: Any = ray.remote(retrain)
+    shares = {trial.number: packing.share(space.rebuild(trial.params)) for trial in chosen}
     pending: list[Any] = [
-        remote.remote(
+        remote.options(num_cpus=packing.cpus, num_gpus=shares[trial.number]).remote(
             shared,
             trial.number,
             trial.params,
             first_seed + seed,
             folder / f"trial-{trial.number}-seed-{first_seed + seed}.pt",
+            shares[trial.number],
         )
         for trial in chosen
         for seed in range(seeds)

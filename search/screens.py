@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from search.experiment import BorderRule, ScreensSection
+from search.packing import Packing, predicted_memory
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
 from spaces.candidate import Candidate
@@ -46,17 +47,25 @@ def judge(candidate: Candidate, screens: Sequence[Screen]) -> Rejection | None:
     return None
 
 
-def build_screens(section: ScreensSection) -> list[Screen]:
+def build_screens(section: ScreensSection, packing: Packing | None = None) -> list[Screen]:
     """Return the screens that an experiment asks for, in the order in which they judge.
 
-    A collapsed feature map is always rejected: such a network cannot be built.
+    A collapsed feature map is always rejected: such a network cannot be built. So is what no GPU
+    of the cluster can hold.
+
+    Args:
+        section: of the experiment.
+        packing: how trials share the cluster; None while that is not known.
     """
     screens: list[Screen] = [reject_collapsed]
     if section.border is not BorderRule.OFF:
         screens.append(BorderScreen(section.rule, section.allow_beyond))
     if section.max_params or section.max_macs or section.max_memory_mb:
         memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
-        screens.append(CostScreen(section.max_params, section.max_macs, memory))
+        bfloat16 = packing is not None and packing.bfloat16
+        screens.append(CostScreen(section.max_params, section.max_macs, memory, bfloat16))
+    if packing is not None and packing.largest_training is not None:
+        screens.append(GpuScreen(packing.largest_training, packing.bfloat16))
     return screens
 
 
@@ -110,16 +119,18 @@ class CostScreen:
         max_params: most parameters, None for no limit.
         max_macs: most multiply-accumulates of a forward pass of one image.
         max_memory: most predicted memory of training, in bytes.
+        bfloat16: whether trainings run in bfloat16; the prediction for float32 is the larger one.
     """
 
     max_params: int | None
     max_macs: int | None
     max_memory: int | None
+    bfloat16: bool = False
 
     def __call__(self, candidate: Candidate) -> Rejection | None:
         """Judge one candidate."""
         found = candidate.costs
-        memory = found.training_memory(candidate.recipe.batch_size) if self.max_memory else 0
+        memory = candidate.training_memory(bfloat16=self.bfloat16) if self.max_memory else 0
         for reason, value, limit in (
             ("params", found.params, self.max_params),
             ("macs", found.macs, self.max_macs),
@@ -128,3 +139,24 @@ class CostScreen:
             if limit is not None and value > limit:
                 return Rejection(reason, value / limit - 1, f"{reason} {value:,} exceed {limit:,}")
         return None
+
+
+@dataclass(frozen=True)
+class GpuScreen:
+    """Reject networks that no GPU of the cluster can train with their batch size.
+
+    Attributes:
+        largest_training: most bytes that a training may be predicted to take.
+        bfloat16: whether trainings run in bfloat16.
+    """
+
+    largest_training: int
+    bfloat16: bool
+
+    def __call__(self, candidate: Candidate) -> Rejection | None:
+        """Judge one candidate."""
+        memory = predicted_memory(candidate, bfloat16=self.bfloat16)
+        if memory <= self.largest_training:
+            return None
+        detail = f"memory {memory:,} exceeds {self.largest_training:,}, what the largest GPU holds"
+        return Rejection("memory", memory / self.largest_training - 1, detail)

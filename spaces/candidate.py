@@ -45,6 +45,15 @@ class Candidate:
         """Of the architecture; see `spaces.costs.costs`."""
         return costs(self.architecture)
 
+    def training_memory(self, *, bfloat16: bool = False) -> int:
+        """Predict the bytes that its training takes; see `spaces.costs.Costs.training_memory`."""
+        recipe = self.recipe
+        kept = 2 if recipe.optimizer == "adamw" else int(recipe.momentum > 0)
+        kept += recipe.ema > 0
+        return self.costs.training_memory(
+            recipe.batch_size, bfloat16=bfloat16, optimizer_values=kept
+        )
+
     @cached_property
     def digest(self) -> str:
         """Equal for candidates that are the same network trained the same way."""

@@ -27,6 +27,27 @@ class Device:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
 
+@dataclass(frozen=True)
+class Gpu:
+    """What a search has to know of a GPU.
+
+    Attributes:
+        memory: in bytes.
+        bfloat16: whether it calculates in bfloat16 by itself.
+    """
+
+    memory: int
+    bfloat16: bool
+
+
+def find_gpu() -> Gpu | None:
+    """Return the first GPU of this process, None where torch sees none."""
+    if not torch.cuda.is_available():
+        return None
+    memory = torch.cuda.get_device_properties(0).total_memory
+    return Gpu(memory, torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def select_device(name: str = "auto") -> Device:
     """Choose the device.
 

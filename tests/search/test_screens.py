@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 
 from search.experiment import ScreensSection
+from search.packing import Packing, predicted_memory
 from search.screens import Rejection, build_screens, judge
 from search.study import Study
 from spaces.architecture import Architecture, CollapsedLayerError
 from spaces.border import find_border
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.costs import costs
+from trainables.device import Gpu
 
 Plain = Callable[..., Architecture]
 MakeCandidate = Callable[[Architecture], Candidate]
@@ -119,12 +121,48 @@ def test_a_cost_limit_itself_is_allowed_and_the_excess_is_relative_to_it(
 def test_predicted_memory_counts_with_the_batch_of_the_candidate(
     verdict: Callable[..., Rejection | None], plain: Plain, candidate: MakeCandidate
 ) -> None:
-    taken = costs(plain("c")).training_memory(candidate(plain("c")).recipe.batch_size)
+    taken = candidate(plain("c")).training_memory()
     assert verdict("c", max_memory_mb=taken / 1e6) is None
     found = verdict("c", max_memory_mb=taken / 2e6)
     assert found is not None
     assert found.reason == "memory"
     assert found.violation == pytest.approx(1.0, rel=1e-4)
+
+
+GPU = Gpu(memory=1_500_000_000, bfloat16=True)
+ON_GPUS = Packing(cpus=1, fixed=None, smallest=GPU, largest=GPU, bfloat16=True)
+
+
+def test_what_the_largest_gpu_cannot_hold_is_rejected(
+    plain: Plain, candidate: MakeCandidate
+) -> None:
+    screens = build_screens(ScreensSection(border="off"), ON_GPUS)
+    assert judge(candidate(plain("c c", size=64)), screens) is None
+    large = candidate(plain("c c", size=64, features=256))
+    found = judge(large, screens)
+    assert found is not None
+    assert found.reason == "memory"
+    limit = ON_GPUS.largest_training
+    assert limit is not None
+    excess = predicted_memory(large, bfloat16=True) / limit - 1
+    assert found.violation == pytest.approx(excess)
+    assert found.violation > 0
+
+
+@pytest.mark.parametrize("packing", [None, Packing(cpus=1, fixed=0.0), Packing(cpus=1, fixed=None)])
+def test_without_a_known_gpu_nothing_is_too_large_for_it(
+    plain: Plain, candidate: MakeCandidate, packing: Packing | None
+) -> None:
+    large = candidate(plain("c c", size=64, features=2048))
+    assert judge(large, build_screens(ScreensSection(border="off"), packing)) is None
+
+
+def test_in_bfloat16_a_network_may_be_larger(plain: Plain, candidate: MakeCandidate) -> None:
+    small = candidate(plain("c c"))
+    megabytes = small.training_memory(bfloat16=True) / 1e6
+    section = ScreensSection(border="off", max_memory_mb=megabytes * 1.001)
+    assert judge(small, build_screens(section, ON_GPUS)) is None
+    assert judge(small, build_screens(section)) is not None
 
 
 @pytest.mark.parametrize("limit", ["max_params", "max_macs", "max_memory_mb"])
@@ -232,7 +270,7 @@ def test_the_verdict_is_that_of_the_border_and_the_costs(
         if macs:
             expected.append(("macs", cost.macs / macs - 1))
         if memory:
-            used = cost.training_memory(drawn.recipe.batch_size)
+            used = drawn.training_memory()
             expected.append(("memory", used / (memory * 1e6) - 1))
         violated = [(reason, excess) for reason, excess in expected if excess > 0]
         if not violated:

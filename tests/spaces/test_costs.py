@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces import CollapsedLayerError, costs, find_border
+from spaces import Candidate, CollapsedLayerError, Recipe, costs, find_border
 from spaces.operations import (
     ACTIVATIONS,
     NORMS,
@@ -143,18 +143,29 @@ def test_kept_values_are_those_that_autograd_saves(name):
     assert indices == batch_size * predicted.kept_indices
 
 
-def test_the_widest_layer_is_the_one_with_most_input_and_output():
+def test_a_forward_pass_holds_the_input_and_the_output_of_one_layer():
     architecture = chain((3, 8, 8), conv(features=4), conv(features=16), Pooling(), Linear(10))
 
-    assert costs(architecture).widest_values == (4 + 16) * 8 * 8
+    assert costs(architecture).live_values == (4 + 16) * 8 * 8
 
 
-def test_inputs_of_a_join_count_all_for_the_widest_layer():
+def test_what_a_later_layer_takes_is_held_until_then():
     builder = nets.Builder((2, 4, 4))
-    x = builder.add(nets.Add(), builder.image, builder.image, builder.image)
-    builder.add(RELU, x)
+    x = builder.add(RELU, builder.image)
+    x = builder.add(RELU, x)
+    builder.add(nets.Add(), builder.image, x, x)
 
-    assert costs(builder.build()).widest_values == 4 * 2 * 4 * 4
+    # At the second activation: the image, which waits for the sum, its input and its output.
+    assert costs(builder.build()).live_values == 3 * 2 * 4 * 4
+
+
+def test_training_holds_the_most_where_kept_values_meet_the_gradients_on_their_way_back():
+    wide_first = chain((1, 8, 8), conv(features=8), conv(features=8), Pooling(), Linear(10))
+    counted = costs(wide_first)
+    # At the pooling layer: what it and all before it keep, with the gradients of its two sides.
+    image, wide, pooled = 64, 512, 128
+    assert counted.kept_values == image + wide + wide + pooled
+    assert counted.peak_values == (image + wide + wide) + (wide + pooled)
 
 
 def test_training_memory_adds_up_weights_and_samples():
@@ -163,19 +174,80 @@ def test_training_memory_adds_up_weights_and_samples():
     assert counted.params == 2 * 9 + 3 * 8 + 3
     assert counted.kept_values == 16 + 32 + 8  # what convolution, pooling and classifier take
     assert counted.kept_indices == 8
-    assert counted.widest_values == 16 + 32
+    assert counted.peak_values == 16 + 32 + (32 + 8)
 
     weights = 3 * 4 * counted.params  # value, gradient, momentum
-    assert counted.training_memory(10) == weights + 10 * (4 * (56 + 48) + 8 * 8)
-    assert counted.training_memory(10, value_bytes=2) == weights + 10 * (2 * (56 + 48) + 8 * 8)
+    assert counted.training_memory(10) == weights + 10 * (4 * 88 + 8 * 8)
+    # Beside half as large activations: a second format of the kernels and of the images.
+    kernels, images = 2 * counted.params, 4 * 16
+    half = weights + kernels + 10 * (images + 2 * 88 + 8 * 8)
+    assert counted.training_memory(10, bfloat16=True) == half
     with_adam = counted.training_memory(10, optimizer_values=2)
     assert with_adam == counted.training_memory(10) + 4 * counted.params
 
 
+def test_scoring_holds_what_a_forward_pass_holds():
+    counted = costs(chain((1, 4, 4), Convolution(2), Pooling(), Linear(3)))
+
+    assert counted.evaluation_memory(10) == 10 * 4 * (16 + 32)
+    assert counted.evaluation_memory(10, bfloat16=True) == 10 * (2 * (16 + 32) + 4 * 16)
+
+
+def test_norms_that_autocast_runs_in_float32_take_the_memory_of_float32_and_of_the_copies():
+    """Its input, its output, and the copy of that which the next convolution makes."""
+    batch, group = (
+        costs(chain(IMAGE, *block(norm=Norm(norm, 4)) * 3, *HEAD)) for norm in ("batch", "group")
+    )
+
+    assert group.peak_values == batch.peak_values
+    assert batch.mixed_peak == 2 * batch.peak_values
+    assert 4 * group.peak_values < group.mixed_peak < 6 * group.peak_values
+    assert group.mixed_live > batch.mixed_live
+
+
+def test_norms_in_float32_keep_every_format_that_a_layer_takes():
+    values = 16 * 24 * 24
+    counted = costs(chain(IMAGE, *block(norm=Norm("group", 4)) * 2, GlobalPooling(), Linear(10)))
+
+    image = 2 * 3 * 24 * 24
+    # Of a block: what the norm takes and what the activation gives, both in float32; and in
+    # bfloat16 what the next convolution takes.
+    kept = image + (4 + 4 + 2) * values + (4 + 4) * values
+    assert counted.mixed_peak == kept + (4 + 4) * values
+
+
 @examples(60)
-@given(architectures(), st.integers(1, 512), st.integers(1, 512), st.sampled_from([2, 4]))
-def test_training_memory_grows_with_the_batch(architecture, batch_size, more, value_bytes):
+@given(architectures(), st.integers(1, 512), st.integers(1, 512), st.booleans())
+def test_training_memory_grows_with_the_batch(architecture, batch_size, more, bfloat16):
     counted = costs(architecture)
 
-    small = counted.training_memory(batch_size, value_bytes=value_bytes)
-    assert small < counted.training_memory(batch_size + more, value_bytes=value_bytes)
+    small = counted.training_memory(batch_size, bfloat16=bfloat16)
+    assert small < counted.training_memory(batch_size + more, bfloat16=bfloat16)
+
+
+@examples(60)
+@given(architectures())
+def test_training_holds_more_than_scoring(architecture):
+    counted = costs(architecture)
+
+    assert counted.live_values <= counted.peak_values
+    assert counted.mixed_live <= counted.mixed_peak
+    assert counted.kept_values <= counted.peak_values
+    assert 2 * counted.peak_values <= counted.mixed_peak <= 6 * counted.peak_values
+
+
+def test_the_memory_of_a_candidate_is_that_of_its_batch_and_its_optimiser():
+    architecture = chain((1, 4, 4), Convolution(2), Pooling(), Linear(3))
+    counted = costs(architecture)
+
+    def memory(**recipe):
+        fields = {"learning_rate": 0.1, "weight_decay": 0.0, "label_smoothing": 0.0}
+        with_recipe = Recipe(**fields | {"batch_size": 10, "momentum": 0.9} | recipe)
+        return Candidate(architecture, with_recipe).training_memory()
+
+    a_value_each = 4 * counted.params
+    assert memory() == counted.training_memory(10)
+    assert memory(batch_size=20) == counted.training_memory(20)
+    assert memory(momentum=0.0) == memory() - a_value_each
+    assert memory(optimizer="adamw") == memory() + a_value_each
+    assert memory(ema=0.99) == memory() + a_value_each

@@ -1,0 +1,43 @@
+"""Which share of a GPU a training asks for, from the memory it is predicted to take.
+
+Several trainings share one GPU, each in a process of its own. Ray counts the shares; nothing but
+these figures keeps the processes out of each other's memory.
+"""
+
+from __future__ import annotations
+
+SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
+"""A few fixed sizes: a process is used again only for a training that asks for the same."""
+PROCESS_BYTES = 700_000_000
+"""What a process takes of a GPU beside tensors: CUDA's context (about 600 MB) and the workspaces of
+its libraries for matrix products and convolutions."""
+FRAGMENTATION = 0.1
+"""What torch's allocator holds beyond the tensors in it, relative to them."""
+
+
+def memory_limit(share: float, gpu_memory: int) -> int:
+    """Return how many bytes the allocator of a process with this share may hold.
+
+    Args:
+        share: of one GPU; whole GPUs beyond the first give a process no more.
+        gpu_memory: of one GPU, in bytes.
+    """
+    return max(0, int(min(share, 1.0) * gpu_memory) - PROCESS_BYTES)
+
+
+def largest_prediction(share: float, gpu_memory: int) -> int:
+    """Return the most bytes that a training may be predicted to take in this share of a GPU."""
+    return int(memory_limit(share, gpu_memory) / (1 + FRAGMENTATION))
+
+
+def share_for(predicted: int, gpu_memory: int) -> float:
+    """Return the smallest share that holds a training; a whole GPU where none does.
+
+    Args:
+        predicted: bytes that its tensors take at their peak.
+        gpu_memory: of one GPU, in bytes.
+    """
+    for share in SHARES:
+        if predicted <= largest_prediction(share, gpu_memory):
+            return share
+    return SHARES[-1]

@@ -1,0 +1,62 @@
+"""Which share of a GPU a training gets."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.sizing import PROCESS_BYTES, SHARES, largest_prediction, memory_limit, share_for
+
+GB = 10**9
+
+gpus = st.integers(1 * GB, 200 * GB)
+predictions = st.integers(1, 250 * GB)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gpu_memory", "share"),
+    [
+        (1 * GB, 16 * GB, 1 / 8),
+        (2 * GB, 16 * GB, 1 / 4),
+        (5 * GB, 16 * GB, 1 / 2),
+        (10 * GB, 16 * GB, 1),
+        (1 * GB, 80 * GB, 1 / 8),
+        (1, 4 * GB, 1 / 4),  # The process by itself is more than an eighth of 4 GB.
+    ],
+)
+def test_a_training_gets_the_share_that_its_memory_needs(predicted, gpu_memory, share):
+    assert share_for(predicted, gpu_memory) == share
+
+
+@given(predictions, gpus)
+def test_the_share_is_the_smallest_that_holds_the_training(predicted, gpu_memory):
+    share = share_for(predicted, gpu_memory)
+    holding = [s for s in SHARES if predicted <= largest_prediction(s, gpu_memory)]
+    assert share == min(holding, default=1)
+
+
+@given(predictions, predictions, gpus)
+def test_more_memory_never_means_a_smaller_share(first, second, gpu_memory):
+    small, large = sorted((first, second))
+    assert share_for(small, gpu_memory) <= share_for(large, gpu_memory)
+
+
+@given(predictions, gpus, gpus)
+def test_a_larger_gpu_never_means_a_larger_share(predicted, first, second):
+    small, large = sorted((first, second))
+    assert share_for(predicted, large) <= share_for(predicted, small)
+
+
+@given(gpus, st.sampled_from(SHARES))
+def test_all_processes_that_fit_on_a_gpu_stay_within_its_memory(gpu_memory, share):
+    one = memory_limit(share, gpu_memory)
+    if one:
+        assert (one + PROCESS_BYTES) / share <= gpu_memory
+
+
+@given(gpus, st.sampled_from(SHARES))
+def test_what_is_predicted_leaves_the_allocator_room(gpu_memory, share):
+    assert largest_prediction(share, gpu_memory) * 1.1 <= memory_limit(share, gpu_memory) + 1
+
+
+def test_whole_gpus_beyond_the_first_give_a_process_no_more():
+    assert memory_limit(2, 16 * GB) == memory_limit(1, 16 * GB)

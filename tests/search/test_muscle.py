@@ -1,0 +1,262 @@
+"""Ray: what trials ask of a cluster, on a private one with GPUs that it merely believes in."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import ray
+from optuna.trial import TrialState
+from ray import tune
+
+from search import muscle
+from search.experiment import Experiment, parse_experiment
+from search.job import describe_job
+from search.muscle import concurrent_trials, find_gpus, plan_packing, train_trials
+from search.packing import Packing
+from search.searcher import StudySearcher
+from search.trials import Trials
+from spaces.candidate import Candidate, CandidateSpace
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.device import Gpu
+
+CPUS, GPUS = 4, 1
+GB = 10**9
+SMALL, LARGE = Gpu(8 * GB, True), Gpu(16 * GB, False)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[None]:
+    """One node that believes it has a GPU."""
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
+        patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        ray.init(
+            address="local",
+            num_cpus=CPUS,
+            num_gpus=GPUS,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+        yield
+        ray.shutdown()
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that says what nodes there are; none of them holds a real GPU."""
+
+    def give(*there: dict[str, float], gpus: tuple[Gpu, ...] = ()) -> None:
+        known = [
+            {"Alive": True, "NodeID": str(number), "Resources": node}
+            for number, node in enumerate(there)
+        ]
+        monkeypatch.setattr(ray, "nodes", lambda: known)
+        monkeypatch.setattr(muscle, "find_gpus", lambda: list(gpus))
+
+    return give
+
+
+def experiment(**fields: Any) -> Experiment:
+    return parse_experiment({"name": "mine", "epochs": 1, **fields})
+
+
+# What is asked for
+
+
+def test_where_there_are_no_gpus_trials_ask_for_one_cpu(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 4})
+    assert plan_packing(experiment()) == Packing(cpus=1, fixed=0.0)
+
+
+def test_trials_on_cpus_share_them_where_their_number_is_given(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 8}, {"CPU": 8})
+    asked = experiment(resources={"concurrent": 4})
+    packing = plan_packing(asked)
+    assert packing.cpus == 4
+    assert concurrent_trials(asked, packing) == 4
+
+
+@pytest.mark.parametrize(
+    "fields", [{"resources": {"cpus": 2, "concurrent": 2}}, {"resources": {"cpus": 2}}]
+)
+def test_cpus_that_are_asked_for_are_given(
+    nodes: Callable[..., None], fields: dict[str, Any]
+) -> None:
+    nodes({"CPU": 8})
+    assert plan_packing(experiment(**fields)).cpus == 2
+
+
+def test_trials_on_gpus_ask_for_one_cpu(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 32, "GPU": 2}, gpus=(SMALL,))
+    assert plan_packing(experiment(resources={"concurrent": 4})).cpus == 1
+
+
+def test_where_there_are_gpus_their_memory_decides_on_shares(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, gpus=(LARGE, SMALL))
+    packing = plan_packing(experiment(), image_bytes=7)
+    assert packing == Packing(1, None, smallest=SMALL, largest=LARGE, image_bytes=7)
+    assert not packing.bfloat16  # One of them does not calculate in it.
+    assert concurrent_trials(experiment(), packing) == 16
+
+
+def test_gpus_that_do_not_answer_leave_a_fixed_share(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 32, "GPU": 2})
+    packing = plan_packing(experiment())
+    assert packing.is_guessed
+    assert concurrent_trials(experiment(), packing) == 8
+
+
+def test_a_share_that_is_asked_for_is_given_and_limits_what_can_be_trained(
+    nodes: Callable[..., None],
+) -> None:
+    nodes({"CPU": 32, "GPU": 2}, gpus=(SMALL,))
+    packing = plan_packing(experiment(resources={"gpus": 0.3}))
+    assert packing.fixed == 0.3
+    assert packing.largest_training is not None
+    assert concurrent_trials(experiment(), packing) == 6
+
+
+def test_a_search_on_cpus_leaves_gpus_alone(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 8, "GPU": 2}, gpus=(SMALL,))
+    assert plan_packing(experiment(device="cpu")) == Packing(cpus=1, fixed=0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"device": "cuda"}, "device = cuda: the cluster has no GPU"),
+        ({"resources": {"cpus": 9}}, "resources.cpus = 9: the largest node has 8 CPUs"),
+        ({"resources": {"gpus": 0.5}}, "resources.gpus = 0.5: the largest node has 0 GPUs"),
+    ],
+)
+def test_what_no_node_can_hold_is_refused(
+    nodes: Callable[..., None], fields: dict[str, Any], line: str
+) -> None:
+    nodes({"CPU": 8}, {"CPU": 4})
+    with pytest.raises(BadInputError, match=line):
+        plan_packing(experiment(**fields))
+
+
+# On Ray
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_nodes_are_asked_for_their_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(muscle, "find_gpu", lambda: Gpu(4 * GB, True))
+    assert find_gpus() == [Gpu(4 * GB, True)]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("fault", ["slow", "broken", "no GPU"])
+def test_a_node_that_does_not_say_what_gpus_it_has_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def look() -> None:
+        if fault == "slow":
+            time.sleep(60)
+        if fault == "broken":
+            raise RuntimeError("no driver")
+
+    monkeypatch.setattr(muscle, "find_gpu", look)
+    monkeypatch.setattr(muscle, "ANSWER_WITHIN", 1.0 if fault == "slow" else 60.0)
+    started = time.monotonic()
+    assert find_gpus() == []
+    assert time.monotonic() - started < 30
+
+
+@pytest.fixture(scope="module")
+def stretches(
+    ray_cluster: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+) -> list[dict[str, Any]]:
+    """When trials of different shares ran, and in which process: on one GPU, half a second each.
+
+    The first three take half a GPU each, the next five a quarter.
+    """
+    folder = tmp_path_factory.mktemp("stretches")
+    reported = metrics(0.5) | {"epoch": 1, "done": True}
+
+    class Stretch(tune.Trainable):  # type: ignore[misc]
+        def setup(self, config: dict[str, Any], job: object) -> None:
+            self.config = config
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.config = new_config
+            return True
+
+        def step(self) -> dict[str, Any]:
+            import os  # noqa: PLC0415
+
+            begun = time.time()
+            time.sleep(0.5)
+            entry = {
+                "pid": os.getpid(),
+                "gpus": self.config["gpus"],
+                "begun": begun,
+                "ended": time.time(),
+            }
+            number = self.config["number"]
+            (folder / f"{number}.json").write_text(json.dumps(entry), encoding="utf-8")
+            return dict(reported)
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+    shares = iter([0.5] * 3 + [0.25] * 5)
+    trials = make_trials(
+        eight_candidates, limit=8, epochs=1, screens={"duplicates": False, "border": "off"}
+    )
+
+    def share(_: Candidate) -> float:
+        return next(shares)
+
+    asked = experiment(budget={"trials": 8})
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        patch.setattr(muscle, "Trial", Stretch)
+        job = describe_job(asked, Task(1, 8, 8, 10))
+        packing = Packing(cpus=1, fixed=None)
+        train_trials(asked, job, packing, StudySearcher(trials, share), folder / "ray")
+    states = [trial.state for trial in trials.study.trials()]
+    assert states == [TrialState.COMPLETE] * 8
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def taken(stretches: list[dict[str, Any]], moment: float) -> float:
+    return float(sum(each["gpus"] for each in stretches if each["begun"] <= moment < each["ended"]))
+
+
+def test_every_trial_has_the_share_that_its_config_names(stretches: list[dict[str, Any]]) -> None:
+    assert sorted(each["gpus"] for each in stretches) == [0.25] * 5 + [0.5] * 3
+
+
+def test_trials_run_at_once_up_to_what_the_gpus_hold_and_never_beyond(
+    stretches: list[dict[str, Any]],
+) -> None:
+    loads = [taken(stretches, each["begun"]) for each in stretches]
+    assert max(loads) <= GPUS
+    assert max(loads) > 0.5  # Several at a time, though processes begin one after the other.
+
+
+def test_a_process_is_used_again_for_trials_of_the_same_share(
+    stretches: list[dict[str, Any]],
+) -> None:
+    shares_of: dict[int, set[float]] = {}
+    for each in stretches:
+        shares_of.setdefault(each["pid"], set()).add(each["gpus"])
+    assert len(shares_of) < len(stretches)
+    assert all(len(shares) == 1 for shares in shares_of.values())

@@ -1,0 +1,117 @@
+"""Measured memory: what is measured, and that predictions come near to it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from spaces.architecture import Architecture
+from spaces.candidate import FAMILIES, CandidateSpace
+from spaces.errors import InvalidCandidateError
+from spaces.task import Task
+from tests.spaces.drawing import random_trial
+from trainables.builder import Network
+from trainables.peak_memory import measure_peak
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MB = 2**20
+TASK = Task(channels=3, height=24, width=24, classes=10)
+BATCH = 48
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+    ),
+]
+
+
+def values(megabytes: int, device: str) -> torch.Tensor:
+    return torch.zeros(megabytes * MB // 4, device=device)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_peak_is_what_is_there_at_one_time(device):
+    def work():
+        first = values(8, device)
+        del first
+        second, third = values(3, device), values(2, device)
+        del second, third
+
+    assert measure_peak(work, device) == pytest.approx(8 * MB, rel=0.01)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_was_there_before_does_not_count(device):
+    before = values(16, device)
+    assert measure_peak(lambda: before + 1, device) == pytest.approx(16 * MB, rel=0.01)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_what_the_work_gives_up_of_what_was_there_before_is_no_memory(device):
+    held = [values(16, device)]
+
+    def work():
+        held.clear()
+        values(4, device)
+
+    assert measure_peak(work, device) <= 4 * MB * 1.01
+
+
+def test_memory_that_another_thread_takes_counts():
+    weights = values(2, "cpu").requires_grad_()
+    # On the way back the gradients are made by a thread of autograd's own on a GPU.
+    peak = measure_peak(lambda: (weights * 2).sum().backward(), "cpu")
+    assert peak >= 2 * MB
+
+
+def test_only_what_can_be_measured_is():
+    with pytest.raises(ValueError, match="cpu and cuda"):
+        measure_peak(lambda: None, "meta")
+
+
+def steps(architecture: Architecture, device: str, *, bfloat16: bool) -> None:
+    """Build a network and take two steps of SGD with momentum."""
+    torch.manual_seed(0)
+    network = Network(architecture).to(device, memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, fused=True)
+    channels, height, width = architecture.shapes[0]
+    labels = torch.zeros(BATCH, dtype=torch.int64, device=device)
+    for _ in range(2):
+        images = torch.rand(BATCH, height, width, channels, device=device).permute(0, 3, 1, 2)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            loss = F.cross_entropy(network(images), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+
+def candidates(family: str, count: int):
+    """Draw candidates that are small enough to be trained in a test."""
+    # Depthwise convolutions of large kernels have workspaces on a processor that are no tensors.
+    options = {"convmixer": {"kernel": [3, 5]}}.get(family, {})
+    space = CandidateSpace(TASK, family, options, {})
+    seed, found = 0, []
+    while len(found) < count:
+        seed += 1
+        try:
+            candidate = space.draw(random_trial(seed))
+            if candidate.costs.macs < 6e7:
+                found.append(candidate)
+        except InvalidCandidateError:
+            continue
+        except ValueError:
+            continue  # A feature map has collapsed.
+    return found
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_predicted_memory_is_near_to_what_training_takes(family, bfloat16, device):
+    for candidate in candidates(family, 3):
+        predicted = candidate.costs.training_memory(BATCH, bfloat16=bfloat16)
+        taken = measure_peak(
+            lambda: steps(candidate.architecture, device, bfloat16=bfloat16),  # noqa: B023
+            device,
+        )
+        assert predicted == pytest.approx(taken, rel=0.2)
