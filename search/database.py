@@ -8,7 +8,7 @@ order: a crash can lose the last moments, but nothing is ever reported that the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -21,6 +21,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState
 
 from search.destination import sqlite_uri
+from search.objectives import ACCURACY, Objective, directions
 from spaces.errors import BadInputError
 
 _BACKLOG = 1000
@@ -33,17 +34,18 @@ class Database:
     Args:
         path: an sqlite file, created where absent.
         name: of the study.
+        objectives: of the study.
 
     Raises:
         BadInputError: the database holds a study of that name already.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(
+        self, path: Path, name: str, *, objectives: Sequence[Objective] = ACCURACY
+    ) -> None:
         self._storage = _open(path)
         try:
-            self._study = self._storage.create_new_study(
-                [optuna.study.StudyDirection.MAXIMIZE], name
-            )
+            self._study = self._storage.create_new_study(directions(objectives), name)
         except optuna.exceptions.DuplicatedStudyError:
             problem = f"{path} already holds a study of that name"
             raise BadInputError("name", name, problem, "choose another name") from None
@@ -68,15 +70,22 @@ class Database:
         )
 
     def finish(
-        self, number: int, state: TrialState, value: float | None, attributes: Mapping[str, Any]
+        self,
+        number: int,
+        state: TrialState,
+        values: Sequence[float] | None,
+        attributes: Mapping[str, Any],
+        system_attributes: Mapping[str, Any],
     ) -> None:
         """Write the end of a running trial."""
 
         def write() -> None:
+            trial_id = self._ids[number]
             for key, attribute in attributes.items():
-                self._storage.set_trial_user_attr(self._ids[number], key, attribute)
-            values = None if value is None else [value]
-            self._storage.set_trial_state_values(self._ids[number], state, values)
+                self._storage.set_trial_user_attr(trial_id, key, attribute)
+            for key, attribute in system_attributes.items():
+                self._storage.set_trial_system_attr(trial_id, key, attribute)
+            self._storage.set_trial_state_values(trial_id, state, values)
 
         self.then(write)
 

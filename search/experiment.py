@@ -7,11 +7,20 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
+from search.objectives import ACCURACY, Objective, check_objectives
 from spaces.border import Rule
 from spaces.errors import BadInputError
 
@@ -98,6 +107,12 @@ class SchedulerSection(_Section):
     name: Literal["asha", "none"] = Field("asha", description="asha, or none: train all fully")
     grace_epochs: int = Field(1, ge=1, description="epochs every trial gets")
     reduction: int = Field(3, ge=2, description="at each rung one in so many goes on")
+    hopeless_after: int | None = Field(
+        None,
+        ge=1,
+        description="epochs after which a training is given up unless its training accuracy is at "
+        "least twice that of a guess; empty: never",
+    )
 
 
 class BudgetSection(_Section):
@@ -118,20 +133,47 @@ def _whole_or_share(gpus: float | None) -> float | None:
 class ResourcesSection(_Section):
     """What one trial occupies."""
 
-    cpus: int = Field(1, ge=1, description="CPU threads a trial")
+    cpus: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads a trial; empty: one, or on CPUs with `concurrent` a fair share",
+    )
     gpus: Annotated[float | None, AfterValidator(_whole_or_share)] = Field(
-        None, ge=0, description="share of a GPU a trial; empty: a quarter where there are GPUs"
+        None, ge=0, description="share of a GPU a trial; empty: by its predicted memory"
     )
     concurrent: int | None = Field(
         None, ge=1, description="trials at a time; empty: as many as fit"
     )
 
 
+def _flip(value: object) -> object:
+    # What a bare yes or no said when there was one way to flip, and YAML 1.1 reads `off` as false.
+    if isinstance(value, bool):
+        return "random" if value else "none"
+    return value
+
+
+def _above_zero_if_given(alpha: float | None) -> float | None:
+    if alpha is not None and alpha <= 0:
+        raise ValueError("use a number above 0, or leave it out for no mixup")
+    return alpha
+
+
 class AugmentationSection(_Section):
     """How training images are varied."""
 
     crop: int = Field(0, ge=0, description="pad by so many pixels and crop at random")
-    flip: bool = Field(False, description="mirror horizontally at random")
+    translate: float = Field(
+        0.0, ge=0, lt=1, description="shift at random by up to this share of each side"
+    )
+    flip: Annotated[Literal["none", "random", "alternating"], BeforeValidator(_flip)] = Field(
+        "none", description="mirror horizontally: none, random, or alternating (every second epoch)"
+    )
+    erase: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
+    cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out")
+    mixup: Annotated[float | None, AfterValidator(_above_zero_if_given)] = Field(
+        None, description="alpha of the Beta distribution that mixes pairs of images; empty: none"
+    )
 
 
 class FinalistsSection(_Section):
@@ -168,15 +210,34 @@ class Experiment(_Section):
     epochs: int = Field(10, ge=1, description="passes over the training images")
     augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
     screens: ScreensSection = Field(default_factory=ScreensSection)
+    objectives: Annotated[list[Objective], AfterValidator(check_objectives)] = Field(
+        default_factory=lambda: list(ACCURACY),
+        description="accuracy, then what else counts: params, macs, latency, batch_latency",
+    )
+    latency_batch: int = Field(256, ge=2, description="images a batch of batch_latency")
     sampler: Literal["tpe", "random"] = Field("tpe", description="tpe or random")
     scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
     budget: BudgetSection = Field(default_factory=BudgetSection)
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto (a GPU where there is one), cpu or cuda"
     )
+    compile: bool = Field(
+        False,
+        description="let torch.compile translate each network; costs seconds to minutes for every "
+        "candidate",
+    )
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
     tracking: TrackingSection = Field(default_factory=TrackingSection)
+
+    @model_validator(mode="after")
+    def _ends_before_it_gives_up(self) -> Self:
+        after = self.scheduler.hopeless_after
+        if after is not None and after >= self.epochs:
+            problem = f"a training ends after {self.epochs} epochs by itself"
+            remedy = "use fewer than `epochs`, or leave it out"
+            raise BadInputError("scheduler.hopeless_after", after, problem, remedy)
+        return self
 
     def to_yaml(self) -> str:
         """Return the complete experiment, defaults included."""
@@ -271,6 +332,9 @@ def _explain(error: ValidationError) -> BadInputError:
         close = get_close_matches(location[-1], known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return BadInputError(field, value, "unknown field", hint)
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, BadInputError):
+        return cause  # Of several fields together: it knows which one is to be changed.
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return BadInputError(field, value, "is not allowed", message)

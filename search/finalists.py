@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from optuna.trial import FrozenTrial
+
+from search.summary import Summary
 from trainables.job import FinalistResult
 
 RESULTS_FILE = "results.json"
@@ -30,6 +33,14 @@ class Finalist:
     def validation_accuracy(self) -> float:
         """Mean over the seeds: what finalists are ranked by, so that test stays unseen."""
         return fmean([result.validation_accuracy for result in self.results])
+
+
+def choose_finalists(summary: Summary, count: int) -> list[FrozenTrial]:
+    """Return the candidates to retrain: of the Pareto front, where there is one, the most accurate.
+
+    The leaderboard fills up what the front leaves open.
+    """
+    return list({t.number: t for t in [*summary.front, *summary.leaderboard]}.values())[:count]
 
 
 def write_results(folder: Path, finalists: Sequence[Finalist]) -> None:

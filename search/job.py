@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from search.experiment import Experiment
+from search.objectives import latency_batches
 from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.data import Dataset
@@ -54,8 +55,23 @@ def describe_task(dataset: Dataset) -> Task:
     return Task(channels, height, width, len(dataset.classes))
 
 
+def _describe_augmentation(experiment: Experiment) -> Augmentation:
+    section = experiment.augmentation
+    return Augmentation(
+        crop=section.crop,
+        translate=section.translate,
+        flip=section.flip,
+        erase=section.erase,
+        cutout=section.cutout,
+        mixup=section.mixup or 0.0,
+    )
+
+
 def describe_job(experiment: Experiment, task: Task) -> Job:
-    """Return what all trials of an experiment have in common."""
+    """Return what all trials of an experiment have in common.
+
+    Device and threads may still be open: what the cluster has decides.
+    """
     return Job(
         data=describe_data(experiment),
         task=task,
@@ -63,7 +79,10 @@ def describe_job(experiment: Experiment, task: Task) -> Job:
         space_options=experiment.space.options,
         recipe_options=experiment.recipe,
         epochs=experiment.epochs,
-        augmentation=Augmentation(experiment.augmentation.crop, experiment.augmentation.flip),
+        augmentation=_describe_augmentation(experiment),
         device=experiment.device,
-        threads=experiment.resources.cpus,
+        threads=experiment.resources.cpus or 1,
+        compile=experiment.compile,
+        hopeless_after=experiment.scheduler.hopeless_after,
+        latency_batches=latency_batches(experiment.objectives, experiment.latency_batch),
     )

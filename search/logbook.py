@@ -20,6 +20,7 @@ from search.finalists import Finalist
 from search.journal import PARENT, Journal, Status
 from search.summary import Summary
 from search.trials import INTERRUPTED, Observer, StartedTrial
+from search.verdict import accuracy
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
@@ -65,6 +66,7 @@ class Logbook(Observer):
                 "space_options": json.dumps(experiment.space.options),
                 "recipe": json.dumps(dict(experiment.recipe)),
                 "epochs": experiment.epochs,
+                "objectives": ", ".join(experiment.objectives),
                 "sampler": experiment.sampler,
                 "scheduler": experiment.scheduler.name,
                 "border_screen": experiment.screens.border.value,
@@ -108,7 +110,8 @@ class Logbook(Observer):
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         """Close the trial's run."""
-        tags = {"verdict": state.name.lower()} | ({"cause": cause} if cause else {})
+        reason = "stopped" if state is TrialState.PRUNED else "cause"
+        tags = {"verdict": state.name.lower()} | ({reason: cause} if cause else {})
         self._journal.update(str(number), tags=tags)
         self._journal.finish(str(number), "KILLED" if cause == INTERRUPTED else _STATUS[state])
         if time.monotonic() >= self._totals_due:
@@ -128,8 +131,10 @@ class Logbook(Observer):
             "trained_device_hours": summary.savings.trained_seconds / 3600,
         }
         totals |= {f"rejected_{reason}": n for reason, n in summary.rejections.items()}
-        if summary.best is not None and summary.best.value is not None:
-            totals["best_validation_accuracy"] = summary.best.value
+        if summary.best is not None:
+            totals["best_validation_accuracy"] = accuracy(summary.best) or 0.0
+        if summary.front:
+            totals["pareto_front"] = len(summary.front)
         self._journal.metrics(PARENT, summary.trained, totals)
 
     def finalist(self, finalist: Finalist, architecture: Architecture) -> None:

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from search.objectives import LATENCIES
 from search.screens import Rejection
 from search.trials import INTERRUPTED, OBJECTIVE, Observer, StartedTrial
 
@@ -47,7 +48,7 @@ class ProgressDisplay(Observer):
         self._epochs = epochs
         self._rejections: Counter[str] = Counter()
         self._running: dict[int, StartedTrial] = {}
-        self._accuracy: dict[int, float] = {}
+        self._metrics: dict[int, Mapping[str, float]] = {}
         self._epoch: dict[int, int] = {}
         self._done = 0
         self._best: tuple[float, int] | None = None
@@ -90,25 +91,30 @@ class ProgressDisplay(Observer):
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """Remember how far a trial is."""
-        self._accuracy[number] = metrics[OBJECTIVE]
+        self._metrics[number] = metrics
         self._epoch[number] = epoch
         self._refresh()
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         """Print a line."""
         trial = self._running.pop(number)
-        accuracy, epoch = self._accuracy.pop(number, math.nan), self._epoch.pop(number, 0)
+        metrics, epoch = self._metrics.pop(number, {}), self._epoch.pop(number, 0)
+        accuracy = metrics.get(OBJECTIVE, math.nan)
         self._done += 1
         if state is TrialState.COMPLETE and (self._best is None or accuracy > self._best[0]):
             self._best = (accuracy, number)
-        verdict = f"FAILED: {cause}" if state is TrialState.FAIL else _VERDICTS[state]
+        verdict = f"{_VERDICTS[state]}: {cause}" if cause else _VERDICTS[state]
         if cause == INTERRUPTED:
             verdict = INTERRUPTED
+        latencies = "".join(
+            f"  {metrics[key]:>8,.2f} ms" for key in LATENCIES.values() if key in metrics
+        )
         shown = "-     " if math.isnan(accuracy) else f"{accuracy:.4f}"
         self._bar.console.print(
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
             f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
-            f"  {trial.costs.params / 1e3:>8,.1f}k params  {verdict:<13} | {self._line()}",
+            f"  {trial.costs.params / 1e3:>8,.1f}k params{latencies}"
+            f"  {verdict:<13} | {self._line()}",
             markup=False,
             highlight=False,
             soft_wrap=True,

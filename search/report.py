@@ -15,8 +15,10 @@ from search.experiment import BorderRule, Experiment
 from search.figure import field_plot
 from search.finalists import Finalist
 from search.logbook import describe
+from search.objectives import Objective
 from search.progress import duration
 from search.summary import Summary, summarise, trained_though_rejected
+from search.verdict import accuracy, verdict
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
 
@@ -52,6 +54,8 @@ def build_report(
     summary = summarise(trials)
     by_number = {trial.number: trial for trial in trials}
     sections = [_leaderboard(summary, space)]
+    if summary.front:
+        sections.append(_front(experiment, summary, space))
     if finalists:
         sections.append(_finalists(finalists, by_number, space))
     sections.append(_rejections(experiment, summary))
@@ -70,16 +74,15 @@ def build_report(
 def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
     rows = []
     for rank, trial in enumerate(summary.leaderboard[:SHOWN], start=1):
-        stopped = "" if trial.state is TrialState.COMPLETE else ", stopped"
         rows.append(
             (
                 str(rank),
                 str(trial.number),
-                f"{trial.value:.4f}",
+                f"{accuracy(trial):.4f}",
                 f"{trial.user_attrs['params']:,}",
                 f"{trial.user_attrs['macs'] / 1e6:,.2f}",
                 *_structure(trial, space),
-                f"{trial.user_attrs['epochs']}{stopped}",
+                _epochs(trial),
             )
         )
     counts = (
@@ -99,6 +102,52 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
         "epochs",
     )
     return Section("Leaderboard", (counts,), header, tuple(rows))
+
+
+def _epochs(trial: FrozenTrial) -> str:
+    stopped = "" if verdict(trial) is TrialState.COMPLETE else ", stopped"
+    return f"{trial.user_attrs['epochs']}{stopped}"
+
+
+def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> Section:
+    """Show the trials between which only taste can choose."""
+    costs = experiment.objectives[1:]
+    rows = tuple(
+        (
+            str(trial.number),
+            f"{accuracy(trial):.4f}",
+            *(_cost(each, value) for each, value in zip(costs, trial.values[1:], strict=True)),
+            *_structure(trial, space),
+            _epochs(trial),
+        )
+        for trial in summary.front
+    )
+    sentence = (
+        f"{len(rows)} candidates that no other one beats in {', '.join(experiment.objectives)} "
+        "together. One that was stopped early counts with the accuracy that it had reached."
+    )
+    names: dict[Objective, str] = {
+        "params": "params",
+        "macs": "MMACs",
+        "latency": "ms for 1 image",
+        "batch_latency": f"ms for {experiment.latency_batch} images",
+    }
+    header = (
+        "trial",
+        "validation",
+        *(names[each] for each in costs),
+        "features",
+        "pools after",
+        "kernel",
+        "epochs",
+    )
+    return Section("Pareto front", (sentence,), header, rows)
+
+
+def _cost(objective: Objective, value: float) -> str:
+    if objective == "params":
+        return f"{value:,.0f}"
+    return f"{value / 1e6 if objective == 'macs' else value:,.2f}"
 
 
 def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str]:
@@ -192,7 +241,7 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
 
 
 def _best(trials: Sequence[FrozenTrial]) -> str:
-    return f"{max(t.value or 0.0 for t in trials):.4f}" if trials else "none"
+    return f"{max(accuracy(t) or 0.0 for t in trials):.4f}" if trials else "none"
 
 
 def compare(
@@ -213,7 +262,12 @@ def compare(
         f"{duration(sum(t.user_attrs['seconds'] for t in overlap.trials))} of device time."
     )
     rows = tuple(
-        (str(t.number), f"{t.value:.4f}", str(t.user_attrs["beyond"]), str(t.user_attrs["epochs"]))
+        (
+            str(t.number),
+            f"{accuracy(t):.4f}",
+            str(t.user_attrs["beyond"]),
+            str(t.user_attrs["epochs"]),
+        )
         for t in overlap.trials[:SHOWN]
     )
     header = (f"trial of {other}", "validation", "convolutions beyond", "epochs")

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from search.database import Database
 from search.experiment import Experiment
-from search.finalists import Finalist
+from search.finalists import Finalist, choose_finalists
 from search.home import Home
 from search.job import describe_job, describe_task, load_images
 from search.journal import Journal
 from search.logbook import Logbook
-from search.muscle import check_resources, connected, per_trial, train_trials
+from search.muscle import connected, plan_packing, train_trials
+from search.packing import UNKNOWN_SHARE, Packing
 from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
@@ -74,9 +75,16 @@ def run_search(
     folder.refuse_existing()
     dataset = load_images(experiment, console)
     job = describe_job(experiment, describe_task(dataset))
+    job.augmentation.check(job.task.height, job.task.width)
     space = job.candidates()
     screens = build_screens(experiment.screens)
-    check_space(space, screens, training_images=len(dataset.train), seed=experiment.seed)
+    check_space(
+        space,
+        screens,
+        training_images=len(dataset.train),
+        epochs=experiment.epochs,
+        seed=experiment.seed,
+    )
     seeds = find_seeds(experiment.enqueue, space.name, job.task, experiment.space.options)
     console.print(
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
@@ -88,12 +96,20 @@ def run_search(
     )
     # Ray comes last before writing: it is what may be missing or refuse to start.
     with connected(address):
-        check_resources(experiment)
+        packing = plan_packing(experiment, dataset.images.nbytes)
         folder.create(experiment.to_yaml(), job.task)
-        if experiment.device == "auto" and not per_trial(experiment)[1]:
+        if packing.is_guessed:
+            console.print(
+                f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
+                f"for each trial; set resources.gpus for another share.",
+                highlight=False,
+                soft_wrap=True,
+            )
+        job = replace(job, threads=packing.cpus)
+        if experiment.device == "auto" and not packing.on_gpus:
             # Trials that were given no GPU must not take one that is there.
             job = replace(job, device="cpu")
-        return _Run(experiment, home, job, console, seeds).execute()
+        return _Run(experiment, home, job, packing, console, seeds).execute()
 
 
 class _Run:
@@ -104,6 +120,7 @@ class _Run:
         experiment: Experiment,
         home: Home,
         job: Job,
+        packing: Packing,
         console: Console,
         seeds: Sequence[Mapping[str, Any]],
     ) -> None:
@@ -111,13 +128,15 @@ class _Run:
         self._experiment = experiment
         self._folder = folder
         self._job = job
+        self._packing = packing
         self._space = job.candidates()
         self._console = console
-        self._database = Database(folder.study, experiment.name)
+        self._database = Database(folder.study, experiment.name, objectives=experiment.objectives)
         self._study = Study(
             experiment.name,
             make_sampler(experiment),
             seed=experiment.seed,
+            objectives=experiment.objectives,
             database=self._database,
         )
         for params in seeds:
@@ -177,20 +196,22 @@ class _Run:
         trials = Trials(
             self._study,
             self._space,
-            build_screens(experiment.screens),
+            build_screens(experiment.screens, self._packing),
             limit=budget.trials,
             epochs=experiment.epochs,
             seed=experiment.seed,
             deadline=time.monotonic() + budget.wall_clock if budget.wall_clock else None,
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
-            share=per_trial(experiment)[1] or 1.0,
+            share=self._packing.device_share,
             observers=(self._logbook, progress),
         )
-        searcher = StudySearcher(trials)
+        searcher = StudySearcher(trials, self._packing.share)
         try:
             with progress:
-                train_trials(experiment, self._job, searcher, self._folder.checkpoints)
+                train_trials(
+                    experiment, self._job, self._packing, searcher, self._folder.checkpoints
+                )
         except BaseException as error:
             trials.abandon(f"the search was broken off: {type(error).__name__}")
             raise
@@ -221,7 +242,7 @@ class _Run:
     def _retrain(self) -> list[Finalist]:
         """Retrain the best candidates."""
         section = self._experiment.finalists
-        best = summarise(self._study.trials()).leaderboard[: section.count]
+        best = choose_finalists(summarise(self._study.trials()), section.count)
         if not best:
             return []
         self._console.print(
@@ -242,7 +263,7 @@ class _Run:
             seeds=section.seeds,
             first_seed=self._experiment.seed + 1,
             folder=self._folder.finalists,
-            resources=dict(zip(("num_cpus", "num_gpus"), per_trial(self._experiment), strict=True)),
+            packing=self._packing,
             on_result=show,
             on_failure=lambda cause: self._console.print(
                 f"  a retraining failed: {cause}", highlight=False, markup=False

@@ -8,15 +8,17 @@ writer, so both hold the same trials under the same numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.database import Database
+from search.objectives import ACCURACY, Objective, directions
+from search.verdict import VERDICT
 
 # A line for every trial told would drown the progress of the search.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -29,15 +31,26 @@ class Study:
         name: of the study.
         sampler: draws the parameters.
         seed: of the draws that explore (see ``ask``).
-        database: the durable copy; None keeps the study in memory only.
+        objectives: what the values of a trial are, in this order.
+        database: the durable copy, of the same objectives; None keeps the study in memory only.
     """
 
     def __init__(
-        self, name: str, sampler: BaseSampler, *, seed: int = 0, database: Database | None = None
+        self,
+        name: str,
+        sampler: BaseSampler,
+        *,
+        seed: int = 0,
+        objectives: Sequence[Objective] = ACCURACY,
+        database: Database | None = None,
     ) -> None:
+        self.objectives = tuple(objectives)
         self._storage = InMemoryStorage()
         self._memory = optuna.create_study(
-            study_name=name, storage=self._storage, sampler=sampler, direction="maximize"
+            study_name=name,
+            storage=self._storage,
+            sampler=sampler,
+            directions=directions(objectives),
         )
         self._sampler = sampler
         self._explorer = RandomSampler(seed=seed)
@@ -59,27 +72,33 @@ class Study:
         self, trial: optuna.Trial, reason: str, violation: float, attributes: Mapping[str, Any]
     ) -> None:
         """Tell a drawn trial as infeasible and enter it."""
-        trial.set_constraint(reason, violation)
-        self.close(trial, TrialState.PRUNED, None, {}, {"rejected": reason, **attributes})
+        self.close(
+            trial,
+            TrialState.PRUNED,
+            {"rejected": reason, **attributes},
+            constraints={reason: violation},
+        )
 
     def close(
         self,
         trial: optuna.Trial,
         state: TrialState,
-        value: float | None,
-        intermediate: Mapping[int, float],
         attributes: Mapping[str, Any],
+        *,
+        values: Sequence[float] | None = None,
+        intermediate: Mapping[int, float] | None = None,
+        constraints: Mapping[str, float] | None = None,
     ) -> None:
         """Tell a drawn trial that is not to be trained, and enter it."""
-        self._set_attributes(trial._trial_id, attributes)
-        for step, reported in intermediate.items():
+        self._set_attributes(trial._trial_id, attributes, _encoded(constraints))
+        for step, reported in (intermediate or {}).items():
             self._storage.set_trial_intermediate_value(trial._trial_id, step, reported)
-        self._end(trial._trial_id, state, value if state is TrialState.COMPLETE else None)
+        self._end(trial._trial_id, state, values if state is TrialState.COMPLETE else None)
         self._enter(trial.number)
 
     def start(self, trial: optuna.Trial, attributes: Mapping[str, Any]) -> None:
         """Enter a drawn trial as running."""
-        self._set_attributes(trial._trial_id, attributes)
+        self._set_attributes(trial._trial_id, attributes, {})
         self._enter(trial.number)
 
     def report(self, number: int, step: int, value: float) -> None:
@@ -88,19 +107,50 @@ class Study:
         if self._database is not None:
             self._database.report(number, step, value)
 
-    def finish(self, number: int, state: TrialState, attributes: Mapping[str, Any]) -> None:
+    def finish(
+        self,
+        number: int,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+        *,
+        costs: Sequence[float] = (),
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
         """End a running trial; its value is its last intermediate value.
 
-        A trial that never reported a number cannot be complete or pruned; it fails.
+        A trial that never reported a number cannot be complete or pruned; it fails. See
+        `search.verdict` for what its sampler is told instead of what happened, and why.
+
+        Args:
+            number: of the trial.
+            state: what happened: COMPLETE, PRUNED (stopped early) or FAIL.
+            attributes: what is kept beside.
+            costs: values of the objectives beyond the first.
+            constraints: by how much it violates what; the sampler is led away from there.
         """
         intermediate = self.trial(number).intermediate_values
-        value: float | None = intermediate[max(intermediate)] if intermediate else None
-        if state is TrialState.FAIL or value is None or not math.isfinite(value):
-            state, value = TrialState.FAIL, None
-        self._set_attributes(self._id(number), attributes)
-        self._end(self._id(number), state, value)
+        values: list[float] | None = None
+        if state is not TrialState.FAIL and intermediate:
+            values = [intermediate[max(intermediate)], *costs]
+        if values is None or not all(map(math.isfinite, values)):
+            state, values = TrialState.FAIL, None
+        told = self._told(state, infeasible=bool(constraints))
+        if told is not state:
+            attributes = {**attributes, VERDICT: state.name.lower()}
+        encoded = _encoded(constraints)
+        self._set_attributes(self._id(number), attributes, encoded)
+        self._end(self._id(number), told, values)
         if self._database is not None:
-            self._database.finish(number, state, value, attributes)
+            self._database.finish(number, told, values, attributes, encoded)
+
+    def _told(self, state: TrialState, *, infeasible: bool) -> TrialState:
+        """Return the state from which the sampler learns what happened."""
+        if state is TrialState.FAIL and infeasible:
+            return TrialState.PRUNED
+        if state is TrialState.PRUNED and len(self.objectives) > 1:
+            # Optuna's TPE cannot rank pruned trials by several values, and raises.
+            return TrialState.COMPLETE
+        return state
 
     def then(self, call: Callable[[], None]) -> None:
         """Do something once all that came before is safe: in the database, where there is one."""
@@ -121,16 +171,29 @@ class Study:
         if self._database is not None:
             self._database.enter(self.trial(number))
 
-    def _set_attributes(self, trial_id: int, attributes: Mapping[str, Any]) -> None:
+    def _set_attributes(
+        self, trial_id: int, attributes: Mapping[str, Any], system_attributes: Mapping[str, Any]
+    ) -> None:
         for key, attribute in attributes.items():
             self._storage.set_trial_user_attr(trial_id, key, attribute)
+        for key, attribute in system_attributes.items():
+            self._storage.set_trial_system_attr(trial_id, key, attribute)
 
-    def _end(self, trial_id: int, state: TrialState, value: float | None) -> None:
+    def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
         """End a trial in memory: what ``optuna.Study.tell`` does, without its deep copies."""
-        values = None if value is None else [value]
         trial = self._storage.get_trial(trial_id)
         self._sampler.after_trial(self._memory, trial, state, values)
         self._storage.set_trial_state_values(trial_id, state, values)
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._memory._study_id, number)
+
+
+def _encoded(constraints: Mapping[str, float] | None) -> dict[str, Any]:
+    """Return the attributes in which Optuna keeps constraints.
+
+    ``optuna.Trial.set_constraint`` writes them too, but takes the trial object that was drawn.
+    """
+    if not constraints:
+        return {}
+    return create_trial(state=TrialState.FAIL, constraints=dict(constraints)).system_attrs

@@ -14,6 +14,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from search.trials import INTERRUPTED
+from search.verdict import accuracy, verdict
 
 
 def is_rejected(trial: FrozenTrial) -> bool:
@@ -56,6 +57,8 @@ class Summary:
         running: trials in training.
         rejections: candidates rejected, by reason.
         leaderboard: complete and pruned trials, best validation accuracy first, complete first.
+        front: trials that no other one beats in all objectives, best validation accuracy first;
+            empty where accuracy is the only objective.
         savings: what the rejections saved.
     """
 
@@ -66,6 +69,7 @@ class Summary:
     running: int
     rejections: dict[str, int]
     leaderboard: list[FrozenTrial]
+    front: list[FrozenTrial]
     savings: Savings
 
     @property
@@ -81,7 +85,7 @@ class Summary:
     @property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best validation accuracy."""
-        if self.leaderboard and self.leaderboard[0].state is TrialState.COMPLETE:
+        if self.leaderboard and verdict(self.leaderboard[0]) is TrialState.COMPLETE:
             return self.leaderboard[0]
         return None
 
@@ -89,10 +93,10 @@ class Summary:
 def summarise(trials: Sequence[FrozenTrial]) -> Summary:
     """Sum up the trials of a study."""
     trained = [trial for trial in trials if not is_rejected(trial)]
-    states = Counter(trial.state for trial in trained)
+    states = Counter(map(verdict, trained))
     interrupted = sum(trial.user_attrs.get("cause") == INTERRUPTED for trial in trained)
-    ended = [t for t in trained if t.state in (TrialState.COMPLETE, TrialState.PRUNED)]
-    ended.sort(key=lambda t: (t.state is not TrialState.COMPLETE, -(t.value or 0), t.number))
+    ended = [t for t in trained if verdict(t) in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended.sort(key=lambda t: (verdict(t) is not TrialState.COMPLETE, -(accuracy(t) or 0), t.number))
     return Summary(
         complete=states[TrialState.COMPLETE],
         pruned=states[TrialState.PRUNED],
@@ -103,8 +107,37 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
             Counter(t.user_attrs["rejected"] for t in trials if is_rejected(t)).most_common()
         ),
         leaderboard=ended,
+        front=pareto_front(ended),
         savings=estimate_savings(trials),
     )
+
+
+def pareto_front(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that no other one beats in all objectives, best accuracy first.
+
+    One that was stopped early counts with what it had reached, which more training seldom lowers.
+    One that gave itself up does not count, however cheap: it has learnt nothing.
+
+    Args:
+        trials: complete and pruned ones.
+    """
+    several = [
+        (t, t.values)
+        for t in trials
+        if t.values is not None and len(t.values) > 1 and "stopped" not in t.user_attrs
+    ]
+    # In this order a trial can only be beaten by one before it.
+    several.sort(key=lambda each: (-each[1][0], each[1][1:], each[0].number))
+    front: list[tuple[FrozenTrial, list[float]]] = []
+    for trial, values in several:
+        beaten = any(
+            other != values
+            and all(mine <= its for mine, its in zip(other[1:], values[1:], strict=True))
+            for _, other in front
+        )
+        if not beaten:
+            front.append((trial, values))
+    return [trial for trial, _ in front]
 
 
 def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
@@ -164,5 +197,5 @@ def trained_though_rejected(
     board = summarise(training).leaderboard
     found = [t for t in board if t.user_attrs["digest"] in digests]
     numbers = {t.number for t in found}
-    others = [t.value for t in board if t.number not in numbers and t.value is not None]
+    others = [accuracy(t) or 0.0 for t in board if t.number not in numbers]
     return Overlap(found, max(others, default=None))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +13,10 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState
 
+from search.objectives import cost_values
 from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
+from search.verdict import verdict
 from spaces.architecture import CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.candidate import Candidate, CandidateSpace
@@ -69,15 +71,29 @@ class Observer:
         """A trial has finished an epoch."""
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
-        """A trial has ended: COMPLETE, PRUNED (stopped early) or FAIL (with its cause)."""
+        """A trial has ended.
+
+        Args:
+            number: of the trial.
+            state: its verdict: COMPLETE, PRUNED (stopped early) or FAIL.
+            cause: why it failed, or why it gave itself up; empty where the scheduler stopped it.
+        """
 
 
 @dataclass
 class _Running:
-    digest: str
+    trial: StartedTrial
     seconds: list[float] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
     epoch: int = 0
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the study keeps of the training."""
+        found: dict[str, Any] = {"seconds": sum(self.seconds), "epochs": self.epoch}
+        if "train_accuracy" in self.metrics:
+            found["train_accuracy"] = self.metrics["train_accuracy"]
+        return found
 
 
 class Trials:
@@ -93,7 +109,7 @@ class Trials:
         deadline: ``time.monotonic()`` after which no trial is started.
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
-        share: of a device that one trial has, for the count of device-hours.
+        share: of a device that a candidate's trial has, for the count of device-hours.
         observers: told of everything, in this order.
     """
 
@@ -109,7 +125,7 @@ class Trials:
         deadline: float | None = None,
         duplicates: bool = True,
         rule: Rule = Rule.PREVIOUS_CONV,
-        share: float = 1.0,
+        share: Callable[[Candidate], float] = lambda candidate: 1.0,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.study = study
@@ -219,14 +235,22 @@ class Trials:
         """
         rejection = Rejection("duplicate", 1.0, f"the same as trial {original}")
         known = self.study.trial(original)
-        finished = known.state in (TrialState.COMPLETE, TrialState.PRUNED)
-        self.study.close(
-            trial,
-            known.state if finished else TrialState.FAIL,
-            known.value if finished else None,
-            known.intermediate_values if finished else {},
-            {"rejected": "duplicate", "detail": rejection.detail, "duplicate_of": original},
-        )
+        attributes = {
+            "rejected": "duplicate",
+            "detail": rejection.detail,
+            "duplicate_of": original,
+        }
+        if known.state in (TrialState.COMPLETE, TrialState.PRUNED):
+            self.study.close(
+                trial,
+                known.state,
+                attributes,
+                values=known.values,
+                intermediate=known.intermediate_values,
+                constraints=known.constraints,
+            )
+        else:
+            self.study.close(trial, TrialState.FAIL, attributes)
         self._count_rejection(trial.number, rejection)
 
     def _start(self, trial: optuna.Trial, candidate: Candidate) -> StartedTrial:
@@ -240,11 +264,10 @@ class Trials:
             costs=candidate.costs,
             border=border,
         )
-        self.study.start(
-            trial, _attributes(candidate) | {"beyond": border.beyond, "share": self._share}
-        )
+        recorded = {"beyond": border.beyond, "share": self._share(candidate)}
+        self.study.start(trial, _attributes(candidate) | recorded)
         self._started += 1
-        self._running[trial.number] = _Running(candidate.digest)
+        self._running[trial.number] = _Running(started)
         self._drawn.setdefault(candidate.digest, trial.number)
         self._notify("started", started)
         return started
@@ -263,29 +286,53 @@ class Trials:
         self.study.report(number, epoch, objective)
         self._notify("reported", number, epoch, running.metrics)
 
-    def finish(self, number: int, cause: str = "") -> None:
+    def finish(
+        self, number: int, cause: str = "", *, violation: float = 0.0, stopped: str = ""
+    ) -> None:
         """End a running trial.
 
         Complete after its last epoch, else stopped early; failed if it has a cause, or if its
         last value is no number.
+
+        Args:
+            number: of the trial.
+            cause: why it failed.
+            violation: over 0 where it failed for want of memory: by how much, relative to what
+                there was. Such a candidate is infeasible, and not tried again.
+            stopped: why it gave itself up.
         """
         running = self._running.pop(number)
+        costs, missing = self._costs(running)
+        cause = cause or missing
         state = TrialState.COMPLETE if running.epoch >= self._epochs else TrialState.PRUNED
+        attributes = running.attributes
+        constraints: dict[str, float] = {}
         if cause:
             state = TrialState.FAIL
-        attributes: dict[str, Any] = {"seconds": sum(running.seconds), "epochs": running.epoch}
-        if "train_accuracy" in running.metrics:
-            attributes["train_accuracy"] = running.metrics["train_accuracy"]
-        if cause:
             attributes["cause"] = cause
-        self.study.finish(number, state, attributes)
-        state = self.study.trial(number).state
-        self._count_failures(state, cause)
+            constraints = {"memory": violation} if violation > 0 else {}
+        elif stopped and state is TrialState.PRUNED:
+            attributes["stopped"] = stopped
+            if len(self.study.objectives) > 1:
+                # However cheap, a network that learns nothing is no compromise worth more of.
+                constraints = {"hopeless": 1.0}
+        self.study.finish(number, state, attributes, costs=costs, constraints=constraints)
+        state = verdict(self.study.trial(number))
+        if "memory" not in constraints:
+            self._count_failures(state, cause)
         if state is TrialState.FAIL:
-            # What failed may be drawn and tried again.
-            self._drawn.pop(running.digest, None)
+            if not constraints:
+                # What failed otherwise may be drawn and tried again.
+                self._drawn.pop(running.trial.candidate.digest, None)
             cause = cause or "the loss is no longer a number"
-        self._notify("finished", number, state, cause)
+        self._notify("finished", number, state, cause or attributes.get("stopped", ""))
+
+    def _costs(self, running: _Running) -> tuple[list[float], str]:
+        """Return the values of the objectives beyond accuracy, and what is wrong with them."""
+        try:
+            return cost_values(self.study.objectives, running.trial.costs, running.metrics), ""
+        except KeyError as error:
+            return [], f"the trial did not report {error.args[0]}" if running.epoch else ""
 
     def _count_failures(self, state: TrialState, cause: str) -> None:
         """Give up if nothing but failures came; a loss that diverged is the candidate's fault."""

@@ -18,8 +18,9 @@ from search.progress import duration
 from search.report import as_html, build_report, compare, print_report
 from search.screens import Rejection, build_screens, judge, reject_invalid
 from search.study import Study
-from search.summary import summarise
+from search.summary import Summary, summarise
 from search.tracking import Destination, sync, ui_command
+from search.verdict import accuracy
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
@@ -94,7 +95,6 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             table.add_row(each, error.problem)
             continue
         summary = summarise(view.trials)
-        best = summary.best
         finalists = view.finalists
         test = "{:.4f} ± {:.4f}".format(*finalists[0].test_accuracy) if finalists else "-"
         table.add_row(
@@ -103,10 +103,17 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             str(summary.running),
             ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
             duration(summary.savings.total),
-            f"{best.value:.4f} (trial {best.number})" if best else "-",
+            _best(summary),
             test,
         )
     console.print(table, highlight=False)
+
+
+def _best(summary: Summary) -> str:
+    if summary.best is None:
+        return "-"
+    front = f", front of {len(summary.front)}" if summary.front else ""
+    return f"{accuracy(summary.best):.4f} (trial {summary.best.number}{front})"
 
 
 def show_report(name: str, against: str | None, home: Home, console: Console) -> None:

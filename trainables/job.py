@@ -7,24 +7,67 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.data import Dataset, load
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied.
+    """How training images are varied, each on its own.
 
     Attributes:
-        crop: pad by so many pixels and crop at random.
-        flip: mirror horizontally with probability one half.
+        crop: pad by so many pixels (black) and crop at random.
+        translate: shift by up to this share of each side, in either direction; black comes in.
+        flip: mirror horizontally: never, with probability one half in every epoch, or every
+            second epoch (each image begins at random).
+        erase: probability of random erasing (Zhong et al. 2017, arXiv 1708.04896).
+        cutout: side in pixels of a square that is cut out, 0 for none (DeVries & Taylor 2017,
+            arXiv 1708.04552).
+        mixup: alpha of the Beta distribution by which pairs of images are mixed, 0 for none
+            (Zhang et al. 2018, arXiv 1710.09412).
     """
 
     crop: int = 0
-    flip: bool = False
+    translate: float = 0.0
+    flip: Literal["none", "random", "alternating"] = "none"
+    erase: float = 0.0
+    cutout: int = 0
+    mixup: float = 0.0
+
+    def check(self, height: int, width: int) -> None:
+        """Refuse what does not fit images of this size in pixels.
+
+        Raises:
+            BadInputError: naming the field, the value and the remedy.
+        """
+        smaller = min(height, width)
+        for name, value, most in (
+            # Moved by the whole image, a crop would show none of it.
+            ("crop", self.crop, smaller - 1),
+            ("cutout", self.cutout, smaller),
+        ):
+            if value > most:
+                problem = f"does not fit images of {height}x{width} pixels"
+                remedy = f"use {most} or less"
+                raise BadInputError(f"augmentation.{name}", value, problem, remedy)
+        if self.crop and self.translate:
+            problem = "augmentation.crop shifts the images already"
+            remedy = "use one of the two"
+            raise BadInputError("augmentation.translate", self.translate, problem, remedy)
+
+    def padding(self, height: int, width: int) -> tuple[int, int]:
+        """Return by how many rows and columns images of this size may be shifted.
+
+        However a share rounds to whole pixels, a row and a column of the image stay.
+        """
+        if self.translate:
+            down, across = (min(round(self.translate * side), side - 1) for side in (height, width))
+            return down, across
+        return self.crop, self.crop
 
 
 @dataclass(frozen=True)
@@ -65,6 +108,10 @@ class Job:
         augmentation: how training images are varied.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: CPU threads a trial uses.
+        compile: let ``torch.compile`` translate each network; it costs seconds to minutes each.
+        hopeless_after: epochs after which a training is given up unless its training accuracy is
+            at least twice that of a guess; None for never.
+        latency_batches: sizes of the batches whose latency is measured before training.
     """
 
     data: Data
@@ -76,6 +123,9 @@ class Job:
     augmentation: Augmentation = field(default_factory=Augmentation)
     device: str = "auto"
     threads: int = 1
+    compile: bool = False
+    hopeless_after: int | None = None
+    latency_batches: tuple[int, ...] = ()
 
     def candidates(self) -> CandidateSpace:
         """Return the space that draws and rebuilds candidates."""

@@ -194,10 +194,12 @@ def make_trials() -> Callable[..., Trials]:
 def train(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
     """Return a function that lets a started trial report accuracies and end."""
 
-    def run(trials: Trials, number: int, *accuracies: float, cause: str = "") -> None:
+    def run(
+        trials: Trials, number: int, *accuracies: float, cause: str = "", **ending: Any
+    ) -> None:
         for epoch, accuracy in enumerate(accuracies, start=1):
             trials.report(number, epoch, metrics(accuracy))
-        trials.finish(number, cause)
+        trials.finish(number, cause, **ending)
 
     return run
 
@@ -221,21 +223,22 @@ def stored_trial() -> Callable[..., FrozenTrial]:
     def make(
         number: int,
         state: str = "COMPLETE",
-        value: float | None = None,
+        value: float | tuple[float, ...] | None = None,
         params: Mapping[str, Any] | None = None,
         **attributes: Any,
     ) -> FrozenTrial:
         params = dict(params or {})
+        values = None if value is None else list(value) if isinstance(value, tuple) else [value]
         trial = optuna.trial.create_trial(
             state=TrialState[state],
-            value=value,
+            values=values,
             params=params,
             distributions={
                 key: optuna.distributions.CategoricalDistribution((each,))
                 for key, each in params.items()
             },
             user_attrs={"digest": f"digest {number}"} | attributes,
-            intermediate_values={1: value} if state == "PRUNED" and value is not None else {},
+            intermediate_values={1: values[0]} if state == "PRUNED" and values else {},
         )
         trial.number = number
         return trial

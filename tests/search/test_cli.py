@@ -246,6 +246,21 @@ def test_a_batch_that_is_larger_than_the_data_is_refused(
     )
 
 
+@pytest.mark.parametrize(
+    ("augmentation", "says"),
+    [
+        ({"crop": 8}, "augmentation.crop = 8: does not fit images of 8x8 pixels; use 7 or less"),
+        ({"cutout": 9}, "augmentation.cutout = 9: does not fit images of 8x8 pixels"),
+        ({"crop": 1, "translate": 0.1}, "augmentation.translate = 0.1: augmentation.crop shifts"),
+        ({"mixup": 0}, "augmentation.mixup = 0: is not allowed; use a number above 0, or leave"),
+    ],
+)
+def test_an_augmentation_that_does_not_fit_the_images_is_one_line(
+    user: Path, refused: Callable[..., str], augmentation: dict[str, Any], says: str
+) -> None:
+    assert says in refused("run", written(user, augmentation=augmentation))
+
+
 SPACES = {
     "raising": (
         "def space(trial, task):\n    return 1 / 0\n",

@@ -28,17 +28,20 @@ from search.experiment import Experiment, parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.home import Home
 from search.journal import PARENT, Finish, Start, read
+from search.packing import Packing
 from search.run import run_search
 from search.searcher import StudySearcher
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
+from trainables.device import Gpu
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+WITHOUT_GPUS = Packing(cpus=1, fixed=0.0)
 ROOT = Path(__file__).resolve().parents[2]
 
 # MLflow's own, about the database library that it uses.
@@ -479,13 +482,16 @@ def ends(
         printed: Callable[..., str],
         *,
         retrain: Callable[[], None] = lambda: None,
+        packing: Packing = WITHOUT_GPUS,
         **fields: Any,
     ) -> tuple[Home, str, Any]:
         document = yaml.safe_load(FIRST) | {"name": "mine", "tracking": {"enabled": False}}
         experiment = parse_experiment(document | fields)
         home = Home(tmp_path / "home")
 
-        def train(_: Experiment, __: Any, searcher: StudySearcher, ___: Path) -> None:
+        def train(
+            _: Experiment, __: Any, ___: Packing, searcher: StudySearcher, ____: Path
+        ) -> None:
             drive(searcher)
 
         def finalists(_: Any, chosen: Any, *, on_result: Any, **__: Any) -> list[Finalist]:
@@ -496,8 +502,7 @@ def ends(
             return [Finalist(result.number, (result,)) for result in results]
 
         monkeypatch.setattr(module, "connected", lambda _: nullcontext())
-        monkeypatch.setattr(module, "check_resources", lambda _: None)
-        monkeypatch.setattr(module, "per_trial", lambda _: (1.0, 0.0))
+        monkeypatch.setattr(module, "plan_packing", lambda *_: packing)
         monkeypatch.setattr(module, "train_trials", train)
         monkeypatch.setattr(module, "retrain_finalists", finalists)
         outcome: list[Any] = []
@@ -558,6 +563,24 @@ def test_a_search_whose_budget_is_spent_ends_as_finished(
     assert len(statuses) == 1 + 8 + 1
     assert TrialState.RUNNING not in states
     assert "MLflow" not in out
+
+
+def test_what_each_trial_occupies_of_a_gpu_is_recorded(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    gpu = Gpu(8 * 10**9, bfloat16=True)
+    packing = Packing(cpus=1, fixed=None, smallest=gpu, largest=gpu)
+    home, out, _ = ends(trained, printed, packing=packing)
+    trials = read_trials(home.folder("mine").study, "mine")
+    assert {trial.user_attrs["share"] for trial in trials if trial.intermediate_values} == {1 / 8}
+    assert "resources.gpus" not in out
+
+
+def test_a_share_that_could_only_be_guessed_is_told(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    _, out, _ = ends(trained, printed, packing=Packing(cpus=1, fixed=None))
+    assert "0.25 of one for each trial; set resources.gpus for another share" in out
 
 
 def test_a_space_that_is_used_up_ends_the_search_as_finished(

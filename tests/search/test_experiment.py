@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from search.experiment import BorderRule, Experiment, load_experiment, parse_experiment
+from search.job import describe_job
 from spaces.border import Rule
 from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.job import Augmentation
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +32,7 @@ seed: 3
 space: {name: vgg, depth: [2, 8], features: [8, 48], kernel: [3, 5], bias: true}
 recipe: {learning_rate: [0.02, 0.5], batch_size: [64, 128]}
 epochs: 9
-augmentation: {crop: 4, flip: true}
+augmentation: {crop: 4, translate: 0.1, flip: alternating, erase: 0.25, cutout: 8, mixup: 0.2}
 screens:
   border: direct-input
   allow_beyond: 1
@@ -37,10 +40,13 @@ screens:
   max_macs: 100000000
   max_memory_mb: 512.5
   duplicates: false
+objectives: [accuracy, macs, batch_latency]
+latency_batch: 64
 sampler: random
-scheduler: {name: none, grace_epochs: 2, reduction: 4}
+scheduler: {name: none, grace_epochs: 2, reduction: 4, hopeless_after: 3}
 budget: {trials: 27, wall_clock: 90m}
 device: cuda
+compile: true
 resources: {cpus: 2, gpus: 0.5, concurrent: 4}
 finalists: {count: 2, seeds: 5}
 tracking: {enabled: false, experiment: nightly}
@@ -77,6 +83,7 @@ def test_an_empty_file_searches_the_bundled_digits_under_the_name_of_the_file(
     assert found == Experiment(name="nightly-3")
     assert (found.data, found.space.name, found.space.options) == ("digits", "vgg", {})
     assert (found.sampler, found.scheduler.name) == ("tpe", "asha")
+    assert (found.objectives, found.scheduler.hopeless_after) == (["accuracy"], None)
     assert (found.screens.border, found.screens.allow_beyond) == (BorderRule.PREVIOUS_CONV, 0)
     assert (found.budget.trials, found.budget.wall_clock) == (30, None)
     assert (found.finalists.count, found.finalists.seeds) == (3, 3)
@@ -92,11 +99,16 @@ def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
     assert found.space.name == "vgg"
     assert found.space.options["features"] == [8, 48]
     assert found.recipe == {"learning_rate": [0.02, 0.5], "batch_size": [64, 128]}
-    assert (found.augmentation.crop, found.augmentation.flip) == (4, True)
+    varied = found.augmentation
+    assert (varied.crop, varied.translate, varied.flip) == (4, 0.1, "alternating")
+    assert (varied.erase, varied.cutout, varied.mixup) == (0.25, 8, 0.2)
+    assert found.compile is True
     assert found.screens.border is BorderRule.DIRECT_INPUT
     assert (found.screens.max_params, found.screens.max_macs) == (1_000_000, 100_000_000)
     assert (found.screens.max_memory_mb, found.screens.duplicates) == (512.5, False)
+    assert (found.objectives, found.latency_batch) == (["accuracy", "macs", "batch_latency"], 64)
     assert (found.scheduler.name, found.scheduler.grace_epochs) == ("none", 2)
+    assert found.scheduler.hopeless_after == 3
     assert (found.budget.trials, found.budget.wall_clock) == (27, 5400.0)
     resources = found.resources
     assert (resources.cpus, resources.gpus, resources.concurrent) == (2, 0.5, 4)
@@ -110,6 +122,62 @@ def test_the_complete_yaml_loads_as_the_same_experiment(tmp_path: Path, text: st
     again = load_experiment(written(tmp_path, found.to_yaml(), "copy.yaml"))
     assert again == found
     assert set(yaml.safe_load(found.to_yaml())) == set(Experiment.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("written_as", "flip"),
+    [
+        ("none", "none"),
+        ("random", "random"),
+        ("alternating", "alternating"),
+        ("true", "random"),
+        ("false", "none"),
+        ("off", "none"),
+    ],
+)
+def test_a_flip_has_a_name_or_is_only_wanted_or_not(
+    tmp_path: Path, written_as: str, flip: str
+) -> None:
+    found = load_experiment(written(tmp_path, f"augmentation: {{flip: {written_as}}}"))
+    assert found.augmentation.flip == flip
+    override = load_experiment(written(tmp_path, ""), [f"augmentation.flip={written_as}"])
+    assert override.augmentation.flip == flip
+
+
+def test_without_being_asked_for_no_image_is_varied_and_no_network_is_compiled() -> None:
+    job = describe_job(parse_experiment({}), Task(1, 8, 8, 10))
+    assert job.augmentation == Augmentation()
+    assert not job.compile
+    assert "mixup" in parse_experiment({}).to_yaml()
+
+
+@pytest.mark.parametrize("mixup", [0.2, None])
+def test_trials_vary_their_images_and_compile_as_the_experiment_says(mixup: float | None) -> None:
+    asked = {"translate": 0.25, "flip": "alternating", "erase": 0.5, "cutout": 3}
+    document = {"augmentation": asked | {"mixup": mixup}, "compile": True}
+    job = describe_job(parse_experiment(document), Task(1, 8, 8, 10))
+    assert job.augmentation == Augmentation(0, 0.25, "alternating", 0.5, 3, mixup or 0.0)
+    assert job.compile
+    crop = {"augmentation": {"crop": 2}}
+    job = describe_job(parse_experiment(crop), Task(1, 8, 8, 10))
+    assert job.augmentation == Augmentation(crop=2)
+
+
+def test_an_unknown_objective_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    error = refusal(written(tmp_path, "objectives: [accuracy, speed]"))
+    assert (error.field, error.value) == ("objectives.1", "speed")
+    assert "'params', 'macs', 'latency' or 'batch_latency'" in str(error)
+
+
+def test_a_training_may_be_given_up_before_its_last_epoch_and_no_later() -> None:
+    def after(epochs: int) -> dict[str, Any]:
+        return {"epochs": 5, "scheduler": {"hopeless_after": epochs}}
+
+    assert parse_experiment(after(4)).scheduler.hopeless_after == 4
+    with pytest.raises(BadInputError) as caught:
+        parse_experiment(after(5))
+    assert_one_line(caught.value)
+    assert (caught.value.field, caught.value.value) == ("scheduler.hopeless_after", 5)
 
 
 def test_a_space_may_be_given_by_its_name_alone() -> None:
@@ -189,7 +257,28 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("budget: {wall_clock: .inf}", "budget.wall_clock", "finite"),
         ("resources: {gpus: .nan}", "resources.gpus", "finite"),
         ("resources: {gpus: -1}", "resources.gpus", "greater than or equal to 0"),
+        ("augmentation: {crop: -1}", "augmentation.crop", "greater than or equal to 0"),
+        ("augmentation: {crop: 2.0}", "augmentation.crop", "integer"),
+        ("augmentation: {translate: 1}", "augmentation.translate", "less than 1"),
+        ("augmentation: {translate: -0.1}", "augmentation.translate", "greater than or equal to 0"),
+        ("augmentation: {flip: often}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {flip: 1}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {flip:}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {erase: 1.5}", "augmentation.erase", "less than or equal to 1"),
+        ("augmentation: {erase: true}", "augmentation.erase", "number"),
+        ("augmentation: {cutout: -1}", "augmentation.cutout", "greater than or equal to 0"),
+        ("augmentation: {mixup: 0}", "augmentation.mixup", "leave it out for no mixup"),
+        ("augmentation: {mixup: -1}", "augmentation.mixup", "leave it out for no mixup"),
+        ("augmentation: {mixup: .nan}", "augmentation.mixup", "finite"),
+        ("compile: 1", "compile", "boolean"),
         ("scheduler: {reduction: 1}", "scheduler.reduction", "greater than or equal to 2"),
+        ("scheduler: {hopeless_after: 0}", "scheduler.hopeless_after", "greater than or equal"),
+        ("scheduler: {hopeless_after: 10}", "scheduler.hopeless_after", "ends after 10 epochs"),
+        ("objectives: accuracy", "objectives", "list"),
+        ("objectives: []", "objectives", "begin with accuracy"),
+        ("objectives: [params]", "objectives", "begin with accuracy"),
+        ("objectives: [accuracy, macs, macs]", "objectives", "each objective once"),
+        ("latency_batch: 1", "latency_batch", "greater than or equal to 2"),
         ("screens: {max_params: 0}", "screens.max_params", "greater than 0"),
         ("screens: {max_memory_mb: 1.0e+305}", "screens.max_memory_mb", "less than"),
         ("finalists: {seeds: 0}", "finalists.seeds", "greater than or equal to 1"),

@@ -8,11 +8,14 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
 from search.experiment import Experiment, parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.report import Section, as_html, build_report, compare, print_report
+from search.study import Study
+from search.summary import summarise
 from search.trials import Trials
 from spaces.candidate import CandidateSpace
 
@@ -124,6 +127,46 @@ def test_trials_that_were_stopped_early_say_so(
     section = search.sections()["Leaderboard"]
     assert [row[-1] for row in section.rows] == ["2", "1, stopped"]
     assert "1 to the end, 1 stopped early, 0 failed; 0 running" in section.sentences[0]
+
+
+def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    printed: Printed,
+) -> None:
+    objectives = ("accuracy", "macs", "params", "batch_latency")
+    study = Study("several", RandomSampler(seed=0), objectives=objectives)
+    trials = make_trials(eight_candidates, study=study, limit=3, epochs=2)
+    # The second is stopped early, and the third is beaten by both.
+    for endings, milliseconds in (((0.5, 0.8), 9.0), ((0.6,), 4.5), ((0.5, 0.55), 50.0)):
+        started = None
+        while started is None:
+            started = trials.next()
+        for epoch, accuracy in enumerate(endings, start=1):
+            latency = {"batch_latency_ms": milliseconds}
+            trials.report(started.number, epoch, metrics(accuracy) | latency)
+        trials.finish(started.number)
+    experiment = parse_experiment({"objectives": list(objectives), "latency_batch": 64})
+    search = Search(experiment, trials.study.trials(), eight_candidates)
+    section = search.sections()["Pareto front"]
+    assert section.header[:5] == ("trial", "validation", "MMACs", "params", "ms for 64 images")
+    front = summarise(search.trials).front
+    assert [int(row[0]) for row in section.rows] == [trial.number for trial in front]
+    best = dict(zip(section.header, section.rows[0], strict=True))
+    assert (best["validation"], best["ms for 64 images"], best["epochs"]) == ("0.8000", "9.00", "2")
+    assert best["params"] == f"{front[0].user_attrs['params']:,}"
+    assert best["MMACs"] == f"{front[0].user_attrs['macs'] / 1e6:,.2f}"
+    stopped = dict(zip(section.header, section.rows[1], strict=True))
+    assert (stopped["validation"], stopped["epochs"]) == ("0.6000", "1, stopped")
+    board = search.sections()["Leaderboard"]
+    assert board.rows[0][2] == "0.8000"
+    assert "2 to the end, 1 stopped early" in board.sentences[0]
+    assert "Pareto front" in printed(lambda c: print_report(c, list(search.sections().values())))
+
+
+def test_with_one_objective_there_is_no_pareto_front(screened: Search) -> None:
+    assert "Pareto front" not in screened.sections()
 
 
 def test_rejections_are_counted_by_reason_with_what_they_saved(screened: Search) -> None:

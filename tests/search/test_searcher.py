@@ -19,10 +19,10 @@ from search.searcher import StudySearcher
 from search.study import Study
 from search.trials import Trials
 from spaces.architecture import Architecture
-from spaces.candidate import CandidateSpace
+from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.trial import FAILURE
+from trainables.trial import FAILURE, STOPPED, VIOLATION
 
 MakeTrials = Callable[..., Trials]
 Result = Callable[..., dict[str, Any]]
@@ -46,10 +46,31 @@ def result(metrics: Callable[..., dict[str, float]]) -> Result:
 
 def test_a_suggestion_holds_what_a_worker_needs_and_nothing_else(trials: Trials) -> None:
     config = StudySearcher(trials).suggest("a")
-    assert set(config) == {"number", "params", "seed"}
+    assert set(config) == {"number", "params", "seed", "gpus"}
     assert trials.study.trial(config["number"]).params == config["params"]
     assert trials.study.trial(config["number"]).state is TrialState.RUNNING
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
+
+
+def test_a_suggestion_asks_for_the_share_of_a_gpu_that_its_candidate_needs(trials: Trials) -> None:
+    shares = iter((0.25, 1.0))
+    asked = []
+
+    def share(candidate: Candidate) -> float:
+        asked.append(candidate)
+        return next(shares)
+
+    searcher = StudySearcher(trials, share)
+    assert [searcher.suggest(name)["gpus"] for name in "ab"] == [0.25, 1.0]
+    numbers = (trial.number for trial in trials.study.trials())
+    space = trials._space
+    assert [each.digest for each in asked] == [
+        space.rebuild(trials.study.trial(number).params).digest for number in numbers
+    ]
+
+
+def test_without_gpus_a_suggestion_asks_for_none(trials: Trials) -> None:
+    assert StudySearcher(trials).suggest("a")["gpus"] == 0
 
 
 def test_results_reach_the_study_epoch_by_epoch(trials: Trials, result: Result) -> None:
@@ -112,6 +133,57 @@ def test_a_trial_that_says_why_it_failed_fails_for_that(trials: Trials, result: 
     stored = trials.study.trial(number)
     assert (stored.state, stored.user_attrs["cause"]) == (TrialState.FAIL, "out of memory")
     assert stored.intermediate_values == {1: 0.5}
+
+
+def test_a_trial_whose_memory_did_not_suffice_is_infeasible_by_what_it_says(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    failed = {
+        FAILURE: "out of memory",
+        VIOLATION: 0.5,
+        "validation_accuracy": math.nan,
+        "done": True,
+    }
+    searcher.on_trial_result("a", failed)
+    searcher.on_trial_complete("a", failed)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.constraints) == (TrialState.PRUNED, {"memory": 0.5})
+    assert recorder.of("finished") == [(number, TrialState.FAIL, "out of memory")]
+
+
+def test_a_lost_process_says_nothing_about_memory(trials: Trials, recorder: Any) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    failed = {FAILURE: "out of memory", VIOLATION: 0.5, "validation_accuracy": math.nan}
+    searcher.on_trial_complete("a", failed, error=True)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.constraints) == (TrialState.FAIL, {})
+
+
+def test_a_trial_that_gave_itself_up_is_stopped_early_with_its_reason(
+    trials: Trials, result: Result
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_complete("a", result(2, 0.1, done=True, **{STOPPED: "hopeless"}))
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.PRUNED, 0.1)
+    assert stored.user_attrs["stopped"] == "hopeless"
+
+
+def test_latencies_are_metrics_where_they_were_measured(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(1, 0.5))
+    searcher.on_trial_result("a", result(2, 0.5, latency_ms=0.4, batch_latency_ms=9))
+    first, second = (metrics for _, _, metrics in recorder.of("reported"))
+    assert set(second) - set(first) == {"latency_ms", "batch_latency_ms"}
+    assert (second["latency_ms"], second["batch_latency_ms"]) == (0.4, 9.0)
 
 
 def test_a_trial_that_ends_without_any_result_fails(trials: Trials) -> None:

@@ -21,10 +21,13 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import Database, read_trials
+from search.objectives import Objective
 from search.study import Study
+from search.verdict import accuracy, verdict
 from spaces.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parents[2]
+OBJECTIVES: tuple[Objective, ...] = ("accuracy", "params", "latency")
 names = (f"study {number}" for number in itertools.count())
 
 
@@ -86,7 +89,13 @@ operations = st.lists(
         st.tuples(st.just("reject"), st.floats(1e-6, 1e6), attributes),
         st.tuples(st.just("start"), attributes),
         st.tuples(st.just("report"), st.integers(0, 9), st.integers(1, 5), scores),
-        st.tuples(st.just("finish"), st.integers(0, 9), st.sampled_from(TrialState), attributes),
+        st.tuples(
+            st.just("finish"),
+            st.integers(0, 9),
+            st.sampled_from(TrialState),
+            attributes,
+            st.dictionaries(st.sampled_from(["memory", "hopeless"]), st.floats(1e-6, 1e6)),
+        ),
         st.tuples(
             st.just("close"), st.sampled_from(["FAIL", "COMPLETE", "PRUNED"]), st.floats(0, 1)
         ),
@@ -96,14 +105,15 @@ operations = st.lists(
 
 
 @settings(max_examples=25, deadline=None)
-@given(sequence=operations, tpe=st.booleans())
+@given(sequence=operations, tpe=st.booleans(), costs=st.sampled_from([(), (7.0,), (7.0, 0.5)]))
 def test_memory_and_database_hold_the_same_trials_whatever_happens(
-    path: Path, sequence: list[tuple[Any, ...]], tpe: bool
+    path: Path, sequence: list[tuple[Any, ...]], tpe: bool, costs: tuple[float, ...]
 ) -> None:
     name = next(names)
-    database = Database(path, name)
+    objectives = OBJECTIVES[: 1 + len(costs)]
+    database = Database(path, name, objectives=objectives)
     sampler: BaseSampler = TPESampler(seed=1, n_startup_trials=2) if tpe else RandomSampler(seed=1)
-    study = Study(name, sampler, database=database)
+    study = Study(name, sampler, objectives=objectives, database=database)
     running: list[int] = []
     told: dict[int, TrialState] = {}
     reported: dict[int, dict[int, float]] = {}
@@ -122,15 +132,28 @@ def test_memory_and_database_hold_the_same_trials_whatever_happens(
                 number = running[which % len(running)]
                 study.report(number, step, value)
                 reported.setdefault(number, {})[step] = value
-            case "finish", [which, state, kept] if running and state.is_finished():
+            case "finish", [which, state, kept, constraints] if running and state.is_finished():
                 number = running.pop(which % len(running))
-                study.finish(number, state, kept)
+                study.finish(number, state, kept, costs=costs, constraints=constraints)
                 steps = reported.get(number, {})
                 usable = bool(steps) and math.isfinite(steps[max(steps)])
-                told[number] = state if usable else TrialState.FAIL
+                happened = state if usable else TrialState.FAIL
+                assert verdict(study.trial(number)) is happened
+                assert study.trial(number).constraints == constraints
+                told[number] = happened
+                if happened is TrialState.FAIL and constraints:
+                    told[number] = TrialState.PRUNED
+                if happened is TrialState.PRUNED and costs:
+                    told[number] = TrialState.COMPLETE
             case "close", [state, value]:
                 trial = draw(study)
-                study.close(trial, TrialState[state], value, {1: value}, {"duplicate_of": 0})
+                study.close(
+                    trial,
+                    TrialState[state],
+                    {"duplicate_of": 0},
+                    values=[value, *costs],
+                    intermediate={1: value},
+                )
                 told[trial.number] = TrialState[state]
     database.close()
     stored = read_trials(path, name)
@@ -189,6 +212,50 @@ def test_a_trial_whose_last_value_is_no_number_fails(
         assert found.intermediate_values[1] == 0.5
 
 
+@pytest.mark.parametrize("reported", [{}, {1: 0.5}])
+def test_what_violates_a_limit_in_training_is_infeasible_for_the_sampler_and_failed_for_us(
+    durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]], reported: dict[int, float]
+) -> None:
+    study, database, stored = durable
+    study.start(draw(study), {"digest": "a"})
+    for step, value in reported.items():
+        study.report(0, step, value)
+    study.finish(0, TrialState.FAIL, {"cause": "out of memory"}, constraints={"memory": 0.25})
+    database.flush()
+    for trial in (study.trial(0), stored()[0]):
+        assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"memory": 0.25})
+        assert (verdict(trial), accuracy(trial)) == (TrialState.FAIL, None)
+        assert trial.user_attrs["cause"] == "out of memory"
+        assert trial.intermediate_values == reported
+
+
+def test_with_several_objectives_what_was_stopped_early_is_told_with_all_its_values(
+    path: Path,
+) -> None:
+    name = next(names)
+    database = Database(path, name, objectives=OBJECTIVES)
+    study = Study(name, RandomSampler(seed=0), objectives=OBJECTIVES, database=database)
+    for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+        trial = draw(study)
+        study.start(trial, {})
+        study.report(trial.number, 1, 0.5)
+        study.finish(trial.number, state, {}, costs=(1000.0, 2.5))
+    database.close()
+    for trials in (study.trials(), read_trials(path, name)):
+        assert [verdict(trial).name for trial in trials] == ["COMPLETE", "PRUNED", "FAIL"]
+        assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL"]
+        assert [trial.values for trial in trials] == [[0.5, 1000.0, 2.5]] * 2 + [None]
+        assert [accuracy(trial) for trial in trials] == [0.5, 0.5, None]
+
+
+def test_a_cost_that_is_no_number_fails_the_trial() -> None:
+    study = Study("broken", RandomSampler(seed=0), objectives=OBJECTIVES)
+    study.start(draw(study), {})
+    study.report(0, 1, 0.5)
+    study.finish(0, TrialState.COMPLETE, {}, costs=(1000.0, math.nan))
+    assert (study.trial(0).state, study.trial(0).values) == (TrialState.FAIL, None)
+
+
 def test_a_trial_that_never_reported_fails() -> None:
     study = Study("silent", RandomSampler(seed=0))
     study.start(draw(study), {})
@@ -203,8 +270,8 @@ def test_the_value_of_a_trial_is_its_last_epochs_and_not_its_best(
     for state in (TrialState.COMPLETE, TrialState.PRUNED):
         trial = draw(study)
         study.start(trial, {})
-        for epoch, accuracy in enumerate((0.5, 0.9, 0.7), start=1):
-            study.report(trial.number, epoch, accuracy)
+        for epoch, reached in enumerate((0.5, 0.9, 0.7), start=1):
+            study.report(trial.number, epoch, reached)
         study.finish(trial.number, state, {"epochs": 3})
     database.flush()
     for trial in (*study.trials(), *stored()):

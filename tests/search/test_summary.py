@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 
-from search.summary import estimate_savings, summarise, trained_though_rejected
+from search.summary import estimate_savings, pareto_front, summarise, trained_though_rejected
 
 Stored = Callable[..., FrozenTrial]
 
@@ -69,6 +69,56 @@ def test_the_leaderboard_has_complete_trials_first_and_the_best_of_each_kind_fir
 
 def test_a_trial_that_was_stopped_early_is_never_the_best(stored_trial: Stored) -> None:
     assert summarise([stored_trial(0, "PRUNED", 0.9)]).best is None
+
+
+def test_what_happened_to_a_trial_counts_and_not_what_its_sampler_was_told(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "PRUNED", verdict="fail", cause="out of memory"),
+        stored_trial(1, "COMPLETE", (0.9, 10.0), verdict="pruned"),
+        stored_trial(2, "COMPLETE", (0.5, 20.0)),
+    ]
+    found = summarise(trials)
+    assert (found.complete, found.pruned, found.failed) == (1, 1, 1)
+    assert [trial.number for trial in found.leaderboard] == [2, 1]
+    assert found.best is trials[2]
+
+
+def test_with_one_objective_there_is_no_front(stored_trial: Stored) -> None:
+    assert summarise([stored_trial(0, "COMPLETE", 0.5)]).front == []
+
+
+def test_the_front_is_what_no_other_trial_beats_in_all_objectives(stored_trial: Stored) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", (0.8, 100.0, 5.0)),
+        stored_trial(1, "COMPLETE", (0.9, 200.0, 5.0)),
+        stored_trial(2, "COMPLETE", (0.8, 100.0, 6.0)),  # Slower than trial 0, else the same.
+        stored_trial(3, "COMPLETE", (0.7, 150.0, 4.0)),
+        stored_trial(4, "COMPLETE", (0.7, 150.0, 4.0)),  # Neither of two equal ones is beaten.
+        stored_trial(5, "COMPLETE", (0.3, 10.0, 9.0), verdict="pruned"),
+        stored_trial(6, "COMPLETE", (0.1, 1.0, 1.0), verdict="pruned", stopped="hopeless"),
+        stored_trial(7, "PRUNED", verdict="fail"),
+        stored_trial(8, "COMPLETE", (0.9, 1.0, 1.0), rejected="duplicate", duplicate_of=1),
+    ]
+    assert [trial.number for trial in summarise(trials).front] == [1, 0, 3, 4, 5]
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.tuples(*[st.integers(0, 3).map(float)] * 3), max_size=8))
+def test_the_front_is_that_of_comparing_each_trial_with_each(
+    stored_trial: Stored, values: list[tuple[float, ...]]
+) -> None:
+    trials = [stored_trial(number, "COMPLETE", each) for number, each in enumerate(values)]
+
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        no_worse = one[0] >= other[0] and one[1] <= other[1] and one[2] <= other[2]
+        return no_worse and one != other
+
+    expected = {n for n, each in enumerate(values) if not any(beats(o, each) for o in values)}
+    found = pareto_front(trials)
+    assert {trial.number for trial in found} == expected
+    assert [-trial.values[0] for trial in found] == sorted(-trial.values[0] for trial in found)
 
 
 def test_nothing_trained_means_nothing_predicted(stored_trial: Stored) -> None:

@@ -13,12 +13,13 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from optuna.samplers import BaseSampler, RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from search import trials as module
 from search.database import Database, read_trials
 from search.experiment import ScreensSection
+from search.objectives import Objective
 from search.screens import build_screens
 from search.study import Study
 from search.trials import Observer, StartedTrial, Trials
@@ -51,6 +52,14 @@ def all_started(trials: Trials, end: Callable[[int], None]) -> list[StartedTrial
             found.append(started)
             end(started.number)
     return found
+
+
+def any_width(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+    """Draw one of 32 networks that no screen rejects."""
+    builder = Builder(task.image_shape)
+    x = builder.add(Convolution(trial.suggest_int("features", 1, 32)), builder.image)
+    builder.add(Linear(task.classes), builder.add(GlobalPooling(), x))
+    return builder.build()
 
 
 @pytest.fixture
@@ -376,6 +385,204 @@ def test_losses_that_diverge_are_the_candidates_fault_and_do_not_end_a_search(
 
     assert len(all_started(trials, diverge)) == 12
     assert not trials.hopeless
+
+
+# Out of memory
+
+MEMORY = "out of memory: 3.0 GB are needed, there are 2.0 GB"
+
+
+def test_a_trial_without_enough_memory_fails_for_us_and_is_infeasible_for_the_sampler(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    train: Train,
+    recorder: Any,
+    tmp_path: Path,
+) -> None:
+    database = Database(tmp_path / "study.db", "mine")
+    study = Study("mine", RandomSampler(seed=0), database=database)
+    trials = make_trials(eight_candidates, study=study, observers=[recorder])
+    number = started_by(trials).number
+    train(trials, number, cause=MEMORY, violation=0.5)
+    database.close()
+    assert recorder.of("finished") == [(number, TrialState.FAIL, MEMORY)]
+    for stored in (study.trial(number), read_trials(tmp_path / "study.db", "mine")[number]):
+        assert (stored.state, stored.constraints) == (TrialState.PRUNED, {"memory": 0.5})
+        assert stored.user_attrs["cause"] == MEMORY
+
+
+def test_candidates_without_enough_memory_do_not_give_the_search_up(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    trials = make_trials(vgg_space(), limit=12)
+    all_started(trials, lambda n: train(trials, n, cause=MEMORY, violation=0.5))
+    assert len(trials.study.trials()) >= 12
+    assert not trials.hopeless
+
+
+def test_nor_do_they_hide_that_all_others_fail(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    trials = make_trials(vgg_space(), limit=20)
+    endings = iter([0.5, 0.0] * 10)
+    found = all_started(
+        trials, lambda n: train(trials, n, cause="no such device", violation=next(endings))
+    )
+    assert trials.hopeless == "no such device"
+    assert len(found) == 2 * module.HOPELESS_AFTER
+
+
+def test_a_candidate_without_enough_memory_is_not_tried_again_and_its_duplicates_are_infeasible(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, limit=8, observers=[recorder])
+    found = all_started(trials, lambda n: train(trials, n, cause=MEMORY, violation=0.5))
+    assert len({trial.candidate.digest for trial in found}) == 8
+    duplicates = [trials.study.trial(number) for number, _ in recorder.of("rejected")]
+    assert duplicates
+    for stored in duplicates:
+        assert (stored.state, stored.constraints) == (TrialState.PRUNED, {"memory": 0.5})
+
+
+def test_the_sampler_turns_away_from_candidates_that_do_not_fit_into_memory(
+    make_trials: MakeTrials, train: Train, function_space: Spaces
+) -> None:
+    """The wider the better, but only a quarter of the widths fits.
+
+    Told as failures, which samplers ignore, the others are drawn ever more.
+    """
+    shares = {}
+    for told in (False, True):
+        study = Study("memory", TPESampler(seed=0))
+        trials = make_trials(
+            function_space(any_width),
+            study=study,
+            limit=60,
+            epochs=1,
+            screens={"duplicates": False},
+        )
+        train(trials, started_by(trials).number, 0.1)
+        fits = []
+        for _ in range(59):
+            started = started_by(trials)
+            excess = started.params["features"] / 8 - 1
+            fits.append(excess <= 0)
+            if excess <= 0:
+                train(trials, started.number, started.params["features"] / 10)
+            else:
+                violation = excess if told else 0.0
+                train(trials, started.number, cause=MEMORY, violation=violation)
+        shares[told] = sum(fits[-30:]) / 30
+    assert shares[False] <= 0.25
+    assert shares[True] >= 0.4
+
+
+# What gives itself up
+
+
+def test_a_trial_that_gives_itself_up_was_stopped_early_and_its_reason_is_kept(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, epochs=3, observers=[recorder])
+    number = started_by(trials).number
+    train(trials, number, 0.1, 0.12, stopped="no better than a guess")
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.PRUNED, 0.12)
+    assert stored.user_attrs["stopped"] == "no better than a guess"
+    assert not stored.constraints
+    assert recorder.of("finished") == [(number, TrialState.PRUNED, "no better than a guess")]
+
+
+# Several objectives
+
+
+def several(*objectives: Objective, sampler: BaseSampler | None = None, **options: Any) -> Study:
+    return Study(
+        "several", sampler or RandomSampler(seed=0), objectives=("accuracy", *objectives), **options
+    )
+
+
+def test_every_trial_is_told_with_all_its_values_also_what_was_stopped_early(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    recorder: Any,
+) -> None:
+    study = several("macs", "batch_latency", "params", "latency")
+    trials = make_trials(eight_candidates, study=study, epochs=2, observers=[recorder])
+    for accuracies in ((0.3, 0.6), (0.2,)):
+        started = started_by(trials)
+        for epoch, accuracy in enumerate(accuracies, start=1):
+            latencies = {"latency_ms": 0.5, "batch_latency_ms": 8.0}
+            trials.report(started.number, epoch, metrics(accuracy) | latencies)
+        trials.finish(started.number)
+        costs = started.costs
+        assert study.trial(started.number).values == [
+            accuracies[-1],
+            costs.macs,
+            8.0,
+            costs.params,
+            0.5,
+        ]
+    assert [state.name for _, state, _ in recorder.of("finished")] == ["COMPLETE", "PRUNED"]
+
+
+def test_a_network_that_learns_nothing_is_infeasible_however_cheap(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    study = several("params")
+    trials = make_trials(eight_candidates, study=study, epochs=3)
+    started = started_by(trials)
+    train(trials, started.number, 0.1, stopped="no better than a guess")
+    stored = study.trial(started.number)
+    assert stored.values == [0.1, started.costs.params]
+    assert stored.constraints == {"hopeless": 1.0}
+
+
+def test_a_trial_that_does_not_report_its_latency_fails_and_says_so(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, study=several("latency"), observers=[recorder])
+    number = started_by(trials).number
+    train(trials, number, 0.5, 0.6, 0.7)
+    cause = "the trial did not report latency_ms"
+    assert recorder.of("finished") == [(number, TrialState.FAIL, cause)]
+
+
+def test_a_duplicate_takes_over_all_values_of_its_original(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
+) -> None:
+    study = several("params")
+    trials = make_trials(eight_candidates, study=study, limit=8, observers=[recorder])
+    all_started(trials, lambda n: train(trials, n, 0.5))
+    duplicates = [study.trial(number) for number, _ in recorder.of("rejected")]
+    assert duplicates
+    for stored in duplicates:
+        assert stored.values == study.trial(stored.user_attrs["duplicate_of"]).values
+
+
+def test_the_sampler_learns_from_several_objectives_however_trials_end(
+    make_trials: MakeTrials, train: Train, function_space: Spaces
+) -> None:
+    """Beyond eight features, a quarter of the widths, more of them cost and do not help."""
+    study = several("params", sampler=TPESampler(seed=0))
+    trials = make_trials(
+        function_space(any_width), study=study, limit=80, epochs=3, screens={"duplicates": False}
+    )
+    drawn = []
+    while not trials.is_finished:
+        started = started_by(trials)
+        features = started.params["features"]
+        drawn.append(features)
+        accuracy = min(features, 8) / 10
+        match started.number % 4:
+            case 0:
+                train(trials, started.number, accuracy, cause="lost")
+            case 1:
+                train(trials, started.number, accuracy, accuracy, accuracy)
+            case _:
+                train(trials, started.number, accuracy)
+    assert sum(features <= 8 for features in drawn[-40:]) >= 24
 
 
 # What is recorded of a trial

@@ -1,0 +1,25 @@
+"""How a trial of the study ended and how accurate it was, whatever its sampler was told.
+
+The state of a trial is what its sampler learns from, and that is not always what happened: a
+trial that did not fit into the device's memory is told as infeasible, since samplers ignore what
+failed; and with several objectives one that was stopped early is told as complete, since Optuna
+knows pruned trials with one objective only. Whoever asks what became of a trial asks here.
+"""
+
+from __future__ import annotations
+
+from optuna.trial import FrozenTrial, TrialState
+
+VERDICT = "verdict"
+"""Attribute of a trial whose state is not what happened to it: what did, in small letters."""
+
+
+def verdict(trial: FrozenTrial) -> TrialState:
+    """Return COMPLETE for trained to the end, PRUNED for stopped early, FAIL, or RUNNING."""
+    name: str = trial.user_attrs.get(VERDICT, trial.state.name)
+    return TrialState[name.upper()]
+
+
+def accuracy(trial: FrozenTrial) -> float | None:
+    """Return the last validation accuracy of a trial that has ended well, the first objective."""
+    return trial.values[0] if trial.values else None
