@@ -31,12 +31,19 @@ class Figure:
     unit: str
 
 
-def options(description: str | None) -> argparse.Namespace:
-    """Read ``--quick`` and ``--json FILE``."""
-    parser = argparse.ArgumentParser(description=description)
+def option_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser of ``--quick`` and ``--json FILE``, for a benchmark that has more."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="smaller and noisier")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
-    return parser.parse_args()
+    return parser
+
+
+def options(description: str | None) -> argparse.Namespace:
+    """Read ``--quick`` and ``--json FILE``."""
+    return option_parser(description).parse_args()
 
 
 def show(figures: Sequence[Figure], json_file: Path | None) -> None:

@@ -25,7 +25,7 @@ from rich.console import Console
 from search.experiment import Experiment, parse_experiment
 from search.home import Home
 from search.job import describe_job, describe_task, load_images
-from search.muscle import concurrent_trials, connected, per_trial
+from search.muscle import concurrent_trials, connected, plan_packing
 from search.run import run_search
 from search.screens import build_screens, judge
 from search.study import Study
@@ -76,14 +76,15 @@ def run_bare(trials: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         with connected("local"):
-            cpus, gpus = per_trial(asked)
+            packing = plan_packing(asked)
             tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(BareTrial, job=job), {"cpu": cpus, "gpu": gpus}
+                    tune.with_parameters(BareTrial, job=job),
+                    {"cpu": packing.cpus, "gpu": packing.smallest_share},
                 ),
                 param_space={"candidate": tune.grid_search(configs)},
                 tune_config=tune.TuneConfig(
-                    max_concurrent_trials=concurrent_trials(asked), reuse_actors=True
+                    max_concurrent_trials=concurrent_trials(asked, packing), reuse_actors=True
                 ),
                 run_config=tune.RunConfig(
                     storage_path=folder,

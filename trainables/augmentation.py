@@ -1,42 +1,220 @@
-"""Augmentation of a whole batch at once, on its device, with randomness per sample."""
+"""Augmentation of whole batches on their device, with randomness of its own for each image.
+
+What happens to each image is drawn for a whole epoch at once, on the CPU (`draw_variation`), so
+that a seed means the same on every device and a step waits for nothing; batches are then moved,
+erased and mixed where they lie.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from trainables.job import Augmentation
 
-def crop_and_flip(images: Tensor, padding: int, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift every image by up to ``padding`` pixels (zeros come in) and mirror half of them.
+ERASED_AREA = (0.02, 0.33)
+"""Share of the image that random erasing takes, lowest and highest."""
+ERASED_ASPECT = (0.3, 3.3)
+"""Height over width of what random erasing takes."""
+_TRIES = 10
+"""So many rectangles are drawn for each image; the first that fits is erased."""
+_FLIP_SEED = 0x5EED
 
-    Equals padding each image on all sides, cropping at random and flipping horizontally; done as
-    one gather, so that the batch is copied once.
+
+@dataclass(frozen=True)
+class Variation:
+    """What happens to each image of a batch, or of an epoch; None where nothing does.
+
+    The leading dimensions, ``...``, are those of the images.
+
+    Attributes:
+        shift: rows and columns by which the window on the padded image is moved, int64 ``[..., 2]``
+            from 0 to twice the padding; the padding itself leaves the image where it is.
+        mirrored: whether it is mirrored, int64 0 or 1 ``[...]``.
+        boxes: rectangles that are erased, int64 ``[..., k, 4]``: top, bottom, left, right, the
+            ends excluded; empty where nothing is erased.
+        own_share: what mixup leaves of each image, float32 ``[...]``; the rest is the image
+            before it in the batch.
+    """
+
+    shift: Tensor | None = None
+    mirrored: Tensor | None = None
+    boxes: Tensor | None = None
+    own_share: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Variation:
+        """Return a variation of which every tensor has been changed."""
+        present = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed = {name: change(value) for name, value in present.items() if value is not None}
+        return replace(self, **changed)
+
+    def tensors(self) -> list[Tensor]:
+        """Return what is there, always in the same order."""
+        return [value for f in fields(self) if (value := getattr(self, f.name)) is not None]
+
+
+def draw_variation(
+    augmentation: Augmentation,
+    rows: Tensor,
+    shape: tuple[int, int],
+    *,
+    seed: int,
+    epoch: int,
+    generator: torch.Generator,
+) -> Variation:
+    """Draw what happens to each image of an epoch.
+
+    Args:
+        augmentation: what may happen.
+        rows: which image of the data set stands where, int64 ``[...]``.
+        shape: height and width of the images in pixels.
+        seed: of the training; with it every image begins to alternate its flip.
+        epoch: number of epochs done.
+        generator: source of all other randomness, on the CPU.
+    """
+    size = tuple(rows.shape)
+    rectangles = []
+    if augmentation.erase:
+        rectangles.append(_draw_erasing(augmentation.erase, size, shape, generator))
+    if augmentation.cutout:
+        rectangles.append(_draw_cutout(augmentation.cutout, size, shape, generator))
+    return Variation(
+        shift=_draw_shift(augmentation.padding(*shape), size, generator),
+        mirrored=_draw_mirrored(augmentation.flip, rows, seed, epoch, generator),
+        boxes=torch.stack(rectangles, -2) if rectangles else None,
+        own_share=_draw_shares(augmentation.mixup, size, generator) if augmentation.mixup else None,
+    )
+
+
+def _draw_shift(
+    most: tuple[int, int], size: tuple[int, ...], generator: torch.Generator
+) -> Tensor | None:
+    if not any(most):
+        return None
+    drawn = [torch.randint(0, 2 * limit + 1, size, generator=generator) for limit in most]
+    return torch.stack(drawn, -1)
+
+
+def _draw_mirrored(
+    flip: str, rows: Tensor, seed: int, epoch: int, generator: torch.Generator
+) -> Tensor | None:
+    if flip == "none":
+        return None
+    if flip == "random":
+        return torch.randint(0, 2, tuple(rows.shape), generator=generator)
+    # Every image keeps how it began for the whole training, whichever batch it comes in.
+    first = torch.Generator().manual_seed((seed ^ _FLIP_SEED) % 2**63)
+    begins = torch.randint(0, 2, (int(rows.max()) + 1,), generator=first)
+    return (begins[rows] + epoch) % 2
+
+
+def _draw_erasing(
+    probability: float,
+    size: tuple[int, ...],
+    shape: tuple[int, int],
+    generator: torch.Generator,
+) -> Tensor:
+    """Draw the rectangles of random erasing: of the first of some tries that fits the image."""
+    height, width = shape
+    drawn = torch.rand((5, *size, _TRIES), generator=generator)
+    area = height * width * (ERASED_AREA[0] + drawn[0] * (ERASED_AREA[1] - ERASED_AREA[0]))
+    low, high = math.log(ERASED_ASPECT[0]), math.log(ERASED_ASPECT[1])
+    aspect = torch.exp(low + drawn[1] * (high - low))
+    rows = (area * aspect).sqrt().round()
+    columns = (area / aspect).sqrt().round()
+    fits = (rows < height) & (columns < width) & (rows >= 1) & (columns >= 1)
+    top = (drawn[2] * (height - rows + 1)).floor()
+    left = (drawn[3] * (width - columns + 1)).floor()
+    boxes = torch.stack([top, top + rows, left, left + columns], -1)
+    # The first that fits; none of them, or an image that is spared, has an empty rectangle.
+    first = fits.int().argmax(-1)[..., None, None].expand(*size, 1, 4)
+    erased = fits.any(-1) & (drawn[4, ..., 0] < probability)
+    return (boxes.gather(-2, first).squeeze(-2) * erased[..., None]).long()
+
+
+def _draw_cutout(
+    side: int, size: tuple[int, ...], shape: tuple[int, int], generator: torch.Generator
+) -> Tensor:
+    """Draw squares around a random pixel; what lies outside the image is lost."""
+    ends = []
+    for length in shape:
+        begin = torch.randint(0, length, size, generator=generator) - side // 2
+        ends += [begin.clamp(min=0), (begin + side).clamp(max=length)]
+    return torch.stack(ends, -1)
+
+
+def _draw_shares(alpha: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw from Beta(alpha, alpha); torch draws that from its global generator alone."""
+    seed = int(torch.randint(2**62, (), generator=generator))
+    drawn = np.random.default_rng(seed).beta(alpha, alpha, size)
+    return torch.from_numpy(drawn.astype(np.float32))
+
+
+def move(
+    images: Tensor, shift: Tensor | None, mirrored: Tensor | None, padding: tuple[int, int]
+) -> Tensor:
+    """Cut a window out of every image padded with black, perhaps mirrored.
 
     Args:
         images: uint8 ``[n, height, width, channels]``.
-        padding: largest shift in pixels; 0 leaves the images where they are.
-        flip: mirror each image with probability one half.
-        generator: source of the randomness, on the CPU.
+        shift: see `Variation`.
+        mirrored: see `Variation`; mirrored is what the window shows.
+        padding: rows and columns that are added on each side.
 
     Returns:
         A batch of the same shape, type and device.
     """
-    if not padding and not flip:
+    if shift is None and mirrored is None:
         return images
-    count, height, width, _ = images.shape
-    device = images.device
-    shift = torch.randint(-padding, padding + 1, (2, count, 1), generator=generator).to(device)
-    rows = torch.arange(height, device=device) + shift[0]
-    columns = torch.arange(width, device=device) + shift[1]
-    if flip:
-        mirrored = torch.rand((count, 1), generator=generator).to(device) < 0.5
-        columns = torch.where(mirrored, columns.flip(1), columns)
-    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[
-        :, None
+    count, height, width, channels = images.shape
+    down, across = padding if shift is not None else (0, 0)
+    sides = 1 if mirrored is None else 2
+    padded = images.new_zeros(
+        (sides, count, height + 2 * down, width + 2 * across, channels),
+    )
+    padded[0, :, down : down + height, across : across + width] = images
+    every = torch.arange(count, device=images.device)
+    if mirrored is not None:
+        padded[1] = padded[0].flip(2)
+    side = 0 if mirrored is None else mirrored
+    if shift is None:
+        return padded[side, every]
+    columns = shift[:, 1]
+    if mirrored is not None:
+        # In the mirror image the window lies as far from the other edge.
+        columns = torch.where(mirrored > 0, 2 * across - columns, columns)
+    # Every window on every image, without a copy: [sides, n, rows, columns, height, width, c].
+    windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 1, 2, 3, 5, 6, 4)
+    return windows[side, every, shift[:, 0], columns]
+
+
+def erase(images: Tensor, boxes: Tensor) -> Tensor:
+    """Set rectangles to zero, in place: to the mean colour where the images are normalised.
+
+    Args:
+        images: ``[n, channels, height, width]``.
+        boxes: see `Variation`.
+    """
+    height, width = images.shape[-2:]
+    row = torch.arange(height, device=images.device)
+    column = torch.arange(width, device=images.device)
+    top, bottom, left, right = boxes[..., None].unbind(-2)
+    inside = ((row >= top) & (row < bottom))[..., :, None] & ((column >= left) & (column < right))[
+        ..., None, :
     ]
-    taken = images[
-        torch.arange(count, device=device)[:, None, None],
-        rows.clamp(0, height - 1)[:, :, None],
-        columns.clamp(0, width - 1)[:, None],
-    ]
-    return taken * inside[..., None]
+    return images.masked_fill_(inside.any(1)[:, None], 0)
+
+
+def mix(images: Tensor, own_share: Tensor) -> Tensor:
+    """Mix every image with the one before it in the batch.
+
+    Args:
+        images: ``[n, channels, height, width]``.
+        own_share: see `Variation`.
+    """
+    return torch.lerp(images.roll(1, 0), images, own_share.view(-1, 1, 1, 1).to(images.dtype))

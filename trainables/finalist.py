@@ -9,12 +9,17 @@ from typing import Any
 import torch
 
 from trainables.job import FinalistResult, Job
-from trainables.training import Training
-from trainables.trial import shared_dataset
+from trainables.process import prepare_process, release_memory
+from trainables.trial import start_training
 
 
 def retrain(
-    job: Job, number: int, params: Mapping[str, Any], seed: int, weights: Path
+    job: Job,
+    number: int,
+    params: Mapping[str, Any],
+    seed: int,
+    weights: Path,
+    gpus: float = 0.0,
 ) -> FinalistResult:
     """Train a candidate for all epochs with one seed, score it on test, keep its weights.
 
@@ -23,20 +28,17 @@ def retrain(
         number: the trial the candidate comes from.
         params: the candidate's parameters.
         seed: of initial weights, order and augmentation.
-        weights: file to write the trained network's ``state_dict`` to.
+        weights: file to write the trained network's ``state_dict`` to, or that of its moving
+            average where that is what is scored; it can be loaded without a GPU.
+        gpus: share of a GPU that the process has.
     """
-    torch.set_num_threads(job.threads)
-    training = Training(
-        job.candidates().rebuild(params),
-        shared_dataset(job.data),
-        epochs=job.epochs,
-        seed=seed,
-        augmentation=job.augmentation,
-        device=job.device,
-    )
+    prepare_process(job.threads, gpus)
+    release_memory()
+    training = start_training(job, job.candidates().rebuild(params), seed)
     results = [training.run_epoch() for _ in range(job.epochs)]
     weights.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(training.network.state_dict(), weights)
+    state = training.evaluated.state_dict()
+    torch.save({name: tensor.cpu() for name, tensor in state.items()}, weights)
     return FinalistResult(
         number=number,
         seed=seed,

@@ -1,35 +1,37 @@
 """The training loop: pure torch, one candidate, one device.
 
-Nothing in an epoch waits for the device: losses and hits are summed where they arise and read
-once at the end. All randomness of an epoch follows from (seed, epoch), so a training that is
-resumed at an epoch continues as if it had never stopped.
+Nothing in an epoch waits for the device. What is random in it is drawn beforehand and follows
+from (seed, epoch) alone, so a training that is resumed at an epoch continues as if it had never
+stopped; every step finds its part of it by a counter on the device, so that a step can be
+captured once and replayed; losses and hits are summed where they arise and read at the end.
 """
 
 from __future__ import annotations
 
 import math
 import time
-import warnings
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.augmentation import crop_and_flip
+from trainables.augmentation import Variation, draw_variation
+from trainables.batches import Batches
 from trainables.builder import Network
 from trainables.data import Dataset
 from trainables.device import Device, select_device
+from trainables.feeding import as_tensor
 from trainables.job import Augmentation
+from trainables.latency import measure_latency
+from trainables.optimization import MovingAverage, build_optimizer, select_trainable
+from trainables.repeating import Repeater
 
-EVALUATION_BATCH = 1024
-WARM_UP = 0.2
-"""Share of all steps over which the learning rate rises."""
+LARGEST_EVALUATION_BATCH = 1024
 _SEEDS = 2**63
 """Torch takes no larger seed."""
 
@@ -41,7 +43,7 @@ class EpochResult:
     Attributes:
         epoch: number of epochs done.
         train_loss: mean over the training images, while they were trained on.
-        train_accuracy: likewise, 0..1.
+        train_accuracy: likewise, 0..1; of mixed images a hit is the class of the larger part.
         validation_loss: mean over the validation images, after the epoch.
         validation_accuracy: likewise, 0..1.
         seconds: wall clock of training and validation.
@@ -60,18 +62,6 @@ class EpochResult:
         return not (math.isfinite(self.train_loss) and math.isfinite(self.validation_loss))
 
 
-def one_cycle(step: int, steps: int) -> float:
-    """Return the learning rate of a step as a share of the peak, 0..1.
-
-    Linear rise over the first fifth, then a half cosine to zero (after Smith & Topin 2018, arXiv
-    1708.07120, with the cosine that is usual since).
-    """
-    position = (step + 0.5) / steps
-    if position < WARM_UP:
-        return position / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (position - WARM_UP) / (1 - WARM_UP)))
-
-
 class Training:
     """One candidate in training.
 
@@ -82,9 +72,17 @@ class Training:
         seed: of initial weights, order and augmentation.
         augmentation: how training images are varied.
         device: see `trainables.device.select_device`.
+        compile: let ``torch.compile`` translate the network.
+
+    Attributes:
+        network: as it is trained.
+        evaluated: what scores: the network, or its moving average where the recipe asks for one.
+        epoch: number of epochs done.
+        result: of the last of them.
 
     Raises:
-        BadInputError: the device is not there, or the batch is larger than the training split.
+        BadInputError: the device is not there, or the recipe or the augmentation does not fit the
+            data, the network or the epochs.
     """
 
     def __init__(
@@ -96,147 +94,247 @@ class Training:
         seed: int,
         augmentation: Augmentation | None = None,
         device: str = "auto",
+        compile: bool = False,  # noqa: A002 - as torch calls it
     ) -> None:
         recipe = candidate.recipe
-        if recipe.batch_size > len(dataset.train):
-            problem = f"there are only {len(dataset.train)} training images"
-            raise BadInputError("recipe.batch_size", recipe.batch_size, problem, "use fewer")
+        self._augmentation = augmentation or Augmentation()
+        _check(candidate, dataset, epochs, self._augmentation)
         self.recipe = recipe
         self.epochs = epochs
         self.epoch = 0
+        self.result: EpochResult | None = None
         self._seed = seed
-        self._augmentation = augmentation or Augmentation()
+        self._image = dataset.shape
         self._device: Device = select_device(device)
-        self._data = _DeviceData(dataset, self._device.device)
         self._steps = len(dataset.train) // recipe.batch_size
+        target = self._device.device
+
+        self._batches = Batches(dataset, self._augmentation, recipe.batch_size, target)
+        self._splits = {
+            "train": as_tensor(dataset.train),
+            "validation": as_tensor(dataset.validation),
+            "test": as_tensor(dataset.test),
+        }
 
         torch.manual_seed(seed % _SEEDS)
         network = Network(candidate.architecture)
-        self.network = network.to(self._device.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._optimizer = _sgd(self.network, candidate, self._device.device)
+        self.network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        trained = select_trainable(self.network, recipe.trainable)
+        self._average = MovingAverage(self.network, recipe.ema) if recipe.ema else None
+        self.evaluated: nn.Module = self._average.network if self._average else self.network
+        self._trained = trained
+        if compile:
+            # Torch compiles the same lines for eight networks only: later ones would run as they
+            # are, without an error.
+            torch.compiler.reset()
+        self._forward = torch.compile(self.network) if compile else self.network
+        self._rate = torch.zeros((), device=target)
+        self._optimizer = build_optimizer(trained, recipe, self._rate)
+        self._plan: _Plan | None = None
+        self._cursor = torch.zeros(1, dtype=torch.int64, device=target)
+        self._loss_sum = torch.zeros((), device=target)
+        self._hits = torch.zeros((), dtype=torch.int64, device=target)
+        self._repeat = Repeater(target, self._steps * epochs)
 
     def run_epoch(self) -> EpochResult:
-        """Train for one epoch, then score the validation split."""
+        """Train for one epoch, then score the validation split.
+
+        Raises:
+            RuntimeError: all epochs are done.
+        """
+        if self.epoch >= self.epochs:
+            raise RuntimeError(f"all {self.epochs} epochs are done")
         started = time.perf_counter()
-        seed = (self._seed * 1_000_003 + self.epoch) % _SEEDS
-        generator = torch.Generator().manual_seed(seed)
-        # Dropout draws from the global generators.
-        torch.manual_seed(seed)
-        order = self._data.train[torch.randperm(len(self._data.train), generator=generator)]
+        rows = self._prepare_epoch()
         self.network.train()
-        loss_sum = torch.zeros((), device=self._device.device)
-        hits = torch.zeros((), device=self._device.device)
-        for step in range(self._steps):
-            rate = self.recipe.learning_rate * one_cycle(
-                self.epoch * self._steps + step, self.epochs * self._steps
-            )
-            for group in self._optimizer.param_groups:
-                group["lr"] = rate
-            batch = order[step * self.recipe.batch_size : (step + 1) * self.recipe.batch_size]
-            images, labels = self._data.batch(batch, self._augmentation, generator)
-            with self._device.autocast():
-                logits = self.network(images)
-                loss = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-            self._optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._optimizer.step()
-            loss_sum += loss.detach() * len(labels)
-            hits += (logits.detach().argmax(1) == labels).sum()
+        for _ in self._batches.feed(rows):
+            self._repeat(self._step)
         trained = self._steps * self.recipe.batch_size
+        train_loss, hits = torch.stack([self._loss_sum.double(), self._hits.double()]).tolist()
         self.epoch += 1
-        validation_loss, validation_accuracy = self.score(self._data.validation)
-        return EpochResult(
+        validation_loss, validation_accuracy = self.score("validation")
+        self.result = EpochResult(
             epoch=self.epoch,
-            train_loss=loss_sum.item() / trained,
-            train_accuracy=hits.item() / trained,
+            train_loss=train_loss / trained,
+            train_accuracy=hits / trained,
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
             seconds=time.perf_counter() - started,
         )
+        return self.result
+
+    def _prepare_epoch(self) -> Sequence[Tensor]:
+        """Draw all that is random in the next epoch; return the rows of each step's images."""
+        seed = (self._seed * 1_000_003 + self.epoch) % _SEEDS
+        generator = torch.Generator().manual_seed(seed)
+        # Dropout draws from the global generators.
+        torch.manual_seed(seed)
+        train, size = self._splits["train"], self.recipe.batch_size
+        order = train[torch.randperm(len(train), generator=generator)]
+        rows = order[: self._steps * size].view(self._steps, size)
+        first = self.epoch * self._steps
+        rates = [
+            self.recipe.learning_rate
+            * self.recipe.schedule.share(first + step, self._steps, self.epochs)
+            for step in range(self._steps)
+        ]
+        plan = _Plan(
+            rows,
+            torch.tensor(rates),
+            self._average.news_shares(first, self._steps) if self._average else None,
+            draw_variation(
+                self._augmentation,
+                rows,
+                self._image[:2],
+                seed=self._seed,
+                epoch=self.epoch,
+                generator=generator,
+            ),
+        )
+        if self._plan is None:
+            self._plan = plan.to(self._device.device)
+        else:
+            # A captured step reads these very tensors.
+            self._plan.copy_from(plan)
+        for counter in (self._cursor, self._loss_sum, self._hits):
+            counter.zero_()
+        return rows.unbind()
+
+    def _step(self) -> None:
+        """Take the step to which the cursor points, and move it on."""
+        assert self._plan is not None  # noqa: S101 - made by run_epoch
+        rows, rate, news_share, variation = self._plan.at(self._cursor)
+        images, labels = self._batches.current(rows, variation)
+        with self._device.autocast():
+            logits = self._forward(images)
+            loss = self._loss(logits, labels, variation.own_share)
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip:
+            nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
+        self._rate.copy_(rate)
+        self._optimizer.step()
+        if self._average is not None and news_share is not None:
+            self._average.update(news_share)
+        self._loss_sum += loss.detach() * len(labels)
+        if variation.own_share is not None:
+            labels = torch.where(variation.own_share < 0.5, labels.roll(1), labels)
+        self._hits += (logits.detach().argmax(1) == labels).sum()
+        self._cursor += 1
+
+    def _loss(self, logits: Tensor, labels: Tensor, own_share: Tensor | None) -> Tensor:
+        """Return the mean cross-entropy; of mixed images with both labels, by their shares."""
+        smoothing = self.recipe.label_smoothing
+        if own_share is None:
+            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        own, other = (
+            F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
+            for target in (labels, labels.roll(1))
+        )
+        return torch.lerp(other, own, own_share).mean()
 
     def score_test(self) -> tuple[float, float]:
         """Return (loss, accuracy) on the test split: for finalists alone."""
-        return self.score(self._data.test)
+        return self.score("test")
 
     @torch.inference_mode()
-    def score(self, indices: Tensor) -> tuple[float, float]:
-        """Return (mean cross-entropy, accuracy 0..1) on the images with these indices."""
-        self.network.eval()
+    def score(self, split: str) -> tuple[float, float]:
+        """Return (mean cross-entropy, accuracy 0..1) on ``train``, ``validation`` or ``test``."""
+        self.evaluated.eval()
+        indices = self._splits[split]
         loss_sum = torch.zeros((), device=self._device.device)
         hits = torch.zeros((), device=self._device.device)
-        for batch in torch.split(indices, EVALUATION_BATCH):
-            images, labels = self._data.batch(batch)
+        # Without gradients twice the batch needs no more memory than training does.
+        size = min(2 * self.recipe.batch_size, LARGEST_EVALUATION_BATCH)
+        for images, labels in self._batches.sweep(torch.split(indices, size)):
             with self._device.autocast():
-                logits = self.network(images)
+                logits = self.evaluated(images)
             loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
             hits += (logits.argmax(1) == labels).sum()
-        return loss_sum.item() / len(indices), hits.item() / len(indices)
+        loss, right = torch.stack([loss_sum, hits]).tolist()
+        return loss / len(indices), right / len(indices)
+
+    def measure_latency(self, batch: int) -> float:
+        """Return the milliseconds that the network takes for a batch of so many images."""
+        height, width, channels = self._image
+        return measure_latency(self.evaluated, (channels, height, width), batch, self._device)
+
+    @property
+    def is_captured(self) -> bool:
+        """Tell whether steps are replayed from a CUDA graph."""
+        return self._repeat.is_captured
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that ``load_state_dict`` needs to continue; tensors and numbers only."""
+        """Return all that ``load_state_dict`` needs to continue; tensors and plain values only."""
         return {
             "epoch": self.epoch,
+            "result": asdict(self.result) if self.result else None,
             "network": self.network.state_dict(),
+            "average": self._average.network.state_dict() if self._average else None,
             "optimizer": self._optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of the same candidate."""
         self.epoch = state["epoch"]
+        self.result = EpochResult(**state["result"]) if state["result"] else None
         self.network.load_state_dict(state["network"])
+        if self._average is not None:
+            self._average.network.load_state_dict(state["average"])
+        # Constants follow from the recipe and the device, which may be another one by now.
+        constants = [dict(group) for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
+        for group, own in zip(self._optimizer.param_groups, constants, strict=True):
+            group.update(own)
+        # A captured step writes to the tensors that the optimiser held before.
+        self._repeat = Repeater(self._device.device, self._steps * (self.epochs - self.epoch))
 
 
-class _DeviceData:
-    """The images on the device as uint8, batches of them as normalised float."""
+@dataclass(frozen=True)
+class _Plan:
+    """What the steps of an epoch need, on the device; the first dimension is the step.
 
-    def __init__(self, dataset: Dataset, device: torch.device) -> None:
-        self._images = _wrap(dataset.images).to(device)
-        self._labels = _wrap(dataset.labels).to(device)
-        self.train = _wrap(dataset.train)
-        self.validation = _wrap(dataset.validation)
-        self.test = _wrap(dataset.test)
-        # One multiply-add per value: (x / 255 - mean) / std.
-        std = torch.tensor(dataset.std, dtype=torch.float32, device=device)
-        mean = torch.tensor(dataset.mean, dtype=torch.float32, device=device)
-        self._scale = (1 / (255 * std)).view(1, -1, 1, 1)
-        self._offset = (-mean / std).view(1, -1, 1, 1)
+    Attributes:
+        rows: which images, int64 ``[steps, batch]``.
+        rates: learning rates, float32 ``[steps]``.
+        news_shares: of the moving average, float32 ``[steps]``, None where there is none.
+        variation: of the images.
+    """
 
-    def batch(
-        self,
-        indices: Tensor,
-        augmentation: Augmentation | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return images ``[n, c, h, w]`` (float32, channels last in memory) and labels ``[n]``."""
-        indices = indices.to(self._images.device)
-        images = self._images[indices]
-        if augmentation is not None and generator is not None:
-            images = crop_and_flip(images, augmentation.crop, augmentation.flip, generator)
-        normalised = images.permute(0, 3, 1, 2) * self._scale + self._offset
-        return normalised, self._labels[indices]
+    rows: Tensor
+    rates: Tensor
+    news_shares: Tensor | None
+    variation: Variation
+
+    def to(self, device: torch.device) -> _Plan:
+        news = None if self.news_shares is None else self.news_shares.to(device)
+        variation = self.variation.map(lambda tensor: tensor.to(device))
+        return _Plan(self.rows.to(device), self.rates.to(device), news, variation)
+
+    def copy_from(self, other: _Plan) -> None:
+        for mine, new in zip(self._tensors(), other._tensors(), strict=True):
+            mine.copy_(new)
+
+    def _tensors(self) -> list[Tensor]:
+        news = [] if self.news_shares is None else [self.news_shares]
+        return [self.rows, self.rates, *news, *self.variation.tensors()]
+
+    def at(self, cursor: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Variation]:
+        """Return rows, rate, share of news and variation of one step, without the host knowing."""
+
+        def pick(tensor: Tensor) -> Tensor:
+            return tensor.index_select(0, cursor).squeeze(0)
+
+        news = None if self.news_shares is None else pick(self.news_shares)
+        return pick(self.rows), pick(self.rates), news, self.variation.map(pick)
 
 
-def _wrap(array: NDArray[Any]) -> Tensor:
-    """Return a tensor over the same memory, also where it is a read-only map of a file."""
-    with warnings.catch_warnings():
-        # Nothing here writes to the images.
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return torch.from_numpy(np.asarray(array))
-
-
-def _sgd(network: nn.Module, candidate: Candidate, device: torch.device) -> torch.optim.SGD:
-    """Return SGD with Nesterov momentum; only kernels and weight matrices decay."""
-    parameters = list(network.parameters())
-    recipe = candidate.recipe
-    return torch.optim.SGD(
-        [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        lr=recipe.learning_rate,
-        momentum=recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        fused=device.type == "cuda",
-        foreach=None if device.type == "cuda" else True,
-    )
+def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:
+    """Refuse what does not fit together, before anything is built."""
+    size, images = candidate.recipe.batch_size, len(dataset.train)
+    if size > images:
+        problem = f"there are only {images} training images"
+        raise BadInputError("recipe.batch_size", size, problem, "use fewer")
+    candidate.recipe.schedule.check(epochs)
+    height, width, _ = dataset.shape
+    augmentation.check(height, width)

@@ -79,7 +79,9 @@ def test_a_space_of_nothing_but_invalid_draws_is_refused_beforehand(
 
 
 def test_a_space_with_enough_valid_draws_passes(vgg_space: Spaces) -> None:
-    check_space(vgg_space(**SKEW_NORMAL), build_screens(ScreensSection()), training_images=100, epochs=1)
+    check_space(
+        vgg_space(**SKEW_NORMAL), build_screens(ScreensSection()), training_images=100, epochs=1
+    )
 
 
 def test_screening_a_space_counts_its_invalid_draws(printed: Callable[..., str]) -> None:

@@ -101,7 +101,7 @@ def test_a_batch_that_is_larger_than_the_training_split_is_refused(vgg_space: Sp
     for seed in range(5):
         space = vgg_space(recipe={"batch_size": [8, 16, 32, 101]})
         with pytest.raises(BadInputError, match="101"):
-            check_space(space, [], training_images=100, seed=seed)
+            check_space(space, [], training_images=100, epochs=9, seed=seed)
     assert "100 training images" in error.problem
 
 

@@ -2,7 +2,13 @@
 
 import copy
 import dataclasses
+import functools
+import io
+import itertools
 import math
+import random
+import shutil
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +32,26 @@ from spaces.operations import (
     Pooling,
 )
 from spaces.recipe import Recipe
+from spaces.schedules import Constant, Cosine, MultiStep, OneCycle, Schedule, WarmRestarts
 from spaces.task import Task
 from trainables import training
 from trainables.data import Dataset, load
 from trainables.device import Device, select_device
 from trainables.job import Augmentation
-from trainables.training import EpochResult, Training, one_cycle
+from trainables.training import EpochResult, Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-VARIED = Augmentation(crop=1, flip=True)
+VARIED = Augmentation(crop=1, flip="random")
+EVERYTHING = Augmentation(crop=1, flip="random", erase=0.5, cutout=3, mixup=0.4)
+SCHEDULES: dict[str, Schedule] = {
+    "one cycle": OneCycle(),
+    "cosine": Cosine(0.1),
+    "multi step": MultiStep((1, 2), 0.3),
+    "warm restarts": WarmRestarts(1, 2, 0.05),
+    "constant": Constant(),
+}
+"""Each of them fits three epochs."""
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +92,7 @@ def random_candidate() -> Candidate:
     return Candidate(builder.build(), Recipe(0.05, 1e-2, 32, 0.1, 0.9))
 
 
-def with_recipe(candidate: Candidate, **changes: float) -> Candidate:
+def with_recipe(candidate: Candidate, **changes: Any) -> Candidate:
     recipe = dataclasses.replace(candidate.recipe, **changes)
     return dataclasses.replace(candidate, recipe=recipe)
 
@@ -103,6 +119,14 @@ def train(
     return snapshot(trained), results
 
 
+def reloaded(trained: Training) -> dict[str, Any]:
+    """Return a training's state as a file would give it back."""
+    file = io.BytesIO()
+    torch.save(trained.state_dict(), file)
+    file.seek(0)
+    return torch.load(file, weights_only=True)
+
+
 def normalised(dataset: Dataset, indices: np.ndarray) -> Tensor:
     images = dataset.images[indices].astype(np.float64) / 255
     standard = (images - np.array(dataset.mean)) / np.array(dataset.std)
@@ -112,52 +136,38 @@ def normalised(dataset: Dataset, indices: np.ndarray) -> Tensor:
 # The schedule
 
 
-def test_the_learning_rate_rises_linearly_and_falls_with_a_half_cosine():
-    for step in range(100):
-        position = (step + 0.5) / 100
-        if position <= 0.2:
-            expected = position / 0.2
-        else:
-            expected = math.cos(math.pi / 2 * (position - 0.2) / 0.8) ** 2
-        assert one_cycle(step, 100) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("steps", [1, 2, 5, 7, 100, 9999])
-def test_the_learning_rate_rises_to_the_peak_once_and_falls_from_there(steps):
-    shares = [one_cycle(step, steps) for step in range(steps)]
-    assert all(0 < share <= 1 for share in shares)
-    top = shares.index(max(shares))
-    assert shares[: top + 1] == sorted(shares[: top + 1])
-    assert shares[top:] == sorted(shares[top:], reverse=True)
-    assert top == pytest.approx(0.2 * steps, abs=1)
-
-
-def test_the_learning_rate_starts_low_peaks_at_one_and_ends_near_zero():
-    assert one_cycle(0, 1000) < 0.01
-    assert max(one_cycle(step, 1000) for step in range(1000)) == pytest.approx(1, abs=0.01)
-    assert one_cycle(999, 1000) < 1e-5
-
-
-@pytest.mark.parametrize("steps", [50, 1000])
-def test_the_mean_learning_rate_is_half_the_peak(steps):
-    mean = sum(one_cycle(step, steps) for step in range(steps)) / steps
-    assert mean == pytest.approx(0.5, abs=1 / steps)
-
-
-def test_the_schedule_spans_all_epochs(few_digits, plain_candidate, float32):
-    trained = Training(plain_candidate, few_digits, epochs=3, seed=0)
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_every_step_has_the_learning_rate_of_the_schedule(
+    few_digits, plain_candidate, float32, schedule, optimizer
+):
+    candidate = with_recipe(plain_candidate, schedule=schedule, optimizer=optimizer)
+    trained = Training(candidate, few_digits, epochs=3, seed=0)
     rates = []
     step = trained._optimizer.step
 
     def observe(*args: Any) -> None:
-        rates.extend({group["lr"] for group in trained._optimizer.param_groups})
+        (rate,) = {group["lr"].item() for group in trained._optimizer.param_groups}
+        rates.append(rate)
         step(*args)
 
     trained._optimizer.step = observe
     for _ in range(3):
         trained.run_epoch()
-    steps = 3 * (len(few_digits.train) // 32)
-    assert rates == [0.1 * one_cycle(number, steps) for number in range(steps)]
+    steps = len(few_digits.train) // 32
+    expected = [0.1 * schedule.share(number, steps, 3) for number in range(3 * steps)]
+    assert rates == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_resumed_training_goes_on_in_the_schedule(few_digits, plain_candidate, float32):
+    trained = Training(plain_candidate, few_digits, epochs=3, seed=0)
+    trained.run_epoch()
+    resumed = Training(plain_candidate, few_digits, epochs=3, seed=0)
+    resumed.load_state_dict(reloaded(trained))
+    resumed.run_epoch()
+    steps = len(few_digits.train) // 32
+    (rate,) = {group["lr"].item() for group in resumed._optimizer.param_groups}
+    assert rate == pytest.approx(0.1 * OneCycle().share(2 * steps - 1, steps, 3))
 
 
 # Learning
@@ -265,6 +275,165 @@ def test_a_resumed_training_continues_as_if_it_had_never_stopped(
     assert before + after == whole[1]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "ema", "clip", "schedule", "augmentation"),
+    [
+        ("sgd", 0.0, 0.0, "constant", {}),
+        ("sgd", 0.0, 0.5, "cosine", {"flip": "alternating"}),
+        ("sgd", 0.9, 0.0, "multi step", {"crop": 0, "translate": 0.2}),
+        ("sgd", 0.9, 0.5, "warm restarts", {}),
+        ("adamw", 0.0, 0.0, "multi step", {"flip": "alternating"}),
+        ("adamw", 0.0, 0.5, "one cycle", {}),
+        ("adamw", 0.9, 0.0, "warm restarts", {"flip": "alternating"}),
+        ("adamw", 0.9, 0.5, "cosine", {}),
+    ],
+)
+def test_whatever_the_recipe_a_training_resumed_at_any_epoch_continues_bit_by_bit(
+    few_digits, random_candidate, either_format, optimizer, ema, clip, schedule, augmentation
+):
+    candidate = with_recipe(
+        random_candidate,
+        optimizer=optimizer,
+        ema=ema,
+        clip=clip,
+        schedule=SCHEDULES[schedule],
+        learning_rate=0.05 if optimizer == "sgd" else 0.005,
+    )
+    options: dict[str, Any] = {
+        "epochs": 3,
+        "seed": 1,
+        "augmentation": dataclasses.replace(EVERYTHING, **augmentation),
+    }
+    whole = Training(candidate, few_digits, **options)
+    states, results = [reloaded(whole)], []
+    for _ in range(3):
+        results.append(metrics(whole.run_epoch()))
+        states.append(reloaded(whole))
+    scores = whole.score_test()
+    for epoch, state in enumerate(states):
+        torch.manual_seed(epoch)
+        resumed = Training(candidate, few_digits, **options)
+        resumed.load_state_dict(state)
+        after = [metrics(resumed.run_epoch()) for _ in range(3 - epoch)]
+        assert after == results[epoch:], f"from epoch {epoch}"
+        assert equal(reloaded(resumed), states[-1]), f"from epoch {epoch}"
+        assert resumed.score_test() == scores
+
+
+def equal(first: Any, second: Any) -> bool:
+    """Tell whether two states agree in every bit.
+
+    Not in the seconds that they took, nor in the rate of the last step, which the next one sets.
+    """
+    if isinstance(first, Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        keys = first.keys() | second.keys()
+        return all(key in ("seconds", "lr") or equal(first[key], second[key]) for key in keys)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(equal, first, second))
+    return bool(first == second)
+
+
+def test_a_state_from_another_device_brings_none_of_its_settings(few_digits, plain_candidate):
+    """A GPU's optimiser can be captured; one that was restored from the CPU's must be too."""
+    candidate = with_recipe(plain_candidate, optimizer="adamw")
+    trained = Training(candidate, few_digits, epochs=2, seed=0)
+    trained.run_epoch()
+    state = reloaded(trained)
+    for group in state["optimizer"]["param_groups"]:
+        group |= {"capturable": True, "fused": None, "foreach": True}
+    resumed = Training(candidate, few_digits, epochs=2, seed=0)
+    resumed.load_state_dict(state)
+    for group in resumed._optimizer.param_groups:
+        assert (group["capturable"], group["fused"]) == (False, True)
+        assert not group["foreach"]
+        assert group["lr"] is resumed._rate
+        assert all(any(p is q for q in resumed.network.parameters()) for p in group["params"])
+    trained.run_epoch()
+    resumed.run_epoch()
+    assert same(snapshot(trained), snapshot(resumed))
+
+
+def global_state() -> dict[str, Any]:
+    """Return what a training could leave changed for all that follows in its process."""
+    module = torch.nn.modules.module
+    return {
+        "threads": torch.get_num_threads(),
+        "dtype": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "inference": torch.is_inference_mode_enabled(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "precision": torch.get_float32_matmul_precision(),
+        "hooks": [
+            len(hooks)
+            for name, hooks in vars(module).items()
+            if name.startswith("_global_") and isinstance(hooks, dict)
+        ],
+    }
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_differs_in_everything_leaves_no_trace_in_the_next(
+    few_digits, random_candidate, either_format, optimizer
+):
+    other = {"sgd": "adamw", "adamw": "sgd"}[optimizer]
+    mine = with_recipe(random_candidate, optimizer=optimizer)
+    theirs = with_recipe(
+        random_candidate,
+        optimizer=other,
+        ema=0.9,
+        clip=0.1,
+        schedule=Constant(),
+        trainable="batchnorm",
+        batch_size=16,
+    )
+    before = global_state()
+    first = train(mine, few_digits, 2, augmentation=VARIED)
+    assert global_state() == before
+    random.seed(3)
+    between = train(theirs, few_digits, 2, seed=9, augmentation=EVERYTHING)
+    assert global_state() == before
+    again = train(mine, few_digits, 2, augmentation=VARIED)
+    assert same(first[0], again[0])
+    assert first[1] == again[1]
+    repeated = train(theirs, few_digits, 2, seed=9, augmentation=EVERYTHING)
+    assert same(between[0], repeated[0])
+    assert between[1] == repeated[1]
+
+
+def test_a_training_leaves_its_network_without_hooks_and_all_of_it_trainable(
+    few_digits, plain_candidate
+):
+    candidate = with_recipe(plain_candidate, ema=0.9, clip=1.0)
+    trained = Training(candidate, few_digits, epochs=1, seed=0, augmentation=EVERYTHING)
+    trained.run_epoch()
+    assert all(p.requires_grad for p in trained.network.parameters())
+    for network in (trained.network, trained.evaluated):
+        for module in network.modules():
+            for name, value in vars(module).items():
+                assert "hooks" not in name or not value
+        assert not any(p._backward_hooks for p in network.parameters())
+
+
+def test_more_epochs_than_were_agreed_are_refused(few_digits, plain_candidate):
+    trained = Training(plain_candidate, few_digits, epochs=2, seed=0)
+    for _ in range(2):
+        trained.run_epoch()
+    before = snapshot(trained)
+    with pytest.raises(RuntimeError, match="all 2 epochs are done"):
+        trained.run_epoch()
+    resumed = Training(plain_candidate, few_digits, epochs=2, seed=0)
+    resumed.load_state_dict(reloaded(trained))
+    assert metrics(resumed.result) == metrics(trained.result)
+    with pytest.raises(RuntimeError, match="all 2 epochs are done"):
+        resumed.run_epoch()
+    assert same(before, snapshot(trained))
+    assert same(before, snapshot(resumed))
+
+
 def test_a_state_saved_after_every_epoch_disturbs_nothing(few_digits, random_candidate, tmp_path):
     whole = train(random_candidate, few_digits, 2)
     trained = Training(random_candidate, few_digits, epochs=2, seed=1)
@@ -292,7 +461,7 @@ def reference_score(
 def test_scores_are_the_mean_cross_entropy_and_the_share_of_hits(
     few_digits, plain_candidate, float32, monkeypatch, batch
 ):
-    monkeypatch.setattr(training, "EVALUATION_BATCH", batch)
+    monkeypatch.setattr(training, "LARGEST_EVALUATION_BATCH", batch)
     trained = Training(
         with_recipe(plain_candidate, label_smoothing=0.3), few_digits, epochs=3, seed=0
     )
@@ -375,7 +544,7 @@ def one_step(dataset: Dataset, candidate: Candidate) -> tuple[Training, dict[str
 
 
 def test_only_kernels_and_matrices_decay(few_digits, random_candidate, float32):
-    rate = 0.05 * one_cycle(0, 1)
+    rate = 0.05 * OneCycle().share(0, 1, 1)
     plain = with_recipe(random_candidate, momentum=0.0, weight_decay=0.0)
     free, before = one_step(few_digits, plain)
     decayed, _ = one_step(few_digits, with_recipe(plain, weight_decay=0.5))
@@ -397,7 +566,7 @@ def test_a_step_goes_down_the_gradient_of_the_smoothed_loss(few_digits, plain_ca
     targets = 0.8 * F.one_hot(labels, 10) + 0.02
     F.cross_entropy(start(normalised(few_digits, few_digits.train)), targets).backward()
     for name, parameter in start.named_parameters():
-        expected = before[name] - 0.1 * one_cycle(0, 1) * parameter.grad
+        expected = before[name] - 0.1 * OneCycle().share(0, 1, 1) * parameter.grad
         moved = trained.network.get_parameter(name).detach()
         torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-5)
 
@@ -416,7 +585,7 @@ def test_momentum_is_nesterovs(few_digits, plain_candidate, float32):
         for name, parameter in network.named_parameters():
             velocity[name] = 0.8 * velocity[name] + parameter.grad
             ahead = parameter.grad + 0.8 * velocity[name]
-            parameter.data -= 0.1 * one_cycle(step, 2) * ahead
+            parameter.data -= 0.1 * OneCycle().share(step, 1, 2) * ahead
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(
             trained.network.get_parameter(name), parameter, rtol=1e-3, atol=1e-4
@@ -426,6 +595,134 @@ def test_momentum_is_nesterovs(few_digits, plain_candidate, float32):
 def test_a_recipe_without_momentum_trains(few_digits, plain_candidate):
     weights, _ = train(with_recipe(plain_candidate, momentum=0.0), few_digits, 1)
     assert all(value.isfinite().all() for value in weights.values())
+
+
+def whole_gradient(dataset: Dataset, candidate: Candidate) -> dict[str, Tensor]:
+    """Return the gradient of the initial weights over all training images."""
+    network = Training(candidate, dataset, epochs=1, seed=0).network.train()
+    labels = torch.from_numpy(dataset.labels[dataset.train])
+    F.cross_entropy(network(normalised(dataset, dataset.train)), labels).backward()
+    return {name: parameter.grad for name, parameter in network.named_parameters()}
+
+
+def norm(tensors: dict[str, Tensor]) -> float:
+    return math.sqrt(sum(tensor.double().square().sum().item() for tensor in tensors.values()))
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 2.0])
+def test_a_gradient_over_the_limit_is_shortened_to_it_and_others_are_left_alone(
+    few_digits, plain_candidate, float32, share
+):
+    candidate = with_recipe(
+        plain_candidate, momentum=0.0, weight_decay=0.0, schedule=Constant(), learning_rate=1.0
+    )
+    gradient = whole_gradient(few_digits, candidate)
+    limit = share * norm(gradient)
+    trained, before = one_step(few_digits, with_recipe(candidate, clip=limit))
+    taken = {
+        name: before[name] - parameter.detach()
+        for name, parameter in trained.network.named_parameters()
+    }
+    assert norm(taken) == pytest.approx(min(limit, norm(gradient)), rel=1e-4)
+    # As torch's own, tensor by tensor, makes of the same gradient.
+    clipped = [torch.nn.Parameter(torch.zeros_like(g)) for g in gradient.values()]
+    for parameter, g in zip(clipped, gradient.values(), strict=True):
+        parameter.grad = g.clone()
+    torch.nn.utils.clip_grad_norm_(clipped, limit, foreach=False)
+    for name, parameter in zip(gradient, clipped, strict=True):
+        torch.testing.assert_close(taken[name], parameter.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_no_step_of_plain_descent_is_longer_than_the_limit_allows(
+    few_digits, random_candidate, float32
+):
+    candidate = with_recipe(
+        random_candidate, momentum=0.0, weight_decay=0.0, schedule=Constant(), clip=0.3
+    )
+    trained = Training(candidate, few_digits, epochs=2, seed=0, augmentation=EVERYTHING)
+    weights: list[dict[str, Tensor]] = []
+    step = trained._step
+
+    def keep() -> None:
+        now = trained.network.named_parameters()
+        weights.append({name: p.detach().clone() for name, p in now})
+
+    def observed() -> None:
+        step()
+        keep()
+
+    keep()
+
+    trained._step = observed
+    for _ in range(2):
+        trained.run_epoch()
+    lengths = [
+        norm({name: after[name] - before[name] for name in after})
+        for before, after in itertools.pairwise(weights)
+    ]
+    assert len(lengths) == 2 * (len(few_digits.train) // 32)
+    assert max(lengths) <= 0.05 * 0.3 * (1 + 1e-4)
+    assert max(lengths) > 0.05 * 0.3 * (1 - 1e-4), "the limit was reached"
+
+
+def smoothed(logits: Tensor, label: int, smoothing: float) -> float:
+    """Return the cross-entropy of one image with the label and a little of all classes."""
+    likelihoods = logits.log_softmax(0)
+    classes = len(logits)
+    targets = [smoothing / classes] * classes
+    targets[label] += 1 - smoothing
+    return -sum(t * likelihood.item() for t, likelihood in zip(targets, likelihoods, strict=True))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_of_mixed_images_both_labels_count_by_their_shares_and_a_hit_is_the_larger(
+    few_digits, plain_candidate, float32, smoothing
+):
+    size = len(few_digits.train)
+    candidate = with_recipe(plain_candidate, batch_size=size, label_smoothing=smoothing)
+    mixed = Augmentation(mixup=0.8)
+    trained = Training(candidate, few_digits, epochs=1, seed=0, augmentation=mixed)
+    network = copy.deepcopy(trained.network).train().double()
+    result = trained.run_epoch()
+
+    rows = trained._plan.rows[0].numpy()
+    shares = trained._plan.variation.own_share[0].tolist()
+    assert sorted(rows) == few_digits.train.tolist()
+    assert min(shares) < 0.2
+    assert max(shares) > 0.8
+    images, labels = normalised(few_digits, rows).double(), few_digits.labels[rows].tolist()
+    batch = torch.stack(
+        [own * images[i] + (1 - own) * images[i - 1] for i, own in enumerate(shares)]
+    )
+    with torch.no_grad():
+        logits = network(batch)
+    losses, hits = [], []
+    for i, own in enumerate(shares):
+        mine, other = labels[i], labels[i - 1]
+        losses.append(
+            own * smoothed(logits[i], mine, smoothing)
+            + (1 - own) * smoothed(logits[i], other, smoothing)
+        )
+        hits.append(logits[i].argmax().item() == (mine if own >= 0.5 else other))
+    assert result.train_loss == pytest.approx(sum(losses) / size, rel=1e-5)
+    assert result.train_accuracy == pytest.approx(sum(hits) / size)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_images_mixed_with_nothing_are_trained_on_as_they_are_under_their_own_label(
+    few_digits, plain_candidate, float32, monkeypatch, share
+):
+    """With a share of 0 every image is the one before it, and so is its label."""
+    size = len(few_digits.train)
+    candidate = with_recipe(plain_candidate, batch_size=size, label_smoothing=0.1)
+    plain = Training(candidate, few_digits, epochs=1, seed=0).run_epoch()
+    monkeypatch.setattr(
+        "trainables.augmentation._draw_shares", lambda alpha, size, _: torch.full(size, share)
+    )
+    mixed = Augmentation(mixup=1.0)
+    result = Training(candidate, few_digits, epochs=1, seed=0, augmentation=mixed).run_epoch()
+    assert result.train_loss == pytest.approx(plain.train_loss, rel=1e-5)
+    assert result.train_accuracy == pytest.approx(plain.train_accuracy)
 
 
 def test_augmentation_acts_on_training_images_alone(few_digits, plain_candidate, float32):
@@ -452,6 +749,34 @@ def test_a_batch_larger_than_the_training_split_is_refused(few_digits, plain_can
 def test_a_device_that_is_not_there_is_refused(few_digits, plain_candidate):
     with pytest.raises(BadInputError, match="device = cuda:99: there are"):
         Training(plain_candidate, few_digits, epochs=1, seed=0, device="cuda:99")
+
+
+@pytest.mark.parametrize("schedule", [WarmRestarts(2, 2, 0.0), MultiStep((1, 3), 0.1)])
+def test_a_schedule_that_does_not_fit_the_epochs_is_refused_as_it_says_itself(
+    few_digits, plain_candidate, monkeypatch, schedule
+):
+    with pytest.raises(BadInputError) as expected:
+        schedule.check(3)
+    monkeypatch.setattr(training, "Network", None)  # Nothing is built before.
+    candidate = with_recipe(plain_candidate, schedule=schedule)
+    with pytest.raises(BadInputError) as caught:
+        Training(candidate, few_digits, epochs=3, seed=0)
+    assert str(caught.value) == str(expected.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "augmentation", [Augmentation(crop=8), Augmentation(cutout=9), Augmentation(1, 0.1)]
+)
+def test_an_augmentation_that_does_not_fit_the_images_is_refused_as_it_says_itself(
+    few_digits, plain_candidate, monkeypatch, augmentation
+):
+    with pytest.raises(BadInputError) as expected:
+        augmentation.check(8, 8)
+    monkeypatch.setattr(training, "Network", None)
+    with pytest.raises(BadInputError) as caught:
+        Training(plain_candidate, few_digits, epochs=1, seed=0, augmentation=augmentation)
+    assert str(caught.value) == str(expected.value)
 
 
 def test_a_training_that_diverges_says_so_and_does_not_fail(
@@ -493,8 +818,9 @@ def colour_training(dataset: Dataset) -> Training:
 
 
 def test_the_training_images_have_mean_zero_and_deviation_one_in_every_channel():
-    data = colour_training(colour_dataset())._data
-    images, labels = data.batch(data.train)
+    dataset = colour_dataset()
+    rows = torch.from_numpy(dataset.train)
+    ((images, labels),) = colour_training(dataset)._batches.sweep([rows])
     assert images.shape == (60, 3, 5, 7)
     assert images.dtype == torch.float32
     assert images.is_contiguous(memory_format=torch.channels_last)
@@ -505,9 +831,9 @@ def test_the_training_images_have_mean_zero_and_deviation_one_in_every_channel()
 
 def test_a_batch_holds_the_images_and_labels_that_were_asked_for():
     dataset = colour_dataset()
-    data = colour_training(dataset)._data
     indices = np.array([80, 3, 3, 61])
-    images, labels = data.batch(torch.from_numpy(indices))
+    rows = torch.from_numpy(indices)
+    ((images, labels),) = colour_training(dataset)._batches.sweep([rows])
     torch.testing.assert_close(images, normalised(dataset, indices), rtol=1e-5, atol=1e-5)
     assert labels.tolist() == [0, 1, 1, 1]
 
@@ -516,7 +842,7 @@ def test_images_stay_where_they_are_and_are_never_written_to():
     dataset = colour_dataset()
     before = dataset.images.copy()
     trained = colour_training(dataset)
-    assert trained._data._images.data_ptr() == dataset.images.ctypes.data
+    assert trained._batches._feed.images.data_ptr() == dataset.images.ctypes.data
     trained.run_epoch()
     trained.score_test()
     assert np.array_equal(dataset.images, before)
@@ -527,7 +853,7 @@ def test_images_that_cannot_be_written_to_are_trained_on_in_place_without_a_warn
 ):
     assert not few_digits.images.flags.writeable
     trained = Training(plain_candidate, few_digits, epochs=1, seed=0, augmentation=VARIED)
-    assert trained._data._images.data_ptr() == few_digits.images.ctypes.data
+    assert trained._batches._feed.images.data_ptr() == few_digits.images.ctypes.data
     trained.run_epoch()
 
 
@@ -536,14 +862,13 @@ def test_every_epoch_takes_every_image_once_and_in_another_order(few_digits, pla
     candidate = with_recipe(plain_candidate, batch_size=1 + size // 7)
     trained = Training(candidate, few_digits, epochs=2, seed=0)
     orders: list[list[int]] = []
-    batch = trained._data.batch
+    current = trained._batches.current
 
-    def observe(indices: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
-        if arguments:
-            orders[-1].extend(indices.tolist())
-        return batch(indices, *arguments)
+    def observe(rows: Tensor, *arguments: Any) -> tuple[Tensor, Tensor]:
+        orders[-1].extend(rows.tolist())
+        return current(rows, *arguments)
 
-    trained._data.batch = observe
+    trained._batches.current = observe
     for _ in range(2):
         orders.append([])
         trained.run_epoch()
@@ -561,3 +886,52 @@ def test_a_checkpoint_holds_tensors_and_numbers_only(few_digits, plain_candidate
     state = torch.load(tmp_path / "state.pt", weights_only=True)
     assert state["epoch"] == 1
     assert same(state["network"], snapshot(trained))
+
+
+# Compiling
+
+CXX = shutil.which("g++") or shutil.which("clang++")
+HEADERS = Path(sysconfig.get_path("include"), "Python.h").exists()
+
+
+@pytest.mark.skipif(
+    not (CXX and HEADERS),
+    reason="torch.compile needs g++ or clang++ and the headers of Python (python3-dev)",
+)
+def test_a_compiled_network_trains_nearly_as_one_that_is_not(
+    few_digits, plain_candidate, float32, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    inductor = pytest.importorskip("torch._inductor.config")
+    candidate = with_recipe(plain_candidate, ema=0.9)
+    expected = train(candidate, few_digits, 2, augmentation=EVERYTHING)
+    with inductor.patch({"cpp.cxx": CXX, "compile_threads": 1}):
+        found = train(candidate, few_digits, 2, augmentation=EVERYTHING, compile=True)
+    assert expected[0].keys() == found[0].keys()
+    for name, value in expected[0].items():
+        torch.testing.assert_close(found[0][name], value, rtol=1e-2, atol=1e-3)
+    for mine, other in zip(found[1], expected[1], strict=True):
+        assert mine == pytest.approx(other, rel=1e-3, abs=0.02)
+
+
+def test_however_many_networks_a_process_has_compiled_the_next_one_is_compiled_too(
+    few_digits, plain_candidate, float32, monkeypatch
+):
+    dynamo = pytest.importorskip("torch._dynamo")
+    compiled = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Any:
+        compiled.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    space = {"depth": 1, "kernel": 3, "pools": 1, "convs_before_pool": 1}
+    recipe = {"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 128}
+    with dynamo.config.patch(recompile_limit=1):
+        for features in (4, 5, 6):
+            candidates = CandidateSpace(
+                Task(1, 8, 8, 10), "vgg", space | {"features": features}, recipe
+            )
+            train(candidates.rebuild({}), few_digits, 1, compile=True)
+    assert len(compiled) == 3
+    torch.compiler.reset()

@@ -19,7 +19,15 @@ from spaces.task import Task
 from trainables.data import Dataset, load
 from trainables.job import Augmentation, Data, Job
 from trainables.training import EpochResult, Training
-from trainables.trial import FAILURE, STATE_FILE, Trial, shared_dataset
+from trainables.trial import (
+    FAILURE,
+    STATE_FILE,
+    STOPPED,
+    VIOLATION,
+    Trial,
+    least_accuracy,
+    shared_dataset,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
@@ -41,7 +49,7 @@ JOB = Job(
         "batch_size": [32, 9999],
     },
     epochs=EPOCHS,
-    augmentation=Augmentation(crop=1, flip=True),
+    augmentation=Augmentation(crop=1, flip="random"),
     device="cpu",
 )
 A = {
@@ -68,8 +76,10 @@ def copied(config: dict[str, Any]) -> dict[str, Any]:
     return {"params": dict(config["params"]), "seed": config["seed"]}
 
 
-def begin(config: dict[str, Any]) -> BoundTrial:
-    return BoundTrial(copied(config))
+def begin(config: dict[str, Any], job: Job = JOB) -> BoundTrial:
+    trial = BoundTrial(copied(config))
+    trial._job = job
+    return trial
 
 
 def metrics(result: dict[str, Any]) -> dict[str, Any]:
@@ -125,12 +135,154 @@ def test_a_trial_is_done_after_the_last_epoch_and_not_before():
 
 def test_a_trial_that_diverges_is_done_at_once():
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
-    trial = begin(A)
-    trial._job = dataclasses.replace(JOB, recipe_options=recipe)
+    trial = begin(A, dataclasses.replace(JOB, recipe_options=recipe))
     result = trial.step()
     assert result["epoch"] == 1
     assert result["done"]
     assert FAILURE not in result
+
+
+# Trainings without hope
+
+HOPELESS = dataclasses.replace(
+    JOB,
+    recipe_options={"learning_rate": 1e-9, "weight_decay": 0.0, "batch_size": 32},
+    epochs=4,
+)
+"""It learns nothing."""
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_a_training_that_is_no_better_than_a_guess_is_given_up_after_the_epochs_it_was_given(
+    after,
+):
+    trial = begin(A, dataclasses.replace(HOPELESS, hopeless_after=after))
+    results = [trial.step() for _ in range(after)]
+    assert [result["done"] for result in results] == [False] * (after - 1) + [True]
+    assert [STOPPED in result for result in results] == [False] * (after - 1) + [True]
+    last = results[-1]
+    assert FAILURE not in last
+    assert last["epoch"] == after
+    assert 0 <= last["validation_accuracy"] <= 1
+    assert last[STOPPED] == (
+        f"training accuracy {last['train_accuracy']:.4f} after {after} epochs is under 0.2000"
+    )
+
+
+def test_it_is_not_given_up_where_no_one_asked_for_that_nor_at_its_regular_end():
+    for after in (None, 4, 5):
+        trial = begin(A, dataclasses.replace(HOPELESS, hopeless_after=after))
+        results = [trial.step() for _ in range(4)]
+        assert [result["done"] for result in results] == [False, False, False, True]
+        assert not any(STOPPED in result for result in results)
+
+
+@pytest.mark.parametrize("after", [2, 3])
+def test_a_network_that_learns_is_never_given_up(after):
+    recipe = {
+        "learning_rate": 0.02,
+        "weight_decay": 0.0,
+        "batch_size": 8,
+        "optimizer": "adamw",
+        "schedule": "constant",
+    }
+    job = dataclasses.replace(JOB, recipe_options=recipe, epochs=4, hopeless_after=after)
+    wide = {"params": {"features_1": 12, "features_2": 12}, "seed": 3}
+    trial = begin(wide, job)
+    results = [trial.step() for _ in range(4)]
+    assert results[after - 1]["train_accuracy"] > 0.3
+    assert [result["done"] for result in results] == [False, False, False, True]
+    assert not any(STOPPED in result for result in results)
+
+
+def test_a_training_that_diverges_where_it_would_be_given_up_has_diverged():
+    recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
+    job = dataclasses.replace(JOB, recipe_options=recipe, hopeless_after=1)
+    result = begin(A, job).step()
+    assert result["done"]
+    assert STOPPED not in result
+
+
+def test_a_training_has_to_reach_twice_a_guess_or_of_few_classes_half_way_to_perfection():
+    assert least_accuracy(2) == 0.75
+    assert least_accuracy(3) == pytest.approx(2 / 3)
+    assert least_accuracy(10) == 0.2
+    assert least_accuracy(100) == 0.02
+
+
+@pytest.mark.parametrize(("accuracy", "hopeless"), [(0.7499, True), (0.75, False)])
+def test_of_two_classes_three_quarters_have_to_be_right(monkeypatch, accuracy, hopeless):
+    def run_epoch(training: Training) -> EpochResult:
+        return EpochResult(1, 0.6, accuracy, 0.6, 0.9, 1.0)
+
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    task = dataclasses.replace(JOB.task, classes=2)
+    result = begin(A, dataclasses.replace(JOB, task=task, hopeless_after=1)).step()
+    assert (STOPPED in result) == result["done"] == hopeless
+
+
+# Latencies
+
+TIMED = dataclasses.replace(JOB, latency_batches=(1, 16))
+
+
+@pytest.fixture
+def quick_latencies(monkeypatch) -> list[int]:
+    """Measure briefly; return the sizes of the batches that were measured."""
+    measured: list[int] = []
+    measure = Training.measure_latency
+
+    def counted(training: Training, batch: int) -> float:
+        measured.append(batch)
+        return measure(training, batch)
+
+    monkeypatch.setattr(Training, "measure_latency", counted)
+    monkeypatch.setattr("trainables.latency.REPEATS", (3, 3))
+    return measured
+
+
+def latencies(result: dict[str, Any]) -> tuple[float, float]:
+    return result["latency_ms"], result["batch_latency_ms"]
+
+
+def test_every_result_holds_the_latencies_which_are_measured_once(quick_latencies):
+    trial = begin(A, TIMED)
+    results = [trial.step() for _ in range(EPOCHS)]
+    assert quick_latencies == [1, 16]
+    assert len({latencies(result) for result in results}) == 1
+    assert min(latencies(results[0])) > 0
+    assert trial.reset(copied(B))
+    other = trial.step()
+    assert quick_latencies == [1, 16] * 2
+    assert latencies(other) != latencies(results[0])
+
+
+def test_no_result_holds_latencies_that_no_one_asked_for(quick_latencies):
+    result = begin(A).step()
+    assert quick_latencies == []
+    assert not [name for name in result if "latency" in name]
+
+
+def test_measuring_changes_nothing_in_the_training(quick_latencies, tmp_path):
+    timed = begin(A, TIMED)
+    expected, state = alone(A)
+    assert run(timed) == expected
+    assert same_weights(saved_state(timed, tmp_path), state)
+
+
+def test_a_trial_that_is_restored_keeps_its_latencies(quick_latencies, tmp_path):
+    interrupted = begin(A, TIMED)
+    before = interrupted.step()
+    interrupted.save(str(tmp_path))
+    restored = begin(B, TIMED)
+    restored.step()
+    del quick_latencies[:]
+    assert restored.reset(copied(A))
+    restored.restore(str(tmp_path))
+    after = restored.step()
+    assert latencies(after) == latencies(before)
+    assert quick_latencies == []
+    assert after["epoch"] == 2
 
 
 # Failures
@@ -154,8 +306,31 @@ def test_an_error_in_an_epoch_ends_the_trial_and_says_why(monkeypatch):
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
     result = trial.step()
-    assert result[FAILURE] == "OutOfMemoryError: no memory left"
+    assert result[FAILURE] == "out of memory: no memory left"
+    assert math.isnan(result["validation_accuracy"])
     assert result["done"]
+    # It was predicted to fit, and did not.
+    assert result[VIOLATION] == 0.01
+
+
+def test_a_network_too_large_for_the_memory_fails_at_once_and_costs_no_process():
+    """No machine can even address its kernels: nothing is taken from this one."""
+    options = {**JOB.space_options, "features": [4, 2**45]}
+    huge = {"params": A["params"] | {"features_1": 4, "features_2": 2**45}, "seed": 3}
+    trial = begin(huge, dataclasses.replace(JOB, space_options=options))
+    result = trial.step()
+    assert result["done"]
+    assert result[FAILURE].startswith("out of memory: ")
+    assert "\n" not in result[FAILURE]
+    assert math.isnan(result["validation_accuracy"])
+    assert result[VIOLATION] > 1000
+    assert trial.reset(copied(A))
+    assert run(trial) == alone(A)[0]
+
+
+def test_only_where_memory_was_short_a_result_says_by_how_much():
+    assert VIOLATION not in begin(UNFIT).step()
+    assert VIOLATION not in begin(A).step()
 
 
 def test_an_error_of_the_device_costs_the_process(monkeypatch):
@@ -217,6 +392,23 @@ def test_a_process_that_served_another_trial_can_continue_this_one(tmp_path):
     assert before + run(other) == expected
 
 
+def test_a_trial_restored_after_its_last_epoch_reports_it_again_and_trains_nothing_more(
+    tmp_path, monkeypatch
+):
+    ended = begin(A)
+    last = [ended.step() for _ in range(EPOCHS)][-1]
+    ended.save(str(tmp_path / "checkpoint"))
+    monkeypatch.setattr(Training, "run_epoch", None)
+    restored = begin(B)
+    assert restored.reset(copied(A))
+    restored.restore(str(tmp_path / "checkpoint"))
+    again = restored.step()
+    assert again == last
+    assert again["done"]
+    state = saved_state(restored, tmp_path / "end")
+    assert same_weights(state, saved_state(ended, tmp_path / "before"))
+
+
 def test_a_checkpoint_of_a_gpu_is_restored_on_a_machine_without_one(tmp_path, monkeypatch):
     expected, _ = alone(A)
     interrupted = begin(A)
@@ -252,6 +444,35 @@ def test_trials_served_by_one_process_leave_no_trace_in_each_other(tmp_path):
     assert first == again
     assert same_weights(first_state, again_state)
     assert between == alone(B)[0]
+
+
+def test_nor_do_trials_whose_recipes_differ_in_everything(tmp_path):
+    job = dataclasses.replace(
+        JOB,
+        recipe_options={
+            **JOB.recipe_options,
+            "optimizer": ["sgd", "adamw"],
+            "ema": [0.0, 0.9],
+            "clip": [0.0, 1.0],
+            "schedule": ["one_cycle", "constant"],
+            "trainable": ["all", "batchnorm"],
+        },
+        latency_batches=(1,),
+    )
+    plain = {"optimizer": "sgd", "ema": 0.0, "clip": 0.0, "schedule": "one_cycle"}
+    other = {"optimizer": "adamw", "ema": 0.9, "clip": 0.1, "schedule": "constant"}
+    a = {"params": A["params"] | plain | {"trainable": "all"}, "seed": 3}
+    b = {"params": B["params"] | other | {"trainable": "batchnorm"}, "seed": 4}
+    trial = begin(a, job)
+    first, first_state = run(trial), saved_state(trial, tmp_path / "1")
+    assert trial.reset(copied(b))
+    between, between_state = run(trial), saved_state(trial, tmp_path / "2")
+    assert trial.reset(copied(a))
+    assert run(trial) == first == alone(A)[0]
+    assert same_weights(saved_state(trial, tmp_path / "3"), first_state)
+    assert trial.reset(copied(b))
+    assert run(trial) == between
+    assert same_weights(saved_state(trial, tmp_path / "4"), between_state)
 
 
 def test_a_trial_stopped_early_leaves_no_trace_in_the_next():
@@ -295,6 +516,17 @@ def test_a_trial_uses_as_many_threads_as_its_job_says():
     torch.set_num_threads(2)
     begin(A)
     assert torch.get_num_threads() == JOB.threads == 1
+
+
+def test_a_process_is_limited_to_the_share_of_a_gpu_that_its_first_trial_has(monkeypatch):
+    set_up: list[tuple[int, float]] = []
+    monkeypatch.setattr(
+        "trainables.trial.prepare_process", lambda threads, gpus: set_up.append((threads, gpus))
+    )
+    trial = BoundTrial(copied(A) | {"gpus": 0.25})
+    trial.reset(copied(B) | {"gpus": 0.25})
+    begin(A)
+    assert set_up == [(1, 0.25), (1, 0.0)]
 
 
 # On Ray

@@ -1,0 +1,237 @@
+"""Training loops that are timed against each other, each in a process of its own.
+
+``python benchmarks/loops.py LOOP OPTIONS`` (JSON) prints one number: images a second.
+
+- ``ours``: `trainables.training.Training`.
+- ``practitioner``: what a careful user writes: ImageFolder, DataLoader with workers that stay,
+  torchvision transforms, float32, the same network, optimiser and batch.
+- ``arrays``: the same with the images decoded beforehand and held in memory.
+- ``bare``: forward, backward and optimiser step alone, in our number format, on one batch of
+  noise that already lies on the device; on a GPU as a CUDA graph like ours.
+- ``shared``: ``ours`` for a fixed time, begun at a signal: several of them share a device.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+from spaces.architecture import Builder
+from spaces.candidate import Candidate
+from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Norm, Pooling
+from spaces.recipe import Recipe
+from trainables.builder import Network
+from trainables.data import Dataset, load
+from trainables.device import select_device
+from trainables.job import Augmentation
+from trainables.optimization import build_optimizer
+from trainables.process import prepare_process
+from trainables.repeating import Repeater
+from trainables.training import Training
+
+AUGMENTATION = Augmentation(crop=4, flip="random")
+FEATURES = {
+    "small": (16, 16, 32, 32, 64, 64),
+    "medium": (32, 32, 64, 64, 128, 128),
+    "large": (64, 64, 128, 128, 256, 256),
+}
+"""Feature amounts of the plain networks; 10, 39 and 153 million multiply-accumulates an image."""
+VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
+
+
+def network(features: tuple[int, ...], pools: tuple[int, ...], recipe: Recipe) -> Candidate:
+    """Return a plain network for 32x32 colour images of ten classes."""
+    builder = Builder((3, 32, 32))
+    x = builder.image
+    for number, amount in enumerate(features, start=1):
+        x = builder.add(Norm(), builder.add(Convolution(amount), x))
+        x = builder.add(Activation(), x)
+        if number in pools:
+            x = builder.add(Pooling("max"), x)
+    builder.add(Linear(10), builder.add(GlobalPooling(), x))
+    return Candidate(builder.build(), recipe)
+
+
+def candidate(name: str, batch: int) -> Candidate:
+    recipe = Recipe(0.1, 5e-4, batch, 0.0, 0.9)
+    if name == "vgg16":
+        return network(VGG16, (2, 4, 7, 10, 13), recipe)
+    return network(FEATURES[name], (2, 4), recipe)
+
+
+def dataset(options: dict[str, Any]) -> Dataset:
+    return load(options["data"], 32, subset=options["subset"], validation=0.002)
+
+
+def measure_ours(options: dict[str, Any]) -> float:
+    prepare_process(os.cpu_count() or 1)
+    images = dataset(options)
+    training = Training(
+        candidate(options["net"], options["batch"]),
+        images,
+        epochs=options["epochs"] + 1,
+        seed=0,
+        augmentation=AUGMENTATION,
+        device=options["device"],
+    )
+    return images_a_second(training.run_epoch, len(images.train), options["epochs"])
+
+
+def measure_practitioner(options: dict[str, Any], *, in_memory: bool = False) -> float:
+    import torchvision  # noqa: PLC0415 - ours does not wait for it
+    from torchvision.transforms import v2  # noqa: PLC0415
+
+    images = dataset(options)
+    torch.set_num_threads(os.cpu_count() or 1)
+    device = select_device(options["device"]).device
+    transform = v2.Compose(
+        [
+            v2.RandomCrop(32, padding=4),
+            v2.RandomHorizontalFlip(),
+            v2.PILToTensor(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(images.mean, images.std),
+        ]
+    )
+    if in_memory:
+        data: Any = Arrays(images, transform)
+    else:
+        data = torchvision.datasets.ImageFolder(
+            as_folder(images, Path(options["folder"])), transform
+        )
+    loader = torch.utils.data.DataLoader(
+        data,
+        options["batch"],
+        shuffle=True,
+        drop_last=True,
+        num_workers=min(os.cpu_count() or 1, 16),
+        persistent_workers=True,
+        pin_memory=device.type == "cuda",
+    )
+    recipe = Recipe(0.1, 5e-4, options["batch"], 0.0, 0.9)
+    net = Network(candidate(options["net"], options["batch"]).architecture).to(device).train()
+    optimizer = torch.optim.SGD(
+        net.parameters(), 0.1, momentum=0.9, nesterov=True, weight_decay=recipe.weight_decay
+    )
+
+    def run_epoch() -> None:
+        for batch, labels in loader:
+            logits = net(batch.to(device, non_blocking=True))
+            loss = F.cross_entropy(logits, labels.to(device, non_blocking=True))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        synchronize(device)
+
+    return images_a_second(run_epoch, len(data), options["epochs"])
+
+
+class Arrays(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
+    """Decoded images in memory, as torchvision's CIFAR10 holds them."""
+
+    def __init__(self, images: Dataset, transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self._images = images.images[images.train]
+        self._labels = images.labels[images.train].tolist()
+        self._transform = transform
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
+        return self._transform(Image.fromarray(self._images[index])), self._labels[index]
+
+
+def as_folder(images: Dataset, folder: Path) -> Path:
+    """Write the training images as JPEG, a folder for each class, unless they are there."""
+    if not folder.exists():
+        for row in images.train:
+            place = folder / images.classes[images.labels[row]]
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(images.images[row]).save(place / f"{row}.jpg", quality=95)
+    return folder
+
+
+def measure_bare(options: dict[str, Any]) -> float:
+    prepare_process(os.cpu_count() or 1)
+    device = select_device(options["device"])
+    chosen = candidate(options["net"], options["batch"])
+    torch.manual_seed(0)
+    net = Network(chosen.architecture).to(device.device, memory_format=torch.channels_last).train()
+    rate = torch.full((), 0.01, device=device.device)
+    optimizer = build_optimizer(list(net.parameters()), chosen.recipe, rate)
+    batch = torch.randn(options["batch"], 3, 32, 32)
+    batch = batch.to(device.device, memory_format=torch.channels_last)
+    labels = torch.randint(0, 10, (options["batch"],)).to(device.device)
+    steps = options["images"] // options["batch"]
+    repeat = Repeater(device.device, steps * (options["epochs"] + 1))
+
+    def step() -> None:
+        with device.autocast():
+            loss = F.cross_entropy(net(batch), labels)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    def run_epoch() -> None:
+        for _ in range(steps):
+            repeat(step)
+        synchronize(device.device)
+
+    return images_a_second(run_epoch, steps * options["batch"], options["epochs"])
+
+
+def measure_shared(options: dict[str, Any]) -> float:
+    """Train for some seconds after a line on standard input; others do so at the same time."""
+    prepare_process(options["threads"], options["share"])
+    images = dataset(options)
+    training = Training(
+        candidate(options["net"], options["batch"]),
+        images,
+        epochs=100_000,
+        seed=os.getpid(),
+        augmentation=AUGMENTATION,
+        device=options["device"],
+    )
+    training.run_epoch()
+    print("ready", flush=True)
+    sys.stdin.readline()
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < options["seconds"]:
+        training.run_epoch()
+        done += len(images.train)
+    return done / (time.perf_counter() - started)
+
+
+def images_a_second(run_epoch: Callable[[], object], images: int, epochs: int) -> float:
+    """Time some epochs after one that does not count."""
+    run_epoch()
+    started = time.perf_counter()
+    for _ in range(epochs):
+        run_epoch()
+    return epochs * images / (time.perf_counter() - started)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+LOOPS: dict[str, Callable[[dict[str, Any]], float]] = {
+    "ours": measure_ours,
+    "practitioner": measure_practitioner,
+    "arrays": lambda options: measure_practitioner(options, in_memory=True),
+    "bare": measure_bare,
+    "shared": measure_shared,
+}
+
+if __name__ == "__main__":
+    print(LOOPS[sys.argv[1]](json.loads(sys.argv[2])))

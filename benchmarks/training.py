@@ -1,0 +1,355 @@
+"""How fast and how well one candidate trains: ``python benchmarks/training.py``.
+
+Runs on a GPU where there is one, else on the processor, and without Ray. Images are CIFAR-10's:
+``--data images:PATH`` for a folder or archive, by default the one beside the project if it is
+there, else torchvision's. Rows (those marked GPU need one):
+
+- images a second against the loop a practitioner would write, from JPEG files and from memory;
+- against the bare forward, backward and optimiser step on data that lies on the device;
+- GPU: TFLOP/s of VGG16 at batch 1024 against a large bfloat16 matrix product;
+- images a second of several trainings that share the device against one alone; on a GPU also
+  under MPS, where ``cluster/mps.sh`` can start it;
+- accuracy: on a GPU of the best recipe after 60 seconds, three seeds; on a processor whether
+  recipes rank as they do in float32, on a subset;
+- predicted against measured peak memory of 30 random candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import torch
+from harness import Figure, alternate, option_parser, show
+from loops import AUGMENTATION, candidate, network
+from optuna.samplers import RandomSampler
+
+from search.study import Study
+from spaces.architecture import CollapsedLayerError
+from spaces.candidate import FAMILIES, Candidate, CandidateSpace
+from spaces.recipe import Recipe
+from spaces.schedules import Constant
+from spaces.task import Task
+from trainables.data import Dataset, load
+from trainables.device import Device, select_device
+from trainables.job import Augmentation
+from trainables.peak_memory import measure_peak
+from trainables.process import prepare_process
+from trainables.training import Training
+
+HERE = Path(__file__).parent
+ARCHIVE = HERE.parent.parent / "shared" / "data" / "cifar10-images.tar.xz"
+MPS = HERE.parent / "cluster" / "mps.sh"
+
+
+def loop(name: str, options: dict[str, Any]) -> float:
+    """Return the images a second of a loop in a process of its own."""
+    result = subprocess.run(
+        [sys.executable, str(HERE / "loops.py"), name, json.dumps(options)],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return float(result.stdout.split()[-1])
+
+
+def speed_rows(given: argparse.Namespace, device: Device, folder: str) -> list[Figure]:
+    """Compare whole loops."""
+    on_gpu = device.device.type == "cuda"
+    subset = (1.0 if on_gpu else 0.2) * (0.1 if given.quick else 1)
+    options = {
+        "data": given.data,
+        "device": device.device.type,
+        "subset": subset,
+        "batch": 512 if on_gpu else 128,
+        "epochs": 5 if on_gpu else 1,
+        "images": round(50_000 * subset),
+        "folder": str(Path(folder) / "jpeg"),
+    }
+    rounds = 1 if given.quick else 3
+    target = "ratio >= 10" if on_gpu else "ratio >= 3"
+    rows = []
+    for net in ("small", "medium"):
+        options["net"] = net
+        for baseline, name, wanted in (
+            ("practitioner", "DataLoader from JPEG files, float32", target),
+            ("arrays", "DataLoader from memory, float32", "-"),
+            ("bare", "the bare step on data on the device", "ratio >= 0.9"),
+        ):
+            ours, theirs, ratio = alternate(
+                lambda: loop("ours", options),
+                lambda: loop(baseline, options),  # noqa: B023
+                rounds,
+            )
+            figure = f"training a {net} net; against {name}"
+            rows.append(Figure(figure, ours, theirs, ratio, wanted, "images/s"))
+    return rows
+
+
+def utilisation_row(given: argparse.Namespace, device: Device, folder: str) -> Figure:
+    """Compare VGG16 at batch 1024 with a large matrix product, both in bfloat16."""
+    size = 8192
+    a, b = (torch.randn(size, size, device=device.device, dtype=torch.bfloat16) for _ in range(2))
+
+    def product() -> float:
+        for _ in range(3):
+            a @ b
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        for _ in range(20):
+            a @ b
+        torch.cuda.synchronize()
+        return 20 * 2 * size**3 / (time.perf_counter() - started) / 1e12
+
+    # A multiply-accumulate is two operations, and the backward pass takes twice the forward's.
+    flops = 6 * candidate("vgg16", 1024).costs.macs
+    options = {"data": given.data, "device": "cuda", "subset": 1.0, "net": "vgg16", "batch": 1024}
+    options |= {"epochs": 2 if given.quick else 5, "folder": folder}
+    ours, theirs, ratio = alternate(
+        lambda: loop("ours", options) * flops / 1e12, product, 1 if given.quick else 3
+    )
+    figure = "GPU: VGG16 at batch 1024; against a bfloat16 matrix product"
+    return Figure(figure, ours, theirs, ratio, "ratio >= 0.30", "TFLOP/s")
+
+
+def sharing_rows(given: argparse.Namespace, device: Device) -> list[Figure]:
+    """Compare several trainings at a time with one alone."""
+    on_gpu = device.device.type == "cuda"
+    cores = os.cpu_count() or 1
+    counts = (1, 2, 4, 8, 16) if on_gpu else tuple(n for n in (1, 2, 4, 8, 16) if n <= cores)
+    rows, alone = [], 0.0
+    for mps in (False, True) if on_gpu else (False,):
+        if mps and subprocess.run(["sh", str(MPS), "start"], check=False).returncode:
+            print("MPS cannot be started here: the rows with it are left out")
+            break
+        for count in counts:
+            together = train_together(given, device, count, mps=mps)
+            alone = alone or together
+            kind = "GPU" + (", MPS" if mps else "") if on_gpu else "processor"
+            figure = f"{kind}: {count} trainings of the small net at a time; against one alone"
+            wanted = "best >= 3" if on_gpu else "-"
+            rows.append(Figure(figure, together, alone, together / alone, wanted, "images/s"))
+        if mps:
+            subprocess.run(["sh", str(MPS), "stop"], check=False)
+    return rows
+
+
+def train_together(given: argparse.Namespace, device: Device, count: int, *, mps: bool) -> float:
+    """Return the images a second of so many processes together."""
+    on_gpu = device.device.type == "cuda"
+    options = {
+        "data": given.data,
+        "device": device.device.type,
+        "subset": 0.1 if on_gpu else 0.01,
+        "net": "small",
+        "batch": 128,
+        "threads": max(1, (os.cpu_count() or 1) // count),
+        "share": 1 / count if on_gpu and count > 1 else 0.0,
+        "seconds": 3 if given.quick else 10,
+    }
+    environment = dict(os.environ)
+    if mps:
+        lines = subprocess.run(
+            ["sh", str(MPS), "status"], check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+        # Each line is: export NAME="value".
+        words = shlex.split(lines)
+        environment |= dict(word.split("=", 1) for word in words if "=" in word)
+    command = [sys.executable, str(HERE / "loops.py"), "shared", json.dumps(options)]
+    running = [
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        for _ in range(count)
+    ]
+    for process in running:
+        assert process.stdout is not None
+        if process.stdout.readline().strip() != "ready":
+            raise RuntimeError("a training did not begin")
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return sum(float(process.communicate()[0]) for process in running)
+
+
+def best_recipe(batch: int) -> tuple[Recipe, Augmentation]:
+    recipe = Recipe(0.4, 5e-4, batch, 0.1, 0.9, ema=0.99)
+    return recipe, Augmentation(crop=4, flip="alternating", cutout=8)
+
+
+def accuracy_on_gpu(given: argparse.Namespace) -> Figure:
+    """Train the best recipe until 60 seconds are over, with three seeds."""
+    images = load(given.data, 32, validation=0.02)
+    recipe, augmentation = best_recipe(512)
+    features = (64, 128, 128, 256, 256, 256, 512, 512)
+    chosen = network(features, (2, 4, 6), recipe)
+    found = []
+    for seed in range(1 if given.quick else 3):
+        # How many epochs fit is found by training some, in the same process.
+        probe = Training(chosen, images, epochs=3, seed=9, augmentation=augmentation)
+        lasting = [probe.run_epoch().seconds for _ in range(3)][-1]
+        epochs = max(1, int(55 / lasting))
+        del probe
+        started = time.perf_counter()
+        training = Training(chosen, images, epochs=epochs, seed=seed, augmentation=augmentation)
+        for _ in range(epochs):
+            training.run_epoch()
+        seconds = time.perf_counter() - started
+        found.append(training.score_test()[1])
+        print(f"seed {seed}: {epochs} epochs in {seconds:.1f} s: test accuracy {found[-1]:.4f}")
+    figure = "GPU: test accuracy within 60 s, mean of the seeds; against 0.92"
+    return Figure(figure, mean(found), 0.92, mean(found) / 0.92, "ratio >= 1", "accuracy")
+
+
+def ranking_on_cpu(given: argparse.Namespace) -> Figure:
+    """Train the same recipes in our number format and in float32, and compare their order."""
+    subset = 0.02 if given.quick else 0.06
+    images = load(given.data, 32, subset=subset, validation=0.3)
+    epochs = 3 if given.quick else 8
+    plain, (best, varied) = Recipe(0.1, 5e-4, 64, 0.0, 0.9), best_recipe(64)
+    recipes = {
+        "one-cycle": (plain, AUGMENTATION),
+        "one-cycle, no augmentation": (plain, Augmentation()),
+        "constant rate": (replace(plain, schedule=Constant()), AUGMENTATION),
+        "rate / 30": (replace(plain, learning_rate=0.1 / 30), AUGMENTATION),
+        "AdamW": (replace(plain, optimizer="adamw", learning_rate=2e-3), AUGMENTATION),
+        "all of it": (replace(best, learning_rate=0.1), varied),
+    }
+    seeds = range(1 if given.quick else 2)
+    scores: dict[bool, list[float]] = {}
+    for low in (True, False):
+        scores[low] = [
+            mean(score(images, recipe, varied, epochs, seed, low=low) for seed in seeds)
+            for recipe, varied in recipes.values()
+        ]
+    for name, ours, theirs in zip(recipes, scores[True], scores[False], strict=True):
+        print(f"  {name:<28} validation {ours:.3f}; in float32 {theirs:.3f}")
+    # Pairs that lie closer than their own noise have no order that could be kept.
+    pairs = list(combinations(range(len(recipes)), 2))
+    clear = [p for p in pairs if abs(scores[False][p[0]] - scores[False][p[1]]) > 0.02]
+    kept = [
+        p
+        for p in clear
+        if (scores[True][p[0]] - scores[True][p[1]]) * (scores[False][p[0]] - scores[False][p[1]])
+        > 0
+    ]
+    figure = "processor: pairs of recipes in the order of float32; against all clear pairs"
+    return Figure(figure, len(kept), len(clear), len(kept) / len(clear), "ratio 1", "pairs")
+
+
+def score(
+    images: Dataset, recipe: Recipe, varied: Augmentation, epochs: int, seed: int, *, low: bool
+) -> float:
+    """Return the validation accuracy after a whole training."""
+    chosen = network((16, 32, 32, 64), (1, 3), recipe)
+    training = Training(chosen, images, epochs=epochs, seed=seed, augmentation=varied)
+    if not low:
+        training._device = replace(training._device, bfloat16=False)
+    return [training.run_epoch().validation_accuracy for _ in range(epochs)][-1]
+
+
+def memory_row(given: argparse.Namespace, device: Device) -> Figure:
+    """Compare predicted and measured peak memory of random candidates."""
+    wanted = 6 if given.quick else 30
+    errors = []
+    for chosen in random_candidates(wanted, small=device.device.type == "cpu"):
+        images = noise(2 * chosen.recipe.batch_size)
+
+        def work(chosen: Candidate = chosen, images: Dataset = images) -> None:
+            Training(chosen, images, epochs=1, seed=0, device=device.device.type).run_epoch()
+
+        work()
+        measured = measure_peak(work, device.device)
+        predicted = chosen.training_memory(bfloat16=device.bfloat16)
+        errors.append(predicted / measured - 1)
+    errors.sort()
+    worst = max(errors, key=abs)
+    print(f"  predicted against measured: median {median(errors):+.1%}, worst {worst:+.1%}")
+    within = sum(abs(error) <= 0.2 for error in errors)
+    figure = "peak memory predicted within 20 %; against all random candidates"
+    return Figure(figure, within, wanted, within / wanted, "ratio 1", "candidates")
+
+
+def random_candidates(count: int, *, small: bool) -> list[Candidate]:
+    """Draw candidates of all families in turn, with weights and activations both mattering."""
+    task = Task(3, 32, 32, 10)
+    batches = (16, 32) if small else (128, 256, 512)
+    spaces = [CandidateSpace(task, family, {}, {}) for family in FAMILIES]
+    studies = [Study(space.name, RandomSampler(seed=0)) for space in spaces]
+    found: list[Candidate] = []
+    while len(found) < count:
+        place = len(found) % len(spaces)
+        drawn = spaces[place].draw(studies[place].ask())
+        try:
+            macs = drawn.costs.macs
+        except CollapsedLayerError:
+            continue
+        if small and macs > 3e8:
+            continue
+        round_ = len(found) // len(spaces)
+        changed = {
+            "batch_size": batches[round_ % len(batches)],
+            "optimizer": ("sgd", "adamw")[round_ % 2],
+            "ema": (0.0, 0.99)[round_ // 2 % 2],
+        }
+        found.append(replace(drawn, recipe=replace(drawn.recipe, **changed)))
+    return found
+
+
+def noise(count: int) -> Dataset:
+    """Return images that mean nothing, as many as two steps take."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (count + 10, 32, 32, 3), dtype=torch.uint8, generator=generator)
+    rows = torch.arange(count + 10)
+    few = rows[count:].numpy()
+    classes = tuple(map(str, range(10)))
+    return Dataset(images.numpy(), (rows % 10).numpy(), classes, rows[:count].numpy(), few, few)
+
+
+def main() -> None:
+    parser = option_parser(__doc__)
+    default = f"images:{ARCHIVE}" if ARCHIVE.exists() else "cifar10"
+    parser.add_argument("--data", default=default, help="images:PATH or cifar10")
+    parser.add_argument(
+        "--rows",
+        default="speed,utilisation,sharing,accuracy,memory",
+        help="which rows, comma separated",
+    )
+    given = parser.parse_args()
+    device = select_device()
+    on_gpu = device.device.type == "cuda"
+    name = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
+    print(f"torch {torch.__version__}, {name}, bfloat16 {device.bfloat16}")
+    load(given.data, 32, validation=0.002)  # Decoded once, before anything is timed.
+    asked: Sequence[str] = given.rows.split(",")
+    rows: list[Figure] = []
+    with tempfile.TemporaryDirectory() as folder:
+        if "speed" in asked:
+            rows += speed_rows(given, device, folder)
+        if "utilisation" in asked and on_gpu:
+            rows.append(utilisation_row(given, device, folder))
+    if "sharing" in asked:
+        rows += sharing_rows(given, device)
+    prepare_process(os.cpu_count() or 1)
+    if "accuracy" in asked:
+        rows.append(accuracy_on_gpu(given) if on_gpu else ranking_on_cpu(given))
+    if "memory" in asked:
+        rows.append(memory_row(given, device))
+    show(rows, given.json)
+
+
+if __name__ == "__main__":
+    main()

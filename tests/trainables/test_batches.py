@@ -1,0 +1,104 @@
+"""Batches: what a network is trained on, against a pipeline that takes one image at a time."""
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.augmentation import Variation, draw_variation
+from trainables.batches import Batches
+from trainables.data import Dataset
+from trainables.job import Augmentation
+
+ASKED = {
+    "nothing": Augmentation(),
+    "crop": Augmentation(crop=2),
+    "crop and flip": Augmentation(crop=1, flip="random"),
+    "flip": Augmentation(flip="alternating"),
+    "translation": Augmentation(translate=0.3, flip="alternating"),
+    "erasing": Augmentation(erase=0.8),
+    "cutout": Augmentation(cutout=3),
+    "mixup": Augmentation(mixup=0.5),
+    "everything": Augmentation(crop=2, flip="random", erase=0.7, cutout=2, mixup=1.0),
+}
+
+
+def images_of(height: int, width: int, channels: int) -> Dataset:
+    """Thirty random images, of whose channels each has a range of its own."""
+    numbers = np.random.default_rng(height * width * channels)
+    ranges = np.array([256, 60, 130])[:channels]
+    return Dataset(
+        images=numbers.integers(0, ranges, (30, height, width, channels)).astype(np.uint8),
+        labels=numbers.integers(0, 4, 30),
+        classes=("a", "b", "c", "d"),
+        train=np.arange(0, 20),
+        validation=np.arange(20, 25),
+        test=np.arange(25, 30),
+    )
+
+
+def normalised(dataset: Dataset, image: np.ndarray) -> np.ndarray:
+    """Return an image as [channels, height, width]; 0 is the mean of the training images."""
+    return ((image / 255 - np.array(dataset.mean)) / np.array(dataset.std)).transpose(2, 0, 1)
+
+
+def varied_one_by_one(
+    dataset: Dataset, rows: list[int], variation: Variation, padding: tuple[int, int]
+) -> np.ndarray:
+    """Shift, mirror, normalise, erase; then mix each image with the one before it."""
+    height, width, _ = dataset.shape
+    results = []
+    for place, row in enumerate(rows):
+        image = dataset.images[row]
+        if variation.shift is not None:
+            (down, across), (top, left) = padding, variation.shift[place].tolist()
+            padded = np.pad(image, ((down, down), (across, across), (0, 0)))
+            image = padded[top : top + height, left : left + width]
+        if variation.mirrored is not None and variation.mirrored[place]:
+            image = image[:, ::-1]
+        result = normalised(dataset, image)
+        for box in [] if variation.boxes is None else variation.boxes[place].tolist():
+            result[:, box[0] : box[1], box[2] : box[3]] = 0
+        results.append(result)
+    if variation.own_share is not None:
+        shares = variation.own_share.double().tolist()
+        results = [
+            share * results[place] + (1 - share) * results[place - 1]
+            for place, share in enumerate(shares)
+        ]
+    return np.stack(results)
+
+
+@pytest.mark.parametrize("size", [1, 6])
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3)], ids=["grey", "colour"])
+@pytest.mark.parametrize("asked", ASKED)
+def test_a_batch_is_what_a_pipeline_of_single_images_makes_of_it(asked, shape, size):
+    dataset, augmentation = images_of(*shape), ASKED[asked]
+    augmentation.check(*shape[:2])
+    before = dataset.images.copy()
+    batches = Batches(dataset, augmentation, size, torch.device("cpu"))
+    numbers = torch.Generator().manual_seed(3)
+    order = torch.from_numpy(dataset.train)[torch.randperm(20, generator=numbers)]
+    epoch = order[: 3 * size].view(3, size)
+    variation = draw_variation(augmentation, epoch, shape[:2], seed=5, epoch=1, generator=numbers)
+    for step, _ in enumerate(batches.feed(epoch.unbind())):
+        rows, its_variation = epoch[step], variation.map(lambda tensor, step=step: tensor[step])
+        images, labels = batches.current(rows, its_variation)
+        assert (images.shape, images.dtype) == ((size, shape[2], *shape[:2]), torch.float32)
+        # A single image may lie either way: torch cannot tell the difference.
+        assert size == 1 or images.is_contiguous(memory_format=torch.channels_last)
+        assert labels.tolist() == dataset.labels[rows.numpy()].tolist()
+        expected = varied_one_by_one(
+            dataset, rows.tolist(), its_variation, augmentation.padding(*shape[:2])
+        )
+        np.testing.assert_allclose(images.numpy(), expected, rtol=0, atol=1e-5)
+    assert np.array_equal(dataset.images, before), "the images themselves were written to"
+
+
+def test_what_is_scored_is_normalised_and_never_varied():
+    dataset = images_of(6, 5, 3)
+    batches = Batches(dataset, ASKED["everything"], 4, torch.device("cpu"))
+    rows = torch.from_numpy(dataset.validation)
+    for part, (images, labels) in zip(rows.split(3), batches.sweep(rows.split(3)), strict=True):
+        expected = np.stack([normalised(dataset, dataset.images[row]) for row in part])
+        np.testing.assert_allclose(images.numpy(), expected, rtol=0, atol=1e-5)
+        assert labels.tolist() == dataset.labels[part.numpy()].tolist()

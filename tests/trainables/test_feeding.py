@@ -1,0 +1,266 @@
+"""Feeds: resident or streamed, every batch is the images of its rows, in their order."""
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from spaces.candidate import Candidate
+from trainables import batches, feeding, training
+from trainables.data import Dataset
+from trainables.device import Device
+from trainables.feeding import ResidentFeed, StreamedFeed, as_tensor, open_feed
+from trainables.job import Augmentation
+from trainables.training import Training
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+SHAPE = (50, 4, 3, 2)
+SIZES = {
+    "none": [],
+    "one": [8],
+    "as many as are read ahead": [8] * 2,
+    "one more": [8] * 3,
+    "many": [8] * 17,
+}
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randint(0, 256, SHAPE, generator=torch.Generator().manual_seed(0)).byte()
+
+
+def drawn(sizes: list[int]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randint(0, SHAPE[0], (size,), generator=generator) for size in sizes]
+
+
+def readers() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name.startswith("images")]
+
+
+# What arrives
+
+
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_each_batch_is_current_in_its_turn(images, kind, sizes):
+    feed = ResidentFeed(images) if kind == "resident" else StreamedFeed(images, CPU, 8)
+    rows = drawn(sizes)
+    seen = []
+    for _, current in zip(feed.feed(rows), rows, strict=True):
+        first = feed.current(current)
+        seen.append(first.clone())
+        assert torch.equal(feed.current(current), first), "it stays until the next is asked for"
+    assert len(seen) == len(sizes)
+    assert all(torch.equal(batch, images[r]) for batch, r in zip(seen, rows, strict=True))
+    assert not readers()
+
+
+@pytest.mark.parametrize("ragged", [[], [3], [1, 5]], ids=["whole", "a rest", "several"])
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("kind", ["resident", "streamed"])
+def test_a_sweep_yields_batches_of_any_size_in_their_order(images, kind, sizes, ragged):
+    feed = ResidentFeed(images) if kind == "resident" else StreamedFeed(images, CPU, 8)
+    rows = drawn(sizes + ragged)
+    # All are kept: what was yielded must not be overwritten by what follows.
+    seen = list(feed.sweep(rows))
+    assert len(seen) == len(rows)
+    assert all(torch.equal(batch, images[r]) for batch, r in zip(seen, rows, strict=True))
+    assert not readers()
+
+
+def test_a_sweep_between_two_batches_leaves_the_current_one_alone(images):
+    feed = StreamedFeed(images, CPU, 8)
+    rows = drawn([8] * 3)
+    for _, current in zip(feed.feed(rows), rows, strict=True):
+        list(feed.sweep(drawn([5, 5])))
+        assert torch.equal(feed.current(current), images[current])
+
+
+def test_the_current_batch_of_a_stream_always_lies_in_the_same_memory(images):
+    """A captured step reads it there."""
+    feed = StreamedFeed(images, CPU, 8)
+    rows = drawn([8] * 4)
+    places = {feed.current(rows[0]).data_ptr() for _ in feed.feed(rows)}
+    places |= {feed.current(rows[0]).data_ptr() for _ in feed.feed(rows)}
+    assert len(places) == 1
+
+
+# The thread that reads
+
+
+def slowed(feed: StreamedFeed, act: Callable[[int], None]) -> list[int]:
+    """Have ``act`` called with the number of each batch before it is read; return those read."""
+    begun: list[int] = []
+    read = feed._read
+
+    def reading(rows: Tensor) -> Tensor:
+        begun.append(len(begun))
+        act(begun[-1])
+        return read(rows)
+
+    feed._read = reading  # type: ignore[method-assign]
+    return begun
+
+
+def test_only_a_few_batches_are_read_ahead(images):
+    feed = StreamedFeed(images, CPU, 8)
+    begun = slowed(feed, lambda number: None)
+    for taken, _ in enumerate(feed.sweep(drawn([8] * 20)), start=1):
+        time.sleep(0.005)
+        assert len(begun) <= taken + 2 * feeding._AHEAD
+
+
+def test_batches_are_read_beside_the_caller(images):
+    feed = StreamedFeed(images, CPU, 8)
+    where: set[threading.Thread] = set()
+    slowed(feed, lambda number: where.add(threading.current_thread()))
+    list(feed.sweep(drawn([8] * 4)))
+    assert len(where) == 1
+    assert threading.current_thread() not in where
+
+
+@pytest.mark.parametrize("way", ["sweep", "feed"])
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_an_iterator_that_is_given_up_leaves_no_thread_running(images, way, taken):
+    feed = StreamedFeed(images, CPU, 8)
+    iterator: Iterator[Tensor | None] = getattr(feed, way)(drawn([8] * 10))
+    for _ in range(taken):
+        next(iterator)
+    assert len(readers()) == (taken > 0)
+    del iterator
+    assert not readers()
+
+
+def test_an_error_of_the_caller_leaves_no_thread_running(images):
+    feed = StreamedFeed(images, CPU, 8)
+
+    def run() -> None:
+        for _ in feed.feed(drawn([8] * 10)):
+            raise ValueError("the step failed")
+
+    with pytest.raises(ValueError, match="the step failed"):
+        run()
+    assert not readers()
+
+
+@pytest.mark.parametrize("number", [0, 1, 4, 9])
+def test_an_error_while_reading_reaches_the_caller(images, number):
+    def fail(current: int) -> None:
+        if current == number:
+            raise OSError("the map is gone")
+
+    feed = StreamedFeed(images, CPU, 8)
+    slowed(feed, fail)
+    seen: list[Tensor] = []
+    rows = drawn([8] * 10)
+    with pytest.raises(OSError, match="the map is gone"):
+        seen.extend(feed.sweep(rows))
+    assert len(seen) <= number
+    assert all(torch.equal(batch, images[r]) for batch, r in zip(seen, rows, strict=False))
+    assert not readers()
+    # The next epoch is not disturbed.
+    del feed._read
+    assert len(list(feed.sweep(rows))) == 10
+
+
+# A whole training
+
+
+def test_a_training_from_a_stream_is_that_from_resident_images_bit_by_bit(
+    few_digits: Dataset, plain_candidate: Candidate, monkeypatch
+):
+    device = Device(CPU, bfloat16=False)
+    monkeypatch.setattr(training, "select_device", lambda name: device)
+    # A last batch of scoring that is smaller than the others.
+    recipe = dataclasses.replace(plain_candidate.recipe, batch_size=11, ema=0.9)
+    candidate = dataclasses.replace(plain_candidate, recipe=recipe)
+    everything = Augmentation(crop=1, flip="alternating", erase=0.5, cutout=3, mixup=0.4)
+
+    def train() -> tuple[Training, list[tuple[float, ...]]]:
+        trained = Training(candidate, few_digits, epochs=2, seed=3, augmentation=everything)
+        results = [dataclasses.replace(trained.run_epoch(), seconds=0.0) for _ in range(2)]
+        return trained, [dataclasses.astuple(result) for result in results]
+
+    resident, expected = train()
+    monkeypatch.setattr(
+        batches,
+        "open_feed",
+        lambda dataset, device, batch: StreamedFeed(as_tensor(dataset.images), device, batch),
+    )
+    streamed, found = train()
+    assert isinstance(resident._batches._feed, ResidentFeed)
+    assert isinstance(streamed._batches._feed, StreamedFeed)
+    assert found == expected
+    assert streamed.score_test() == resident.score_test()
+    for name, value in resident.network.state_dict().items():
+        assert torch.equal(value, streamed.network.state_dict()[name])
+    assert not readers()
+
+
+# Which feed
+
+
+def small_dataset() -> Dataset:
+    images = np.zeros((40, 5, 4, 3), np.uint8)
+    rows = np.arange(40)
+    return Dataset(images, rows % 2, ("a", "b"), rows[:20], rows[20:30], rows[30:])
+
+
+@pytest.fixture
+def pretended_cuda(monkeypatch) -> Callable[[int], None]:
+    """Have open_feed only say what it would do on a GPU; return what sets its memory."""
+    monkeypatch.setattr(
+        feeding, "StreamedFeed", lambda images, device, batch: ("streamed", device.type, batch)
+    )
+    monkeypatch.setattr(feeding, "_resident", lambda dataset, device: ("resident", device.type))
+
+    def set_memory(usable: int) -> None:
+        monkeypatch.setattr(feeding, "usable_memory", lambda device: usable)
+
+    return set_memory
+
+
+def test_images_up_to_a_quarter_of_the_usable_memory_of_a_gpu_are_kept_there(pretended_cuda):
+    dataset = small_dataset()
+    assert dataset.images.nbytes == 2400
+    cuda = torch.device("cuda:0")
+    pretended_cuda(4 * 2400)
+    assert open_feed(dataset, cuda, 8) == ("resident", "cuda")
+    pretended_cuda(4 * 2400 - 1)
+    assert open_feed(dataset, cuda, 8) == ("streamed", "cuda", 8)
+
+
+def test_on_the_processor_the_memory_does_not_matter(pretended_cuda):
+    pretended_cuda(0)
+    assert open_feed(small_dataset(), CPU, 8) == ("resident", "cpu")
+
+
+def test_on_the_processor_nothing_is_copied():
+    dataset = small_dataset()
+    dataset.images.flags.writeable = False
+    feed = open_feed(dataset, CPU, 8)
+    assert isinstance(feed, ResidentFeed)
+    assert feed.images.data_ptr() == dataset.images.ctypes.data
+    assert feed.images.shape == (40, 5, 4, 3)
+
+
+def test_the_trainings_of_a_process_share_one_copy_of_the_images_and_older_ones_are_let_go():
+    # The device without memory stands in for a GPU: what goes there is another tensor.
+    elsewhere = torch.device("meta")
+    first, second = small_dataset(), small_dataset()
+    feed = open_feed(first, elsewhere, 8)
+    assert isinstance(feed, ResidentFeed)
+    assert feed.images.device == elsewhere
+    assert open_feed(first, elsewhere, 16) is feed
+    other = open_feed(second, elsewhere, 8)
+    assert other is not feed
+    assert open_feed(second, elsewhere, 8) is other
+    assert feeding._resident.cache_info().currsize == 1

@@ -1,0 +1,197 @@
+"""What a process sets up for training: threads, memory, and what running out of it looks like."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from cluster.sizing import memory_limit
+from trainables.process import is_out_of_memory, prepare_process, release_memory, usable_memory
+
+ROOT = Path(__file__).parents[2]
+GIB = 2**30
+
+
+@pytest.fixture(autouse=True)
+def same_threads(one_thread: None) -> None:
+    """Leave the process with as many threads as it had."""
+
+
+def run_apart(program: str) -> list[int]:
+    """Run a program in a process of its own, and return the whole numbers that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+# Running out of memory
+
+
+@pytest.mark.parametrize(
+    "allocate",
+    [
+        lambda: torch.empty(2**50, dtype=torch.uint8),
+        lambda: torch.zeros(2**20, 2**20, 2**8),
+        lambda: torch.nn.Linear(2**24, 2**24),
+        lambda: bytearray(2**50),
+    ],
+    ids=["bytes", "a tensor", "a layer", "without torch"],
+)
+def test_an_allocation_that_the_machine_cannot_hold_is_out_of_memory(allocate):
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        allocate()
+    assert is_out_of_memory(caught.value)
+
+
+def test_so_is_what_a_gpu_says():
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
+
+
+def test_other_errors_are_not():
+    with pytest.raises(RuntimeError) as caught:
+        torch.ones(2, 3) @ torch.ones(2, 3)
+    assert not is_out_of_memory(caught.value)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+    assert not is_out_of_memory(ValueError("can't allocate memory"))
+    assert not is_out_of_memory(OSError(12, "Cannot allocate memory"))
+
+
+# Setting up
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_process_uses_as_many_threads_as_it_is_told(threads):
+    prepare_process(threads)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.fixture
+def fractions(monkeypatch) -> list[tuple[float, int]]:
+    """Pretend a GPU of 80 GiB; return what its memory is limited to."""
+    limits: list[tuple[float, int]] = []
+    properties = SimpleNamespace(total_memory=80 * GIB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    monkeypatch.setattr(
+        torch.cuda,
+        "set_per_process_memory_fraction",
+        lambda fraction, device: limits.append((fraction, device)),
+    )
+    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: limits[-1][0])
+    return limits
+
+
+@pytest.mark.parametrize("share", [1 / 8, 1 / 4, 1 / 2])
+def test_with_a_share_of_a_gpu_a_process_gets_that_share_of_its_memory(fractions, share):
+    prepare_process(1, share)
+    assert fractions == [(memory_limit(share, 80 * GIB) / (80 * GIB), 0)]
+    # Beside its tensors every process takes some: together they must fit.
+    assert 0.9 * share < fractions[0][0] < share
+    expected = memory_limit(share, 80 * GIB)
+    assert usable_memory(torch.device("cuda:0")) == pytest.approx(expected, abs=1)
+
+
+@pytest.mark.parametrize("gpus", [1.0, 2.0])
+def test_with_a_whole_gpu_it_gets_all_of_it(fractions, gpus):
+    prepare_process(1, gpus)
+    assert fractions == [(1.0, 0)]
+    assert usable_memory(torch.device("cuda:0")) == 80 * GIB
+
+
+def test_without_a_share_the_gpu_is_left_alone(fractions):
+    prepare_process(1)
+    assert fractions == []
+
+
+def test_a_share_of_a_gpu_that_is_not_there_changes_nothing(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", None)
+    prepare_process(1, 0.5)
+
+
+def test_the_usable_memory_of_the_processor_is_that_of_the_machine():
+    kibibytes = next(
+        int(line.split()[1])
+        for line in Path("/proc/meminfo").read_text().splitlines()
+        if line.startswith("MemTotal:")
+    )
+    assert usable_memory(torch.device("cpu")) == pytest.approx(1024 * kibibytes, rel=0.01)
+
+
+# Memory of the processor
+
+
+def test_freed_memory_is_used_again_without_fetching_its_pages_anew():
+    before, after = run_apart(
+        """
+import resource, torch
+from trainables.process import prepare_process
+
+def faults():
+    begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        torch.ones(10_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begun
+
+torch.set_num_threads(1)
+faults()
+print(faults())
+prepare_process(1)
+faults()
+print(faults())
+"""
+    )
+    assert after < before / 10 or before < 100, (before, after)
+
+
+def test_memory_is_given_back_before_the_next_training():
+    empty, held, kept, released = run_apart(
+        """
+import os, torch
+from trainables.process import prepare_process, release_memory
+
+def resident():
+    pages = int(open("/proc/self/statm").read().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+prepare_process(1)
+torch.ones(1000)
+release_memory()
+print(resident())
+tensors = [torch.ones(2_500_000) for _ in range(20)]
+print(resident())
+del tensors
+print(resident())
+release_memory()
+print(resident())
+"""
+    )
+    made = 20 * 2_500_000 * 4
+    assert held - empty > 0.9 * made
+    assert kept - empty > 0.9 * made, "until then it is kept"
+    assert released - empty < 0.2 * made
+
+
+def test_memory_can_be_given_back_where_there_is_nothing_to_give():
+    release_memory()
+    release_memory()
+
+
+def test_the_cache_of_a_gpu_is_emptied_only_where_one_is_in_use(monkeypatch):
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    release_memory()
+    assert emptied == []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    release_memory()
+    assert emptied == [True]

@@ -1,0 +1,195 @@
+"""Repeating a step: as it is, or captured once and replayed; never lost and never doubled.
+
+There is a GPU on few machines: the edge of torch.cuda is replaced by what writes down its calls.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+
+from trainables import repeating
+from trainables.repeating import WARM_UP, WORTH, Repeater
+
+CUDA = torch.device("cuda:0")
+
+
+def test_on_the_processor_a_step_is_just_taken() -> None:
+    taken: list[int] = []
+    repeat = Repeater(torch.device("cpu"), 10 * WORTH)
+    for number in range(2 * WORTH):
+        repeat(lambda number=number: taken.append(number))  # type: ignore[misc]
+    assert taken == list(range(2 * WORTH))
+    assert not repeat.is_captured
+
+
+class FakeStream:
+    def __init__(self, cuda: "FakeCuda", name: str) -> None:
+        self.device = CUDA
+        self.name = name
+        self._cuda = cuda
+
+    def wait_stream(self, other: "FakeStream") -> None:
+        self._cuda.calls.append(f"{self.name} waits for {other.name}")
+
+
+class FakeCuda:
+    """Stands in for a GPU: ``calls`` says what happened, ``executed`` how many steps took effect.
+
+    While a graph is captured, a step is recorded and does not execute; a replay executes it.
+    """
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.executed = 0
+        self.capture_error: RuntimeError | None = None
+        """Raised where a capture ends."""
+        self.step_error: RuntimeError | None = None
+        """Raised by the step while it is captured."""
+        self.device_error: RuntimeError | None = None
+        """Raised by whatever waits for the device."""
+        self._current = FakeStream(self, "main")
+        self._capturing = False
+
+    def step(self) -> None:
+        """Stand in for a training step."""
+        if self._capturing:
+            self.calls.append(f"record on {self.current_stream().name}")
+            if self.step_error is not None:
+                raise self.step_error
+            return
+        self.calls.append(f"step on {self.current_stream().name}")
+        self.executed += 1
+
+    def current_stream(self, device: torch.device | None = None) -> FakeStream:
+        return self._current
+
+    @contextmanager
+    def stream(self, stream: FakeStream) -> Iterator[None]:
+        before, self._current = self._current, stream
+        try:
+            yield
+        finally:
+            self._current = before
+
+    def graph_class(self) -> type:
+        cuda = self
+
+        class FakeGraph:
+            def replay(self) -> None:
+                cuda.calls.append(f"replay on {cuda.current_stream().name}")
+                cuda.executed += 1
+
+        return FakeGraph
+
+    @contextmanager
+    def graph(self, graph: Any, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
+        # Other threads copy images meanwhile.
+        assert capture_error_mode == "thread_local"
+        self.calls.append("capture")
+        self._capturing = True
+        before, self._current = self._current, stream
+        try:
+            yield
+        finally:
+            self._capturing = False
+            if self.capture_error is not None:
+                # Torch stays on the stream where a capture cannot be ended.
+                raise self.capture_error
+            self._current = before
+        self.calls.append("captured")
+
+    def synchronize(self, device: torch.device) -> None:
+        self.calls.append("synchronize")
+        if self.device_error is not None:
+            raise self.device_error
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+    fake = FakeCuda()
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(fake, "side"))
+    monkeypatch.setattr(torch.cuda, "stream", fake.stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", fake.current_stream)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", fake.graph_class())
+    monkeypatch.setattr(torch.cuda, "graph", fake.graph)
+    monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
+    return fake
+
+
+AS_IT_IS = ["side waits for main", "step on side", "main waits for side"]
+CAPTURE = ["capture", "record on side", "captured"]
+
+
+def test_a_step_warms_up_on_a_stream_of_its_own_is_captured_once_and_replayed_ever_after(cuda):
+    repeat = Repeater(CUDA, WORTH)
+    captured = []
+    for _ in range(WORTH):
+        repeat(cuda.step)
+        captured.append(repeat.is_captured)
+    replays = WORTH - WARM_UP
+    assert cuda.calls == AS_IT_IS * WARM_UP + CAPTURE + ["replay on main"] * replays
+    assert cuda.executed == WORTH
+    assert captured == [False] * WARM_UP + [True] * replays
+
+
+def test_every_call_takes_exactly_one_step(cuda):
+    repeat = Repeater(CUDA, 10 * WORTH)
+    for number in range(1, 2 * WORTH):
+        repeat(cuda.step)
+        assert cuda.executed == number
+
+
+@pytest.mark.parametrize("steps", [0, 1, WARM_UP, WORTH - 1])
+def test_a_training_of_few_steps_is_not_captured(cuda, steps):
+    repeat = Repeater(CUDA, steps)
+    for _ in range(steps):
+        repeat(cuda.step)
+    assert cuda.calls == AS_IT_IS * steps
+    assert cuda.executed == steps
+    assert not repeat.is_captured
+
+
+@pytest.mark.parametrize("where", ["step_error", "capture_error"])
+def test_where_the_capture_fails_every_step_is_taken_as_it_is_and_the_log_says_so(
+    cuda, caplog, where
+):
+    setattr(cuda, where, RuntimeError("operation not permitted when stream is capturing"))
+    repeat = Repeater(CUDA, WORTH)
+    with caplog.at_level(logging.INFO, logger=repeating.__name__):
+        for number in range(1, WORTH + 1):
+            repeat(cuda.step)
+            assert cuda.executed == number
+            assert cuda.current_stream().name == "main"
+    tried = ["capture", "record on side", "synchronize"]
+    assert cuda.calls == AS_IT_IS * WARM_UP + tried + AS_IT_IS * (WORTH - WARM_UP)
+    assert not repeat.is_captured
+    assert [record.getMessage() for record in caplog.records] == [
+        "steps run without a CUDA graph: operation not permitted when stream is capturing"
+    ]
+
+
+def test_a_device_that_is_broken_ends_the_training(cuda):
+    cuda.capture_error = RuntimeError("the capture failed")
+    cuda.device_error = RuntimeError("an illegal memory access was encountered")
+    repeat = Repeater(CUDA, WORTH)
+    for _ in range(WARM_UP):
+        repeat(cuda.step)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        repeat(cuda.step)
+    assert cuda.executed == WARM_UP
+
+
+def test_an_error_of_another_kind_in_the_step_is_not_taken_for_a_failed_capture(cuda):
+    repeat = Repeater(CUDA, WORTH)
+    for _ in range(WARM_UP):
+        repeat(cuda.step)
+
+    def wrong() -> None:
+        raise TypeError("a mistake in the step")
+
+    with pytest.raises(TypeError, match="a mistake in the step"):
+        repeat(wrong)

@@ -1,0 +1,75 @@
+"""Batches of images, varied and normalised where they are trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from trainables.augmentation import Variation, erase, mix, move
+from trainables.data import Dataset
+from trainables.feeding import as_tensor, open_feed
+from trainables.job import Augmentation
+
+
+class Batches:
+    """The images of a data set as a network takes them.
+
+    Args:
+        dataset: the images.
+        augmentation: how those of training are varied.
+        size: images in each batch of training.
+        device: where they are needed.
+    """
+
+    def __init__(
+        self, dataset: Dataset, augmentation: Augmentation, size: int, device: torch.device
+    ) -> None:
+        height, width, _ = dataset.shape
+        self._padding = augmentation.padding(height, width)
+        self._feed = open_feed(dataset, device, size)
+        self._labels = as_tensor(dataset.labels).to(device)
+        # One multiply-add per value: (x / 255 - mean) / std. A row of pixels at a time: vectors
+        # of three values would leave a processor's registers almost empty.
+        std = torch.tensor(dataset.std, dtype=torch.float32).repeat(width)
+        mean = torch.tensor(dataset.mean, dtype=torch.float32).repeat(width)
+        self._scale = (1 / (255 * std)).to(device)
+        self._offset = (-mean / std).to(device)
+
+    def feed(self, batches: Sequence[Tensor]) -> Iterator[None]:
+        """Make each of these batches, rows ``[n]`` on the CPU, the current one in turn."""
+        return self._feed.feed(batches)
+
+    def current(self, rows: Tensor, variation: Variation) -> tuple[Tensor, Tensor]:
+        """Return the current batch of training; reads fixed memory alone.
+
+        Args:
+            rows: of the batch, on the device.
+            variation: of its images.
+
+        Returns:
+            Images, float32 ``[n, c, h, w]`` (channels last in memory), and labels ``[n]``.
+        """
+        taken = self._feed.current(rows)
+        moved = move(taken, variation.shift, variation.mirrored, self._padding)
+        images = self._normalised(moved)
+        if variation.boxes is not None:
+            images = erase(images, variation.boxes)
+        if variation.own_share is not None:
+            images = mix(images, variation.own_share)
+        return images, self._labels.index_select(0, rows)
+
+    def sweep(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels of these batches, as they are."""
+        for rows, images in zip(batches, self._feed.sweep(batches), strict=True):
+            yield (
+                self._normalised(images),
+                self._labels.index_select(0, rows.to(self._labels.device)),
+            )
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        count, height, width, channels = images.shape
+        lines = images.reshape(count, height, width * channels).float()
+        normalised = torch.addcmul(self._offset, lines, self._scale)
+        return normalised.view(count, height, width, channels).permute(0, 3, 1, 2)

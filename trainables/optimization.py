@@ -1,0 +1,111 @@
+"""What a recipe makes of a network's weights: which are trained, by which optimiser, averaged."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from spaces.errors import BadInputError
+from spaces.recipe import Recipe
+
+_RAMP = 10
+"""Steps over which the moving average begins to trust its past."""
+
+
+def select_trainable(network: nn.Module, subset: str) -> list[nn.Parameter]:
+    """Freeze what is not to be trained, and return the rest.
+
+    Args:
+        network: all of whose parameters are trainable so far.
+        subset: ``all``, or ``batchnorm``: the scales and shifts of batch norms alone (Frankle et
+            al. 2020, arXiv 2003.00152).
+
+    Raises:
+        BadInputError: nothing is left to train.
+    """
+    if subset == "batchnorm":
+        network.requires_grad_(False)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.requires_grad_(True)
+    chosen = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if not chosen:
+        problem = "the network has no such parameters"
+        raise BadInputError("recipe.trainable", subset, problem, "use all, or a batch norm")
+    return chosen
+
+
+def build_optimizer(
+    parameters: list[nn.Parameter], recipe: Recipe, rate: Tensor
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser; only kernels and weight matrices decay.
+
+    One fused kernel updates many tensors, on a GPU and on a processor.
+
+    Args:
+        parameters: what is trained, all on one device.
+        recipe: names the optimiser and its constants.
+        rate: learning rate, a scalar on their device: whoever writes to it changes the rate of
+            the next step without the host having to wait for the device.
+    """
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if recipe.optimizer == "adamw":
+        adamw = torch.optim.AdamW(
+            groups,
+            lr=rate,
+            betas=(recipe.momentum, 0.999),
+            fused=True,
+            capturable=rate.device.type == "cuda",
+        )
+        # It would warn of steps outside of a graph; those before the capture are meant to be.
+        adamw._warned_capturable_if_run_uncaptured = True
+        return adamw
+    return torch.optim.SGD(
+        groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
+    )
+
+
+class MovingAverage:
+    """The exponential moving average of a network's weights and statistics.
+
+    Until it has seen many steps it forgets faster: step t keeps at most (1 + t) / (10 + t) of the
+    past, so that the random beginning does not weigh on short trainings.
+
+    Args:
+        network: what is averaged, step by step.
+        decay: share of the past that is kept at each step, below 1.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self.network = copy.deepcopy(network).requires_grad_(False)
+        pairs = list(
+            zip(_state(self.network), _state(network), strict=True),
+        )
+        self._averaged = [(a, b) for a, b in pairs if a.is_floating_point()]
+        self._counted = [(a, b) for a, b in pairs if not a.is_floating_point()]
+
+    def news_shares(self, first: int, steps: int) -> Tensor:
+        """Return what the weights after each of some steps count, float32 ``[steps]``."""
+        step = torch.arange(first, first + steps, dtype=torch.float64)
+        return (1 - ((1 + step) / (_RAMP + step)).clamp(max=self._decay)).float()
+
+    @torch.no_grad()
+    def update(self, news_share: Tensor) -> None:
+        """Take in the network as it is now; ``news_share`` is a scalar on its device."""
+        average, current = ([pair[i] for pair in self._averaged] for i in (0, 1))
+        difference = torch._foreach_sub(current, average)
+        torch._foreach_mul_(difference, news_share)
+        torch._foreach_add_(average, difference)
+        for count, counted in self._counted:
+            count.copy_(counted)
+
+
+def _state(network: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in network.state_dict(keep_vars=True).values()]
