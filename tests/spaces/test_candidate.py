@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler, TPESampler
 
 from spaces import FAMILIES, BadInputError, Candidate, CandidateSpace, Recipe, Task, costs
+from spaces.schedules import Constant
 from tests.spaces import nets
 from tests.spaces.drawing import assert_one_helpful_line, random_trial, study
 from tests.spaces.graphs import examples
