@@ -9,8 +9,9 @@ from __future__ import annotations
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """A few fixed sizes: a process is used again only for a training that asks for the same."""
 PROCESS_BYTES = 700_000_000
-"""What a process takes of a GPU beside tensors: CUDA's context (about 600 MB) and the workspaces of
-its libraries for matrix products and convolutions."""
+"""What a process takes of a GPU beside torch's allocator: CUDA's context and libraries."""
+WORKSPACE_BYTES = 150_000_000
+"""What matrix products and convolutions take of torch's allocator to work in, beside tensors."""
 FRAGMENTATION = 0.1
 """What torch's allocator holds beyond the tensors in it, relative to them."""
 
@@ -27,7 +28,8 @@ def memory_limit(share: float, gpu_memory: int) -> int:
 
 def largest_prediction(share: float, gpu_memory: int) -> int:
     """Return the most bytes that a training may be predicted to take in this share of a GPU."""
-    return int(memory_limit(share, gpu_memory) / (1 + FRAGMENTATION))
+    there = memory_limit(share, gpu_memory) / (1 + FRAGMENTATION)
+    return max(0, int(there) - WORKSPACE_BYTES)
 
 
 def share_for(predicted: int, gpu_memory: int) -> float:

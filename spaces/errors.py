@@ -1,5 +1,10 @@
 """The errors of the project: what a user got wrong, and draws that describe no network."""
 
+import re
+
+_PASSWORD = re.compile(r"(?<=://)[^\s/@]*:\S*(?=@)|(?<=[?&]password=)[^\s&]*")
+"""User and password of an address; cut-off values may lack what would tell them from others."""
+
 
 class BadInputError(ValueError):
     """A value given by the user that cannot be used.
@@ -22,11 +27,11 @@ class BadInputError(ValueError):
         super().__init__(field, value, problem, remedy)
 
     def __str__(self) -> str:
-        """Return the one line that the user reads."""
+        """Return the one line that the user reads, without the password of an address in it."""
         value = str(self.value)
         shown = value if len(value) <= 120 else value[:117] + "..."
         line = f"{self.field} = {shown!s}: {self.problem}; {self.remedy}"
-        return " ".join(line.split())
+        return _PASSWORD.sub("***", " ".join(line.split()))
 
 
 class InvalidCandidateError(ValueError):

@@ -33,6 +33,23 @@ from spaces.task import Task
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
 TRAINABLE = ("all", "batchnorm")
+DRAWN = (
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "batch_size",
+    "schedule",
+    "decay",
+    "first_cycle",
+    "cycle_growth",
+    "floor",
+    "momentum",
+    "label_smoothing",
+    "ema",
+    "clip",
+    "trainable",
+)
+"""Names of the parameters that a recipe may have in a study, for people to read in this order."""
 
 
 @dataclass(frozen=True)

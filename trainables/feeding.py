@@ -96,7 +96,19 @@ class StreamedFeed:
         return self._batch
 
     def sweep(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the images of each batch, the next ones being read and copied meanwhile."""
+        """Yield the images of each batch, the next ones being read and copied meanwhile.
+
+        The host is held back to a few batches before the device: what it has queued takes memory.
+        """
+        used: deque[torch.cuda.Event] = deque()
+        for images in self._read_and_copied(batches):
+            yield images
+            if self._copying is not None:
+                used.append(torch.cuda.current_stream(self._device).record_event())
+                if len(used) > _AHEAD:
+                    used.popleft().synchronize()
+
+    def _read_and_copied(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
         with ThreadPoolExecutor(1, thread_name_prefix="images") as reader:
             read: deque[Future[Tensor]] = deque()
             copied: deque[tuple[Tensor, torch.cuda.Event | None]] = deque()

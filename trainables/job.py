@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from spaces.candidate import CandidateSpace
@@ -112,6 +113,9 @@ class Job:
         hopeless_after: epochs after which a training is given up unless its training accuracy is
             at least twice that of a guess; None for never.
         latency_batches: sizes of the batches whose latency is measured before training.
+        checkpoints: folder of the trials' checkpoints, which all nodes can reach: in one for each
+            trial by its number, one by its seed; None for no checkpoints.
+        hang_after: seconds after which an epoch that has not ended costs the process; None: never.
     """
 
     data: Data
@@ -126,6 +130,8 @@ class Job:
     compile: bool = False
     hopeless_after: int | None = None
     latency_batches: tuple[int, ...] = ()
+    checkpoints: Path | None = None
+    hang_after: float | None = None
 
     def candidates(self) -> CandidateSpace:
         """Return the space that draws and rebuilds candidates."""

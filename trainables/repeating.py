@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -32,7 +34,7 @@ class Repeater:
         self._graph: torch.cuda.CUDAGraph | None = None
         # Warm-up and capture share a stream of their own: what autograd has begun on one stream
         # it would wait for on another, which a capture does not allow.
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+        self._stream = _side_stream(device) if device.type == "cuda" else None
         self._until_capture = WARM_UP if self._stream is not None and steps >= WORTH else -1
 
     @property
@@ -60,17 +62,43 @@ class Repeater:
     def _capture(self, step: Callable[[], None], stream: torch.cuda.Stream) -> None:
         """Record the step without running it; go on without a graph where that fails."""
         graph = torch.cuda.CUDAGraph()
+        pool = torch.cuda.graph_pool_handle()
         try:
             # The outer context gives the stream back even where ending the capture fails.
             with (
                 torch.cuda.stream(stream),
-                torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"),
+                torch.cuda.graph(
+                    graph, pool=pool, stream=stream, capture_error_mode="thread_local"
+                ),
             ):
                 step()
         except RuntimeError as error:
             # If the device itself is broken, this raises: nothing on it can be trusted any more.
             torch.cuda.synchronize(stream.device)
+            _leave_pool(pool, stream.device)
             self._until_capture = -1
             _log.warning("steps run without a CUDA graph: %s", error)
         else:
             self._graph = graph
+
+
+@lru_cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the one stream of this process on which steps are begun and captured.
+
+    Libraries keep a workspace for each stream that they have met, for the life of the process.
+    """
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+def _leave_pool(pool: Any, device: torch.device) -> None:
+    """Have the allocator forget a capture that could not be ended.
+
+    Torch ends a capture before it closes its memory pool; where the first fails, the pool stays
+    open, and the allocator would never again give memory back for any later training.
+    """
+    try:
+        torch._C._cuda_endAllocateToPool(device.index or 0, pool)
+    except RuntimeError:
+        return  # It was ended, and closed.
+    torch._C._cuda_releasePool(device.index or 0, pool)

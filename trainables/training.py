@@ -208,12 +208,13 @@ class Training:
         with self._device.autocast():
             logits = self._forward(images)
             loss = self._loss(logits, labels, variation.own_share)
-        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
         self._rate.copy_(rate)
         self._optimizer.step()
+        # Let go at once: what comes next, and a capture, would need its memory beside theirs.
+        self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None and news_share is not None:
             self._average.update(news_share)
         self._loss_sum += loss.detach() * len(labels)
@@ -244,8 +245,7 @@ class Training:
         indices = self._splits[split]
         loss_sum = torch.zeros((), device=self._device.device)
         hits = torch.zeros((), device=self._device.device)
-        # Without gradients twice the batch needs no more memory than training does.
-        size = min(2 * self.recipe.batch_size, LARGEST_EVALUATION_BATCH)
+        size = evaluation_batch(self.recipe.batch_size)
         for images, labels in self._batches.sweep(torch.split(indices, size)):
             with self._device.autocast():
                 logits = self.evaluated(images)
@@ -288,6 +288,11 @@ class Training:
             group.update(own)
         # A captured step writes to the tensors that the optimiser held before.
         self._repeat = Repeater(self._device.device, self._steps * (self.epochs - self.epoch))
+
+
+def evaluation_batch(batch_size: int) -> int:
+    """Return how many images are scored at a time: without gradients twice a batch fits easily."""
+    return min(2 * batch_size, LARGEST_EVALUATION_BATCH)
 
 
 @dataclass(frozen=True)

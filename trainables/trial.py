@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import faulthandler
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
 from spaces.candidate import Candidate
+from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset
 from trainables.device import select_device
 from trainables.job import Data, Job
@@ -21,24 +23,25 @@ from trainables.process import (
     release_memory,
     usable_memory,
 )
-from trainables.training import Training
+from trainables.training import EpochResult, Training
 
-STATE_FILE = "training.pt"
 FAILURE = "failure"
 """Key of a result that says why a training cannot go on."""
 VIOLATION = "violation"
 """Key beside it where the device's memory did not suffice: the excess, relative to the limit."""
 STOPPED = "stopped"
 """Key of a last result that says why the trial gave itself up."""
+HISTORY = "history"
+"""Key of a result that goes on from a checkpoint: what the epochs before it had reported."""
 _LEAST_EXCESS = 0.01
 
 
 class Trial(tune.Trainable):
     """One candidate in training; one step is one epoch.
 
-    ``config`` holds ``params`` (the candidate's), ``seed`` and ``gpus`` (the share of a GPU that
-    the trial has). The process serves many trials one after the other, all with the same share:
-    everything that belongs to a trial lives in ``self._training`` and ``self._latencies``.
+    ``config`` holds ``number``, ``params`` (the candidate's), ``seed`` and ``gpus`` (the share of
+    a GPU that the trial has). The process serves many trials one after the other, all with the
+    same share; what belongs to a trial is renewed by `_begin`.
     """
 
     _training: Training | None = None
@@ -52,21 +55,62 @@ class Trial(tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin the next trial in the same process."""
+        self._keep()
         self._begin(new_config)
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
         # What the last trial held is let go before the next one takes memory.
         self._training = None
+        self._history: list[dict[str, Any]] = []
+        self._unreported = 0
         self._latencies = {}
         release_memory()
         self._config = config
+        self._checkpoints = self._find_checkpoints()
+
+    def _find_checkpoints(self) -> Checkpoints | None:
+        folder = self._job.checkpoints
+        if folder is None:
+            return None
+        # A number alone does not say which candidate: a driver may be killed after it has handed
+        # one out and before its database knows, and the next gives the number to another one.
+        number, seed = self._config["number"], self._config["seed"]
+        return Checkpoints(folder / str(number) / f"{seed:08x}")
+
+    def cleanup(self) -> None:
+        """Keep what a trial has done that ends before its last epoch: it may be taken up again."""
+        self._keep()
+
+    def _keep(self) -> None:
+        training, checkpoints = self._training, self._checkpoints
+        if training is None or checkpoints is None or training.result is None:
+            return
+        # The search removes what it has of a trial that has ended.
+        if checkpoints.exist and training.epoch < self._job.epochs:
+            with suppress(OSError):
+                checkpoints.save(
+                    training.epoch, training.result.validation_accuracy, self._state(training)
+                )
 
     def _candidate(self) -> Candidate:
         return self._job.candidates().rebuild(self._config["params"])
 
     def _start(self) -> Training:
-        return start_training(self._job, self._candidate(), self._config["seed"])
+        """Begin the training, or go on with it where a process before this one has left it."""
+        training = start_training(self._job, self._candidate(), self._config["seed"])
+        state = self._checkpoints.load() if self._checkpoints is not None else None
+        if state is None:
+            self._latencies = measure_latencies(training, self._job.latency_batches)
+        else:
+            self._history, self._latencies = state.pop(HISTORY), state.pop("latencies")
+            training.load_state_dict(state)
+        self._unreported = len(self._history)
+        return training
+
+    def _state(self, training: Training) -> dict[str, Any]:
+        own = {HISTORY: self._history, "latencies": dict(self._latencies)}
+        return training.state_dict() | own
 
     def step(self) -> dict[str, Any]:
         """Train one epoch and report it; a training that cannot go on is reported as failed.
@@ -75,8 +119,11 @@ class Trial(tune.Trainable):
         of the device itself does: after it nothing in the process can be trusted.
         """
         try:
-            return self._step()
+            with ending_if_hung(self._job.hang_after):
+                return self._step()
         except Exception as error:
+            # Weights in the middle of an epoch are no state to go on from.
+            self._training = None
             if is_out_of_memory(error):
                 return self._failure("out of memory", error) | {VIOLATION: self._excess()}
             if isinstance(error, torch.AcceleratorError):
@@ -86,12 +133,45 @@ class Trial(tune.Trainable):
     def _step(self) -> dict[str, Any]:
         if self._training is None:
             self._training = self._start()
-            self._latencies = measure_latencies(self._training, self._job.latency_batches)
         training, job = self._training, self._job
-        # A process that was lost right after its last epoch left a checkpoint with all of them.
-        result = training.result if training.epoch >= job.epochs else training.run_epoch()
-        assert result is not None  # noqa: S101 - there is one after the first epoch
-        report: dict[str, Any] = {
+        if training.epoch < job.epochs and not self._is_over():
+            result = training.run_epoch()
+            self._history.append(self._report(result))
+            if self._checkpoints is not None:
+                # A full disk costs the chance to go on from here, not the training.
+                with suppress(OSError):
+                    self._checkpoints.offer(
+                        result.epoch, result.validation_accuracy, self._state(training)
+                    )
+        # A process that was lost right after its last epoch has left nothing but to report it.
+        report = dict(self._history[-1])
+        if self._unreported:
+            # What the process before this one may not have got through.
+            report[HISTORY] = self._history[: self._unreported]
+            self._unreported = 0
+        report["done"] = self._diverged() or report["epoch"] >= job.epochs
+        if not report["done"] and self._is_hopeless():
+            said = f"training accuracy {report['train_accuracy']:.4f} after {report['epoch']}"
+            least = least_accuracy(job.task.classes)
+            report |= {STOPPED: f"{said} epochs is under {least:.4f}", "done": True}
+        return report
+
+    def _is_over(self) -> bool:
+        """Tell whether the last epoch has ended the training before its time."""
+        return self._diverged() or self._is_hopeless()
+
+    def _is_hopeless(self) -> bool:
+        last: Mapping[str, Any] = self._history[-1] if self._history else {}
+        if last.get("epoch") != self._job.hopeless_after or not last:
+            return False
+        return bool(last["train_accuracy"] < least_accuracy(self._job.task.classes))
+
+    def _diverged(self) -> bool:
+        result = self._training.result if self._training is not None else None
+        return result is not None and result.diverged
+
+    def _report(self, result: EpochResult) -> dict[str, Any]:
+        return {
             "epoch": result.epoch,
             "train_loss": result.train_loss,
             "train_accuracy": result.train_accuracy,
@@ -99,14 +179,7 @@ class Trial(tune.Trainable):
             "validation_accuracy": result.validation_accuracy,
             "epoch_seconds": result.seconds,
             **self._latencies,
-            "done": result.diverged or result.epoch >= job.epochs,
         }
-        least = least_accuracy(job.task.classes)
-        hopeless = result.epoch == job.hopeless_after and result.train_accuracy < least
-        if hopeless and not report["done"]:
-            said = f"training accuracy {result.train_accuracy:.4f} after {result.epoch} epochs"
-            report |= {STOPPED: f"{said} is under {least:.4f}", "done": True}
-        return report
 
     def _failure(self, kind: str, error: Exception) -> dict[str, Any]:
         # Tune gives up the whole search over a result without the metric that it compares by.
@@ -118,24 +191,26 @@ class Trial(tune.Trainable):
         device = select_device(self._job.device)
         needed = self._candidate().training_memory(bfloat16=device.bfloat16)
         # Where the prediction held it to fit, it was wrong by a little at least.
-        return max(needed / usable_memory(device.device) - 1, _LEAST_EXCESS)
+        there = max(1, usable_memory(device.device))
+        return max(needed / there - 1, _LEAST_EXCESS)
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the training's state; an empty one where it has not begun or could not."""
-        state: dict[str, Any] = {}
-        if self._training is not None:
-            state = self._training.state_dict() | {"latencies": dict(self._latencies)}
-        torch.save(state, Path(checkpoint_dir) / STATE_FILE)
 
-    def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
-        """Continue from a state; nothing in it can run code."""
-        # Written on a GPU that may not be here; what is loaded is copied to where it belongs.
-        state = torch.load(Path(str(checkpoint)) / STATE_FILE, "cpu", weights_only=True)
-        self._training = None
-        if state:
-            self._training = self._start()
-            self._training.load_state_dict(state)
-            self._latencies = state["latencies"]
+@contextmanager
+def ending_if_hung(seconds: float | None) -> Iterator[None]:
+    """End the process if what is inside takes longer, whatever it hangs in; it is then tried again.
+
+    Args:
+        seconds: how long it may take; None for as long as it likes.
+    """
+    if seconds is None:
+        yield
+        return
+    # A thread outside of the interpreter keeps the time: a hung kernel holds the interpreter.
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def start_training(job: Job, candidate: Candidate, seed: int) -> Training:

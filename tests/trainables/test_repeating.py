@@ -85,8 +85,19 @@ class FakeCuda:
 
         return FakeGraph
 
+    def end_allocate_to_pool(self, device: int, pool: object) -> None:
+        """Close a pool, which torch has done by itself where it could end the capture."""
+        if self.capture_error is None:
+            raise RuntimeError("not recording")
+        self.calls.append(f"close {pool}")
+
+    def release_pool(self, device: int, pool: object) -> None:
+        self.calls.append(f"release {pool}")
+
     @contextmanager
-    def graph(self, graph: Any, stream: FakeStream, capture_error_mode: str) -> Iterator[None]:
+    def graph(
+        self, graph: Any, pool: object, stream: FakeStream, capture_error_mode: str
+    ) -> Iterator[None]:
         # Other threads copy images meanwhile.
         assert capture_error_mode == "thread_local"
         self.calls.append("capture")
@@ -109,15 +120,20 @@ class FakeCuda:
 
 
 @pytest.fixture
-def cuda(monkeypatch: pytest.MonkeyPatch) -> FakeCuda:
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     fake = FakeCuda()
+    repeating._side_stream.cache_clear()
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", fake.end_allocate_to_pool)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", fake.release_pool)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: FakeStream(fake, "side"))
     monkeypatch.setattr(torch.cuda, "stream", fake.stream)
     monkeypatch.setattr(torch.cuda, "current_stream", fake.current_stream)
     monkeypatch.setattr(torch.cuda, "CUDAGraph", fake.graph_class())
     monkeypatch.setattr(torch.cuda, "graph", fake.graph)
     monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
-    return fake
+    yield fake
+    repeating._side_stream.cache_clear()
 
 
 AS_IT_IS = ["side waits for main", "step on side", "main waits for side"]
@@ -164,7 +180,9 @@ def test_where_the_capture_fails_every_step_is_taken_as_it_is_and_the_log_says_s
             repeat(cuda.step)
             assert cuda.executed == number
             assert cuda.current_stream().name == "main"
-    tried = ["capture", "record on side", "synchronize"]
+    # A capture that could not be ended has left its memory pool open.
+    left = ["close pool", "release pool"] if where == "capture_error" else []
+    tried = ["capture", "record on side", "synchronize", *left]
     assert cuda.calls == AS_IT_IS * WARM_UP + tried + AS_IT_IS * (WORTH - WARM_UP)
     assert not repeat.is_captured
     assert [record.getMessage() for record in caplog.records] == [

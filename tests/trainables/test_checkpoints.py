@@ -1,0 +1,340 @@
+"""Checkpoints: whole or not there, whatever happens to the process, the disk and the files."""
+
+import errno
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from trainables import checkpoints as module
+from trainables.checkpoints import SHARE, Checkpoints
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def state(epoch: int, size: int = 100) -> dict[str, object]:
+    return {
+        "epoch": epoch,
+        "network": {"weight": torch.full((size,), float(epoch))},
+        "history": [{"epoch": each, "accuracy": each / 10} for each in range(1, epoch + 1)],
+    }
+
+
+def epochs(folder: Path) -> list[int]:
+    return sorted(int(path.name.split("-")[1]) for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoints" / "7"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Replace the clock by one that moves by ``clock.writing`` while a file is written."""
+    clock = SimpleNamespace(now=100.0, writing=0.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    write = Path.write_bytes
+
+    def slow(path: Path, data: bytes) -> int:
+        clock.now += clock.writing
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", slow)
+    return clock
+
+
+# What is kept
+
+
+def test_what_was_saved_comes_back_in_another_process(folder: Path) -> None:
+    Checkpoints(folder).save(3, 0.5, state(3))
+    found = Checkpoints(folder).load()
+    assert found is not None
+    assert torch.equal(found["network"]["weight"], torch.full((100,), 3.0))
+    assert (found["epoch"], found["history"]) == (3, state(3)["history"])
+
+
+def test_where_nothing_was_saved_there_is_nothing_and_no_folder_is_made(folder: Path) -> None:
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.load() is None
+    assert not checkpoints.exist
+    assert not folder.exists()
+    checkpoints.save(1, 0.5, state(1))
+    assert checkpoints.exist
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "kept"),
+    [
+        ((0.1, 0.2, 0.3, 0.4), [3, 4]),
+        ((0.1, 0.9, 0.3, 0.4), [2, 3, 4]),
+        ((0.9, 0.8, 0.7, 0.6, 0.5), [1, 4, 5]),
+        ((0.9, 0.1, 0.9, 0.1, 0.1), [3, 4, 5]),
+        ((float("nan"), 0.1, float("nan"), 0.0), [2, 3, 4]),
+        ((0.0, 1.0, 0.0, 0.0), [2, 3, 4]),
+    ],
+)
+def test_the_last_two_and_the_best_are_kept(
+    folder: Path, accuracies: tuple[float, ...], kept: list[int]
+) -> None:
+    checkpoints = Checkpoints(folder)
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        checkpoints.save(epoch, accuracy, state(epoch))
+    assert epochs(folder) == kept
+    found = Checkpoints(folder).load()
+    assert found is not None
+    assert found["epoch"] == len(accuracies)
+
+
+def test_an_epoch_that_is_saved_already_is_not_written_again(folder: Path) -> None:
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(1, 0.5, state(1))
+    (written,) = folder.iterdir()
+    before = written.stat()
+    checkpoints.save(1, 0.5, state(1))
+    again = Checkpoints(folder)
+    again.load()
+    again.save(1, 0.5, state(1))
+    assert list(folder.iterdir()) == [written]
+    assert (written.stat().st_ino, written.stat().st_mtime_ns) == (
+        before.st_ino,
+        before.st_mtime_ns,
+    )
+
+
+# How often
+
+
+def test_what_is_written_at_once_is_written_after_every_epoch(
+    folder: Path, clock: SimpleNamespace
+) -> None:
+    checkpoints = Checkpoints(folder)
+    for epoch in range(1, 5):
+        clock.now += 0.001
+        checkpoints.offer(epoch, 0.1 * epoch, state(epoch))
+        assert epochs(folder)[-1] == epoch
+
+
+def test_what_takes_long_to_write_is_written_so_seldom_that_it_takes_a_small_share_of_the_time(
+    folder: Path, clock: SimpleNamespace
+) -> None:
+    checkpoints = Checkpoints(folder)
+    clock.writing = 2.0
+    began, written = clock.now, []
+    for epoch in range(1, 201):
+        clock.now += 3.0
+        before = clock.now
+        checkpoints.offer(epoch, 0.5, state(epoch))
+        if clock.now > before:
+            written.append(epoch)
+    assert written[0] == 1
+    assert len(written) * clock.writing / (clock.now - began) <= SHARE * 1.1
+    # And not more seldom than that: half of a minute is lost at most.
+    assert max(b - a for a, b in itertools.pairwise(written)) * 3.0 <= (clock.writing / SHARE + 3.0)
+
+
+def test_what_must_be_kept_is_written_whenever_it_was_written_last(
+    folder: Path, clock: SimpleNamespace
+) -> None:
+    checkpoints = Checkpoints(folder)
+    clock.writing = 1000.0
+    checkpoints.offer(1, 0.5, state(1))
+    checkpoints.offer(2, 0.5, state(2))
+    assert epochs(folder) == [1]
+    checkpoints.save(2, 0.5, state(2))
+    assert epochs(folder) == [1, 2]
+
+
+# Files that are torn or changed
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flipped(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def lengthened(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [torn, emptied, flipped, lengthened, a_folder])
+def test_instead_of_a_file_that_is_not_whole_the_one_before_is_used(folder: Path, spoil) -> None:
+    checkpoints = Checkpoints(folder)
+    for epoch in (1, 2, 3):
+        checkpoints.save(epoch, 0.1 * epoch, state(epoch))
+    spoil(max(folder.iterdir()))
+    later = Checkpoints(folder)
+    found = later.load()
+    assert found is not None
+    assert found["epoch"] == 2
+    # It is trained again, and can be saved again.
+    if spoil is not a_folder:
+        later.save(3, 0.3, state(3))
+        found = Checkpoints(folder).load()
+        assert found is not None
+        assert found["epoch"] == 3
+
+
+def test_where_no_file_is_whole_there_is_nothing(folder: Path) -> None:
+    checkpoints = Checkpoints(folder)
+    for epoch in (1, 2):
+        checkpoints.save(epoch, 0.5, state(epoch))
+    for path in folder.iterdir():
+        torn(path)
+    assert Checkpoints(folder).load() is None
+
+
+def test_every_flipped_byte_of_a_small_file_is_noticed(folder: Path) -> None:
+    Checkpoints(folder).save(1, 0.5, {"epoch": 1})
+    (path,) = folder.iterdir()
+    whole = path.read_bytes()
+    for place in range(0, len(whole), 7):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x10]) + whole[place + 1 :])
+        assert Checkpoints(folder).load() is None
+    path.write_bytes(whole)
+    assert Checkpoints(folder).load() == {"epoch": 1}
+
+
+def test_what_lies_beside_the_checkpoints_is_left_alone(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    beside = ["notes.txt", ".123.part", "epoch-00009-accuracy-0.500000-nothing.pt", "epoch-9.pt"]
+    for name in beside:
+        (folder / name).write_bytes(b"x")
+    checkpoints = Checkpoints(folder)
+    assert checkpoints.load() is None
+    for epoch in range(1, 5):
+        checkpoints.save(epoch, 0.1 * epoch, state(epoch))
+    assert {path.name for path in folder.iterdir()} > set(beside)
+    found = Checkpoints(folder).load()
+    assert found is not None
+    assert found["epoch"] == 4
+
+
+class Intruder:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.trace),)
+
+
+def test_nothing_in_a_file_can_run_code_and_one_that_would_counts_as_not_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace"
+    checkpoints = Checkpoints(folder)
+    checkpoints.save(1, 0.5, state(1))
+    # Its name says the right digest.
+    checkpoints.save(2, 0.5, state(2) | {"network": Intruder(trace)})
+    assert epochs(folder) == [1, 2]
+    found = Checkpoints(folder).load()
+    assert found is not None
+    assert found["epoch"] == 1
+    assert not trace.exists()
+
+
+def test_tensors_of_a_gpu_come_back_on_a_machine_without_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        Checkpoints(folder).save(1, 0.5, state(1))
+    found = Checkpoints(folder).load()
+    assert found is not None
+    assert found["network"]["weight"].device.type == "cpu"
+
+
+# Disks and processes that give out
+
+
+@pytest.mark.parametrize("where", ["write_bytes", "replace", "mkdir"])
+def test_a_full_disk_is_told_and_leaves_what_was_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    checkpoints = Checkpoints(folder)
+    for epoch in (1, 2, 3):
+        checkpoints.save(epoch, 0.5, state(epoch))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    write = Path.write_bytes
+
+    def full(path: Path, *arguments: object, **_: object) -> None:
+        if where == "write_bytes":
+            write(path, bytes(arguments[0])[:50])  # As far as it goes.
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, where, full)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoints.save(4, 0.9, state(4))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    # Once there is room again, it is written.
+    checkpoints.save(4, 0.9, state(4))
+    found = Checkpoints(folder).load()
+    assert found is not None
+    assert found["epoch"] == 4
+
+
+WRITER = """
+import sys
+from pathlib import Path
+import torch
+from trainables.checkpoints import Checkpoints
+
+checkpoints = Checkpoints(Path(sys.argv[1]))
+state = checkpoints.load() or {"epoch": 0}
+epoch = state["epoch"]
+while True:
+    epoch += 1
+    weight = torch.full((2_000_000,), float(epoch))
+    checkpoints.save(epoch, 0.5, {"epoch": epoch, "weight": weight})
+    print(epoch, flush=True)
+"""
+
+
+def test_a_process_that_is_killed_while_it_writes_leaves_all_that_it_had_written(
+    folder: Path,
+) -> None:
+    last = 0
+    for wait in (1, 2, 3):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            for _ in range(wait):
+                told = int(writer.stdout.readline())
+                assert told > last
+                last = told
+            # Nearly all of its time it writes.
+            while not list(folder.glob(".*.part")):
+                pass
+            os.kill(writer.pid, signal.SIGKILL)
+            last = max([last, *map(int, writer.stdout.read().split())])
+        found = Checkpoints(folder).load()
+        assert found is not None
+        # One that was written and not told may be there.
+        assert found["epoch"] in (last, last + 1)
+        assert torch.equal(found["weight"], torch.full((2_000_000,), float(found["epoch"])))
+        last = found["epoch"]
