@@ -33,6 +33,12 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
 ]
 ExperimentArgument = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml")]
+AddressOption = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_ADDRESS", help="Ray cluster; local starts a private one on this machine."
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A search's name.")]
 
 
@@ -104,21 +110,44 @@ def run(
     experiment: ExperimentArgument,
     set_: SetOption = None,
     home: HomeOption = None,
-    address: Annotated[
-        str,
-        typer.Option(
-            envvar="RAY_ADDRESS", help="Ray cluster; local starts a private one on this machine."
-        ),
-    ] = "local",
+    address: AddressOption = "local",
+    resume_: Annotated[
+        bool, typer.Option("--resume", help="Go on with the search of that name if there is one.")
+    ] = False,
 ) -> int:
     """Run a search: draw, screen, train, choose, retrain the finalists, report."""
     from search.experiment import load_experiment
     from search.home import Home
 
     loaded = load_experiment(experiment, set_ or [])
+    folder = Home.locate(home).folder(loaded.name)
+    go_on = resume_ and folder.experiment.exists()
+    if go_on:
+        from search.resuming import gone_on_with
+
+        loaded = gone_on_with(folder, loaded)
     from search.run import run_search  # After the file is known to be good: this costs seconds.
 
-    outcome = run_search(loaded, Home.locate(home), _console(), address=address)
+    outcome = run_search(loaded, Home.locate(home), _console(), address=address, resume=go_on)
+    return INTERRUPTED if outcome.interrupted else 0
+
+
+@app.command(epilog="Example: python search.py resume quickstart --set budget.trials=+100")
+def resume(
+    name: NameArgument,
+    set_: SetOption = None,
+    home: HomeOption = None,
+    address: AddressOption = "local",
+) -> int:
+    """Go on with a search: one that was interrupted, killed, or has a larger budget now."""
+    from search.home import Home
+    from search.resuming import load_resumed
+
+    place = Home.locate(home)
+    loaded = load_resumed(place.existing(name), set_ or [])
+    from search.run import run_search
+
+    outcome = run_search(loaded, place, _console(), address=address, resume=True)
     return INTERRUPTED if outcome.interrupted else 0
 
 

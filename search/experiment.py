@@ -116,11 +116,37 @@ class SchedulerSection(_Section):
 
 
 class BudgetSection(_Section):
-    """When the search ends: at whichever limit is reached first."""
+    """When the search ends: at whichever limit is reached first, over all times it is resumed."""
 
     trials: int = Field(30, ge=1, description="candidates trained (rejected ones are free)")
     wall_clock: Annotated[float | None, BeforeValidator(_seconds)] = Field(
-        None, gt=0, description="no new trial after this time: seconds, or 90m, 8h, 2d"
+        None, gt=0, description="time: seconds, or 90m, 8h, 2d"
+    )
+    device_hours: float | None = Field(
+        None, gt=0, description="hours of devices, by the share a trial has of one"
+    )
+    money: float | None = Field(None, gt=0, description="what device-hours may cost at `price`")
+    price: float = Field(0.0, ge=0, description="of one device-hour, in any currency")
+
+    @model_validator(mode="after")
+    def _money_needs_a_price(self) -> Self:
+        if self.money is not None and not self.price:
+            problem = "cannot be counted without a price"
+            raise BadInputError("budget.money", self.money, problem, "set budget.price as well")
+        return self
+
+
+class FailuresSection(_Section):
+    """What becomes of a trial whose process or node is lost."""
+
+    retries: int = Field(
+        3, ge=0, description="times it is tried again, from its last checkpoint, before it fails"
+    )
+    hang_after: Annotated[float | None, BeforeValidator(_seconds)] = Field(
+        None,
+        ge=1,
+        le=1e9,
+        description="an epoch that takes longer costs its process: seconds, or 30m, 2h",
     )
 
 
@@ -190,6 +216,15 @@ class TrackingSection(_Section):
     experiment: str = Field("borderline", min_length=1, description="MLflow experiment")
 
 
+def _address(url: str | None) -> str | None:
+    if url is not None:
+        # Costs a tenth of a second, which few need.
+        from search.server import refuse_password  # noqa: PLC0415
+
+        refuse_password(url)
+    return url
+
+
 class Experiment(_Section):
     """All of a search."""
 
@@ -214,10 +249,18 @@ class Experiment(_Section):
         default_factory=lambda: list(ACCURACY),
         description="accuracy, then what else counts: params, macs, latency, batch_latency",
     )
-    latency_batch: int = Field(256, ge=2, description="images a batch of batch_latency")
+    latency_batch: int = Field(256, ge=2, le=65536, description="images a batch of batch_latency")
     sampler: Literal["tpe", "random"] = Field("tpe", description="tpe or random")
     scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
     budget: BudgetSection = Field(default_factory=BudgetSection)
+    failures: FailuresSection = Field(default_factory=FailuresSection)
+    warm_start: list[str] = Field(
+        default_factory=list, description="searches whose trials the sampler begins with"
+    )
+    database: Annotated[str | None, AfterValidator(_address)] = Field(
+        None,
+        description="of the study: postgresql://user@host/name; empty: a file in its folder",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto (a GPU where there is one), cpu or cuda"
     )
@@ -318,7 +361,19 @@ def _apply(document: dict[str, Any], override: str) -> None:
             inner = {"name": inner}
         section[parent] = dict(inner) if isinstance(inner, dict) else {}
         section = section[parent]
-    section[last] = value
+    section[last] = _added(section.get(last), value, override) if _adds(text) else value
+
+
+def _adds(text: str) -> bool:
+    """Tell whether a value on the command line is meant to be added: ``budget.trials=+100``."""
+    return text.strip().startswith("+")
+
+
+def _added(before: object, value: object, override: str) -> object:
+    numbers = (int, float)
+    if isinstance(before, numbers) and isinstance(value, numbers):
+        return before + value
+    raise BadInputError("--set", override, "adds to what is no number", "leave out the +")
 
 
 def _explain(error: ValidationError) -> BadInputError:

@@ -44,10 +44,12 @@ def choose_finalists(summary: Summary, count: int) -> list[FrozenTrial]:
 
 
 def write_results(folder: Path, finalists: Sequence[Finalist]) -> None:
-    """Keep the finalists' results for later reports."""
+    """Keep the finalists' results, whole or not at all, for later reports and a search resumed."""
     folder.mkdir(parents=True, exist_ok=True)
     document = [asdict(finalist) for finalist in finalists]
-    (folder / RESULTS_FILE).write_text(json.dumps(document, indent=1), encoding="utf-8")
+    aside = folder / f".{RESULTS_FILE}"
+    aside.write_text(json.dumps(document, indent=1), encoding="utf-8")
+    aside.replace(folder / RESULTS_FILE)
 
 
 def read_results(folder: Path) -> list[Finalist]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +13,21 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 
 HOME_VARIABLE = "BORDERLINE_HOME"
+DATABASE_VARIABLE = "BORDERLINE_DATABASE"
+
+
+def default_database() -> str | None:
+    """Return what BORDERLINE_DATABASE names for new searches, without its password.
+
+    Raises:
+        BadInputError: it is no address of a database.
+    """
+    given = os.environ.get(DATABASE_VARIABLE)
+    if not given:
+        return None
+    from search.server import without_password  # noqa: PLC0415 - few have a server
+
+    return without_password(given)
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,11 @@ class Home:
             raise BadInputError("NAME", name, f"no such search in {self.path}", f"known: {known}")
         return folder
 
+    def command(self, command: str, name: str) -> str:
+        """Return a command about a search as the user would type it here."""
+        option = "" if self == Home.locate() else f" --home {shlex.quote(str(self.path))}"
+        return f"python search.py {command} {name}{option}"
+
     def names(self) -> list[str]:
         """Return the names of all searches."""
         return sorted(path.parent.name for path in self.path.glob("*/experiment.yaml"))
@@ -73,8 +94,22 @@ class SearchFolder:
 
     @property
     def study(self) -> Path:
-        """The Optuna study."""
+        """The Optuna study, unless it lies on a server."""
         return self.path / "study.db"
+
+    def location(self, database: str | None) -> Path | str:
+        """Return where the study lies: in the folder, or on a database server.
+
+        Args:
+            database: of the experiment, without a password; BORDERLINE_DATABASE may know it.
+        """
+        if database is None:
+            return self.study
+        from search.server import without_password  # noqa: PLC0415 - few have a server
+
+        given = os.environ.get(DATABASE_VARIABLE)
+        known = bool(given) and without_password(str(given)) == without_password(database)
+        return str(given) if known else database
 
     @property
     def journal(self) -> Path:
@@ -88,13 +123,23 @@ class SearchFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of Ray Tune's files."""
+        """Folder of the trials' checkpoints, one for each by its number."""
         return self.path / "checkpoints"
+
+    @property
+    def tune(self) -> Path:
+        """Folder of Ray Tune's own files, of which nothing is ever read again."""
+        return self.path / "tune"
 
     @property
     def report(self) -> Path:
         """The report as a web page."""
         return self.path / "report.html"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the driver that runs the search."""
+        return self.path / "driver.lock"
 
     @property
     def task(self) -> Task:
@@ -109,7 +154,7 @@ class SearchFolder:
         """
         self.refuse_existing()
         try:
-            self.path.mkdir(parents=True)
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             problem = f"cannot make {self.path}: {error.strerror}"
             raise BadInputError("--home", self.path.parent, problem, "name a folder") from error
@@ -117,7 +162,13 @@ class SearchFolder:
         (self.path / "id").write_text(f"{identity}\n", encoding="utf-8")
         (self.path / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
         # Last, since by it a folder is known as a search.
-        self.experiment.write_text(experiment_yaml, encoding="utf-8")
+        self.write_experiment(experiment_yaml)
+
+    def write_experiment(self, experiment_yaml: str) -> None:
+        """Write the experiment, whole or not at all."""
+        aside = self.path / f".experiment.{os.getpid()}"
+        aside.write_text(experiment_yaml, encoding="utf-8")
+        aside.replace(self.experiment)
 
     def refuse_existing(self) -> None:
         """Refuse to start a search under a name that is taken.
@@ -125,7 +176,18 @@ class SearchFolder:
         Raises:
             BadInputError: as said.
         """
-        if self.path.exists():
-            remedy = "give another one with --set name=..., or remove that folder"
+        if self.path.exists() and not self._is_unfinished():
+            remedy = (
+                f"go on with it (python search.py resume {self.name}), give another one with "
+                f"--set name=..., or remove that folder"
+            )
             problem = f"a search of that name exists in {self.path}"
             raise BadInputError("name", self.name, problem, remedy)
+
+    def _is_unfinished(self) -> bool:
+        """Tell whether a driver was killed while it made the folder."""
+        made = {"id", "task.json"}
+        return self.path.is_dir() and all(
+            path.name in made or path.name.startswith(".experiment.")
+            for path in self.path.iterdir()
+        )

@@ -10,7 +10,7 @@ import math
 import os
 import threading
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +89,8 @@ _KINDS: dict[str, type[Event]] = {
     "close": Close,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
-_LONGEST_CLOSE = 256
+_LONGEST_END = 512
+"""Bytes of the last two events of a driver that has ended, at most."""
 
 
 class Journal:
@@ -299,20 +300,59 @@ def read(path: Path, offset: int = 0, limit: int = 1 << 20) -> tuple[list[Event]
     return events, end
 
 
+def read_all(path: Path) -> Iterator[Event]:
+    """Yield all events of a journal; an absent one is empty."""
+    offset = 0
+    while True:
+        events, end = read(path, offset)
+        yield from events
+        if end == offset:
+            return
+        offset = end
+
+
+def worked_seconds(path: Path) -> float:
+    """Return for how long drivers have worked on a search, to the last sign of each."""
+    total = began = last = 0
+    for event in read_all(path):
+        if isinstance(event, Open):
+            total += last - began
+            began = event.time
+        last = max(began, event.time)
+    return (total + last - began) / 1000
+
+
 def ended(path: Path) -> bool:
     """Return whether the driver has ended: whether the last event is a `Close`."""
+    return isinstance(_last(path)[-1], Close)
+
+
+def outcome(path: Path) -> Status | None:
+    """Return how the last driver of a search said that it ended; None where it did not say."""
+    finish, close = _last(path)
+    said = isinstance(close, Close) and isinstance(finish, Finish) and finish.run == PARENT
+    return finish.status if said and isinstance(finish, Finish) else None
+
+
+def _last(path: Path) -> tuple[Event | None, Event | None]:
+    """Return the last two events, None for what is too long to be of the end of a driver."""
     try:
         with path.open("rb") as file:
-            # The event is short: this is asked often, and the last line can be megabytes.
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_CLOSE))
+            # These events are short: this is asked often, and the last line can be megabytes.
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))
             tail = file.read()
     except FileNotFoundError:
-        return False
-    line = tail[tail.rfind(b"\n", 0, -1) + 1 :]
-    try:
-        return line.endswith(b"\n") and isinstance(decode(line), Close)
-    except ValueError:
-        return False
+        return None, None
+    if not tail.endswith(b"\n"):
+        return None, None
+    found: list[Event | None] = []
+    for line in tail.splitlines()[-2:]:
+        try:
+            found.append(decode(line))
+        except ValueError:
+            found.append(None)
+    finish, close = [None, None, *found][-2:]
+    return finish, close
 
 
 def _repair(path: Path) -> None:

@@ -10,17 +10,29 @@ import getpass
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment import Experiment
 from search.figure import field_plot
 from search.finalists import Finalist
-from search.journal import PARENT, Journal, Status
+from search.journal import (
+    PARENT,
+    Close,
+    Event,
+    Finish,
+    Journal,
+    Metrics,
+    Open,
+    Start,
+    Status,
+    read_all,
+)
 from search.summary import Summary
-from search.trials import INTERRUPTED, Observer, StartedTrial
-from search.verdict import accuracy
+from search.trials import HISTORY, Observer, StartedTrial
+from search.verdict import accuracy, verdict
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
@@ -34,8 +46,24 @@ _TOTALS_EVERY = 5.0
 """Seconds between two updates of the parent's totals."""
 
 
+@dataclass
+class _Written:
+    """What the journal holds of a run.
+
+    Attributes:
+        steps: those with metrics.
+        is_open: it has begun, or been taken up again, and has not ended since.
+    """
+
+    steps: set[int] = field(default_factory=set)
+    is_open: bool = False
+
+
 class Logbook(Observer):
     """Journals a search: the parent run, a child per trial and per finalist.
+
+    What an earlier driver has written is not written again; what it did not get to write is
+    completed from the study (`complete`).
 
     Args:
         journal: of the search.
@@ -43,22 +71,29 @@ class Logbook(Observer):
         summarise: returns what the search has come to.
     """
 
+    is_vital = True
+
     def __init__(
         self, journal: Journal, experiment: Experiment, summarise: Callable[[], Summary]
     ) -> None:
         self._journal = journal
         self._experiment = experiment
         self._summarise = summarise
+        self._written: dict[str, _Written] = {}
+        self._totals: dict[str, float] = {}
+        for event in read_all(journal.path):
+            self._remember(event)
         self._totals_due = 0.0
         self._user = _user()
 
     def begin(self) -> None:
-        """Open the parent run."""
+        """Open the parent run, or open it again."""
         experiment = self._experiment
-        self._journal.start(
-            PARENT,
-            experiment.name,
-            params={
+        # MLflow's params are for ever: what a resumed search may change is in its artifact.
+        known = PARENT in self._written
+        params: dict[str, object] = {}
+        if not known:
+            params = {
                 "data": experiment.data,
                 "resolution": experiment.resolution,
                 "subset": experiment.subset,
@@ -72,13 +107,65 @@ class Logbook(Observer):
                 "border_screen": experiment.screens.border.value,
                 "trials": experiment.budget.trials,
                 "seed": experiment.seed,
-            },
+            }
+        self._journal.start(
+            PARENT,
+            experiment.name,
+            params=params,
             tags=self._tags("search"),
             artifacts={"experiment.yaml": experiment.to_yaml()},
         )
 
+    def _remember(self, event: Event) -> None:
+        if isinstance(event, Open | Close):
+            return
+        written = self._written.setdefault(event.run, _Written())
+        if isinstance(event, Start | Finish):
+            written.is_open = isinstance(event, Start)
+        elif isinstance(event, Metrics):
+            written.steps.add(event.step)
+            if event.run == PARENT:
+                self._totals |= event.metrics
+
+    def complete(self, trial: FrozenTrial, recall: Callable[[], StartedTrial]) -> None:
+        """Write what the driver that ended a trial did not get to write of it.
+
+        Args:
+            trial: as it is in the study.
+            recall: returns what was told when it began.
+        """
+        written = self._written.get(str(trial.number))
+        if written is not None and not written.is_open:
+            return
+        self.started(recall())
+        for epoch, metrics in trial.user_attrs.get(HISTORY, {}).items():
+            self.reported(trial.number, int(epoch), metrics)
+        attributes = trial.user_attrs
+        cause = attributes.get("cause", attributes.get("stopped", ""))
+        self.finished(trial.number, verdict(trial), cause)
+
+    def set_aside(self, number: int) -> None:
+        """Close the run of a trial that may be taken up again, unless it is closed."""
+        if not self._written.setdefault(str(number), _Written()).is_open:
+            return
+        self._journal.update(str(number), tags={"verdict": "interrupted"})
+        self._finish(str(number), "KILLED")
+
+    def _finish(self, key: str, status: Status) -> None:
+        self._journal.finish(key, status)
+        self._written.setdefault(key, _Written()).is_open = False
+
     def started(self, trial: StartedTrial) -> None:
-        """Open the trial's run."""
+        """Open the trial's run, or open it again."""
+        key = str(trial.number)
+        known = key in self._written
+        written = self._written.setdefault(key, _Written())
+        if written.is_open:
+            return
+        written.is_open = True
+        if known:
+            self._journal.start(key, f"trial {trial.number}")
+            return
         architecture = trial.candidate.architecture
         recipe = trial.candidate.recipe
         name = f"trial {trial.number}"
@@ -96,6 +183,12 @@ class Logbook(Observer):
                 "weight_decay": recipe.weight_decay,
                 "batch_size": recipe.batch_size,
                 "label_smoothing": recipe.label_smoothing,
+                "momentum": recipe.momentum,
+                "optimizer": recipe.optimizer,
+                "schedule": type(recipe.schedule).__name__,
+                "ema": recipe.ema,
+                "clip": recipe.clip,
+                "trainable": recipe.trainable,
             },
             tags=self._tags("trial") | {"digest": trial.candidate.digest},
             artifacts={
@@ -105,15 +198,18 @@ class Logbook(Observer):
         )
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log an epoch."""
-        self._journal.metrics(str(number), epoch, metrics)
+        """Log an epoch, once."""
+        steps = self._written.setdefault(str(number), _Written()).steps
+        if epoch not in steps:
+            self._journal.metrics(str(number), epoch, metrics)
+            steps.add(epoch)
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         """Close the trial's run."""
         reason = "stopped" if state is TrialState.PRUNED else "cause"
         tags = {"verdict": state.name.lower()} | ({reason: cause} if cause else {})
         self._journal.update(str(number), tags=tags)
-        self._journal.finish(str(number), "KILLED" if cause == INTERRUPTED else _STATUS[state])
+        self._finish(str(number), _STATUS[state])
         if time.monotonic() >= self._totals_due:
             self.totals()
             # Totals are derived from all trials: often enough to follow, too rarely to be felt.
@@ -135,16 +231,29 @@ class Logbook(Observer):
             totals["best_validation_accuracy"] = accuracy(summary.best) or 0.0
         if summary.front:
             totals["pareto_front"] = len(summary.front)
-        self._journal.metrics(PARENT, summary.trained, totals)
+        self._total(summary.trained, totals)
+
+    def _total(self, step: int, totals: Mapping[str, float]) -> None:
+        """Log what the search has come to, unless it has been logged."""
+        if not totals.items() <= self._totals.items():
+            self._journal.metrics(PARENT, step, totals)
+            self._totals |= totals
 
     def finalist(self, finalist: Finalist, architecture: Architecture) -> None:
         """Log one finalist with all its seeds."""
         number, results = finalist.number, finalist.results
         key = f"finalist-{number}"
+        known = key in self._written
+        written = self._written.setdefault(key, _Written())
+        if len(written.steps) >= len(results) and not written.is_open:
+            return
+        params = {"trial": number, **describe(architecture), "seeds": len(results)}
         self._journal.start(
             key,
             f"finalist {number}",
-            params={"trial": number, **describe(architecture), "seeds": len(results)},
+            # MLflow's params are for ever.
+            # MLflow's params are for ever: those of the first time stay.
+            params={} if known else params,
             tags=self._tags("finalist"),
         )
         for step, result in enumerate(results, start=1):
@@ -152,11 +261,13 @@ class Logbook(Observer):
                 "validation_accuracy": result.validation_accuracy,
                 "test_accuracy": result.test_accuracy,
             }
-            self._journal.metrics(key, step, accuracies)
+            if step not in written.steps:
+                self._journal.metrics(key, step, accuracies)
+                written.steps.add(step)
         mean, std = finalist.test_accuracy
         spread = {"test_accuracy_mean": mean, "test_accuracy_std": std}
         self._journal.metrics(key, len(finalist.results), spread)
-        self._journal.finish(key, "FINISHED")
+        self._finish(key, "FINISHED")
 
     def end(
         self,
@@ -175,9 +286,7 @@ class Logbook(Observer):
         if test_accuracy is not None:
             mean, std = test_accuracy
             step = self._summarise().trained
-            self._journal.metrics(
-                PARENT, step, {"test_accuracy_mean": mean, "test_accuracy_std": std}
-            )
+            self._total(step, {"test_accuracy_mean": mean, "test_accuracy_std": std})
         if report is not None:
             self._journal.update(PARENT, artifacts={"report.html": report})
         self._journal.finish(PARENT, status)

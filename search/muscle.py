@@ -18,18 +18,17 @@ from ray import tune
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.sizing import SHARES
+from cluster.sizing import SHARES, memory_limit
 from search.experiment import Experiment
+from search.objectives import latency_batches
 from search.packing import Node, Packing, fair_threads, fitting_trials
-from search.searcher import StudySearcher
+from search.searcher import StudyScheduler, StudySearcher
 from search.trials import OBJECTIVE
 from spaces.errors import BadInputError
 from trainables.device import Gpu, find_gpu
 from trainables.job import Job
 from trainables.trial import Trial
 
-CHECKPOINT_EVERY = 5
-"""Epochs between two checkpoints of a trial: at most so many are trained again after a loss."""
 ANSWER_WITHIN = 60.0
 """Seconds that nodes have to say what GPUs they hold; on a busy cluster none may be free."""
 _GLANCE = 0.01
@@ -61,6 +60,9 @@ def plan_packing(experiment: Experiment, image_bytes: int = 0) -> Packing:
     there = any(node.get("GPU", 0) > 0 for node in nodes)
     if experiment.device == "cuda" and not there:
         raise BadInputError("device", experiment.device, "the cluster has no GPU", "use auto")
+    if experiment.device == "cuda" and section.gpus == 0:
+        problem = "trials are to run on GPUs (device: cuda)"
+        raise BadInputError("resources.gpus", 0, problem, "leave it out, or give each a share")
     fixed = section.gpus
     if fixed is None and (experiment.device == "cpu" or not there):
         fixed = 0.0
@@ -68,12 +70,16 @@ def plan_packing(experiment: Experiment, image_bytes: int = 0) -> Packing:
     if section.cpus is None and section.concurrent is not None and fixed == 0:
         cpus = fair_threads(nodes, section.concurrent)
     check_resources(nodes, cpus, SHARES[-1] if fixed is None else fixed)
-    packing = Packing(cpus, fixed, image_bytes=image_bytes)
+    batches = latency_batches(experiment.objectives, experiment.latency_batch)
+    packing = Packing(cpus, fixed, image_bytes=image_bytes, latency_batch=max(batches, default=0))
     gpus = find_gpus() if there and packing.on_gpus else []
     if gpus:
         smallest = min(gpus, key=lambda gpu: gpu.memory)
         largest = max(gpus, key=lambda gpu: gpu.memory)
         bfloat16 = all(gpu.bfloat16 for gpu in gpus)
+        if fixed and memory_limit(fixed, smallest.memory) <= 0:
+            problem = f"leaves nothing of a GPU with {smallest.memory / 1e9:.1f} GB"
+            raise BadInputError("resources.gpus", fixed, problem, "give each trial a larger share")
         packing = replace(packing, smallest=smallest, largest=largest, bfloat16=bfloat16)
     return packing
 
@@ -141,26 +147,15 @@ def train_trials(
     trainable = tune.with_resources(
         tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
     )
-    section = experiment.scheduler
-    scheduler = None
-    if section.name == "asha" and section.grace_epochs < experiment.epochs:
-        scheduler = tune.schedulers.ASHAScheduler(
-            time_attr="epoch",
-            metric=OBJECTIVE,
-            mode="max",
-            max_t=experiment.epochs,
-            grace_period=section.grace_epochs,
-            reduction_factor=section.reduction,
-        )
     tuner = tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(
-            # Given to the scheduler by itself: Tune refuses both.
-            metric=None if scheduler else OBJECTIVE,
-            mode=None if scheduler else "max",
+            metric=OBJECTIVE,
+            mode="max",
             search_alg=searcher,
-            scheduler=scheduler,
-            num_samples=experiment.budget.trials,
+            scheduler=StudyScheduler(searcher),
+            # The study counts; Tune must not end before it.
+            num_samples=-1,
             max_concurrent_trials=concurrent_trials(experiment, packing),
             reuse_actors=True,
         ),
@@ -168,11 +163,9 @@ def train_trials(
             name="trials",
             storage_path=str(storage),
             verbose=0,
-            failure_config=tune.FailureConfig(max_failures=2),
-            # For a trial whose process is lost; one that has ended is never continued.
-            checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=1, checkpoint_frequency=CHECKPOINT_EVERY, checkpoint_at_end=False
-            ),
+            # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
+            failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
         ),
     )
     tuner.fit()
@@ -187,6 +180,8 @@ def connected(address: str) -> Iterator[None]:
     # Tune's own writers repeat what the journal holds; its snapshots are never restored from.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+    # What a signal does is ours to say, too.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)

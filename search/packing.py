@@ -10,11 +10,10 @@ from cluster.sizing import SHARES, largest_prediction, memory_limit, share_for
 from spaces.candidate import Candidate
 from trainables.device import Gpu
 from trainables.feeding import RESIDENT_SHARE
+from trainables.training import evaluation_batch
 
 UNKNOWN_SHARE = 0.25
 """Share of a GPU a trial gets where the memory of the GPUs is not known."""
-_EVALUATED = 2
-"""A training scores batches of so many times its own batch size."""
 
 Node = Mapping[str, float]
 """What one node of a cluster has, by Ray's names."""
@@ -32,6 +31,7 @@ class Packing:
         largest: that with the most.
         bfloat16: whether all of them calculate in bfloat16.
         image_bytes: size of all images, which a training keeps on its GPU if they fit well.
+        latency_batch: images in the largest batch whose latency is measured; 0 for none.
     """
 
     cpus: int
@@ -40,6 +40,7 @@ class Packing:
     largest: Gpu | None = None
     bfloat16: bool = False
     image_bytes: int = 0
+    latency_batch: int = 0
 
     @property
     def on_gpus(self) -> bool:
@@ -65,7 +66,7 @@ class Packing:
         if self.smallest is None:
             return UNKNOWN_SHARE
         memory = self.smallest.memory
-        predicted = predicted_memory(candidate, bfloat16=self.bfloat16)
+        predicted = self.predict(candidate)
         lean = share_for(predicted, memory)
         if self.image_bytes > RESIDENT_SHARE * memory_limit(lean, memory):
             return lean  # The images are brought batch by batch.
@@ -80,18 +81,27 @@ class Packing:
         """Bytes that a training may be predicted to take; None where no limit is known."""
         if not self.on_gpus or self.largest is None:
             return None
-        memory = self.largest.memory
-        resident = self.image_bytes <= RESIDENT_SHARE * memory_limit(1, memory)
-        return max(1, largest_prediction(1, memory) - (self.image_bytes if resident else 0))
+        share, memory = self.fixed or 1.0, self.largest.memory
+        resident = self.image_bytes <= RESIDENT_SHARE * memory_limit(share, memory)
+        return max(1, largest_prediction(share, memory) - (self.image_bytes if resident else 0))
+
+    def predict(self, candidate: Candidate) -> int:
+        """Return the bytes that training a candidate on a GPU is predicted to take there."""
+        return predicted_memory(candidate, self.latency_batch, bfloat16=self.bfloat16)
 
 
-def predicted_memory(candidate: Candidate, *, bfloat16: bool) -> int:
+def predicted_memory(candidate: Candidate, latency_batch: int = 0, *, bfloat16: bool) -> int:
     """Return the bytes that training a candidate on a GPU is predicted to take there.
 
     A step that is replayed as a CUDA graph keeps its memory, so that what scoring takes between
     epochs comes on top.
+
+    Args:
+        candidate: architecture and recipe.
+        latency_batch: images in the largest batch whose latency is measured.
+        bfloat16: see `spaces.costs.Costs.training_memory`.
     """
-    scored = _EVALUATED * candidate.recipe.batch_size
+    scored = max(evaluation_batch(candidate.recipe.batch_size), latency_batch)
     return candidate.training_memory(bfloat16=bfloat16) + candidate.costs.evaluation_memory(
         scored, bfloat16=bfloat16
     )

@@ -59,6 +59,9 @@ def check_space(
     Raises:
         BadInputError: naming the field and what to change.
     """
+    study = Study("preflight", RandomSampler(seed=seed))
+    recipe(study.ask(), space.task, **space.recipe_options)  # Refuses what cannot be read.
+    _check_schedules(space, study, epochs)
     sizes = space.recipe_options.get("batch_size", 0)
     largest = max(sizes) if isinstance(sizes, list) and sizes else 0
     if isinstance(largest, int) and largest > training_images:
@@ -66,8 +69,6 @@ def check_space(
         raise BadInputError(
             "recipe.batch_size", largest, problem, "use smaller batches or more data"
         )
-    study = Study("preflight", RandomSampler(seed=seed))
-    _check_schedules(space, study, epochs)
     reasons: Counter[str] = Counter()
     examples: dict[str, str] = {}
     accepted = 0
@@ -113,7 +114,6 @@ def _check_schedules(space: CandidateSpace, study: Study, epochs: int) -> None:
     options = space.recipe_options
     if "schedule" not in options:
         return  # The default fits every length.
-    recipe(study.ask(), space.task, **options)  # Refuses options that cannot be read.
     for name in dict.fromkeys(choices(options["schedule"])):
         for _ in range(SCHEDULE_DRAWS):
             drawn = recipe(study.ask(), space.task, **{**options, "schedule": name})
@@ -124,6 +124,7 @@ _REMEDIES = {
     "border": "search less depth, fewer pools or smaller kernels, or raise the resolution",
     "collapsed": "search fewer pools, or raise the resolution",
     "invalid": "search values that more often describe a network",
+    "untrainable": "search networks with batch norms, or set recipe.trainable to all",
     "params": "search smaller networks, or raise screens.max_params",
     "macs": "search smaller networks, or raise screens.max_macs",
     "memory": "search smaller networks or batches, or raise screens.max_memory_mb",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -15,23 +15,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from search.objectives import LATENCIES
 from search.screens import Rejection
-from search.trials import INTERRUPTED, OBJECTIVE, Observer, StartedTrial
+from search.summary import Summary
+from search.trials import OBJECTIVE, Observer, StartedTrial
+from search.verdict import accuracy
+from search.words import duration
 
 _VERDICTS = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped early",
     TrialState.FAIL: "FAILED",
 }
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people read them: 42s, 3m05s, 2h10m."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
 class ProgressDisplay(Observer):
@@ -41,17 +34,31 @@ class ProgressDisplay(Observer):
         console: where to.
         trials: how many will be trained.
         epochs: of a whole training.
+        before: what the search has come to already.
+        budget: returns what is spent and left beside trials.
     """
 
-    def __init__(self, console: Console, trials: int, epochs: int) -> None:
+    def __init__(
+        self,
+        console: Console,
+        trials: int,
+        epochs: int,
+        before: Summary | None = None,
+        budget: Callable[[], str] = str,
+    ) -> None:
         self._trials = trials
+        self._budget = budget
         self._epochs = epochs
         self._rejections: Counter[str] = Counter()
         self._running: dict[int, StartedTrial] = {}
         self._metrics: dict[int, Mapping[str, float]] = {}
         self._epoch: dict[int, int] = {}
-        self._done = 0
+        self._done = self._done_before = before.trained if before else 0
         self._best: tuple[float, int] | None = None
+        if before is not None:
+            self._rejections.update(before.rejections)
+            if before.best is not None:
+                self._best = (accuracy(before.best) or 0.0, before.best.number)
         self._started = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=20),
@@ -95,21 +102,27 @@ class ProgressDisplay(Observer):
         self._epoch[number] = epoch
         self._refresh()
 
+    def set_aside(self, number: int) -> None:
+        """Print a line, unless it did not run here."""
+        if number in self._running:
+            self._ended(number, "interrupted")
+
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         """Print a line."""
+        reached = self._metrics.get(number, {}).get(OBJECTIVE, math.nan)
+        self._done += 1
+        if state is TrialState.COMPLETE and (self._best is None or reached > self._best[0]):
+            self._best = (reached, number)
+        self._ended(number, f"{_VERDICTS[state]}: {cause}" if cause else _VERDICTS[state])
+
+    def _ended(self, number: int, verdict: str) -> None:
         trial = self._running.pop(number)
         metrics, epoch = self._metrics.pop(number, {}), self._epoch.pop(number, 0)
-        accuracy = metrics.get(OBJECTIVE, math.nan)
-        self._done += 1
-        if state is TrialState.COMPLETE and (self._best is None or accuracy > self._best[0]):
-            self._best = (accuracy, number)
-        verdict = f"{_VERDICTS[state]}: {cause}" if cause else _VERDICTS[state]
-        if cause == INTERRUPTED:
-            verdict = INTERRUPTED
+        reached = metrics.get(OBJECTIVE, math.nan)
         latencies = "".join(
             f"  {metrics[key]:>8,.2f} ms" for key in LATENCIES.values() if key in metrics
         )
-        shown = "-     " if math.isnan(accuracy) else f"{accuracy:.4f}"
+        shown = "-     " if math.isnan(reached) else f"{reached:.4f}"
         self._bar.console.print(
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
             f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
@@ -128,9 +141,12 @@ class ProgressDisplay(Observer):
         rejected = f"rejected {self._rejections.total()}" + (f" ({reasons})" if reasons else "")
         elapsed = time.monotonic() - self._started
         left = "?"
-        if self._done:
-            left = duration(elapsed / self._done * (self._trials - self._done))
-        return f"{best} | {rejected} | {duration(elapsed)} gone, {left} left"
+        here = self._done - self._done_before
+        if here:
+            left = duration(elapsed / here * (self._trials - self._done))
+        line = f"{best} | {rejected} | {duration(elapsed)} gone, {left} left"
+        budget = self._budget()
+        return f"{line} | {budget}" if budget else line
 
     def _refresh(self) -> None:
         running = f"{len(self._running)} running"

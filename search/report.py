@@ -16,11 +16,12 @@ from search.figure import field_plot
 from search.finalists import Finalist
 from search.logbook import describe
 from search.objectives import Objective
-from search.progress import duration
-from search.summary import Summary, summarise, trained_though_rejected
+from search.summary import Summary, device_seconds, summarise, trained_though_rejected
 from search.verdict import accuracy, verdict
+from search.words import duration
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
+from spaces.recipe import DRAWN
 
 SHOWN = 10
 _WIDEST = 40
@@ -96,9 +97,7 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
         "validation",
         "params",
         "MMACs",
-        "features",
-        "pools after",
-        "kernel",
+        *_STRUCTURE,
         "epochs",
     )
     return Section("Leaderboard", (counts,), header, tuple(rows))
@@ -124,7 +123,8 @@ def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> S
     )
     sentence = (
         f"{len(rows)} candidates that no other one beats in {', '.join(experiment.objectives)} "
-        "together. One that was stopped early counts with the accuracy that it had reached."
+        "together. One that was stopped early counts with the accuracy that it had reached; one "
+        "that gave itself up as hopeless does not count."
     )
     names: dict[Objective, str] = {
         "params": "params",
@@ -136,9 +136,7 @@ def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> S
         "trial",
         "validation",
         *(names[each] for each in costs),
-        "features",
-        "pools after",
-        "kernel",
+        *_STRUCTURE,
         "epochs",
     )
     return Section("Pareto front", (sentence,), header, rows)
@@ -150,12 +148,32 @@ def _cost(objective: Objective, value: float) -> str:
     return f"{value / 1e6 if objective == 'macs' else value:,.2f}"
 
 
-def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str]:
+_STRUCTURE = ("features", "pools after", "kernel", "recipe")
+_SHORT = {
+    "learning_rate": "lr",
+    "weight_decay": "decay",
+    "batch_size": "batch",
+    "label_smoothing": "smoothing",
+}
+
+
+def _recipe(trial: FrozenTrial) -> str:
+    """Return what was drawn of the recipe; names such as adamw speak for themselves."""
+    parts = []
+    for name in DRAWN:
+        if name in trial.params:
+            value = trial.params[name]
+            shown = f"{value:.2g}" if isinstance(value, float) else str(value)
+            parts.append(shown if isinstance(value, str) else f"{_SHORT.get(name, name)} {shown}")
+    return ", ".join(parts) or "as given"
+
+
+def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str, str]:
     found = describe(space.rebuild(trial.params).architecture)
     features = str(found["features"])
     if len(features) > _WIDEST:
         features = f"{features[: _WIDEST - 2]}.."
-    return features, str(found["pools_after"]), str(found["kernel"])
+    return features, str(found["pools_after"]), str(found["kernel"]), _recipe(trial)
 
 
 def _finalists(
@@ -168,7 +186,7 @@ def _finalists(
         rows.append(
             (
                 str(finalist.number),
-                f"{mean:.4f} ± {std:.4f}",
+                _spread(mean, std, len(finalist.results)),
                 ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
                 f"{finalist.validation_accuracy:.4f}",
                 f"{trial.user_attrs['params']:,}",
@@ -177,10 +195,11 @@ def _finalists(
         )
     best_mean, best_std = finalists[0].test_accuracy
     seeds = len(finalists[0].results)
+    several = f"mean and standard deviation of {seeds} fresh seeds"
     sentence = (
-        f"Result: trial {finalists[0].number} with test accuracy {best_mean:.4f} ± {best_std:.4f} "
-        f"(mean and standard deviation of {seeds} fresh seeds; ranked by validation, so that the "
-        "test images decided nothing)."
+        f"Result: trial {finalists[0].number} with test accuracy "
+        f"{_spread(best_mean, best_std, seeds)} ({several if seeds > 1 else 'one fresh seed'}; "
+        "ranked by validation, so that the test images decided nothing)."
     )
     header = (
         "trial",
@@ -188,11 +207,14 @@ def _finalists(
         "by seed",
         "validation",
         "params",
-        "features",
-        "pools after",
-        "kernel",
+        *_STRUCTURE,
     )
     return Section("Finalists", (sentence,), header, tuple(rows))
+
+
+def _spread(mean: float, std: float, count: int) -> str:
+    """Return a mean with its standard deviation, where there is one."""
+    return f"{mean:.4f} ± {std:.4f}" if count > 1 else f"{mean:.4f}"
 
 
 def _rejections(experiment: Experiment, summary: Summary) -> Section:
@@ -259,7 +281,7 @@ def compare(
         f"{len(overlap.trials)} candidates that {name} rejected before training were trained in "
         f"{other}: best validation accuracy {_best(overlap.trials)} (trial {best.number}), against "
         f"{others} of the other candidates there; they took "
-        f"{duration(sum(t.user_attrs['seconds'] for t in overlap.trials))} of device time."
+        f"{duration(sum(map(device_seconds, overlap.trials)))} of device time."
     )
     rows = tuple(
         (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import ray
 from optuna.trial import FrozenTrial
 from ray.exceptions import RayError
 
-from search.finalists import Finalist, write_results
+from search.finalists import Finalist, read_results, write_results
 from search.packing import Packing
 from trainables.finalist import retrain
 from trainables.job import FinalistResult, Job
@@ -26,6 +26,7 @@ def retrain_finalists(
     packing: Packing,
     on_result: Callable[[FinalistResult], None],
     on_failure: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
 ) -> list[Finalist]:
     """Retrain candidates in parallel on Ray.
 
@@ -38,6 +39,8 @@ def retrain_finalists(
         packing: says what each training asks of the cluster.
         on_result: called after each training.
         on_failure: called with the cause where a training failed.
+        stopped: asked each second whether to leave it at what is done so far; what was done by an
+            earlier call for this folder is not done again.
 
     Returns:
         Finalists, best mean validation accuracy first, without those that failed with every seed.
@@ -45,37 +48,51 @@ def retrain_finalists(
     """
     shared = ray.put(job)
     space = job.candidates()
-    remote: Any = ray.remote(retrain)
+    # On GPUs a process serves one training: Ray may give the next one another GPU or share, and a
+    # process that has used one stays where it is and keeps what it holds.
+    remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
     shares = {trial.number: packing.share(space.rebuild(trial.params)) for trial in chosen}
+    seeds_of = range(first_seed, first_seed + seeds)
+    known = {each.number: each.results for each in read_results(folder)}
+    results = {
+        trial.number: [r for r in known.get(trial.number, ()) if r.seed in seeds_of]
+        for trial in chosen
+    }
     pending: list[Any] = [
         remote.options(num_cpus=packing.cpus, num_gpus=shares[trial.number]).remote(
             shared,
             trial.number,
             trial.params,
-            first_seed + seed,
-            folder / f"trial-{trial.number}-seed-{first_seed + seed}.pt",
+            seed,
+            folder / f"trial-{trial.number}-seed-{seed}.pt",
             shares[trial.number],
         )
         for trial in chosen
-        for seed in range(seeds)
+        for seed in seeds_of
+        if seed not in {result.seed for result in results[trial.number]}
     ]
-    results: dict[int, list[FinalistResult]] = {trial.number: [] for trial in chosen}
-    finalists: list[Finalist] = []
-    while pending:
-        (done,), pending = ray.wait(pending)
-        try:
-            result = ray.get(done)
-        except RayError as error:
-            # What the others have found is not given up for it.
-            on_failure(str(error).strip().splitlines()[-1])
-            continue
-        results[result.number].append(result)
-        on_result(result)
-        finalists = [
-            Finalist(number, tuple(sorted(found, key=lambda r: r.seed)))
-            for number, found in results.items()
-            if found
-        ]
-        finalists.sort(key=lambda finalist: -finalist.validation_accuracy)
-        write_results(folder, finalists)
-    return finalists
+    while pending and not stopped():
+        done, pending = ray.wait(pending, timeout=1)
+        for each in done:
+            try:
+                result = ray.get(each)
+            except RayError as error:
+                # What the others have found is not given up for it.
+                on_failure(str(error).strip().splitlines()[-1])
+                continue
+            results[result.number].append(result)
+            on_result(result)
+            write_results(folder, _ranked(results))
+    for each in pending:
+        ray.cancel(each, force=True)
+    return _ranked(results)
+
+
+def _ranked(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:
+    """Return those that were trained at all, best mean validation accuracy first."""
+    finalists = [
+        Finalist(number, tuple(sorted(found, key=lambda r: r.seed)))
+        for number, found in results.items()
+        if found
+    ]
+    return sorted(finalists, key=lambda finalist: -finalist.validation_accuracy)

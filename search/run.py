@@ -3,33 +3,43 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
-from search.database import Database
-from search.experiment import Experiment
+from search.budget import Budget
+from search.database import Database, check_server, read_trials
+from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist, choose_finalists
-from search.home import Home
+from search.halving import Halving
+from search.home import Home, SearchFolder, default_database
 from search.job import describe_job, describe_task, load_images
-from search.journal import Journal
+from search.journal import Journal, worked_seconds
+from search.lock import hold
 from search.logbook import Logbook
 from search.muscle import connected, plan_packing, train_trials
 from search.packing import UNKNOWN_SHARE, Packing
 from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
+from search.resuming import inherit
 from search.retraining import retrain_finalists
 from search.screens import build_screens
 from search.searcher import StudySearcher
+from search.signals import stopping_gently
 from search.study import Study
-from search.summary import Summary, summarise
+from search.summary import Summary, is_trained, summarise
 from search.tracking import Destination, Tracker, ui_command
-from search.trials import INTERRUPTED, Trials
+from search.trials import INHERITED, Observer, Trials
+from spaces.errors import BadInputError
 from trainables.job import FinalistResult, Job
 
 SYNC_SECONDS = 60.0
@@ -56,7 +66,12 @@ class Outcome:
 
 
 def run_search(
-    experiment: Experiment, home: Home, console: Console, *, address: str = "local"
+    experiment: Experiment,
+    home: Home,
+    console: Console,
+    *,
+    address: str = "local",
+    resume: bool = False,
 ) -> Outcome:
     """Run a whole search: draw, screen, train, choose, retrain, report.
 
@@ -65,17 +80,43 @@ def run_search(
         home: where its folder is made.
         console: where progress and report are shown.
         address: of the Ray cluster; ``local`` starts a private one on this machine.
+        resume: go on with the search of that name, as far as drivers before this one have come.
 
     Raises:
         BadInputError: something in the experiment cannot be used. Nothing has been written then,
             unless a space function that had passed the pre-flight check fails on a later draw.
-        SearchFailedError: no candidate could be trained.
+        SearchFailedError: no candidate could be trained, or what was found cannot be written.
     """
+    with ExitStack() as stack:
+        if resume:
+            folder = home.existing(experiment.name)
+            stack.enter_context(hold(folder.lock, folder.name))
+        return _run_held(experiment, home, console, address, resume, stack)
+
+
+def _run_held(
+    experiment: Experiment,
+    home: Home,
+    console: Console,
+    address: str,
+    resume: bool,
+    stack: ExitStack,
+) -> Outcome:
     folder = home.folder(experiment.name)
-    folder.refuse_existing()
+    if not resume:
+        folder.refuse_existing()
+        if experiment.database is None:
+            # What is kept of the experiment knows where its study lies.
+            experiment = experiment.model_copy(update={"database": default_database()})
+    location = folder.location(experiment.database)
+    if isinstance(location, str):
+        check_server(location, experiment.name, new=not resume)
     dataset = load_images(experiment, console)
     job = describe_job(experiment, describe_task(dataset))
     job.augmentation.check(job.task.height, job.task.width)
+    if resume and job.task != folder.task:
+        problem = f"its images have become {job.task}, but the search began with {folder.task}"
+        raise BadInputError("data", experiment.data, problem, "bring back the images it began with")
     space = job.candidates()
     screens = build_screens(experiment.screens)
     check_space(
@@ -86,6 +127,11 @@ def run_search(
         seed=experiment.seed,
     )
     seeds = find_seeds(experiment.enqueue, space.name, job.task, experiment.space.options)
+    inherited = [
+        trial
+        for name in experiment.warm_start
+        for trial in inherit(name, read_search(home, name), space, screens, experiment)
+    ]
     console.print(
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
         f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
@@ -95,21 +141,58 @@ def run_search(
         soft_wrap=True,
     )
     # Ray comes last before writing: it is what may be missing or refuse to start.
-    with connected(address):
-        packing = plan_packing(experiment, dataset.images.nbytes)
+    stack.enter_context(connected(address))
+    packing = plan_packing(experiment, dataset.images.nbytes)
+    if resume:
+        folder.write_experiment(experiment.to_yaml())
+    else:
         folder.create(experiment.to_yaml(), job.task)
-        if packing.is_guessed:
-            console.print(
-                f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
-                f"for each trial; set resources.gpus for another share.",
-                highlight=False,
-                soft_wrap=True,
-            )
-        job = replace(job, threads=packing.cpus)
-        if experiment.device == "auto" and not packing.on_gpus:
-            # Trials that were given no GPU must not take one that is there.
-            job = replace(job, device="cpu")
-        return _Run(experiment, home, job, packing, console, seeds).execute()
+        stack.enter_context(hold(folder.lock, folder.name))
+    if packing.is_guessed:
+        console.print(
+            f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
+            f"for each trial; set resources.gpus for another share.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    job = replace(
+        job,
+        threads=packing.cpus,
+        checkpoints=folder.checkpoints,
+        hang_after=experiment.failures.hang_after,
+    )
+    if experiment.device == "auto" and not packing.on_gpus:
+        # Trials that were given no GPU must not take one that is there.
+        job = replace(job, device="cpu")
+    prior = Prior(seeds, inherited)
+    return _Run(experiment, home, job, packing, console, prior, resume=resume).execute()
+
+
+def read_search(home: Home, name: str) -> list[FrozenTrial]:
+    """Return the trials of a search from which another one is to begin.
+
+    Raises:
+        BadInputError: there is none of that name.
+    """
+    try:
+        folder = home.existing(name)
+        experiment = load_experiment(folder.experiment)
+        return read_trials(folder.location(experiment.database), name)
+    except BadInputError as error:
+        raise BadInputError("warm_start", name, error.problem, error.remedy) from None
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What a search begins with.
+
+    Attributes:
+        seeds: parameters that are tried first.
+        inherited: trials of other searches from which the sampler learns.
+    """
+
+    seeds: Sequence[Mapping[str, Any]] = ()
+    inherited: Sequence[FrozenTrial] = ()
 
 
 class _Run:
@@ -122,7 +205,9 @@ class _Run:
         job: Job,
         packing: Packing,
         console: Console,
-        seeds: Sequence[Mapping[str, Any]],
+        prior: Prior,
+        *,
+        resume: bool,
     ) -> None:
         folder = home.folder(experiment.name)
         self._experiment = experiment
@@ -131,16 +216,27 @@ class _Run:
         self._packing = packing
         self._space = job.candidates()
         self._console = console
-        self._database = Database(folder.study, experiment.name, objectives=experiment.objectives)
+        self._stop_requested = False
+        self._budget = Budget(experiment.budget, worked_seconds(folder.journal))
+        self._database = Database(
+            folder.location(experiment.database),
+            experiment.name,
+            objectives=experiment.objectives,
+            resume=resume,
+            identity=folder.identity,
+        )
+        known = self._database.load()
+        # The same numbers again would draw the same candidates again.
+        seed = experiment.seed + len(known)
         self._study = Study(
             experiment.name,
-            make_sampler(experiment),
-            seed=experiment.seed,
+            make_sampler(experiment, seed),
+            seed=seed,
             objectives=experiment.objectives,
             database=self._database,
         )
-        for params in seeds:
-            self._study.enqueue(params)
+        self._study.restore(known)
+        self._begin_with(prior)
         self._journal = Journal(folder.journal)
         self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
         self._destination = Destination.from_environment(home.path, experiment.tracking.experiment)
@@ -150,32 +246,54 @@ class _Run:
             else None
         )
 
+    def _begin_with(self, prior: Prior) -> None:
+        """Enter what a search begins with, as far as no driver before has done so."""
+        known = self._study.trials()
+        inherited = sum(INHERITED in trial.user_attrs for trial in known)
+        drawn = len(known) - inherited
+        if not drawn:
+            for trial in prior.inherited[inherited:]:
+                self._study.add(trial)
+        for params in prior.seeds[drawn:]:
+            self._study.enqueue(params)
+
     def execute(self) -> Outcome:
         """Search, retrain, report."""
         if self._tracker is not None:
             self._tracker.start()
-        self._logbook.begin()
         with self._journal:
             try:
+                self._logbook.begin()
                 outcome, sections = self._search_and_report()
             except BaseException as error:
-                self._database.close()
-                self._logbook.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-                if self._tracker is not None:
-                    self._tracker.finish(SYNC_SECONDS)
+                self._break_off(error)
+                if is_storage_error(error):
+                    raise SearchFailedError(
+                        f"what is found cannot be written down any more ({first_line(error)}); all "
+                        f"that was is kept: make room, then {self._command('resume')}"
+                    ) from error
                 raise
         # The journal is closed: from here on nothing that happens changes how the search ended.
         print_report(self._console, sections)
         if outcome.interrupted:
-            self._console.print("\nInterrupted: what was trained so far is kept.", highlight=False)
+            self._say(f"\nInterrupted; nothing is lost. Go on with: {self._command('resume')}")
         self._say_where()
         return outcome
+
+    def _break_off(self, error: BaseException) -> None:
+        """Leave everything as it is, to be resumed, and say so to tracking where that goes."""
+        self._database.close()
+        with suppress(OSError):
+            self._logbook.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        if self._tracker is not None:
+            self._tracker.finish(SYNC_SECONDS)
 
     def _search_and_report(self) -> tuple[Outcome, list[Section]]:
         finalists: list[Finalist] = []
         interrupted = self._search()
         if not interrupted:
             finalists = self._retrain()
+            interrupted = self._stop_requested
         self._database.close()
         trials = self._study.trials()
         sections = build_report(self._experiment, trials, finalists, self._space)
@@ -191,52 +309,71 @@ class _Run:
     def _search(self) -> bool:
         """Train the trials; return whether it was interrupted."""
         experiment = self._experiment
-        budget = experiment.budget
-        progress = ProgressDisplay(self._console, budget.trials, experiment.epochs)
+        section = experiment.scheduler
+        checkpoints = _Checkpoints(self._folder)
+        progress = ProgressDisplay(
+            self._console,
+            experiment.budget.trials,
+            experiment.epochs,
+            before=summarise(self._study.trials()),
+            budget=lambda: self._budget.describe(trials.device_seconds),
+        )
         trials = Trials(
             self._study,
             self._space,
             build_screens(experiment.screens, self._packing),
-            limit=budget.trials,
+            budget=self._budget,
             epochs=experiment.epochs,
+            halving=(
+                Halving(experiment.epochs, section.grace_epochs, section.reduction)
+                if section.name == "asha"
+                else None
+            ),
             seed=experiment.seed,
-            deadline=time.monotonic() + budget.wall_clock if budget.wall_clock else None,
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
             share=self._packing.device_share,
-            observers=(self._logbook, progress),
+            observers=(self._logbook, checkpoints, progress),
         )
+        for trial in self._study.trials():
+            if trial.state.is_finished() and is_trained(trial):
+                self._logbook.complete(trial, partial(trials.recall, trial))
         searcher = StudySearcher(trials, self._packing.share)
-        try:
-            with progress:
-                train_trials(
-                    experiment, self._job, self._packing, searcher, self._folder.checkpoints
-                )
-        except BaseException as error:
-            trials.abandon(f"the search was broken off: {type(error).__name__}")
-            raise
-        if searcher.error is not None:
-            trials.abandon(f"the search ended: {searcher.error}")
-            raise searcher.error
+
+        def stop() -> None:
+            self._stop_requested = True
+            trials.stop("interrupted")
+            self._say(
+                "stopping after the running epochs (once more to stop at once; either way the "
+                "search can be resumed) .."
+            )
+
+        with progress, stopping_gently(stop):
+            try:
+                train_trials(experiment, self._job, self._packing, searcher, self._folder.tune)
+                if searcher.error is not None:
+                    raise searcher.error
+            except BaseException:
+                with suppress(Exception):  # As far as it can still be written.
+                    trials.set_all_aside()
+                raise
         if trials.hopeless:
-            trials.abandon("the search was given up")
+            trials.set_all_aside()
             raise SearchFailedError(
                 f"the first trials all failed ({trials.hopeless}); the search is given up"
             )
         if trials.exhausted:
-            self._console.print(
-                "The space is exhausted: the last candidates drawn were all rejected.",
-                highlight=False,
-            )
-        interrupted = trials.has_running or not trials.is_finished
-        trials.abandon(INTERRUPTED)
+            self._say("The space is exhausted: the last candidates drawn were all rejected.")
+        if trials.stopping and not self._stop_requested:
+            self._say(f"{trials.stopping[0].upper()}{trials.stopping[1:]}.")
+        interrupted = self._stop_requested or not trials.is_finished
+        trials.set_all_aside()
         self._database.flush()
+        checkpoints.remove_ended(self._study.trials())
         summary = summarise(self._study.trials())
         if not interrupted and summary.failed and not summary.leaderboard:
             raise SearchFailedError(f"none of the {summary.failed} candidates could be trained")
-        if not interrupted:
-            # No trial is continued any more, and together they can be as large as the images.
-            shutil.rmtree(self._folder.checkpoints, ignore_errors=True)
+        shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted
 
     def _retrain(self) -> list[Finalist]:
@@ -257,18 +394,25 @@ class _Run:
                 highlight=False,
             )
 
-        finalists = retrain_finalists(
-            self._job,
-            best,
-            seeds=section.seeds,
-            first_seed=self._experiment.seed + 1,
-            folder=self._folder.finalists,
-            packing=self._packing,
-            on_result=show,
-            on_failure=lambda cause: self._console.print(
-                f"  a retraining failed: {cause}", highlight=False, markup=False
-            ),
-        )
+        def stop() -> None:
+            self._stop_requested = True
+
+        with stopping_gently(stop):
+            finalists = retrain_finalists(
+                self._job,
+                best,
+                seeds=section.seeds,
+                first_seed=self._experiment.seed + 1,
+                folder=self._folder.finalists,
+                packing=self._packing,
+                on_result=show,
+                on_failure=lambda cause: self._console.print(
+                    f"  a retraining failed: {cause}", highlight=False, markup=False
+                ),
+                stopped=lambda: self._stop_requested,
+            )
+        if self._stop_requested:
+            return []
         for finalist in finalists:
             params = self._study.trial(finalist.number).params
             architecture = self._space.rebuild(params).architecture
@@ -294,13 +438,39 @@ class _Run:
 
     def _command(self, name: str) -> str:
         """Return a command about this search as the user would type it here."""
-        home = self._folder.path.parent
-        option = "" if home == Home.locate().path else f" --home {home}"
-        return f"python search.py {name} {self._experiment.name}{option}"
+        return Home(self._folder.path.parent).command(name, self._experiment.name)
 
 
-def make_sampler(experiment: Experiment) -> BaseSampler:
+class _Checkpoints(Observer):
+    """Removes the checkpoints of trials that are never continued."""
+
+    def __init__(self, folder: SearchFolder) -> None:
+        self._folder = folder.checkpoints
+
+    def finished(self, number: int, state: TrialState, cause: str) -> None:
+        """Remove them."""
+        shutil.rmtree(self._folder / str(number), ignore_errors=True)
+
+    def remove_ended(self, trials: Sequence[FrozenTrial]) -> None:
+        """Remove what a process has written late, or a driver that was killed has left."""
+        going_on = {str(trial.number) for trial in trials if not trial.state.is_finished()}
+        for path in self._folder.glob("*"):
+            if path.name not in going_on:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
     """Return the sampler that an experiment asks for."""
-    if experiment.sampler == "random":
-        return RandomSampler(seed=experiment.seed)
-    return TPESampler(seed=experiment.seed)
+    return RandomSampler(seed=seed) if experiment.sampler == "random" else TPESampler(seed=seed)
+
+
+def is_storage_error(error: BaseException) -> bool:
+    """Tell whether a search ended because what it found could not be written."""
+    return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
+
+
+def first_line(error: BaseException) -> str:
+    """Return what went wrong, at its root, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -16,6 +16,7 @@ from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
 from spaces.candidate import Candidate
 from spaces.errors import InvalidCandidateError
+from spaces.operations import Norm
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,8 @@ class Rejection:
     """Why a candidate is not trained.
 
     Attributes:
-        reason: the screen: collapsed, border, params, macs, memory, duplicate; or invalid: the
-            values that were drawn describe no network.
+        reason: the screen: collapsed, untrainable, border, params, macs, memory, duplicate; or
+            invalid: the values that were drawn describe no network.
         violation: how far beyond the limit, over 0: convolutions beyond the border layer, or the
             excess relative to the limit, or what the space says.
         detail: the same in words.
@@ -50,14 +51,14 @@ def judge(candidate: Candidate, screens: Sequence[Screen]) -> Rejection | None:
 def build_screens(section: ScreensSection, packing: Packing | None = None) -> list[Screen]:
     """Return the screens that an experiment asks for, in the order in which they judge.
 
-    A collapsed feature map is always rejected: such a network cannot be built. So is what no GPU
-    of the cluster can hold.
+    A collapsed feature map is always rejected: such a network cannot be built. So is one of
+    which nothing would be trained, and what no GPU of the cluster can hold.
 
     Args:
         section: of the experiment.
         packing: how trials share the cluster; None while that is not known.
     """
-    screens: list[Screen] = [reject_collapsed]
+    screens: list[Screen] = [reject_collapsed, reject_untrainable]
     if section.border is not BorderRule.OFF:
         screens.append(BorderScreen(section.rule, section.allow_beyond))
     if section.max_params or section.max_macs or section.max_memory_mb:
@@ -72,6 +73,17 @@ def build_screens(section: ScreensSection, packing: Packing | None = None) -> li
 def reject_invalid(error: InvalidCandidateError) -> Rejection:
     """Return the rejection of what a space could not make a candidate of."""
     return Rejection("invalid", error.violation, error.detail)
+
+
+def reject_untrainable(candidate: Candidate) -> Rejection | None:
+    """Reject a network without batch norms of which nothing but these is to be trained."""
+    if candidate.recipe.trainable != "batchnorm":
+        return None
+    layers = candidate.architecture.layers
+    norms = (layers[i].operation for i in candidate.architecture.indices(Norm))
+    if any(isinstance(norm, Norm) and norm.norm == "batch" and norm.affine for norm in norms):
+        return None
+    return Rejection("untrainable", 1.0, "it has no batch norms, and nothing else is trained")
 
 
 def reject_collapsed(candidate: Candidate) -> Rejection | None:

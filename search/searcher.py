@@ -1,16 +1,19 @@
-"""The thin layer between Ray Tune and the study: a Tune searcher."""
+"""The thin layer between Ray Tune and the study: a Tune searcher and a Tune scheduler."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.objectives import LATENCIES
-from search.trials import OBJECTIVE, Trials
+from search.trials import OBJECTIVE, Decision, StartedTrial, Trials
 from spaces.candidate import Candidate
-from trainables.trial import FAILURE, STOPPED, VIOLATION
+from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
 
 METRICS = (
     "train_loss",
@@ -32,8 +35,9 @@ class StudySearcher(Searcher):
         share: says which share of a GPU the training of a candidate asks for.
 
     Attributes:
-        error: what went wrong while drawing, if anything. An exception out of ``suggest`` would
-            take down the trials that are running; so the search is ended and the caller raises it.
+        error: what went wrong while drawing or recording, if anything. Raised inside of Tune it
+            would take down the trials that are running; so the search is ended, and the caller
+            raises it.
     """
 
     def __init__(
@@ -44,18 +48,18 @@ class StudySearcher(Searcher):
         self._trials = trials
         self._share = share
         self._numbers: dict[str, int] = {}
+        self._aside: set[str] = set()
+        self._causes: dict[str, str] = {}
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's config, None for "not now", or FINISHED."""
-        if self.error is not None:
-            return str(Searcher.FINISHED)
-        try:
-            started = self._trials.next()
-        except Exception as error:
-            self.error = error
-            return str(Searcher.FINISHED)
+        started: StartedTrial | None = None
+        if self.error is None:
+            with self._guarded():
+                started = self._trials.next()
         if started is None:
-            return str(Searcher.FINISHED) if self._trials.is_finished else None
+            ended = self.error is not None or self._trials.is_finished
+            return str(Searcher.FINISHED) if ended else None
         self._numbers[trial_id] = started.number
         return {
             "number": started.number,
@@ -65,12 +69,31 @@ class StudySearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch."""
+        """Record an epoch, and those before it where the trial goes on from a checkpoint."""
         if FAILURE in result:
             return  # It ended without one; on_trial_complete tells why.
-        keys = [*METRICS, *(key for key in _MEASURED if key in result)]
-        metrics = {key: float(result[key]) for key in keys}
-        self._trials.report(self._numbers[trial_id], int(result["epoch"]), metrics)
+        with self._guarded():
+            for report in [*result.get(HISTORY, []), result]:
+                keys = [*METRICS, *(key for key in _MEASURED if key in report)]
+                metrics = {key: float(report[key]) for key in keys}
+                self._trials.report(self._numbers[trial_id], int(report["epoch"]), metrics)
+
+    def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Record an epoch, and tell whether the trial goes on after it."""
+        self.on_trial_result(trial_id, result)
+        decision = Decision.SET_ASIDE
+        if FAILURE in result or STOPPED in result:
+            return True
+        if self.error is None:
+            with self._guarded():
+                decision = self._trials.decide(self._numbers[trial_id])
+        if decision is Decision.SET_ASIDE:
+            self._aside.add(trial_id)
+        return decision is Decision.GO_ON
+
+    def fails(self, trial_id: str, cause: str) -> None:
+        """Remember what the process of a trial failed with, should it be for the last time."""
+        self._causes[trial_id] = cause
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -79,19 +102,35 @@ class StudySearcher(Searcher):
 
         The result on which the scheduler stopped a trial comes only here.
         """
+        if trial_id not in self._numbers:
+            return  # Tune tells of trials, too, for which there was no candidate.
         if result and "epoch" in result:
             self.on_trial_result(trial_id, result)
         number = self._numbers.pop(trial_id)
-        if error:
-            self._trials.finish(number, "its process failed again and again")
-            return
+        cause = self._causes.pop(trial_id, "its process is gone")
+        if self.error is not None:
+            return  # What cannot be recorded stays as it is recorded, to be taken up again.
         told = result or {}
-        self._trials.finish(
-            number,
-            str(told.get(FAILURE, "")),
-            violation=float(told.get(VIOLATION, 0.0)),
-            stopped=str(told.get(STOPPED, "")),
-        )
+        with self._guarded():
+            if error:
+                self._trials.finish(number, f"its process failed again and again: {cause}")
+            elif trial_id in self._aside:
+                self._trials.set_aside(number)
+            else:
+                self._trials.finish(
+                    number,
+                    str(told.get(FAILURE, "")),
+                    violation=float(told.get(VIOLATION, 0.0)),
+                    stopped=str(told.get(STOPPED, "")),
+                )
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Keep what goes wrong for later: an error here would take down what is running."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the study out of the snapshots that Tune makes of its searcher."""
@@ -106,3 +145,44 @@ class StudySearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Refuse: a search is resumed from its study."""
         raise RuntimeError("a search is resumed from its study, not from a snapshot of Ray Tune")
+
+
+class StudyScheduler(FIFOScheduler):
+    """Stops what the study says, with Tune's trials in the order in which they come.
+
+    Args:
+        searcher: knows the trials.
+    """
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._searcher = searcher
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Decide after each epoch."""
+        goes_on = self._searcher.goes_on(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Keep the cause: the searcher is told only that there was an error."""
+        self._searcher.fails(trial.trial_id, last_line(trial))
+
+
+def last_line(trial: Any) -> str:
+    """Return the last line of what a trial of Tune failed with."""
+    error = trial.get_error() or _written(trial)
+    if error is None:
+        return "its process is gone"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _written(trial: Any) -> str | None:
+    """Return what Tune wrote down of a failure and has not brought to its storage yet."""
+    path = getattr(trial, "error_file", None)
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -7,6 +7,7 @@ writer, so both hold the same trials under the same numbers.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -55,6 +56,25 @@ class Study:
         self._sampler = sampler
         self._explorer = RandomSampler(seed=seed)
         self._database = database
+
+    def restore(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take over the trials of the database, under the numbers they have there.
+
+        Only into an empty study. A trial that was running, or set aside, counts as running: it is
+        to be taken up again.
+        """
+        for trial in trials:
+            known = copy.copy(trial)
+            if known.state is TrialState.WAITING:
+                # Optuna would hand a waiting trial out as a new one.
+                known.state = TrialState.RUNNING
+            self._storage.create_new_trial(self._memory._study_id, template_trial=known)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Enter a trial that has ended elsewhere; the sampler learns from it."""
+        number = self._storage.get_n_trials(self._memory._study_id)
+        self._storage.create_new_trial(self._memory._study_id, template_trial=trial)
+        self._enter(number)
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
         """Have a later ``ask`` draw these parameters; what they leave open is sampled.
@@ -107,6 +127,18 @@ class Study:
         if self._database is not None:
             self._database.report(number, step, value)
 
+    def set_aside(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Have a running trial wait to be taken up again, by a later driver: draw no more then."""
+        self._set_attributes(self._id(number), attributes, {})
+        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        if self._database is not None:
+            self._database.finish(number, TrialState.WAITING, None, attributes, {})
+
+    def take_up(self, number: int) -> None:
+        """Write that a trial runs again."""
+        if self._database is not None:
+            self._database.set_state(number, TrialState.RUNNING)
+
     def finish(
         self,
         number: int,
@@ -135,7 +167,8 @@ class Study:
         if values is None or not all(map(math.isfinite, values)):
             state, values = TrialState.FAIL, None
         told = self._told(state, infeasible=bool(constraints))
-        if told is not state:
+        # A driver that was killed while it wrote another end may have left its verdict.
+        if told is not state or VERDICT in self.trial(number).user_attrs:
             attributes = {**attributes, VERDICT: state.name.lower()}
         encoded = _encoded(constraints)
         self._set_attributes(self._id(number), attributes, encoded)
@@ -164,8 +197,10 @@ class Study:
         return self._storage.get_trial(self._id(number))
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials in the order of their numbers."""
-        return self._memory.get_trials(deepcopy=False)
+        """Return all trials that have been drawn, in the order of their numbers."""
+        trials = self._memory.get_trials(deepcopy=False)
+        # What is enqueued waits as well, but nothing is known of it yet.
+        return [each for each in trials if each.state is not TrialState.WAITING or each.user_attrs]
 
     def _enter(self, number: int) -> None:
         if self._database is not None:

@@ -13,13 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from search.trials import INTERRUPTED
+from search.trials import INHERITED
 from search.verdict import accuracy, verdict
 
 
 def is_rejected(trial: FrozenTrial) -> bool:
     """Tell whether a candidate was screened out and never trained."""
     return "rejected" in trial.user_attrs
+
+
+def is_trained(trial: FrozenTrial) -> bool:
+    """Tell whether a trial was trained by this search: neither screened out nor inherited."""
+    return not is_rejected(trial) and INHERITED not in trial.user_attrs
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Summary:
         complete: trials trained for all epochs.
         pruned: trials stopped early.
         failed: trials that failed.
-        interrupted: trials that were ended from outside.
+        interrupted: trials that were ended from outside; they go on when the search does.
         running: trials in training.
         rejections: candidates rejected, by reason.
         leaderboard: complete and pruned trials, best validation accuracy first, complete first.
@@ -92,16 +97,16 @@ class Summary:
 
 def summarise(trials: Sequence[FrozenTrial]) -> Summary:
     """Sum up the trials of a study."""
-    trained = [trial for trial in trials if not is_rejected(trial)]
+    trials = [trial for trial in trials if INHERITED not in trial.user_attrs]
+    trained = [trial for trial in trials if is_trained(trial)]
     states = Counter(map(verdict, trained))
-    interrupted = sum(trial.user_attrs.get("cause") == INTERRUPTED for trial in trained)
     ended = [t for t in trained if verdict(t) in (TrialState.COMPLETE, TrialState.PRUNED)]
     ended.sort(key=lambda t: (verdict(t) is not TrialState.COMPLETE, -(accuracy(t) or 0), t.number))
     return Summary(
         complete=states[TrialState.COMPLETE],
         pruned=states[TrialState.PRUNED],
-        failed=states[TrialState.FAIL] - interrupted,
-        interrupted=interrupted,
+        failed=states[TrialState.FAIL],
+        interrupted=states[TrialState.WAITING],
         running=states[TrialState.RUNNING],
         rejections=dict(
             Counter(t.user_attrs["rejected"] for t in trials if is_rejected(t)).most_common()
@@ -140,13 +145,19 @@ def pareto_front(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     return [trial for trial, _ in front]
 
 
+def device_seconds(trial: FrozenTrial) -> float:
+    """Return how long a trial has occupied a device, the share counted that it had of it."""
+    seconds: float = trial.user_attrs["seconds"] * trial.user_attrs.get("share", 1.0)
+    return seconds
+
+
 def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
     """Predict what the rejected candidates would have cost."""
     timed = [t for t in trials if t.user_attrs.get("epochs", 0) > 0 and "macs" in t.user_attrs]
     if not timed:
         return Savings({}, 0.0)
     macs = np.array([t.user_attrs["macs"] for t in timed], dtype=float)
-    spent = [t.user_attrs["seconds"] * t.user_attrs.get("share", 1.0) for t in timed]
+    spent = [device_seconds(t) for t in timed]
     seconds = np.array(spent) / np.array([t.user_attrs["epochs"] for t in timed])
     slope, base = _line(macs, seconds)
     epochs = float(np.mean([t.user_attrs["epochs"] for t in timed]))

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
+from search.budget import Budget
+from search.halving import Halving
 from search.objectives import cost_values
 from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
@@ -24,17 +28,29 @@ from spaces.costs import Costs
 from spaces.errors import InvalidCandidateError
 
 OBJECTIVE = "validation_accuracy"
+INHERITED = "inherited"
+"""Attribute of a trial that another search has trained: its name."""
 
 EXPLORE_AFTER = 20
 """After so many rejections in a row draws are random, until one is accepted."""
 GIVE_UP_AFTER = 2000
 """After so many rejections in a row the space counts as exhausted."""
-INTERRUPTED = "interrupted"
-"""Cause of a trial that was ended from outside; it is no failure of its candidate."""
+HISTORY = "history"
+"""Attribute of a trial that has ended: what each epoch reported."""
 HOPELESS_AFTER = 5
 """If the first so many trials fail, what they have in common is at fault."""
 TIME_SLICE = 0.5
 """Seconds after which ``next`` returns without a candidate: results must not wait for it."""
+
+
+class Decision(Enum):
+    """What is to become of a running trial."""
+
+    GO_ON = auto()
+    STOP = auto()
+    """It is hopeless, and ends here."""
+    SET_ASIDE = auto()
+    """The search stops; the trial is taken up again when the search is."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +75,13 @@ class StartedTrial:
 
 
 class Observer:
-    """Is told what happens; every method does nothing until overridden."""
+    """Is told what happens; every method does nothing until overridden.
+
+    Attributes:
+        is_vital: the search must not go on without it; any other one may fail and be forgotten.
+    """
+
+    is_vital = False
 
     def rejected(self, number: int, rejection: Rejection) -> None:
         """A candidate was rejected."""
@@ -69,6 +91,9 @@ class Observer:
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial has finished an epoch."""
+
+    def set_aside(self, number: int) -> None:
+        """A trial has been interrupted; a later driver takes it up again."""
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         """A trial has ended.
@@ -83,14 +108,43 @@ class Observer:
 @dataclass
 class _Running:
     trial: StartedTrial
-    seconds: list[float] = field(default_factory=list)
-    metrics: dict[str, float] = field(default_factory=dict)
-    epoch: int = 0
+    share: float
+    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    """What each epoch reported."""
+    stored: frozenset[int] = frozenset()
+    """Epochs that the study had from an earlier driver."""
+    seconds_before: float = 0.0
+    """What an earlier driver had spent on it; the first report brings these epochs again."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return max(self.history, default=0)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the last epoch reported."""
+        return self.history.get(self.epoch, {})
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far."""
+        return math.fsum(metrics["epoch_seconds"] for metrics in self.history.values())
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of devices that it has taken so far."""
+        return max(self.seconds, self.seconds_before) * self.share
 
     @property
     def attributes(self) -> dict[str, Any]:
         """What the study keeps of the training."""
-        found: dict[str, Any] = {"seconds": sum(self.seconds), "epochs": self.epoch}
+        found: dict[str, Any] = {
+            "seconds": self.seconds,
+            "epochs": self.epoch,
+            # In full, so that tracking can be completed from the study alone.
+            HISTORY: {str(epoch): metrics for epoch, metrics in self.history.items()},
+        }
         if "train_accuracy" in self.metrics:
             found["train_accuracy"] = self.metrics["train_accuracy"]
         return found
@@ -103,10 +157,10 @@ class Trials:
         study: where all of it is kept.
         space: what is drawn from.
         screens: what is rejected.
-        limit: trials to start.
+        budget: says when the search ends.
         epochs: length of a whole training.
+        halving: stops hopeless trials early; None trains all of them to the end.
         seed: of the search.
-        deadline: ``time.monotonic()`` after which no trial is started.
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
         share: of a device that a candidate's trial has, for the count of device-hours.
@@ -119,10 +173,10 @@ class Trials:
         space: CandidateSpace,
         screens: Sequence[Screen],
         *,
-        limit: int,
+        budget: Budget,
         epochs: int,
+        halving: Halving | None = None,
         seed: int = 0,
-        deadline: float | None = None,
         duplicates: bool = True,
         rule: Rule = Rule.PREVIOUS_CONV,
         share: Callable[[Candidate], float] = lambda candidate: 1.0,
@@ -132,45 +186,101 @@ class Trials:
         self.exhausted = False
         self.hopeless = ""
         """Why the search cannot succeed: its first trials all failed, the last of them for this."""
+        self.stopping = ""
+        """Why the search lets the running epochs end and goes no further, if it does."""
         self._space = space
         self._screens = screens
-        self._limit = limit
+        self._budget = budget
         self._epochs = epochs
+        self._halving = halving
         self._seed = seed
-        self._deadline = deadline
         self._duplicates = duplicates
         self._rule = rule
         self._share = share
         self._observers = list(observers)
         self._started = 0
+        self._ended_seconds = 0.0
+        """Device seconds of the trials that have ended."""
         self._rejected_in_a_row = 0
         self._failed_from_start: int | None = 0
         """Trials failed so far, None once one has not."""
         self._running: dict[int, _Running] = {}
+        self._interrupted: deque[FrozenTrial] = deque()
         self._drawn: dict[str, int] = {}
         """Number of the trial that trains, or trained, the candidate with this digest."""
+        for trial in study.trials():
+            self._restore(trial)
+
+    def _restore(self, trial: FrozenTrial) -> None:
+        """Take over what an earlier driver has left of a trial."""
+        attributes = trial.user_attrs
+        if "rejected" in attributes or INHERITED in attributes:
+            return
+        self._started += 1
+        if self._halving is not None:
+            for epoch, value in trial.intermediate_values.items():
+                self._halving.enter(trial.number, epoch, value)
+        if trial.state is TrialState.RUNNING:
+            self._interrupted.append(trial)
+            return
+        self._ended_seconds += _seconds(trial) * attributes["share"]
+        ended = verdict(trial)
+        if ended is not TrialState.FAIL or trial.constraints:
+            self._drawn.setdefault(attributes["digest"], trial.number)
+        if ended is not TrialState.FAIL:
+            self._failed_from_start = None
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of devices that all trials together have taken, those of earlier drivers too."""
+        running = (each.device_seconds for each in self._running.values())
+        waiting = (_seconds(trial) * trial.user_attrs["share"] for trial in self._interrupted)
+        return self._ended_seconds + math.fsum(running) + math.fsum(waiting)
 
     @property
     def is_finished(self) -> bool:
         """Tell whether no further trial will be started."""
-        late = self._deadline is not None and time.monotonic() >= self._deadline
-        return self._started >= self._limit or self.exhausted or late or bool(self.hopeless)
+        if self.stopping or self.exhausted or self.hopeless:
+            return True
+        if self._interrupted:
+            return False
+        return self._started >= self._budget.trials
 
     @property
-    def has_running(self) -> bool:
-        """Tell whether trials have been started that have not ended."""
-        return bool(self._running)
+    def has_left(self) -> bool:
+        """Tell whether trials are left that were begun and have not ended."""
+        return bool(self._running or self._interrupted)
 
-    def abandon(self, cause: str) -> None:
-        """End all running trials as failed: nothing is left running."""
-        error: Exception | None = None
+    def stop(self, cause: str) -> None:
+        """Go no further than to the end of the running epochs."""
+        self.stopping = self.stopping or cause
+
+    def check_budget(self) -> None:
+        """Stop where time or money is spent."""
+        spent = self._budget.spent(self.device_seconds)
+        if spent:
+            self.stop(spent)
+
+    def set_all_aside(self) -> None:
+        """Set aside what runs: nothing is left running, and all of it can be taken up again.
+
+        So is what an earlier driver, which was killed, has left running and this one has not come
+        to.
+        """
+        for trial in self._interrupted:
+            if self.study.trial(trial.number).state is TrialState.RUNNING:
+                self.study.set_aside(trial.number, {})
+                self._notify("set_aside", trial.number)
         for number in list(self._running):
-            try:
-                self.finish(number, cause)
-            except Exception as failed:
-                error = failed
-        if error is not None:
-            raise error
+            self.set_aside(number)
+
+    def set_aside(self, number: int) -> None:
+        """Keep a running trial for a later driver, as far as it is."""
+        running = self._running.pop(number)
+        seconds = max(running.seconds, running.seconds_before)
+        self.study.set_aside(number, {"seconds": seconds})
+        self._interrupted.append(self.study.trial(number))
+        self._notify("set_aside", number)
 
     def next(self) -> StartedTrial | None:
         """Draw candidates until one passes the screens, and start it.
@@ -182,8 +292,11 @@ class Trials:
         Raises:
             BadInputError: the space function failed.
         """
+        self.check_budget()
         until = time.monotonic() + TIME_SLICE
         while not self.is_finished:
+            if self._interrupted:
+                return self._take_up(self._interrupted.popleft())
             trial = self.study.ask(explore=self._rejected_in_a_row >= EXPLORE_AFTER)
             started = self._judge(trial)
             if started is not None:
@@ -193,6 +306,34 @@ class Trials:
             if time.monotonic() >= until:
                 break
         return None
+
+    def _take_up(self, trial: FrozenTrial) -> StartedTrial:
+        """Go on with a trial that an earlier driver has begun."""
+        started = self.recall(trial)
+        running = _Running(started, trial.user_attrs["share"])
+        running.stored = frozenset(trial.intermediate_values)
+        running.seconds_before = _seconds(trial)
+        self._running[trial.number] = running
+        self._drawn.setdefault(started.candidate.digest, trial.number)
+        self.study.take_up(trial.number)
+        self._notify("started", started)
+        return started
+
+    def recall(self, trial: FrozenTrial) -> StartedTrial:
+        """Return what was told of a trial when it was started."""
+        params = dict(trial.params)
+        return self._describe(trial.number, params, self._space.rebuild(params))
+
+    def _describe(self, number: int, params: dict[str, Any], candidate: Candidate) -> StartedTrial:
+        return StartedTrial(
+            number=number,
+            params=params,
+            # The digest decides, so a candidate trains alike in every search with this seed.
+            seed=(int(candidate.digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
+            candidate=candidate,
+            costs=candidate.costs,
+            border=find_border(candidate.architecture, self._rule),
+        )
 
     def _judge(self, trial: optuna.Trial) -> StartedTrial | None:
         """Reject or start a freshly drawn trial."""
@@ -254,37 +395,42 @@ class Trials:
         self._count_rejection(trial.number, rejection)
 
     def _start(self, trial: optuna.Trial, candidate: Candidate) -> StartedTrial:
-        border = find_border(candidate.architecture, self._rule)
-        started = StartedTrial(
-            number=trial.number,
-            params=dict(trial.params),
-            # The digest decides, so a candidate trains alike in every search with this seed.
-            seed=(int(candidate.digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
-            candidate=candidate,
-            costs=candidate.costs,
-            border=border,
-        )
-        recorded = {"beyond": border.beyond, "share": self._share(candidate)}
+        started = self._describe(trial.number, dict(trial.params), candidate)
+        share = self._share(candidate)
+        recorded = {"beyond": started.border.beyond, "share": share}
         self.study.start(trial, _attributes(candidate) | recorded)
         self._started += 1
-        self._running[trial.number] = _Running(started)
+        self._running[trial.number] = _Running(started, share)
         self._drawn.setdefault(candidate.digest, trial.number)
         self._notify("started", started)
         return started
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Record what an epoch of a running trial gave; a repeated epoch is ignored."""
+        """Record what an epoch of a running trial gave; a repeated or late one is ignored."""
         running = self._running[number]
         if epoch <= running.epoch:
             return
-        running.epoch = epoch
-        running.metrics = dict(metrics)
-        running.seconds.append(metrics["epoch_seconds"])
-        # The accuracy of a network whose loss is no number is that of a guess, not a result.
-        losses = [value for name, value in metrics.items() if name.endswith("_loss")]
-        objective = metrics[OBJECTIVE] if all(map(math.isfinite, losses)) else math.nan
-        self.study.report(number, epoch, objective)
-        self._notify("reported", number, epoch, running.metrics)
+        running.history[epoch] = dict(metrics)
+        if epoch not in running.stored:
+            # The accuracy of a network whose loss is no number is that of a guess, not a result.
+            losses = [value for name, value in metrics.items() if name.endswith("_loss")]
+            objective = metrics[OBJECTIVE] if all(map(math.isfinite, losses)) else math.nan
+            self.study.report(number, epoch, objective)
+            if self._halving is not None:
+                self._halving.enter(number, epoch, objective)
+        self._notify("reported", number, epoch, running.history[epoch])
+
+    def decide(self, number: int) -> Decision:
+        """Tell what is to become of a running trial after the epoch that it reported last."""
+        running = self._running[number]
+        if running.epoch >= self._epochs:
+            return Decision.GO_ON
+        # Those from a checkpoint, too, unless an earlier driver has decided on them.
+        new = running.history.keys() - running.stored
+        if self._halving is not None and any(self._halving.stops(number, each) for each in new):
+            return Decision.STOP
+        self.check_budget()
+        return Decision.SET_ASIDE if self.stopping else Decision.GO_ON
 
     def finish(
         self, number: int, cause: str = "", *, violation: float = 0.0, stopped: str = ""
@@ -302,6 +448,7 @@ class Trials:
             stopped: why it gave itself up.
         """
         running = self._running.pop(number)
+        self._ended_seconds += running.device_seconds
         costs, missing = self._costs(running)
         cause = cause or missing
         state = TrialState.COMPLETE if running.epoch >= self._epochs else TrialState.PRUNED
@@ -351,6 +498,8 @@ class Trials:
                 try:
                     getattr(observer, event)(*arguments)
                 except BaseException as error:
+                    if observer.is_vital:
+                        raise
                     # Whoever watches a search must not end it: a closed pipe, a full disk.
                     self._observers.remove(observer)
                     line = f"{type(observer).__name__} has stopped: {type(error).__name__}: {error}"
@@ -358,6 +507,11 @@ class Trials:
                         print(f"search.py: {line}", file=sys.stderr)  # noqa: T201
 
         self.study.then(tell)
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    """Return what has been spent on a trial, as far as the study knows."""
+    return float(trial.user_attrs.get("seconds", 0.0))
 
 
 def _attributes(candidate: Candidate) -> dict[str, Any]:

@@ -15,7 +15,12 @@ VERDICT = "verdict"
 
 
 def verdict(trial: FrozenTrial) -> TrialState:
-    """Return COMPLETE for trained to the end, PRUNED for stopped early, FAIL, or RUNNING."""
+    """Return COMPLETE for trained to the end, PRUNED for stopped early, FAIL, or as it is now.
+
+    One that has not ended is WAITING (set aside) or RUNNING.
+    """
+    if not trial.state.is_finished():
+        return trial.state
     name: str = trial.user_attrs.get(VERDICT, trial.state.name)
     return TrialState[name.upper()]
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections import Counter
 
 from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from search.database import read_trials
+from search.database import is_written, read_trials
 from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist, read_results
 from search.home import Home, SearchFolder
 from search.job import describe_job, describe_task, load_images
-from search.progress import duration
+from search.journal import outcome
+from search.lock import is_held
 from search.report import as_html, build_report, compare, print_report
 from search.screens import Rejection, build_screens, judge, reject_invalid
 from search.study import Study
 from search.summary import Summary, summarise
 from search.tracking import Destination, sync, ui_command
 from search.verdict import accuracy
+from search.words import duration
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
@@ -57,13 +59,31 @@ def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     console.print(table, highlight=False)
 
 
+_STOPPED = {"interrupted": "is interrupted", "failed": "has failed"}
+_ENDINGS: dict[str | None, str] = {"FINISHED": "finished", "FAILED": "failed"}
+
+
 class SearchView:
-    """A search as it lies on disk, running or not."""
+    """A search as it lies on disk, running or not.
+
+    Attributes:
+        state: running, finished, failed or interrupted, also by the death of its driver.
+    """
 
     def __init__(self, folder: SearchFolder) -> None:
         self.folder = folder
         self.experiment = load_experiment(folder.experiment)
-        self.trials: list[FrozenTrial] = read_trials(folder.study, self.experiment.name)
+        location = folder.location(self.experiment.database)
+        # Asked first: what has ended since then is read as ended.
+        held = is_held(folder.lock)
+        if not held and isinstance(location, str):
+            held = is_written(location, self.experiment.name)
+        self.state = "running" if held else _ENDINGS.get(outcome(folder.journal), "interrupted")
+        self.trials: list[FrozenTrial] = read_trials(location, self.experiment.name)
+        for trial in self.trials:
+            # Without a driver nothing runs, whatever it has left behind.
+            if trial.state is TrialState.RUNNING and not held:
+                trial.state = TrialState.WAITING
 
     @property
     def space(self) -> CandidateSpace:
@@ -83,8 +103,19 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         console.print(f"no search in {home.path} yet; start one: python search.py", markup=False)
         return
     table = Table(box=None, header_style="dim")
-    for column in ("search", "trained", "running", "rejected", "saved", "best", "test accuracy"):
+    for column in (
+        "search",
+        "trained",
+        "running",
+        "interrupted",
+        "rejected",
+        "saved",
+        "best",
+        "test accuracy",
+        "state",
+    ):
         table.add_column(column)
+    below: list[str] = []
     for each in names:
         try:
             view = SearchView(home.folder(each))
@@ -92,21 +123,28 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             if name is not None:
                 raise
             # One search that has only just been made, or is damaged, does not hide the others.
-            table.add_row(each, error.problem)
+            below.append(f"{each} cannot be shown: {error}")
             continue
         summary = summarise(view.trials)
         finalists = view.finalists
         test = "{:.4f} ± {:.4f}".format(*finalists[0].test_accuracy) if finalists else "-"
+        if view.state in _STOPPED:
+            command = home.command("resume", each)
+            below.append(f"{each} {_STOPPED[view.state]}; go on with: {command}")
         table.add_row(
             each,
             f"{summary.trained}/{view.experiment.budget.trials}",
             str(summary.running),
+            str(summary.interrupted),
             ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
             duration(summary.savings.total),
             _best(summary),
             test,
+            view.state,
         )
     console.print(table, highlight=False)
+    for line in below:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _best(summary: Summary) -> str:

@@ -18,7 +18,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from search.experiment import ScreensSection
+from search.budget import Budget
+from search.experiment import BudgetSection, ScreensSection
 from search.screens import Rejection, build_screens
 from search.study import Study
 from search.trials import Observer, StartedTrial, Trials
@@ -131,6 +132,9 @@ class Recorder(Observer):
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         self.events.append(("reported", number, epoch, metrics))
 
+    def set_aside(self, number: int) -> None:
+        self.events.append(("set_aside", number))
+
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         self.events.append(("finished", number, state, cause))
 
@@ -170,6 +174,7 @@ def make_trials() -> Callable[..., Trials]:
         screens: Mapping[str, Any] | None = None,
         study: Study | None = None,
         limit: int = 10,
+        budget: Budget | None = None,
         epochs: int = 3,
         seed: int = 0,
         **options: Any,
@@ -179,7 +184,7 @@ def make_trials() -> Callable[..., Trials]:
             study or Study("test", RandomSampler(seed=seed)),
             space,
             build_screens(section),
-            limit=limit,
+            budget=budget or Budget(BudgetSection(trials=limit)),
             epochs=epochs,
             seed=seed,
             duplicates=section.duplicates,

@@ -450,7 +450,7 @@ def test_one_damaged_search_does_not_hide_the_others_from_status(
     finished.folder("odd").create("name: odd\nepochs: many\n", Task(1, 8, 8, 10))
     answer = ask("status")
     assert (answer.code, answer.err) == (0, "")
-    assert re.search(r"^ *done +0/30 +0 +border 4", answer.out, re.MULTILINE)
+    assert re.search(r"^ *done +0/30 +0 +0 +border 4", answer.out, re.MULTILINE)
     assert re.search(r"^ *begun +\w", answer.out, re.MULTILINE)
     assert re.search(r"^ *odd +\w", answer.out, re.MULTILINE)
     assert "begun" in refused("status", "begun")

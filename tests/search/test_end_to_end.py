@@ -10,8 +10,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -27,7 +28,7 @@ from search.database import read_trials
 from search.experiment import Experiment, parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.home import Home
-from search.journal import PARENT, Finish, Start, read
+from search.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
 from search.packing import Packing
 from search.run import run_search
 from search.searcher import StudySearcher
@@ -427,16 +428,31 @@ def test_a_name_that_is_taken_is_refused_before_anything_happens(
     assert sorted(first.home.rglob("*")) == before
 
 
-# Interrupting a real search
+# Interrupting and killing real searches, and going on with them
+
+LONG = """\
+data: digits
+seed: 2
+space: {depth: [2, 3], features: [4, 10], kernel: 3}
+recipe: {batch_size: 128, learning_rate: [0.05, 0.3]}
+epochs: 40
+scheduler: {name: none}
+sampler: random
+budget: {trials: 4}
+resources: {concurrent: 2}
+finalists: {count: 1, seeds: 1}
+"""
+EPOCHS = 40
 
 
-def test_an_interrupted_search_ends_its_trials_and_says_so(
-    folder: Path, environment: dict[str, str], first: Searched
-) -> None:
-    text = FIRST.replace("epochs: 3", "epochs: 2000").replace("name: asha", "")
-    (folder / "long.yaml").write_text(text.replace("scheduler: {", "scheduler: {name: none, "))
+@contextmanager
+def begun(
+    folder: Path, environment: dict[str, str], name: str, until: Callable[[list[Event]], bool]
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a long search as a user does, and wait until its journal holds something."""
+    (folder / f"{name}.yaml").write_text(LONG)
     with subprocess.Popen(
-        [sys.executable, ROOT / "search.py", "run", "long.yaml", "--home", "home"],
+        [sys.executable, ROOT / "search.py", "run", f"{name}.yaml", "--home", "home"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -444,23 +460,111 @@ def test_an_interrupted_search_ends_its_trials_and_says_so(
         text=True,
         start_new_session=True,
     ) as process:
-        journal = folder / "home" / "long" / "journal.jsonl"
-        while not (journal.is_file() and '"event": "metrics"' in journal.read_text()):
+        journal = folder / "home" / name / "journal.jsonl"
+        while not until(list(read_all(journal))):
             assert process.poll() is None, process.communicate()
-            time.sleep(0.1)
+            time.sleep(0.05)
+        yield process
+
+
+def check_whole(folder: Path, name: str) -> None:
+    """Check that study, journal and MLflow hold the same whole trials, each of them once."""
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    ended = Searched(name, folder, subprocess.CompletedProcess([], 0))
+    assert [trial.number for trial in ended.trials] == list(range(len(ended.trials)))
+    assert [trial.state for trial in ended.trained] == [TrialState.COMPLETE] * 4
+    assert len({trial.user_attrs["digest"] for trial in ended.trained}) == 4
+    steps = list(range(1, EPOCHS + 1))
+    for trial in ended.trained:
+        assert sorted(trial.intermediate_values) == steps
+        assert [int(epoch) for epoch in trial.user_attrs["history"]] == steps
+    numbers = {str(trial.number) for trial in ended.trained}
+    events = list(read_all(folder / "home" / name / "journal.jsonl"))
+    written = [
+        (event.run, event.step)
+        for event in events
+        if isinstance(event, Metrics) and event.run in numbers
+    ]
+    assert sorted(written) == sorted((number, step) for number in numbers for step in steps)
+    last = {event.run: event.status for event in events if isinstance(event, Finish)}
+    assert set(last) == {PARENT, *numbers, *(run for run in last if run.startswith("finalist-"))}
+    assert set(last.values()) == {"FINISHED"}
+    client = MlflowClient(f"sqlite:///{folder}/home/mlflow.db")
+    parent, children = runs_of(client, name)
+    assert parent.info.status == "FINISHED"
+    runs = {run.data.params["trial"]: run for run in children["trial"]}
+    assert set(runs) == numbers
+    assert len(children["trial"]) == 4
+    for trial in ended.trained:
+        run = runs[str(trial.number)]
+        assert (run.info.status, run.data.tags["verdict"]) == ("FINISHED", "complete")
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        points = [(point.step, point.value) for point in history]
+        assert sorted(points) == sorted(trial.intermediate_values.items())
+    (finalist,) = children["finalist"]
+    assert finalist.info.status == "FINISHED"
+    assert not list((folder / "home" / name / "checkpoints").iterdir())
+
+
+def test_a_search_whose_driver_is_killed_is_resumed_and_nothing_is_lost_or_there_twice(
+    folder: Path, environment: dict[str, str], command_line: CommandLine
+) -> None:
+    def one_has_ended_and_others_run(events: list[Event]) -> bool:
+        ended = {event.run for event in events if isinstance(event, Finish)}
+        epochs = Counter(event.run for event in events if isinstance(event, Metrics) if event.run)
+        return bool(ended) and any(count > 5 for run, count in epochs.items() if run not in ended)
+
+    with begun(folder, environment, "killed", one_has_ended_and_others_run) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    left = Searched("killed", folder, subprocess.CompletedProcess([], -9))
+    states = Counter(trial.state for trial in left.trained)
+    assert states[TrialState.COMPLETE] >= 1
+    assert states[TrialState.RUNNING] >= 1
+    before = {
+        trial.number: (trial.params, trial.intermediate_values, trial.datetime_complete)
+        for trial in left.trained
+        if trial.state is TrialState.COMPLETE
+    }
+    result = command_line("resume", "killed", "--home", "home", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    check_whole(folder, "killed")
+    for number, facts in before.items():
+        trial = left.trials[number]
+        assert (trial.params, trial.intermediate_values, trial.datetime_complete) == facts
+
+
+def test_a_search_that_is_interrupted_sets_its_trials_aside_and_is_resumed(
+    folder: Path, environment: dict[str, str], command_line: CommandLine
+) -> None:
+    def two_epochs(events: list[Event]) -> bool:
+        return sum(isinstance(event, Metrics) for event in events) > 2
+
+    with begun(folder, environment, "long", two_epochs) as process:
         os.kill(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "Traceback" not in out + err
-    ended = Searched("long", folder, subprocess.CompletedProcess([], 130, out, err))
-    assert ended.trained
-    assert all(trial.state is TrialState.FAIL for trial in ended.trained)
-    assert ended.trained[0].user_attrs["cause"] == "interrupted"
-    events, _ = read(journal)
+    assert "python search.py resume long" in out
+    left = Searched("long", folder, subprocess.CompletedProcess([], 130, out, err))
+    assert left.trained
+    assert {trial.state for trial in left.trained} <= {TrialState.WAITING, TrialState.COMPLETE}
+    assert any(trial.state is TrialState.WAITING for trial in left.trained)
+    journal = folder / "home" / "long" / "journal.jsonl"
+    events = list(read_all(journal))
     finished = {event.run: event.status for event in events if isinstance(event, Finish)}
-    started = {event.run for event in events if isinstance(event, Start)}
-    assert set(finished) == started
-    assert set(finished.values()) == {"KILLED"}
+    assert set(finished) == {event.run for event in events if isinstance(event, Start)}
+    waiting = {str(t.number) for t in left.trained if t.state is TrialState.WAITING}
+    assert {run for run, status in finished.items() if status == "KILLED"} == {PARENT, *waiting}
+    result = command_line("resume", "long", "--home", "home", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    check_whole(folder, "long")
+    # It goes on under the same parent; nothing is begun where everything has ended.
+    again = command_line("resume", "long", "--home", "home", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    check_whole(folder, "long")
 
 
 # The ways in which a search can end, without Ray
@@ -634,8 +738,9 @@ def test_an_error_while_training_leaves_nothing_running(
     statuses, states = ending(home)
     assert outcome is error
     assert statuses.pop(PARENT) == status
-    assert sorted(statuses.values()) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
     assert TrialState.RUNNING not in states
+    assert TrialState.WAITING in states  # To be taken up again.
 
 
 def test_an_error_while_retraining_finalists_keeps_the_trials(
@@ -686,7 +791,7 @@ def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
     statuses, states = ending(home)
     assert isinstance(outcome, BadInputError)
     assert statuses.pop(PARENT) == "FAILED"
-    assert sorted(statuses.values()) == ["FAILED", "FINISHED", "FINISHED"]
+    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
     assert TrialState.RUNNING not in states
 
 

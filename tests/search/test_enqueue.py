@@ -3,8 +3,9 @@
 import pytest
 from optuna.samplers import RandomSampler, TPESampler
 
+from search.budget import Budget
 from search.database import Database, read_trials
-from search.experiment import ScreensSection
+from search.experiment import BudgetSection, ScreensSection
 from search.preflight import find_seeds
 from search.screens import build_screens
 from search.study import Study
@@ -23,7 +24,8 @@ def test_enqueued_nets_are_the_first_trials_and_others_follow(sampler, tmp_path)
     space = CandidateSpace(TASK, "resnet", OPTIONS, {})
     for params in find_seeds(["resnet14c", "resnet20c"], "resnet", TASK, OPTIONS):
         study.enqueue(params)
-    trials = Trials(study, space, build_screens(ScreensSection()), limit=4, epochs=1)
+    budget = Budget(BudgetSection(trials=4))
+    trials = Trials(study, space, build_screens(ScreensSection()), budget=budget, epochs=1)
     started = [trials.next() for _ in range(4)]
     database.close()
     digests = [trial.candidate.architecture.digest for trial in started]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from search.packing import (
 from spaces.architecture import Architecture
 from spaces.candidate import Candidate
 from trainables.device import Gpu
+from trainables.training import LARGEST_EVALUATION_BATCH
 
 GB = 10**9
 GPU = Gpu(memory=16 * GB, bfloat16=True)
@@ -35,11 +37,15 @@ def of_size(
 ) -> MakeOfSize:
     """Return a function that makes a candidate that is predicted to take about so many GB."""
     small = candidate(plain("c c", size=64, features=16))
-    per_sample = predicted_memory(small, bfloat16=True) / small.recipe.batch_size
+
+    def of_batch(batch: int) -> Candidate:
+        return replace(small, recipe=replace(small.recipe, batch_size=batch))
 
     def make(size: float) -> Candidate:
-        batch = round(size * GB / per_sample)
-        return replace(small, recipe=replace(small.recipe, batch_size=batch))
+        def takes(batch: int) -> int:
+            return predicted_memory(of_batch(batch), bfloat16=True)
+
+        return of_batch(bisect_left(range(1, 1_000_000), size * GB, key=takes))
 
     return make
 
@@ -54,25 +60,36 @@ def test_a_training_gets_the_share_of_a_gpu_that_its_predicted_memory_needs(
 
 
 def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize) -> None:
-    one = of_size(1)
-    scoring = one.costs.evaluation_memory(2 * one.recipe.batch_size, bfloat16=True)
-    expected = one.training_memory(bfloat16=True) + scoring
-    assert predicted_memory(one, bfloat16=True) == expected
+    one = of_size(0.2)
+    step = one.training_memory(bfloat16=True)
+    size = one.recipe.batch_size
+
+    def scoring(images: int) -> int:
+        return one.costs.evaluation_memory(images, bfloat16=True)
+
+    assert 2 * size < LARGEST_EVALUATION_BATCH
+    assert predicted_memory(one, bfloat16=True) == step + scoring(2 * size)
+    # The latency of a larger batch than any that is scored takes its room, too.
+    assert predicted_memory(one, 5000, bfloat16=True) == step + scoring(5000)
+    assert predicted_memory(one, 2, bfloat16=True) == step + scoring(2 * size)
+    large = replace(one, recipe=replace(one.recipe, batch_size=4000))
+    expected = large.training_memory(bfloat16=True) + scoring(LARGEST_EVALUATION_BATCH)
+    assert predicted_memory(large, bfloat16=True) == expected
 
 
 def test_images_that_lie_on_the_gpu_take_their_room(of_size: MakeOfSize) -> None:
-    just = of_size(1.1)
+    just = of_size(1.0)
     assert AUTOMATIC.share(just) == 1 / 8
     assert replace(AUTOMATIC, image_bytes=3 * GB // 10).share(just) == 1 / 4
 
 
 def test_images_that_are_too_many_to_lie_on_the_gpu_take_no_room(of_size: MakeOfSize) -> None:
-    assert replace(AUTOMATIC, image_bytes=8 * GB).share(of_size(1.1)) == 1 / 8
+    assert replace(AUTOMATIC, image_bytes=8 * GB).share(of_size(1.0)) == 1 / 8
 
 
 def test_without_bfloat16_trainings_need_more(of_size: MakeOfSize) -> None:
     slow = replace(AUTOMATIC, bfloat16=False)
-    assert slow.share(of_size(1.1)) > AUTOMATIC.share(of_size(1.1))
+    assert slow.share(of_size(1.0)) > AUTOMATIC.share(of_size(1.0))
 
 
 def test_the_smallest_gpu_of_the_cluster_decides_on_shares(of_size: MakeOfSize) -> None:

@@ -44,7 +44,7 @@ def test_a_space_passes_after_a_few_accepted_draws(eight_candidates: CandidateSp
 
     class Counting:
         name, check_output = eight_candidates.name, eight_candidates.check_output
-        recipe_options = eight_candidates.recipe_options
+        task, recipe_options = eight_candidates.task, eight_candidates.recipe_options
 
         def draw(self, trial: optuna.Trial) -> Any:
             drawn.append(trial.number)

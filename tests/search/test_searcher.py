@@ -6,23 +6,26 @@ import math
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from search.database import Database
-from search.searcher import StudySearcher
+from search.halving import Halving
+from search.searcher import StudyScheduler, StudySearcher, last_line
 from search.study import Study
 from search.trials import Trials
 from spaces.architecture import Architecture
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.trial import FAILURE, STOPPED, VIOLATION
+from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
 
 MakeTrials = Callable[..., Trials]
 Result = Callable[..., dict[str, Any]]
@@ -247,11 +250,130 @@ def test_an_exception_in_the_space_ends_the_search_and_is_kept(
     assert searcher.suggest("b") == Searcher.FINISHED
     assert isinstance(searcher.error, BadInputError)
     assert "second thoughts" in str(searcher.error)
-    # Nothing more is drawn, and what runs may end in peace.
+    # Nothing more is drawn, and what runs ends with its epoch, to be taken up again.
     assert searcher.suggest("c") == Searcher.FINISHED
     assert len(calls) == 2
-    searcher.on_trial_complete("a", result(3, 0.5))
-    assert trials.study.trial(running).state is TrialState.COMPLETE
+    assert not searcher.goes_on("a", result(2, 0.5))
+    searcher.on_trial_complete("a", result(2, 0.5))
+    assert trials.has_left
+    assert trials.study.trial(running).state is TrialState.RUNNING
+    assert trials.study.trial(running).intermediate_values == {2: 0.5}
+
+
+# What becomes of a trial after an epoch
+
+
+def test_a_trial_goes_on_until_the_search_stops_and_then_waits_as_far_as_it_is(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    assert searcher.goes_on("a", result(1, 0.5))
+    trials.stop("interrupted")
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert not searcher.goes_on("a", result(2, 0.6))
+    searcher.on_trial_complete("a", result(2, 0.6, done=True))
+    assert trials.study.trial(number).state is TrialState.WAITING
+    assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.6}
+    assert recorder.of("set_aside") == [(number,)]
+    assert recorder.of("finished") == []
+
+
+def test_a_trial_that_ends_with_the_epoch_in_which_the_search_stops_has_ended(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    whole, failed, hopeless = (searcher.suggest(name)["number"] for name in "abc")
+    trials.stop("interrupted")
+    ends = {
+        "a": result(3, 0.7, done=True),
+        "b": {FAILURE: "out of memory", "validation_accuracy": math.nan, "done": True},
+        "c": result(1, 0.1, done=True, **{STOPPED: "hopeless"}),
+    }
+    for name, last in ends.items():
+        assert searcher.goes_on(name, last)
+        searcher.on_trial_complete(name, last)
+    assert {number: state.name for number, state, _ in recorder.of("finished")} == {
+        whole: "COMPLETE",
+        failed: "FAIL",
+        hopeless: "PRUNED",
+    }
+    assert not trials.has_left
+
+
+def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    before = [result(1, 0.5), result(2, 0.6)]
+    assert searcher.goes_on("a", result(3, 0.7, **{HISTORY: before}))
+    searcher.on_trial_complete("a", result(3, 0.7, done=True, **{HISTORY: before}))
+    assert [epoch for _, epoch, _ in recorder.of("reported")] == [1, 2, 3]
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.intermediate_values) == (
+        TrialState.COMPLETE,
+        {1: 0.5, 2: 0.6, 3: 0.7},
+    )
+
+
+def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
+    trials: Trials, result: Result
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.fails("a", "the node died")
+    searcher.on_trial_complete("a", None, error=True)
+    cause = trials.study.trial(number).user_attrs["cause"]
+    assert cause == "its process failed again and again: the node died"
+
+
+def test_the_scheduler_stops_what_the_study_says(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, result: Result, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, epochs=4, halving=Halving(4, 1, 2), observers=[recorder])
+    searcher = StudySearcher(trials)
+    scheduler = StudyScheduler(searcher)
+    good, bad = (searcher.suggest(name)["number"] for name in "ab")
+    decisions = [
+        scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), result(1, accuracy))
+        for name, accuracy in (("a", 0.9), ("b", 0.1))
+    ]
+    assert decisions == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
+    searcher.on_trial_complete("b", result(1, 0.1, done=True))
+    assert recorder.of("finished") == [(bad, TrialState.PRUNED, "")]
+    assert trials.study.trial(good).state is TrialState.RUNNING
+
+
+def test_an_error_while_recording_is_kept_and_what_runs_is_stopped_and_not_ended(
+    trials: Trials, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials.study, "report", full)
+        assert not searcher.goes_on("a", result(1, 0.5))
+    searcher.on_trial_complete("a", result(1, 0.5, done=True))
+    assert isinstance(searcher.error, OSError)
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert trials.study.trial(number).state is TrialState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("one\n\n  two  \n"), "two"),
+        (RuntimeError(""), "RuntimeError"),
+        (None, "its process is gone"),
+    ],
+)
+def test_of_an_error_of_a_process_the_last_line_is_kept(error: Exception | None, line: str) -> None:
+    assert last_line(SimpleNamespace(get_error=lambda: error)) == line
 
 
 def test_tune_can_snapshot_the_searcher_though_the_study_cannot_be_pickled(

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.database import Database, read_trials
+from search.database import Database, open_storage, read_trials
 from search.objectives import Objective
 from search.study import Study
 from search.verdict import accuracy, verdict
@@ -147,12 +148,15 @@ def test_memory_and_database_hold_the_same_trials_whatever_happens(
                     told[number] = TrialState.COMPLETE
             case "close", [state, value]:
                 trial = draw(study)
+                # With several objectives only what is infeasible was ever told as pruned.
+                infeasible = bool(costs) and state == "PRUNED"
                 study.close(
                     trial,
                     TrialState[state],
                     {"duplicate_of": 0},
                     values=[value, *costs],
                     intermediate={1: value},
+                    constraints={"memory": 1.0} if infeasible else None,
                 )
                 told[trial.number] = TrialState[state]
     database.close()
@@ -325,6 +329,139 @@ def test_drawing_at_random_does_not_depend_on_the_sampler() -> None:
         draws.append([study.ask(explore=True).suggest_int("x", 0, 10**9) for _ in range(3)])
     assert draws[0] == draws[1]
     assert len(set(draws[0])) == 3
+
+
+# Going on with a study
+
+
+def going_on(path: Path, name: str) -> tuple[Study, Database]:
+    """Return the study of a stored name as a later driver has it."""
+    database = Database(path, name, resume=True)
+    study = Study(name, RandomSampler(seed=9), database=database)
+    study.restore(database.load())
+    return study, database
+
+
+def left_behind(path: Path, name: str) -> None:
+    """Leave a study as a driver does that was killed while one trial ran and another one waited."""
+    database = Database(path, name)
+    study = Study(name, RandomSampler(seed=0), database=database)
+    study.reject(draw(study), "border", 2.0, {"params": 7})
+    for _ in range(3):
+        study.start(draw(study), {"digest": "a"})
+    study.report(1, 1, 0.5)
+    study.report(2, 1, 0.25)
+    study.report(3, 1, 0.75)
+    study.finish(1, TrialState.COMPLETE, {"epochs": 1})
+    study.set_aside(2, {"seconds": 3.5})
+    database.close()
+
+
+def test_a_later_driver_has_all_that_the_database_has_and_what_was_begun_counts_as_running(
+    path: Path,
+) -> None:
+    left_behind(path, name := next(names))
+    before = read_trials(path, name)
+    states = [TrialState.PRUNED, TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING]
+    assert [trial.state for trial in before] == states
+    study, database = going_on(path, name)
+    running = [*states[:2], TrialState.RUNNING, TrialState.RUNNING]
+    assert [trial.state for trial in study.trials()] == running
+    for stored, known in zip(before, study.trials(), strict=True):
+        stored.state = known.state
+        assert facts(stored) == facts(known)
+    assert study.trial(2).user_attrs == {"digest": "a", "seconds": 3.5}
+    database.close()
+
+
+def test_what_a_later_driver_draws_and_writes_goes_on_where_the_one_before_has_stopped(
+    path: Path,
+) -> None:
+    left_behind(path, name := next(names))
+    study, database = going_on(path, name)
+    new = draw(study)
+    study.start(new, {"digest": "b"})
+    assert new.number == 4
+    for number in (2, 3):
+        study.take_up(number)
+        study.report(number, 2, 0.875)
+        study.finish(number, TrialState.COMPLETE, {"epochs": 2})
+    database.close()
+    stored = read_trials(path, name)
+    assert [facts(trial) for trial in stored] == [facts(trial) for trial in study.trials()]
+    assert [trial.state.name for trial in stored[1:]] == ["COMPLETE"] * 3 + ["RUNNING"]
+    assert stored[3].intermediate_values == {1: 0.75, 2: 0.875}
+
+
+def test_a_trial_that_is_taken_up_runs_in_the_database_too_and_can_be_set_aside_again(
+    path: Path,
+) -> None:
+    left_behind(path, name := next(names))
+    study, database = going_on(path, name)
+    study.take_up(2)
+    database.flush()
+    assert read_trials(path, name)[2].state is TrialState.RUNNING
+    study.set_aside(2, {"seconds": 5.0})
+    database.close()
+    waiting = read_trials(path, name)[2]
+    assert (waiting.state, waiting.user_attrs["seconds"]) == (TrialState.WAITING, 5.0)
+    assert waiting.intermediate_values == {1: 0.25}
+
+
+def test_trials_of_elsewhere_are_entered_under_numbers_of_their_own(path: Path) -> None:
+    database = Database(path, name := next(names))
+    study = Study(name, RandomSampler(seed=0), database=database)
+    distributions = {"depth": IntDistribution(1, 5)}
+    for depth in (2, 3):
+        study.add(
+            create_trial(
+                values=[0.5],
+                params={"depth": depth},
+                distributions=distributions,
+                user_attrs={"inherited": "other"},
+            )
+        )
+    study.start(draw(study), {"digest": "a"})
+    database.close()
+    stored = read_trials(path, name)
+    assert [facts(trial) for trial in stored] == [facts(trial) for trial in study.trials()]
+    assert [trial.params["depth"] for trial in stored[:2]] == [2, 3]
+    assert [trial.number for trial in stored] == [0, 1, 2]
+
+
+def test_what_is_enqueued_is_no_trial_before_it_is_drawn(path: Path) -> None:
+    database = Database(path, name := next(names))
+    study = Study(name, RandomSampler(seed=0), database=database)
+    study.enqueue({"depth": 4})
+    study.enqueue({"depth": 5})
+    assert study.trials() == []
+    first = draw(study)
+    study.start(first, {"digest": "a"})
+    assert (first.number, first.params["depth"]) == (0, 4)
+    assert [trial.number for trial in study.trials()] == [0]
+    database.close()
+    assert [facts(trial) for trial in read_trials(path, name)] == [facts(study.trial(0))]
+
+
+def test_an_end_that_was_written_by_half_leaves_no_trace_in_the_one_that_counts(
+    path: Path,
+) -> None:
+    """A driver was killed after it had written what comes before the state."""
+    database = Database(path, name := next(names))
+    study = Study(name, RandomSampler(seed=0), database=database)
+    study.start(draw(study), {"digest": "a"})
+    study.report(0, 1, 0.5)
+    database.close()
+    storage = open_storage(path)
+    trial_id = read_trials(path, name)[0]._trial_id
+    storage.set_trial_user_attr(trial_id, "verdict", "fail")
+    storage.engine.dispose()
+    study, database = going_on(path, name)
+    assert verdict(study.trial(0)) is TrialState.RUNNING
+    study.finish(0, TrialState.COMPLETE, {"epochs": 1})
+    database.close()
+    for trial in (study.trial(0), read_trials(path, name)[0]):
+        assert (trial.state, verdict(trial)) == (TrialState.COMPLETE, TrialState.COMPLETE)
 
 
 def test_what_is_to_happen_after_a_write_happens_after_it_and_in_order(path: Path) -> None:

@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from search import budget as budget_module
 from search import trials as module
+from search.budget import Budget
 from search.database import Database, read_trials
-from search.experiment import ScreensSection
+from search.experiment import BudgetSection, ScreensSection
+from search.halving import Halving
 from search.objectives import Objective
 from search.screens import build_screens
 from search.study import Study
-from search.trials import Observer, StartedTrial, Trials
+from search.trials import HISTORY, Decision, Observer, StartedTrial, Trials
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
@@ -71,7 +74,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         state.now += state.step
         return float(state.now)
 
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
+    for each in (module, budget_module):
+        monkeypatch.setattr(each, "time", SimpleNamespace(monotonic=monotonic))
     return state
 
 
@@ -185,7 +189,7 @@ def test_a_space_of_which_everything_is_rejected_is_exhausted_after_a_bounded_nu
     assert len(trials.study.trials()) == 60
     assert trials.next() is None
     assert len(trials.study.trials()) == 60
-    assert not trials.has_running
+    assert not trials.has_left
 
 
 def test_drawing_pauses_at_the_end_of_a_time_slice_so_that_results_do_not_wait(
@@ -309,19 +313,66 @@ def test_duplicates_are_trained_where_their_screen_is_off(
 # The end of a search
 
 
-def test_the_deadline_stops_new_trials_and_not_running_ones(
-    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, clock: SimpleNamespace
+def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_epoch(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    clock: SimpleNamespace,
+    recorder: Any,
 ) -> None:
-    trials = make_trials(eight_candidates, limit=8, deadline=200.0)
+    budget = Budget(BudgetSection(trials=8, wall_clock=100))
+    trials = make_trials(eight_candidates, budget=budget, observers=[recorder])
     clock.now = 199.9
-    running = started_by(trials)
+    first, second = started_by(trials), started_by(trials)
+    trials.report(first.number, 1, metrics(0.5))
+    assert trials.decide(first.number) is Decision.GO_ON
     clock.now = 200.0
-    assert trials.is_finished
     assert trials.next() is None
-    assert trials.has_running
-    train(trials, running.number, 0.5, 0.6, 0.7)
-    assert trials.study.trial(running.number).state is TrialState.COMPLETE
-    assert not trials.has_running
+    assert trials.is_finished
+    assert trials.stopping == "the budget of time is spent"
+    trials.report(first.number, 2, metrics(0.6))
+    assert trials.decide(first.number) is Decision.SET_ASIDE
+    trials.set_aside(first.number)
+    for epoch in (1, 2, 3):
+        trials.report(second.number, epoch, metrics(0.5))
+    # What has come to its end has ended, whatever is spent.
+    assert trials.decide(second.number) is Decision.GO_ON
+    trials.finish(second.number)
+    assert trials.study.trial(first.number).state is TrialState.WAITING
+    assert trials.study.trial(second.number).state is TrialState.COMPLETE
+    assert recorder.of("set_aside") == [(first.number,)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "cause"),
+    [
+        ({"device_hours": 2.0}, "the budget of device-hours is spent"),
+        ({"money": 5.0, "price": 2.5}, "the budget of money is spent"),
+    ],
+)
+def test_device_hours_are_counted_by_shares_also_while_trials_run(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    limits: dict[str, float],
+    cause: str,
+) -> None:
+    budget = Budget(BudgetSection(trials=8, **limits))
+    trials = make_trials(eight_candidates, budget=budget, share=lambda candidate: 0.25)
+    ended, running = started_by(trials), started_by(trials)
+    trials.report(ended.number, 1, metrics(0.5, seconds=3600.0))
+    trials.finish(ended.number)
+    assert trials.device_seconds == 900
+    trials.report(running.number, 1, metrics(0.5, seconds=6 * 3600.0))
+    assert trials.device_seconds == 7 * 900
+    assert trials.decide(running.number) is Decision.GO_ON
+    trials.report(running.number, 2, metrics(0.5, seconds=3600.0))
+    assert trials.device_seconds == 2 * 3600
+    assert trials.decide(running.number) is Decision.SET_ASIDE
+    assert trials.stopping == cause
+    trials.set_aside(running.number)
+    assert trials.device_seconds == 2 * 3600
+    assert trials.next() is None
 
 
 def test_no_more_trials_are_started_than_the_limit(
@@ -336,7 +387,7 @@ def test_no_more_trials_are_started_than_the_limit(
     assert sum(t.state is TrialState.RUNNING for t in trials.study.trials()) == 3
 
 
-def test_abandoning_leaves_nothing_running(
+def test_setting_all_aside_leaves_nothing_running(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, limit=4, observers=[recorder])
@@ -344,14 +395,27 @@ def test_abandoning_leaves_nothing_running(
         started_by(trials)
     done, *left = (number for number, _ in recorder.of("started"))
     train(trials, done, 0.5, 0.6, 0.7)
-    trials.abandon("interrupted")
-    trials.abandon("interrupted")
-    assert not trials.has_running
-    assert [each for each in recorder.of("finished") if each[0] in left] == [
-        (number, TrialState.FAIL, "interrupted") for number in left
-    ]
+    trials.stop("interrupted")
+    trials.set_all_aside()
+    trials.set_all_aside()
+    assert trials.has_left
+    assert recorder.of("set_aside") == [(number,) for number in left]
+    assert recorder.of("finished") == [(done, TrialState.COMPLETE, "")]
     assert trials.study.trial(done).state is TrialState.COMPLETE
-    assert all(trial.state.is_finished() for trial in trials.study.trials())
+    assert {trials.study.trial(number).state for number in left} == {TrialState.WAITING}
+    assert not [t for t in trials.study.trials() if t.state is TrialState.RUNNING]
+
+
+@pytest.mark.parametrize("first", ["interrupted", "the budget of time is spent"])
+def test_what_stops_a_search_first_is_why_it_stopped(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, first: str
+) -> None:
+    trials = make_trials(eight_candidates)
+    trials.stop(first)
+    trials.stop("something else")
+    assert trials.stopping == first
+    assert trials.is_finished
+    assert trials.next() is None
 
 
 def test_a_search_whose_first_trials_all_fail_is_given_up_with_the_cause(
@@ -700,6 +764,10 @@ class Life(Observer):
         assert trial.number not in self.state
         self.state[trial.number] = "started"
 
+    def set_aside(self, number: int) -> None:
+        assert self.state[number] == "started"
+        self.state[number] = "WAITING"
+
     def reported(self, number: int, epoch: int, metrics: Any) -> None:
         assert self.state[number] == "started"
         assert epoch > self.epoch.get(number, 0)
@@ -758,12 +826,15 @@ def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
                 if trials.study.trial(trial.number).state is not TrialState.FAIL:
                     ended[trial.candidate.digest] = trial.number
     assert starts <= limit
-    assert trials.has_running == bool(running)
-    trials.abandon("interrupted")
+    assert trials.has_left == bool(running)
+    trials.set_all_aside()
     stored = trials.study.trials()
     assert len(life.state) == len(stored)
+    assert {t.number for t in stored if t.state is TrialState.WAITING} == {
+        trial.number for trial in running
+    }
     for trial in stored:
-        assert trial.state.is_finished()
+        assert trial.state is not TrialState.RUNNING
         rejected = trial.user_attrs.get("rejected")
         assert life.state[trial.number] == (
             f"rejected {rejected}" if rejected else trial.state.name
@@ -808,7 +879,7 @@ def test_observers_are_told_only_what_the_database_holds(
         Study("mine", RandomSampler(seed=0), database=database),
         eight_candidates,
         build_screens(ScreensSection()),
-        limit=1,
+        budget=Budget(BudgetSection(trials=1)),
         epochs=2,
         observers=[Looking()],
     )
@@ -817,6 +888,335 @@ def test_observers_are_told_only_what_the_database_holds(
     train(trials, number, 0.5, 0.6)
     database.close()
     assert states == [("started", [TrialState.RUNNING]), ("finished", [TrialState.COMPLETE])]
+
+
+# Going on with a search
+
+
+def resumed(
+    make_trials: MakeTrials, before: Trials, space: CandidateSpace, **options: Any
+) -> Trials:
+    """Return the trials of a later driver, which knows nothing but the study."""
+    known = before.study.trials()
+    study = Study("test", RandomSampler(seed=1 + len(known)), objectives=before.study.objectives)
+    study.restore(known)
+    return make_trials(space, study=study, **options)
+
+
+@pytest.mark.parametrize("gently", [False, True])
+def test_a_later_driver_first_takes_up_what_was_interrupted_under_its_own_number(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    train: Train,
+    recorder: Any,
+    gently: bool,
+) -> None:
+    first = make_trials(eight_candidates, limit=5)
+    begun = [started_by(first) for _ in range(3)]
+    train(first, begun[1].number, 0.5, 0.6, 0.7)
+    first.report(begun[0].number, 1, metrics(0.25))
+    if gently:
+        first.stop("interrupted")
+        first.set_all_aside()
+    later = resumed(make_trials, first, eight_candidates, limit=5, observers=[recorder])
+    assert later.has_left
+    again = [started_by(later) for _ in range(2)]
+    for old, new in zip((begun[0], begun[2]), again, strict=True):
+        assert (new.number, new.params, new.seed) == (old.number, old.params, old.seed)
+        assert new.candidate == old.candidate
+        assert new.border == old.border
+    assert later.study.trial(again[0].number).intermediate_values == {1: 0.25}
+    new = started_by(later)
+    assert new.number > max(trial.number for trial in begun)
+    assert [number for number, _ in recorder.of("started")] == [
+        *(trial.number for trial in again),
+        new.number,
+    ]
+
+
+def test_what_has_ended_is_never_trained_again_and_counts(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    first = make_trials(eight_candidates, limit=5)
+    before = all_started(first, lambda n: train(first, n, 0.5, 0.6, 0.7))
+    same = resumed(make_trials, first, eight_candidates, limit=5)
+    assert same.is_finished
+    assert not same.has_left
+    assert same.next() is None
+    more = resumed(make_trials, first, eight_candidates, limit=8)
+    after = all_started(more, lambda n: train(more, n, 0.5, 0.6, 0.7))
+    assert (len(before), len(after)) == (5, 3)
+    assert len({trial.candidate.digest for trial in (*before, *after)}) == 8
+    numbers = [trial.number for trial in more.study.trials()]
+    assert numbers == list(range(len(numbers)))
+
+
+def test_an_epoch_that_the_study_has_already_is_told_and_not_recorded_again(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    recorder: Any,
+) -> None:
+    """It comes again with the first report from a checkpoint, with all that was measured."""
+    first = make_trials(eight_candidates)
+    number = started_by(first).number
+    first.report(number, 1, metrics(0.25))
+    later = resumed(make_trials, first, eight_candidates, observers=[recorder])
+    assert started_by(later).number == number
+    for epoch, accuracy in ((1, 0.25), (2, 0.5), (3, 0.75)):
+        later.report(number, epoch, metrics(accuracy))
+    later.finish(number)
+    stored = later.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.75)
+    assert stored.intermediate_values == {1: 0.25, 2: 0.5, 3: 0.75}
+    assert (stored.user_attrs["epochs"], stored.user_attrs["seconds"]) == (3, 3.0)
+    assert stored.user_attrs[HISTORY] == {
+        "1": metrics(0.25),
+        "2": metrics(0.5),
+        "3": metrics(0.75),
+    }
+    assert [epoch for _, epoch, _ in recorder.of("reported")] == [1, 2, 3]
+
+
+def test_device_hours_count_over_all_drivers_and_nothing_twice(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    share = {"share": lambda candidate: 0.5}
+    first = make_trials(eight_candidates, **share)
+    ended, aside = started_by(first).number, started_by(first).number
+    first.report(ended, 1, metrics(0.5, seconds=100.0))
+    first.finish(ended)
+    first.report(aside, 1, metrics(0.5, seconds=60.0))
+    first.stop("interrupted")
+    first.set_all_aside()
+    later = resumed(make_trials, first, eight_candidates, **share)
+    assert first.device_seconds == later.device_seconds == 80
+    assert started_by(later).number == aside
+    assert later.device_seconds == 80
+    later.report(aside, 1, metrics(0.5, seconds=60.0))
+    assert later.device_seconds == 80
+    later.report(aside, 2, metrics(0.5, seconds=40.0))
+    assert later.device_seconds == 100
+    later.set_aside(aside)
+    last = resumed(make_trials, later, eight_candidates, **share)
+    assert last.device_seconds == 100
+
+
+def test_a_search_whose_money_is_spent_trains_nothing_more_when_it_is_resumed(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    limits = BudgetSection(money=1.0, price=1.0)
+    first = make_trials(eight_candidates, budget=Budget(limits))
+    number = started_by(first).number
+    first.report(number, 1, metrics(0.5, seconds=3600.0))
+    assert first.decide(number) is Decision.SET_ASIDE
+    first.set_aside(number)
+    later = resumed(make_trials, first, eight_candidates, budget=Budget(limits))
+    assert later.next() is None
+    assert later.stopping == "the budget of money is spent"
+    more = limits.model_copy(update={"money": 2.0})
+    richer = resumed(make_trials, first, eight_candidates, budget=Budget(more))
+    assert started_by(richer).number == number
+
+
+def test_what_a_driver_that_was_killed_left_running_waits_where_the_next_does_not_come_to_it(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: Any
+) -> None:
+    first = make_trials(eight_candidates)
+    left = [started_by(first).number for _ in range(2)]
+    later = resumed(make_trials, first, eight_candidates, observers=[recorder])
+    taken_up = started_by(later).number
+    later.stop("interrupted")
+    later.set_all_aside()
+    later.set_all_aside()
+    assert sorted(recorder.of("set_aside")) == [(number,) for number in left]
+    assert [t.state for t in later.study.trials()] == [TrialState.WAITING] * 2
+    again = resumed(make_trials, later, eight_candidates)
+    assert sorted(started_by(again).number for _ in left) == left
+    assert taken_up in left
+
+
+def test_a_candidate_that_was_interrupted_is_not_drawn_again_beside(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    first = make_trials(eight_candidates, limit=8)
+    old = started_by(first)
+    later = resumed(make_trials, first, eight_candidates, limit=8)
+    found = all_started(later, lambda n: train(later, n, 0.5))
+    assert found[0].number == old.number
+    assert len({trial.candidate.digest for trial in found}) == len(found) == 8
+
+
+def test_after_a_good_trial_of_an_earlier_driver_failures_do_not_end_the_search(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    first = make_trials(vgg_space(), limit=12)
+    train(first, started_by(first).number, 0.5)
+    later = resumed(make_trials, first, vgg_space(), limit=12)
+    assert len(all_started(later, lambda n: train(later, n, cause="out of memory"))) == 11
+    assert not later.hopeless
+
+
+def test_what_did_not_fit_into_memory_stays_infeasible_and_what_failed_otherwise_may_come_again(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    first = make_trials(eight_candidates, limit=9)
+    large = started_by(first)
+    train(first, large.number, cause=MEMORY, violation=0.5)
+    lost = started_by(first)
+    train(first, lost.number, cause="the node died")
+    later = resumed(make_trials, first, eight_candidates, limit=9)
+    found = all_started(later, lambda n: train(later, n, 0.5))
+    digests = [trial.candidate.digest for trial in found]
+    assert large.candidate.digest not in digests
+    assert digests.count(lost.candidate.digest) == 1
+
+
+def test_early_stopping_goes_on_from_what_the_study_holds(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    train: Train,
+) -> None:
+    first = make_trials(eight_candidates, epochs=8, halving=Halving(8, 2, 2))
+    train(first, started_by(first).number, 0.5, 0.5)
+    aside = started_by(first).number
+    for epoch in (1, 2):
+        first.report(aside, epoch, metrics(0.6))
+    assert first.decide(aside) is Decision.GO_ON
+    later = resumed(make_trials, first, eight_candidates, epochs=8, halving=Halving(8, 2, 2))
+    assert started_by(later).number == aside
+    worse, best = started_by(later).number, started_by(later).number
+    for number, accuracy in ((best, 0.9), (worse, 0.3)):
+        for epoch in (1, 2):
+            later.report(number, epoch, metrics(accuracy))
+    assert later.decide(best) is Decision.GO_ON
+    assert later.decide(worse) is Decision.STOP
+    # It has passed that rung, whoever has come there since.
+    for epoch, accuracy in ((1, 0.6), (2, 0.6), (3, 0.6)):
+        later.report(aside, epoch, metrics(accuracy))
+    assert later.decide(aside) is Decision.GO_ON
+
+
+def test_a_rung_that_was_passed_in_a_checkpoint_only_is_decided_on_when_it_is_reported(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    train: Train,
+) -> None:
+    trials = make_trials(eight_candidates, epochs=8, halving=Halving(8, 2, 2))
+    train(trials, started_by(trials).number, 0.5, 0.5)
+    number = started_by(trials).number
+    for epoch in (1, 2, 3):  # All in one report.
+        trials.report(number, epoch, metrics(0.4))
+    assert trials.decide(number) is Decision.STOP
+
+
+def test_with_several_objectives_a_search_goes_on_alike(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    first = make_trials(eight_candidates, study=several("params"), limit=4)
+    for accuracies in ((0.5,), (0.5, 0.6, 0.7)):
+        train(first, started_by(first).number, *accuracies)
+    later = resumed(make_trials, first, eight_candidates, limit=4)
+    all_started(later, lambda n: train(later, n, 0.5))
+    trained = [t for t in later.study.trials() if "rejected" not in t.user_attrs]
+    assert len(trained) == 4
+    assert all(trial.values is not None and len(trial.values) == 2 for trial in trained)
+
+
+rounds = st.lists(
+    st.tuples(
+        st.lists(
+            st.one_of(
+                st.just(("next",)),
+                st.tuples(st.just("epoch"), st.integers(0, 5), st.floats(0, 1)),
+                st.tuples(st.just("lost"), st.integers(0, 5)),
+            ),
+            max_size=14,
+        ),
+        st.booleans(),
+    ),
+    max_size=4,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(sequence=rounds, limit=st.integers(1, 6), halving=st.booleans())
+def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_all_of_them_do(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    sequence: list[tuple[list[tuple[Any, ...]], bool]],
+    limit: int,
+    halving: bool,
+) -> None:
+    checkpoints: dict[int, list[float]] = {}
+    ended: dict[int, TrialState] = {}
+    digests: dict[int, str] = {}
+    trials: Trials | None = None
+
+    def driver() -> Trials:
+        options = {"limit": limit, "halving": Halving(3, 1, 2) if halving else None}
+        if trials is None:
+            return make_trials(eight_candidates, **options)
+        return resumed(make_trials, trials, eight_candidates, **options)
+
+    def start(trials: Trials, running: dict[int, bool]) -> None:
+        started = trials.next()
+        if started is not None:
+            assert started.number not in ended
+            assert digests.setdefault(started.number, started.candidate.digest) == (
+                started.candidate.digest
+            )
+            running[started.number] = True
+
+    def train_epoch(trials: Trials, running: dict[int, bool], number: int, accuracy: float) -> None:
+        checkpoints.setdefault(number, []).append(accuracy)
+        for epoch, each in enumerate(checkpoints[number], start=1):
+            trials.report(number, epoch, metrics(each))
+        stops = trials.decide(number) is Decision.STOP
+        if stops or len(checkpoints[number]) == 3:
+            trials.finish(number)
+            del running[number]
+            ended[number] = trials.study.trial(number).state
+
+    for steps, gently in sequence:
+        trials = driver()
+        running: dict[int, bool] = {}
+        for operation, *arguments in steps:
+            match operation, arguments:
+                case "next", []:
+                    start(trials, running)
+                case "epoch", [which, accuracy] if running:
+                    number = sorted(running)[which % len(running)]
+                    train_epoch(trials, running, number, accuracy)
+                case "lost", [which] if running:
+                    checkpoints.pop(sorted(running)[which % len(running)], None)
+        if gently:
+            trials.stop("interrupted")
+            trials.set_all_aside()
+            assert not [t for t in trials.study.trials() if t.state is TrialState.RUNNING]
+    trials = driver()
+    running = {}
+    while trials.has_left or not trials.is_finished:
+        start(trials, running)
+        for number in list(running):
+            if number in running:
+                train_epoch(trials, running, number, 0.5)
+    stored = trials.study.trials()
+    assert [trial.number for trial in stored] == list(range(len(stored)))
+    trained = {t.number: t.state for t in stored if "rejected" not in t.user_attrs}
+    assert trained == ended
+    assert len(trained) == limit
+    assert set(trained.values()) <= {TrialState.COMPLETE, TrialState.PRUNED}
+    assert len({digests[number] for number in trained}) == limit
+    assert trials.device_seconds == sum(stored[number].user_attrs["seconds"] for number in trained)
 
 
 # Spaces that fail in the middle of a search
@@ -879,7 +1279,12 @@ def test_an_observer_that_fails_is_dropped_and_the_search_goes_on(
     study = Study("watched", RandomSampler(seed=0), database=database)
     counting = Counting()
     trials = Trials(
-        study, vgg_space(depth=[2, 3]), [], limit=3, epochs=1, observers=(Broken(), counting)
+        study,
+        vgg_space(depth=[2, 3]),
+        [],
+        budget=Budget(BudgetSection(trials=3)),
+        epochs=1,
+        observers=(Broken(), counting),
     )
     while (trial := trials.next()) is not None:
         metrics = {"validation_accuracy": 0.5, "train_accuracy": 0.5, "epoch_seconds": 0.1}

@@ -1,0 +1,147 @@
+"""Whether a search gets slower, or larger, the longer it is: ``python benchmarks/scale.py``.
+
+2,000 trials of near-zero training (one epoch over some 130 images of 8x8 pixels, tiny networks)
+through the whole search, study in sqlite and tracking into a fresh local MLflow store, in a process
+of its own. What it takes is read from outside: resident memory from the system, the time of each
+trial's end from the journal. The last trials are compared with those around trial 200, by medians.
+
+The default sampler is ``random``, which costs the same at any length: what grows is then the
+driver's. TPE weighs all trials before each draw; ``--sampler tpe`` shows what that adds.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from bisect import bisect
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from harness import Figure, option_parser, show
+from rich.console import Console
+
+from search.experiment import Experiment, parse_experiment
+from search.home import Home
+from search.journal import PARENT, Finish, read_all
+
+NAME = "scale"
+EARLY = 200
+"""The trial with which the end is compared."""
+INTERVAL = 0.2
+"""Seconds between two looks at the memory."""
+STRETCH = 10
+"""Trials over which one time a trial is taken: two of them train at a time, and end in pairs."""
+
+
+def experiment(trials: int, sampler: str) -> Experiment:
+    return parse_experiment(
+        {
+            "name": NAME,
+            "data": "digits",
+            "subset": 0.1,
+            "space": {"name": "vgg", "depth": [1, 3], "features": [2, 16]},
+            "recipe": {"batch_size": 64},
+            "epochs": 1,
+            "sampler": sampler,
+            "scheduler": {"name": "none"},
+            "budget": {"trials": trials},
+            "finalists": {"count": 0},
+            "resources": {"concurrent": 2, "cpus": 1},
+        }
+    )
+
+
+@dataclass(frozen=True)
+class Course:
+    """What was seen of a search.
+
+    Attributes:
+        ended: seconds since the epoch at which each trial ended, in order.
+        memory: seconds since the epoch, and MB of resident memory then.
+    """
+
+    ended: list[float]
+    memory: list[tuple[float, float]]
+
+    def megabytes(self, first: int, last: int) -> float:
+        """Return the median of the driver's memory between the ends of two trials."""
+        moments = [moment for moment, _ in self.memory]
+        begin, end = (bisect(moments, self.ended[trial]) for trial in (first, last))
+        return median(size for _, size in self.memory[begin : max(end, begin + 1)])
+
+    def milliseconds(self, first: int, last: int) -> float:
+        """Return the median time a trial between two trials."""
+        ends = self.ended
+        return median(
+            (ends[i + STRETCH] - ends[i]) / STRETCH * 1e3 for i in range(first, last - STRETCH)
+        )
+
+
+def megabytes(pid: int) -> float:
+    """Return the resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def observe(trials: int, sampler: str) -> Course:
+    """Run a search in a process of its own and watch it."""
+    memory: list[tuple[float, float]] = []
+    with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+        driver = subprocess.Popen([sys.executable, __file__, folder, str(trials), sampler])
+        while driver.poll() is None:
+            memory.append((time.time(), megabytes(driver.pid)))
+            time.sleep(INTERVAL)
+        if driver.returncode:
+            raise RuntimeError(f"the search ended with exit code {driver.returncode}")
+        events = read_all(Home(Path(folder)).folder(NAME).journal)
+        ended = [e.time / 1e3 for e in events if isinstance(e, Finish) and e.run != PARENT]
+    return Course(ended, memory)
+
+
+def main() -> None:
+    parser = option_parser(__doc__)
+    parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
+    given = parser.parse_args()
+    trials = 300 if given.quick else 2000
+    course = observe(trials, given.sampler)
+    width = 50 if given.quick else 100
+    early, late = (EARLY - width // 2, EARLY + width // 2), (trials - width, trials - 1)
+    print_course(course, width)
+    rows = (("ms a trial", course.milliseconds, "ms"), ("driver's memory", course.megabytes, "MB"))
+    figures = [
+        Figure(
+            f"{what}, {given.sampler}, at trial {trials}; against at trial {EARLY}",
+            measure(*late),
+            measure(*early),
+            measure(*late) / measure(*early),
+            "ratio <= 1.5",
+            unit,
+        )
+        for what, measure, unit in rows
+    ]
+    show(figures, given.json)
+
+
+def print_course(course: Course, width: int) -> None:
+    """Print how both went from beginning to end."""
+    windows = range(width, len(course.ended) - width, max(width, len(course.ended) // 10))
+    for first in windows:
+        window = first, first + width
+        print(
+            f"trial {first:>5,}: {course.milliseconds(*window):6.0f} ms a trial,"
+            f" {course.megabytes(*window):6.0f} MB"
+        )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4 and sys.argv[2].isdigit():
+        from search.run import run_search
+
+        searched = experiment(int(sys.argv[2]), sys.argv[3])
+        run_search(searched, Home(Path(sys.argv[1])), Console(quiet=True))
+    else:
+        main()

@@ -1,0 +1,82 @@
+"""What a search may spend: counted over all drivers, told in words."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from search import budget as module
+from search.budget import Budget
+from search.experiment import BudgetSection, parse_experiment
+from spaces.errors import BadInputError
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Replace the clock by one that only ``clock.now`` moves."""
+    state = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: state.now))
+    return state
+
+
+def test_without_limits_nothing_is_ever_spent(clock: SimpleNamespace) -> None:
+    budget = Budget(BudgetSection(trials=7))
+    clock.now += 10**9
+    assert budget.trials == 7
+    assert budget.spent(10**9) == ""
+    assert budget.describe(10**9) == ""
+
+
+def test_the_time_of_earlier_drivers_counts_and_that_between_them_does_not(
+    clock: SimpleNamespace,
+) -> None:
+    budget = Budget(BudgetSection(wall_clock=100), seconds_before=70.0)
+    assert budget.seconds == 70
+    clock.now += 29
+    assert (budget.seconds, budget.spent(0)) == (99, "")
+    clock.now += 1
+    assert budget.spent(0) == "the budget of time is spent"
+
+
+def test_device_hours_are_spent_to_the_second() -> None:
+    budget = Budget(BudgetSection(device_hours=2))
+    assert budget.spent(7199) == ""
+    assert budget.spent(7200) == "the budget of device-hours is spent"
+
+
+def test_money_is_device_hours_at_a_price() -> None:
+    budget = Budget(BudgetSection(money=5, price=2.5))
+    assert budget.spent(7199) == ""
+    assert budget.spent(7200) == "the budget of money is spent"
+
+
+def test_of_several_limits_the_first_that_is_reached_counts(clock: SimpleNamespace) -> None:
+    section = BudgetSection(wall_clock=60, device_hours=1, money=10, price=1)
+    budget = Budget(section)
+    assert budget.spent(3600) == "the budget of device-hours is spent"
+    clock.now += 60
+    assert budget.spent(0) == "the budget of time is spent"
+
+
+def test_what_is_spent_and_left_is_told_of_each_limit(clock: SimpleNamespace) -> None:
+    section = BudgetSection(wall_clock=7200, device_hours=4, money=10, price=2)
+    budget = Budget(section, seconds_before=600)
+    clock.now += 30
+    assert budget.describe(3600 * 1.25) == (
+        "10m30s spent, 1h49m left; 1.25 device-hours spent, 2.75 left; "
+        "2.50 spent of money, 7.50 left"
+    )
+
+
+def test_what_is_overspent_leaves_nothing_and_not_less(clock: SimpleNamespace) -> None:
+    budget = Budget(BudgetSection(wall_clock=10, device_hours=1, money=1, price=1), 50)
+    assert budget.describe(7200) == (
+        "50s spent, 0s left; 2 device-hours spent, 0 left; 2.00 spent of money, 0.00 left"
+    )
+
+
+def test_money_without_a_price_is_refused() -> None:
+    with pytest.raises(BadInputError, match="cannot be counted without a price") as caught:
+        parse_experiment({"name": "mine", "budget": {"money": 5}})
+    assert (caught.value.field, caught.value.value) == ("budget.money", 5)
