@@ -214,6 +214,9 @@ class TrackingSection(_Section):
 
     enabled: bool = Field(True, description="log to MLflow")
     experiment: str = Field("borderline", min_length=1, description="MLflow experiment")
+    wait: Annotated[float, BeforeValidator(_seconds)] = Field(
+        60.0, ge=0, le=1e6, description="how long the end of a search waits for a slow server"
+    )
 
 
 def _address(url: str | None) -> str | None:

@@ -42,9 +42,6 @@ from search.trials import INHERITED, Observer, Trials
 from spaces.errors import BadInputError
 from trainables.job import FinalistResult, Job
 
-SYNC_SECONDS = 60.0
-"""How long the end of a search waits for the tracking server."""
-
 
 class SearchFailedError(RuntimeError):
     """A search that came to no result, through no fault of its experiment file."""
@@ -286,7 +283,7 @@ class _Run:
         with suppress(OSError):
             self._logbook.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         if self._tracker is not None:
-            self._tracker.finish(SYNC_SECONDS)
+            self._tracker.finish(self._experiment.tracking.wait)
 
     def _search_and_report(self) -> tuple[Outcome, list[Section]]:
         finalists: list[Finalist] = []
@@ -338,7 +335,7 @@ class _Run:
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
                 self._logbook.complete(trial, partial(trials.recall, trial))
-        searcher = StudySearcher(trials, self._packing.share)
+        searcher = StudySearcher(trials, self._packing.share, experiment.failures.retries)
 
         def stop() -> None:
             self._stop_requested = True
@@ -423,8 +420,9 @@ class _Run:
         """Tell where everything lies, and wait for tracking."""
         self._say(f"\nReport:  {self._folder.report}")
         if self._tracker is not None:
-            self._say(f"bringing the last records to MLflow (at most {SYNC_SECONDS:.0f}s) ..")
-            if self._tracker.finish(SYNC_SECONDS):
+            wait = self._experiment.tracking.wait
+            self._say(f"bringing the last records to MLflow (at most {wait:.0f}s) ..")
+            if self._tracker.finish(self._experiment.tracking.wait):
                 self._say(f"Compare: {ui_command(self._destination)}")
             else:
                 self._say(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ class StudySearcher(Searcher):
     Args:
         trials: the search.
         share: says which share of a GPU the training of a candidate asks for.
+        retries: how often a trial begins again that Tune gives up before its own retries are used.
 
     Attributes:
         error: what went wrong while drawing or recording, if anything. Raised inside of Tune it
@@ -41,15 +43,21 @@ class StudySearcher(Searcher):
     """
 
     def __init__(
-        self, trials: Trials, share: Callable[[Candidate], float] = lambda candidate: 0.0
+        self,
+        trials: Trials,
+        share: Callable[[Candidate], float] = lambda candidate: 0.0,
+        retries: int = 0,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode="max")
         self.error: Exception | None = None
         self._trials = trials
         self._share = share
+        self._retries = retries
         self._numbers: dict[str, int] = {}
         self._aside: set[str] = set()
         self._causes: dict[str, str] = {}
+        self._given_up_early: set[str] = set()
+        self._begun_again: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's config, None for "not now", or FINISHED."""
@@ -58,7 +66,9 @@ class StudySearcher(Searcher):
             with self._guarded():
                 started = self._trials.next()
         if started is None:
-            ended = self.error is not None or self._trials.is_finished
+            # One that is in training may have to begin again.
+            waits = self._numbers and not (self._trials.stopping or self._trials.hopeless)
+            ended = self.error is not None or (self._trials.is_finished and not waits)
             return str(Searcher.FINISHED) if ended else None
         self._numbers[trial_id] = started.number
         return {
@@ -91,9 +101,17 @@ class StudySearcher(Searcher):
             self._aside.add(trial_id)
         return decision is Decision.GO_ON
 
-    def fails(self, trial_id: str, cause: str) -> None:
-        """Remember what the process of a trial failed with, should it be for the last time."""
+    def fails(self, trial_id: str, cause: str, *, early: bool = False) -> None:
+        """Remember what the process of a trial failed with, should it be for the last time.
+
+        Args:
+            trial_id: Tune's.
+            cause: in a line.
+            early: should it be, Tune gives the trial up with retries left: it does where a process
+                dies while it changes from one trial to the next.
+        """
         self._causes[trial_id] = cause
+        (self._given_up_early.add if early else self._given_up_early.discard)(trial_id)
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -108,11 +126,15 @@ class StudySearcher(Searcher):
             self.on_trial_result(trial_id, result)
         number = self._numbers.pop(trial_id)
         cause = self._causes.pop(trial_id, "its process is gone")
+        early = trial_id in self._given_up_early
+        self._given_up_early.discard(trial_id)
         if self.error is not None:
             return  # What cannot be recorded stays as it is recorded, to be taken up again.
         told = result or {}
         with self._guarded():
-            if error:
+            if error and early and self._begins_again(number):
+                self._trials.begin_again(number)
+            elif error:
                 self._trials.finish(number, f"its process failed again and again: {cause}")
             elif trial_id in self._aside:
                 self._trials.set_aside(number)
@@ -123,6 +145,11 @@ class StudySearcher(Searcher):
                     violation=float(told.get(VIOLATION, 0.0)),
                     stopped=str(told.get(STOPPED, "")),
                 )
+
+    def _begins_again(self, number: int) -> bool:
+        """Tell whether a trial that Tune has given up early is handed to it once more."""
+        self._begun_again[number] += 1
+        return self._begun_again[number] <= self._retries
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -165,7 +192,8 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Keep the cause: the searcher is told only that there was an error."""
-        self._searcher.fails(trial.trial_id, last_line(trial))
+        early = trial.should_recover()
+        self._searcher.fails(trial.trial_id, last_line(trial), early=early)
 
 
 def last_line(trial: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 import time
@@ -240,11 +241,11 @@ class Trials:
     @property
     def is_finished(self) -> bool:
         """Tell whether no further trial will be started."""
-        if self.stopping or self.exhausted or self.hopeless:
+        if self.stopping or self.hopeless:
             return True
         if self._interrupted:
             return False
-        return self._started >= self._budget.trials
+        return self.exhausted or self._started >= self._budget.trials
 
     @property
     def has_left(self) -> bool:
@@ -281,6 +282,14 @@ class Trials:
         self.study.set_aside(number, {"seconds": seconds})
         self._interrupted.append(self.study.trial(number))
         self._notify("set_aside", number)
+
+    def begin_again(self, number: int) -> None:
+        """Have a running trial handed out once more: its process is gone."""
+        running = self._running.pop(number)
+        trial = copy.copy(self.study.trial(number))
+        seconds = max(running.seconds, running.seconds_before)
+        trial.user_attrs = trial.user_attrs | {"seconds": seconds}
+        self._interrupted.append(trial)
 
     def next(self) -> StartedTrial | None:
         """Draw candidates until one passes the screens, and start it.

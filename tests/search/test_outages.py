@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import sqlite3
@@ -149,7 +150,7 @@ def test_a_slow_and_broken_mlflow_holds_nothing_up_and_gets_everything_later_onc
     user = User(tmp_path)
     usual = user.ask("run", user.write("usual", finalists=NO_FINALISTS))
     assert usual.returncode == 0, usual
-    path = user.write("slowly", finalists=NO_FINALISTS)
+    path = user.write("slowly", finalists=NO_FINALISTS, tracking={"wait": 5})
     with answering(SlowAndBroken) as uri:
         result = user.ask("run", path, MLFLOW_TRACKING_URI=uri)
     assert result.returncode == 0, result
@@ -332,6 +333,16 @@ cluster.shutdown()
 """
 
 
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""Of the cluster and of who uses it, whatever tests before have made of this process."""
+
+
+def of_the_cluster() -> dict[str, str]:
+    """Return the environment of its processes and of commands about it."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return others | TOKEN
+
+
 class Nodes:
     """A cluster of two nodes on this machine, which ends with its input."""
 
@@ -344,6 +355,7 @@ class Nodes:
                 stderr=log,
                 text=True,
                 start_new_session=True,
+                env=of_the_cluster(),
             )
         self.address, self.worker = self._answer()
 
@@ -373,6 +385,7 @@ class Nodes:
             check=True,
             capture_output=True,
             timeout=60,
+            env=of_the_cluster(),
         )
 
     def end(self) -> None:
@@ -398,7 +411,7 @@ def search_on(user: User, nodes: Nodes, harm: Callable[[], None], **failures: ob
     path = user.write(
         "spread", epochs=80, failures=failures, finalists=NO_FINALISTS, tracking=NOT_TRACKED
     )
-    with user.start("run", path, "--address", nodes.address) as driver:
+    with user.start("run", path, "--address", nodes.address, **TOKEN) as driver:
         wait_for(lambda: sum(map(len, steps(user, "spread").values())) > 10, driver)
         # One on each node: a node holds one at a time.
         wait_for(lambda: len(steps(user, "spread")) >= 2, driver)

@@ -210,9 +210,13 @@ def test_trials_that_run_side_by_side_are_kept_apart(trials: Trials, result: Res
     assert [found[name].state.name for name in "abc"] == ["RUNNING", "COMPLETE", "RUNNING"]
 
 
-def test_the_search_ends_with_its_budget(trials: Trials) -> None:
+def test_the_search_ends_with_its_budget(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
+    # Any of them may have to begin again.
+    assert searcher.suggest("d") is None
+    for name in "abc":
+        searcher.on_trial_complete(name, result(3, 0.5))
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -327,6 +331,36 @@ def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
     searcher.on_trial_complete("a", None, error=True)
     cause = trials.study.trial(number).user_attrs["cause"]
     assert cause == "its process failed again and again: the node died"
+
+
+def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials, retries=1)
+    first, other, last = (searcher.suggest(name) for name in "abc")
+    searcher.on_trial_result("a", result(1, 0.2))
+    searcher.fails("a", "the process died", early=True)
+    searcher.on_trial_complete("a", None, error=True)
+    assert trials.study.trial(first["number"]).state is TrialState.RUNNING
+    assert not recorder.of("finished")
+    assert searcher.suggest("d") == first
+    assert [trials.study.trial(n["number"]).state.name for n in (other, last)] == ["RUNNING"] * 2
+    # What it had reported counts, and is not reported to the study twice.
+    searcher.on_trial_result("d", result(1, 0.2))
+    searcher.on_trial_result("d", result(2, 0.4))
+    assert trials.study.trial(first["number"]).intermediate_values == {1: 0.2, 2: 0.4}
+    searcher.fails("d", "the process died", early=True)
+    searcher.on_trial_complete("d", None, error=True)
+    assert trials.study.trial(first["number"]).state is TrialState.FAIL
+
+
+def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -> None:
+    searcher = StudySearcher(trials, retries=3)
+    number = searcher.suggest("a")["number"]
+    searcher.fails("a", "lost", early=True)
+    searcher.fails("a", "lost for good")
+    searcher.on_trial_complete("a", None, error=True)
+    assert trials.study.trial(number).user_attrs["cause"].endswith("lost for good")
 
 
 def test_the_scheduler_stops_what_the_study_says(
