@@ -38,11 +38,10 @@ from harness import Figure, option_parser, show
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from search.database import read_trials
 from search.home import DATABASE_VARIABLE, HOME_VARIABLE, Home, SearchFolder
 from search.journal import PARENT, Event, Finish, Metrics, read, read_all
-from search.summary import is_trained
-from search.verdict import verdict
+from search.storages import read_trials
+from search.verdict import is_trained, verdict
 from spaces.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -155,7 +154,7 @@ class Server:
     @contextmanager
     def tormented(self, seed: int) -> Iterator[None]:
         """Kill it again and again at random moments, each time to come back after a pause."""
-        moments = random.Random(seed)  # noqa: S311
+        moments = random.Random(seed)
         calm = threading.Event()
 
         def torment() -> None:
@@ -401,7 +400,7 @@ class Chaos:
         self._driver = driver
         self._server = server
         self._plan = plan
-        self._moments = random.Random(seed)  # noqa: S311
+        self._moments = random.Random(seed)
 
     def reign(self) -> None:
         """Let drivers live and die; return early if the search comes to its end meanwhile."""

@@ -30,9 +30,9 @@ from search.journal import (
     Status,
     read_all,
 )
+from search.observer import Observer, StartedTrial
 from search.summary import Summary
-from search.trials import HISTORY, Observer, StartedTrial
-from search.verdict import accuracy, verdict
+from search.verdict import HISTORY, accuracy, verdict
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from search.objectives import LATENCIES
+from search.observer import Observer, StartedTrial
 from search.screens import Rejection
 from search.summary import Summary
-from search.trials import OBJECTIVE, Observer, StartedTrial
+from search.trials import OBJECTIVE
 from search.verdict import accuracy
 from search.words import duration
 

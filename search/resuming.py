@@ -9,11 +9,11 @@ from typing import Any
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from search.experiment import Experiment, load_experiment
-from search.home import SearchFolder
+from search.home import Home, SearchFolder
 from search.objectives import cost_values
 from search.screens import Screen, judge
-from search.trials import INHERITED
-from search.verdict import VERDICT, accuracy, verdict
+from search.storages import read_trials
+from search.verdict import HISTORY, INHERITED, VERDICT, accuracy, is_trained, verdict
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
@@ -65,6 +65,20 @@ def refuse_other(before: Experiment, after: Experiment) -> None:
             raise BadInputError(field, value, problem, remedy)
 
 
+def read_search(home: Home, name: str) -> list[FrozenTrial]:
+    """Return the trials of a search from which another one is to begin.
+
+    Raises:
+        BadInputError: there is none of that name.
+    """
+    try:
+        folder = home.existing(name)
+        experiment = load_experiment(folder.experiment)
+        return read_trials(folder.location(experiment.database), name)
+    except BadInputError as error:
+        raise BadInputError("warm_start", name, error.problem, error.remedy) from None
+
+
 def inherit(
     name: str,
     trials: Sequence[FrozenTrial],
@@ -86,7 +100,7 @@ def inherit(
     """
     for trial in trials:
         ended = verdict(trial)
-        if "rejected" in trial.user_attrs or INHERITED in trial.user_attrs:
+        if not is_trained(trial):
             continue
         if ended not in (TrialState.COMPLETE, TrialState.PRUNED) or accuracy(trial) is None:
             continue
@@ -117,7 +131,7 @@ def _translate(
     if not inside or judge(candidate, screens) is not None:
         return None
     metrics: Mapping[str, Any] = next(
-        reversed(list(trial.user_attrs.get("history", {}).values())), {}
+        reversed(list(trial.user_attrs.get(HISTORY, {}).values())), {}
     )
     try:
         costs = cost_values(experiment.objectives, candidate.costs, metrics)

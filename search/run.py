@@ -11,16 +11,16 @@ from typing import Any
 
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.budget import Budget
-from search.database import Database, check_server, read_trials
-from search.experiment import Experiment, load_experiment
+from search.database import Database
+from search.experiment import Experiment
 from search.finalists import Finalist, choose_finalists
 from search.halving import Halving
-from search.home import Home, SearchFolder, default_database
+from search.home import Home, default_database
 from search.job import describe_job, describe_task, load_images
 from search.journal import Journal, worked_seconds
 from search.lock import hold
@@ -30,15 +30,19 @@ from search.packing import UNKNOWN_SHARE, Packing
 from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
-from search.resuming import inherit
+from search.resuming import inherit, read_search
 from search.retraining import retrain_finalists
 from search.screens import build_screens
 from search.searcher import StudySearcher
 from search.signals import stopping_gently
+from search.storages import check_server
 from search.study import Study
-from search.summary import Summary, is_trained, summarise
+from search.summary import Summary, summarise
+from search.sweep import CheckpointSweep
 from search.tracking import Destination, Tracker, ui_command
-from search.trials import INHERITED, Observer, Trials
+from search.trials import Trials
+from search.verdict import INHERITED, is_trained
+from search.words import root_cause
 from spaces.errors import BadInputError
 from trainables.job import FinalistResult, Job
 
@@ -165,20 +169,6 @@ def _run_held(
     return _Run(experiment, home, job, packing, console, prior, resume=resume).execute()
 
 
-def read_search(home: Home, name: str) -> list[FrozenTrial]:
-    """Return the trials of a search from which another one is to begin.
-
-    Raises:
-        BadInputError: there is none of that name.
-    """
-    try:
-        folder = home.existing(name)
-        experiment = load_experiment(folder.experiment)
-        return read_trials(folder.location(experiment.database), name)
-    except BadInputError as error:
-        raise BadInputError("warm_start", name, error.problem, error.remedy) from None
-
-
 @dataclass(frozen=True)
 class Prior:
     """What a search begins with.
@@ -266,7 +256,7 @@ class _Run:
                 self._break_off(error)
                 if is_storage_error(error):
                     raise SearchFailedError(
-                        f"what is found cannot be written down any more ({first_line(error)}); all "
+                        f"what is found cannot be written down any more ({root_cause(error)}); all "
                         f"that was is kept: make room, then {self._command('resume')}"
                     ) from error
                 raise
@@ -307,7 +297,7 @@ class _Run:
         """Train the trials; return whether it was interrupted."""
         experiment = self._experiment
         section = experiment.scheduler
-        checkpoints = _Checkpoints(self._folder)
+        checkpoints = CheckpointSweep(self._folder.checkpoints)
         progress = ProgressDisplay(
             self._console,
             experiment.budget.trials,
@@ -439,24 +429,6 @@ class _Run:
         return Home(self._folder.path.parent).command(name, self._experiment.name)
 
 
-class _Checkpoints(Observer):
-    """Removes the checkpoints of trials that are never continued."""
-
-    def __init__(self, folder: SearchFolder) -> None:
-        self._folder = folder.checkpoints
-
-    def finished(self, number: int, state: TrialState, cause: str) -> None:
-        """Remove them."""
-        shutil.rmtree(self._folder / str(number), ignore_errors=True)
-
-    def remove_ended(self, trials: Sequence[FrozenTrial]) -> None:
-        """Remove what a process has written late, or a driver that was killed has left."""
-        going_on = {str(trial.number) for trial in trials if not trial.state.is_finished()}
-        for path in self._folder.glob("*"):
-            if path.name not in going_on:
-                shutil.rmtree(path, ignore_errors=True)
-
-
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
     """Return the sampler that an experiment asks for."""
     return RandomSampler(seed=seed) if experiment.sampler == "random" else TPESampler(seed=seed)
@@ -465,10 +437,3 @@ def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
 def is_storage_error(error: BaseException) -> bool:
     """Tell whether a search ended because what it found could not be written."""
     return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
-
-
-def first_line(error: BaseException) -> str:
-    """Return what went wrong, at its root, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

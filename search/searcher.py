@@ -12,7 +12,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from search.objectives import LATENCIES
-from search.trials import OBJECTIVE, Decision, StartedTrial, Trials
+from search.observer import StartedTrial
+from search.trials import OBJECTIVE, Decision, Trials
 from spaces.candidate import Candidate
 from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
 

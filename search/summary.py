@@ -13,18 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from search.trials import INHERITED
-from search.verdict import accuracy, verdict
-
-
-def is_rejected(trial: FrozenTrial) -> bool:
-    """Tell whether a candidate was screened out and never trained."""
-    return "rejected" in trial.user_attrs
-
-
-def is_trained(trial: FrozenTrial) -> bool:
-    """Tell whether a trial was trained by this search: neither screened out nor inherited."""
-    return not is_rejected(trial) and INHERITED not in trial.user_attrs
+from search.verdict import INHERITED, accuracy, is_rejected, is_trained, verdict
 
 
 @dataclass(frozen=True)

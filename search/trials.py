@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import copy
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any
 
@@ -19,25 +17,22 @@ from optuna.trial import FrozenTrial, TrialState
 from search.budget import Budget
 from search.halving import Halving
 from search.objectives import cost_values
+from search.observer import Observer, Observers, StartedTrial
+from search.running import RunningTrial
 from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
-from search.verdict import verdict
+from search.verdict import is_trained, verdict
 from spaces.architecture import CollapsedLayerError
-from spaces.border import BorderAnalysis, Rule, find_border
+from spaces.border import Rule, find_border
 from spaces.candidate import Candidate, CandidateSpace
-from spaces.costs import Costs
 from spaces.errors import InvalidCandidateError
 
 OBJECTIVE = "validation_accuracy"
-INHERITED = "inherited"
-"""Attribute of a trial that another search has trained: its name."""
 
 EXPLORE_AFTER = 20
 """After so many rejections in a row draws are random, until one is accepted."""
 GIVE_UP_AFTER = 2000
 """After so many rejections in a row the space counts as exhausted."""
-HISTORY = "history"
-"""Attribute of a trial that has ended: what each epoch reported."""
 HOPELESS_AFTER = 5
 """If the first so many trials fail, what they have in common is at fault."""
 TIME_SLICE = 0.5
@@ -52,103 +47,6 @@ class Decision(Enum):
     """It is hopeless, and ends here."""
     SET_ASIDE = auto()
     """The search stops; the trial is taken up again when the search is."""
-
-
-@dataclass(frozen=True)
-class StartedTrial:
-    """A candidate that passed the screens and is to be trained.
-
-    Attributes:
-        number: of the trial in the study.
-        params: from which the space rebuilds the candidate.
-        seed: of its training; the same for the same candidate in any search of that seed.
-        candidate: architecture and recipe.
-        costs: of the architecture.
-        border: its receptive fields and border layer, by the rule of the screen.
-    """
-
-    number: int
-    params: dict[str, Any]
-    seed: int
-    candidate: Candidate
-    costs: Costs
-    border: BorderAnalysis
-
-
-class Observer:
-    """Is told what happens; every method does nothing until overridden.
-
-    Attributes:
-        is_vital: the search must not go on without it; any other one may fail and be forgotten.
-    """
-
-    is_vital = False
-
-    def rejected(self, number: int, rejection: Rejection) -> None:
-        """A candidate was rejected."""
-
-    def started(self, trial: StartedTrial) -> None:
-        """A candidate was accepted and goes to training."""
-
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A trial has finished an epoch."""
-
-    def set_aside(self, number: int) -> None:
-        """A trial has been interrupted; a later driver takes it up again."""
-
-    def finished(self, number: int, state: TrialState, cause: str) -> None:
-        """A trial has ended.
-
-        Args:
-            number: of the trial.
-            state: its verdict: COMPLETE, PRUNED (stopped early) or FAIL.
-            cause: why it failed, or why it gave itself up; empty where the scheduler stopped it.
-        """
-
-
-@dataclass
-class _Running:
-    trial: StartedTrial
-    share: float
-    history: dict[int, dict[str, float]] = field(default_factory=dict)
-    """What each epoch reported."""
-    stored: frozenset[int] = frozenset()
-    """Epochs that the study had from an earlier driver."""
-    seconds_before: float = 0.0
-    """What an earlier driver had spent on it; the first report brings these epochs again."""
-
-    @property
-    def epoch(self) -> int:
-        """Epochs done."""
-        return max(self.history, default=0)
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """What the last epoch reported."""
-        return self.history.get(self.epoch, {})
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of training so far."""
-        return math.fsum(metrics["epoch_seconds"] for metrics in self.history.values())
-
-    @property
-    def device_seconds(self) -> float:
-        """Seconds of devices that it has taken so far."""
-        return max(self.seconds, self.seconds_before) * self.share
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """What the study keeps of the training."""
-        found: dict[str, Any] = {
-            "seconds": self.seconds,
-            "epochs": self.epoch,
-            # In full, so that tracking can be completed from the study alone.
-            HISTORY: {str(epoch): metrics for epoch, metrics in self.history.items()},
-        }
-        if "train_accuracy" in self.metrics:
-            found["train_accuracy"] = self.metrics["train_accuracy"]
-        return found
 
 
 class Trials:
@@ -198,14 +96,14 @@ class Trials:
         self._duplicates = duplicates
         self._rule = rule
         self._share = share
-        self._observers = list(observers)
+        self._observers = Observers(observers, study.then)
         self._started = 0
         self._ended_seconds = 0.0
         """Device seconds of the trials that have ended."""
         self._rejected_in_a_row = 0
         self._failed_from_start: int | None = 0
         """Trials failed so far, None once one has not."""
-        self._running: dict[int, _Running] = {}
+        self._running: dict[int, RunningTrial] = {}
         self._interrupted: deque[FrozenTrial] = deque()
         self._drawn: dict[str, int] = {}
         """Number of the trial that trains, or trained, the candidate with this digest."""
@@ -214,9 +112,9 @@ class Trials:
 
     def _restore(self, trial: FrozenTrial) -> None:
         """Take over what an earlier driver has left of a trial."""
-        attributes = trial.user_attrs
-        if "rejected" in attributes or INHERITED in attributes:
+        if not is_trained(trial):
             return
+        attributes = trial.user_attrs
         self._started += 1
         if self._halving is not None:
             for epoch, value in trial.intermediate_values.items():
@@ -271,24 +169,22 @@ class Trials:
         for trial in self._interrupted:
             if self.study.trial(trial.number).state is TrialState.RUNNING:
                 self.study.set_aside(trial.number, {})
-                self._notify("set_aside", trial.number)
+                self._observers.notify("set_aside", trial.number)
         for number in list(self._running):
             self.set_aside(number)
 
     def set_aside(self, number: int) -> None:
         """Keep a running trial for a later driver, as far as it is."""
         running = self._running.pop(number)
-        seconds = max(running.seconds, running.seconds_before)
-        self.study.set_aside(number, {"seconds": seconds})
+        self.study.set_aside(number, {"seconds": running.spent})
         self._interrupted.append(self.study.trial(number))
-        self._notify("set_aside", number)
+        self._observers.notify("set_aside", number)
 
     def begin_again(self, number: int) -> None:
         """Have a running trial handed out once more: its process is gone."""
         running = self._running.pop(number)
         trial = copy.copy(self.study.trial(number))
-        seconds = max(running.seconds, running.seconds_before)
-        trial.user_attrs = trial.user_attrs | {"seconds": seconds}
+        trial.user_attrs = trial.user_attrs | {"seconds": running.spent}
         self._interrupted.append(trial)
 
     def next(self) -> StartedTrial | None:
@@ -319,13 +215,13 @@ class Trials:
     def _take_up(self, trial: FrozenTrial) -> StartedTrial:
         """Go on with a trial that an earlier driver has begun."""
         started = self.recall(trial)
-        running = _Running(started, trial.user_attrs["share"])
+        running = RunningTrial(started, trial.user_attrs["share"])
         running.stored = frozenset(trial.intermediate_values)
         running.seconds_before = _seconds(trial)
         self._running[trial.number] = running
         self._drawn.setdefault(started.candidate.digest, trial.number)
         self.study.take_up(trial.number)
-        self._notify("started", started)
+        self._observers.notify("started", started)
         return started
 
     def recall(self, trial: FrozenTrial) -> StartedTrial:
@@ -375,7 +271,7 @@ class Trials:
 
     def _count_rejection(self, number: int, rejection: Rejection) -> None:
         self._rejected_in_a_row += 1
-        self._notify("rejected", number, rejection)
+        self._observers.notify("rejected", number, rejection)
 
     def _reject_duplicate(self, trial: optuna.Trial, original: int) -> None:
         """Give a duplicate the verdict of its original instead of training it again.
@@ -409,9 +305,9 @@ class Trials:
         recorded = {"beyond": started.border.beyond, "share": share}
         self.study.start(trial, _attributes(candidate) | recorded)
         self._started += 1
-        self._running[trial.number] = _Running(started, share)
+        self._running[trial.number] = RunningTrial(started, share)
         self._drawn.setdefault(candidate.digest, trial.number)
-        self._notify("started", started)
+        self._observers.notify("started", started)
         return started
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -427,7 +323,7 @@ class Trials:
             self.study.report(number, epoch, objective)
             if self._halving is not None:
                 self._halving.enter(number, epoch, objective)
-        self._notify("reported", number, epoch, running.history[epoch])
+        self._observers.notify("reported", number, epoch, running.history[epoch])
 
     def decide(self, number: int) -> Decision:
         """Tell what is to become of a running trial after the epoch that it reported last."""
@@ -481,9 +377,9 @@ class Trials:
                 # What failed otherwise may be drawn and tried again.
                 self._drawn.pop(running.trial.candidate.digest, None)
             cause = cause or "the loss is no longer a number"
-        self._notify("finished", number, state, cause or attributes.get("stopped", ""))
+        self._observers.notify("finished", number, state, cause or attributes.get("stopped", ""))
 
-    def _costs(self, running: _Running) -> tuple[list[float], str]:
+    def _costs(self, running: RunningTrial) -> tuple[list[float], str]:
         """Return the values of the objectives beyond accuracy, and what is wrong with them."""
         try:
             return cost_values(self.study.objectives, running.trial.costs, running.metrics), ""
@@ -498,24 +394,6 @@ class Trials:
             self._failed_from_start += 1
             if self._failed_from_start >= HOPELESS_AFTER:
                 self.hopeless = cause
-
-    def _notify(self, event: str, *arguments: Any) -> None:
-        """Tell the observers, once what they are told is safe in the study."""
-
-        def tell() -> None:
-            for observer in list(self._observers):
-                try:
-                    getattr(observer, event)(*arguments)
-                except BaseException as error:
-                    if observer.is_vital:
-                        raise
-                    # Whoever watches a search must not end it: a closed pipe, a full disk.
-                    self._observers.remove(observer)
-                    line = f"{type(observer).__name__} has stopped: {type(error).__name__}: {error}"
-                    with suppress(OSError, ValueError):
-                        print(f"search.py: {line}", file=sys.stderr)  # noqa: T201
-
-        self.study.then(tell)
 
 
 def _seconds(trial: FrozenTrial) -> float:

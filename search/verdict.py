@@ -13,6 +13,23 @@ from optuna.trial import FrozenTrial, TrialState
 VERDICT = "verdict"
 """Attribute of a trial whose state is not what happened to it: what did, in small letters."""
 
+REJECTED = "rejected"
+"""Attribute of a candidate that was never trained: the screen that rejected it."""
+INHERITED = "inherited"
+"""Attribute of a trial that another search has trained: its name."""
+HISTORY = "history"
+"""Attribute of a trial that has ended: what each epoch reported."""
+
+
+def is_rejected(trial: FrozenTrial) -> bool:
+    """Tell whether a candidate was screened out and never trained."""
+    return REJECTED in trial.user_attrs
+
+
+def is_trained(trial: FrozenTrial) -> bool:
+    """Tell whether a trial was trained by this search: neither screened out nor inherited."""
+    return not is_rejected(trial) and INHERITED not in trial.user_attrs
+
 
 def verdict(trial: FrozenTrial) -> TrialState:
     """Return COMPLETE for trained to the end, PRUNED for stopped early, FAIL, or as it is now.

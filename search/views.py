@@ -9,7 +9,6 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from search.database import is_written, read_trials
 from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist, read_results
 from search.home import Home, SearchFolder
@@ -18,6 +17,7 @@ from search.journal import outcome
 from search.lock import is_held
 from search.report import as_html, build_report, compare, print_report
 from search.screens import Rejection, build_screens, judge, reject_invalid
+from search.storages import is_written, read_trials
 from search.study import Study
 from search.summary import Summary, summarise
 from search.tracking import Destination, sync, ui_command

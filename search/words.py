@@ -1,4 +1,4 @@
-"""How quantities read in what people see."""
+"""How quantities and errors read in what people see."""
 
 from __future__ import annotations
 
@@ -11,3 +11,10 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def root_cause(error: BaseException) -> str:
+    """Return what went wrong, at its root, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split()) or type(error).__name__

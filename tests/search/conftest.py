@@ -20,9 +20,10 @@ from rich.console import Console
 
 from search.budget import Budget
 from search.experiment import BudgetSection, ScreensSection
+from search.observer import Observer, StartedTrial
 from search.screens import Rejection, build_screens
 from search.study import Study
-from search.trials import Observer, StartedTrial, Trials
+from search.trials import Trials
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Pooling

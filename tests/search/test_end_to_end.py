@@ -24,7 +24,6 @@ import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search import run as module
-from search.database import read_trials
 from search.experiment import Experiment, parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.home import Home
@@ -32,6 +31,7 @@ from search.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
 from search.packing import Packing
 from search.run import run_search
 from search.searcher import StudySearcher
+from search.storages import read_trials
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
@@ -139,13 +139,18 @@ def diverging(command_line: CommandLine, folder: Path, first: Searched) -> Searc
     return searched(command_line, folder, "diverging", DIVERGING)
 
 
+def store_of(home: Path) -> MlflowClient:
+    """Return a client of the local MLflow store of a home."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - seconds that no other test should wait for
+
+    return MlflowClient(f"sqlite:///{home}/mlflow.db")
+
+
 @pytest.fixture(scope="module")
 def client(first: Searched, diverging: Searched) -> MlflowClient:
     """Return a client of the local MLflow store after both searches."""
-    from mlflow import MlflowClient  # noqa: PLC0415 - only after the searches have made the store
-
     assert first.result.returncode == diverging.result.returncode == 0
-    return MlflowClient(f"sqlite:///{first.home}/mlflow.db")
+    return store_of(first.home)
 
 
 def runs_of(client: MlflowClient, name: str) -> tuple[Run, dict[str, list[Run]]]:
@@ -469,8 +474,6 @@ def begun(
 
 def check_whole(folder: Path, name: str) -> None:
     """Check that study, journal and MLflow hold the same whole trials, each of them once."""
-    from mlflow import MlflowClient  # noqa: PLC0415
-
     ended = Searched(name, folder, subprocess.CompletedProcess([], 0))
     assert [trial.number for trial in ended.trials] == list(range(len(ended.trials)))
     assert [trial.state for trial in ended.trained] == [TrialState.COMPLETE] * 4
@@ -490,7 +493,7 @@ def check_whole(folder: Path, name: str) -> None:
     last = {event.run: event.status for event in events if isinstance(event, Finish)}
     assert set(last) == {PARENT, *numbers, *(run for run in last if run.startswith("finalist-"))}
     assert set(last.values()) == {"FINISHED"}
-    client = MlflowClient(f"sqlite:///{folder}/home/mlflow.db")
+    client = store_of(folder / "home")
     parent, children = runs_of(client, name)
     assert parent.info.status == "FINISHED"
     runs = {run.data.params["trial"]: run for run in children["trial"]}

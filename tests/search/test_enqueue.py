@@ -4,10 +4,11 @@ import pytest
 from optuna.samplers import RandomSampler, TPESampler
 
 from search.budget import Budget
-from search.database import Database, read_trials
+from search.database import Database
 from search.experiment import BudgetSection, ScreensSection
 from search.preflight import find_seeds
 from search.screens import build_screens
+from search.storages import read_trials
 from search.study import Study
 from search.trials import Trials
 from spaces import BadInputError, CandidateSpace, Task

@@ -15,9 +15,10 @@ from search.experiment import Experiment, parse_experiment
 from search.finalists import Finalist
 from search.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
 from search.logbook import Logbook
+from search.observer import StartedTrial
 from search.study import Study
 from search.summary import summarise
-from search.trials import StartedTrial, Trials
+from search.trials import Trials
 from spaces.candidate import CandidateSpace
 from trainables.job import FinalistResult
 
@@ -171,7 +172,7 @@ def test_what_a_driver_that_was_killed_did_not_get_to_write_is_completed_from_th
     uncut = {number: content(first, number) for number in ends}
     for length in range(len(list(read_all(first.path)))):
         first.path.write_bytes(whole)
-        cut(first.path, lambda _, place, length=length: place < length)  # type: ignore[misc]
+        cut(first.path, lambda _, place, length=length: place < length)
         later = drive(first)
         later.journal.close()
         for number in ends:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -191,7 +192,7 @@ def stretches(
     folder = tmp_path_factory.mktemp("stretches")
     reported = metrics(0.5) | {"epoch": 1, "done": True}
 
-    class Stretch(tune.Trainable):  # type: ignore[misc]
+    class Stretch(tune.Trainable):
         def setup(self, config: dict[str, Any], job: object) -> None:
             self.config = config
 
@@ -200,8 +201,6 @@ def stretches(
             return True
 
         def step(self) -> dict[str, Any]:
-            import os  # noqa: PLC0415
-
             begun = time.time()
             time.sleep(0.5)
             entry = {

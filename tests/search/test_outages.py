@@ -23,8 +23,8 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from search.database import read_trials
 from search.journal import Finish, Metrics, Start, read
+from search.storages import read_trials
 from tests.search.users import Result, User, descendants, end_of, wait_for
 
 # Real searches, one after the other, on a machine that may have more to do.

@@ -17,7 +17,8 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search import database as module
-from search.database import Database, check_server, is_written, read_trials
+from search.database import Database
+from search.storages import check_server, is_written, read_trials
 from search.study import Study
 from spaces.errors import BadInputError
 from tests.search.postgres import PASSWORD, Postgres, find_binaries, running

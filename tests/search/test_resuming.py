@@ -12,16 +12,17 @@ import pytest
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from search.database import Database, read_trials
+from search.database import Database
 from search.experiment import Experiment, ScreensSection, parse_experiment
 from search.home import SearchFolder
 from search.objectives import Objective
 from search.resuming import CHANGEABLE, inherit, load_resumed, refuse_other
 from search.screens import build_screens
+from search.storages import read_trials
 from search.study import Study
 from search.summary import summarise
-from search.trials import HISTORY, INHERITED, Trials
-from search.verdict import verdict
+from search.trials import Trials
+from search.verdict import HISTORY, INHERITED, verdict
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError

@@ -21,8 +21,9 @@ from optuna.distributions import IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.database import Database, open_storage, read_trials
+from search.database import Database
 from search.objectives import Objective
+from search.storages import open_storage, read_trials
 from search.study import Study
 from search.verdict import accuracy, verdict
 from spaces.errors import BadInputError

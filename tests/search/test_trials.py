@@ -19,13 +19,16 @@ from optuna.trial import TrialState
 from search import budget as budget_module
 from search import trials as module
 from search.budget import Budget
-from search.database import Database, read_trials
+from search.database import Database
 from search.experiment import BudgetSection, ScreensSection
 from search.halving import Halving
 from search.objectives import Objective
+from search.observer import Observer, StartedTrial
 from search.screens import build_screens
+from search.storages import read_trials
 from search.study import Study
-from search.trials import HISTORY, Decision, Observer, StartedTrial, Trials
+from search.trials import Decision, Trials
+from search.verdict import HISTORY
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
