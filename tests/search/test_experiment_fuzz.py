@@ -141,7 +141,7 @@ def mutate_text(text: str, chance: random.Random) -> str:
 
 def mutants() -> list[str]:
     """Return the mutated files, the same ones every time."""
-    chance = random.Random(20)  # noqa: S311
+    chance = random.Random(20)
     sources = [*FILES, WHOLE, WHOLE]
     return [
         (mutate_values if chance.random() < 0.75 else mutate_text)(chance.choice(sources), chance)

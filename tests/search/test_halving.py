@@ -48,7 +48,7 @@ class Slowly:
 
 def random_reports(seed: int, epochs: int, trials: int) -> Iterator[tuple[int, int, float]]:
     """Yield reports of trials that run side by side: which, its epoch, its value."""
-    draw = random.Random(seed)  # noqa: S311
+    draw = random.Random(seed)
     epoch = [0] * trials
     while any(each < epochs for each in epoch):
         number = draw.choice([n for n, each in enumerate(epoch) if each < epochs])

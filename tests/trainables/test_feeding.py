@@ -106,7 +106,7 @@ def slowed(feed: StreamedFeed, act: Callable[[int], None]) -> list[int]:
         act(begun[-1])
         return read(rows)
 
-    feed._read = reading  # type: ignore[method-assign]
+    feed._read = reading
     return begun
 
 

@@ -53,7 +53,7 @@ def small_network() -> nn.Module:
         nn.Flatten(),
         nn.Linear(24, 5),
     )
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network.to(memory_format=torch.channels_last)
 
 
 def gradients(network: nn.Module) -> list[list[Tensor]]:
@@ -289,7 +289,7 @@ def observed(trained: Training) -> list[dict[str, Tensor]]:
         step()
         states.append(kept_state(trained.network))
 
-    trained._step = watched  # type: ignore[method-assign]
+    trained._step = watched
     while trained.epoch < trained.epochs:
         trained.run_epoch()
     return states

@@ -21,7 +21,7 @@ def test_on_the_processor_a_step_is_just_taken() -> None:
     taken: list[int] = []
     repeat = Repeater(torch.device("cpu"), 10 * WORTH)
     for number in range(2 * WORTH):
-        repeat(lambda number=number: taken.append(number))  # type: ignore[misc]
+        repeat(lambda number=number: taken.append(number))
     assert taken == list(range(2 * WORTH))
     assert not repeat.is_captured
 
