@@ -251,7 +251,6 @@ class Logbook(Observer):
         self._journal.start(
             key,
             f"finalist {number}",
-            # MLflow's params are for ever.
             # MLflow's params are for ever: those of the first time stay.
             params={} if known else params,
             tags=self._tags("finalist"),

@@ -125,7 +125,7 @@ class SlowAndBroken(BaseHTTPRequestHandler):
     """Takes seconds for each call, and then has no answer but an error."""
 
     def do_GET(self) -> None:
-        time.sleep(3)
+        time.sleep(2)
         with contextlib.suppress(OSError):
             self.send_error(500)
 
@@ -150,7 +150,8 @@ def test_a_slow_and_broken_mlflow_holds_nothing_up_and_gets_everything_later_onc
     user = User(tmp_path)
     usual = user.ask("run", user.write("usual", finalists=NO_FINALISTS))
     assert usual.returncode == 0, usual
-    path = user.write("slowly", finalists=NO_FINALISTS, tracking={"wait": 5})
+    # The second failure in a row is worth a word: there must be time for two, and for the start.
+    path = user.write("slowly", finalists=NO_FINALISTS, tracking={"wait": 20})
     with answering(SlowAndBroken) as uri:
         result = user.ask("run", path, MLFLOW_TRACKING_URI=uri)
     assert result.returncode == 0, result
