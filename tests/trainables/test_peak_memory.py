@@ -10,6 +10,7 @@ from spaces.errors import InvalidCandidateError
 from spaces.task import Task
 from tests.spaces.drawing import random_trial
 from trainables.builder import Network
+from trainables.device import select_device
 from trainables.peak_memory import measure_peak
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -108,6 +109,9 @@ def candidates(family: str, count: int):
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_predicted_memory_is_near_to_what_training_takes(family, bfloat16, device):
+    if bfloat16 and not select_device(device).bfloat16:
+        # Nothing trains in bfloat16 there; emulating it takes float32 copies of everything.
+        pytest.skip("this processor does not multiply bfloat16")
     for candidate in candidates(family, 3):
         predicted = candidate.costs.training_memory(BATCH, bfloat16=bfloat16)
         taken = measure_peak(
