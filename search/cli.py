@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 from rich.console import Console
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         module = sys.modules.get("search.run")
         if module is None or not isinstance(error, module.SearchFailedError):
             raise
-        print(f"search.py: {error}", file=sys.stderr)  # noqa: T201
+        _tell(f"search.py: {error}")
         return FAILED
     except Exception as error:
         # The parser's own complaints; their class is not public in every version of typer.
@@ -74,12 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _refuse(f"{message()} (see: python search.py --help)")
     if result == INTERRUPTED:  # The parser returns this for Ctrl-C, too, without a word.
-        print("interrupted", file=sys.stderr)  # noqa: T201
+        _tell("interrupted")
     return int(result or 0)
 
 
 def _refuse(line: str) -> int:
-    print(f"search.py: {' '.join(line.split())}", file=sys.stderr)  # noqa: T201
+    _tell(f"search.py: {' '.join(line.split())}")
     return BAD_INPUT
 
 
@@ -263,7 +263,30 @@ def sync(name: NameArgument, home: HomeOption = None) -> int:
     return 0
 
 
+class _Console(Console):
+    """Falls silent when its reader is gone, where rich would end the process in mid-search."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing any more: Ctrl-C ends the `tee` of a search, too, before its last words."""
+        self.quiet = True
+        _silence(sys.stdout)
+
+
 def _console() -> Console:
-    console = Console()
+    console = _Console()
     # Into a file or a log, tables are not squeezed into the width of a terminal that is not there.
-    return console if console.is_terminal else Console(width=140)
+    return console if console.is_terminal else _Console(width=140)
+
+
+def _tell(line: str) -> None:
+    """Print a line on standard error, if anybody reads it."""
+    try:
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        _silence(sys.stderr)
+
+
+def _silence(stream: TextIO) -> None:
+    """Have a stream whose reader is gone lead nowhere: else it changes the exit code at the end."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())

@@ -625,6 +625,26 @@ def test_an_interruption_is_130_and_one_line(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "stream", "code"), [(["status"], "stdout", 0), (["status", "none"], "stderr", 2)]
+)
+def test_a_reader_that_is_gone_does_not_change_how_a_command_ends(
+    user: Path, arguments: list[str], stream: str, code: int
+) -> None:
+    """Ctrl-C in a terminal ends the ``tee`` behind a search as well, which is to end gently."""
+    with subprocess.Popen(
+        [sys.executable, ROOT / "search.py", *arguments],
+        cwd=user,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        pipe = getattr(process, stream)
+        assert pipe is not None
+        pipe.close()
+        assert process.wait(60) == code
+
+
+@pytest.mark.parametrize(
     ("interrupted", "answer"),
     [(True, Answer(130, "", "interrupted\n")), (False, Answer(0, "", ""))],
 )
