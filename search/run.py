@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from optuna.exceptions import StorageInternalError
@@ -128,11 +128,18 @@ def _run_held(
         seed=experiment.seed,
     )
     seeds = find_seeds(experiment.enqueue, space.name, job.task, experiment.space.options)
-    inherited = [
-        trial
-        for name in experiment.warm_start
-        for trial in inherit(name, read_search(home, name), space, screens, experiment)
-    ]
+
+    @cache
+    def inherited() -> list[FrozenTrial]:
+        return [
+            trial
+            for name in experiment.warm_start
+            for trial in inherit(name, read_search(home, name), space, screens, experiment)
+        ]
+
+    if not resume:
+        # Of a search that goes on they may be gone, and it has seldom any need of them.
+        inherited()
     console.print(
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
         f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
@@ -175,11 +182,11 @@ class Prior:
 
     Attributes:
         seeds: parameters that are tried first.
-        inherited: trials of other searches from which the sampler learns.
+        inherited: returns the trials of other searches from which the sampler learns.
     """
 
     seeds: Sequence[Mapping[str, Any]] = ()
-    inherited: Sequence[FrozenTrial] = ()
+    inherited: Callable[[], Sequence[FrozenTrial]] = tuple
 
 
 class _Run:
@@ -239,7 +246,7 @@ class _Run:
         inherited = sum(INHERITED in trial.user_attrs for trial in known)
         drawn = len(known) - inherited
         if not drawn:
-            for trial in prior.inherited[inherited:]:
+            for trial in prior.inherited()[inherited:]:
                 self._study.add(trial)
         for params in prior.seeds[drawn:]:
             self._study.enqueue(params)

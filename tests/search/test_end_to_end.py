@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from search.packing import Packing
 from search.run import run_search
 from search.searcher import StudySearcher
 from search.storages import read_trials
+from search.verdict import INHERITED
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
@@ -590,6 +592,7 @@ def ends(
         *,
         retrain: Callable[[], None] = lambda: None,
         packing: Packing = WITHOUT_GPUS,
+        resume: bool = False,
         **fields: Any,
     ) -> tuple[Home, str, Any]:
         document = yaml.safe_load(FIRST) | {"name": "mine", "tracking": {"enabled": False}}
@@ -616,7 +619,7 @@ def ends(
 
         def call(console: Any) -> None:
             try:
-                outcome.append(run_search(experiment, home, console))
+                outcome.append(run_search(experiment, home, console, resume=resume))
             except BaseException as error:
                 outcome.append(error)
 
@@ -716,6 +719,19 @@ def test_tune_giving_up_in_between_counts_as_an_interruption(
     assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
     assert TrialState.RUNNING not in states
     assert home.folder("mine").report.is_file()
+
+
+def test_a_search_goes_on_though_the_one_that_it_began_with_is_gone(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    home, _, _ = ends(trained, printed, name="lender")
+    ends(lambda searcher: trained(searcher, 2, 1), printed, warm_start=["lender"])
+    shutil.rmtree(home.folder("lender").path)
+    _, _, outcome = ends(trained, printed, warm_start=["lender"], resume=True)
+    assert isinstance(outcome, module.Outcome), outcome
+    assert outcome.summary.trained == 8
+    stored = read_trials(home.folder("mine").study, "mine")
+    assert sum(INHERITED in trial.user_attrs for trial in stored) == 8
 
 
 @pytest.mark.parametrize(
