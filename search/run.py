@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -20,7 +20,7 @@ from search.database import Database
 from search.experiment import Experiment
 from search.finalists import Finalist, choose_finalists
 from search.halving import Halving
-from search.home import Home, default_database
+from search.home import Home, SearchFolder, default_database
 from search.job import describe_job, describe_task, load_images
 from search.journal import Journal, worked_seconds
 from search.lock import hold
@@ -91,8 +91,23 @@ def run_search(
     with ExitStack() as stack:
         if resume:
             folder = home.existing(experiment.name)
-            stack.enter_context(hold(folder.lock, folder.name))
+            with _writing(home, folder):
+                stack.enter_context(hold(folder.lock, folder.name))
         return _run_held(experiment, home, console, address, resume, stack)
+
+
+@contextmanager
+def _writing(home: Home, folder: SearchFolder) -> Iterator[None]:
+    """Say in one line that what is found cannot be written, and how to go on."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError, StorageInternalError) as error:
+        begun = folder.experiment.is_file()
+        then = home.command("resume", folder.name) if begun else "begin again"
+        raise SearchFailedError(
+            f"what is found cannot be written down any more ({root_cause(error)}); all that was "
+            f"is kept: make room, then {then}"
+        ) from error
 
 
 def _run_held(
@@ -151,6 +166,7 @@ def _run_held(
     # Ray comes last before writing: it is what may be missing or refuse to start.
     stack.enter_context(connected(address))
     packing = plan_packing(experiment, dataset.images.nbytes)
+    stack.enter_context(_writing(home, folder))
     if resume:
         folder.write_experiment(experiment.to_yaml())
     else:
@@ -261,11 +277,6 @@ class _Run:
                 outcome, sections = self._search_and_report()
             except BaseException as error:
                 self._break_off(error)
-                if is_storage_error(error):
-                    raise SearchFailedError(
-                        f"what is found cannot be written down any more ({root_cause(error)}); all "
-                        f"that was is kept: make room, then {self._command('resume')}"
-                    ) from error
                 raise
         # The journal is closed: from here on nothing that happens changes how the search ended.
         print_report(self._console, sections)
@@ -279,6 +290,9 @@ class _Run:
         self._database.close()
         with suppress(OSError):
             self._logbook.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with suppress(OSError):
+            # Where the disk took nothing of that: else closing it would raise over what happened.
+            self._journal.close()
         if self._tracker is not None:
             self._tracker.finish(self._experiment.tracking.wait)
 
@@ -439,8 +453,3 @@ class _Run:
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
     """Return the sampler that an experiment asks for."""
     return RandomSampler(seed=seed) if experiment.sampler == "random" else TPESampler(seed=seed)
-
-
-def is_storage_error(error: BaseException) -> bool:
-    """Tell whether a search ended because what it found could not be written."""
-    return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)

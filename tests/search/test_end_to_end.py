@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -760,6 +761,35 @@ def test_an_error_while_training_leaves_nothing_running(
     assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
     assert TrialState.RUNNING not in states
     assert TrialState.WAITING in states  # To be taken up again.
+
+
+def test_a_disk_that_takes_nothing_any_more_fails_the_search_in_one_line_and_it_goes_on_later(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{file}").resolve().name == "journal.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data)
+
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 2, 1)
+        monkeypatch.setattr(os, "write", full)
+        trained(searcher)
+
+    _, _, outcome = ends(drive, printed)
+    assert isinstance(outcome, module.SearchFailedError), outcome
+    assert "No space left on device" in str(outcome)
+    monkeypatch.setattr(os, "write", write)
+    home, _, outcome = ends(trained, printed, resume=True)
+    assert isinstance(outcome, module.Outcome), outcome
+    statuses, states = ending(home)
+    assert set(statuses.values()) == {"FINISHED"}
+    assert all(state.is_finished() for state in states)
 
 
 def test_an_error_while_retraining_finalists_keeps_the_trials(

@@ -93,6 +93,9 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on_when_there_is_r
     (line,) = stopped.stderr.splitlines()
     assert line.startswith("search.py: what is found cannot be written down any more (")
     assert line.endswith("make room, then python search.py resume full")
+    still = user.ask("resume", "full")
+    assert (still.returncode, len(still.stderr.splitlines())) == (1, 1), still
+    assert still.stderr.endswith("make room, then python search.py resume full\n")
 
     ballast.unlink()
     before = {trial.number: trial.intermediate_values for trial in trained(user, "full")}
