@@ -113,6 +113,14 @@ class Database:
             lambda: self._storage.set_trial_intermediate_value(self._ids[number], step, value)
         )
 
+    def annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Write attributes of a running trial."""
+        self.then(lambda: self._set_attributes(number, attributes))
+
+    def _set_attributes(self, number: int, attributes: Mapping[str, Any]) -> None:
+        for key, attribute in attributes.items():
+            self._storage.set_trial_user_attr(self._ids[number], key, attribute)
+
     def set_state(self, number: int, state: TrialState) -> None:
         """Write that a trial is set aside (WAITING), or taken up again (RUNNING)."""
         self.then(lambda: self._set_state(number, state))
@@ -132,8 +140,7 @@ class Database:
 
         def write() -> None:
             trial_id = self._ids[number]
-            for key, attribute in attributes.items():
-                self._storage.set_trial_user_attr(trial_id, key, attribute)
+            self._set_attributes(number, attributes)
             for key, attribute in system_attributes.items():
                 self._storage.set_trial_system_attr(trial_id, key, attribute)
             self._storage.set_trial_state_values(trial_id, state, values)

@@ -20,8 +20,8 @@ class RunningTrial:
     """What each epoch reported."""
     stored: frozenset[int] = frozenset()
     """Epochs that the study had from an earlier driver."""
-    seconds_before: float = 0.0
-    """What an earlier driver had spent on it; the first report brings these epochs again."""
+    seconds_kept: float = 0.0
+    """What the study knows to be spent on it; a driver's first report brings these epochs again."""
 
     @property
     def epoch(self) -> int:
@@ -35,13 +35,13 @@ class RunningTrial:
 
     @property
     def seconds(self) -> float:
-        """Seconds of the epochs that have been reported."""
-        return math.fsum(metrics["epoch_seconds"] for metrics in self.history.values())
+        """Seconds of the epochs that have been reported; any thread may ask."""
+        return math.fsum(metrics["epoch_seconds"] for metrics in list(self.history.values()))
 
     @property
     def spent(self) -> float:
         """Seconds of training so far, those that an earlier driver had counted too."""
-        return max(self.seconds, self.seconds_before)
+        return max(self.seconds, self.seconds_kept)
 
     @property
     def device_seconds(self) -> float:
@@ -52,7 +52,7 @@ class RunningTrial:
     def attributes(self) -> dict[str, Any]:
         """What the study keeps of the training."""
         found: dict[str, Any] = {
-            "seconds": self.seconds,
+            "seconds": self.spent,
             "epochs": self.epoch,
             # In full, so that tracking can be completed from the study alone.
             HISTORY: {str(epoch): metrics for epoch, metrics in self.history.items()},

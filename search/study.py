@@ -127,6 +127,12 @@ class Study:
         if self._database is not None:
             self._database.report(number, step, value)
 
+    def annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Record something beside a running trial."""
+        self._set_attributes(self._id(number), attributes, {})
+        if self._database is not None:
+            self._database.annotate(number, attributes)
+
     def set_aside(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Have a running trial wait to be taken up again, by a later driver: draw no more then."""
         self._set_attributes(self._id(number), attributes, {})

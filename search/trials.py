@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections import deque
@@ -35,6 +34,9 @@ GIVE_UP_AFTER = 2000
 """After so many rejections in a row the space counts as exhausted."""
 HOPELESS_AFTER = 5
 """If the first so many trials fail, what they have in common is at fault."""
+KEEP_EVERY = 60.0
+"""Seconds of training after which the study is told how long a trial has taken: should its driver
+be killed, the next one counts them for the budget before it comes to that trial."""
 TIME_SLICE = 0.5
 """Seconds after which ``next`` returns without a candidate: results must not wait for it."""
 
@@ -131,9 +133,12 @@ class Trials:
 
     @property
     def device_seconds(self) -> float:
-        """Seconds of devices that all trials together have taken, those of earlier drivers too."""
-        running = (each.device_seconds for each in self._running.values())
-        waiting = (_seconds(trial) * trial.user_attrs["share"] for trial in self._interrupted)
+        """Seconds of devices that all trials together have taken, those of earlier drivers too.
+
+        Asked by the thread, too, that tells observers: trials come and go meanwhile.
+        """
+        running = [each.device_seconds for each in list(self._running.values())]
+        waiting = [_seconds(each) * each.user_attrs["share"] for each in list(self._interrupted)]
         return self._ended_seconds + math.fsum(running) + math.fsum(waiting)
 
     @property
@@ -183,9 +188,8 @@ class Trials:
     def begin_again(self, number: int) -> None:
         """Have a running trial handed out once more: its process is gone."""
         running = self._running.pop(number)
-        trial = copy.copy(self.study.trial(number))
-        trial.user_attrs = trial.user_attrs | {"seconds": running.spent}
-        self._interrupted.append(trial)
+        self.study.annotate(number, {"seconds": running.spent})
+        self._interrupted.append(self.study.trial(number))
 
     def next(self) -> StartedTrial | None:
         """Draw candidates until one passes the screens, and start it.
@@ -217,7 +221,7 @@ class Trials:
         started = self.recall(trial)
         running = RunningTrial(started, trial.user_attrs["share"])
         running.stored = frozenset(trial.intermediate_values)
-        running.seconds_before = _seconds(trial)
+        running.seconds_kept = _seconds(trial)
         self._running[trial.number] = running
         self._drawn.setdefault(started.candidate.digest, trial.number)
         self.study.take_up(trial.number)
@@ -323,6 +327,9 @@ class Trials:
             self.study.report(number, epoch, objective)
             if self._halving is not None:
                 self._halving.enter(number, epoch, objective)
+        if running.seconds - running.seconds_kept >= KEEP_EVERY:
+            running.seconds_kept = running.seconds
+            self.study.annotate(number, {"seconds": running.seconds})
         self._observers.notify("reported", number, epoch, running.history[epoch])
 
     def decide(self, number: int) -> Decision:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -1006,6 +1008,82 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
     later.set_aside(aside)
     last = resumed(make_trials, later, eight_candidates, **share)
     assert last.device_seconds == 100
+
+
+def test_what_a_killed_driver_had_spent_counts_before_its_trials_are_taken_up_again(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    tmp_path: Path,
+) -> None:
+    """A cluster that has shrunk comes to the last of them long after the first."""
+    path = tmp_path / "study.db"
+    database = Database(path, "test")
+    first = make_trials(
+        eight_candidates, study=Study("test", RandomSampler(seed=0), database=database)
+    )
+    numbers = [started_by(first).number for _ in range(3)]
+    for number in numbers:
+        for epoch in (1, 2):
+            first.report(number, epoch, metrics(0.5, seconds=1800.0))
+    database.close()
+    study = Study("test", RandomSampler(seed=1))
+    study.restore(read_trials(path, "test"))
+    later = make_trials(eight_candidates, study=study)
+    assert later.device_seconds == 3 * 3600
+    assert started_by(later).number == numbers[0]
+    later.report(numbers[0], 1, metrics(0.5, seconds=1800.0))
+    assert later.device_seconds == 3 * 3600
+
+
+def test_what_was_spent_on_a_trial_that_is_lost_before_it_reports_again_is_kept(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    first = make_trials(eight_candidates)
+    number = started_by(first).number
+    first.report(number, 1, metrics(0.5, seconds=40.0))
+    first.set_aside(number)
+    later = resumed(make_trials, first, eight_candidates)
+    assert started_by(later).number == number
+    later.begin_again(number)
+    assert started_by(later).number == number
+    later.finish(number, "its process failed again and again")
+    assert later.device_seconds == 40
+    assert resumed(make_trials, later, eight_candidates).device_seconds == 40
+
+
+def test_what_is_spent_can_be_asked_for_while_trials_come_and_go(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    trials = make_trials(eight_candidates, screens={"duplicates": False}, limit=150, epochs=10)
+    ended = threading.Event()
+    errors: list[RuntimeError] = []
+
+    def ask() -> None:
+        while not ended.is_set():
+            try:
+                _ = trials.device_seconds
+            except RuntimeError as error:
+                errors.append(error)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        while not trials.is_finished:
+            started = trials.next()
+            for epoch in range(1, 10) if started is not None else ():
+                trials.report(started.number, epoch, metrics(0.5))
+    finally:
+        ended.set()
+        asking.join()
+        sys.setswitchinterval(interval)
+    assert not errors
 
 
 def test_a_search_whose_money_is_spent_trains_nothing_more_when_it_is_resumed(
