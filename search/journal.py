@@ -72,13 +72,22 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Retrain:
+    """The driver has ended the search and retrains finalists, which no budget counts."""
+
+    time: int
+
+
+@dataclass(frozen=True)
 class Close:
     """The driver has ended; what follows, if anything, begins with an `Open`."""
 
     time: int
 
 
-Event = Open | Start | Metrics | Update | Finish | Close
+OfDriver = Open | Retrain | Close
+"""What is said of a driver and of no run."""
+Event = OfDriver | Start | Metrics | Update | Finish
 
 _KINDS: dict[str, type[Event]] = {
     "open": Open,
@@ -86,6 +95,7 @@ _KINDS: dict[str, type[Event]] = {
     "metrics": Metrics,
     "update": Update,
     "finish": Finish,
+    "retrain": Retrain,
     "close": Close,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
@@ -186,6 +196,14 @@ class Journal:
             OSError: the event could not be written.
         """
         self._append(Finish(run, _now(time), status))
+
+    def retrain(self) -> None:
+        """Record that the search has ended and finalists are retrained.
+
+        Raises:
+            OSError: the event could not be written.
+        """
+        self._append(Retrain(_now(None)))
 
     def close(self) -> None:
         """Record that the driver has ended and close the file; a second call does nothing.
@@ -312,13 +330,19 @@ def read_all(path: Path) -> Iterator[Event]:
 
 
 def worked_seconds(path: Path) -> float:
-    """Return for how long drivers have worked on a search, to the last sign of each."""
+    """Return for how long drivers have searched, to the last sign of each.
+
+    Finalists come on top: what a search may yet spend does not depend on how long they took.
+    """
     total = began = last = 0
+    searches = True
     for event in read_all(path):
         if isinstance(event, Open):
             total += last - began
-            began = event.time
-        last = max(began, event.time)
+            began, searches = event.time, True
+        if searches:
+            last = max(began, event.time)
+        searches = searches and not isinstance(event, Retrain)
     return (total + last - began) / 1000
 
 

@@ -20,12 +20,11 @@ from search.figure import field_plot
 from search.finalists import Finalist
 from search.journal import (
     PARENT,
-    Close,
     Event,
     Finish,
     Journal,
     Metrics,
-    Open,
+    OfDriver,
     Start,
     Status,
     read_all,
@@ -117,7 +116,7 @@ class Logbook(Observer):
         )
 
     def _remember(self, event: Event) -> None:
-        if isinstance(event, Open | Close):
+        if isinstance(event, OfDriver):
             return
         written = self._written.setdefault(event.run, _Written())
         if isinstance(event, Start | Finish):

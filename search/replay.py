@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from search.destination import Destination
-from search.journal import PARENT, Close, Event, Finish, Metrics, Open, Scalar, Start, Update, read
+from search.journal import PARENT, Event, Finish, Metrics, OfDriver, Scalar, Start, Update, read
 from search.run_store import RunStore, UnavailableError, VanishedError
 
 _WINDOW = 1 << 20
@@ -331,7 +331,7 @@ def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
     """Gather what events say of each run, text files apart; the runs in order of appearance."""
     works: dict[str, _Work] = {}
     for event in events:
-        if isinstance(event, Open | Close):
+        if isinstance(event, OfDriver):
             continue
         work = works.setdefault(event.run, _Work(event.run or search, event.time))
         if isinstance(event, Start):

@@ -390,6 +390,7 @@ class _Run:
         best = choose_finalists(summarise(self._study.trials()), section.count)
         if not best:
             return []
+        self._journal.retrain()
         self._console.print(
             f"\nretraining the best {len(best)} candidates with {section.seeds} fresh seeds each",
             highlight=False,

@@ -676,6 +676,24 @@ def test_a_search_whose_budget_is_spent_ends_as_finished(
     assert "MLflow" not in out
 
 
+def test_the_time_that_finalists_took_is_not_missing_when_a_search_is_extended(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.time_ns
+
+    def takes_an_hour() -> None:
+        monkeypatch.setattr(time, "time_ns", lambda: now() + 3600 * 10**9)
+
+    budget = {"trials": 3, "wall_clock": 1800}
+    _, _, first = ends(trained, printed, retrain=takes_an_hour, budget=budget)
+    assert first.summary.trained == 3
+    _, _, extended = ends(trained, printed, resume=True, budget=budget | {"trials": 5})
+    assert extended.summary.trained == 5
+
+
 def test_what_each_trial_occupies_of_a_gpu_is_recorded(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:

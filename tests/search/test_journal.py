@@ -19,12 +19,14 @@ from search.journal import (
     Journal,
     Metrics,
     Open,
+    Retrain,
     Start,
     Update,
     decode,
     encode,
     ended,
     read,
+    worked_seconds,
 )
 
 names = st.text(max_size=8)
@@ -44,6 +46,7 @@ events = st.one_of(
     ),
     st.builds(Update, names, times, texts, texts),
     st.builds(Finish, names, times, st.sampled_from(["FINISHED", "FAILED", "KILLED"])),
+    st.builds(Retrain, times),
     st.builds(Close, times),
 )
 
@@ -168,6 +171,18 @@ def test_events_carry_the_time_of_writing(tmp_path: Path, monkeypatch: pytest.Mo
         Finish("7", 1_700_000_000_123, "KILLED"),
         Close(1_700_000_000_123),
     ]
+
+
+def test_drivers_have_worked_as_long_as_they_searched_and_neither_between_nor_for_finalists(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    assert worked_seconds(path) == 0
+    killed = [Open(1_000), Metrics("0", 11_000, 1, {})]
+    whole = [Open(500_000), Retrain(520_000), Finish("finalist-0", 900_000, "FINISHED")]
+    last = [Close(901_000), Open(950_000), Metrics("1", 955_000, 1, {})]
+    path.write_bytes(b"".join(map(encode, [*killed, *whole, *last])))
+    assert worked_seconds(path) == 10 + 20 + 5
 
 
 def test_a_journal_has_ended_between_the_close_of_one_driver_and_the_next(tmp_path: Path) -> None:
