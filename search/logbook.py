@@ -239,12 +239,13 @@ class Logbook(Observer):
             self._totals |= totals
 
     def finalist(self, finalist: Finalist, architecture: Architecture) -> None:
-        """Log one finalist with all its seeds."""
+        """Log one finalist with all its seeds, each at a step of its own."""
         number, results = finalist.number, finalist.results
         key = f"finalist-{number}"
         known = key in self._written
         written = self._written.setdefault(key, _Written())
-        if len(written.steps) >= len(results) and not written.is_open:
+        steps = {result.seed - self._experiment.seed: result for result in results}
+        if steps.keys() <= written.steps and not written.is_open:
             return
         params = {"trial": number, **describe(architecture), "seeds": len(results)}
         self._journal.start(
@@ -254,7 +255,7 @@ class Logbook(Observer):
             params={} if known else params,
             tags=self._tags("finalist"),
         )
-        for step, result in enumerate(results, start=1):
+        for step, result in steps.items():
             accuracies = {
                 "validation_accuracy": result.validation_accuracy,
                 "test_accuracy": result.test_accuracy,
@@ -264,7 +265,7 @@ class Logbook(Observer):
                 written.steps.add(step)
         mean, std = finalist.test_accuracy
         spread = {"test_accuracy_mean": mean, "test_accuracy_std": std}
-        self._journal.metrics(key, len(finalist.results), spread)
+        self._journal.metrics(key, max(steps), spread)
         self._finish(key, "FINISHED")
 
     def end(

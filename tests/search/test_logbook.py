@@ -234,8 +234,8 @@ def test_totals_that_have_not_changed_are_not_logged_again(
     assert (totals["trials_failed"], totals["test_accuracy_mean"]) == (1, 0.8)
 
 
-def finalist(number: int, seeds: int) -> Finalist:
-    results = [FinalistResult(number, seed, 0.5 + seed / 10, 0.5, 1.0) for seed in range(seeds)]
+def finalist(number: int, *seeds: int) -> Finalist:
+    results = [FinalistResult(number, seed, 0.5 + seed / 10, 0.5, 1.0) for seed in seeds]
     return Finalist(number, tuple(results))
 
 
@@ -245,13 +245,13 @@ def test_a_finalist_is_logged_once_and_seeds_that_are_added_later_are_added(
     first = drive()
     started = first.start()
     architecture = started.candidate.architecture
-    first.logbook.finalist(finalist(started.number, 2), architecture)
+    first.logbook.finalist(finalist(started.number, 1, 2), architecture)
     key = f"finalist-{started.number}"
     later = drive(first)
-    later.logbook.finalist(finalist(started.number, 2), architecture)
+    later.logbook.finalist(finalist(started.number, 1, 2), architecture)
     assert len(later.events(key, Start)) == 1
     last = drive(later)
-    last.logbook.finalist(finalist(started.number, 3), architecture)
+    last.logbook.finalist(finalist(started.number, 1, 2, 3), architecture)
     begun, again = last.events(key, Start)
     assert begun.params["seeds"] == 2
     assert again.params == {}
@@ -260,3 +260,20 @@ def test_a_finalist_is_logged_once_and_seeds_that_are_added_later_are_added(
     assert {step for step, name in points if name == "test_accuracy"} == {1, 2, 3}
     assert {step for step, name in points if name == "test_accuracy_mean"} == {2, 3}
     assert last.statuses(key) == ["FINISHED", "FINISHED"]
+
+
+def test_a_seed_that_failed_at_first_is_added_under_its_own_step(
+    drive: Callable[..., Driver],
+) -> None:
+    first = drive()
+    started = first.start()
+    architecture = started.candidate.architecture
+    first.logbook.finalist(finalist(started.number, 1, 3), architecture)
+    later = drive(first)
+    later.logbook.finalist(finalist(started.number, 1, 2, 3), architecture)
+    points = {
+        event.step: event.metrics["validation_accuracy"]
+        for event in later.events(f"finalist-{started.number}", Metrics)
+        if "validation_accuracy" in event.metrics
+    }
+    assert points == {1: 0.6, 2: 0.7, 3: 0.8}
