@@ -21,7 +21,8 @@ import sqlalchemy
 from spaces.errors import BadInputError
 
 EXAMPLE = "write postgresql://user@host/name"
-_HIDDEN = "password"
+_HIDDEN = ("password", "sslpassword")
+"""Options of an address that are secrets; the second opens the key of a client."""
 _LONGEST = 63
 """Bytes that Postgres keeps of a connection's name."""
 _TRIES, _PAUSE = 10, 0.2
@@ -66,7 +67,7 @@ def refuse_password(text: str) -> None:
         BadInputError: as said, or it is no address at all.
     """
     url = parse_url(text)
-    if url.password is not None or _HIDDEN in url.query:
+    if url.password is not None or any(secret in url.query for secret in _HIDDEN):
         remedy = "leave it out; PGPASSWORD, ~/.pgpass or BORDERLINE_DATABASE may hold it"
         raise BadInputError("database", shown_url(url), "a password is kept in no file", remedy)
 
@@ -81,7 +82,7 @@ def shown_url(url: sqlalchemy.URL) -> str:
     bare = sqlalchemy.URL.create(
         url.drivername, url.username, None, url.host, url.port, url.database, url.query
     )
-    return bare.difference_update_query([_HIDDEN]).render_as_string(hide_password=False)
+    return bare.difference_update_query(_HIDDEN).render_as_string(hide_password=False)
 
 
 class Claim:

@@ -2,7 +2,9 @@
 
 import re
 
-_PASSWORD = re.compile(r"(?<=://)[^\s/@]*:\S*(?=@)|(?<=[?&]password=)[^\s&]*")
+_PASSWORD = re.compile(
+    r"(?<=://)[^\s/@]*:\S*(?=@)|(?:(?<=[?&]password=)|(?<=[?&]sslpassword=))[^\s&]*"
+)
 """User and password of an address; cut-off values may lack what would tell them from others."""
 
 

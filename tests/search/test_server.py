@@ -16,6 +16,7 @@ WITH_PASSWORD = [
     f"postgresql://me:{SECRET}@db.example.com/studies",
     f"postgresql+psycopg2://me:{SECRET}@db.example.com:5432/studies",
     f"postgresql://db.example.com/studies?user=me&password={SECRET}",
+    f"postgresql://db.example.com/studies?sslkey=mine.key&sslpassword={SECRET}",
     f"postgresql://me:a/{SECRET}@db.example.com/studies",
 ]
 BROKEN = [
