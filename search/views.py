@@ -164,8 +164,14 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
             compare((name, view.trials), (against, other.trials)),
             compare((against, other.trials), (name, view.trials)),
         ]
-    view.folder.report.write_text(as_html(f"Search {name}", sections), encoding="utf-8")
     print_report(console, sections)
+    page = as_html(f"Search {name}", sections)
+    try:
+        view.folder.report.write_text(page, encoding="utf-8")
+    except OSError as error:
+        problem = f"the page cannot be written there ({error.strerror})"
+        remedy = "make room, or ask its owner for one"
+        raise BadInputError("NAME", view.folder.report, problem, remedy) from error
     console.print(
         f"\nAs a page: {view.folder.report}", highlight=False, markup=False, soft_wrap=True
     )

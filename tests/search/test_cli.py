@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -463,6 +464,19 @@ def test_a_search_that_has_trained_nothing_has_a_report(finished: Home, ask: Ask
     assert "0 candidates trained" in answer.out
     assert "4 candidates rejected" in answer.out
     assert finished.folder("done").report.is_file()
+
+
+def test_a_report_is_shown_though_its_page_cannot_be_written(
+    finished: Home, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    answer = ask("report", "done")
+    assert "0 candidates trained" in answer.out
+    (line,) = answer.err.splitlines()
+    assert (answer.code, "No space left on device" in line) == (2, True)
 
 
 def test_a_report_against_a_search_that_is_not_there_changes_nothing(
