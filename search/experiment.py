@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from enum import StrEnum
 from pathlib import Path
@@ -364,19 +365,30 @@ def _apply(document: dict[str, Any], override: str) -> None:
             inner = {"name": inner}
         section[parent] = dict(inner) if isinstance(inner, dict) else {}
         section = section[parent]
-    section[last] = _added(section.get(last), value, override) if _adds(text) else value
+    section[last] = _added(key.split("."), section.get(last), value, override)
 
 
-def _adds(text: str) -> bool:
-    """Tell whether a value on the command line is meant to be added: ``budget.trials=+100``."""
-    return text.strip().startswith("+")
-
-
-def _added(before: object, value: object, override: str) -> object:
+def _added(location: Sequence[str], before: object, value: object, override: str) -> object:
+    """Return a new value; one that begins with a + comes on top: ``budget.trials=+100``."""
+    text = override.partition("=")[2].strip()
+    if not text.startswith("+"):
+        return value
+    if _is_duration(location):
+        with suppress(ValueError):  # No number, then.
+            before, value = _seconds(before), _seconds(text.removeprefix("+"))
     numbers = (int, float)
     if isinstance(before, numbers) and isinstance(value, numbers):
         return before + value
     raise BadInputError("--set", override, "adds to what is no number", "leave out the +")
+
+
+def _is_duration(location: Sequence[str]) -> bool:
+    """Tell whether a field takes 90m, 8h or 2d."""
+    try:
+        field = _section_at(location[:-1]).model_fields[location[-1]]
+    except (KeyError, StopIteration):
+        return False
+    return any(getattr(each, "func", None) is _seconds for each in field.metadata)
 
 
 def _explain(error: ValidationError) -> BadInputError:

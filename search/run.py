@@ -380,7 +380,11 @@ class _Run:
         checkpoints.remove_ended(self._study.trials())
         summary = summarise(self._study.trials())
         if not interrupted and summary.failed and not summary.leaderboard:
-            raise SearchFailedError(f"none of the {summary.failed} candidates could be trained")
+            more = f"{self._command('resume')} --set budget.trials=+{summary.failed}"
+            raise SearchFailedError(
+                f"none of the {summary.failed} candidates could be trained (causes: "
+                f"{self._command('report')}); mend that, then {more}"
+            )
         shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted
 

@@ -13,7 +13,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import Database
-from search.experiment import Experiment, ScreensSection, parse_experiment
+from search.experiment import Experiment, ScreensSection, load_experiment, parse_experiment
 from search.home import SearchFolder
 from search.objectives import Objective
 from search.resuming import CHANGEABLE, inherit, load_resumed, refuse_other
@@ -119,8 +119,20 @@ def test_a_plus_adds_to_a_budget_and_without_one_it_is_set(
     assert (budget.trials, budget.device_hours) == (trials, hours)
 
 
+@pytest.mark.parametrize("added", ["+8h", "+28800", "+ 480m"])
+@pytest.mark.parametrize("before", ["1h", "3600"])
+def test_time_is_added_in_the_units_of_time(tmp_path: Path, before: str, added: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"budget: {{wall_clock: {before}}}")
+    assert load_experiment(path, [f"budget.wall_clock={added}"]).budget.wall_clock == 9 * 3600
+
+
 @pytest.mark.parametrize(
-    "override", ["budget.wall_clock=+3600", "name=+1", "budget.trials=+many", "data=+1"]
+    "override",
+    [
+        *("budget.wall_clock=+3600", "name=+1", "budget.trials=+many", "data=+1"),
+        *("budget.trials=+8h", "failures.hang_after=+long"),
+    ],
 )
 def test_nothing_is_added_to_what_is_no_number(folder: SearchFolder, override: str) -> None:
     with pytest.raises(BadInputError, match="adds to what is no number"):
