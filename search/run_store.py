@@ -360,6 +360,15 @@ def _shown(entry: _Entry) -> str:
 
 
 _CAUSES = (
+    (
+        re.compile(r"error code 401\b|\b401 Client Error"),
+        "it does not know this user by this password: "
+        "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+    (
+        re.compile(r"\b403\b.*Permission denied"),
+        "this user may not write there: an administrator of the server can grant it",
+    ),
     (re.compile(r"timed out|timeout exception", re.IGNORECASE), "it does not answer in time"),
     (re.compile(r"too many (\d+) error responses"), r"it answers with error \1"),
     (re.compile(r"\[Errno -?\d+\] ([^'\"()<>]+)"), r"\1"),

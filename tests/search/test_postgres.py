@@ -21,7 +21,7 @@ from search.database import Database
 from search.storages import check_server, is_written, read_trials
 from search.study import Study
 from spaces.errors import BadInputError
-from tests.search.postgres import PASSWORD, Postgres, find_binaries, running
+from tests.postgres import PASSWORD, Postgres, find_binaries, running
 from tests.search.users import Result, User, end_of, wait_for
 
 pytestmark = pytest.mark.timeout(600)
