@@ -1,10 +1,9 @@
-"""Add, change and remove the users of a team's tracking server.
+"""List, add, change and remove the users of a team's tracking server.
 
 MLFLOW_TRACKING_URI names the server; MLFLOW_TRACKING_USERNAME (admin, unless set) and
 MLFLOW_TRACKING_PASSWORD (asked for, unless set) an administrator. A new password is asked for, or
 read from the first line of standard input.
 """
-# ruff: noqa: PLC0415 -- --help need not wait for MLflow
 
 from __future__ import annotations
 
@@ -13,9 +12,11 @@ import getpass
 import os
 import re
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any
+
+import requests
+from requests.auth import HTTPBasicAuth
 
 EXAMPLES = """\
 examples:
@@ -25,13 +26,163 @@ examples:
   python mlflow/users.py grant alice MANAGE --model digits
   python mlflow/users.py password alice
   python mlflow/users.py remove bob
+  python mlflow/users.py list
 """
 EXPERIMENT = "borderline"
 PERMISSIONS = ("READ", "USE", "EDIT", "MANAGE", "NO_PERMISSIONS")
+TIMEOUT_S = 30
 
 
 class RefusedError(Exception):
     """What was asked for cannot be done; the text is one line that says why."""
+
+
+class Server:
+    """MLflow's REST interface, in the name of an administrator.
+
+    Args:
+        uri: the server's address.
+        user: the administrator.
+        password: theirs.
+    """
+
+    def __init__(self, uri: str, user: str, password: str) -> None:
+        self._uri, self._user = uri.rstrip("/"), user
+        self._session = requests.Session()
+        self._session.auth = HTTPBasicAuth(user.encode(), password.encode())
+        self._session.verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
+
+    @classmethod
+    def from_environment(cls) -> Server:
+        """Return the server, and in whose name, that MLflow's own variables give.
+
+        Raises:
+            RefusedError: they do not.
+        """
+        uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not re.match("https?://", uri):
+            raise RefusedError(
+                f"MLFLOW_TRACKING_URI = {uri!r}: set it to the server's address, "
+                "as http://127.0.0.1:5000"
+            )
+        user = os.environ.get("MLFLOW_TRACKING_USERNAME") or "admin"
+        password = os.environ.get("MLFLOW_TRACKING_PASSWORD")
+        if not password:
+            if not sys.stdin.isatty():
+                raise RefusedError("MLFLOW_TRACKING_PASSWORD is missing: the administrator's")
+            password = getpass.getpass(f"password of {user}: ")
+        return cls(uri, user, password)
+
+    def get(self, path: str, **values: str) -> Any:
+        """Return what the server answers to a question.
+
+        Raises:
+            RefusedError: it gives no answer.
+        """
+        return self._call("GET", path, params=values)
+
+    def do(self, method: str, path: str, **values: object) -> Any:
+        """Have the server change something.
+
+        Raises:
+            RefusedError: it does not.
+        """
+        return self._call(method, path, json=values)
+
+    def experiment(self, name: str) -> str | None:
+        """Return the id of an experiment, where there is one."""
+        names = {"filter": f"name = '{_quotable(name)}'", "max_results": "1"}
+        found = self.get("2.0/mlflow/experiments/search", **names).get("experiments")
+        return str(found[0]["experiment_id"]) if found else None
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            answer = self._session.request(
+                method, f"{self._uri}/api/{path}", timeout=TIMEOUT_S, **options
+            )
+        except requests.RequestException as error:
+            known = re.search(r"\[Errno -?\d+\] ([^'\"()<>]+)", str(error))
+            cause = known[1].strip() if known else type(error).__name__
+            raise RefusedError(f"the server of MLFLOW_TRACKING_URI: {cause}") from None
+        if answer.ok:
+            return answer.json() if answer.content else {}
+        if answer.status_code == requests.codes.unauthorized:
+            raise RefusedError(
+                f"the server does not know {self._user} by this password: "
+                "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        if "Permission denied" in answer.text:
+            raise RefusedError(f"{self._user} is no administrator: see to MLFLOW_TRACKING_USERNAME")
+        try:
+            message = answer.json()["message"]
+        except (ValueError, KeyError, TypeError):
+            message = f"it answers with error {answer.status_code}: {answer.text}"
+        raise RefusedError(" ".join(message.split())[:300])
+
+
+def add(server: Server, options: argparse.Namespace) -> str:
+    """Add a user."""
+    name = options.name
+    users = server.get("2.0/mlflow/users/list")["users"]
+    if any(user["username"] == name for user in users):
+        remedy = f"a new password: python mlflow/users.py password {name}"
+        raise RefusedError(f"{name} is there already; {remedy}")
+    server.do("POST", "2.0/mlflow/users/create", username=name, password=_new_password(name))
+    if options.read_only:
+        return f"{name} is added and may look"
+    if server.experiment(options.experiment) is None:
+        # With the tag of a search's, or the UI takes its runs for those of a language model.
+        tags = [{"key": "mlflow.experimentKind", "value": "custom_model_development"}]
+        server.do("POST", "2.0/mlflow/experiments/create", name=options.experiment, tags=tags)
+    options.permission, options.model = "EDIT", None
+    return f"{name} is added; {grant(server, options)}"
+
+
+def grant(server: Server, options: argparse.Namespace) -> str:
+    """Say what a user may do with something that is there."""
+    name, permission = options.name, options.permission
+    server.get("2.0/mlflow/users/get", username=name)
+    if options.model is not None:
+        kind, what = "registered_model", options.model
+        identity = server.get("2.0/mlflow/registered-models/get", name=what)
+        identity = identity["registered_model"]["name"]
+    else:
+        kind, what = "experiment", options.experiment
+        identity = server.experiment(what)
+        if identity is None:
+            raise RefusedError(f"there is no experiment {what}")
+    server.do(
+        *("POST", "3.0/mlflow/users/permissions/grant"),
+        username=name,
+        resource_type=kind,
+        resource_id=identity,
+        permission=permission,
+    )
+    return f"{name} has {permission} for the {kind.replace('_', ' ')} {what}"
+
+
+def password(server: Server, options: argparse.Namespace) -> str:
+    """Set a new password."""
+    name = options.name
+    server.get("2.0/mlflow/users/get", username=name)
+    new = _new_password(name)
+    server.do("PATCH", "2.0/mlflow/users/update-password", username=name, password=new)
+    return f"{name} has a new password; the old one may work for another minute"
+
+
+def remove(server: Server, options: argparse.Namespace) -> str:
+    """Remove a user."""
+    server.do("DELETE", "2.0/mlflow/users/delete", username=options.name)
+    return f"{options.name} is removed; what they have logged stays"
+
+
+def show(server: Server, options: argparse.Namespace) -> str:
+    """List the users."""
+    users = server.get("2.0/mlflow/users/list")["users"]
+    return "\n".join(
+        user["username"] + (" (administrator)" if user["is_admin"] else "")
+        for user in sorted(users, key=lambda user: user["username"])
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,8 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parse(arguments)
     try:
-        _become_administrator()
-        said = _do(options)
+        said: str = options.does(Server.from_environment(), options)
     except RefusedError as error:
         sys.stderr.write(f"users.py: {error}\n")
         return 2
@@ -57,132 +207,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     plain = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=plain)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, does: str) -> argparse.ArgumentParser:
-        each = commands.add_parser(name, help=does, description=does)
-        each.add_argument("name", metavar="NAME")
-        return each
-
-    rights = command(
-        "add", "add a user, who may log to an experiment"
-    ).add_mutually_exclusive_group()
+    adding = commands.add_parser("add", help="add a user, who may log to an experiment")
+    adding.set_defaults(does=add)
+    adding.add_argument("name", metavar="NAME")
+    rights = adding.add_mutually_exclusive_group()
     rights.add_argument("--experiment", default=EXPERIMENT, help=f"default: {EXPERIMENT}")
     rights.add_argument("--read-only", action="store_true", help="may look, and log nowhere")
-    grant = command("grant", "say what a user may do with an experiment or a registered model")
-    grant.add_argument("permission", type=str.upper, choices=PERMISSIONS)
-    what = grant.add_mutually_exclusive_group()
+
+    granting = commands.add_parser("grant", help="say what a user may do with something")
+    granting.set_defaults(does=grant)
+    granting.add_argument("name", metavar="NAME")
+    granting.add_argument("permission", type=str.upper, choices=PERMISSIONS)
+    what = granting.add_mutually_exclusive_group()
     what.add_argument("--experiment", default=EXPERIMENT, help=f"default: {EXPERIMENT}")
-    what.add_argument("--model", help="its name")
-    command("password", "set a new password")
-    command("remove", "remove a user; what they have logged stays")
+    what.add_argument("--model", help="a registered model, by its name")
+
+    for does, says in ((password, "set a new password"), (remove, "remove a user")):
+        each = commands.add_parser(does.__name__, help=says)
+        each.set_defaults(does=does)
+        each.add_argument("name", metavar="NAME")
+    commands.add_parser("list", help="list the users").set_defaults(does=show)
     return parser.parse_args(arguments)
 
 
-def _become_administrator() -> None:
-    """Have MLflow's client speak for an administrator.
-
-    Raises:
-        RefusedError: the environment does not say where, or who.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
-    if not re.match("https?://", uri):
-        raise RefusedError(
-            f"MLFLOW_TRACKING_URI = {uri!r}: set it to the server's address, "
-            "as http://127.0.0.1:5000"
-        )
-    os.environ.setdefault("MLFLOW_TRACKING_USERNAME", "admin")
-    if not os.environ.get("MLFLOW_TRACKING_PASSWORD"):
-        if not sys.stdin.isatty():
-            raise RefusedError("MLFLOW_TRACKING_PASSWORD is missing: the administrator's")
-        who = os.environ["MLFLOW_TRACKING_USERNAME"]
-        os.environ["MLFLOW_TRACKING_PASSWORD"] = getpass.getpass(f"password of {who}: ")
-    os.environ |= {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
-
-
-def _do(options: argparse.Namespace) -> str:
-    """Do what was asked for and return it in words.
-
-    Raises:
-        RefusedError: the server does not do it.
-    """
-    warnings.simplefilter("ignore")  # MLflow's, about what it is made of.
-    import requests
-    from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from mlflow.server import get_app_client
-
-    try:
-        users = get_app_client("basic-auth", os.environ["MLFLOW_TRACKING_URI"])
-        if options.command == "add":
-            return _add(users, MlflowClient(), options)
-        if options.command == "grant":
-            return _grant(users, MlflowClient(), options)
-        # Before a password is asked for in vain.
-        users.get_user(options.name)
-        if options.command == "remove":
-            users.delete_user(options.name)
-            return f"{options.name} is removed"
-        users.update_user_password(options.name, _new_password(options.name))
-        return f"{options.name} has a new password; the old one may work for another minute"
-    except (MlflowException, requests.RequestException) as error:
-        raise RefusedError(_explained(error, options.name)) from None
-
-
-def _add(users: Any, client: Any, options: argparse.Namespace) -> str:
-    users.create_user(options.name, _new_password(options.name))
-    if options.read_only:
-        return f"{options.name} is added and may look"
-    experiment = client.get_experiment_by_name(options.experiment)
-    if experiment is None:
-        # With the tag of a search's, or the UI takes its runs for those of a language model.
-        tags = {"mlflow.experimentKind": "custom_model_development"}
-        client.create_experiment(options.experiment, tags=tags)
-    options.permission, options.model = "EDIT", None
-    return f"{options.name} is added; {_grant(users, client, options)}"
-
-
-def _grant(users: Any, client: Any, options: argparse.Namespace) -> str:
-    # The server takes what it does not know as well.
-    users.get_user(options.name)
-    if options.model is not None:
-        kind, what = "registered_model", options.model
-        identity = client.get_registered_model(what).name
-    else:
-        kind, what = "experiment", options.experiment
-        found = client.get_experiment_by_name(what)
-        if found is None:
-            raise RefusedError(f"there is no experiment {what}")
-        identity = found.experiment_id
-    users.grant_user_permission(options.name, kind, identity, options.permission)
-    return f"{options.name} has {options.permission} for the {kind.replace('_', ' ')} {what}"
+def _quotable(name: str) -> str:
+    # Filters know no escapes.
+    if "'" in name:
+        raise RefusedError(f"the experiment {name}: a name with a ' cannot be looked for")
+    return name
 
 
 def _new_password(name: str) -> str:
     if not sys.stdin.isatty():
         return sys.stdin.readline().rstrip("\r\n")
-    password = getpass.getpass(f"new password of {name}: ")
-    if getpass.getpass("once more: ") != password:
+    new = getpass.getpass(f"new password of {name}: ")
+    if getpass.getpass("once more: ") != new:
         raise RefusedError("the two differ; nothing was changed")
-    return password
-
-
-def _explained(error: Exception, name: str) -> str:
-    code, text = getattr(error, "error_code", None), " ".join(str(error).split())
-    who = os.environ["MLFLOW_TRACKING_USERNAME"]
-    if code == "UNAUTHENTICATED":
-        return (
-            f"the server does not know {who} by this password: "
-            "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-        )
-    if code == "PERMISSION_DENIED":
-        return f"{who} is no administrator: see to MLFLOW_TRACKING_USERNAME"
-    if code == "RESOURCE_ALREADY_EXISTS":
-        return f"{name} is there already; a new password: python mlflow/users.py password {name}"
-    if cause := re.search(r"\[Errno -?\d+\] ([^'\"()<>]+)", text):
-        where = re.sub("//[^/@]*@", "//***@", os.environ["MLFLOW_TRACKING_URI"])
-        return f"MLFLOW_TRACKING_URI = {where}: {cause[1].strip()}"
-    return re.sub("^[A-Z_]+: ", "", text)[:300]
+    return new
 
 
 if __name__ == "__main__":

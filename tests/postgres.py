@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy
 
 from search.server import engine_url
+from tests.debian import needs
 
 PASSWORD = "correct horse battery"
 USER = "borderline"
@@ -122,8 +123,11 @@ class Postgres:
 
 
 @contextmanager
-def running(binaries: Path) -> Iterator[Postgres]:
+def running() -> Iterator[Postgres]:
     """Make a server in a folder of its own, and remove both at the end."""
+    binaries = find_binaries()
+    needs("postgresql", binaries)
+    assert binaries is not None
     folder = Path(tempfile.mkdtemp(prefix="postgres-"))
     try:
         server = Postgres(folder, binaries)

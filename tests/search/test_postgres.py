@@ -21,11 +21,10 @@ from search.database import Database
 from search.storages import check_server, is_written, read_trials
 from search.study import Study
 from spaces.errors import BadInputError
-from tests.postgres import PASSWORD, Postgres, find_binaries, running
+from tests.postgres import PASSWORD, Postgres, running
 from tests.search.users import Result, User, end_of, wait_for
 
 pytestmark = pytest.mark.timeout(600)
-BINARIES = find_binaries()
 
 
 class Client(User):
@@ -50,11 +49,7 @@ class Client(User):
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
     """Return a server that runs."""
-    if BINARIES is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("the Debian package postgresql is not installed")
-        pytest.skip("needs the Debian package postgresql")
-    with running(BINARIES) as server:
+    with running() as server:
         yield server
 
 

@@ -1,0 +1,411 @@
+"""A team's tracking server, whole: Postgres, S3, passwords, searches that log to it, a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tests.debian import needs
+from tests.mlflow.team import (
+    ADMIN,
+    BARE,
+    BUCKET,
+    KEY,
+    NAME,
+    ROOT,
+    SECRETS,
+    Team,
+    bucket,
+    listening,
+    s3_server,
+    write_settings,
+)
+from tests.postgres import PASSWORD, Postgres, running
+from tests.search.users import Result, User, descendants, wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+ALICE, BOB = "alice's long word", "bob's long word"
+EXPERIMENT = "borderline"
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[Postgres]:
+    """Return a database server."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Return the address of an S3 server."""
+    with s3_server(tmp_path_factory.mktemp("s3") / "server.log") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def team(
+    tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, endpoint: str
+) -> Iterator[Team]:
+    """Return a server that runs, with two users: alice, who may log, and bob, who may look."""
+    team = Team(tmp_path_factory.mktemp("team"), postgres, endpoint)
+    team.start()
+    try:
+        added = team.users("add", "alice", secret=ALICE)
+        assert added.stdout == ("alice is added; alice has EDIT for the experiment borderline\n"), (
+            added.stderr
+        )
+        assert team.users("add", "bob", "--read-only", secret=BOB).returncode == 0
+        yield team
+    finally:
+        team.stop()
+
+
+def searcher(folder: Path, team: Team, name: str, password: str) -> User:
+    """Return someone whose searches log to the server, and who knows nothing of its bucket."""
+    folder.mkdir()
+    user = User(folder)
+    user.environment = {
+        variable: value
+        for variable, value in user.environment.items()
+        if not variable.startswith("AWS_")
+    } | {
+        "MLFLOW_TRACKING_URI": team.uri,
+        "MLFLOW_TRACKING_USERNAME": name,
+        "MLFLOW_TRACKING_PASSWORD": password,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+    return user
+
+
+class Seen:
+    """What one search left behind, and what the process list showed while it ran."""
+
+    def __init__(self, user: User, name: str) -> None:
+        self.commands: set[str] = set()
+        path = user.write(name)
+        with user.start("run", path) as driver:
+
+            def trains() -> bool:
+                self.commands |= set(descendants(driver.pid).values())
+                return '"metrics"' in user.journal(name)
+
+            wait_for(trains, driver)
+            self.commands |= set(descendants(driver.pid).values())
+            out, err = driver.communicate(timeout=240)
+        self.result = Result([], driver.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def alice(team: Team, tmp_path_factory: pytest.TempPathFactory) -> User:
+    """Return a user who may log."""
+    return searcher(tmp_path_factory.mktemp("users") / "alice", team, "alice", ALICE)
+
+
+@pytest.fixture(scope="module")
+def search(alice: User) -> Seen:
+    """Return a whole search that alice has run."""
+    return Seen(alice, "photos")
+
+
+@pytest.fixture
+def runs(team: Team, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Run]]:
+    """Return a function that tells what runs of a search someone can see."""
+
+    def find(search: str, user: str = "bob", password: str = BOB) -> list[Run]:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+        client = MlflowClient(team.uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+        found = client.search_runs([experiment.experiment_id], max_results=100)
+        return [run for run in found if run.data.tags["borderline.run"].startswith(f"{search}-")]
+
+    return find
+
+
+# Who is let in
+
+
+def test_that_it_lives_is_told_to_everybody_and_nothing_else(team: Team) -> None:
+    assert team.ask("/health")[:2] == (200, "OK")
+    for path in (
+        "/",
+        "/version",
+        "/graphql",
+        "/metrics",
+        "/signup",
+        "/get-artifact?path=x&run_uuid=y",
+        "/api/2.0/mlflow/experiments/search?max_results=5",
+        "/ajax-api/2.0/mlflow/users/list",
+        "/api/2.0/mlflow-artifacts/artifacts?path=",
+    ):
+        assert team.ask(path)[0] in {401, 404, 405}, path
+    for path in ("/", "/api/2.0/mlflow/experiments/search?max_results=5"):
+        assert team.ask(path)[0] == 401
+        assert team.ask(path, "alice", ADMIN)[0] == 401
+        assert team.ask(path, "nobody", ALICE)[0] == 401
+        assert team.ask(path, "alice", ALICE)[0] == 200
+
+
+@pytest.mark.parametrize("host", [NAME, f"{NAME}:8443", "localhost:9", "127.0.0.1"])
+def test_it_answers_to_its_own_names_with_any_port(team: Team, host: str) -> None:
+    assert team.ask("/", "alice", ALICE, Host=host)[0] == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example.com", f"{NAME}.evil.com", "10.0.0.1", ""])
+def test_it_answers_to_no_other_name(team: Team, host: str) -> None:
+    status, text, _ = team.ask("/", "alice", ALICE, Host=host)
+    assert (status, text) == (403, "Invalid Host header - possible DNS rebinding attack detected")
+
+
+def test_its_pages_work_behind_tls_and_those_of_strangers_get_nothing(team: Team) -> None:
+    path, question = "/ajax-api/2.0/mlflow/experiments/search", {"max_results": 1}
+    own = team.ask(path, "alice", ALICE, question, Host=NAME, Origin=f"https://{NAME}")
+    assert own[0] == 200
+    for origin in ("https://evil.example.com", f"https://{NAME}.evil.com", "null"):
+        status, _, headers = team.ask(path, "alice", ALICE, question, Origin=origin)
+        assert status == 403
+        _, _, headers = team.ask(f"{path}?max_results=1", "alice", ALICE, Origin=origin)
+        assert headers.get("access-control-allow-origin") is None
+
+
+def test_it_listens_to_this_machine_alone(team: Team) -> None:
+    assert listening(set(team.commands())) == {f"127.0.0.1:{team.port}"}
+
+
+def test_its_workers_do_nothing_that_nobody_asked_for(team: Team) -> None:
+    commands = list(team.commands().values())
+    assert not [command for command in commands if "huey" in command or "jobs" in command]
+    assert any("--workers 2" in command for command in commands)
+
+
+# A search
+
+
+def test_a_search_logs_to_it(search: Seen, alice: User, runs: Callable[..., list[Run]]) -> None:
+    assert search.result.returncode == 0, search.result.stderr
+    assert "tracking" not in search.result.stderr
+    found = runs("photos")
+    parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
+    assert [run.info.run_name for run in parents] == ["photos"]
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert len(found) > 4
+    assert all(run.data.params for run in found)
+
+
+def test_its_files_lie_in_the_bucket_and_come_back_through_the_server(
+    search: Seen, team: Team, endpoint: str, runs: Callable[..., list[Run]], tmp_path: Path
+) -> None:
+    listed = bucket(endpoint).list_objects_v2(Bucket=BUCKET)["Contents"]
+    names = [each["Key"] for each in listed]
+    assert all(name.startswith("mlflow/") for name in names)
+    assert any(name.endswith("/candidate.json") for name in names)
+    (parent,) = [run for run in runs("photos") if "mlflow.parentRunId" not in run.data.tags]
+    report = MlflowClient(team.uri).download_artifacts(
+        parent.info.run_id, "report.html", str(tmp_path)
+    )
+    assert "photos" in Path(report).read_text()
+
+
+def test_no_secret_is_in_any_file_or_process_list_or_printed(
+    search: Seen, alice: User, team: Team, endpoint: str, runs: Callable[..., list[Run]]
+) -> None:
+    assert any("search.tracking" in command for command in search.commands)
+    assert any("serve-artifacts" in command for command in team.commands().values())
+    texts = [
+        *search.commands,
+        *team.commands().values(),
+        search.result.stdout,
+        search.result.stderr,
+        team.log.read_text(),
+        *(str(run.to_dictionary()) for run in runs("photos")),
+    ]
+    texts += [
+        path.read_bytes().decode("utf-8", "replace")
+        for path in alice.folder.rglob("*")
+        if path.is_file()
+    ]
+    client = bucket(endpoint)
+    for each in client.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        body = client.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()
+        texts.append(body.decode("utf-8", "replace"))
+    assert len(texts) > 30
+    for secret in (*SECRETS, ALICE, BOB):
+        assert not [text[:200] for text in texts if secret in text]
+
+
+# Someone who may not
+
+
+def test_a_wrong_password_costs_a_search_one_line_and_rights_and_sync_bring_it_later(
+    team: Team, tmp_path: Path, runs: Callable[..., list[Run]]
+) -> None:
+    bob = searcher(tmp_path / "bob", team, "bob", "wrong word")
+    run = bob.ask("run", bob.write("late", budget={"trials": 1}, finalists={"count": 0}))
+    assert run.returncode == 0, run.stderr
+    (line,) = [line for line in run.stderr.splitlines() if line.startswith("tracking:")]
+    assert (
+        f"MLflow at {team.uri} does not take records (it does not know this user by this "
+        "password: see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD); nothing is lost"
+    ) in line
+    assert "python search.py sync late" in line
+
+    refused = bob.ask("sync", "late", MLFLOW_TRACKING_PASSWORD=BOB)
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert "this user may not write there: an administrator of the server can grant it" in line
+    assert "nothing is lost" in line
+
+    granted = team.users("grant", "bob", "EDIT")
+    assert granted.stdout == "bob has EDIT for the experiment borderline\n", granted.stderr
+    synced = bob.ask("sync", "late", MLFLOW_TRACKING_PASSWORD=BOB)
+    assert synced.returncode == 0, synced.stderr
+    found = runs("late")
+    assert len(found) >= 2
+    assert {run.info.status for run in found} == {"FINISHED"}
+
+
+# Users
+
+
+@pytest.mark.parametrize(
+    ("arguments", "secret", "variables", "said"),
+    [
+        (("add", "alice"), ALICE, {}, "alice is there already; a new password: python mlflow/"),
+        (("add", "carol"), "short", {}, "Password must be at least 12 characters"),
+        (("grant", "carol", "EDIT"), "", {}, "User with username=carol not found"),
+        (("password", "carol"), "a long word", {}, "User with username=carol not found"),
+        (("remove", "carol"), "", {}, "User with username=carol not found"),
+        (("grant", "bob", "edit", "--experiment", "none"), "", {}, "there is no experiment none"),
+        (("grant", "bob", "edit", "--model", "none"), "", {}, "Registered Model with name=none"),
+        (
+            ("list",),
+            "",
+            {"MLFLOW_TRACKING_PASSWORD": "wrong"},
+            "the server does not know admin by this password: see to MLFLOW_TRACKING_USERNAME",
+        ),
+        (
+            ("add", "carol"),
+            "a long word",
+            {"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": ALICE},
+            "alice is no administrator: see to MLFLOW_TRACKING_USERNAME",
+        ),
+        (("list",), "", {"MLFLOW_TRACKING_PASSWORD": ""}, "MLFLOW_TRACKING_PASSWORD is missing"),
+        (("list",), "", {"MLFLOW_TRACKING_URI": "sqlite:///x"}, "MLFLOW_TRACKING_URI = 'sqlite"),
+        (
+            ("list",),
+            "",
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"},
+            "the server of MLFLOW_TRACKING_URI: Connection refused",
+        ),
+    ],
+)
+def test_what_cannot_be_done_about_users_is_one_plain_line(
+    team: Team, arguments: tuple[str, ...], secret: str, variables: dict[str, str], said: str
+) -> None:
+    done = team.users(*arguments, secret=secret, **variables)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"users.py: {said}")
+
+
+def test_users_get_new_passwords_and_go(team: Team) -> None:
+    first, second = "first word of eve", "second word of eve"
+    assert team.users("add", "eve", "--experiment", "hers", secret=first).returncode == 0
+    assert "eve" in team.users("list").stdout.split()
+    assert team.users("password", "eve", secret=second).returncode == 0
+    assert team.ask("/", "eve", second)[0] == 200
+    assert team.users("remove", "eve").stdout.startswith("eve is removed")
+    assert team.users("list").stdout.splitlines()[0] == "admin (administrator)"
+    assert "eve" not in team.users("list").stdout.split()
+
+
+# A browser
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Callable[[str], str]:
+    """Return a function that tells what a browser makes of an address."""
+    chromium = shutil.which("chromium")
+    needs("chromium", chromium)
+    assert chromium is not None
+
+    def show(address: str) -> str:
+        done = subprocess.run(
+            [
+                *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
+                *("--no-first-run", "--disable-background-networking", "--disable-sync"),
+                *("--disable-component-update", f"--user-data-dir={tmp_path}/profile"),
+                *("--virtual-time-budget=20000", "--window-size=1600,1000", "--dump-dom", address),
+            ],
+            env=BARE | {"HOME": str(tmp_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+        return done.stdout
+
+    return show
+
+
+def test_a_browser_sees_the_runs_with_a_password_and_nothing_without(
+    team: Team, search: Seen, page: Callable[[str], str]
+) -> None:
+    assert "You are not authenticated" in page(f"{team.uri}/")
+    where = f"127.0.0.1:{team.port}/#/experiments/1/runs?workflowType=machine_learning"
+    shown = page(f"http://alice:{ALICE.replace(' ', '%20')}@{where}")
+    assert re.search(r">\s*photos\s*<", shown)
+
+
+# Keeping it
+
+
+def test_what_it_holds_outlives_it(
+    team: Team, search: Seen, runs: Callable[..., list[Run]]
+) -> None:
+    before = {run.info.run_id for run in runs("photos")}
+    team.stop()
+    # The first user is there: their password is needed no more, and held by no process.
+    write_settings(team.file, team.settings | {"MLFLOW_AUTH_ADMIN_PASSWORD": ""})
+    team.start()
+    assert {run.info.run_id for run in runs("photos")} == before
+    assert team.ask("/", "admin", ADMIN)[0] == 200
+    assert team.ask("/", "alice", ALICE)[0] == 200
+    for pid in team.commands():
+        with contextlib.suppress(OSError):
+            held = Path(f"/proc/{pid}/environ").read_bytes()
+            assert KEY.encode() in held
+            assert ADMIN.encode() not in held
+
+
+def test_the_back_up_of_the_documentation_can_be_restored(
+    team: Team, search: Seen, postgres: Postgres, tmp_path: Path
+) -> None:
+    needs("postgresql", shutil.which("pg_dump"))
+    text = (ROOT / "mlflow" / "README.md").read_text()
+    blocks = re.findall(r"<!-- (\S+) -->\n\n((?:    .*\n|\n)+)", text)
+    commands = {name: re.sub(r"(?m)^    ", "", block) for name, block in blocks}
+    assert {"back-up", "restore-drill"} <= set(commands)
+    script = "set -eu\n" + commands["back-up"] + commands["restore-drill"]
+    (tmp_path / "mlflow").mkdir()
+    shutil.copy(team.file, tmp_path / "mlflow" / "team.env")
+    done = subprocess.run(
+        ["sh", "-c", script], cwd=tmp_path, env=BARE, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    count = "SELECT count(*) FROM runs"
+    assert postgres.execute(count, "mlflow_drill") == postgres.execute(count, "mlflow")
+    names = "SELECT username FROM users ORDER BY 1"
+    assert postgres.execute(names, "mlflow_auth_drill") == postgres.execute(names, "mlflow_auth")
+    assert PASSWORD not in done.stdout + done.stderr
