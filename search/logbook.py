@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -327,6 +328,9 @@ def _runs(amounts: Sequence[int]) -> Iterator[str]:
 
 
 def _user() -> str:
+    # On a team's machines everybody may be the same system user.
+    if known := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return known
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""A team's tracking server as `serve_team.py` starts it, on a real Postgres and a real S3 server."""
+"""A team's tracking server as `serve_team.py` starts it, on real Postgres and a real S3 server."""
 
 from __future__ import annotations
 

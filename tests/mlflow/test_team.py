@@ -6,6 +6,7 @@ import contextlib
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from tests.debian import needs
+from tests.mlflow.browser import browser
 from tests.mlflow.team import (
     ADMIN,
     BARE,
@@ -21,14 +22,17 @@ from tests.mlflow.team import (
     KEY,
     NAME,
     ROOT,
+    SCRIPT,
     SECRETS,
     Team,
     bucket,
+    free_port,
     listening,
     s3_server,
     write_settings,
 )
 from tests.postgres import PASSWORD, Postgres, running
+from tests.requirements import lack
 from tests.search.users import Result, User, descendants, wait_for
 
 pytestmark = pytest.mark.timeout(600)
@@ -188,6 +192,81 @@ def test_its_workers_do_nothing_that_nobody_asked_for(team: Team) -> None:
     assert any("--workers 2" in command for command in commands)
 
 
+def test_what_may_start_programs_is_not_for_those_who_come_through_a_proxy(team: Team) -> None:
+    path = "/ajax-api/3.0/mlflow/assistant/providers/ollama/health"
+    assert team.ask(path)[0] == 401
+    forwarded = {"X-Forwarded-For": "203.0.113.7"}
+    status, text, _ = team.ask(path, "admin", ADMIN, **forwarded)
+    assert status == 403
+    assert "only accessible from the same host" in text
+
+
+# What it does not start with
+
+
+@pytest.fixture
+def refusal(team: Team, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that tells what the server says to settings that it does not take."""
+
+    def start(**changes: str) -> str:
+        settings = team.settings | {"MLFLOW_PORT": str(free_port())} | changes
+        write_settings(tmp_path / "team.env", settings)
+        done = subprocess.run(
+            [sys.executable, SCRIPT, tmp_path / "team.env"],
+            env=BARE | {"AWS_EC2_METADATA_DISABLED": "true"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        (line,) = done.stderr.splitlines()
+        assert not [secret for secret in SECRETS if secret in line]
+        return line
+
+    return start
+
+
+def test_a_database_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) -> None:
+    said = "serve_team.py: the database mlflow is out of reach: "
+    wrong = refusal(PGPASSWORD="wrong")
+    assert wrong.startswith(said)
+    assert "password authentication failed" in wrong
+    assert "Connection refused" in refusal(PGPORT=str(free_port()))
+    missing = refusal(MLFLOW_BACKEND_STORE_URI="postgresql+psycopg2:///runs")
+    assert missing.endswith('database "runs" does not exist; create it: createdb runs')
+
+
+def test_a_bucket_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) -> None:
+    place = "s3://nobodys/files"
+    assert refusal(MLFLOW_ARTIFACTS_DESTINATION=place) == (
+        f"serve_team.py: MLFLOW_ARTIFACTS_DESTINATION = {place}: there is no such bucket"
+    )
+    nothing = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
+    assert "there are no credentials; set AWS_ACCESS_KEY_ID" in refusal(**nothing)
+    gone = refusal(AWS_ENDPOINT_URL=f"http://127.0.0.1:{free_port()}")
+    assert "Could not connect to the endpoint URL" in gone
+
+
+def test_a_port_that_is_taken_is_one_plain_line(team: Team, refusal: Callable[..., str]) -> None:
+    assert refusal(MLFLOW_PORT=str(team.port)) == (
+        f"serve_team.py: MLFLOW_HOST = 127.0.0.1, MLFLOW_PORT = {team.port}: Address already in use"
+    )
+
+
+def test_the_first_start_needs_the_first_users_password(
+    refusal: Callable[..., str], postgres: Postgres, tmp_path: Path
+) -> None:
+    postgres.execute("CREATE DATABASE nobody")
+    own = tmp_path / "auth.ini"
+    own.write_text((ROOT / "mlflow" / "auth.ini").read_text().replace("mlflow_auth", "nobody"))
+    for password in ("", "short"):
+        changes = {"MLFLOW_AUTH_CONFIG_PATH": str(own), "MLFLOW_AUTH_ADMIN_PASSWORD": password}
+        said = refusal(**changes)
+        assert said.startswith("serve_team.py: MLFLOW_AUTH_ADMIN_PASSWORD is missing or short")
+
+
 # A search
 
 
@@ -198,6 +277,7 @@ def test_a_search_logs_to_it(search: Seen, alice: User, runs: Callable[..., list
     parents = [run for run in found if "mlflow.parentRunId" not in run.data.tags]
     assert [run.info.run_name for run in parents] == ["photos"]
     assert {run.info.status for run in found} == {"FINISHED"}
+    assert {run.data.tags["mlflow.user"] for run in found} == {"alice"}
     assert len(found) > 4
     assert all(run.data.params for run in found)
 
@@ -250,7 +330,8 @@ def test_a_wrong_password_costs_a_search_one_line_and_rights_and_sync_bring_it_l
     team: Team, tmp_path: Path, runs: Callable[..., list[Run]]
 ) -> None:
     bob = searcher(tmp_path / "bob", team, "bob", "wrong word")
-    run = bob.ask("run", bob.write("late", budget={"trials": 1}, finalists={"count": 0}))
+    path = bob.write("late", budget={"trials": 1}, finalists={"count": 0}, tracking={"wait": "3s"})
+    run = bob.ask("run", path)
     assert run.returncode == 0, run.stderr
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("tracking:")]
     assert (
@@ -332,40 +413,22 @@ def test_users_get_new_passwords_and_go(team: Team) -> None:
 # A browser
 
 
-@pytest.fixture
-def page(tmp_path: Path) -> Callable[[str], str]:
-    """Return a function that tells what a browser makes of an address."""
-    chromium = shutil.which("chromium")
-    needs("chromium", chromium)
-    assert chromium is not None
-
-    def show(address: str) -> str:
-        done = subprocess.run(
-            [
-                *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic"),
-                *("--no-first-run", "--disable-background-networking", "--disable-sync"),
-                *("--disable-component-update", f"--user-data-dir={tmp_path}/profile"),
-                *("--virtual-time-budget=20000", "--window-size=1600,1000", "--dump-dom", address),
-            ],
-            env=BARE | {"HOME": str(tmp_path)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=150,
-            check=False,
-        )
-        return done.stdout
-
-    return show
-
-
 def test_a_browser_sees_the_runs_with_a_password_and_nothing_without(
-    team: Team, search: Seen, page: Callable[[str], str]
+    team: Team, search: Seen, tmp_path: Path
 ) -> None:
-    assert "You are not authenticated" in page(f"{team.uri}/")
-    where = f"127.0.0.1:{team.port}/#/experiments/1/runs?workflowType=machine_learning"
-    shown = page(f"http://alice:{ALICE.replace(' ', '%20')}@{where}")
-    assert re.search(r">\s*photos\s*<", shown)
+    program = shutil.which("chromium")
+    if program is None:
+        lack("the Debian package chromium")
+    with browser(program, tmp_path) as page:
+        page.open(f"{team.uri}/")
+        page.wait(lambda: page.status)
+        assert (page.status, page.text()) == (401, "")
+
+        page.log_in("bob", BOB)
+        page.open(f"{team.uri}/#/experiments/1/runs?workflowType=machine_learning")
+        page.wait(lambda: "photos" in page.text())
+        assert page.status == 200
+        assert EXPERIMENT in page.text()
 
 
 # Keeping it
@@ -392,7 +455,8 @@ def test_what_it_holds_outlives_it(
 def test_the_back_up_of_the_documentation_can_be_restored(
     team: Team, search: Seen, postgres: Postgres, tmp_path: Path
 ) -> None:
-    needs("postgresql", shutil.which("pg_dump"))
+    if shutil.which("pg_dump") is None:
+        lack("the Debian package postgresql-client")
     text = (ROOT / "mlflow" / "README.md").read_text()
     blocks = re.findall(r"<!-- (\S+) -->\n\n((?:    .*\n|\n)+)", text)
     commands = {name: re.sub(r"(?m)^    ", "", block) for name, block in blocks}
