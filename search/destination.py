@@ -57,9 +57,9 @@ def sqlite_uri(database: Path) -> str:
 
 def redacted(text: str) -> str:
     """Return text with the credentials in its addresses blotted out."""
+    text = re.sub(r"([?&]password=)[^&\s'\"<>]*", r"\1***", text)
     # Up to the last @: a password may hold a / or an @ that should have been escaped.
-    text = re.sub(r"://[^\s'\"<>]*@", "://***@", text)
-    return re.sub(r"([?&]password=)[^&\s'\"<>]*", r"\1***", text)
+    return re.sub(r"://[^\s'\"<>]*@", "://***@", text)
 
 
 def ui_command(destination: Destination) -> str:

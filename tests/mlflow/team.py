@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -43,10 +44,12 @@ BARE = {
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that nobody listens at, nor is given one by the system meanwhile."""
+    while True:
+        port = random.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager
@@ -61,7 +64,7 @@ def s3_server(log: Path) -> Iterator[str]:
             env=BARE,
         )
     try:
-        wait_until_open(port, process)
+        wait_until_answered(f"http://127.0.0.1:{port}/moto-api/", process)
         bucket(f"http://127.0.0.1:{port}").create_bucket(Bucket=BUCKET)
         yield f"http://127.0.0.1:{port}"
     finally:
@@ -80,10 +83,11 @@ def bucket(endpoint: str) -> Any:
     )
 
 
-def wait_until_open(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_until_answered(address: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2):
+        with contextlib.suppress(requests.RequestException):
+            requests.get(address, timeout=10).raise_for_status()
             return
         assert process.poll() is None, "it has ended"
         assert time.monotonic() < deadline, "it does not answer"
@@ -138,7 +142,7 @@ class Team:
                 start_new_session=True,
             )
         try:
-            wait_until_open(self.port, self.process)
+            wait_until_answered(f"{self.uri}/health", self.process)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.log.read_text()}") from None
 
