@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sizing import SHARES, memory_limit
+from search.credentials import withhold_credentials
 from search.experiment import Experiment
 from search.objectives import latency_batches
 from search.packing import Node, Packing, fair_threads, fitting_trials
@@ -144,6 +145,7 @@ def train_trials(
     experiment: Experiment, job: Job, packing: Packing, searcher: StudySearcher, storage: Path
 ) -> None:
     """Let Ray Tune train what the searcher hands out, until it has finished."""
+    withhold_credentials()
     trainable = tune.with_resources(
         tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
     )

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
@@ -19,6 +20,15 @@ QUIET = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     "--window-size=1600,1000",
 )
+
+# The descriptors that the browser reads commands from and writes answers to.
+AS_3_AND_4 = """
+import fcntl, os, sys
+commands, answers = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -119,9 +129,8 @@ def browser(program: str, folder: Path) -> Iterator[Browser]:
     commands, to = os.pipe()
     back, answers = os.pipe()
     process = subprocess.Popen(
-        # It reads from descriptor 3 and writes to 4.
         [
-            *("sh", "-c", f'exec "$@" 3<&{commands} 4>&{answers}', "sh"),
+            *(sys.executable, "-c", AS_3_AND_4, str(commands), str(answers)),
             *(program, *QUIET, f"--user-data-dir={folder / 'profile'}"),
             *("--remote-debugging-pipe", "about:blank"),
         ],

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import secrets
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 from mlflow import MlflowClient
@@ -38,6 +40,7 @@ from tests.search.users import Result, User, descendants, wait_for
 pytestmark = pytest.mark.timeout(600)
 
 ALICE, BOB = "alice's long word", "bob's long word"
+TOKEN, OWN_S3_SECRET = secrets.token_hex(32), secrets.token_hex(20)
 EXPERIMENT = "borderline"
 
 
@@ -93,10 +96,10 @@ def searcher(folder: Path, team: Team, name: str, password: str) -> User:
 class Seen:
     """What one search left behind, and what the process list showed while it ran."""
 
-    def __init__(self, user: User, name: str) -> None:
+    def __init__(self, user: User, name: str, **variables: str) -> None:
         self.commands: set[str] = set()
         path = user.write(name)
-        with user.start("run", path) as driver:
+        with user.start("run", path, **variables) as driver:
 
             def trains() -> bool:
                 self.commands |= set(descendants(driver.pid).values())
@@ -106,6 +109,13 @@ class Seen:
             self.commands |= set(descendants(driver.pid).values())
             out, err = driver.communicate(timeout=240)
         self.result = Result([], driver.returncode, out, err)
+        # Ray's own logs, among those of others.
+        self.logs = [
+            path
+            for folder in Path("/tmp/ray").glob(f"session_*_{driver.pid}")  # noqa: S108
+            for path in folder.rglob("*")
+            if path.is_file()
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +125,17 @@ def alice(team: Team, tmp_path_factory: pytest.TempPathFactory) -> User:
 
 
 @pytest.fixture(scope="module")
-def search(alice: User) -> Seen:
-    """Return a whole search that alice has run."""
-    return Seen(alice, "photos")
+def search(alice: User, postgres: Postgres) -> Seen:
+    """Return a whole search of alice's, whose environment is full of secrets."""
+    return Seen(
+        alice,
+        "photos",
+        BORDERLINE_DATABASE=postgres.url(),
+        RAY_AUTH_MODE="token",
+        RAY_AUTH_TOKEN=TOKEN,
+        AWS_ACCESS_KEY_ID="alice",
+        AWS_SECRET_ACCESS_KEY=OWN_S3_SECRET,
+    )
 
 
 @pytest.fixture
@@ -309,9 +327,11 @@ def test_no_secret_is_in_any_file_or_process_list_or_printed(
         team.log.read_text(),
         *(str(run.to_dictionary()) for run in runs("photos")),
     ]
+    assert (alice.home / "photos" / "journal.jsonl").is_file()
+    assert search.logs
     texts += [
         path.read_bytes().decode("utf-8", "replace")
-        for path in alice.folder.rglob("*")
+        for path in (*alice.folder.rglob("*"), *search.logs)
         if path.is_file()
     ]
     client = bucket(endpoint)
@@ -319,8 +339,9 @@ def test_no_secret_is_in_any_file_or_process_list_or_printed(
         body = client.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()
         texts.append(body.decode("utf-8", "replace"))
     assert len(texts) > 30
-    for secret in (*SECRETS, ALICE, BOB):
-        assert not [text[:200] for text in texts if secret in text]
+    held = {*SECRETS, ALICE, BOB, TOKEN, OWN_S3_SECRET}
+    for secret in held | {quote(each) for each in held} | {quote_plus(each) for each in held}:
+        assert not [text[:200] for text in texts if secret in text], secret
 
 
 # Someone who may not
