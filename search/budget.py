@@ -3,10 +3,51 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
+
+from optuna.trial import FrozenTrial
 
 from search.experiment import BudgetSection
+from search.verdict import is_trained
 from search.words import duration
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search has spent, as its limits count it.
+
+    Attributes:
+        trials: that were begun.
+        seconds: wall clock of its drivers.
+        device_seconds: of its trials, the share counted that each had of a device.
+    """
+
+    trials: int = 0
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial], seconds: float) -> Self:
+        """Return what has been spent on a study by drivers that worked for so many seconds."""
+        begun = [trial.user_attrs for trial in trials if is_trained(trial)]
+        devices = sum(own.get("seconds", 0.0) * own.get("share", 1.0) for own in begun)
+        return cls(len(begun), seconds, devices)
+
+
+def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:
+    """Return limits that leave a whole budget to spend on top of what was spent."""
+    hours = spent.device_seconds / 3600
+    before: dict[str, float] = {
+        "trials": spent.trials,
+        "wall_clock": spent.seconds,
+        "device_hours": hours,
+        "money": hours * section.price,
+    }
+    limits = {name: getattr(section, name) for name in before}
+    raised = {name: limit + before[name] for name, limit in limits.items() if limit is not None}
+    return section.model_copy(update=raised)
 
 
 @dataclass

@@ -151,6 +151,51 @@ def resume(
     return INTERRUPTED if outcome.interrupted else 0
 
 
+@app.command(
+    epilog="Examples: python search.py nightly experiments/nightly.yaml; the same with "
+    "--install systemd --at 01:30"
+)
+def nightly(
+    experiment: ExperimentArgument,
+    set_: SetOption = None,
+    home: HomeOption = None,
+    address: AddressOption = "local",
+    install: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="Install a timer instead: systemd or cron."),
+    ] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Print a timer instead: systemd, cron, ray-job or kubernetes.",
+        ),
+    ] = None,
+    at: Annotated[
+        str, typer.Option(metavar="HH:MM", help="When the timer starts the nights.")
+    ] = "01:30",
+) -> int:
+    """Run one night of a search: go on with it, compare its best with the champion, report.
+
+    The experiment's budget is that of a night. The first night begins the search.
+    """
+    from search.home import Home
+
+    place = Home.locate(home)
+    if install is not None or show is not None:
+        from search.nightly_timers import install_timer, show_timer
+
+        if install is not None:
+            install_timer(install, at, experiment, set_ or [], place, address)
+        if show is not None:
+            show_timer(show, at, experiment, set_ or [], place, address)
+        return 0
+    from search.nightly import run_night
+
+    interrupted = run_night(experiment, set_ or [], place, _console(), address)
+    return INTERRUPTED if interrupted else 0
+
+
 @app.command(epilog="Example: python search.py screen experiments/quickstart.yaml --draws 1000")
 def screen(
     experiment: ExperimentArgument,

@@ -210,6 +210,33 @@ class FinalistsSection(_Section):
     seeds: int = Field(3, ge=1, description="fresh seeds each")
 
 
+def _open_addresses(addresses: list[str]) -> list[str]:
+    if addresses:
+        # Costs a second, which few need.
+        from search.nightly_notice import refuse_secrets  # noqa: PLC0415
+
+        refuse_secrets(addresses)
+    return addresses
+
+
+class NightlySection(_Section):
+    """How the nights of `search.py nightly` choose a champion, and whom they tell."""
+
+    model: str | None = Field(
+        None,
+        pattern=NAME_PATTERN,
+        description="registered model of the champion in MLflow; empty: the search's name",
+    )
+    alpha: float = Field(
+        0.01, gt=0, le=0.2, description="probability of promoting what is only as good"
+    )
+    notify: Annotated[list[str], AfterValidator(_open_addresses)] = Field(
+        default_factory=list,
+        description="addresses without secrets that are told, as apprise takes them; those with "
+        "secrets belong into BORDERLINE_NOTIFY",
+    )
+
+
 class TrackingSection(_Section):
     """Where runs are logged; the server is MLFLOW_TRACKING_URI or a local store."""
 
@@ -276,6 +303,7 @@ class Experiment(_Section):
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
     tracking: TrackingSection = Field(default_factory=TrackingSection)
+    nightly: NightlySection = Field(default_factory=NightlySection)
 
     @model_validator(mode="after")
     def _ends_before_it_gives_up(self) -> Self:

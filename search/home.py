@@ -142,6 +142,16 @@ class SearchFolder:
         return self.path / "driver.lock"
 
     @property
+    def nightly_lock(self) -> Path:
+        """Held by a night from its beginning to its end."""
+        return self.path / "nightly.lock"
+
+    @property
+    def nights(self) -> Path:
+        """Folder of the nights' reports, one for each by its date."""
+        return self.path / "nights"
+
+    @property
     def task(self) -> Task:
         """Images and classes, so that candidates can be rebuilt without the images."""
         return Task(**json.loads((self.path / "task.json").read_text(encoding="utf-8")))
@@ -185,8 +195,8 @@ class SearchFolder:
             raise BadInputError("name", self.name, problem, remedy)
 
     def _is_unfinished(self) -> bool:
-        """Tell whether a driver was killed while it made the folder."""
-        made = {"id", "task.json"}
+        """Tell whether a driver was killed while it made the folder, or a night is about to."""
+        made = {"id", "task.json", self.nightly_lock.name, self.nights.name}
         return self.path.is_dir() and all(
             path.name in made or path.name.startswith(".experiment.")
             for path in self.path.iterdir()

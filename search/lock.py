@@ -18,12 +18,13 @@ _TRIES, _PAUSE = 5, 0.1
 
 
 @contextmanager
-def hold(path: Path, name: str) -> Iterator[None]:
+def hold(path: Path, name: str, what: str = "it") -> Iterator[None]:
     """Hold the lock of a search.
 
     Args:
         path: the lock file; who holds it is written there.
         name: of the search.
+        what: of the search is being run by whoever holds it, in words.
 
     Raises:
         BadInputError: another driver holds it; says which.
@@ -37,7 +38,7 @@ def hold(path: Path, name: str) -> Iterator[None]:
             except BlockingIOError:
                 time.sleep(_PAUSE)
         else:
-            problem = f"it is being run {_holder(path)}"
+            problem = f"{what} is being run {_holder(path)}"
             raise BadInputError("NAME", name, problem, "wait for it, or stop it first")
         file.seek(0)
         file.truncate()

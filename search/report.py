@@ -329,20 +329,37 @@ _STYLE = (
 
 def as_html(title: str, sections: Sequence[Section]) -> str:
     """Return a report as a web page that needs nothing else."""
-    parts = [
-        "<!doctype html>",
-        f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-        f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
-    ]
+    parts: list[str] = []
     for section in sections:
         parts.append(f"<h2>{escape(section.heading)}</h2>")
         parts += [f"<p>{escape(sentence)}</p>" for sentence in section.sentences]
         if section.rows:
-            head = "".join(f"<th>{escape(column)}</th>" for column in section.header)
-            body = "".join(
-                "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
-                for row in section.rows
-            )
-            parts.append(f"<table><tr>{head}</tr>{body}</table>")
+            cells = [tuple(escape(cell) for cell in row) for row in section.rows]
+            parts.append(html_table(section.header, cells))
         parts.append(section.picture)
-    return "\n".join([*parts, "</body></html>"])
+    return html_page(title, "\n".join(parts))
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; its header is text, its cells are HTML."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def html_page(title: str, body: str) -> str:
+    """Return a web page that needs nothing else.
+
+    Args:
+        title: text.
+        body: HTML.
+    """
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+            f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
+            body,
+            "</body></html>",
+        ]
+    )

@@ -17,7 +17,7 @@ from search.verdict import HISTORY, INHERITED, VERDICT, accuracy, is_trained, ve
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
-CHANGEABLE = ("budget", "failures", "finalists", "resources", "tracking")
+CHANGEABLE = ("budget", "failures", "finalists", "resources", "tracking", "nightly")
 """Sections that say nothing of what is searched, nor of how it is trained."""
 
 

@@ -10,9 +10,9 @@ import ray
 from optuna.trial import FrozenTrial
 from ray.exceptions import RayError
 
-from search.finalists import Finalist, read_results, write_results
+from search.finalists import Finalist, Retrainings, write_results
 from search.packing import Packing
-from trainables.finalist import retrain
+from trainables.finalist import Retraining, retrain
 from trainables.job import FinalistResult, Job
 
 
@@ -35,16 +35,15 @@ def retrain_finalists(
         chosen: trials whose candidates are retrained.
         seeds: fresh seeds each.
         first_seed: the first of them.
-        folder: where weights and results are written.
+        folder: where weights, predictions and results are written, by this process alone.
         packing: says what each training asks of the cluster.
         on_result: called after each training.
         on_failure: called with the cause where a training failed.
-        stopped: asked each second whether to leave it at what is done so far; what was done by an
-            earlier call for this folder is not done again.
+        stopped: asked each second whether to leave it at what is done so far; what was ever done
+            for this folder is not done again.
 
     Returns:
         Finalists, best mean validation accuracy first, without those that failed with every seed.
-        They are written to ``folder`` after each training.
     """
     shared = ray.put(job)
     space = job.candidates()
@@ -53,18 +52,17 @@ def retrain_finalists(
     remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
     shares = {trial.number: packing.share(space.rebuild(trial.params)) for trial in chosen}
     seeds_of = range(first_seed, first_seed + seeds)
-    known = {each.number: each.results for each in read_results(folder)}
-    results = {
-        trial.number: [r for r in known.get(trial.number, ()) if r.seed in seeds_of]
-        for trial in chosen
-    }
+    kept = Retrainings(folder)
+    results: dict[int, list[FinalistResult]] = {trial.number: [] for trial in chosen}
+    for known in kept.results():
+        if known.number in results and known.seed in seeds_of:
+            results[known.number].append(known)
     pending: list[Any] = [
         remote.options(num_cpus=packing.cpus, num_gpus=shares[trial.number]).remote(
             shared,
             trial.number,
             trial.params,
             seed,
-            folder / f"trial-{trial.number}-seed-{seed}.pt",
             shares[trial.number],
         )
         for trial in chosen
@@ -75,17 +73,21 @@ def retrain_finalists(
         done, pending = ray.wait(pending, timeout=1)
         for each in done:
             try:
-                result = ray.get(each)
+                found: Retraining = ray.get(each)
             except RayError as error:
                 # What the others have found is not given up for it.
                 on_failure(str(error).strip().splitlines()[-1])
                 continue
+            result = found.result
+            kept.write(result, found.weights, found.predictions)
             results[result.number].append(result)
             on_result(result)
             write_results(folder, _ranked(results))
     for each in pending:
         ray.cancel(each, force=True)
-    return _ranked(results)
+    finalists = _ranked(results)
+    write_results(folder, finalists)
+    return finalists
 
 
 def _ranked(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:

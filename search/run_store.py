@@ -50,7 +50,7 @@ class VanishedError(Exception):
     """Something that had been stored is no longer there: the store has been emptied or replaced."""
 
 
-class _RefusedError(Exception):
+class RefusedError(Exception):
     """The store will never take this."""
 
 
@@ -80,7 +80,7 @@ class RunStore:
     ) -> None:
         self._search = search
         self._warn = warn
-        with _translated():
+        with translated():
             prepare(tracking_uri)
             self._client = MlflowClient(tracking_uri)
             found = self._client.get_experiment_by_name(experiment)
@@ -102,7 +102,7 @@ class RunStore:
 
     def holds_runs(self) -> bool:
         """Return whether any run of the search is in the store, deleted ones included."""
-        with _translated():
+        with translated():
             return bool(
                 self._client.search_runs(
                     [self._experiment],
@@ -115,7 +115,7 @@ class RunStore:
     def exists(self, run_id: str) -> bool:
         """Return whether a run is in the store, deleted or not."""
         try:
-            with _translated():
+            with translated():
                 self._client.get_run(run_id)
         except VanishedError:
             return False
@@ -131,7 +131,7 @@ class RunStore:
             key: the run's key within the search.
             known: the id to keep, where it is known.
         """
-        with _translated():
+        with translated():
             runs = self._client.search_runs(
                 [self._experiment], f"tags.`{RUN_TAG}` = '{self._tag(key)}'", ViewType.ALL
             )
@@ -160,12 +160,12 @@ class RunStore:
         plain = {label: text for label, text in tags.items() if _PLAIN_NAME.fullmatch(label)}
         labels = {label: _clean(text, _LONGEST_TAG) for label, text in plain.items()} | own
         try:
-            with _translated():
+            with translated():
                 run = self._client.create_run(
                     self._experiment, time, labels, _clean(name, _LONGEST_NAME)
                 )
                 run_id: str = run.info.run_id
-        except _RefusedError as error:
+        except RefusedError as error:
             # Not for the run's own sake: the experiment has been deleted, for one.
             raise UnavailableError(str(error)) from error
         self.log(run_id, key, tags={label: tags[label] for label in tags.keys() - plain.keys()})
@@ -203,9 +203,9 @@ class RunStore:
             self._warn(f"run {key!r}: the file {name[:60]!r} is left out: that is no plain path")
             return
         try:
-            with _translated():
+            with translated():
                 self._client.log_text(run_id, _clean(text), name)
-        except _RefusedError as error:
+        except RefusedError as error:
             self._warn(f"run {key!r}: the file {name!r} is left out: {error}")
 
     def finish(self, run_id: str, key: str, status: Status, time: int) -> None:
@@ -222,14 +222,14 @@ class RunStore:
 
     def _log(self, run_id: str, key: str, entries: Sequence[_Entry]) -> None:
         try:
-            with _translated():
+            with translated():
                 self._client.log_batch(
                     run_id,
                     [entry for entry in entries if isinstance(entry, Metric)],
                     [entry for entry in entries if isinstance(entry, Param)],
                     [entry for entry in entries if isinstance(entry, RunTag)],
                 )
-        except _RefusedError as error:
+        except RefusedError as error:
             if self._left_alone(run_id):
                 return
             if len(entries) == 1:
@@ -242,9 +242,9 @@ class RunStore:
 
     def _change(self, run_id: str, key: str, call: Callable[[], object]) -> None:
         try:
-            with _translated():
+            with translated():
                 call()
-        except _RefusedError as error:
+        except RefusedError as error:
             if not self._left_alone(run_id):
                 self._warn(f"run {key!r}: its status is left as it is: {error}")
 
@@ -254,7 +254,7 @@ class RunStore:
         Raises:
             UnavailableError: the experiment has been deleted.
         """
-        with _translated():
+        with translated():
             if self._client.get_run(run_id).info.lifecycle_stage == "active":
                 return False
             if self._client.get_experiment(self._experiment).lifecycle_stage != "active":
@@ -303,22 +303,22 @@ def _build_aside(database: Path) -> None:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn whatever a store raises into the errors of this module."""
     try:
         yield
-    except (UnavailableError, VanishedError, _RefusedError):
+    except (UnavailableError, VanishedError, RefusedError):
         raise
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise VanishedError(_cause(error)) from error
         if error.error_code == "INVALID_PARAMETER_VALUE":
-            raise _RefusedError(_cause(error)) from error
+            raise RefusedError(_cause(error)) from error
         raise UnavailableError(_cause(error)) from error
     except Exception as error:
         # Artifact stores raise whatever their own client libraries do.
         if getattr(getattr(error, "response", None), "status_code", None) in {400, 413}:
-            raise _RefusedError(_cause(error)) from error
+            raise RefusedError(_cause(error)) from error
         raise UnavailableError(_cause(error)) from error
 
 

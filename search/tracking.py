@@ -193,7 +193,7 @@ def sync(
                 "another process is bringing its journal to MLflow now",
                 "wait until the search has ended",
             )
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet())
         from search.replay import Replayer  # noqa: PLC0415
 
         replayer = Replayer(journal_path, destination, search, _say, patience=_SYNC_ATTEMPTS + 1)
@@ -220,7 +220,7 @@ def create_local_store(home: Path) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    with _quiet():
+    with quiet():
         from search.run_store import prepare  # noqa: PLC0415
 
         prepare(sqlite_uri(home / "mlflow.db"))
@@ -254,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The process of an earlier session may still be about its last attempts.
         if not stack.enter_context(_lock(options.journal, wait=lambda: not orphaned())):
             return _NOT_SYNCED
-        stack.enter_context(_quiet())
+        stack.enter_context(quiet())
         # A third of the work of a short search would be collecting MLflow's modules as garbage.
         gc.disable()
         from search.replay import Replayer  # noqa: PLC0415
@@ -308,7 +308,7 @@ def _lock(journal_path: Path, wait: Callable[[], bool] = lambda: False) -> Itera
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep MLflow, and what it is made of, from printing; set its client up for us."""
     added = {name: value for name, value in _CLIENT_SETTINGS.items() if name not in os.environ}
     level = logging.root.manager.disable

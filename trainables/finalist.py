@@ -2,47 +2,66 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from trainables.job import FinalistResult, Job
 from trainables.process import prepare_process, release_memory
 from trainables.trial import start_training
 
 
+@dataclass(frozen=True, eq=False)
+class Retraining:
+    """What a retraining gives to whoever asked for it, wherever it ran.
+
+    Attributes:
+        result: what it came to.
+        weights: the trained network's ``state_dict`` as a file, or that of its moving average where
+            that is what is scored; ``torch.load`` reads it with ``weights_only=True`` and without
+            a GPU.
+        predictions: class that is predicted for each image of the test split, in its order; its
+            position in the classes, int32 [images].
+    """
+
+    result: FinalistResult
+    weights: bytes
+    predictions: NDArray[np.int32]
+
+
 def retrain(
-    job: Job,
-    number: int,
-    params: Mapping[str, Any],
-    seed: int,
-    weights: Path,
-    gpus: float = 0.0,
-) -> FinalistResult:
-    """Train a candidate for all epochs with one seed, score it on test, keep its weights.
+    job: Job, number: int, params: Mapping[str, Any], seed: int, gpus: float = 0.0
+) -> Retraining:
+    """Train a candidate for all epochs with one seed and score it on test.
 
     Args:
         job: the search's.
         number: the trial the candidate comes from.
         params: the candidate's parameters.
         seed: of initial weights, order and augmentation.
-        weights: file to write the trained network's ``state_dict`` to, or that of its moving
-            average where that is what is scored; it can be loaded without a GPU.
         gpus: share of a GPU that the process has.
     """
     prepare_process(job.threads, gpus)
     release_memory()
     training = start_training(job, job.candidates().rebuild(params), seed)
     results = [training.run_epoch() for _ in range(job.epochs)]
-    weights.parent.mkdir(parents=True, exist_ok=True)
+    predicted, true = training.predict("test")
+    weights = io.BytesIO()
     state = training.evaluated.state_dict()
     torch.save({name: tensor.cpu() for name, tensor in state.items()}, weights)
-    return FinalistResult(
-        number=number,
-        seed=seed,
-        validation_accuracy=results[-1].validation_accuracy,
-        test_accuracy=training.score_test()[1],
-        seconds=sum(result.seconds for result in results),
+    return Retraining(
+        FinalistResult(
+            number=number,
+            seed=seed,
+            validation_accuracy=results[-1].validation_accuracy,
+            test_accuracy=float((predicted == true).double().mean()),
+            seconds=sum(result.seconds for result in results),
+        ),
+        weights.getvalue(),
+        predicted.numpy().astype(np.int32),
     )

@@ -234,10 +234,6 @@ class Training:
         )
         return torch.lerp(other, own, own_share).mean()
 
-    def score_test(self) -> tuple[float, float]:
-        """Return (loss, accuracy) on the test split: for finalists alone."""
-        return self.score("test")
-
     @torch.inference_mode()
     def score(self, split: str) -> tuple[float, float]:
         """Return (mean cross-entropy, accuracy 0..1) on ``train``, ``validation`` or ``test``."""
@@ -253,6 +249,26 @@ class Training:
             hits += (logits.argmax(1) == labels).sum()
         loss, right = torch.stack([loss_sum, hits]).tolist()
         return loss / len(indices), right / len(indices)
+
+    @torch.inference_mode()
+    def predict(self, split: str) -> tuple[Tensor, Tensor]:
+        """Return the class that is predicted for each image of a split, and its true one.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``; the last is for finalists alone.
+
+        Returns:
+            Positions in the classes, two int64 tensors [images] on the CPU, in the split's order.
+        """
+        self.evaluated.eval()
+        size = evaluation_batch(self.recipe.batch_size)
+        predicted, true = [], []
+        for images, labels in self._batches.sweep(torch.split(self._splits[split], size)):
+            with self._device.autocast():
+                logits = self.evaluated(images)
+            predicted.append(logits.argmax(1))
+            true.append(labels.clone())
+        return torch.cat(predicted).cpu(), torch.cat(true).cpu()
 
     def measure_latency(self, batch: int) -> float:
         """Return the milliseconds that the network takes for a batch of so many images."""

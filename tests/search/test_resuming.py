@@ -62,6 +62,7 @@ CHANGED: dict[str, Any] = {
     "finalists": {"count": 9},
     "resources": {"concurrent": 3},
     "tracking": {"enabled": False},
+    "nightly": {"alpha": 0.02},
 }
 """Another value of each field that does not."""
 

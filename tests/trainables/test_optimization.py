@@ -324,7 +324,7 @@ def test_the_average_scores_and_the_training_does_not_feel_it(few_digits):
     assert same(plain.network.state_dict(), averaged.network.state_dict())
     assert not same(averaged.evaluated.state_dict(), averaged.network.state_dict())
     expected = scored(averaged.evaluated, few_digits, few_digits.test)
-    assert averaged.score_test() == pytest.approx(expected, rel=1e-5)
+    assert averaged.score("test") == pytest.approx(expected, rel=1e-5)
 
 
 def scored(network: nn.Module, dataset: Dataset, rows: np.ndarray) -> tuple[float, float]:

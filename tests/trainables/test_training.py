@@ -184,7 +184,7 @@ def test_it_learns_the_digits(image_cache, either_format):
     assert results[-1].validation_accuracy > 0.9
     assert results[-1].train_accuracy > 0.9
     assert results[-1].train_loss < results[0].train_loss
-    assert trained.score_test()[1] > 0.9
+    assert trained.score("test")[1] > 0.9
 
 
 def test_a_network_learns_with_augmentation_on_colour_images(float32):
@@ -202,7 +202,7 @@ def test_a_network_learns_with_augmentation_on_colour_images(float32):
     candidate = Candidate(builder.build(), Recipe(0.2, 0.0, 20, 0.0, 0.9))
     trained = Training(candidate, dataset, epochs=6, seed=0, augmentation=VARIED)
     assert [trained.run_epoch() for _ in range(6)][-1].validation_accuracy == 1.0
-    assert trained.score_test()[1] == 1.0
+    assert trained.score("test")[1] == 1.0
 
 
 # Repeating
@@ -309,7 +309,7 @@ def test_whatever_the_recipe_a_training_resumed_at_any_epoch_continues_bit_by_bi
     for _ in range(3):
         results.append(metrics(whole.run_epoch()))
         states.append(reloaded(whole))
-    scores = whole.score_test()
+    scores = whole.score("test")
     for epoch, state in enumerate(states):
         torch.manual_seed(epoch)
         resumed = Training(candidate, few_digits, **options)
@@ -317,7 +317,7 @@ def test_whatever_the_recipe_a_training_resumed_at_any_epoch_continues_bit_by_bi
         after = [metrics(resumed.run_epoch()) for _ in range(3 - epoch)]
         assert after == results[epoch:], f"from epoch {epoch}"
         assert equal(reloaded(resumed), states[-1]), f"from epoch {epoch}"
-        assert resumed.score_test() == scores
+        assert resumed.score("test") == scores
 
 
 def equal(first: Any, second: Any) -> bool:
@@ -469,7 +469,7 @@ def test_scores_are_the_mean_cross_entropy_and_the_share_of_hits(
     expected = reference_score(trained, few_digits, few_digits.validation)
     assert (result.validation_loss, result.validation_accuracy) == pytest.approx(expected, rel=1e-5)
     expected = reference_score(trained, few_digits, few_digits.test)
-    assert trained.score_test() == pytest.approx(expected, rel=1e-5)
+    assert trained.score("test") == pytest.approx(expected, rel=1e-5)
 
 
 def test_scores_in_bfloat16_are_close_to_those_in_float32(few_digits, plain_candidate, monkeypatch):
@@ -489,7 +489,7 @@ def test_scoring_changes_neither_weights_nor_statistics_nor_what_follows(
     trained = Training(random_candidate, few_digits, epochs=2, seed=1)
     trained.run_epoch()
     before = snapshot(trained)
-    trained.score_test()
+    trained.score("test")
     assert same(before, snapshot(trained))
     trained.run_epoch()
     assert same(whole[0], snapshot(trained))
@@ -728,10 +728,10 @@ def test_images_mixed_with_nothing_are_trained_on_as_they_are_under_their_own_la
 def test_augmentation_acts_on_training_images_alone(few_digits, plain_candidate, float32):
     plain = Training(plain_candidate, few_digits, epochs=1, seed=0)
     varied = Training(plain_candidate, few_digits, epochs=1, seed=0, augmentation=VARIED)
-    assert plain.score_test() == varied.score_test()
+    assert plain.score("test") == varied.score_test()
     assert plain.run_epoch().train_loss != varied.run_epoch().train_loss
     expected = reference_score(varied, few_digits, few_digits.test)
-    assert varied.score_test() == pytest.approx(expected, rel=1e-5)
+    assert varied.score("test") == pytest.approx(expected, rel=1e-5)
 
 
 # What the user can get wrong
@@ -844,7 +844,7 @@ def test_images_stay_where_they_are_and_are_never_written_to():
     trained = colour_training(dataset)
     assert trained._batches._feed.images.data_ptr() == dataset.images.ctypes.data
     trained.run_epoch()
-    trained.score_test()
+    trained.score("test")
     assert np.array_equal(dataset.images, before)
 
 

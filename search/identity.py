@@ -1,0 +1,64 @@
+"""What tells the images of a test split from others: only like is compared with like."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainables.data import Dataset
+
+
+@dataclass(frozen=True)
+class DataIdentity:
+    """The images that finalists are judged on.
+
+    Attributes:
+        classes: their names, in the order of the labels.
+        resolution: height and width in pixels.
+        channels: 1 for greyscale, 3 for colour.
+        images: number of test images.
+        digest: of the test images and their labels, in their order.
+    """
+
+    classes: tuple[str, ...]
+    resolution: tuple[int, int]
+    channels: int
+    images: int
+    digest: str
+
+    def difference(self, other: DataIdentity) -> str:
+        """Return in what another test split differs from this, in words; empty if in nothing."""
+        if self.classes != other.classes:
+            return f"it tells {_classes(self)} apart, not {_classes(other)}"
+        if (self.resolution, self.channels) != (other.resolution, other.channels):
+            return f"it takes images of {_shape(self)}, not of {_shape(other)}"
+        if (self.images, self.digest) != (other.images, other.digest):
+            counts = f"{self.images} and {other.images} of them"
+            return f"it was judged on other test images ({counts})"
+        return ""
+
+
+def identify(dataset: Dataset) -> DataIdentity:
+    """Return the identity of the test split of a data set."""
+    height, width, channels = dataset.shape
+    digest = hashlib.blake2b(digest_size=16)
+    labels = dataset.labels[dataset.test].astype("<i8")
+    digest.update(labels.tobytes())
+    # By parts: a test split may be larger than the memory.
+    for rows in np.array_split(dataset.test, max(1, len(dataset.test) // 1024)):
+        digest.update(dataset.images[rows].tobytes())
+    return DataIdentity(
+        dataset.classes, (height, width), channels, len(dataset.test), digest.hexdigest()
+    )
+
+
+def _classes(data: DataIdentity) -> str:
+    names = data.classes if len(data.classes) <= 4 else (*data.classes[:3], "..")
+    return f"{len(data.classes)} classes ({', '.join(names)})"
+
+
+def _shape(data: DataIdentity) -> str:
+    height, width = data.resolution
+    return f"{height}x{width} pixels in {'colour' if data.channels == 3 else 'grey'}"

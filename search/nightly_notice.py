@@ -1,0 +1,131 @@
+"""Tells people how a night went: webhook, e-mail, Slack and whatever else apprise knows.
+
+Addresses hold secrets. They are taken out of the environment, so that no process that a night
+starts inherits them, and no message of the library that may quote one is ever shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import apprise
+from apprise import NotifyFormat, NotifyType
+
+from spaces.errors import BadInputError
+
+VARIABLE = "BORDERLINE_NOTIFY"
+PATIENCE = 60.0
+"""Seconds after which a service counts as not answering."""
+
+
+def take_addresses() -> list[str]:
+    """Return the addresses in BORDERLINE_NOTIFY, separated by spaces, and unset it."""
+    return os.environ.pop(VARIABLE, "").split()
+
+
+def refuse_secrets(addresses: Sequence[str]) -> None:
+    """Refuse addresses that are to be written down and hold a secret, or are none.
+
+    Raises:
+        BadInputError: as said; without showing the address.
+    """
+    for address in addresses:
+        service = _service(address)
+        if service is None:
+            problem = "one of them is no address that apprise knows"
+            remedy = "write it as in https://appriseit.com, or leave it out"
+            raise BadInputError("nightly.notify", "..", problem, remedy)
+        if service.url(privacy=True) != service.url():
+            problem = f"its address for {service.service_name} holds a secret"
+            remedy = f"set {VARIABLE} in the environment instead"
+            raise BadInputError("nightly.notify", "..", problem, remedy)
+
+
+class Notifier:
+    """Sends messages; whatever goes wrong with it is a line, never an error.
+
+    Args:
+        addresses: of the services, as apprise takes them.
+        warn: called with each line about a message that could not be sent.
+    """
+
+    def __init__(self, addresses: Sequence[str], warn: Callable[[str], None]) -> None:
+        self._addresses = list(addresses)
+        self._warn = warn
+
+    def add(self, addresses: Sequence[str]) -> None:
+        """Have these told as well."""
+        self._addresses += [each for each in addresses if each not in self._addresses]
+
+    def send(self, title: str, body: str, kind: NotifyType) -> None:
+        """Send a message to every service.
+
+        Args:
+            title: in one line.
+            body: Markdown.
+            kind: success, info, warning or failure.
+        """
+        for number, address in enumerate(self._addresses, start=1):
+            which = f"notification {number} of {len(self._addresses)}"
+            service = _service(address)
+            if service is None:
+                self._warn(f"{which} is not sent: its address is none that apprise knows")
+                continue
+            cause = _send(service, title, body, kind)
+            if cause is not None:
+                self._warn(f"{which} ({service.service_name}) is not sent: {cause}")
+
+
+def _service(address: str) -> Any:
+    with _listening():
+        return apprise.Apprise.instantiate(address, suppress_exceptions=True)
+
+
+def _send(service: Any, title: str, body: str, kind: NotifyType) -> str | None:
+    """Send a message and return why it could not be sent, None where it was."""
+    messenger = apprise.Apprise()
+    messenger.add(service)
+    with _listening() as heard:
+        try:
+            sent = messenger.notify(
+                body, title, kind, body_format=NotifyFormat.MARKDOWN, timeout=PATIENCE
+            )
+        except Exception as error:  # Of whatever client library a service uses.
+            return type(error).__name__
+    return None if sent else _cause(" ".join(heard))
+
+
+def _cause(heard: str) -> str:
+    """Return what went wrong, in words of our own: those of the library may quote an address."""
+    if match := re.search(r"\berror=(\d{3})\b", heard):
+        return f"the service answers with error {match[1]}"
+    if re.search(r"connection error", heard, re.IGNORECASE):
+        return "the service cannot be reached"
+    return "the service does not take it; check its address"
+
+
+class _Ear(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage())
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """Collect what the library would log, which reaches nobody else."""
+    logger, ear = logging.getLogger("apprise"), _Ear()
+    propagated, logger.propagate = logger.propagate, False
+    logger.addHandler(ear)
+    try:
+        yield ear.heard
+    finally:
+        logger.removeHandler(ear)
+        logger.propagate = propagated

@@ -1,0 +1,248 @@
+"""The report of a night: what changed since the last one, as Markdown, web page and trend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+
+from search.experiment import Experiment
+from search.nightly_figure import trend
+from search.nightly_history import NOTHING, Decision, Night, Ruling, Snapshot, State
+from search.objectives import Objective
+from search.report import SHOWN, Section, html_page, html_table
+from search.words import duration
+
+_ENDINGS = {
+    State.RUNNING: "runs, or was killed",
+    State.FINISHED: "finished",
+    State.UNDECIDED: "the comparison with the champion is still to be made",
+    State.INTERRUPTED: "interrupted",
+    State.FAILED: "failed",
+}
+
+
+def build_night(experiment: Experiment, night: Night, last: Night | None) -> list[Section]:
+    """Put together what a night has changed.
+
+    Args:
+        experiment: what is searched.
+        night: this one.
+        last: the one before it, None for the first.
+    """
+    before = last.after if last is not None and last.after is not None else NOTHING
+    sections = [_summary(night, before)]
+    if night.after is None:
+        return sections
+    since = f"the night {last.name}" if last is not None else "the search began"
+    sections.append(_champion(experiment, night))
+    sections.append(_changes(experiment, before, night.after, since))
+    if night.after.front:
+        sections.append(_front(experiment.objectives, before, night.after))
+    if night.after.rejections:
+        sections.append(_rejections(before, night.after))
+    failures = _failures(before, night.after)
+    if failures is not None:
+        sections.append(failures)
+    if night.finalists:
+        sections.append(_finalists(night))
+    return sections
+
+
+def headline(night: Night, last: Night | None) -> str:
+    """Return what a night came to, in a few words."""
+    if night.state is not State.FINISHED:
+        return _ENDINGS[night.state]
+    before = last.after if last is not None and last.after is not None else NOTHING
+    return f"{_ruling(night.decision)}; {_best(before, night.after or NOTHING)}"
+
+
+def _ruling(decision: Decision | None) -> str:
+    if decision is None:
+        return "no finalists"
+    return {
+        Ruling.FIRST: f"trial {decision.trial} is the first champion",
+        Ruling.PROMOTED: f"trial {decision.trial} is the new champion",
+        Ruling.KEPT: "the champion stays",
+        Ruling.SAME: "the champion is still the best",
+    }[decision.ruling]
+
+
+def _best(before: Snapshot, after: Snapshot) -> str:
+    new, old = after.best, before.best
+    if new is None:
+        return "no candidate was trained to the end yet"
+    text = f"{new.accuracy:.4f} (trial {new.trial})"
+    if old is None:
+        return f"best validation accuracy {text}"
+    if new.accuracy > old.accuracy:
+        return f"new best validation accuracy {text}, {new.accuracy - old.accuracy:+.4f}"
+    return f"best validation accuracy still {text}"
+
+
+def _summary(night: Night, before: Snapshot) -> Section:
+    parts = [f"Began {night.began}, ended {night.ended}: {_ENDINGS[night.state]}."]
+    if night.note:
+        parts.append(night.note)
+    if night.after is not None:
+        best = _best(before, night.after)
+        parts.append(f"{best[0].upper()}{best[1:]}.")
+    return Section(f"Night {night.name}", tuple(parts))
+
+
+def _champion(experiment: Experiment, night: Night) -> Section:
+    heading, decision = "Champion", night.decision
+    if decision is None:
+        return Section(heading, ("Nothing was compared with it in this night.",))
+    model = experiment.nightly.model or experiment.name
+    said = {
+        Ruling.FIRST: f"There was none: trial {decision.trial} has become the first champion, "
+        f"version {decision.version} of {model}.",
+        Ruling.PROMOTED: f"Trial {decision.trial} takes the place of {decision.rival} as version "
+        f"{decision.version} of {model}.",
+        Ruling.KEPT: f"Trial {decision.trial}, the best by validation, is not better than "
+        f"{decision.rival} by more than chance explains: {decision.rival} of {model} stays.",
+        Ruling.SAME: f"The best by validation is the champion, {decision.rival} of {model}: there "
+        "is nothing to compare.",
+    }[decision.ruling]
+    comparison = decision.comparison
+    if comparison is None:
+        return Section(heading, (said,))
+    confidence = 1 - 2 * comparison.alpha
+    figures = (
+        f"Difference of the mean test accuracies {comparison.difference:+.4f}, with a confidence "
+        f"of {confidence:.0%} between {comparison.low:+.4f} and {comparison.high:+.4f}; "
+        f"p = {comparison.p_value:.2g} (promoted below {comparison.alpha:g})."
+    )
+    return Section(heading, (said, figures))
+
+
+def _changes(experiment: Experiment, before: Snapshot, after: Snapshot, since: str) -> Section:
+    price = experiment.budget.price
+
+    def count(name: str, value: Callable[[Snapshot], int]) -> tuple[str, ...]:
+        return name, str(value(before)), str(value(after)), f"{value(after) - value(before):+d}"
+
+    def time(name: str, value: Callable[[Snapshot], float]) -> tuple[str, ...]:
+        more = max(0.0, value(after) - value(before))
+        return name, duration(value(before)), duration(value(after)), f"+{duration(more)}"
+
+    def money(snapshot: Snapshot) -> float:
+        return snapshot.spent.device_seconds / 3600 * price
+
+    rows = [
+        count("trained to the end", lambda each: each.complete),
+        count("stopped early", lambda each: each.pruned),
+        count("failed", lambda each: each.failed),
+        count("interrupted", lambda each: each.interrupted),
+        count("rejected before training", lambda each: each.rejected),
+    ]
+    if before.front or after.front:
+        rows.append(count("on the Pareto front", lambda each: len(each.front)))
+    rows += [
+        time("device time spent", lambda each: each.spent.device_seconds),
+        # A prediction, which later trials may correct downwards.
+        time("device time saved (predicted)", lambda each: each.saved_seconds),
+        time("time of the driver", lambda each: each.spent.seconds),
+    ]
+    if price:
+        spent = (money(before), money(after))
+        rows.append(("money", *(f"{each:.2f}" for each in spent), f"+{spent[1] - spent[0]:.2f}"))
+    return Section(f"Since {since}", header=("", "before", "now", "this night"), rows=tuple(rows))
+
+
+def _front(objectives: Sequence[Objective], before: Snapshot, after: Snapshot) -> Section:
+    new = [number for number in after.front if number not in before.front]
+    gone = [number for number in before.front if number not in after.front]
+    sentence = (
+        f"{len(after.front)} candidates that no other one beats in {', '.join(objectives)} "
+        f"together: {len(new)} new, {len(gone)} beaten since."
+    )
+    rows = [_point(number, after, "new") for number in new]
+    rows += [_point(number, before, "beaten") for number in gone]
+    header = ("trial", *objectives, "") if rows else ()
+    return Section("Pareto front", (sentence,), header, tuple(rows[:SHOWN]))
+
+
+def _point(number: int, snapshot: Snapshot, what: str) -> tuple[str, ...]:
+    accuracy, *costs = snapshot.front[number]
+    return (str(number), f"{accuracy:.4f}", *(f"{cost:,.6g}" for cost in costs), what)
+
+
+def _rejections(before: Snapshot, after: Snapshot) -> Section:
+    rows = tuple(
+        (reason, f"+{total - before.rejections.get(reason, 0)}", str(total))
+        for reason, total in after.rejections.items()
+    )
+    header = ("rejected for", "this night", "in all")
+    return Section("Rejected before training", header=header, rows=rows)
+
+
+def _failures(before: Snapshot, after: Snapshot) -> Section | None:
+    new = [(n, cause) for n, cause in after.failures.items() if n not in before.failures]
+    if not new:
+        return None
+    rows = tuple((str(number), cause) for number, cause in new[:SHOWN])
+    more = f", the first {SHOWN} of them here" if len(new) > SHOWN else ""
+    sentence = f"{len(new)} trials failed in this night{more}."
+    return Section("Failures", (sentence,), ("trial", "cause"), rows)
+
+
+def _finalists(night: Night) -> Section:
+    rows = tuple(
+        (
+            str(score.trial),
+            f"{score.validation:.4f}",
+            f"{score.test:.4f} ± {score.spread:.4f}" if score.seeds > 1 else f"{score.test:.4f}",
+            str(score.seeds),
+        )
+        for score in night.finalists
+    )
+    sentence = (
+        "Retrained with fresh seeds and ranked by validation; the first one stands against the "
+        "champion. The test images decide on nothing else."
+    )
+    header = ("trial", "validation", "test accuracy", "seeds")
+    return Section("Finalists", (sentence,), header, rows)
+
+
+def as_markdown(title: str, sections: Sequence[Section]) -> str:
+    """Return a report as Markdown, without its pictures."""
+    parts = [f"# {title}", ""]
+    for section in sections:
+        parts += [f"## {section.heading}", ""]
+        for sentence in section.sentences:
+            parts += [_plain(sentence), ""]
+        if section.rows:
+            lines = (section.header, ("---",) * len(section.header), *section.rows)
+            parts += [f"| {' | '.join(map(_plain, line))} |" for line in lines]
+            parts.append("")
+    return "\n".join(parts)
+
+
+def _plain(text: str) -> str:
+    """Return text in which Markdown and HTML find nothing of theirs."""
+    text = " ".join(escape(text, quote=False).split())
+    return "".join(f"\\{each}" if each in "\\`*_[]|" else each for each in text)
+
+
+def index_page(search: str, nights: Sequence[Night]) -> str:
+    """Return the page that shows all nights of a search, the last one first."""
+    rows = []
+    for night in reversed(nights):
+        position = nights.index(night)
+        known = [each for each in nights[:position] if each.after is not None]
+        after = night.after
+        best = f"{after.best.accuracy:.4f}" if after is not None and after.best else "-"
+        trained = str(after.spent.trials - night.before.trials) if after is not None else "-"
+        first = night.finalists[0] if night.finalists else None
+        rows.append(
+            (
+                f'<a href="{escape(night.name)}/report.html">{escape(night.name)}</a>',
+                escape(headline(night, known[-1] if known else None)),
+                trained,
+                best,
+                f"{first.test:.4f} ± {first.spread:.4f}" if first else "-",
+            )
+        )
+    header = ("night", "what it came to", "trials begun", "best validation", "best finalist, test")
+    return html_page(f"Nights of {search}", "\n".join([trend(nights), html_table(header, rows)]))

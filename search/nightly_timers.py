@@ -1,0 +1,174 @@
+"""Installs or prints the timer that starts a search's nights."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cluster.timers import MANIFEST, Daily, Timer, cron_manifest
+from search.experiment import load_experiment
+from search.home import Home
+from search.nightly_notice import VARIABLE
+from spaces.errors import BadInputError
+
+PROGRAM = Path(__file__).resolve().parent.parent / "search.py"
+DASHBOARD = "http://127.0.0.1:8265"
+_INSTALLED = ("systemd", "cron")
+_SHOWN = (*_INSTALLED, "ray-job", "kubernetes")
+
+
+def install_timer(
+    kind: str, at: str, experiment: Path, overrides: Sequence[str], home: Home, address: str
+) -> None:
+    """Install a timer for the user, in the place of one that was there for the same search.
+
+    Args:
+        kind: systemd or cron.
+        at: time of day, ``HH:MM``.
+        experiment: file of the experiment.
+        overrides: of it.
+        home: folder of all searches.
+        address: of the Ray cluster.
+
+    Raises:
+        BadInputError: the experiment or the time is wrong, or this machine has no such timers.
+    """
+    if kind not in _INSTALLED:
+        problem = "cannot be installed from here"
+        raise BadInputError("--install", kind, problem, f"use one of {', '.join(_INSTALLED)}")
+    timer = describe_timer(at, experiment, overrides, home, address)
+    if kind == "cron":
+        _install_cron(timer)
+    else:
+        _install_systemd(timer)
+    _say(f"secrets such as {VARIABLE}, one NAME='value' a line: {timer.environment} (mode 600)")
+
+
+def show_timer(
+    kind: str, at: str, experiment: Path, overrides: Sequence[str], home: Home, address: str
+) -> None:
+    """Print a timer; see `install_timer`.
+
+    Raises:
+        BadInputError: the experiment or the time is wrong, or the kind unknown.
+    """
+    if kind not in _SHOWN:
+        raise BadInputError("--show", kind, "no such timer", f"use one of {', '.join(_SHOWN)}")
+    timer = describe_timer(at, experiment, overrides, home, address)
+    if kind == "systemd":
+        for path, text in _units(timer).items():
+            _print(f"# {path}\n{text}")
+    elif kind == "cron":
+        _print(timer.crontab_line())
+    elif kind == "ray-job":
+        _print(timer.ray_job(os.environ.get("RAY_API_SERVER_ADDRESS", DASHBOARD)))
+    else:
+        try:
+            _print(cron_manifest(MANIFEST.read_text(encoding="utf-8"), timer.at))
+        except (OSError, ValueError) as error:
+            remedy = "see cluster/README.md"
+            raise BadInputError("--show", kind, f"{MANIFEST}: {error}", remedy) from None
+
+
+def describe_timer(
+    at: str, experiment: Path, overrides: Sequence[str], home: Home, address: str
+) -> Timer:
+    """Return the timer that starts the nights of a search as this command line would.
+
+    Raises:
+        BadInputError: the experiment or the time is wrong.
+    """
+    name = load_experiment(experiment, overrides).name
+    try:
+        time = Daily.parse(at)
+    except ValueError as error:
+        raise BadInputError("--at", at, str(error), "write it as 01:30") from None
+    # Where Python was started through a link, as in a virtual environment, the link counts.
+    command = [sys.executable, str(PROGRAM), "nightly", str(experiment.absolute())]
+    command += [part for override in overrides for part in ("--set", override)]
+    command += ["--home", str(home.path)]
+    if address != "local":
+        command += ["--address", address]
+    return Timer(
+        name=f"borderline-{name}",
+        what=f"Nightly search {name}",
+        command=command,
+        folder=Path.cwd(),
+        environment=_configuration() / "borderline" / "nightly.env",
+        log=home.path / f"{name}-nightly.log",
+        at=time,
+    )
+
+
+def _configuration() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+
+
+def _units(timer: Timer) -> dict[Path, str]:
+    folder = _configuration() / "systemd" / "user"
+    return {
+        folder / f"{timer.name}.service": timer.service(),
+        folder / f"{timer.name}.timer": timer.timer(),
+    }
+
+
+def _install_systemd(timer: Timer) -> None:
+    systemctl = _find("systemctl", "systemd")
+    # Asked before anything is written: in a container there is often no manager to talk to.
+    _run([systemctl, "--user", "show-environment"], "systemd")
+    for path, text in _units(timer).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        _say(f"written: {path}")
+    _run([systemctl, "--user", "daemon-reload"], "systemd")
+    _run([systemctl, "--user", "enable", "--now", f"{timer.name}.timer"], "systemd")
+    _say(f"next: systemctl --user list-timers {timer.name}.timer")
+    _say(f"logs: journalctl --user -u {timer.name}")
+    _say('nights also while you are logged out: loginctl enable-linger "$USER"')
+
+
+def _install_cron(timer: Timer) -> None:
+    crontab = _find("crontab", "cron")
+    listed = subprocess.run(  # noqa: S603
+        [crontab, "-l"], capture_output=True, text=True, check=False
+    )
+    if listed.returncode and "no crontab" not in listed.stderr:
+        raise _refused("cron", listed.stderr)
+    timer.log.parent.mkdir(parents=True, exist_ok=True)
+    before = listed.stdout if listed.returncode == 0 else ""
+    _run([crontab, "-"], "cron", timer.in_crontab(before))
+    _say(f"installed: {timer.crontab_line()}")
+    _say(f"logs: {timer.log}")
+
+
+def _find(program: str, kind: str) -> str:
+    found = shutil.which(program)
+    if found is None:
+        problem = f"there is no {program} on this machine"
+        raise BadInputError("--install", kind, problem, f"print it instead: --show {kind}")
+    return found
+
+
+def _run(command: Sequence[str], kind: str, given: str | None = None) -> None:
+    result = subprocess.run(  # noqa: S603
+        command, input=given, capture_output=True, text=True, check=False
+    )
+    if result.returncode:
+        raise _refused(kind, result.stderr)
+
+
+def _refused(kind: str, said: str) -> BadInputError:
+    problem = " ".join(said.split()) or "it is refused without a word"
+    return BadInputError("--install", kind, problem, f"print it instead: --show {kind}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)  # noqa: T201
+
+
+def _print(text: str) -> None:
+    print(text)  # noqa: T201
