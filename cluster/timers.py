@@ -85,8 +85,6 @@ class Timer:
         return f"""\
 [Unit]
 Description={_specifiers(_one_line(self.what))}
-Wants=network-online.target
-After=network-online.target
 
 [Service]
 Type=oneshot
@@ -115,8 +113,7 @@ WantedBy=timers.target
 
     def crontab_line(self) -> str:
         """Return the line of a crontab, ended by its mark."""
-        run = shlex.join(self.command)
-        return self._cron(f"{run} >>{shlex.quote(str(self.log))} 2>&1")
+        return self._cron(f"{{ {self._variables}; {shlex.join(self.command)}; }}")
 
     def ray_job(self, address: str) -> str:
         """Return the line of a crontab that submits the command as a job to a Ray cluster.
@@ -124,16 +121,21 @@ WantedBy=timers.target
         Args:
             address: of the dashboard: ``http://HOST:8265``.
         """
-        inside = f"cd {shlex.quote(str(self.folder))} && exec {shlex.join(self.command)}"
+        folder = shlex.quote(str(self.folder))
+        # On the head node, where the job runs: what submits it does not lend it its variables.
+        inside = f"cd {folder} && {self._variables}; exec {shlex.join(self.command)}"
         program = str(Path(self.command[0]).parent / "ray")
         submit = [program, "job", "submit", "--no-wait", "--address", address]
-        run = shlex.join([*submit, "--", "sh", "-c", inside])
-        return self._cron(f"{run} >>{shlex.quote(str(self.log))} 2>&1")
+        return self._cron(shlex.join([*submit, "--", "sh", "-c", inside]))
+
+    @property
+    def _variables(self) -> str:
+        """What reads the secrets, for a shell."""
+        file = shlex.quote(str(self.environment))
+        return f"if [ -r {file} ]; then set -a; . {file}; set +a; fi"
 
     def _cron(self, run: str) -> str:
-        environment = shlex.quote(str(self.environment))
-        variables = f"if [ -r {environment} ]; then set -a; . {environment}; set +a; fi"
-        line = f"cd {shlex.quote(str(self.folder))} && {{ {variables}; {run}; }}"
+        line = f"cd {shlex.quote(str(self.folder))} && {run} >>{shlex.quote(str(self.log))} 2>&1"
         # In a crontab a plain percent sign begins a new line.
         return f"{self.at.cron} {line.replace('%', chr(92) + '%')} {self.mark}"
 

@@ -100,9 +100,9 @@ def _champion(experiment: Experiment, night: Night) -> Section:
         Ruling.PROMOTED: f"Trial {decision.trial} takes the place of {decision.rival} as version "
         f"{decision.version} of {model}.",
         Ruling.KEPT: f"Trial {decision.trial}, the best by validation, is not better than "
-        f"{decision.rival} by more than chance explains: {decision.rival} of {model} stays.",
-        Ruling.SAME: f"The best by validation is the champion, {decision.rival} of {model}: there "
-        "is nothing to compare.",
+        f"the champion of {model} by more than chance explains: {decision.rival} stays.",
+        Ruling.SAME: f"The best by validation is the champion of {model} itself, {decision.rival}: "
+        "there is nothing to compare.",
     }[decision.ruling]
     comparison = decision.comparison
     if comparison is None:

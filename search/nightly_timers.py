@@ -70,8 +70,9 @@ def show_timer(
         try:
             _print(cron_manifest(MANIFEST.read_text(encoding="utf-8"), timer.at))
         except (OSError, ValueError) as error:
+            cause = error.strerror if isinstance(error, OSError) else error
             remedy = "see cluster/README.md"
-            raise BadInputError("--show", kind, f"{MANIFEST}: {error}", remedy) from None
+            raise BadInputError("--show", kind, f"{MANIFEST}: {cause}", remedy) from None
 
 
 def describe_timer(

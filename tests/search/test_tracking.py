@@ -9,14 +9,12 @@ import math
 import os
 import shutil
 import signal
-import socket
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Self
@@ -28,80 +26,12 @@ from mlflow.entities import Run, ViewType
 from search.journal import PARENT, Finish, Journal, Metrics, Start, Status, Update, read
 from search.tracking import Destination, SyncReport, Tracker, create_local_store, sync, ui_command
 from spaces.errors import BadInputError
-
-PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+from tests.search.tracking_server import PATIENCE, PROJECT, Server, free_port, wait_for
 
 
 @pytest.fixture(autouse=True)
 def no_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, f"in vain: {what}"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-class Server:
-    """A real tracking server, as `serve.sh` starts it, that can be stopped and started."""
-
-    def __init__(self, home: Path, empty: Path) -> None:
-        self.home = home
-        self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._empty = empty
-        self._process: subprocess.Popen[bytes] | None = None
-        self.empty()
-
-    def start(self) -> None:
-        if self._process is not None:
-            return
-        with (self.home / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                ["sh", str(PROJECT / "mlflow" / "serve.sh"), "--port", str(self.port)],
-                env=os.environ | {"BORDERLINE_HOME": str(self.home)},
-                cwd=self.home,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        wait_for(self._answers, (self.home / "server.log").read_text())
-
-    def stop(self) -> None:
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
-            wait_for(lambda: not self._answers(), "the server ends")
-
-    def empty(self) -> None:
-        assert self._process is None
-        for file in self.home.glob("mlflow.db*"):
-            file.unlink()
-        shutil.copy(self._empty, self.home / "mlflow.db")
-
-    def runs(self) -> int:
-        with contextlib.closing(sqlite3.connect(self.home / "mlflow.db")) as database:
-            return int(database.execute("SELECT count(*) FROM runs").fetchone()[0])
-
-    def _answers(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)
-        with contextlib.closing(connection):
-            try:
-                connection.request("GET", "/health")
-                return connection.getresponse().status == 200
-            except OSError:
-                return False
 
 
 class Search:
