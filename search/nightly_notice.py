@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -125,7 +126,10 @@ def _listening() -> Iterator[list[str]]:
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(ear)
     try:
-        yield ear.heard
+        with warnings.catch_warnings():
+            # It imports some hundred modules, of whose age nobody here needs to hear.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield ear.heard
     finally:
         logger.removeHandler(ear)
         logger.propagate = propagated

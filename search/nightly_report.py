@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from html import escape
 
 from search.experiment import Experiment
@@ -80,13 +81,18 @@ def _best(before: Snapshot, after: Snapshot) -> str:
 
 
 def _summary(night: Night, before: Snapshot) -> Section:
-    parts = [f"Began {night.began}, ended {night.ended}: {_ENDINGS[night.state]}."]
+    began, ended = _moment(night.began), _moment(night.ended)
+    parts = [f"Began {began}, ended {ended}: {_ENDINGS[night.state]}."]
     if night.note:
         parts.append(night.note)
     if night.after is not None:
         best = _best(before, night.after)
         parts.append(f"{best[0].upper()}{best[1:]}.")
-    return Section(f"Night {night.name}", tuple(parts))
+    return Section("In short", tuple(parts))
+
+
+def _moment(iso: str) -> str:
+    return f"{datetime.fromisoformat(iso):%Y-%m-%d %H:%M}" if iso else "not yet"
 
 
 def _champion(experiment: Experiment, night: Night) -> Section:
@@ -222,7 +228,9 @@ def as_markdown(title: str, sections: Sequence[Section]) -> str:
 def _plain(text: str) -> str:
     """Return text in which Markdown and HTML find nothing of theirs."""
     text = " ".join(escape(text, quote=False).split())
-    return "".join(f"\\{each}" if each in "\\`*_[]|" else each for each in text)
+    text = "".join(f"\\{each}" if each in "\\`*_[]" else each for each in text)
+    # A backslash before it is not known to all that read tables.
+    return text.replace("|", "&#124;")
 
 
 def index_page(search: str, nights: Sequence[Night]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from optuna.trial import create_trial
 
 from search.champions import ALIAS, ChampionStore
 from search.destination import Destination
@@ -100,19 +101,9 @@ class Nets:
             result = FinalistResult(trial, seed, 0.9, 1 - count / IMAGES, 1.0)
             kept.write(result, b"weights of seed %d" % seed, predictions)
             results.append(result)
-        stored = FrozenTrial(
-            trial,
-            1,
-            0.9,
-            None,
-            None,
-            {},
-            {},
-            {"digest": digest or f"digest {trial}"},
-            {},
-            {},
-            trial,
-        )
+        attributes = {"digest": digest or f"digest {trial}"}
+        stored = create_trial(value=0.9, user_attrs=attributes)
+        stored.number = trial
         finalist = Finalist(trial, tuple(results))
         return Challenge(
             self.search, night, stored, finalist, '{"params": {}}', data, LABELS, self.folder

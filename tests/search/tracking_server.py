@@ -33,15 +33,21 @@ def free_port() -> int:
 
 
 class Server:
-    """A real tracking server, as `serve.sh` starts it, that can be stopped and started."""
+    """A real tracking server, as `serve.sh` starts it, that can be stopped and started.
 
-    def __init__(self, home: Path, empty: Path) -> None:
+    Args:
+        home: whose local store it serves.
+        empty: a store without runs that takes the place of the one there; None leaves that.
+    """
+
+    def __init__(self, home: Path, empty: Path | None = None) -> None:
         self.home = home
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
         self._empty = empty
         self._process: subprocess.Popen[bytes] | None = None
-        self.empty()
+        if empty is not None:
+            self.empty()
 
     def start(self) -> None:
         if self._process is not None:
@@ -66,6 +72,7 @@ class Server:
 
     def empty(self) -> None:
         assert self._process is None
+        assert self._empty is not None
         for file in self.home.glob("mlflow.db*"):
             file.unlink()
         shutil.copy(self._empty, self.home / "mlflow.db")
