@@ -94,7 +94,6 @@ ExecStart={" ".join(map(_quoted, self.command))}
 # The search itself tells its processes to come to an end, and keeps what they have done.
 KillMode=mixed
 TimeoutStopSec={STOP_SECONDS}
-Nice=5
 """
 
     def timer(self) -> str:

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from search.champions import ChampionStore
 
 _TRIES, _PAUSE = 3, 2.0
+_TO_BE_GONE_ON_WITH = "The next start goes on with it."
 _Found = TypeVar("_Found")
 
 _KINDS = {
@@ -152,23 +153,28 @@ class _Night:
         try:
             outcome = self._search(night)
             if outcome.interrupted:
-                night = night.end(State.INTERRUPTED, "The next start goes on with it.")
+                night = night.end(State.INTERRUPTED, _TO_BE_GONE_ON_WITH)
             else:
                 night = self._judge(replace(night, finalists=_scores(outcome.finalists)), outcome)
-        except KeyboardInterrupt:
-            self._close(night.end(State.INTERRUPTED, "The next start goes on with it."))
-            raise
         except BaseException as error:
-            if not self._folder.experiment.exists():
-                self._history.forget(night)
-            else:
-                with suppress(Exception):  # What it failed with is more to the point.
-                    self._close(night.end(State.FAILED, _one_line(error)))
+            self._break_off(night, error)
             raise
         self._close(night)
         if night.state is State.UNDECIDED:
             raise NightFailedError(night.note)
         return night.state is State.INTERRUPTED
+
+    def _break_off(self, night: Night, error: BaseException) -> None:
+        """Write down with what a night was broken off, as far as it can be written."""
+        if not self._folder.experiment.exists():
+            self._history.forget(night)
+            return
+        if isinstance(error, KeyboardInterrupt):
+            night = night.end(State.INTERRUPTED, _TO_BE_GONE_ON_WITH)
+        else:
+            night = night.end(State.FAILED, _one_line(error))
+        with suppress(Exception):  # What it was broken off with is more to the point.
+            self._close(night)
 
     def _look_at_champion(self) -> None:
         """Refuse a champion that cannot be compared with, before anything is spent."""
@@ -292,8 +298,8 @@ class _Night:
             # Where MLflow was away just now, the next night or `sync` brings it.
             if night.state is not State.UNDECIDED:
                 sync(folder.journal, self._destination, folder.identity)
-        except (BadInputError, OSError) as error:
-            _warn(f"the report is not in MLflow yet: {error}")
+        except Exception as error:  # Tracking never hurts, least of all when all is done.
+            _warn(f"the report is not in MLflow yet: {_one_line(error)}")
 
 
 def _scores(finalists: Sequence[Finalist]) -> tuple[Score, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from search.signals import INTERRUPTED, stopping_gently
+from search.signals import INTERRUPTED, interrupting, stopping_gently
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -107,3 +107,10 @@ def test_outside_of_the_main_thread_nothing_changes() -> None:
     thread.start()
     thread.join()
     assert found == [before]
+
+
+def test_sigterm_can_be_what_ctrl_c_is_for_a_while() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
