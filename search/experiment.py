@@ -171,6 +171,13 @@ class ResourcesSection(_Section):
     concurrent: int | None = Field(
         None, ge=1, description="trials at a time; empty: as many as fit"
     )
+    wait: Annotated[float, BeforeValidator(_seconds)] = Field(
+        1800.0,
+        gt=0,
+        le=1e9,
+        description="how long a cluster may have no node for any trial before the search is given "
+        "up: seconds, or 30m, 2h",
+    )
 
 
 def _flip(value: object) -> object:

@@ -1,14 +1,9 @@
-"""The muscle: connects to Ray and lets Ray Tune train what the searcher hands out."""
+"""The muscle: lets Ray Tune train what the searcher hands out, as many at a time as fit."""
 
 from __future__ import annotations
 
-import logging
-import os
-import signal
-import threading
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +16,13 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.sizing import SHARES, memory_limit
 from search.credentials import withhold_credentials
 from search.experiment import Experiment
+from search.node_types import alive, await_hosts, cluster_nodes, describe, startable_types
 from search.objectives import latency_batches
-from search.packing import Node, Packing, fair_threads, fitting_trials
+from search.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
+from search.patience import NoNodesError, Patience
 from search.searcher import StudyScheduler, StudySearcher
 from search.trials import OBJECTIVE
+from search.words import duration
 from spaces.errors import BadInputError
 from trainables.device import Gpu, find_gpu
 from trainables.job import Job
@@ -36,31 +34,32 @@ _GLANCE = 0.01
 """Share of a GPU that is taken for a look at it."""
 
 
-def cluster_nodes() -> list[dict[str, float]]:
-    """Return what each node has that is alive."""
-    return [node["Resources"] for node in _alive()]
+def _nothing(_: str) -> None:
+    """Say nothing."""
 
 
-def _alive() -> list[dict[str, Any]]:
-    known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node for node in known if node["Alive"]]
-
-
-def plan_packing(experiment: Experiment, image_bytes: int = 0) -> Packing:
-    """Return how trials share the cluster that Ray is connected to.
+def plan_packing(
+    experiment: Experiment, image_bytes: int = 0, say: Callable[[str], None] = _nothing
+) -> Packing:
+    """Return how trials share the cluster that Ray is connected to, grown as far as it can.
 
     Args:
         experiment: what is asked for.
         image_bytes: size of all images.
+        say: tells people what is waited for.
 
     Raises:
-        BadInputError: no node of the cluster can hold a trial.
+        BadInputError: no node that the cluster has or can get can hold a trial.
+        NoNodesError: it has not got one with a GPU for as long as a search waits.
     """
     section = experiment.resources
-    nodes = cluster_nodes()
+    types = startable_types()
+    await_hosts(types, say)
+    nodes = reachable_nodes(cluster_nodes(), types)
     there = any(node.get("GPU", 0) > 0 for node in nodes)
     if experiment.device == "cuda" and not there:
-        raise BadInputError("device", experiment.device, "the cluster has no GPU", "use auto")
+        problem = f"the cluster has no GPU ({describe(cluster_nodes(), types)})"
+        raise BadInputError("device", experiment.device, problem, "use auto")
     if experiment.device == "cuda" and section.gpus == 0:
         problem = "trials are to run on GPUs (device: cuda)"
         raise BadInputError("resources.gpus", 0, problem, "leave it out, or give each a share")
@@ -73,7 +72,11 @@ def plan_packing(experiment: Experiment, image_bytes: int = 0) -> Packing:
     check_resources(nodes, cpus, SHARES[-1] if fixed is None else fixed)
     batches = latency_batches(experiment.objectives, experiment.latency_batch)
     packing = Packing(cpus, fixed, image_bytes=image_bytes, latency_batch=max(batches, default=0))
-    gpus = find_gpus() if there and packing.on_gpus else []
+    gpus = []
+    if there and packing.on_gpus:
+        if not _gpu_nodes():
+            _await_gpu(section.wait, say, describe(cluster_nodes(), types))
+        gpus = find_gpus()
     if gpus:
         smallest = min(gpus, key=lambda gpu: gpu.memory)
         largest = max(gpus, key=lambda gpu: gpu.memory)
@@ -85,6 +88,29 @@ def plan_packing(experiment: Experiment, image_bytes: int = 0) -> Packing:
     return packing
 
 
+def _gpu_nodes() -> list[dict[str, Any]]:
+    return [node for node in alive() if node["Resources"].get("GPU", 0) > 0]
+
+
+def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
+    """Have the autoscaler start a first node with a GPU: its memory decides what trials ask for.
+
+    Raises:
+        NoNodesError: none has come within the limit, in seconds.
+    """
+    say(f"waiting for a first node with a GPU ({cluster}) ..")
+    look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1)(_here)
+    call = look.remote()
+    if not ray.wait([call], timeout=limit)[0]:
+        ray.cancel(call, force=True)
+        problem = f"the cluster has got no node with a GPU for {duration(limit)} ({cluster})"
+        raise NoNodesError(f"{problem}; see what `ray status` says on its head")
+
+
+def _here() -> bool:
+    return True
+
+
 def find_gpus() -> list[Gpu]:
     """Return one GPU of each node that has any; none of a node that does not answer in time."""
     look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
@@ -92,8 +118,7 @@ def find_gpus() -> list[Gpu]:
         look.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote()
-        for node in _alive()
-        if node["Resources"].get("GPU", 0) > 0
+        for node in _gpu_nodes()
     ]
     answered, silent = ray.wait(looks, num_returns=len(looks), timeout=ANSWER_WITHIN)
     for late in silent:
@@ -106,10 +131,14 @@ def find_gpus() -> list[Gpu]:
 
 
 def concurrent_trials(experiment: Experiment, packing: Packing) -> int:
-    """Return how many trials may be on the cluster at a time; Ray holds back what does not fit."""
+    """Return how many trials may be on the cluster at a time; Ray holds back what does not fit.
+
+    Those for which the cluster has to grow first count as well: what is held back makes it grow.
+    """
     if experiment.resources.concurrent is not None:
         return experiment.resources.concurrent
-    return max(1, fitting_trials(cluster_nodes(), packing.cpus, packing.smallest_share))
+    nodes = reachable_nodes(cluster_nodes(), startable_types())
+    return max(1, fitting_trials(nodes, packing.cpus, packing.smallest_share))
 
 
 def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
@@ -142,10 +171,34 @@ def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFa
 
 
 def train_trials(
-    experiment: Experiment, job: Job, packing: Packing, searcher: StudySearcher, storage: Path
+    experiment: Experiment,
+    job: Job,
+    packing: Packing,
+    searcher: StudySearcher,
+    storage: Path,
+    say: Callable[[str], None] = _nothing,
 ) -> None:
-    """Let Ray Tune train what the searcher hands out, until it has finished."""
+    """Let Ray Tune train what the searcher hands out, until it has finished.
+
+    Args:
+        experiment: what is asked for.
+        job: of every trial.
+        packing: what trials ask of the cluster.
+        searcher: hands trials out.
+        storage: folder of Ray Tune's own files.
+        say: tells people what is waited for.
+
+    Raises:
+        NoNodesError: the cluster has not given any trial a node for as long as a search waits.
+    """
+
+    def waited_for() -> str:
+        share = f"{packing.smallest_share:g} of a GPU" if packing.on_gpus else "no GPU"
+        cluster = describe(cluster_nodes(), startable_types())
+        return f"a trial asks for {packing.cpus} CPUs and {share}; {cluster}"
+
     withhold_credentials()
+    patience = Patience(experiment.resources.wait, say, waited_for)
     trainable = tune.with_resources(
         tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
     )
@@ -168,42 +221,12 @@ def train_trials(
             # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
             failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[patience],
         ),
     )
-    tuner.fit()
-
-
-@contextmanager
-def connected(address: str) -> Iterator[None]:
-    """Connect to Ray for the time of a search."""
-    # Progress, and what failed and why, is ours to show.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # Tune's own writers repeat what the journal holds; its snapshots are never restored from.
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-    # What a signal does is ours to say, too.
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", category=FutureWarning)
-        warnings.simplefilter("ignore", category=DeprecationWarning)
-        try:
-            ray.init(
-                address=address,
-                include_dashboard=False if address == "local" else None,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-            )
-        except (ConnectionError, ValueError) as error:
-            problem = f"no Ray cluster answers ({error})"
-            raise BadInputError(
-                "--address", address, problem, "start one, or leave it out"
-            ) from error
-        if threading.current_thread() is threading.main_thread():
-            # Ray's own handler exits at once, and the search would not know why it ended.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+    try:
+        tuner.fit()
+    except Exception:
+        if patience.error is not None:
+            raise patience.error from None
+        raise

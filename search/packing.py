@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
 
+from cluster.launched import NodeType
 from cluster.sizing import SHARES, largest_prediction, memory_limit, share_for
 from spaces.candidate import Candidate
 from trainables.device import Gpu
@@ -114,6 +115,25 @@ def fair_threads(nodes: Sequence[Node], concurrent: int) -> int:
         if sum(each // threads for each in cpus) >= concurrent:
             return threads
     return 1
+
+
+def reachable_nodes(nodes: Sequence[Node], types: Sequence[NodeType]) -> list[Node]:
+    """Return the nodes that a cluster has once it has grown as far as it can.
+
+    Args:
+        nodes: those that are alive.
+        types: what its autoscaler can start; what is alive of a type counts towards its number.
+    """
+    reachable = list(nodes)
+    for kind in types:
+        if kind.resources:
+            there = sum(_is_of(node, kind) for node in nodes)
+            reachable += [kind.resources] * max(0, kind.most - there)
+    return reachable
+
+
+def _is_of(node: Node, kind: NodeType) -> bool:
+    return all(node.get(name, 0) == kind.resources.get(name, 0) for name in ("CPU", "GPU"))
 
 
 def fitting_trials(nodes: Sequence[Node], cpus: float, gpus: float) -> int:

@@ -16,6 +16,7 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.budget import Budget
+from search.connection import connected
 from search.database import Database
 from search.experiment import Experiment
 from search.finalists import Finalist, choose_finalists
@@ -25,8 +26,9 @@ from search.job import describe_job, describe_task, load_images
 from search.journal import Journal, worked_seconds
 from search.lock import hold
 from search.logbook import Logbook
-from search.muscle import connected, plan_packing, train_trials
+from search.muscle import plan_packing, train_trials
 from search.packing import UNKNOWN_SHARE, Packing
+from search.patience import NoNodesError
 from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
@@ -93,7 +95,10 @@ def run_search(
             folder = home.existing(experiment.name)
             with _writing(home, folder):
                 stack.enter_context(hold(folder.lock, folder.name))
-        return _run_held(experiment, home, console, address, resume, stack)
+        try:
+            return _run_held(experiment, home, console, address, resume, stack)
+        except NoNodesError as error:
+            raise SearchFailedError(str(error)) from error
 
 
 @contextmanager
@@ -165,7 +170,11 @@ def _run_held(
     )
     # Ray comes last before writing: it is what may be missing or refuse to start.
     stack.enter_context(connected(address))
-    packing = plan_packing(experiment, dataset.images.nbytes)
+    packing = plan_packing(
+        experiment,
+        dataset.images.nbytes,
+        lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
     stack.enter_context(_writing(home, folder))
     if resume:
         folder.write_experiment(experiment.to_yaml())
@@ -358,7 +367,9 @@ class _Run:
 
         with progress, stopping_gently(stop):
             try:
-                train_trials(experiment, self._job, self._packing, searcher, self._folder.tune)
+                train_trials(
+                    experiment, self._job, self._packing, searcher, self._folder.tune, self._say
+                )
                 if searcher.error is not None:
                     raise searcher.error
             except BaseException:

@@ -1,0 +1,178 @@
+"""The connection to Ray: a private one on this machine, or a cluster with its token."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import ray
+from ray._private import ray_constants
+from ray.exceptions import AuthenticationError
+
+from spaces.errors import BadInputError
+
+REACHED_WITHIN = 10.0
+"""Seconds that the machine at an address has to take a connection."""
+_ANSWERED_WITHIN = 60.0
+_TOKEN_MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
+_REMEDY = (
+    "bring the cluster's to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH, and export "
+    "RAY_AUTH_MODE=token"
+)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Connect to Ray for the time of a search.
+
+    Args:
+        address: HOST:PORT of a cluster, ``auto`` for whichever runs on this machine, ``local`` for
+            a private one that listens to this machine alone.
+
+    Raises:
+        BadInputError: no cluster answers there, or it does not accept the token.
+    """
+    # Progress, and what failed and why, is ours to show.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    # Tune's own writers repeat what the journal holds; its snapshots are never restored from.
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
+    # What a signal does is ours to say, too.
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=FutureWarning)
+        warnings.simplefilter("ignore", category=DeprecationWarning)
+        if address == "local":
+            _start()
+        else:
+            _join(address)
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler exits at once, and the search would not know why it ended.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _start() -> None:
+    """Start a Ray of our own."""
+    if not _has_token():
+        # Ray would make one for good, in a file that others may read.
+        os.environ[_TOKEN] = secrets.token_hex(32)
+    with _on_loopback():
+        _init("local")
+
+
+def _join(address: str) -> None:
+    """Join a cluster that is up.
+
+    Raises:
+        BadInputError: as said at `connected`.
+    """
+    if os.environ.get(_TOKEN_MODE, "").lower() == "token" and not _has_token():
+        problem = "RAY_AUTH_MODE says that it wants a token, and there is none"
+        raise BadInputError("--address", address, problem, _REMEDY)
+    _check_port(address)
+    _check_answer(address)
+    try:
+        _init(address)
+    except (AuthenticationError, ConnectionError, RuntimeError, ValueError, SystemExit) as error:
+        raise _nobody_answers(address, str(error)) from error
+
+
+def _init(address: str) -> None:
+    ray.init(
+        address=address,
+        include_dashboard=False if address == "local" else None,
+        logging_level=logging.ERROR,
+        log_to_driver=False,
+    )
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Have the Ray that is started meanwhile listen to this machine alone.
+
+    It does so where clusters are not supported (on Macs); elsewhere it listens to everybody, and
+    turns the address 127.0.0.1 into that of the machine.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _has_token() -> bool:
+    """Tell whether Ray finds a token."""
+    named = any(os.environ.get(name) for name in (_TOKEN, "RAY_AUTH_TOKEN_PATH"))
+    with suppress(OSError, RuntimeError):
+        return named or (Path.home() / ".ray" / "auth_token").stat().st_size > 0
+    return named
+
+
+def _check_port(address: str) -> None:
+    """Refuse an address where nothing listens, for which Ray itself would wait two minutes."""
+    found = re.fullmatch(r"(?P<host>[^/\s]+):(?P<port>\d{1,5})", address)
+    if found is None:
+        return  # Another kind of address; Ray knows.
+    host = found["host"].strip("[]")
+    try:
+        with socket.create_connection((host, int(found["port"])), timeout=REACHED_WITHIN):
+            pass
+    except (OSError, OverflowError) as error:
+        raise _nobody_answers(address, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _check_answer(address: str) -> None:
+    """Refuse an address that does not answer as a cluster of Ray that accepts the token.
+
+    Another process asks: Ray tells of what fails by lines of its own, and of some by ending it.
+    """
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    environment = dict(os.environ)
+    if address == "auto" and _has_token():
+        environment.setdefault(_TOKEN_MODE, "token")  # As Ray does, on this machine alone.
+    try:
+        asked = subprocess.run(  # noqa: S603 - Ray's own, with an address as its one argument
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            timeout=_ANSWERED_WITHIN,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        problem = f"it takes connections and says nothing for {_ANSWERED_WITHIN:.0f}s"
+        raise _nobody_answers(address, problem) from error
+    if asked.returncode == 0:
+        return
+    if "AuthenticationError" in asked.stdout:
+        sent = environment.get(_TOKEN_MODE, "").lower() == "token"
+        problem = "this cluster does not accept the token" if sent else "this cluster wants a token"
+        raise BadInputError("--address", address, problem, _REMEDY)
+    lines = [line.strip() for line in asked.stdout.splitlines() if line.strip()]
+    raise _nobody_answers(address, lines[-1] if lines else "no answer")
+
+
+def _nobody_answers(address: str, cause: str) -> BadInputError:
+    problem = f"no Ray cluster answers ({cause})"
+    return BadInputError("--address", address, problem, "start one, or leave it out")

@@ -1,0 +1,74 @@
+"""How long a search waits for a cluster to give its trials a node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.tune import Callback
+
+from search.words import duration
+
+SAID_AFTER = 60.0
+"""Seconds without a trial in training after which people are told."""
+
+
+class NoNodesError(RuntimeError):
+    """A cluster that gave no node to a search for longer than it waits."""
+
+
+class Patience(Callback):
+    """Watches whether any trial is in training, says what is waited for, and gives up at last.
+
+    Args:
+        limit: seconds that the search waits.
+        say: tells people.
+        waited_for: returns what trials ask for and what the cluster has, in words.
+        clock: returns seconds.
+
+    Attributes:
+        error: why the search was given up.
+    """
+
+    def __init__(
+        self,
+        limit: float,
+        say: Callable[[str], None],
+        waited_for: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.error: NoNodesError | None = None
+        self._limit = limit
+        self._say = say
+        self._waited_for = waited_for
+        self._clock = clock
+        self._since = self._looked = clock()
+        self._say_after = SAID_AFTER
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Look, once a second.
+
+        Raises:
+            NoNodesError: the limit is reached.
+        """
+        now = self._clock()
+        if now - self._looked < 1:
+            return
+        self._looked = now
+        states = {trial.status for trial in trials}
+        if "RUNNING" in states or "PENDING" not in states:
+            self._since, self._say_after = now, SAID_AFTER
+            return
+        waited = now - self._since
+        if waited >= self._limit:
+            gone = duration(waited)
+            self.error = NoNodesError(f"no trial could be started for {gone}: {self._waited_for()}")
+            raise self.error
+        if waited >= self._say_after:
+            self._say_after = 2 * waited
+            self._say(f"waiting for nodes since {duration(waited)}: {self._waited_for()}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave everything out of the copy that Tune writes down and nobody reads."""
+        return {}
