@@ -1,0 +1,223 @@
+"""Prepares an AWS account for cluster.yaml: ``python -m cluster.aws prepare --bucket NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import json
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+
+NAME = "borderline"
+POLICY = Path(__file__).with_name("iam-policy.json")
+POLICY_BUCKET = "example-bucket"
+"""The bucket as the policy's file calls it."""
+IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
+"""Where AWS names its image with the NVIDIA driver and Python 3.12."""
+OWN_ADDRESS = "https://checkip.amazonaws.com"
+# A head has to start, name and end its nodes, and nothing else.
+SCALING = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Action": ["ec2:Describe*", "ec2:RunInstances", "ec2:CreateTags"],
+            "Resource": "*",
+        },
+        {
+            "Effect": "Allow",
+            "Action": ["ec2:TerminateInstances", "ec2:StopInstances", "ec2:StartInstances"],
+            "Resource": "*",
+            "Condition": {"StringEquals": {"ec2:ResourceTag/ray-cluster-name": NAME}},
+        },
+    ],
+}
+TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "ec2.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+
+
+class Account:
+    """An account in a region, in which everything is found or else made.
+
+    Args:
+        session: says which.
+    """
+
+    def __init__(self, session: boto3.Session) -> None:
+        self._ec2 = session.client("ec2")
+        self._iam = session.client("iam")
+        self._ssm = session.client("ssm")
+
+    def find_image(self) -> str:
+        """Return the image as AWS names it today."""
+        return str(self._ssm.get_parameter(Name=IMAGE)["Parameter"]["Value"])
+
+    def security_group(self, ssh_from: str) -> str:
+        """Return a group whose members reach each other, and which takes SSH from one network.
+
+        Args:
+            ssh_from: the network; every other one that was let in before is shut out.
+        """
+        vpc = self._ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])
+        if not vpc["Vpcs"]:
+            raise LookupError("the region has no default VPC; make one: aws ec2 create-default-vpc")
+        where = vpc["Vpcs"][0]["VpcId"]
+        filters = [{"Name": "group-name", "Values": [NAME]}, {"Name": "vpc-id", "Values": [where]}]
+        found = self._ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
+        if found:
+            group, rules = found[0]["GroupId"], found[0]["IpPermissions"]
+            if rules:
+                self._ec2.revoke_security_group_ingress(GroupId=group, IpPermissions=rules)
+        else:
+            group = self._ec2.create_security_group(
+                GroupName=NAME, VpcId=where, Description="Borderline: SSH from one address"
+            )["GroupId"]
+        ssh = {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+        self._ec2.authorize_security_group_ingress(
+            GroupId=group,
+            IpPermissions=[
+                {"IpProtocol": "-1", "UserIdGroupPairs": [{"GroupId": group}]},
+                ssh | _network(ssh_from),
+            ],
+        )
+        return str(group)
+
+    def profile(self, name: str, policies: dict[str, Any]) -> str:
+        """Return the instance profile of this name, with these policies and no others."""
+        _unless_there(
+            self._iam.create_role, RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST)
+        )
+        for title, policy in policies.items():
+            self._iam.put_role_policy(
+                RoleName=name, PolicyName=title, PolicyDocument=json.dumps(policy)
+            )
+        _unless_there(self._iam.create_instance_profile, InstanceProfileName=name)
+        there = self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
+        if not there["Roles"]:
+            self._iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
+        return str(there["Arn"])
+
+    def launch_template(self, name: str, image: str, group: str, profile: str) -> None:
+        """Make the launch template, or a new version of it that is used from now on."""
+        data = {
+            "ImageId": image,
+            "SecurityGroupIds": [group],
+            "IamInstanceProfile": {"Arn": profile},
+        }
+        called = {"LaunchTemplateName": name}
+        try:
+            self._ec2.create_launch_template(**called, LaunchTemplateData=data)
+        except ClientError as error:
+            if not _is_there(error):
+                raise
+            made = self._ec2.create_launch_template_version(**called, LaunchTemplateData=data)
+            version = made["LaunchTemplateVersion"]["VersionNumber"]
+            self._ec2.modify_launch_template(**called, DefaultVersion=str(version))
+
+    def allow_pass_role(self, role: str, worker: str) -> None:
+        """Let the head give its nodes their role, and no other one."""
+        arn = self._iam.get_role(RoleName=worker)["Role"]["Arn"]
+        allowed = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": arn}
+        document = {"Version": "2012-10-17", "Statement": [allowed]}
+        self._iam.put_role_policy(
+            RoleName=role, PolicyName="pass-role", PolicyDocument=json.dumps(document)
+        )
+
+
+def _network(text: str) -> dict[str, Any]:
+    if ipaddress.ip_network(text).version == 6:
+        return {"Ipv6Ranges": [{"CidrIpv6": text}]}
+    return {"IpRanges": [{"CidrIp": text}]}
+
+
+def _is_there(error: ClientError) -> bool:
+    code = error.response["Error"]["Code"]
+    return "AlreadyExists" in code or code == "EntityAlreadyExists"
+
+
+def _unless_there(make: Any, **arguments: Any) -> None:
+    try:
+        make(**arguments)
+    except ClientError as error:
+        if not _is_there(error):
+            raise
+
+
+def bucket_policy(bucket: str) -> Any:
+    """Return what nodes may do with a bucket."""
+    return json.loads(POLICY.read_text(encoding="utf-8").replace(POLICY_BUCKET, bucket))
+
+
+def prepare(account: Account, bucket: str, ssh_from: str, image: str | None) -> str:
+    """Make, or bring up to date, what cluster.yaml refers to; return the image.
+
+    Args:
+        account: where.
+        bucket: that nodes use.
+        ssh_from: the network from which SSH is taken.
+        image: of the nodes; None: as AWS names it today.
+    """
+    image = image or account.find_image()
+    group = account.security_group(ssh_from)
+    storage = bucket_policy(bucket)
+    head, worker = f"{NAME}-head", f"{NAME}-worker"
+    of_worker = account.profile(worker, {"storage": storage})
+    of_head = account.profile(head, {"storage": storage, "scaling": SCALING})
+    account.allow_pass_role(head, worker)
+    account.launch_template(head, image, group, of_head)
+    account.launch_template(worker, image, group, of_worker)
+    return image
+
+
+def _ssh_from(given: str | None) -> str:
+    if given is None:
+        with urllib.request.urlopen(OWN_ADDRESS, timeout=10) as answer:
+            given = answer.read().decode("ascii").strip()
+    network = ipaddress.ip_network(given)
+    if network.prefixlen == 0:
+        raise ValueError(f"{network} is everybody")
+    return str(network)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m cluster.aws", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("command", choices=["prepare"])
+    parser.add_argument("--bucket", required=True, help="that searches use, by its name")
+    parser.add_argument("--ssh-from", help="your address or network (default: asked for)")
+    parser.add_argument("--image", help="ami-... (default: AWS's newest with NVIDIA's driver)")
+    parser.add_argument("--region", default="us-east-1", help="as in cluster.yaml")
+    given = parser.parse_args(arguments)
+    try:
+        network = _ssh_from(given.ssh_from)
+    except (OSError, ValueError) as error:
+        print(f"aws: --ssh-from = {given.ssh_from}: {error}; give 203.0.113.7", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        account = Account(boto3.Session(region_name=given.region))
+        image = prepare(account, given.bucket, network, given.image)
+    except (BotoCoreError, ClientError, LookupError) as error:
+        print(f"aws: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return 2
+    print(f"{given.region}: image {image}, SSH from {network}, bucket {given.bucket}")  # noqa: T201
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
