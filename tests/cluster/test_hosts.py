@@ -40,9 +40,10 @@ class Hosts:
         self.names = names
         world.must("ip", "link", "add", "switch", "type", "bridge")
         world.must("ip", "link", "set", "switch", "up")
-        for number, name in enumerate(names, start=1):
-            self._plug_in(name, f"10.77.0.{number}/24")
-        self.address = "10.77.0.1:6379"
+        self._addresses = {name: f"10.77.0.{n}" for n, name in enumerate(names, start=1)}
+        for name, address in self._addresses.items():
+            self._plug_in(name, f"{address}/24")
+        self.address = f"{self._addresses[names[0]]}:6379"
         self.start_ray(names[0], "--head", "--port=6379", "--include-dashboard=false")
         for name in names[1:]:
             self.start_ray(name, f"--address={self.address}")
@@ -64,13 +65,11 @@ class Hosts:
 
     def start_ray(self, name: str, *options: str) -> None:
         """Start Ray on a host, with a folder for its temporary files of its own."""
-        folder = f"/tmp/{name}"  # noqa: S108 - of the world
-        head = ("--temp-dir", folder) if "--head" in options else ()
         self.world.must(
-            *self.on(name, "ray", "start", *options, *head),
+            *self.on(name, "ray", "start", *options, f"--temp-dir=/tmp/{name}"),
             *("--num-cpus=1", "--disable-usage-stats", "--object-store-memory=80000000"),
+            f"--node-ip-address={self._addresses[name]}",
             **TOKEN,
-            RAY_TMPDIR=folder,
         )
 
     def processes(self, name: str) -> list[int]:

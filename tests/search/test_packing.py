@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.launched import NodeType
 from cluster.sizing import SHARES, largest_prediction
 from search.packing import (
     UNKNOWN_SHARE,
@@ -18,6 +19,7 @@ from search.packing import (
     fair_threads,
     fitting_trials,
     predicted_memory,
+    reachable_nodes,
 )
 from spaces.architecture import Architecture
 from spaces.candidate import Candidate
@@ -188,3 +190,28 @@ def test_what_fits_never_takes_more_than_there_is(
     fitting = fitting_trials(there, cpus, gpus)
     assert fitting * cpus <= sum(node["CPU"] for node in there)
     assert fitting * gpus <= sum(node["GPU"] for node in there)
+
+
+# Nodes that are not there yet
+
+AMOUNTS = st.fixed_dictionaries({"CPU": st.integers(0, 4), "GPU": st.integers(0, 2)})
+
+
+@given(
+    nodes=st.lists(AMOUNTS, max_size=5),
+    kinds=st.lists(
+        st.tuples(AMOUNTS, st.integers(1, 4)), max_size=3, unique_by=lambda k: str(k[0])
+    ),
+)
+def test_a_cluster_grows_to_the_most_of_each_type_and_loses_nothing(
+    nodes: list[Node], kinds: list[tuple[dict[str, float], int]]
+) -> None:
+    types = [NodeType("kind", resources, most) for resources, most in kinds]
+    reachable = reachable_nodes(nodes, types)
+    assert reachable[: len(nodes)] == nodes
+    for resources, most in kinds:
+        assert reachable.count(resources) == max(most, nodes.count(resources))
+
+
+def test_hosts_of_which_nothing_is_known_yet_are_not_counted_on() -> None:
+    assert reachable_nodes([{"CPU": 4}], [NodeType("local.cluster.node", {}, 3)]) == [{"CPU": 4}]
