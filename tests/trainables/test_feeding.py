@@ -199,7 +199,7 @@ def test_a_training_from_a_stream_is_that_from_resident_images_bit_by_bit(
     assert isinstance(resident._batches._feed, ResidentFeed)
     assert isinstance(streamed._batches._feed, StreamedFeed)
     assert found == expected
-    assert streamed.score("test") == resident.score_test()
+    assert streamed.score("test") == resident.score("test")
     for name, value in resident.network.state_dict().items():
         assert torch.equal(value, streamed.network.state_dict()[name])
     assert not readers()

@@ -728,7 +728,7 @@ def test_images_mixed_with_nothing_are_trained_on_as_they_are_under_their_own_la
 def test_augmentation_acts_on_training_images_alone(few_digits, plain_candidate, float32):
     plain = Training(plain_candidate, few_digits, epochs=1, seed=0)
     varied = Training(plain_candidate, few_digits, epochs=1, seed=0, augmentation=VARIED)
-    assert plain.score("test") == varied.score_test()
+    assert plain.score("test") == varied.score("test")
     assert plain.run_epoch().train_loss != varied.run_epoch().train_loss
     expected = reference_score(varied, few_digits, few_digits.test)
     assert varied.score("test") == pytest.approx(expected, rel=1e-5)
