@@ -121,6 +121,8 @@ def run(
 
     loaded = load_experiment(experiment, set_ or [])
     folder = Home.locate(home).folder(loaded.name)
+    if resume_ and not folder.experiment.exists():
+        _restore(loaded.name, loaded.storage, home)
     go_on = resume_ and folder.experiment.exists()
     if go_on:
         from search.resuming import gone_on_with
@@ -138,17 +140,44 @@ def resume(
     set_: SetOption = None,
     home: HomeOption = None,
     address: AddressOption = "local",
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="s3://BUCKET/PREFIX",
+            help="Where the search is kept; it is restored from there if it is not here "
+            "(default: BORDERLINE_STORAGE).",
+        ),
+    ] = None,
 ) -> int:
     """Go on with a search: one that was interrupted, killed, or has a larger budget now."""
     from search.home import Home
     from search.resuming import load_resumed
 
     place = Home.locate(home)
-    loaded = load_resumed(place.existing(name), set_ or [])
+    changes = list(set_ or [])
+    if place.folder(name).experiment.exists():
+        changes += [] if storage is None else [f"storage={storage}"]
+    else:
+        _restore(name, storage, home)
+    loaded = load_resumed(place.existing(name), changes)
     from search.run import run_search
 
     outcome = run_search(loaded, place, _console(), address=address, resume=True)
     return INTERRUPTED if outcome.interrupted else 0
+
+
+def _restore(name: str, storage: str | None, home: Path | None) -> None:
+    """Bring a search from where it is kept, if that is known and it is there."""
+    from search.home import Home, check_location, default_storage
+
+    storage = default_storage() if storage is None else check_location(storage, "--storage")
+    if storage is None:
+        return
+    from search.restoring import restore
+
+    folder = restore(Home.locate(home), name, storage)
+    if folder is not None:
+        print(f"search {name}: restored from {storage}", file=sys.stderr)  # noqa: T201
 
 
 @app.command(

@@ -263,6 +263,14 @@ def _address(url: str | None) -> str | None:
     return url
 
 
+def _bucket(location: str | None) -> str | None:
+    if location is not None:
+        from search.home import check_location  # noqa: PLC0415
+
+        return check_location(location)
+    return location
+
+
 class Experiment(_Section):
     """All of a search."""
 
@@ -298,6 +306,10 @@ class Experiment(_Section):
     database: Annotated[str | None, AfterValidator(_address)] = Field(
         None,
         description="of the study: postgresql://user@host/name; empty: a file in its folder",
+    )
+    storage: Annotated[str | None, AfterValidator(_bucket)] = Field(
+        None,
+        description="of checkpoints and snapshots: s3://bucket/prefix; empty: all stays in runs/",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="auto (a GPU where there is one), cpu or cuda"

@@ -9,11 +9,13 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cluster.storage import below, is_bucket, open_store
 from spaces.errors import BadInputError
 from spaces.task import Task
 
 HOME_VARIABLE = "BORDERLINE_HOME"
 DATABASE_VARIABLE = "BORDERLINE_DATABASE"
+STORAGE_VARIABLE = "BORDERLINE_STORAGE"
 
 
 def default_database() -> str | None:
@@ -28,6 +30,31 @@ def default_database() -> str | None:
     from search.server import without_password  # noqa: PLC0415 - few have a server
 
     return without_password(given)
+
+
+def default_storage() -> str | None:
+    """Return the bucket that BORDERLINE_STORAGE names for new searches.
+
+    Raises:
+        BadInputError: it is no location in S3.
+    """
+    given = os.environ.get(STORAGE_VARIABLE)
+    return check_location(given, STORAGE_VARIABLE) if given else None
+
+
+def check_location(location: str, field: str = "storage") -> str:
+    """Return a location in S3 as it is given.
+
+    Raises:
+        BadInputError: it is none.
+    """
+    try:
+        if not is_bucket(location):
+            raise ValueError("only buckets of S3 are storages")
+        open_store(location)
+    except ValueError as error:
+        raise BadInputError(field, location, str(error), "write s3://bucket/prefix") from None
+    return location.rstrip("/")
 
 
 @dataclass(frozen=True)
@@ -123,8 +150,16 @@ class SearchFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the trials' checkpoints, one for each by its number."""
+        """Folder of the trials' checkpoints, one for each by its number, unless in a storage."""
         return self.path / "checkpoints"
+
+    def checkpoints_in(self, storage: str | None) -> Path | str:
+        """Return where the trials' checkpoints lie.
+
+        Args:
+            storage: of the experiment, in which searches lie by name.
+        """
+        return self.checkpoints if storage is None else below(storage, self.name, "checkpoints")
 
     @property
     def tune(self) -> Path:
@@ -140,6 +175,20 @@ class SearchFolder:
     def lock(self) -> Path:
         """Held by the driver that runs the search."""
         return self.path / "driver.lock"
+
+    def drivers(self) -> set[str]:
+        """Return the tokens of the drivers of which this folder holds the work."""
+        path = self._drivers
+        return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
+
+    def add_driver(self, token: str) -> None:
+        """Note that this folder holds, or is about to hold, the work of a driver."""
+        with self._drivers.open("a", encoding="utf-8") as file:
+            file.write(f"{token}\n")
+
+    @property
+    def _drivers(self) -> Path:
+        return self.path / "drivers"
 
     @property
     def nightly_lock(self) -> Path:

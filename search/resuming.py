@@ -8,16 +8,18 @@ from typing import Any
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
+from cluster.storage import open_store
 from search.experiment import Experiment, load_experiment
 from search.home import Home, SearchFolder
 from search.objectives import cost_values
 from search.screens import Screen, judge
 from search.storages import read_trials
+from search.sweep import move_checkpoints
 from search.verdict import HISTORY, INHERITED, VERDICT, accuracy, is_trained, verdict
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
-CHANGEABLE = ("budget", "failures", "finalists", "resources", "tracking", "nightly")
+CHANGEABLE = ("budget", "failures", "finalists", "resources", "storage", "tracking", "nightly")
 """Sections that say nothing of what is searched, nor of how it is trained."""
 
 
@@ -47,6 +49,8 @@ def gone_on_with(folder: SearchFolder, experiment: Experiment) -> Experiment:
     if experiment.database is None:
         # The study stays where BORDERLINE_DATABASE was when the search began.
         experiment = experiment.model_copy(update={"database": before.database})
+    if experiment.storage is None:
+        experiment = experiment.model_copy(update={"storage": before.storage})
     refuse_other(before, experiment)
     return experiment
 
@@ -63,6 +67,29 @@ def refuse_other(before: Experiment, after: Experiment) -> None:
             problem = f"a search that is resumed keeps {old[field]!r}"
             remedy = f"search under another name with warm_start: [{before.name}]"
             raise BadInputError(field, value, problem, remedy)
+
+
+def take_checkpoints_along(folder: SearchFolder, experiment: Experiment) -> bool:
+    """Move checkpoints to where a search that is resumed keeps them from now on.
+
+    Args:
+        folder: of the search, with the experiment as it was.
+        experiment: as it is resumed.
+
+    Returns:
+        Whether all are there; trials whose checkpoints are not begin again.
+    """
+    before = load_experiment(folder.experiment).storage
+    if before == experiment.storage:
+        return True
+    try:
+        move_checkpoints(
+            open_store(folder.checkpoints_in(before)),
+            open_store(folder.checkpoints_in(experiment.storage)),
+        )
+    except OSError:
+        return False
+    return True
 
 
 def read_search(home: Home, name: str) -> list[FrozenTrial]:

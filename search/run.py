@@ -15,15 +15,17 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from cluster.storage import open_store
 from search.budget import Budget
 from search.connection import connected
 from search.database import Database
 from search.experiment import Experiment
 from search.finalists import Finalist, choose_finalists
 from search.halving import Halving
-from search.home import Home, SearchFolder, default_database
+from search.home import Home, SearchFolder, default_database, default_storage
 from search.job import describe_job, describe_task, load_images
 from search.journal import Journal, worked_seconds
+from search.keeping import Kept, find_place
 from search.lock import hold
 from search.logbook import Logbook
 from search.muscle import plan_packing, train_trials
@@ -32,7 +34,7 @@ from search.patience import NoNodesError
 from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
-from search.resuming import inherit, read_search
+from search.resuming import inherit, read_search, take_checkpoints_along
 from search.retraining import retrain_finalists
 from search.screens import build_screens
 from search.searcher import StudySearcher
@@ -126,9 +128,13 @@ def _run_held(
     folder = home.folder(experiment.name)
     if not resume:
         folder.refuse_existing()
-        if experiment.database is None:
-            # What is kept of the experiment knows where its study lies.
-            experiment = experiment.model_copy(update={"database": default_database()})
+        # What is kept of the experiment knows where its study and its snapshots lie.
+        where = {
+            "database": experiment.database or default_database(),
+            "storage": experiment.storage or default_storage(),
+        }
+        experiment = experiment.model_copy(update=where)
+    kept = find_place(experiment.storage, folder, new=not resume)
     location = folder.location(experiment.database)
     if isinstance(location, str):
         check_server(location, experiment.name, new=not resume)
@@ -175,12 +181,17 @@ def _run_held(
         dataset.images.nbytes,
         lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
+    stack.callback(kept.release)
+    kept.claim(folder, new=not resume)
     stack.enter_context(_writing(home, folder))
     if resume:
+        if not take_checkpoints_along(folder, experiment):
+            console.print("The checkpoints so far stay behind.", highlight=False)
         folder.write_experiment(experiment.to_yaml())
     else:
         folder.create(experiment.to_yaml(), job.task)
         stack.enter_context(hold(folder.lock, folder.name))
+        kept.note(folder)
     if packing.is_guessed:
         console.print(
             f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
@@ -191,14 +202,14 @@ def _run_held(
     job = replace(
         job,
         threads=packing.cpus,
-        checkpoints=folder.checkpoints,
+        checkpoints=folder.checkpoints_in(experiment.storage),
         hang_after=experiment.failures.hang_after,
     )
     if experiment.device == "auto" and not packing.on_gpus:
         # Trials that were given no GPU must not take one that is there.
         job = replace(job, device="cpu")
     prior = Prior(seeds, inherited)
-    return _Run(experiment, home, job, packing, console, prior, resume=resume).execute()
+    return _Run(experiment, home, job, packing, console, prior, kept, resume=resume).execute()
 
 
 @dataclass(frozen=True)
@@ -225,6 +236,7 @@ class _Run:
         packing: Packing,
         console: Console,
         prior: Prior,
+        kept: Kept,
         *,
         resume: bool,
     ) -> None:
@@ -258,6 +270,10 @@ class _Run:
         self._begin_with(prior)
         self._journal = Journal(folder.journal)
         self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
+        self._kept = kept
+        self._sweep = CheckpointSweep(
+            open_store(folder.checkpoints_in(experiment.storage)), at_once=not kept.is_elsewhere
+        )
         self._destination = Destination.from_environment(home.path, experiment.tracking.experiment)
         self._tracker = (
             Tracker(self._journal.path, self._destination, folder.identity)
@@ -280,6 +296,7 @@ class _Run:
         """Search, retrain, report."""
         if self._tracker is not None:
             self._tracker.start()
+        self._kept.start(self._folder, self._sweep)
         with self._journal:
             try:
                 self._logbook.begin()
@@ -289,6 +306,11 @@ class _Run:
                 raise
         # The journal is closed: from here on nothing that happens changes how the search ended.
         print_report(self._console, sections)
+        if not self._kept.finish(self._study.trials()):
+            self._say(
+                f"The last snapshot is not in {self._experiment.storage}; all is kept here, bring "
+                f"it with: {self._command('resume')}"
+            )
         if outcome.interrupted:
             self._say(f"\nInterrupted; nothing is lost. Go on with: {self._command('resume')}")
         self._say_where()
@@ -302,6 +324,7 @@ class _Run:
         with suppress(OSError):
             # Where the disk took nothing of that: else closing it would raise over what happened.
             self._journal.close()
+        self._kept.finish(self._study.trials())
         if self._tracker is not None:
             self._tracker.finish(self._experiment.tracking.wait)
 
@@ -327,7 +350,6 @@ class _Run:
         """Train the trials; return whether it was interrupted."""
         experiment = self._experiment
         section = experiment.scheduler
-        checkpoints = CheckpointSweep(self._folder.checkpoints)
         progress = ProgressDisplay(
             self._console,
             experiment.budget.trials,
@@ -350,7 +372,7 @@ class _Run:
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
             share=self._packing.device_share,
-            observers=(self._logbook, checkpoints, progress),
+            observers=(self._logbook, self._sweep, progress),
         )
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
@@ -365,6 +387,12 @@ class _Run:
                 "search can be resumed) .."
             )
 
+        def yield_to(host: str) -> None:
+            self._stop_requested = True
+            trials.stop("taken over")
+            self._say(f"{host} has taken the search over; stopping after the running epochs ..")
+
+        self._kept.when_lost(yield_to)
         with progress, stopping_gently(stop):
             try:
                 train_trials(
@@ -388,7 +416,8 @@ class _Run:
         interrupted = self._stop_requested or not trials.is_finished
         trials.set_all_aside()
         self._database.flush()
-        checkpoints.remove_ended(self._study.trials())
+        if not self._kept.is_elsewhere:
+            self._sweep.remove_ended(self._study.trials())
         summary = summarise(self._study.trials())
         if not interrupted and summary.failed and not summary.leaderboard:
             more = f"{self._command('resume')} --set budget.trials=+{summary.failed}"

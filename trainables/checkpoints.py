@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import time
 from collections.abc import Mapping
@@ -16,40 +15,56 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
+from cluster.storage import open_store
+
 SHARE = 0.05
-"""Most of a training's time that is spent on writing checkpoints."""
+"""Most of a training's time that is spent on writing checkpoints, also in vain."""
 _KEPT = 2
 _NAME = re.compile(r"epoch-(\d+)-accuracy-(\d\.\d+)-([0-9a-f]{16})\.pt")
 
 
 @dataclass(frozen=True)
 class _File:
-    path: Path
+    name: str
     epoch: int
     accuracy: float
     digest: str
 
 
 class Checkpoints:
-    """The checkpoints of one training in a folder of their own.
+    """The checkpoints of one training in a place of their own.
+
+    A storage that is away costs the chance to go on from there, never the training.
 
     Args:
-        folder: created when the first is written.
+        place: a folder or ``s3://bucket/prefix``; made when the first is written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    _away_until: ClassVar[float] = 0.0
+    """Until when no training of this process offers anything to a storage that was away."""
+
+    def __init__(self, place: Path | str) -> None:
+        self._store = open_store(place)
         self._saved = 0
         self._next = 0.0
 
     @property
     def exist(self) -> bool:
-        """Tell whether there are any, or were."""
-        return self._folder.is_dir()
+        """Tell whether there are any, or were.
+
+        Raises:
+            OSError: the storage is away.
+        """
+        return self._store.exists()
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a storage which is away may hold up a call beyond what the call takes."""
+        return self._store.patience
 
     def offer(self, epoch: int, accuracy: float, state: Mapping[str, Any]) -> None:
         """Write the state after an epoch, unless the last one was written only just now.
@@ -57,7 +72,7 @@ class Checkpoints:
         Small networks are written after every epoch; for large ones writing takes at most a
         twentieth of the time.
         """
-        if time.monotonic() >= self._next:
+        if time.monotonic() >= max(self._next, Checkpoints._away_until):
             self.save(epoch, accuracy, state)
 
     def save(self, epoch: int, accuracy: float, state: Mapping[str, Any]) -> None:
@@ -80,48 +95,49 @@ class Checkpoints:
         digest = hashlib.blake2b(data, digest_size=8).hexdigest()
         # A trial that is not a number has no accuracy to speak of.
         shown = accuracy if 0 <= accuracy <= 1 else 0.0
-        path = self._folder / f"epoch-{epoch:05}-accuracy-{shown:.6f}-{digest}.pt"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        aside = self._folder / f".{os.getpid()}.part"
         try:
-            # Not forced to the disk: what a power cut tears is told by its digest.
-            aside.write_bytes(data)
-            aside.replace(path)
+            self._store.write(f"epoch-{epoch:05}-accuracy-{shown:.6f}-{digest}.pt", data)
+            self._saved = epoch
+            self._remove_old()
         except OSError:
-            aside.unlink(missing_ok=True)
+            # Another try may take as long, and the next trial of this process would fare alike.
+            Checkpoints._away_until = _rested(started)
             raise
-        self._saved = epoch
-        self._remove_old()
-        now = time.monotonic()
-        self._next = now + (now - started) / SHARE
+        self._next = _rested(started)
 
     def load(self) -> dict[str, Any] | None:
         """Return the last state that is whole, None where there is none.
 
         Nothing in it can run code; tensors come to the CPU, wherever they were.
         """
-        for file in reversed(self._files()):
-            try:
-                data = file.path.read_bytes()
-            except OSError:
-                continue
-            if hashlib.blake2b(data, digest_size=8).hexdigest() != file.digest:
-                continue
-            # A digest says that a file is whole, not who has written it.
-            with suppress(UnpicklingError, RuntimeError):
-                state: dict[str, Any] = torch.load(io.BytesIO(data), "cpu", weights_only=True)
-                self._saved = file.epoch
-                return state
+        with suppress(OSError):
+            for file in reversed(self._files()):
+                state = self._read(file)
+                if state is not None:
+                    self._saved = file.epoch
+                    return state
+        return None
+
+    def _read(self, file: _File) -> dict[str, Any] | None:
+        """Return what a file holds, None where it is not whole."""
+        try:
+            data = self._store.read(file.name)
+        except OSError:
+            return None
+        if hashlib.blake2b(data, digest_size=8).hexdigest() != file.digest:
+            return None
+        # A digest says that a file is whole, not who has written it.
+        with suppress(UnpicklingError, RuntimeError):
+            state: dict[str, Any] = torch.load(io.BytesIO(data), "cpu", weights_only=True)
+            return state
         return None
 
     def _files(self) -> list[_File]:
         """Return what is there, oldest first."""
-        if not self._folder.is_dir():
-            return []
         found = [
-            _File(path, int(match[1]), float(match[2]), match[3])
-            for path in self._folder.iterdir()
-            if (match := _NAME.fullmatch(path.name))
+            _File(entry.name, int(match[1]), float(match[2]), match[3])
+            for entry in self._store.entries()
+            if (match := _NAME.fullmatch(entry.name))
         ]
         return sorted(found, key=lambda file: file.epoch)
 
@@ -130,4 +146,10 @@ class Checkpoints:
         best = max(files, key=lambda file: (file.accuracy, file.epoch))
         for file in files[:-_KEPT]:
             if file is not best:
-                file.path.unlink(missing_ok=True)
+                self._store.remove(file.name)
+
+
+def _rested(started: float) -> float:
+    """Return the time from which on what was begun then has taken its share of the time."""
+    now = time.monotonic()
+    return now + (now - started) / SHARE

@@ -113,8 +113,9 @@ class Job:
         hopeless_after: epochs after which a training is given up unless its training accuracy is
             at least twice that of a guess; None for never.
         latency_batches: sizes of the batches whose latency is measured before training.
-        checkpoints: folder of the trials' checkpoints, which all nodes can reach: in one for each
-            trial by its number, one by its seed; None for no checkpoints.
+        checkpoints: place of the trials' checkpoints, which all nodes can reach: a folder or
+            ``s3://bucket/prefix``, in it one for each trial by its number, and in that one by its
+            seed; None for no checkpoints.
         hang_after: seconds after which an epoch that has not ended costs the process; None: never.
     """
 
@@ -130,7 +131,7 @@ class Job:
     compile: bool = False
     hopeless_after: int | None = None
     latency_batches: tuple[int, ...] = ()
-    checkpoints: Path | None = None
+    checkpoints: Path | str | None = None
     hang_after: float | None = None
 
     def candidates(self) -> CandidateSpace:

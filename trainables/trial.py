@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from ray import tune
 
+from cluster.storage import below
 from spaces.candidate import Candidate
 from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset
@@ -70,13 +71,13 @@ class Trial(tune.Trainable):
         self._checkpoints = self._find_checkpoints()
 
     def _find_checkpoints(self) -> Checkpoints | None:
-        folder = self._job.checkpoints
-        if folder is None:
+        place = self._job.checkpoints
+        if place is None:
             return None
         # A number alone does not say which candidate: a driver may be killed after it has handed
         # one out and before its database knows, and the next gives the number to another one.
         number, seed = self._config["number"], self._config["seed"]
-        return Checkpoints(folder / str(number) / f"{seed:08x}")
+        return Checkpoints(below(place, str(number), f"{seed:08x}"))
 
     def cleanup(self) -> None:
         """Keep what a trial has done that ends before its last epoch: it may be taken up again."""
@@ -86,9 +87,9 @@ class Trial(tune.Trainable):
         training, checkpoints = self._training, self._checkpoints
         if training is None or checkpoints is None or training.result is None:
             return
-        # The search removes what it has of a trial that has ended.
-        if checkpoints.exist and training.epoch < self._job.epochs:
-            with suppress(OSError):
+        with suppress(OSError):
+            # The search removes what it has of a trial that has ended.
+            if training.epoch < self._job.epochs and checkpoints.exist:
                 checkpoints.save(
                     training.epoch, training.result.validation_accuracy, self._state(training)
                 )
@@ -119,7 +120,9 @@ class Trial(tune.Trainable):
         of the device itself does: after it nothing in the process can be trusted.
         """
         try:
-            with ending_if_hung(self._job.hang_after):
+            # Fetching and decoding have locks and time limits of their own, and no epochs.
+            shared_dataset(self._job.data)
+            with ending_if_hung(self._hang_after()):
                 return self._step()
         except Exception as error:
             # Weights in the middle of an epoch are no state to go on from.
@@ -130,6 +133,13 @@ class Trial(tune.Trainable):
                 raise
             return self._failure(type(error).__name__, error)
 
+    def _hang_after(self) -> float | None:
+        """Return the longest time of an epoch, with what a storage that is away may hold it up."""
+        after = self._job.hang_after
+        if after is None or self._checkpoints is None:
+            return after
+        return after + self._checkpoints.patience
+
     def _step(self) -> dict[str, Any]:
         if self._training is None:
             self._training = self._start()
@@ -138,7 +148,7 @@ class Trial(tune.Trainable):
             result = training.run_epoch()
             self._history.append(self._report(result))
             if self._checkpoints is not None:
-                # A full disk costs the chance to go on from here, not the training.
+                # A full disk or a bucket that is away costs the chance to go on, not the training.
                 with suppress(OSError):
                     self._checkpoints.offer(
                         result.epoch, result.validation_accuracy, self._state(training)
