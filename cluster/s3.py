@@ -161,21 +161,22 @@ class BucketStore:
         """
         return self._get(self.key(name))
 
-    def read_part(self, key: str, first: int, last: int, version: str) -> bytes:
-        """Return the bytes from one position to another, both included, of a version of an object.
+    def read_key(self, key: str, version: str) -> bytes:
+        """Return a version of an object by its key in the bucket, whatever the prefix.
 
         Args:
-            key: in the bucket, whatever the prefix.
-            first: position of the first byte.
-            last: position of the last byte.
+            key: of the object.
             version: as `Entry.version` says.
 
         Raises:
             FileExistsError: the object has changed.
             FileNotFoundError: it is gone.
         """
-        wanted = {"Range": f"bytes={first}-{last}"} if last >= first else {}
-        return self._get(key, IfMatch=f'"{version}"', **wanted).data
+        return self._get(key, IfMatch=f'"{version}"').data
+
+    def read_part(self, key: str, first: int, last: int, version: str) -> bytes:
+        """Return the bytes from one position to another, both included; else as `read_key`."""
+        return self._get(key, IfMatch=f'"{version}"', Range=f"bytes={first}-{last}").data
 
     def _get(self, key: str, **conditions: str) -> Content:
         for attempt in range(1, TRIES + 1):

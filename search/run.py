@@ -201,6 +201,7 @@ def _run_held(
         )
     job = replace(
         job,
+        data=replace(job.data, identity=dataset.identity),
         threads=packing.cpus,
         checkpoints=folder.checkpoints_in(experiment.storage),
         hang_after=experiment.failures.hang_after,

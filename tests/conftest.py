@@ -1,4 +1,9 @@
+import secrets
+from collections.abc import Iterator
+
 import pytest
+
+from tests import s3
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -7,3 +12,27 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BORDERLINE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[s3.Server]:
+    """Start an S3 server for the whole session; tests take prefixes of their own."""
+    with s3.running() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_gate(s3_server: s3.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.Gate]:
+    """Put a gate before the server, which this process takes for its S3."""
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with s3.gate_before(s3_server) as gate:
+        for name, value in s3.settings(gate.url).items():
+            monkeypatch.setenv(name, value)
+        yield gate
+
+
+@pytest.fixture
+def s3_place(s3_gate: s3.Gate) -> str:
+    """Return a prefix that is this test's own."""
+    return f"s3://{s3.BUCKET}/{secrets.token_hex(6)}"

@@ -94,6 +94,20 @@ class Server:
             for each in page.get("Contents", ())
         ]
 
+    @property
+    def pid(self) -> int:
+        """Id of the server's own process."""
+        children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
+        with open(children, encoding="ascii") as file:
+            return int(file.read().split()[0])
+
+    def enforce_rights(self) -> None:
+        """Grant, from now on, what a user's policies do."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.request("POST", "/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
+        assert connection.getresponse().status == 200
+        connection.close()
+
     def stop(self) -> None:
         """Kill the server; what it held is gone."""
         if self._process.stdin is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
 from trainables.images import store as image_store
 from trainables.images.cache import cache_root, fetch
@@ -40,6 +41,7 @@ class Dataset:
         test: rows only finalists see, int64, sorted.
         moments: sums and sums of squares of each image, int64 [n, channels, 2], see
             :func:`trainables.images.decoding.moments`; computed from the images where not given.
+        identity: tells images in a bucket from others that lie there later; None elsewhere.
     """
 
     images: NDArray[np.uint8]
@@ -49,6 +51,7 @@ class Dataset:
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     moments: NDArray[np.int64] | None = None
+    identity: str | None = None
 
     def __repr__(self) -> str:
         height, width, channels = self.shape
@@ -104,6 +107,7 @@ def load(
     test: float = 0.1,
     split_seed: int = 0,
     cache: Path | None = None,
+    identity: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Dataset:
     """Load a set of labelled images.
@@ -116,7 +120,8 @@ def load(
         source: ``digits`` (bundled with scikit-learn); ``cifar10``, ``cifar100``, ``mnist``,
             ``fashion-mnist`` or ``svhn`` (downloaded by torchvision); or ``images:PATH``, a
             folder or archive of ``CLASS/*.jpg`` or of ``train/CLASS/*.jpg``, optionally with
-            ``val/`` and ``test/`` beside ``train/``.
+            ``val/`` and ``test/`` beside ``train/``; in S3 ``images:s3://bucket/prefix/`` or
+            ``images:s3://bucket/key.tar``.
         resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
             and the centre cropped. None keeps the size that all images share.
         subset: share of each split to keep, in (0, 1], of each class and at least one image.
@@ -126,8 +131,10 @@ def load(
             split of its own; in (0, 1).
         split_seed: decides which images are drawn for the splits and the subset; not negative.
         cache: folder of decoded sets; by default BORDERLINE_CACHE or the user's cache folder.
-        progress: is told images decoded so far and their total (None before it is known) while
-            decoding; never called for what is cached.
+        identity: of another load, see :class:`Dataset`: these images or none. What this node has
+            of them needs no bucket, and where it has none, a bucket that is away is waited for.
+        progress: is told bytes fetched so far and their total while fetching, then images decoded
+            and their total (None before it is known); never called for what is cached.
 
     Raises:
         BadInputError: an argument or the data cannot be used; the message is one line that says
@@ -139,11 +146,16 @@ def load(
 
     def decode_into(folder: Path) -> None:
         report(0, None)
+        if opened.identity() != wanted:
+            raise UnusableDataError(
+                "the images have changed since the search began", "bring back those of then"
+            )
         image_store.write(folder, opened.listing(), resolution, report)
 
     try:
-        opened = _open(source, root / "downloads")
-        key = _key(opened, resolution)
+        opened = _open(source, root, report, patient=identity is not None)
+        wanted = identity or opened.identity()
+        key = _key(wanted, resolution)
         stored = fetch(root, key, image_store.read, decode_into)
         splits = draw_splits(
             stored.labels,
@@ -154,7 +166,7 @@ def load(
             subset=subset,
             seed=split_seed,
         )
-    except UnusableDataError as error:
+    except (UnusableDataError, StorageError) as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
     return Dataset(
         images=stored.images,
@@ -164,14 +176,21 @@ def load(
         validation=splits.validation,
         test=splits.test,
         moments=stored.moments,
+        identity=wanted if is_bucket(source.removeprefix(_IMAGES)) else None,
     )
 
 
-def _open(source: str, downloads: Path) -> Source:
+def _open(source: str, root: Path, report: image_store.Progress, *, patient: bool) -> Source:
     if source.startswith(_IMAGES):
-        return open_images(source.removeprefix(_IMAGES))
+        path = source.removeprefix(_IMAGES)
+        if is_bucket(path):
+            # Costs half a second, which only those pay who have a bucket.
+            from trainables.images.remote import open_bucket_images  # noqa: PLC0415
+
+            return open_bucket_images(path, root, report, patient=patient)
+        return open_images(path)
     if source in SET_NAMES:
-        return open_named(source, downloads)
+        return open_named(source, root / "downloads")
     known = [*SET_NAMES, f"{_IMAGES}PATH"]
     remedy = f"use one of {', '.join(known)}"
     if os.path.exists(os.path.expanduser(source)):
@@ -181,9 +200,9 @@ def _open(source: str, downloads: Path) -> Source:
     raise UnusableDataError("there is no such data set", remedy)
 
 
-def _key(source: Source, resolution: int | None) -> str:
-    identity = f"{image_store.FORMAT} {resolution} {source.identity()}"
-    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+def _key(identity: str, resolution: int | None) -> str:
+    decoded = f"{image_store.FORMAT} {resolution} {identity}"
+    return hashlib.sha256(decoded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def _check_arguments(

@@ -73,7 +73,10 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Data:
-    """Which images, and how they are split; see `trainables.data.load`."""
+    """Which images, and how they are split; see `trainables.data.load`.
+
+    With ``identity`` a bucket is not asked again for what a node has of it.
+    """
 
     source: str
     resolution: int | None = None
@@ -81,6 +84,7 @@ class Data:
     validation: float = 0.1
     test: float = 0.1
     split_seed: int = 0
+    identity: str | None = None
 
     def load(self, progress: Callable[[int, int | None], None] | None = None) -> Dataset:
         """Return the images, decoding them first where no one on this node has yet."""
@@ -91,6 +95,7 @@ class Data:
             validation=self.validation,
             test=self.test,
             split_seed=self.split_seed,
+            identity=self.identity,
             progress=progress,
         )
 

@@ -461,12 +461,12 @@ def test_a_file_that_is_no_known_archive_is_refused(tmp_path, name):
     assert error.problem.startswith("it is neither a folder nor an archive that is known (.tar")
 
 
-@pytest.mark.parametrize("path", ["s3://bucket/images", "https://example.com/images.zip"])
-def test_remote_images_are_for_a_later_version(tmp_path, path):
+def test_images_are_read_from_nowhere_but_here_and_s3(tmp_path):
+    path = "https://example.com/images.zip"
     error = refusal(tmp_path, path)
     assert str(error) == (
-        f"data = images:{path}: only local folders and archives are read in this version; "
-        "copy the images here and give images:PATH"
+        f"data = images:{path}: only local files and those in S3 are read; "
+        "copy the images here and give images:PATH, or give images:s3://bucket/prefix/"
     )
 
 

@@ -53,7 +53,7 @@ def fetch(
         if (entry := read(finished)) is not None:
             return entry
         entries.mkdir(parents=True, exist_ok=True)
-    with _locked(root, key):
+    with locked(root, entries / f"{key}.lock"):
         unfinished = entries / f"{key}.partial"
         with usable(root):
             if (entry := read(finished)) is not None:
@@ -93,9 +93,16 @@ def usable(root: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(root: Path, key: str) -> Iterator[None]:
-    """Hold an entry's lock; the kernel lets go of it when a process dies, however it dies."""
-    path = root / _ENTRIES / f"{key}.lock"
+def locked(root: Path, path: Path) -> Iterator[None]:
+    """Hold a lock file; the kernel lets go of it when a process dies, however it dies.
+
+    Args:
+        root: the cache folder.
+        path: of the file, which is there only while someone holds it.
+
+    Raises:
+        BadInputError: the cache folder cannot be used.
+    """
     with usable(root):
         descriptor = _lock(path)
     try:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import stat
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +25,8 @@ def open_images(path: str) -> Source:
     """
     if "://" in path:
         raise UnusableDataError(
-            "only local folders and archives are read in this version",
-            "copy the images here and give images:PATH",
+            "only local files and those in S3 are read",
+            "copy the images here and give images:PATH, or give images:s3://bucket/prefix/",
         )
     if not path:
         raise UnusableDataError("the path is missing", "give images:PATH")
@@ -78,7 +78,7 @@ class ImageArchive:
             if not member.is_folder and is_image(member.path):
                 images[member.path] = (member.ordinal, member.size)
         names = list(images)
-        arrangement = arrange(names, _with_parents(folders))
+        arrangement = arrange(names, with_parents(folders))
         rows = {
             images[names[position]][0]: (row, names[position])
             for row, position in enumerate(arrangement.chosen)
@@ -129,20 +129,10 @@ class ImageFolder:
     def listing(self) -> Listing:
         """See :class:`trainables.images.sources.Source`."""
         files, folders = self._found
-        arrangement = arrange([file.name for file in files], folders)
-        chosen = [files[position] for position in arrangement.chosen]
-
-        def items() -> Generator[Item, None, None]:
-            for row, file in enumerate(chosen):
-                # The decoding processes read the files, so reading is as parallel as decoding.
-                yield Item(row, shown(file.name), str(self.path / file.name), file.size)
-
-        return Listing(
-            classes=arrangement.classes,
-            labels=arrangement.labels,
-            splits=arrangement.splits,
-            total_size=_total((file.name, file.size) for file in chosen),
-            items=items,
+        return list_files(
+            [(file.name, file.size) for file in files],
+            folders,
+            lambda name: str(self.path / name),
         )
 
     @cached_property
@@ -158,6 +148,42 @@ class ImageFolder:
                 "remove it or correct its permissions",
             ) from error
         return sorted(files, key=lambda file: file.name), sorted(folders)
+
+
+def list_files(
+    files: Sequence[tuple[str, int]],
+    folders: Iterable[str],
+    path_of: Callable[[str], str],
+    bring: Callable[[list[str]], None] = lambda names: None,
+) -> Listing:
+    """Return what class folders of files hold.
+
+    Args:
+        files: name, relative to the top, and size in bytes of each image.
+        folders: names of all folders.
+        path_of: returns where the file of a name lies.
+        bring: called with the names of all images that count, before the first is read.
+
+    Raises:
+        UnusableDataError: they are not arranged as they should be, or an image is too large.
+    """
+    arrangement = arrange([name for name, _ in files], folders)
+    chosen = [files[position] for position in arrangement.chosen]
+    total = _total(chosen)
+
+    def items() -> Generator[Item, None, None]:
+        bring([name for name, _ in chosen])
+        for row, (name, size) in enumerate(chosen):
+            # The decoding processes read the files, so reading is as parallel as decoding.
+            yield Item(row, shown(name), path_of(name), size)
+
+    return Listing(
+        classes=arrangement.classes,
+        labels=arrangement.labels,
+        splits=arrangement.splits,
+        total_size=total,
+        items=items,
+    )
 
 
 def _walk(
@@ -199,7 +225,7 @@ def _total(sizes: Iterable[tuple[str, int]]) -> int:
     return total
 
 
-def _with_parents(folders: set[str]) -> set[str]:
+def with_parents(folders: set[str]) -> set[str]:
     """Add the folders that an archive implies by what lies deeper."""
     complete: set[str] = set()
     for folder in folders:
