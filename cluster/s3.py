@@ -284,7 +284,7 @@ def _client() -> Any:
         return _make_client(os.getpid(), settings)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _make_client(_pid: int, _settings: tuple[tuple[str, str], ...]) -> Any:
     # Sums of everything sent and received are checked by default; whoever has a server that
     # cannot do so says it by AWS_REQUEST_CHECKSUM_CALCULATION, which a word here would overrule.

@@ -21,15 +21,23 @@ def s3_server() -> Iterator[s3.Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def _one_gate(s3_server: s3.Server) -> Iterator[s3.Gate]:
+    """Put one gate before the server: a client is made once for each address."""
+    with s3.gate_before(s3_server) as gate:
+        yield gate
+
+
 @pytest.fixture
-def s3_gate(s3_server: s3.Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.Gate]:
-    """Put a gate before the server, which this process takes for its S3."""
+def s3_gate(_one_gate: s3.Gate, monkeypatch: pytest.MonkeyPatch) -> Iterator[s3.Gate]:
+    """Return the gate before the server, which this process takes for its S3."""
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
-    with s3.gate_before(s3_server) as gate:
-        for name, value in s3.settings(gate.url).items():
-            monkeypatch.setenv(name, value)
-        yield gate
+    for name, value in s3.settings(_one_gate.url).items():
+        monkeypatch.setenv(name, value)
+    _one_gate.reset()
+    yield _one_gate
+    _one_gate.reset()
 
 
 @pytest.fixture

@@ -147,8 +147,16 @@ class Gate:
         self._listener: ThreadingHTTPServer | None = None
         self.open()
 
+    def reset(self) -> None:
+        """Forget what was asked, and let everything through."""
+        self.answer = lambda method, path: None
+        self.open()
+        self.asked.clear()
+
     def open(self) -> None:
         """Let requests through."""
+        if self._listener is not None:
+            return
         gate = self
 
         class Handler(_Handler):
