@@ -130,14 +130,14 @@ class Snapshots:
         sweep: CheckpointSweep,
         *,
         say: Callable[[str], None] = _say,
-        every: float = EVERY,
+        every: float | None = None,
     ) -> None:
         self._folder = folder
         self._store = store
         self._claim = claim
         self._say = say
         self._sweep = sweep
-        self._every = every
+        self._every = EVERY if every is None else every
         self._written: dict[str, object] = {}
         """What a file was like when it was brought."""
         self._part: tuple[int, int] | None = None

@@ -44,6 +44,7 @@ class User:
     def __init__(self, folder: Path, home: Path | None = None) -> None:
         self.folder = folder
         self.home = home or folder / "home"
+        self.program = ROOT / "search.py"
         self.environment = {
             name: value
             for name, value in os.environ.items()
@@ -59,7 +60,7 @@ class User:
     def start(self, *arguments: str | Path, **variables: str) -> subprocess.Popen[str]:
         """Start a command."""
         return subprocess.Popen(
-            [sys.executable, ROOT / "search.py", *arguments],
+            [sys.executable, self.program, *arguments],
             cwd=self.folder,
             env=self.environment | variables,
             stdin=subprocess.DEVNULL,

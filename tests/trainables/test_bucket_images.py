@@ -396,6 +396,6 @@ def test_a_disk_without_room_is_told_before_anything_is_fetched(
 ) -> None:
     full = type("Usage", (), {"free": 10})
     monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: full)
-    with pytest.raises(BadInputError, match="are to be fetched, and .* are free"):
+    with pytest.raises(BadInputError, match=r"are to be fetched, and .* are free"):
         images(folder, tmp_path / "cache")
     assert s3_gate.count("GET", ".png") == 0
