@@ -295,4 +295,6 @@ def _make_client(_pid: int, _settings: tuple[tuple[str, str], ...]) -> Any:
         max_pool_connections=CONNECTIONS,
         user_agent_extra="borderline",
     )
-    return boto3.session.Session().client("s3", config=config)
+    # Of its own accord boto3 knows the older name alone.
+    region = os.environ.get("AWS_REGION") or None
+    return boto3.session.Session(region_name=region).client("s3", config=config)

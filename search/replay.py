@@ -291,7 +291,7 @@ class Replayer:
         runs = self._progress.runs
         created = False
         if key not in runs and (begin < self._known_from or key in self._doubted):
-            found = store.find(key)
+            found = store.find(key, digest=work.tags.get("digest"))
             if found is not None:
                 runs[key] = found
         if key not in runs:

@@ -121,7 +121,7 @@ class RunStore:
             return False
         return True
 
-    def find(self, key: str, known: str | None = None) -> str | None:
+    def find(self, key: str, known: str | None = None, digest: str | None = None) -> str | None:
         """Return the id of the run with a key.
 
         A server that answers too late leaves runs that nobody heard of. Where several have the key,
@@ -130,11 +130,17 @@ class RunStore:
         Args:
             key: the run's key within the search.
             known: the id to keep, where it is known.
+            digest: of the candidate, where it is known. A head that was lost may have given the
+                number to another one, of which nobody knows any more.
         """
         with translated():
             runs = self._client.search_runs(
                 [self._experiment], f"tags.`{RUN_TAG}` = '{self._tag(key)}'", ViewType.ALL
             )
+            for run in list(runs) if digest is not None else ():
+                if run.data.tags.get("digest", digest) != digest:
+                    self._set_aside(run.info.run_id, key)
+                    runs.remove(run)
             active = sorted(run.info.run_id for run in runs if run.info.lifecycle_stage == "active")
             # With none active, people have deleted the run: writing to it is refused, as it should.
             keep = known or next(iter(active or [run.info.run_id for run in runs]), None)
@@ -142,6 +148,12 @@ class RunStore:
                 if run_id != keep:
                     self._client.delete_run(run_id)
             return keep
+
+    def _set_aside(self, run_id: str, key: str) -> None:
+        """Have a run no longer be that of a key."""
+        self._client.set_tag(run_id, RUN_TAG, f"{self._tag(key)} (lost)")
+        self._client.set_tag(run_id, "verdict", "lost")
+        self._client.set_terminated(run_id, "KILLED")
 
     def create(
         self, key: str, name: str, time: int, tags: Mapping[str, str], parent: str | None

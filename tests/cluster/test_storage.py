@@ -289,6 +289,16 @@ def test_what_a_server_answers_is_said_in_plain_words(
     assert (error.problem, error.passing) == (problem, passing)
 
 
+@pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
+def test_the_region_is_the_usual_one(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "eu-west-3")
+    client = module._client()
+    assert client.meta.region_name == "eu-west-3"
+    assert client.meta.endpoint_url == "https://s3.eu-west-3.amazonaws.com"
+
+
 def test_a_region_that_cannot_be_is_refused(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "not a region")

@@ -31,7 +31,7 @@ import sys
 import search.snapshots
 from search.cli import main
 
-search.snapshots.EVERY = 0.2
+search.snapshots.EVERY = 1.0
 search.snapshots._SHARE = 1.0
 sys.exit(main())
 """
@@ -117,9 +117,8 @@ def test_a_lost_head_is_replaced_by_a_fresh_one_that_trains_nothing_twice(
 ) -> None:
     path = user.write(
         "lost",
-        epochs=40,
-        budget={"trials": 4},
-        resources={"concurrent": 1},
+        epochs=30,
+        resources={"concurrent": 1, "cpus": 1},
         tracking=NOT_TRACKED,
     )
     place = {"BORDERLINE_STORAGE": s3_place}
@@ -155,7 +154,7 @@ def test_a_lost_head_is_replaced_by_a_fresh_one_that_trains_nothing_twice(
     resumed = user.ask("resume", "lost", "--storage", s3_place)
     assert resumed.returncode == 0, resumed
     assert f"search lost: restored from {s3_place}" in resumed.stderr
-    assert_whole(user, "lost", 40)
+    assert_whole(user, "lost", 30)
     after = trained(user, "lost")
     assert len(after) == 4
     for number, trial in known.items():
@@ -280,7 +279,7 @@ def test_a_search_moves_into_a_bucket_and_out_again_with_its_checkpoints(
     user: User, s3_gate: s3.Gate, s3_place: str
 ) -> None:
     path = user.write(
-        "moving", epochs=40, budget={"trials": 1}, finalists={"count": 0}, tracking=NOT_TRACKED
+        "moving", epochs=20, budget={"trials": 1}, finalists={"count": 0}, tracking=NOT_TRACKED
     )
     checkpoints = user.home / "moving" / "checkpoints"
     with user.start("run", path) as driver:
@@ -295,6 +294,6 @@ def test_a_search_moves_into_a_bucket_and_out_again_with_its_checkpoints(
         ok(end_of(driver))
     assert not list(checkpoints.rglob("*.pt"))
     assert s3_gate.count("GET", here[-1])
-    assert_whole(user, "moving", 40)
+    assert_whole(user, "moving", 20)
     ok(user.ask("resume", "moving", "--set", "storage=", "--set", "budget.trials=+1"))
     assert len(trained(user, "moving")) == 2
