@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from botocore import exceptions as failures  # type: ignore[import-untyped]
-from botocore.exceptions import ClientError  # type: ignore[import-untyped]
+from botocore import exceptions as failures
+from botocore.exceptions import ClientError
 
 from cluster.storage import StorageError
 

@@ -212,14 +212,14 @@ def nightly(
 
     place = Home.locate(home)
     if install is not None or show is not None:
-        from search.nightly_timers import install_timer, show_timer
+        from search.nightly.timers import install_timer, show_timer
 
         if install is not None:
             install_timer(install, at, experiment, set_ or [], place, address)
         if show is not None:
             show_timer(show, at, experiment, set_ or [], place, address)
         return 0
-    from search.nightly import run_night
+    from search.nightly.night import run_night
 
     interrupted = run_night(experiment, set_ or [], place, _console(), address)
     return INTERRUPTED if interrupted else 0

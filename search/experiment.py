@@ -220,7 +220,7 @@ class FinalistsSection(_Section):
 def _open_addresses(addresses: list[str]) -> list[str]:
     if addresses:
         # Costs a second, which few need.
-        from search.nightly_notice import refuse_secrets  # noqa: PLC0415
+        from search.nightly.notice import refuse_secrets  # noqa: PLC0415
 
         refuse_secrets(addresses)
     return addresses

@@ -12,7 +12,7 @@ from pathlib import Path
 from cluster.timers import MANIFEST, Daily, Timer, cron_manifest
 from search.experiment import load_experiment
 from search.home import Home
-from search.nightly_notice import VARIABLE
+from search.nightly.notice import VARIABLE
 from spaces.errors import BadInputError
 
 PROGRAM = Path(__file__).resolve().parent.parent / "search.py"

@@ -7,8 +7,8 @@ from datetime import datetime
 from html import escape
 
 from search.experiment import Experiment
-from search.nightly_figure import trend
-from search.nightly_history import NOTHING, Decision, Night, Ruling, Snapshot, State
+from search.nightly.figure import trend
+from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
 from search.objectives import Objective
 from search.report import SHOWN, Section, html_page, html_table
 from search.words import duration

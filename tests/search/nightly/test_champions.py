@@ -18,12 +18,12 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import create_trial
 
-from search.champions import ALIAS, ChampionStore
 from search.destination import Destination
 from search.finalists import Finalist, Retrainings
-from search.identity import DataIdentity, identify
-from search.nightly_champion import Challenge, refuse_other_data
-from search.nightly_history import Decision, Ruling
+from search.nightly.challenge import Challenge, refuse_other_data
+from search.nightly.champions import ALIAS, ChampionStore
+from search.nightly.history import Decision, Ruling
+from search.nightly.identity import DataIdentity, identify
 from search.run_store import UnavailableError
 from search.tracking import create_local_store, quiet
 from spaces.errors import BadInputError

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 
-from search import nightly_history
 from search.budget import Budget, Spent, beyond
 from search.experiment import BudgetSection
-from search.nightly_history import (
+from search.nightly import history as module
+from search.nightly.history import (
     NOTHING,
     Best,
     Decision,
@@ -27,7 +27,7 @@ from search.nightly_history import (
     State,
     take_snapshot,
 )
-from search.significance import Comparison
+from search.nightly.significance import Comparison
 
 Clock = Callable[[str], None]
 Stored = Callable[..., FrozenTrial]
@@ -51,7 +51,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Return a function that sets the time."""
 
     def set_to(time: str) -> None:
-        monkeypatch.setattr(nightly_history, "_now", lambda: datetime.fromisoformat(f"{time}Z"))
+        monkeypatch.setattr(module, "_now", lambda: datetime.fromisoformat(f"{time}Z"))
 
     return set_to
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
-from search.champions import Champion, ChampionStore, Contender, Files
 from search.finalists import Finalist, Retrainings
-from search.identity import DataIdentity
-from search.nightly_history import Decision, Ruling
-from search.significance import Comparison, compare
+from search.nightly.champions import Champion, ChampionStore, Contender, Files
+from search.nightly.history import Decision, Ruling
+from search.nightly.identity import DataIdentity
+from search.nightly.significance import Comparison, compare
 from spaces.errors import BadInputError
 
 
@@ -54,7 +54,7 @@ class Challenge:
 
         Args:
             store: of the champion.
-            alpha: see `search.significance.compare`.
+            alpha: see `search.nightly.significance.compare`.
 
         Raises:
             BadInputError: the champion was judged on other images, or is none of ours.

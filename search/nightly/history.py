@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
 from search.budget import Spent
-from search.significance import Comparison
+from search.nightly.significance import Comparison
 from search.summary import summarise
 from search.verdict import accuracy, is_trained, verdict
 

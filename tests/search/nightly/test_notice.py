@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from apprise import NotifyType
 
-from search.nightly_notice import VARIABLE, Notifier, refuse_secrets, take_addresses
+from search.nightly.notice import VARIABLE, Notifier, refuse_secrets, take_addresses
 from spaces.errors import BadInputError
 from tests.search.tracking_server import free_port
 

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from search.significance import Comparison, compare
+from search.nightly.significance import Comparison, compare
 
 Right = NDArray[np.bool_]
 

@@ -26,7 +26,7 @@ from search.cli import main
 from search.destination import sqlite_uri
 from search.finalists import Retrainings
 from search.home import SearchFolder
-from search.nightly_history import History, Night, Ruling, State
+from search.nightly.history import History, Night, Ruling, State
 from search.storages import read_trials
 from tests.search.tracking_server import Server, free_port
 from tests.search.users import Result, User, descendants, wait_for

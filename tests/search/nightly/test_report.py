@@ -12,10 +12,10 @@ from markdown import markdown
 
 from search.budget import Spent
 from search.experiment import parse_experiment
-from search.nightly_history import NOTHING, Best, Decision, Night, Ruling, Score, State
-from search.nightly_report import as_markdown, build_night, headline, index_page
+from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
+from search.nightly.report import as_markdown, build_night, headline, index_page
+from search.nightly.significance import Comparison
 from search.report import Section, as_html
-from search.significance import Comparison
 
 BEFORE = replace(
     NOTHING,

@@ -2,7 +2,7 @@
 
 Everything that a night finds is kept before the next step is taken, so that it can end anywhere:
 the study by the search itself, retrainings by file, the decision by the registry. A night that has
-not come to its end is gone on with by the next start (see `search.nightly_history.History.begin`).
+not come to its end is gone on with by the next start (see `search.nightly.history.History.begin`).
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from search.destination import Destination
 from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist
 from search.home import Home
-from search.identity import DataIdentity, identify
 from search.job import describe_job, describe_task, load_images
 from search.journal import PARENT, Journal, worked_seconds
 from search.lock import hold
 from search.logbook import candidate_json
-from search.nightly_history import History, Night, Score, State, take_snapshot
-from search.nightly_notice import Notifier, take_addresses
-from search.nightly_report import as_markdown, build_night, headline, index_page
+from search.nightly.history import History, Night, Score, State, take_snapshot
+from search.nightly.identity import DataIdentity, identify
+from search.nightly.notice import Notifier, take_addresses
+from search.nightly.report import as_markdown, build_night, headline, index_page
 from search.report import as_html, print_report
 from search.resuming import gone_on_with
 from search.run import Outcome, SearchFailedError, run_search
@@ -45,7 +45,7 @@ from spaces.errors import BadInputError
 from trainables.data import Dataset
 
 if TYPE_CHECKING:
-    from search.champions import ChampionStore
+    from search.nightly.champions import ChampionStore
 
 _TRIES, _PAUSE = 3, 2.0
 _TO_BE_GONE_ON_WITH = "The next start goes on with it."
@@ -182,7 +182,7 @@ class _Night:
 
         try:
             with quiet():
-                from search.nightly_champion import refuse_other_data  # noqa: PLC0415
+                from search.nightly.challenge import refuse_other_data  # noqa: PLC0415
 
                 champion = self._store().current()
                 if champion is not None:
@@ -216,7 +216,7 @@ class _Night:
         candidate = candidate_json(trial.params, architecture.rebuild(trial.params).architecture)
         try:
             with quiet():
-                from search.nightly_champion import Challenge  # noqa: PLC0415
+                from search.nightly.challenge import Challenge  # noqa: PLC0415
 
                 challenge = Challenge(
                     self._folder.identity,
@@ -241,7 +241,7 @@ class _Night:
         return replace(night, decision=decision).end(State.FINISHED)
 
     def _store(self) -> ChampionStore:
-        from search.champions import ChampionStore  # noqa: PLC0415 - imports MLflow
+        from search.nightly.champions import ChampionStore  # noqa: PLC0415 - imports MLflow
 
         return ChampionStore(self._destination, self._model)
 

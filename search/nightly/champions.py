@@ -25,8 +25,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from search.destination import Destination
 from search.finalists import read_record
-from search.identity import DataIdentity
 from search.journal import PARENT, Metrics
+from search.nightly.identity import DataIdentity
 from search.run_store import RunStore, UnavailableError, VanishedError, prepare, translated
 from spaces.errors import BadInputError
 from trainables.job import FinalistResult

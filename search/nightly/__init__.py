@@ -1,0 +1,1 @@
+"""Searches that go on every night, and the champion that they have to beat."""
