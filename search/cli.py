@@ -169,15 +169,10 @@ def resume(
 def _restore(name: str, storage: str | None, home: Path | None) -> None:
     """Bring a search from where it is kept, if that is known and it is there."""
     from search.home import Home, check_location, default_storage
+    from search.restoring import restore_missing
 
     storage = default_storage() if storage is None else check_location(storage, "--storage")
-    if storage is None:
-        return
-    from search.restoring import restore
-
-    folder = restore(Home.locate(home), name, storage)
-    if folder is not None:
-        print(f"search {name}: restored from {storage}", file=sys.stderr)  # noqa: T201
+    restore_missing(Home.locate(home), name, storage)
 
 
 @app.command(

@@ -192,8 +192,8 @@ class SearchFolder:
 
     @property
     def nightly_lock(self) -> Path:
-        """Held by a night from its beginning to its end."""
-        return self.path / "nightly.lock"
+        """Held by a night from its beginning to its end, before there is a folder, too."""
+        return self.path.with_name(f".{self.name}.nightly.lock")
 
     @property
     def nights(self) -> Path:
@@ -235,7 +235,7 @@ class SearchFolder:
         Raises:
             BadInputError: as said.
         """
-        if self.path.exists() and not self._is_unfinished():
+        if self.path.exists() and not self.is_unfinished():
             remedy = (
                 f"go on with it (python search.py resume {self.name}), give another one with "
                 f"--set name=..., or remove that folder"
@@ -243,9 +243,9 @@ class SearchFolder:
             problem = f"a search of that name exists in {self.path}"
             raise BadInputError("name", self.name, problem, remedy)
 
-    def _is_unfinished(self) -> bool:
+    def is_unfinished(self) -> bool:
         """Tell whether a driver was killed while it made the folder, or a night is about to."""
-        made = {"id", "task.json", self.nightly_lock.name, self.nights.name}
+        made = {"id", "task.json", self.nights.name}
         return self.path.is_dir() and all(
             path.name in made or path.name.startswith(".experiment.")
             for path in self.path.iterdir()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from optuna.trial import FrozenTrial
 
-from cluster.storage import StorageError, probe
+from cluster.storage import StorageError, open_store, probe
 from search.claim import Claim, find_holder
 from search.home import SearchFolder
 from search.snapshots import EXPERIMENT, Snapshots
@@ -131,6 +131,27 @@ def find_place(storage: str | None, folder: SearchFolder, *, new: bool) -> Kept:
     if storage is None:
         return Kept()
     return KeptInBucket(storage, check_bucket(storage, folder, new=new), folder.name)
+
+
+def keep_now(storage: str | None, folder: SearchFolder, trials: Sequence[FrozenTrial]) -> bool:
+    """Write one more snapshot of a search that nobody runs.
+
+    Args:
+        storage: of the experiment.
+        folder: of the search.
+        trials: of its study.
+
+    Returns:
+        Whether nothing is missing there.
+
+    Raises:
+        BadInputError: see `check_bucket`.
+    """
+    kept = find_place(storage, folder, new=False)
+    kept.claim(folder, new=False)
+    checkpoints = open_store(folder.checkpoints_in(storage))
+    kept.start(folder, CheckpointSweep(checkpoints, at_once=not kept.is_elsewhere))
+    return kept.finish(trials)
 
 
 def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStore:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
     """Restore the folder of a search from its last snapshot.
 
     Args:
-        home: where the folder is made; it must not hold one of that name.
+        home: where the folder is made; it must not hold a search of that name.
         name: of the search.
         storage: ``s3://bucket/prefix``, in which searches lie by name.
 
@@ -34,7 +35,7 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
         BadInputError: a driver is running the search, or the storage cannot be used.
     """
     folder = home.folder(name)
-    if folder.path.exists():
+    if folder.path.exists() and not folder.is_unfinished():
         problem = f"{folder.path} is in the way, and no search"
         raise BadInputError("NAME", name, problem, "move it away")
     # Costs half a second, which only those pay who have a bucket.
@@ -57,10 +58,24 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
             document = yaml.safe_load(experiment) | {"storage": storage}
             # Last, since by it a folder is known as a search.
             SearchFolder(aside).write_experiment(yaml.safe_dump(document, sort_keys=False))
+            if folder.path.exists():
+                shutil.rmtree(folder.path)
             aside.rename(folder.path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def restore_missing(home: Home, name: str, storage: str | None) -> None:
+    """Restore a search that is not here from where it is kept, if that is known and it is there.
+
+    Raises:
+        BadInputError: see `restore`.
+    """
+    if storage is None or home.folder(name).experiment.exists():
+        return
+    if restore(home, name, storage) is not None:
+        print(f"search {name}: restored from {storage}", file=sys.stderr)  # noqa: T201
 
 
 def _fill(folder: SearchFolder, store: BucketStore) -> None:

@@ -25,9 +25,10 @@ from search.budget import Spent, beyond
 from search.destination import Destination
 from search.experiment import Experiment, load_experiment
 from search.finalists import Finalist
-from search.home import Home
+from search.home import Home, default_storage
 from search.job import describe_job, describe_task, load_images
 from search.journal import PARENT, Journal, worked_seconds
+from search.keeping import keep_now
 from search.lock import hold
 from search.logbook import candidate_json
 from search.nightly.history import History, Night, Score, State, take_snapshot
@@ -35,6 +36,7 @@ from search.nightly.identity import DataIdentity, identify
 from search.nightly.notice import Notifier, take_addresses
 from search.nightly.report import as_markdown, build_night, headline, index_page
 from search.report import as_html, print_report
+from search.restoring import restore_missing
 from search.resuming import gone_on_with
 from search.run import Outcome, SearchFailedError, run_search
 from search.signals import interrupting
@@ -91,8 +93,9 @@ def run_night(
             notifier.add(experiment.nightly.notify)
             _check(experiment)
             folder = home.folder(name)
-            _make(folder.path)
+            _make(home.path)
             with hold(folder.nightly_lock, name, "its night"):
+                restore_missing(home, name, experiment.storage or default_storage())
                 night = _Night(experiment, home, console, address)
                 return night.run()
     except BaseException as error:
@@ -116,12 +119,12 @@ def _check(experiment: Experiment) -> None:
         raise BadInputError("finalists.seeds", section.seeds, problem, "use 2 or more")
 
 
-def _make(folder: Path) -> None:
+def _make(home: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"cannot make {folder}: {error.strerror}"
-        raise BadInputError("--home", folder.parent, problem, "name a folder") from error
+        problem = f"cannot be made: {error.strerror}"
+        raise BadInputError("--home", home, problem, "name a folder") from error
 
 
 class _Night:
@@ -285,6 +288,17 @@ class _Night:
             self._console.print(f"{what} {path}", highlight=False, markup=False, soft_wrap=True)
         if self._experiment.tracking.enabled:
             self._attach(night, page)
+        self._bring(trials)
+
+    def _bring(self, trials: Sequence[FrozenTrial]) -> None:
+        """Bring what the night has added after its search to where the search is kept."""
+        storage = load_experiment(self._folder.experiment).storage
+        try:
+            whole, cause = keep_now(storage, self._folder, trials), ""
+        except BadInputError as error:
+            whole, cause = False, f" ({error})"
+        if not whole:
+            _warn(f"the night is not in {storage} yet{cause}; the next one brings it")
 
     def _attach(self, night: Night, page: str) -> None:
         """Add the report to the search's run in MLflow."""

@@ -297,3 +297,27 @@ def test_a_search_moves_into_a_bucket_and_out_again_with_its_checkpoints(
     assert_whole(user, "moving", 20)
     ok(user.ask("resume", "moving", "--set", "storage=", "--set", "budget.trials=+1"))
     assert len(trained(user, "moving")) == 2
+
+
+def test_a_night_on_a_fresh_head_goes_on_with_the_nights_before(
+    user: User, s3_gate: s3.Gate, s3_place: str
+) -> None:
+    path = user.write(
+        "nights",
+        storage=s3_place,
+        epochs=1,
+        budget={"trials": 1},
+        finalists={"count": 1, "seeds": 2},
+    )
+    ok(user.ask("nightly", path))
+    nights = user.home / "nights" / "nights"
+    (first,) = sorted(each.name for each in nights.iterdir() if each.is_dir())
+    # The registry of champions lies in a store of its own, which no head takes with it.
+    shutil.rmtree(user.home / "nights")
+    assert "restored from" in ok(user.ask("nightly", path)).stderr
+    assert len(trained(user, "nights")) == 2
+    again, second = sorted(each.name for each in nights.iterdir() if each.is_dir())
+    assert again == first
+    report = (nights / second / "report.md").read_text()
+    assert f"## Since the night {first}" in report
+    assert "| trained to the end | 1 | 2 | +1 |" in report
