@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+JOBS ?= 2
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -24,13 +25,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## a real search on bundled images, about a minute once installed
 	@$(BIN)/python search.py
 
-test: $(INSTALLED)  ## the whole test suite
-	@$(BIN)/python -m pytest
+test: $(INSTALLED)  ## the whole test suite, two files at a time (as many as cores: make test JOBS=auto)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@cd mlflow && ../$(BIN)/mypy --config-file ../pyproject.toml *.py
 
 format: $(INSTALLED)  ## let ruff put the code in shape
 	@$(BIN)/ruff check --fix-only --quiet .
