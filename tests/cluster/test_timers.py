@@ -14,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster.timers import Daily, Timer, cron_manifest
+from tests.requirements import lack
 
 PROGRAM = "/usr/bin/printenv"
 
@@ -84,7 +85,7 @@ def test_a_night_that_was_missed_is_made_up_and_one_that_is_stopped_may_end_its_
 def verify(folder: Path, timer: Timer) -> subprocess.CompletedProcess[str]:
     program = shutil.which("systemd-analyze")
     if program is None:
-        pytest.skip("needs systemd-analyze (Debian: systemd)")
+        lack("the Debian package systemd")
     units = [folder / f"{timer.name}.service", folder / f"{timer.name}.timer"]
     for path, text in zip(units, (timer.service(), timer.timer()), strict=True):
         path.write_text(text, encoding="utf-8")
