@@ -24,7 +24,8 @@ from statistics import median
 from harness import Figure, option_parser, show
 from rich.console import Console
 
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.home import Home
 from search.journal import PARENT, Finish, read_all
 

@@ -22,7 +22,8 @@ from optuna.samplers import RandomSampler
 from ray import tune
 from rich.console import Console
 
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.home import Home
 from search.job import describe_job, describe_task, load_images
 from search.muscle import concurrent_trials, connected, plan_packing

@@ -116,7 +116,7 @@ def run(
     ] = False,
 ) -> int:
     """Run a search: draw, screen, train, choose, retrain the finalists, report."""
-    from search.experiment import load_experiment
+    from search.experiment_file import load_experiment
     from search.home import Home
 
     loaded = load_experiment(experiment, set_ or [])
@@ -227,7 +227,7 @@ def screen(
     draws: Annotated[int, typer.Option(min=1, help="Candidates to draw.")] = 1000,
 ) -> int:
     """Draw and judge candidates at random without training any."""
-    from search.experiment import load_experiment
+    from search.experiment_file import load_experiment
     from search.views import screen_space
 
     screen_space(load_experiment(experiment, set_ or []), draws, _console())

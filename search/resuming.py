@@ -9,7 +9,8 @@ from typing import Any
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from cluster.storage import open_store
-from search.experiment import Experiment, load_experiment
+from search.experiment import Experiment
+from search.experiment_file import load_experiment
 from search.home import Home, SearchFolder
 from search.objectives import cost_values
 from search.screens import Screen, judge
@@ -28,7 +29,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
 
     Args:
         folder: of the search.
-        overrides: as of `search.experiment.load_experiment`; ``budget.trials=+100`` adds.
+        overrides: as of `search.experiment_file.load_experiment`; ``budget.trials=+100`` adds.
 
     Raises:
         BadInputError: a change would make it another search.

@@ -9,7 +9,8 @@ from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 from rich.table import Table
 
-from search.experiment import Experiment, load_experiment
+from search.experiment import Experiment
+from search.experiment_file import load_experiment
 from search.finalists import Finalist, read_results
 from search.home import Home, SearchFolder
 from search.job import describe_job, describe_task, load_images

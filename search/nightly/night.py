@@ -23,7 +23,8 @@ from rich.console import Console
 from search import journal
 from search.budget import Spent, beyond
 from search.destination import Destination
-from search.experiment import Experiment, load_experiment
+from search.experiment import Experiment
+from search.experiment_file import load_experiment
 from search.finalists import Finalist
 from search.home import Home, default_storage
 from search.job import describe_job, describe_task, load_images
@@ -70,7 +71,7 @@ def run_night(
 
     Args:
         path: of the experiment.
-        overrides: as of `search.experiment.load_experiment`.
+        overrides: as of `search.experiment_file.load_experiment`.
         home: where the search's folder is, or is made.
         console: where progress and report are shown.
         address: of the Ray cluster; ``local`` starts a private one on this machine.

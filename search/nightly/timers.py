@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.timers import MANIFEST, Daily, Timer, cron_manifest
-from search.experiment import load_experiment
+from search.experiment_file import load_experiment
 from search.home import Home
 from search.nightly.notice import VARIABLE
 from spaces.errors import BadInputError

@@ -8,7 +8,8 @@ import pytest
 
 from search import budget as module
 from search.budget import Budget
-from search.experiment import BudgetSection, parse_experiment
+from search.experiment import BudgetSection
+from search.experiment_file import parse_experiment
 from spaces.errors import BadInputError
 
 

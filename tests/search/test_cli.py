@@ -23,7 +23,7 @@ from PIL import Image
 
 from search.cli import app, main
 from search.database import Database
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.home import Home
 from search.run import SearchFailedError
 from search.study import Study

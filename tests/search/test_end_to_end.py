@@ -26,7 +26,8 @@ import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search import run as module
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.home import Home
 from search.journal import PARENT, Event, Finish, Metrics, Start, read, read_all

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.samplers import RandomSampler
 
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.journal import PARENT, Finish, Journal, Metrics, Start, Update, read
 from search.logbook import Logbook
 from search.objectives import Objective

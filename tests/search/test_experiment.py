@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from search.experiment import BorderRule, Experiment, load_experiment, parse_experiment
+from search.experiment import BorderRule, Experiment
+from search.experiment_file import load_experiment, parse_experiment
 from search.job import describe_job
 from spaces.border import Rule
 from spaces.errors import BadInputError

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from search.experiment import Experiment, load_experiment
+from search.experiment import Experiment
+from search.experiment_file import load_experiment
 from search.home import Home
 from search.job import describe_job
 from search.preflight import check_space, find_seeds

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from optuna.samplers import RandomSampler
 
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.finalists import Finalist
 from search.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
 from search.logbook import Logbook

@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 from ray import tune
 
 from search import muscle
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.job import describe_job
 from search.muscle import concurrent_trials, find_gpus, plan_packing, train_trials
 from search.packing import Packing

@@ -9,7 +9,8 @@ import ray
 
 from cluster.launched import NodeType
 from search import muscle, node_types
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.muscle import concurrent_trials, plan_packing
 from search.node_types import VARIABLE, await_hosts, parse_node_types, startable_types
 from spaces.errors import BadInputError

@@ -8,7 +8,7 @@ import pytest
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.finalists import choose_finalists
 from search.job import describe_job
 from search.objectives import Objective, cost_values, directions, latency_batches

@@ -11,7 +11,8 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial
 
-from search.experiment import Experiment, parse_experiment
+from search.experiment import Experiment
+from search.experiment_file import parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.report import Section, as_html, build_report, compare, print_report
 from search.study import Study

@@ -13,7 +13,8 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from search.database import Database
-from search.experiment import Experiment, ScreensSection, load_experiment, parse_experiment
+from search.experiment import Experiment, ScreensSection
+from search.experiment_file import load_experiment, parse_experiment
 from search.home import SearchFolder
 from search.objectives import Objective
 from search.resuming import CHANGEABLE, inherit, load_resumed, refuse_other
@@ -63,6 +64,7 @@ CHANGED: dict[str, Any] = {
     "resources": {"concurrent": 3},
     "tracking": {"enabled": False},
     "nightly": {"alpha": 0.02},
+    "storage": "s3://example-bucket/elsewhere",
 }
 """Another value of each field that does not."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.experiment import load_experiment, parse_experiment
+from search.experiment_file import load_experiment, parse_experiment
 from search.home import Home, default_database
 from search.server import parse_url, without_password
 from spaces.errors import BadInputError

@@ -18,7 +18,7 @@ from cluster.storage import FolderStore
 from search import snapshots as module
 from search.claim import CLAIM, Claim
 from search.database import Database
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.home import Home, SearchFolder
 from search.journal import Journal, Metrics, read_all
 from search.restoring import restore

@@ -10,7 +10,7 @@ from optuna.samplers import RandomSampler
 from rich.console import Console
 
 from search.database import Database
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.home import Home, SearchFolder
 from search.journal import PARENT, Journal, Status, outcome
 from search.lock import hold

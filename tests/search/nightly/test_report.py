@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown import markdown
 
 from search.budget import Spent
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
 from search.nightly.report import as_markdown, build_night, headline, index_page
 from search.nightly.significance import Comparison
