@@ -193,6 +193,28 @@ def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
     return capfd.readouterr().err.splitlines()
 
 
+def test_a_number_that_a_lost_head_had_given_to_another_candidate_gets_a_run_of_its_own(
+    local: Search,
+) -> None:
+    """A head that is restored from a snapshot draws anew what had come after that."""
+    local.begin()
+    before = local.path.read_bytes()
+    local.journal.start("7", "trial 7", params={"depth": 3}, tags={"digest": "lost"})
+    local.sync()
+
+    local.journal.close()
+    local.path.write_bytes(before)
+    local.path.with_name("tracking.json").unlink()
+    local.journal = Journal(local.path)
+    local.journal.start("7", "trial 7", params={"depth": 5}, tags={"digest": "drawn anew"})
+    assert local.sync().refused == 0
+    runs = local.runs()
+    assert runs["7"].data.params == {"depth": "5"}
+    assert runs["7 (lost)"].data.params == {"depth": "3"}
+    assert runs["7 (lost)"].data.tags["verdict"] == "lost"
+    assert runs["7 (lost)"].info.status == "KILLED"
+
+
 # The tracking process and a real server.
 
 
