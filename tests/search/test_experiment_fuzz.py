@@ -45,6 +45,7 @@ budget: {trials: 10, wall_clock: 8h, device_hours: 2.0, money: 5.0, price: 1.5}
 failures: {retries: 2, hang_after: 30m}
 warm_start: []
 database: postgresql://me@localhost/studies
+storage: s3://bucket/prefix
 resources: {cpus: 1, gpus: 0.5, concurrent: 2}
 tracking: {enabled: false, experiment: fuzz}
 """

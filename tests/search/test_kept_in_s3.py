@@ -14,11 +14,15 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cluster.s3 import open_bucket
 from search import cli
+from search.experiment import parse_experiment
+from search.home import Home
 from search.journal import Metrics, read_all
+from search.resuming import take_checkpoints_along
 from search.storages import read_trials
 from search.verdict import HISTORY
+from spaces.task import Task
 from tests import s3
-from tests.search.users import ROOT, Result, User, end_of, wait_for
+from tests.search.users import ROOT, SMALL, User, end_of, wait_for
 
 # Real searches, one after the other, on a machine that may have more to do.
 pytestmark = pytest.mark.timeout(600)
@@ -76,7 +80,9 @@ def assert_whole(user: User, name: str, epochs: int) -> None:
 def test_a_search_outlives_its_storage_and_all_is_there_when_it_is_back(
     user: User, s3_gate: s3.Gate, s3_place: str, tmp_path: Path
 ) -> None:
-    path = user.write("kept", storage=s3_place, epochs=60, tracking=NOT_TRACKED)
+    path = user.write(
+        "kept", storage=s3_place, epochs=150, budget={"trials": 2}, tracking=NOT_TRACKED
+    )
     store = open_bucket(s3_place).within("kept")
     with user.start("run", path) as driver:
         wait_for(lambda: user.journal("kept").count('"metrics"') > 3, driver)
@@ -95,14 +101,19 @@ def test_a_search_outlives_its_storage_and_all_is_there_when_it_is_back(
         s3_gate.shut()
         before = user.journal("kept").count('"metrics"')
         wait_for(lambda: user.journal("kept").count('"metrics"') > before + 20, driver)
+        s3_gate.asked.clear()
+        s3_gate.answer = s3_gate.slow_down
         s3_gate.open()
+        # More than signs of life alone: snapshots, too, are tried again and again.
+        wait_for(lambda: s3_gate.count("PUT", "driver.json") > 6, driver)
+        s3_gate.answer = lambda method, path: None
         ended = end_of(driver)
     assert ended.returncode == 0, ended
     said = [line for line in ended.stderr.splitlines() if line.startswith("storage: ")]
     assert len(said) == 2, ended.stderr
     assert "snapshots are not written" in said[0]
     assert said[1].endswith("are written to " + store.location + " again")
-    assert_whole(user, "kept", 60)
+    assert_whole(user, "kept", 150)
     assert "correct-horse" not in ended.stdout + ended.stderr
 
     names = set(store.names())
@@ -156,7 +167,7 @@ def test_a_lost_head_is_replaced_by_a_fresh_one_that_trains_nothing_twice(
     assert f"search lost: restored from {s3_place}" in resumed.stderr
     assert_whole(user, "lost", 30)
     after = trained(user, "lost")
-    assert len(after) == 4
+    assert len(after) == SMALL["budget"]["trials"]
     for number, trial in known.items():
         if trial.state is TrialState.COMPLETE:
             assert after[number].datetime_complete == trial.datetime_complete
@@ -270,33 +281,30 @@ def test_a_search_that_is_neither_here_nor_there_is_refused(
     assert "no such search in" in capsys.readouterr().err
 
 
-def ok(result: Result) -> Result:
-    assert result.returncode == 0, result
-    return result
-
-
-def test_a_search_moves_into_a_bucket_and_out_again_with_its_checkpoints(
-    user: User, s3_gate: s3.Gate, s3_place: str
+def test_checkpoints_move_along_when_a_search_is_resumed_with_another_storage(
+    s3_gate: s3.Gate, s3_place: str, tmp_path: Path
 ) -> None:
-    path = user.write(
-        "moving", epochs=20, budget={"trials": 1}, finalists={"count": 0}, tracking=NOT_TRACKED
-    )
-    checkpoints = user.home / "moving" / "checkpoints"
-    with user.start("run", path) as driver:
-        wait_for(lambda: list(checkpoints.rglob("*.pt")), driver)
-        os.killpg(driver.pid, signal.SIGINT)
-        assert end_of(driver).returncode == cli.INTERRUPTED
-    here = sorted(each.name for each in checkpoints.rglob("*.pt"))
-    assert here
-    store = open_bucket(s3_place).within("moving")
-    with user.start("resume", "moving", "--set", f"storage={s3_place}") as driver:
-        wait_for(lambda: "checkpoints" in store.names(), driver)
-        ok(end_of(driver))
-    assert not list(checkpoints.rglob("*.pt"))
-    assert s3_gate.count("GET", here[-1])
-    assert_whole(user, "moving", 20)
-    ok(user.ask("resume", "moving", "--set", "storage=", "--set", "budget.trials=+1"))
-    assert len(trained(user, "moving")) == 2
+    folder = Home(tmp_path).folder("moving")
+    before = parse_experiment({"name": "moving"})
+    after = parse_experiment({"name": "moving", "storage": s3_place})
+    folder.create(before.to_yaml(), Task(1, 8, 8, 10))
+    kept = folder.checkpoints / "3" / "seed" / "epoch.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(b"weights")
+
+    assert take_checkpoints_along(folder, before)
+    assert kept.exists()
+    s3_gate.answer = s3_gate.deny
+    assert not take_checkpoints_along(folder, after)
+    assert kept.exists()
+    s3_gate.answer = lambda method, path: None
+    assert take_checkpoints_along(folder, after)
+    assert not kept.exists()
+    assert open_bucket(s3_place).read("moving/checkpoints/3/seed/epoch.pt") == b"weights"
+
+    folder.write_experiment(after.to_yaml())
+    assert take_checkpoints_along(folder, before)
+    assert kept.read_bytes() == b"weights"
 
 
 def test_a_night_on_a_fresh_head_goes_on_with_the_nights_before(
@@ -309,12 +317,15 @@ def test_a_night_on_a_fresh_head_goes_on_with_the_nights_before(
         budget={"trials": 1},
         finalists={"count": 1, "seeds": 2},
     )
-    ok(user.ask("nightly", path))
+    begun = user.ask("nightly", path)
+    assert begun.returncode == 0, begun
     nights = user.home / "nights" / "nights"
     (first,) = sorted(each.name for each in nights.iterdir() if each.is_dir())
     # The registry of champions lies in a store of its own, which no head takes with it.
     shutil.rmtree(user.home / "nights")
-    assert "restored from" in ok(user.ask("nightly", path)).stderr
+    gone_on = user.ask("nightly", path)
+    assert gone_on.returncode == 0, gone_on
+    assert "restored from" in gone_on.stderr
     assert len(trained(user, "nights")) == 2
     again, second = sorted(each.name for each in nights.iterdir() if each.is_dir())
     assert again == first

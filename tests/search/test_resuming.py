@@ -62,6 +62,7 @@ CHANGED: dict[str, Any] = {
     "failures": {"retries": 0, "hang_after": "5m"},
     "finalists": {"count": 9},
     "resources": {"concurrent": 3},
+    "storage": "s3://bucket/prefix",
     "tracking": {"enabled": False},
     "nightly": {"alpha": 0.02},
     "storage": "s3://example-bucket/elsewhere",
