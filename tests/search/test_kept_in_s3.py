@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cluster.s3 import open_bucket
 from search import cli
-from search.experiment import parse_experiment
+from search.experiment_file import parse_experiment
 from search.home import Home
 from search.journal import Metrics, read_all
 from search.resuming import take_checkpoints_along

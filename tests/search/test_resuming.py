@@ -65,7 +65,6 @@ CHANGED: dict[str, Any] = {
     "storage": "s3://bucket/prefix",
     "tracking": {"enabled": False},
     "nightly": {"alpha": 0.02},
-    "storage": "s3://example-bucket/elsewhere",
 }
 """Another value of each field that does not."""
 
