@@ -82,6 +82,19 @@ def test_what_is_wrong_with_a_manifest_is_found(harm: Any, fault: str) -> None:
     assert faults(document, KINDS["ray.io/v1", "RayCluster"]) == [fault]
 
 
+def test_driver_and_trials_ask_the_bucket_by_the_account_that_may() -> None:
+    spec = cluster_of("raycluster.yaml")
+    (account,) = [each for _, each in ALL if each["kind"] == "ServiceAccount"]
+    head, *workers = [
+        group["template"]["spec"] for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"])
+    ]
+    for pod in (head, *workers):
+        assert pod["serviceAccountName"] == account["metadata"]["name"]
+    # The autoscaler, which runs beside the head, speaks to Kubernetes; nobody else does.
+    assert head["automountServiceAccountToken"] is True
+    assert not any(pod["automountServiceAccountToken"] for pod in workers)
+
+
 def test_all_three_ways_have_the_same_cluster() -> None:
     first, *others = [cluster_of(name) for name in CLUSTERS]
     assert all(other == first for other in others)
