@@ -192,7 +192,6 @@ KINDS = {
         )
     ),
     ("v1", "ConfigMap"): _object(data=None),
-    ("v1", "Secret"): _object(type=None, data=None, stringData=None),
     ("v1", "ServiceAccount"): _object(automountServiceAccountToken=None),
 }
 

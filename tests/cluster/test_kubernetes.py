@@ -158,9 +158,13 @@ def test_secrets_are_referred_to_and_stand_in_no_manifest(name: str, pod: dict[s
             assert ("valueFrom" in each) == hidden, each
 
 
-def test_the_secret_that_is_shown_is_empty() -> None:
-    (secret,) = [each for _, each in ALL if each["kind"] == "Secret"]
-    assert set(secret["stringData"].values()) == {""}
+def test_no_manifest_that_is_applied_again_takes_the_secret_away() -> None:
+    assert all(each["kind"] != "Secret" for _, each in ALL)
+    for spec in map(cluster_of, CLUSTERS):
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            (container,) = group["template"]["spec"]["containers"]
+            secret = {"name": "borderline-secrets", "optional": True}
+            assert {"secretRef": secret} in container["envFrom"]
 
 
 def test_both_timers_run_the_nightly_search() -> None:
