@@ -12,7 +12,8 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,14 @@ from search.destination import Destination
 from search.finalists import read_record
 from search.journal import PARENT, Metrics
 from search.nightly.identity import DataIdentity
-from search.run_store import RunStore, UnavailableError, VanishedError, prepare, translated
+from search.run_store import (
+    RefusedError,
+    RunStore,
+    UnavailableError,
+    VanishedError,
+    prepare,
+    translated,
+)
 from spaces.errors import BadInputError
 from trainables.job import FinalistResult
 
@@ -103,7 +111,7 @@ class ChampionStore:
         self._destination = destination
         self.model = model
         uri = destination.tracking_uri
-        with translated():
+        with _reached():
             prepare(uri)
             registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri
             self._client = MlflowClient(tracking_uri=uri, registry_uri=registry)
@@ -116,7 +124,7 @@ class ChampionStore:
             BadInputError: what bears the alias was not promoted by a night.
         """
         try:
-            with translated():
+            with _reached():
                 aliases = self._client.get_registered_model(self.model).aliases
                 if ALIAS not in aliases:
                     return None
@@ -146,7 +154,7 @@ class ChampionStore:
         path = f"{_FOLDER}/{name}"
         if not run_id:
             raise self._unusable(version)
-        with translated():
+        with _reached():
             # A proxy answers a file that is not there with an error of the server.
             if path not in {each.path for each in self._client.list_artifacts(run_id, _FOLDER)}:
                 raise VanishedError(path)
@@ -244,6 +252,16 @@ class ChampionStore:
             self._client.create_registered_model(self.model, description=text)
         found: list[Any] = self._client.search_model_versions(f"name = '{self.model}'")
         return found
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Say of a store that is no registry, or refuses the question, that it cannot be used."""
+    try:
+        with translated():
+            yield
+    except RefusedError as error:
+        raise UnavailableError(str(error)) from error
 
 
 def _record(seed: int) -> str:

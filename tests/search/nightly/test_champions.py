@@ -238,6 +238,12 @@ def test_a_store_that_is_not_there_is_unavailable(nets: Nets, tmp_path: Path) ->
         nets.challenge(1, 20, 24).decide(ChampionStore(away, "model"), 0.05)
 
 
+def test_a_store_that_is_no_registry_is_unavailable(nets: Nets, tmp_path: Path) -> None:
+    nowhere = Destination("nonsense://host", tmp_path)
+    with pytest.raises(UnavailableError, match="unsupported URI"):
+        nets.challenge(1, 20, 24).decide(ChampionStore(nowhere, "model"), 0.05)
+
+
 # A champion of others
 
 
