@@ -26,7 +26,6 @@ import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from search import run as module
-from search.experiment import Experiment
 from search.experiment_file import parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.home import Home
@@ -601,9 +600,7 @@ def ends(
         experiment = parse_experiment(document | fields)
         home = Home(tmp_path / "home")
 
-        def train(
-            _: Experiment, __: Any, ___: Packing, searcher: StudySearcher, ____: Path
-        ) -> None:
+        def train(_: Any, __: Any, ___: Any, searcher: StudySearcher, *____: Any) -> None:
             drive(searcher)
 
         def finalists(_: Any, chosen: Any, *, on_result: Any, **__: Any) -> list[Finalist]:
