@@ -182,8 +182,8 @@ def _run_held(
         lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
     stack.callback(kept.release)
-    kept.claim(folder, new=not resume)
     stack.enter_context(_writing(home, folder))
+    kept.claim(folder, new=not resume)
     if resume:
         if not take_checkpoints_along(folder, experiment):
             console.print("The checkpoints so far stay behind.", highlight=False)

@@ -28,8 +28,9 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from search import run as module
 from search.experiment_file import parse_experiment
 from search.finalists import Finalist, FinalistResult
-from search.home import Home
+from search.home import Home, SearchFolder
 from search.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
+from search.keeping import Kept
 from search.packing import Packing
 from search.run import run_search
 from search.searcher import StudySearcher
@@ -806,6 +807,23 @@ def test_a_disk_that_takes_nothing_any_more_fails_the_search_in_one_line_and_it_
     statuses, states = ending(home)
     assert set(statuses.values()) == {"FINISHED"}
     assert all(state.is_finished() for state in states)
+
+
+def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(Kept):
+        def claim(self, folder: SearchFolder, *, new: bool) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    ends(trained, printed)
+    monkeypatch.setattr(module, "find_place", lambda *_, **__: Full())
+    _, _, outcome = ends(trained, printed, resume=True)
+    assert isinstance(outcome, module.SearchFailedError), outcome
+    assert "No space left on device" in str(outcome)
 
 
 def test_an_error_while_retraining_finalists_keeps_the_trials(
