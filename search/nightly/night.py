@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -82,7 +82,8 @@ def run_night(
     Raises:
         BadInputError: something in the experiment cannot be used, another night runs, or the
             champion was judged on other images.
-        SearchFailedError: the search failed, or the comparison could not be made.
+        SearchFailedError: the search failed, the comparison could not be made, or what came of it
+            cannot be written.
     """
     notifier = Notifier(take_addresses(), _warn)
     night: _Night | None = None
@@ -95,7 +96,7 @@ def run_night(
             _check(experiment)
             folder = home.folder(name)
             _make(home.path)
-            with hold(folder.nightly_lock, name, "its night"):
+            with _written(), hold(folder.nightly_lock, name, "its night"):
                 restore_missing(home, name, experiment.storage or default_storage())
                 night = _Night(experiment, home, console, address)
                 return night.run()
@@ -126,6 +127,18 @@ def _make(home: Path) -> None:
     except OSError as error:
         problem = f"cannot be made: {error.strerror}"
         raise BadInputError("--home", home, problem, "name a folder") from error
+
+
+@contextmanager
+def _written() -> Iterator[None]:
+    """Say in one line that what a night has come to cannot be written, and how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise NightFailedError(
+            f"what the night has come to cannot be written down ({root_cause(error)}); all that "
+            "was is kept: make room, then start it again"
+        ) from error
 
 
 class _Night:

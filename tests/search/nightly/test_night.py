@@ -7,6 +7,7 @@ from others and gone on with; a search of equals that cannot reach the champion,
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -402,3 +403,27 @@ def test_a_failure_before_the_experiment_is_known_is_told_too(
     assert message["title"] == "gone: the night failed"
     assert "No such file" in message["message"]
     assert "BORDERLINE_NOTIFY" not in os.environ
+
+
+def test_a_disk_that_takes_no_night_is_one_line_and_told(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    hook: Hook,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setenv("BORDERLINE_NOTIFY", hook.address)
+    monkeypatch.setattr(History, "write", full)
+    path = User(tmp_path).write(
+        "mine", tracking={"enabled": False}, finalists={"count": 1, "seeds": 2}
+    )
+    assert main(["nightly", str(path), "--home", str(tmp_path / "home")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("search.py: what the night has come to cannot be written down (")
+    assert line.endswith(
+        "No space left on device); all that was is kept: make room, then start it again"
+    )
+    (message,) = hook.take()
+    assert "No space left on device" in message["message"]
