@@ -22,11 +22,12 @@ from optuna.samplers import RandomSampler
 from ray import tune
 from rich.console import Console
 
+from search.connection import connected
 from search.experiment import Experiment
 from search.experiment_file import parse_experiment
 from search.home import Home
 from search.job import describe_job, describe_task, load_images
-from search.muscle import concurrent_trials, connected, plan_packing
+from search.muscle import concurrent_trials, plan_packing
 from search.run import run_search
 from search.screens import build_screens, judge
 from search.study import Study

@@ -102,6 +102,32 @@ def test_no_package_imports_what_is_not_installed_with_it(package: str) -> None:
     } == {}
 
 
+def names_in(module: Path) -> set[str]:
+    """Return the names that a module defines or imports at its top."""
+    tree = ast.parse(module.read_text(encoding="utf-8"))
+    stored = (ast.Name, ast.FunctionDef, ast.ClassDef, ast.alias)
+    nodes = [
+        node for top in tree.body for node in (top, *ast.walk(top)) if isinstance(node, stored)
+    ]
+    return {
+        node.id if isinstance(node, ast.Name) else getattr(node, "asname", None) or node.name
+        for node in nodes
+    }
+
+
+def test_benchmarks_import_what_is_there() -> None:
+    missing = [
+        f"{script.name}: {node.module}.{alias.name}"
+        for script in sorted((ROOT / "benchmarks").glob("*.py"))
+        for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if node.module and (path := ROOT / f"{node.module.replace('.', '/')}.py").is_file()
+        if alias.name not in names_in(path)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("package", ["spaces", "cluster"])
 def test_what_describes_a_search_names_neither_torch_nor_ray(package: str) -> None:
     heavy = {"torch", "torchvision", "ray", "mlflow"}
