@@ -207,11 +207,11 @@ class Claim:
         """Give a sign of life.
 
         Raises:
-            TakenOverError: another driver has taken over.
+            TakenOverError: another driver has taken over, or may do so by now.
             StorageError: the bucket cannot be used.
         """
         with self._lock:
-            if self._lost:
+            if self._lost or self._ended.is_set():
                 raise TakenOverError
             self._write(replace(self._holder, heartbeat=_now()))
 

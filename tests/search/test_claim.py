@@ -72,6 +72,19 @@ def test_a_claim_that_was_given_up_is_taken_by_the_next(
         find_holder(store, "pets")
 
 
+def test_who_has_given_a_claim_up_gives_no_sign_of_life_any_more(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    held = claim()
+    held.take()
+    held.release()
+    with pytest.raises(TakenOverError):
+        held.renew()
+    holder = find_holder(store, "pets")
+    assert holder is not None
+    assert holder.released
+
+
 def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
     store: BucketStore, claim: Callable[..., Claim]
 ) -> None:
