@@ -14,6 +14,7 @@ from search.claim import find_holder
 from search.home import Home, SearchFolder
 from search.keeping import usable
 from search.snapshots import EXPERIMENT, JOURNAL, STUDY, is_kept
+from search.words import root_cause
 from spaces.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -74,7 +75,12 @@ def restore_missing(home: Home, name: str, storage: str | None) -> None:
     """
     if storage is None or home.folder(name).experiment.exists():
         return
-    if restore(home, name, storage) is not None:
+    try:
+        restored = restore(home, name, storage)
+    except OSError as error:
+        problem = f"cannot take the search from {storage} ({root_cause(error)})"
+        raise BadInputError("--home", home.path, problem, "make room, or name another") from error
+    if restored is not None:
         print(f"search {name}: restored from {storage}", file=sys.stderr)  # noqa: T201
 
 

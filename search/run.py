@@ -378,7 +378,9 @@ class _Run:
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
                 self._logbook.complete(trial, partial(trials.recall, trial))
-        searcher = StudySearcher(trials, self._packing.share, experiment.failures.retries)
+        searcher = StudySearcher(
+            trials, self._packing.share, experiment.failures.retries, self._say
+        )
 
         def stop() -> None:
             self._stop_requested = True

@@ -15,7 +15,7 @@ from search.objectives import LATENCIES
 from search.observer import StartedTrial
 from search.trials import OBJECTIVE, Decision, Trials
 from spaces.candidate import Candidate
-from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
+from trainables.trial import FAILURE, HISTORY, STOPPED, UNKEPT, VIOLATION
 
 METRICS = (
     "train_loss",
@@ -36,6 +36,7 @@ class StudySearcher(Searcher):
         trials: the search.
         share: says which share of a GPU the training of a candidate asks for.
         retries: how often a trial begins again that Tune gives up before its own retries are used.
+        say: called with a line that is meant for people.
 
     Attributes:
         error: what went wrong while drawing or recording, if anything. Raised inside of Tune it
@@ -48,12 +49,15 @@ class StudySearcher(Searcher):
         trials: Trials,
         share: Callable[[Candidate], float] = lambda candidate: 0.0,
         retries: int = 0,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode="max")
         self.error: Exception | None = None
         self._trials = trials
         self._share = share
         self._retries = retries
+        self._say = say
+        self._warned = False
         self._numbers: dict[str, int] = {}
         self._aside: set[str] = set()
         self._causes: dict[str, str] = {}
@@ -83,6 +87,12 @@ class StudySearcher(Searcher):
         """Record an epoch, and those before it where the trial goes on from a checkpoint."""
         if FAILURE in result:
             return  # It ended without one; on_trial_complete tells why.
+        if UNKEPT in result and not self._warned:
+            self._warned = True
+            self._say(
+                f"checkpoints cannot be kept ({result[UNKEPT]}); trials go on, but one whose "
+                "process is lost begins anew"
+            )
         with self._guarded():
             for report in [*result.get(HISTORY, []), result]:
                 keys = [*METRICS, *(key for key in _MEASURED if key in report)]

@@ -32,6 +32,8 @@ VIOLATION = "violation"
 """Key beside it where the device's memory did not suffice: the excess, relative to the limit."""
 STOPPED = "stopped"
 """Key of a last result that says why the trial gave itself up."""
+UNKEPT = "unkept"
+"""Key of a result that says why no checkpoint of it could be kept."""
 HISTORY = "history"
 """Key of a result that goes on from a checkpoint: what the epochs before it had reported."""
 _LEAST_EXCESS = 0.01
@@ -144,17 +146,15 @@ class Trial(tune.Trainable):
         if self._training is None:
             self._training = self._start()
         training, job = self._training, self._job
+        unkept = ""
         if training.epoch < job.epochs and not self._is_over():
             result = training.run_epoch()
             self._history.append(self._report(result))
-            if self._checkpoints is not None:
-                # A full disk or a bucket that is away costs the chance to go on, not the training.
-                with suppress(OSError):
-                    self._checkpoints.offer(
-                        result.epoch, result.validation_accuracy, self._state(training)
-                    )
+            unkept = self._offer(training, result)
         # A process that was lost right after its last epoch has left nothing but to report it.
         report = dict(self._history[-1])
+        if unkept:
+            report[UNKEPT] = unkept
         if self._unreported:
             # What the process before this one may not have got through.
             report[HISTORY] = self._history[: self._unreported]
@@ -165,6 +165,20 @@ class Trial(tune.Trainable):
             least = least_accuracy(job.task.classes)
             report |= {STOPPED: f"{said} epochs is under {least:.4f}", "done": True}
         return report
+
+    def _offer(self, training: Training, result: EpochResult) -> str:
+        """Keep a checkpoint if it is time; return why that cannot be done, empty if it can.
+
+        A full disk or a bucket that is away costs the chance to go on from here, not the training.
+        """
+        if self._checkpoints is not None:
+            try:
+                self._checkpoints.offer(
+                    result.epoch, result.validation_accuracy, self._state(training)
+                )
+            except OSError as error:
+                return " ".join(str(error).split()) or type(error).__name__
+        return ""
 
     def _is_over(self) -> bool:
         """Tell whether the last epoch has ended the training before its time."""

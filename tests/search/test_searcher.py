@@ -101,6 +101,19 @@ def test_a_result_that_comes_twice_counts_once(
     assert trials.study.trial(number).user_attrs["seconds"] == 3.0
 
 
+def test_checkpoints_that_cannot_be_kept_are_told_once_and_cost_nothing_else(
+    trials: Trials, result: Result
+) -> None:
+    said: list[str] = []
+    searcher = StudySearcher(trials, say=said.append)
+    number = searcher.suggest("a")["number"]
+    for epoch in (1, 2):
+        searcher.on_trial_result("a", result(epoch, 0.5, unkept="No space left on device"))
+    (line,) = said
+    assert line.startswith("checkpoints cannot be kept (No space left on device); trials go on")
+    assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.5}
+
+
 def test_a_trial_that_the_scheduler_stops_is_pruned_with_the_result_it_was_stopped_on(
     trials: Trials, result: Result
 ) -> None:

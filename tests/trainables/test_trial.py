@@ -543,7 +543,9 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(kept, monkeypatch
 
     monkeypatch.setattr(Path, "write_bytes", full)
     trial = begin(A, kept)
-    assert run(trial) == alone(A)[0]
+    first = trial.step()
+    assert "No space left on device" in first["unkept"]
+    assert [metrics(first), *run(trial)] == alone(A)[0]
     trial.cleanup()
 
 
