@@ -175,10 +175,7 @@ def _restore(name: str, storage: str | None, home: Path | None) -> None:
     restore_missing(Home.locate(home), name, storage)
 
 
-@app.command(
-    epilog="Examples: python search.py nightly experiments/nightly.yaml; the same with "
-    "--install systemd --at 01:30"
-)
+@app.command(epilog="Example: python search.py nightly experiments/nightly.yaml")
 def nightly(
     experiment: ExperimentArgument,
     set_: SetOption = None,
@@ -201,7 +198,8 @@ def nightly(
 ) -> int:
     """Run one night of a search: go on with it, compare its best with the champion, report.
 
-    The experiment's budget is that of a night. The first night begins the search.
+    The experiment's budget is that of a night. The first night begins the search. With
+    --install systemd --at 01:30 there is one every night.
     """
     from search.home import Home
 

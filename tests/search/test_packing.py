@@ -200,7 +200,9 @@ AMOUNTS = st.fixed_dictionaries({"CPU": st.integers(0, 4), "GPU": st.integers(0,
 @given(
     nodes=st.lists(AMOUNTS, max_size=5),
     kinds=st.lists(
-        st.tuples(AMOUNTS, st.integers(1, 4)), max_size=3, unique_by=lambda k: str(k[0])
+        st.tuples(AMOUNTS, st.integers(1, 4)),
+        max_size=3,
+        unique_by=lambda k: tuple(sorted(k[0].items())),
     ),
 )
 def test_a_cluster_grows_to_the_most_of_each_type_and_loses_nothing(

@@ -8,6 +8,7 @@ import torch
 
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.task import Task
+from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset, load
 
 
@@ -37,6 +38,12 @@ def plain_candidate() -> Candidate:
     space = {"depth": 2, "features": 8, "kernel": 3, "pools": 1, "convs_before_pool": 1}
     recipe = {"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 32}
     return CandidateSpace(Task(1, 8, 8, 10), "vgg", space, recipe).rebuild({})
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no checkpoint that could not be written hold up those of the next test."""
+    monkeypatch.setattr(Checkpoints, "_away_until", 0.0)
 
 
 @pytest.fixture
