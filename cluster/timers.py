@@ -6,6 +6,7 @@ only its owner can read.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -125,7 +126,9 @@ WantedBy=timers.target
         inside = f"cd {folder} && {self._variables}; exec {shlex.join(self.command)}"
         program = str(Path(self.command[0]).parent / "ray")
         submit = [program, "job", "submit", "--no-wait", "--address", address]
-        return self._cron(shlex.join([*submit, "--", "sh", "-c", inside]))
+        # What says that the cluster asks for a token; cron reads no profile by itself.
+        profile = '[ ! -r "$HOME/.borderline/profile" ] || . "$HOME/.borderline/profile"'
+        return self._cron(f"{{ {profile}; {shlex.join([*submit, '--', 'sh', '-c', inside])}; }}")
 
     @property
     def _variables(self) -> str:
@@ -134,7 +137,8 @@ WantedBy=timers.target
         return f"if [ -r {file} ]; then set -a; . {file}; set +a; fi"
 
     def _cron(self, run: str) -> str:
-        line = f"cd {shlex.quote(str(self.folder))} && {run} >>{shlex.quote(str(self.log))} 2>&1"
+        folder, log, of_log = map(shlex.quote, map(str, (self.folder, self.log, self.log.parent)))
+        line = f"cd {folder} && mkdir -p {of_log} && {run} >>{log} 2>&1"
         # In a crontab a plain percent sign begins a new line.
         return f"{self.at.cron} {line.replace('%', chr(92) + '%')} {self.mark}"
 
@@ -150,16 +154,29 @@ WantedBy=timers.target
         return "\n".join(kept) + "\n"
 
 
-def cron_manifest(manifest: str, at: Daily) -> str:
-    """Return a manifest of Kubernetes with its schedule set.
+def cron_manifest(manifest: str, at: Daily, command: Sequence[str]) -> str:
+    """Return a manifest of Kubernetes with its schedule, and what it runs, set.
+
+    Args:
+        manifest: of a RayCronJob.
+        at: when.
+        command: program and arguments, as from the folder to which the manifest changes.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has no schedule, or runs something else.
     """
-    pattern = re.compile(r"^(\s*schedule:\s*).*$", re.MULTILINE)
-    if not pattern.search(manifest):
-        raise ValueError("has no schedule")
-    return pattern.sub(lambda match: f'{match[1]}"{at.cron}"', manifest)
+    run = shlex.join(command)
+    for pattern, value in (
+        (r"^(\s*schedule:\s*)(?P<before>).*$", at.cron),
+        (r"^(\s*entrypoint:\s*)(?P<before>.* && )python search\.py .*$", run),
+    ):
+        match = re.search(pattern, manifest, re.MULTILINE)
+        if match is None:
+            raise ValueError("has no schedule, or does not run a night")
+        # JSON is YAML, whatever is in a string.
+        line = match[1] + json.dumps(match["before"] + value)
+        manifest = manifest[: match.start()] + line + manifest[match.end() :]
+    return manifest
 
 
 def _one_line(text: str) -> str:

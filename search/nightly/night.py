@@ -93,6 +93,7 @@ def run_night(
             experiment = load_experiment(path, overrides)
             name = experiment.name
             notifier.add(experiment.nightly.notify)
+            notifier.check()
             _check(experiment)
             folder = home.folder(name)
             _make(home.path)

@@ -63,6 +63,13 @@ class Notifier:
         """Have these told as well."""
         self._addresses += [each for each in addresses if each not in self._addresses]
 
+    def check(self) -> None:
+        """Warn of addresses to which nothing can be sent: before a night, not after it."""
+        for number, address in enumerate(self._addresses, start=1):
+            if _service(address) is None:
+                which = f"notification {number} of {len(self._addresses)}"
+                self._warn(f"{which} will not be sent: its address is none that apprise knows")
+
     def send(self, title: str, body: str, kind: NotifyType) -> None:
         """Send a message to every service.
 

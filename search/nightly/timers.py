@@ -15,7 +15,7 @@ from search.home import Home
 from search.nightly.notice import VARIABLE
 from spaces.errors import BadInputError
 
-PROGRAM = Path(__file__).resolve().parent.parent / "search.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "search.py"
 DASHBOARD = "http://127.0.0.1:8265"
 _INSTALLED = ("systemd", "cron")
 _SHOWN = (*_INSTALLED, "ray-job", "kubernetes")
@@ -67,8 +67,9 @@ def show_timer(
     elif kind == "ray-job":
         _print(timer.ray_job(os.environ.get("RAY_API_SERVER_ADDRESS", DASHBOARD)))
     else:
+        command = ["python", PROGRAM.name, "nightly", _in_image(experiment), *_sets(overrides)]
         try:
-            _print(cron_manifest(MANIFEST.read_text(encoding="utf-8"), timer.at))
+            _print(cron_manifest(MANIFEST.read_text(encoding="utf-8"), timer.at, command))
         except (OSError, ValueError) as error:
             cause = error.strerror if isinstance(error, OSError) else error
             remedy = "see cluster/README.md"
@@ -90,7 +91,7 @@ def describe_timer(
         raise BadInputError("--at", at, str(error), "write it as 01:30") from None
     # Where Python was started through a link, as in a virtual environment, the link counts.
     command = [sys.executable, str(PROGRAM), "nightly", str(experiment.absolute())]
-    command += [part for override in overrides for part in ("--set", override)]
+    command += _sets(overrides)
     command += ["--home", str(home.path)]
     if address != "local":
         command += ["--address", address]
@@ -103,6 +104,20 @@ def describe_timer(
         log=home.path / f"{name}-nightly.log",
         at=time,
     )
+
+
+def _sets(overrides: Sequence[str]) -> list[str]:
+    return [part for override in overrides for part in ("--set", override)]
+
+
+def _in_image(experiment: Path) -> str:
+    """Return where an experiment lies in the project, all of which is in the image of a cluster."""
+    try:
+        return experiment.resolve().relative_to(PROGRAM.parent).as_posix()
+    except ValueError:
+        problem = f"is not in {PROGRAM.parent}, of which the image is made"
+        remedy = "put it into experiments/, and build the image again"
+        raise BadInputError("EXPERIMENT", experiment, problem, remedy) from None
 
 
 def _configuration() -> Path:

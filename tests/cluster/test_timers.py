@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -204,12 +205,24 @@ def test_a_job_runs_the_command_where_it_is_submitted_to(tmp_path: Path) -> None
     assert shlex.split(line, comments=True)
 
 
-def test_a_manifest_gets_the_time() -> None:
-    manifest = 'spec:\n  schedule: "0 0 * * *"  # midnight\n  suspend: false\n'
-    expected = 'spec:\n  schedule: "5 2 * * *"\n  suspend: false\n'
-    assert cron_manifest(manifest, Daily(2, 5)) == expected
+MANIFEST = """\
+spec:
+  schedule: "0 0 * * *"  # midnight
+  jobTemplate:
+    entrypoint: cd /home/ray && python search.py nightly experiments/nightly.yaml
+"""
 
 
-def test_a_manifest_without_a_schedule_is_refused() -> None:
-    with pytest.raises(ValueError, match="has no schedule"):
-        cron_manifest("kind: RayJob\n", Daily(2, 5))
+def test_a_manifest_gets_the_time_and_what_is_run() -> None:
+    command = ["python", "search.py", "nightly", "a.yaml", "--set", 'name="a: b"']
+    spec = yaml.safe_load(cron_manifest(MANIFEST, Daily(2, 5), command))["spec"]
+    assert spec["schedule"] == "5 2 * * *"
+    begin, _, run = spec["jobTemplate"]["entrypoint"].partition(" && ")
+    assert begin == "cd /home/ray"
+    assert shlex.split(run) == command
+
+
+@pytest.mark.parametrize("lacking", ["schedule", "entrypoint"])
+def test_a_manifest_of_something_else_is_refused(lacking: str) -> None:
+    with pytest.raises(ValueError, match="has no schedule, or does not run a night"):
+        cron_manifest(MANIFEST.replace(lacking, "something"), Daily(2, 5), ["true"])

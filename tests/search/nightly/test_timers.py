@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.timers import MANIFEST
 from search.cli import main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TOOL = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$CALLS"
 case "$*" in
@@ -71,8 +72,8 @@ class Machine:
     def calls(self) -> list[str]:
         return (self.folder / "calls").read_text().splitlines()
 
-    def nightly(self, *options: str) -> Answer:
-        code = main(["nightly", "mine.yaml", *options])
+    def nightly(self, *options: str, experiment: str = "mine.yaml") -> Answer:
+        code = main(["nightly", experiment, *options])
         said = self._capture.readouterr()
         return Answer(code, said.out, said.err)
 
@@ -149,14 +150,34 @@ def test_what_is_shown_is_printed_without_secrets_and_nothing_is_installed(
     assert not machine.home.exists()
 
 
-def test_the_manifest_is_shown_with_its_time_or_said_to_be_missing(machine: Machine) -> None:
-    result = machine.nightly("--show", "kubernetes", "--at", "02:05")
-    if MANIFEST.is_file():
-        assert result.code == 0, result.err
-        assert 'schedule: "5 2 * * *"' in result.out
-    else:
-        assert result.code == 2
-        assert "raycronjob.yaml: No such file" in result.err
+def test_the_manifest_is_shown_with_its_time_and_its_experiment(machine: Machine) -> None:
+    experiment = str(ROOT / "experiments" / "quickstart.yaml")
+    options = ("--show", "kubernetes", "--at", "02:05", "--set", "epochs=4")
+    result = machine.nightly(*options, experiment=experiment)
+    assert (result.code, result.err) == (0, "")
+    shown = yaml.safe_load(result.out)
+    assert shown["spec"]["schedule"] == "5 2 * * *"
+    entrypoint = "python search.py nightly experiments/quickstart.yaml --set epochs=4"
+    assert shown["spec"]["jobTemplate"]["entrypoint"] == f"cd /home/ray && {entrypoint}"
+    before = yaml.safe_load(MANIFEST.read_text())
+    shown["spec"]["jobTemplate"]["entrypoint"] = before["spec"]["jobTemplate"]["entrypoint"]
+    shown["spec"]["schedule"] = before["spec"]["schedule"]
+    assert shown == before
+
+
+def test_an_experiment_that_is_in_no_image_is_not_shown_in_a_manifest(machine: Machine) -> None:
+    result = machine.nightly("--show", "kubernetes")
+    assert result.code == 2
+    assert result.err.startswith("search.py: EXPERIMENT = mine.yaml: is not in ")
+    assert "put it into experiments/" in result.err
+
+
+@pytest.mark.parametrize("kind", ["systemd", "cron", "ray-job"])
+def test_a_timer_starts_the_program_that_is_there(machine: Machine, kind: str) -> None:
+    assert (ROOT / "search.py").is_file()
+    assert f"{ROOT / 'search.py'} nightly {machine.folder / 'mine.yaml'}" in machine.nightly(
+        "--show", kind
+    ).out.replace('"', "")
 
 
 @pytest.mark.parametrize(
