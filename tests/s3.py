@@ -20,18 +20,12 @@ from typing import Any
 
 import boto3
 
+from tests.ports import free_port
+
 BUCKET = "searches"
 REGION = "eu-central-1"
 # Ends the server when its input does: with whoever holds the other end.
 WATCHED = '"$@" & server=$!; read -r _; kill -KILL $server; wait'
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def settings(url: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from typing import Any
 import boto3
 import requests
 
+from tests.ports import free_port
 from tests.postgres import PASSWORD, USER, Postgres
 from tests.search.users import Result, descendants
 
@@ -41,15 +41,6 @@ BARE = {
     if not name.startswith(("MLFLOW_", "AWS_", "PG", "BORDERLINE_", "RAY_"))
 }
 """The environment of a user who has set nothing."""
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at, nor is given one by the system meanwhile."""
-    while True:
-        port = random.randint(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 @contextlib.contextmanager

@@ -28,11 +28,11 @@ from tests.mlflow.team import (
     SECRETS,
     Team,
     bucket,
-    free_port,
     listening,
     s3_server,
     write_settings,
 )
+from tests.ports import free_port
 from tests.postgres import PASSWORD, Postgres, running
 from tests.requirements import lack
 from tests.search.users import Result, User, descendants, wait_for

@@ -26,7 +26,8 @@ from mlflow.entities import Run, ViewType
 from search.journal import PARENT, Finish, Journal, Metrics, Start, Status, Update, read
 from search.tracking import Destination, SyncReport, Tracker, create_local_store, sync, ui_command
 from spaces.errors import BadInputError
-from tests.search.tracking_server import PATIENCE, PROJECT, Server, free_port, wait_for
+from tests.ports import free_port
+from tests.search.tracking_server import PATIENCE, PROJECT, Server, wait_for
 
 
 @pytest.fixture(autouse=True)

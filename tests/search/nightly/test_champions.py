@@ -27,7 +27,8 @@ from search.nightly.identity import DataIdentity, identify
 from search.run_store import UnavailableError
 from search.tracking import create_local_store, quiet
 from spaces.errors import BadInputError
-from tests.search.tracking_server import Server, free_port
+from tests.ports import free_port
+from tests.search.tracking_server import Server
 from trainables.data import Dataset, load
 from trainables.job import FinalistResult
 

@@ -29,7 +29,8 @@ from search.finalists import Retrainings
 from search.home import SearchFolder
 from search.nightly.history import History, Night, Ruling, State
 from search.storages import read_trials
-from tests.search.tracking_server import Server, free_port
+from tests.ports import free_port
+from tests.search.tracking_server import Server
 from tests.search.users import Result, User, descendants, wait_for
 
 pytestmark = [

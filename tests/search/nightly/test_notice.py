@@ -13,7 +13,7 @@ from apprise import NotifyType
 
 from search.nightly.notice import VARIABLE, Notifier, refuse_secrets, take_addresses
 from spaces.errors import BadInputError
-from tests.search.tracking_server import free_port
+from tests.ports import free_port
 
 TOKEN = "xoxb-t0ken"
 
