@@ -175,8 +175,8 @@ class ResourcesSection(_Section):
         1800.0,
         gt=0,
         le=1e9,
-        description="how long a cluster may have no node for any trial before the search is given "
-        "up: seconds, or 30m, 2h",
+        description="how long a cluster may have no node for any trial or finalist before the "
+        "search is given up: seconds, or 30m, 2h",
     )
 
 

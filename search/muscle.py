@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from search.experiment import Experiment
 from search.node_types import alive, await_hosts, cluster_nodes, describe, startable_types
 from search.objectives import latency_batches
 from search.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
-from search.patience import NoNodesError, Patience
+from search.patience import NoNodesError, Patience, TrialWatch
 from search.searcher import StudyScheduler, StudySearcher
 from search.trials import OBJECTIVE
 from search.words import duration
@@ -147,7 +148,7 @@ def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
     Raises:
         BadInputError: as said.
     """
-    if any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+    if _holds(nodes, cpus, gpus):
         return
     for field, kind, wanted in (("resources.cpus", "CPU", cpus), ("resources.gpus", "GPU", gpus)):
         there = max((node.get(kind, 0) for node in nodes), default=0)
@@ -156,6 +157,22 @@ def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
             raise BadInputError(field, f"{wanted:g}", problem, "ask for less")
     problem = f"no node has {cpus:g} CPUs and {gpus:g} GPUs together"
     raise BadInputError("resources", f"{cpus:g} CPUs, {gpus:g} GPUs", problem, "ask for less")
+
+
+def _holds(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
+    return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+
+
+def can_train(packing: Packing) -> bool:
+    """Tell whether the cluster has, at present, a node for a training, free or not."""
+    return _holds(cluster_nodes(), packing.cpus, packing.smallest_share)
+
+
+def nodes_waited_for(packing: Packing) -> str:
+    """Return in words what each training asks for, and what the cluster has."""
+    share = f"{packing.smallest_share:g} of a GPU" if packing.on_gpus else "no GPU"
+    cluster = describe(cluster_nodes(), startable_types())
+    return f"a trial asks for {packing.cpus} CPUs and {share}; {cluster}"
 
 
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
@@ -191,14 +208,9 @@ def train_trials(
     Raises:
         NoNodesError: the cluster has not given any trial a node for as long as a search waits.
     """
-
-    def waited_for() -> str:
-        share = f"{packing.smallest_share:g} of a GPU" if packing.on_gpus else "no GPU"
-        cluster = describe(cluster_nodes(), startable_types())
-        return f"a trial asks for {packing.cpus} CPUs and {share}; {cluster}"
-
     withhold_credentials()
-    patience = Patience(experiment.resources.wait, say, waited_for)
+    patience = Patience(experiment.resources.wait, say, partial(nodes_waited_for, packing))
+    watch = TrialWatch(patience)
     trainable = tune.with_resources(
         tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
     )
@@ -221,12 +233,12 @@ def train_trials(
             # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
             failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[patience],
+            callbacks=[watch],
         ),
     )
     try:
         tuner.fit()
     except Exception:
-        if patience.error is not None:
-            raise patience.error from None
+        if watch.error is not None:
+            raise watch.error from None
         raise

@@ -11,7 +11,9 @@ from optuna.trial import FrozenTrial
 from ray.exceptions import RayError
 
 from search.finalists import Finalist, Retrainings, write_results
+from search.muscle import can_train
 from search.packing import Packing
+from search.patience import Patience
 from trainables.finalist import Retraining, retrain
 from trainables.job import FinalistResult, Job
 
@@ -24,6 +26,7 @@ def retrain_finalists(
     first_seed: int,
     folder: Path,
     packing: Packing,
+    patience: Patience,
     on_result: Callable[[FinalistResult], None],
     on_failure: Callable[[str], None],
     stopped: Callable[[], bool] = lambda: False,
@@ -37,6 +40,7 @@ def retrain_finalists(
         first_seed: the first of them.
         folder: where weights, predictions and results are written, by this process alone.
         packing: says what each training asks of the cluster.
+        patience: with a cluster that has no node for any of them.
         on_result: called after each training.
         on_failure: called with the cause where a training failed.
         stopped: asked each second whether to leave it at what is done so far; what was ever done
@@ -44,6 +48,9 @@ def retrain_finalists(
 
     Returns:
         Finalists, best mean validation accuracy first, without those that failed with every seed.
+
+    Raises:
+        NoNodesError: the patience is at its end; what is done so far is kept.
     """
     shared = ray.put(job)
     space = job.candidates()
@@ -69,22 +76,25 @@ def retrain_finalists(
         for seed in seeds_of
         if seed not in {result.seed for result in results[trial.number]}
     ]
-    while pending and not stopped():
-        done, pending = ray.wait(pending, timeout=1)
-        for each in done:
-            try:
-                found: Retraining = ray.get(each)
-            except RayError as error:
-                # What the others have found is not given up for it.
-                on_failure(str(error).strip().splitlines()[-1])
-                continue
-            result = found.result
-            kept.write(result, found.weights, found.predictions)
-            results[result.number].append(result)
-            on_result(result)
-            write_results(folder, _ranked(results))
-    for each in pending:
-        ray.cancel(each, force=True)
+    try:
+        while pending and not stopped():
+            done, pending = ray.wait(pending, timeout=1)
+            for each in done:
+                try:
+                    found: Retraining = ray.get(each)
+                except RayError as error:
+                    # What the others have found is not given up for it.
+                    on_failure(str(error).strip().splitlines()[-1])
+                    continue
+                result = found.result
+                kept.write(result, found.weights, found.predictions)
+                results[result.number].append(result)
+                on_result(result)
+                write_results(folder, _ranked(results))
+            patience.look(waits=not done and not can_train(packing))
+    finally:
+        for each in pending:
+            ray.cancel(each, force=True)
     finalists = _ranked(results)
     write_results(folder, finalists)
     return finalists

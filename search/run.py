@@ -28,9 +28,9 @@ from search.journal import Journal, worked_seconds
 from search.keeping import Kept, find_place
 from search.lock import hold
 from search.logbook import Logbook
-from search.muscle import plan_packing, train_trials
+from search.muscle import nodes_waited_for, plan_packing, train_trials
 from search.packing import UNKNOWN_SHARE, Packing
-from search.patience import NoNodesError
+from search.patience import NoNodesError, Patience
 from search.preflight import check_space, find_seeds
 from search.progress import ProgressDisplay
 from search.report import Section, as_html, build_report, print_report
@@ -461,6 +461,11 @@ class _Run:
                 first_seed=self._experiment.seed + 1,
                 folder=self._folder.finalists,
                 packing=self._packing,
+                patience=Patience(
+                    self._experiment.resources.wait,
+                    self._say,
+                    partial(nodes_waited_for, self._packing),
+                ),
                 on_result=show,
                 on_failure=lambda cause: self._console.print(
                     f"  a retraining failed: {cause}", highlight=False, markup=False

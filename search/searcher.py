@@ -72,7 +72,7 @@ class StudySearcher(Searcher):
                 started = self._trials.next()
         if started is None:
             # One that is in training may have to begin again.
-            waits = self._numbers and not (self._trials.stopping or self._trials.hopeless)
+            waits = self._numbers and not self._trials.goes_no_further
             ended = self.error is not None or (self._trials.is_finished and not waits)
             return str(Searcher.FINISHED) if ended else None
         self._numbers[trial_id] = started.number
@@ -111,6 +111,16 @@ class StudySearcher(Searcher):
         if decision is Decision.SET_ASIDE:
             self._aside.add(trial_id)
         return decision is Decision.GO_ON
+
+    def goes_no_further(self) -> bool:
+        """Tell whether no trial is to be started any more, not even one that has been suggested."""
+        with self._guarded():
+            self._trials.check_budget()
+        return self.error is not None or self._trials.goes_no_further
+
+    def withdraw(self, trial_id: str) -> None:
+        """Have a trial that has not been started set aside when Tune says that it is complete."""
+        self._aside.add(trial_id)
 
     def fails(self, trial_id: str, cause: str, *, early: bool = False) -> None:
         """Remember what the process of a trial failed with, should it be for the last time.
@@ -186,7 +196,7 @@ class StudySearcher(Searcher):
 
 
 class StudyScheduler(FIFOScheduler):
-    """Stops what the study says, with Tune's trials in the order in which they come.
+    """Starts and stops what the study says, with Tune's trials in the order in which they come.
 
     Args:
         searcher: knows the trials.
@@ -195,6 +205,19 @@ class StudyScheduler(FIFOScheduler):
     def __init__(self, searcher: StudySearcher) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher = searcher
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Choose the next that waits; once the search stops, end all that wait, for a later driver.
+
+        Else they would train when those before them make room, or wait for a node that never comes.
+        """
+        if not self._searcher.goes_no_further():
+            return super().choose_trial_to_run(tune_controller)
+        for trial in list(tune_controller.get_live_trials()):
+            if trial.status == "PENDING":
+                self._searcher.withdraw(trial.trial_id)
+                tune_controller.stop_trial(trial)
+        return None
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide after each epoch."""

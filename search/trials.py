@@ -142,9 +142,14 @@ class Trials:
         return self._ended_seconds + math.fsum(running) + math.fsum(waiting)
 
     @property
+    def goes_no_further(self) -> bool:
+        """Tell whether the search lets the running epochs end and leaves the rest for later."""
+        return bool(self.stopping or self.hopeless)
+
+    @property
     def is_finished(self) -> bool:
         """Tell whether no further trial will be started."""
-        if self.stopping or self.hopeless:
+        if self.goes_no_further:
             return True
         if self._interrupted:
             return False
@@ -342,7 +347,7 @@ class Trials:
         if self._halving is not None and any(self._halving.stops(number, each) for each in new):
             return Decision.STOP
         self.check_budget()
-        return Decision.SET_ASIDE if self.stopping else Decision.GO_ON
+        return Decision.SET_ASIDE if self.goes_no_further else Decision.GO_ON
 
     def finish(
         self, number: int, cause: str = "", *, violation: float = 0.0, stopped: str = ""

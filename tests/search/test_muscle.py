@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
+import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,43 +17,23 @@ from optuna.trial import TrialState
 from ray import tune
 
 from search import muscle
-from search.experiment import Experiment
+from search.budget import Budget
+from search.experiment import BudgetSection, Experiment
 from search.experiment_file import parse_experiment
 from search.job import describe_job
 from search.muscle import concurrent_trials, find_gpus, plan_packing, train_trials
+from search.observer import Observer
 from search.packing import Packing
-from search.searcher import StudySearcher
+from search.searcher import METRICS, StudySearcher
 from search.trials import Trials
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.device import Gpu
 
-CPUS, GPUS = 4, 1
+GPUS = 1
 GB = 10**9
 SMALL, LARGE = Gpu(8 * GB, True), Gpu(16 * GB, False)
-
-
-@pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    """One node that believes it has a GPU."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-        patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        ray.init(
-            address="local",
-            num_cpus=CPUS,
-            num_gpus=GPUS,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture
@@ -260,3 +241,96 @@ def test_a_process_is_used_again_for_trials_of_the_same_share(
         shares_of.setdefault(each["pid"], set()).add(each["gpus"])
     assert len(shares_of) < len(stretches)
     assert all(len(shares) == 1 for shares in shares_of.values())
+
+
+# A search that stops while trials wait
+
+
+class Endless(tune.Trainable):
+    """Trains until it is stopped."""
+
+    def setup(self, config: dict[str, Any], job: object) -> None:
+        self.epoch = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.epoch = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(0.3)
+        self.epoch += 1
+        return dict.fromkeys(METRICS, 0.5) | {"epoch": self.epoch}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+
+@pytest.fixture
+def stopped(
+    ray_cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+) -> Callable[..., Trials]:
+    """Return a function that trains three trials until it is stopped.
+
+    Each asks for so many GPUs, of which there is one. An interruption comes at an epoch of any
+    trial, or after seconds.
+    """
+    monkeypatch.setattr(muscle, "Trial", Endless)
+
+    def run(
+        gpus: float, *, interrupt_at: int = 0, interrupt_after: float = 0.0, **options: Any
+    ) -> Trials:
+        class Interrupt(Observer):
+            def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+                if epoch == interrupt_at:
+                    trials.stop("interrupted")
+
+        trials = make_trials(
+            eight_candidates,
+            epochs=1000,
+            screens={"duplicates": False, "border": "off"},
+            observers=[Interrupt()],
+            **options,
+        )
+        if interrupt_after:
+            threading.Timer(interrupt_after, trials.stop, ["interrupted"]).start()
+        asked = experiment(budget={"trials": 10}, resources={"concurrent": 3})
+        job = describe_job(asked, Task(1, 8, 8, 10))
+        packing = Packing(cpus=1, fixed=gpus)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            searcher = StudySearcher(trials, lambda _: gpus)
+            train_trials(asked, job, packing, searcher, tmp_path / "ray")
+        return trials
+
+    return run
+
+
+def epochs_of(trials: Trials) -> list[int]:
+    """Return the epochs of each trial; all of them wait for a later driver."""
+    found = trials.study.trials()
+    assert {trial.state for trial in found} == {TrialState.WAITING}
+    return [len(trial.intermediate_values) for trial in found]
+
+
+def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
+    stopped: Callable[..., Trials],
+) -> None:
+    trained, *waited = epochs_of(stopped(1.0, interrupt_at=2))
+    assert trained in (2, 3)
+    assert waited == [0, 0]
+
+
+def test_a_stop_does_not_wait_for_a_node_that_never_comes(stopped: Callable[..., Trials]) -> None:
+    assert epochs_of(stopped(2.0, interrupt_after=2.0)) == [0, 0, 0]
+
+
+def test_time_that_is_spent_ends_a_search_whose_trials_wait_for_nodes(
+    stopped: Callable[..., Trials],
+) -> None:
+    budget = Budget(BudgetSection(trials=10, wall_clock=3.0))
+    trials = stopped(2.0, budget=budget)
+    assert epochs_of(trials) == [0, 0, 0]
+    assert trials.stopping == "the budget of time is spent"

@@ -1,0 +1,39 @@
+"""Retrainings of finalists on a cluster that does not give what they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from search.experiment_file import parse_experiment
+from search.job import describe_job
+from search.packing import Packing
+from search.patience import NoNodesError, Patience
+from search.retraining import retrain_finalists
+from search.trials import Trials
+from spaces.task import Task
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_retrainings_for_which_no_node_is_left_are_given_up_when_patience_ends(
+    tmp_path: Path, make_trials: Callable[..., Trials], task: Task
+) -> None:
+    job = describe_job(parse_experiment({"name": "lost"}), task)
+    trials = make_trials(job.candidates(), limit=1)
+    while trials.next() is None:
+        pass
+    packing = Packing(cpus=99, fixed=0.0)
+    with pytest.raises(NoNodesError, match=r"nothing could be trained for .*: a trial asks for 99"):
+        retrain_finalists(
+            job,
+            trials.study.trials()[-1:],
+            seeds=2,
+            first_seed=1,
+            folder=tmp_path,
+            packing=packing,
+            patience=Patience(2.0, str, lambda: "a trial asks for 99 CPUs"),
+            on_result=pytest.fail,
+            on_failure=pytest.fail,
+        )
