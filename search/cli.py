@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = INTERRUPTED
     except RuntimeError as error:
         # Its module imports torch and Ray; whoever raises it has imported it.
-        module = sys.modules.get("search.run")
+        module = sys.modules.get("search.execution")
         if module is None or not isinstance(error, module.SearchFailedError):
             raise
         _tell(f"search.py: {error}")

@@ -23,6 +23,7 @@ from rich.console import Console
 from search import journal
 from search.budget import Spent, beyond
 from search.destination import Destination
+from search.execution import Outcome, SearchFailedError
 from search.experiment import Experiment
 from search.experiment_file import load_experiment
 from search.finalists import Finalist
@@ -39,7 +40,7 @@ from search.nightly.report import as_markdown, build_night, headline, index_page
 from search.report import as_html, print_report
 from search.restoring import restore_missing
 from search.resuming import gone_on_with
-from search.run import Outcome, SearchFailedError, run_search
+from search.run import run_search
 from search.signals import interrupting
 from search.storages import read_trials
 from search.tracking import quiet, sync

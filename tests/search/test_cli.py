@@ -23,9 +23,9 @@ from PIL import Image
 
 from search.cli import app, main
 from search.database import Database
+from search.execution import SearchFailedError
 from search.experiment_file import parse_experiment
 from search.home import Home
-from search.run import SearchFailedError
 from search.study import Study
 from spaces.architecture import Architecture, Builder
 from spaces.operations import Add, Convolution, GlobalPooling, Linear

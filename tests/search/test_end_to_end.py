@@ -25,7 +25,7 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
-from search import run as module
+from search.execution import Outcome, SearchFailedError
 from search.experiment_file import parse_experiment
 from search.finalists import Finalist, FinalistResult
 from search.home import Home, SearchFolder
@@ -611,10 +611,10 @@ def ends(
                 on_result(result)
             return [Finalist(result.number, (result,)) for result in results]
 
-        monkeypatch.setattr(module, "connected", lambda _: nullcontext())
-        monkeypatch.setattr(module, "plan_packing", lambda *_: packing)
-        monkeypatch.setattr(module, "train_trials", train)
-        monkeypatch.setattr(module, "retrain_finalists", finalists)
+        monkeypatch.setattr("search.run.connected", lambda _: nullcontext())
+        monkeypatch.setattr("search.run.plan_packing", lambda *_: packing)
+        monkeypatch.setattr("search.execution.train_trials", train)
+        monkeypatch.setattr("search.execution.retrain_finalists", finalists)
         outcome: list[Any] = []
 
         def call(console: Any) -> None:
@@ -746,7 +746,7 @@ def test_a_search_goes_on_though_the_one_that_it_began_with_is_gone(
     ends(lambda searcher: trained(searcher, 2, 1), printed, warm_start=["lender"])
     shutil.rmtree(home.folder("lender").path)
     _, _, outcome = ends(trained, printed, warm_start=["lender"], resume=True)
-    assert isinstance(outcome, module.Outcome), outcome
+    assert isinstance(outcome, Outcome), outcome
     assert outcome.summary.trained == 8
     stored = read_trials(home.folder("mine").study, "mine")
     assert sum(INHERITED in trial.user_attrs for trial in stored) == 8
@@ -799,11 +799,11 @@ def test_a_disk_that_takes_nothing_any_more_fails_the_search_in_one_line_and_it_
         trained(searcher)
 
     _, _, outcome = ends(drive, printed)
-    assert isinstance(outcome, module.SearchFailedError), outcome
+    assert isinstance(outcome, SearchFailedError), outcome
     assert "No space left on device" in str(outcome)
     monkeypatch.setattr(os, "write", write)
     home, _, outcome = ends(trained, printed, resume=True)
-    assert isinstance(outcome, module.Outcome), outcome
+    assert isinstance(outcome, Outcome), outcome
     statuses, states = ending(home)
     assert set(statuses.values()) == {"FINISHED"}
     assert all(state.is_finished() for state in states)
@@ -820,9 +820,9 @@ def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     ends(trained, printed)
-    monkeypatch.setattr(module, "find_place", lambda *_, **__: Full())
+    monkeypatch.setattr("search.run.find_place", lambda *_, **__: Full())
     _, _, outcome = ends(trained, printed, resume=True)
-    assert isinstance(outcome, module.SearchFailedError), outcome
+    assert isinstance(outcome, SearchFailedError), outcome
     assert "No space left on device" in str(outcome)
 
 
@@ -849,7 +849,7 @@ def test_an_interruption_after_the_last_result_does_not_change_how_the_search_en
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "print_report", interrupted)
+    monkeypatch.setattr("search.execution.print_report", interrupted)
     home, _, outcome = ends(trained, printed)
     assert isinstance(outcome, KeyboardInterrupt)
     assert ending(home)[0][PARENT] == "FINISHED"
@@ -892,7 +892,7 @@ def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
 
     home, _, outcome = ends(drive, printed)
     statuses, states = ending(home)
-    assert isinstance(outcome, module.SearchFailedError)
+    assert isinstance(outcome, SearchFailedError)
     assert "no such device" in str(outcome)
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states
@@ -912,7 +912,7 @@ def test_a_search_in_which_every_training_diverges_fails(
 
     home, _, outcome = ends(drive, printed)
     statuses, states = ending(home)
-    assert isinstance(outcome, module.SearchFailedError)
+    assert isinstance(outcome, SearchFailedError)
     assert "none of the 8 candidates" in str(outcome)
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states
