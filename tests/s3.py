@@ -193,6 +193,8 @@ class _Listener(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
+    # Of older ones a client that asks whether to send its content waits a second for an answer.
+    protocol_version = "HTTP/1.1"
     behind = 0
 
     def verdict(self) -> Answer | None:
