@@ -6,6 +6,14 @@ import pytest
 from tests import s3
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that are given more time than others: whole searches, of minutes.
+
+    The short ones then fill what is left, and the last to run is not one of them on its own.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
     """Keep decoded images out of the cache of the user who runs the tests."""

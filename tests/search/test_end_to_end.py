@@ -50,7 +50,10 @@ WITHOUT_GPUS = Packing(cpus=1, fixed=0.0)
 ROOT = Path(__file__).resolve().parents[2]
 
 # MLflow's own, about the database library that it uses.
-pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
 
 Result = subprocess.CompletedProcess[str]
 CommandLine = Callable[..., Result]
