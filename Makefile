@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Of tests: they wait more than they work. Each takes up to 3 GB of memory.
-JOBS ?= 4
+JOBS ?= 3
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)  ## a real search on bundled images, about a minute once installed
 	@$(BIN)/python search.py
 
-test: $(INSTALLED)  ## the whole test suite, four files at a time (another number: make test JOBS=2)
+test: $(INSTALLED)  ## the whole test suite, three files at a time (another number: make test JOBS=2)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 lint: $(INSTALLED)  ## ruff and mypy

@@ -167,7 +167,7 @@ def stretches(
     eight_candidates: CandidateSpace,
     metrics: Callable[..., dict[str, float]],
 ) -> list[dict[str, Any]]:
-    """When trials of different shares ran, and in which process: on one GPU, half a second each.
+    """When trials of different shares ran, and in which process: on one GPU, for half a second.
 
     The first three take half a GPU each, the next five a quarter.
     """
@@ -184,14 +184,18 @@ def stretches(
 
         def step(self) -> dict[str, Any]:
             begun = time.time()
+            number = self.config["number"]
+            (folder / f"{number}.begun").touch()
             time.sleep(0.5)
+            # The first one waits for a second: a process may take long to begin.
+            while len(list(folder.glob("*.begun"))) < 2 and time.time() < begun + 60:
+                time.sleep(0.05)
             entry = {
                 "pid": os.getpid(),
                 "gpus": self.config["gpus"],
                 "begun": begun,
                 "ended": time.time(),
             }
-            number = self.config["number"]
             (folder / f"{number}.json").write_text(json.dumps(entry), encoding="utf-8")
             return dict(reported)
 
