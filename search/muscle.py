@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sizing import SHARES, memory_limit
@@ -175,6 +176,13 @@ def nodes_waited_for(packing: Packing) -> str:
     return f"a trial asks for {packing.cpus} CPUs and {share}; {cluster}"
 
 
+class _NoLines(TrialProgressCallback):
+    """Takes the place of Tune's own lines about trials; some come whatever its verbosity."""
+
+    def _print(self, msg: str) -> None:
+        """Print nothing."""
+
+
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
     """Return what tells Ray Tune the resources of a trial, from its config.
 
@@ -233,7 +241,7 @@ def train_trials(
             # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
             failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[watch],
+            callbacks=[watch, _NoLines()],
         ),
     )
     try:

@@ -327,8 +327,11 @@ def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
     assert waited == [0, 0]
 
 
-def test_a_stop_does_not_wait_for_a_node_that_never_comes(stopped: Callable[..., Trials]) -> None:
+def test_a_stop_does_not_wait_for_a_node_that_never_comes(
+    stopped: Callable[..., Trials], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert epochs_of(stopped(2.0, interrupt_after=2.0)) == [0, 0, 0]
+    assert "completed" not in capsys.readouterr().out
 
 
 def test_time_that_is_spent_ends_a_search_whose_trials_wait_for_nodes(
