@@ -432,6 +432,20 @@ def test_a_search_whose_first_trials_all_fail_is_given_up_with_the_cause(
     assert trials.hopeless == "no such device"
 
 
+def test_what_still_runs_when_a_search_is_given_up_is_set_aside(
+    make_trials: MakeTrials,
+    vgg_space: Spaces,
+    train: Train,
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    trials = make_trials(vgg_space(), limit=20)
+    running = started_by(trials).number
+    all_started(trials, lambda n: train(trials, n, cause="no such device"))
+    assert trials.hopeless
+    trials.report(running, 1, metrics(0.5))
+    assert trials.decide(running) is Decision.SET_ASIDE
+
+
 @pytest.mark.parametrize("good", [(0.5, 0.6, 0.7), (0.5,)])
 def test_failures_after_a_success_do_not_end_a_search(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train, good: tuple[float, ...]
