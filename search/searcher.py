@@ -216,6 +216,9 @@ class StudyScheduler(FIFOScheduler):
         for trial in list(tune_controller.get_live_trials()):
             if trial.status == "PENDING":
                 self._searcher.withdraw(trial.trial_id)
+                # Tune forgets to: processes of trials that end would be kept for it, unclosed.
+                if trial in tune_controller._staged_trials:
+                    tune_controller._unstage_trial_with_resources(trial)
                 tune_controller.stop_trial(trial)
         return None
 
