@@ -327,6 +327,37 @@ def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
     assert waited == [0, 0]
 
 
+def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
+    stopped: Callable[..., Trials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneIsSlow(Endless):
+        """Trains trial 1 for seconds; a process that ends says so, as it writes a checkpoint."""
+
+        def setup(self, config: dict[str, Any], job: object) -> None:
+            super().setup(config, job)
+            self.number = config["number"]
+
+        def step(self) -> dict[str, Any]:
+            if self.number == 1:
+                (tmp_path / "slow begun").touch()
+                time.sleep(10)
+                (tmp_path / "slow ended").touch()
+            until = time.monotonic() + 60
+            while not (tmp_path / "slow begun").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            return super().step()
+
+        def cleanup(self) -> None:
+            if self.number == 0:
+                (tmp_path / "quick closed").touch()
+
+    monkeypatch.setattr(muscle, "Trial", OneIsSlow)
+    quick, slow, waited = epochs_of(stopped(0.5, interrupt_at=2))
+    assert (quick, slow, waited) == (2, 1, 0)
+    moments = [(tmp_path / name).stat().st_mtime for name in ("quick closed", "slow ended")]
+    assert moments == sorted(moments)
+
+
 def test_a_stop_does_not_wait_for_a_node_that_never_comes(
     stopped: Callable[..., Trials], capsys: pytest.CaptureFixture[str]
 ) -> None:
