@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -78,10 +78,13 @@ class Budget:
 
     def spent(self, device_seconds: float) -> str:
         """Return which limit is reached, in words; empty where none is."""
-        for what, spent, limit in self._accounts(device_seconds):
-            if limit is not None and spent >= limit:
-                return f"the budget of {what} is spent"
-        return ""
+        return next(
+            (f"the budget of {what} is spent" for what, *_ in self._hit(device_seconds)), ""
+        )
+
+    def raises(self, device_seconds: float) -> list[str]:
+        """Return the settings that raise each limit that is reached by as much as it was."""
+        return [f"{name}=+{limit:g}" for _, name, limit in self._hit(device_seconds)]
 
     def describe(self, device_seconds: float) -> str:
         """Return what is spent and left of each limit that there is."""
@@ -100,10 +103,14 @@ class Budget:
             parts.append(f"{money:.2f} spent of money, {left} left")
         return "; ".join(parts)
 
-    def _accounts(self, device_seconds: float) -> list[tuple[str, float, float | None]]:
+    def _hit(self, device_seconds: float) -> Iterator[tuple[str, str, float]]:
+        """Yield what is spent: in words, and its field and limit."""
         section, hours = self.section, device_seconds / 3600
-        return [
-            ("time", self.seconds, section.wall_clock),
-            ("device-hours", hours, section.device_hours),
-            ("money", hours * section.price, section.money),
-        ]
+        for what, name, spent in (
+            ("time", "wall_clock", self.seconds),
+            ("device-hours", "device_hours", hours),
+            ("money", "money", hours * section.price),
+        ):
+            limit = getattr(section, name)
+            if limit is not None and spent >= limit:
+                yield what, f"budget.{name}", limit

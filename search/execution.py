@@ -257,7 +257,8 @@ class Execution:
         if trials.hopeless:
             trials.set_all_aside()
             raise SearchFailedError(
-                f"the first trials all failed ({trials.hopeless}); the search is given up"
+                f"the first trials all failed ({trials.hopeless}); the search is given up. Mend "
+                f"that, then go on with: {self._command('resume')}"
             )
         if trials.exhausted:
             self._say("The space is exhausted: the last candidates drawn were all rejected.")
@@ -274,6 +275,12 @@ class Execution:
             raise SearchFailedError(
                 f"none of the {summary.failed} candidates could be trained (causes: "
                 f"{self._command('report')}); mend that, then {more}"
+            )
+        if not interrupted and trials.stopping and not summary.leaderboard:
+            more = " ".join(f"--set {each}" for each in self._budget.raises(trials.device_seconds))
+            raise SearchFailedError(
+                f"{trials.stopping}, and no trial has come to its end; go on with, for example: "
+                f"{self._command('resume')} {more}"
             )
         shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,8 @@ def retrain_finalists(
             patience.look(waits=not done and not can_train(packing))
     finally:
         for each in pending:
-            ray.cancel(each, force=True)
+            with suppress(RayError):  # Of a cluster that is gone; why it ended is told.
+                ray.cancel(each, force=True)
     finalists = _ranked(results)
     write_results(folder, finalists)
     return finalists

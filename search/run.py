@@ -60,7 +60,8 @@ def run_search(
         try:
             return _run_held(experiment, home, console, address, resume, stack)
         except NoNodesError as error:
-            raise SearchFailedError(str(error)) from error
+            then = _going_on(home, home.folder(experiment.name))
+            raise SearchFailedError(f"{error}; when there are nodes, {then}") from error
 
 
 @contextmanager
@@ -69,12 +70,15 @@ def _writing(home: Home, folder: SearchFolder) -> Iterator[None]:
     try:
         yield
     except (OSError, SQLAlchemyError, StorageInternalError) as error:
-        begun = folder.experiment.is_file()
-        then = home.command("resume", folder.name) if begun else "begin again"
         raise SearchFailedError(
             f"what is found cannot be written down any more ({root_cause(error)}); all that was "
-            f"is kept: make room, then {then}"
+            f"is kept: make room, then {_going_on(home, folder)}"
         ) from error
+
+
+def _going_on(home: Home, folder: SearchFolder) -> str:
+    """Return how to go on with a search that broke off, where it had begun."""
+    return home.command("resume", folder.name) if folder.experiment.is_file() else "begin again"
 
 
 def _run_held(

@@ -213,7 +213,7 @@ class StudyScheduler(FIFOScheduler):
         """
         if not self._searcher.goes_no_further():
             return super().choose_trial_to_run(tune_controller)
-        for trial in list(tune_controller.get_live_trials()):
+        for trial in tune_controller.get_trials():
             if trial.status == "PENDING":
                 self._searcher.withdraw(trial.trial_id)
                 # Tune forgets to: processes of trials that end would be kept for it, unclosed.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 
 import optuna
 import pytest
-import ray
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
@@ -32,6 +29,7 @@ from spaces.candidate import Candidate, CandidateSpace
 from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Pooling
 from spaces.recipe import Recipe
 from spaces.task import Task
+from tests.ray_node import ray_node
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = Task(channels=1, height=8, width=8, classes=10)
@@ -291,20 +289,5 @@ def command_line(environment: dict[str, str]) -> Callable[..., subprocess.Comple
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[None]:
     """One node with four CPUs that believes it has a GPU."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-        patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        ray.init(
-            address="local",
-            num_cpus=4,
-            num_gpus=1,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+    with ray_node(4, gpus=1):
         yield
-        ray.shutdown()

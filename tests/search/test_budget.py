@@ -60,6 +60,19 @@ def test_of_several_limits_the_first_that_is_reached_counts(clock: SimpleNamespa
     assert budget.spent(0) == "the budget of time is spent"
 
 
+def test_limits_that_are_reached_are_raised_by_as_much_again(clock: SimpleNamespace) -> None:
+    section = BudgetSection(wall_clock=5400, device_hours=1, money=2.5, price=2)
+    budget = Budget(section)
+    assert budget.raises(3599) == []
+    assert budget.raises(3600) == ["budget.device_hours=+1"]
+    clock.now += 5400
+    assert budget.raises(4500) == [
+        "budget.wall_clock=+5400",
+        "budget.device_hours=+1",
+        "budget.money=+2.5",
+    ]
+
+
 def test_what_is_spent_and_left_is_told_of_each_limit(clock: SimpleNamespace) -> None:
     section = BudgetSection(wall_clock=7200, device_hours=4, money=10, price=2)
     budget = Budget(section, seconds_before=600)

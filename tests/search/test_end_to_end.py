@@ -25,6 +25,7 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
+from search.budget import Budget
 from search.execution import Outcome, SearchFailedError
 from search.experiment_file import parse_experiment
 from search.finalists import Finalist, FinalistResult
@@ -899,6 +900,34 @@ def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
     assert "no such device" in str(outcome)
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states
+
+
+def test_a_budget_that_is_spent_before_any_trial_has_ended_fails_the_search_until_it_is_raised(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        while not isinstance(searcher.suggest("waits"), dict):
+            pass
+        monkeypatch.setattr(Budget, "seconds", 3600.0)
+        assert searcher.goes_no_further()
+        searcher.withdraw("waits")
+        searcher.on_trial_complete("waits")
+
+    home, _, outcome = ends(drive, printed, budget={"trials": 3, "wall_clock": "1h"})
+    assert isinstance(outcome, SearchFailedError)
+    assert str(outcome) == (
+        "the budget of time is spent, and no trial has come to its end; go on with, for example: "
+        f"{home.command('resume', 'mine')} --set budget.wall_clock=+3600"
+    )
+    statuses, states = ending(home)
+    assert set(statuses.values()) <= {"FAILED", "KILLED"}
+    assert TrialState.WAITING in states
+    assert TrialState.RUNNING not in states
+    _, _, outcome = ends(trained, printed, resume=True, budget={"trials": 3, "wall_clock": "2h"})
+    assert outcome.summary.complete == 3
 
 
 def test_a_search_in_which_every_training_diverges_fails(

@@ -22,7 +22,7 @@ from search.experiment import BudgetSection, Experiment
 from search.experiment_file import parse_experiment
 from search.job import describe_job
 from search.muscle import concurrent_trials, find_gpus, plan_packing, train_trials
-from search.observer import Observer
+from search.observer import Observer, StartedTrial
 from search.packing import Packing
 from search.searcher import METRICS, StudySearcher
 from search.trials import Trials
@@ -279,14 +279,22 @@ def stopped(
     """Return a function that trains three trials until it is stopped.
 
     Each asks for so many GPUs, of which there is one. An interruption comes at an epoch of any
-    trial, or after seconds.
+    trial; where none gets that far, ``when_all_wait`` is called once all three have been asked for.
     """
     monkeypatch.setattr(muscle, "Trial", Endless)
 
     def run(
-        gpus: float, *, interrupt_at: int = 0, interrupt_after: float = 0.0, **options: Any
+        gpus: float,
+        *,
+        interrupt_at: int = 0,
+        when_all_wait: Callable[[Trials], None] = lambda trials: None,
+        **options: Any,
     ) -> Trials:
         class Interrupt(Observer):
+            def started(self, trial: StartedTrial) -> None:
+                if trial.number == 2:
+                    when_all_wait(trials)
+
             def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
                 if epoch == interrupt_at:
                     trials.stop("interrupted")
@@ -298,8 +306,6 @@ def stopped(
             observers=[Interrupt()],
             **options,
         )
-        if interrupt_after:
-            threading.Timer(interrupt_after, trials.stop, ["interrupted"]).start()
         asked = experiment(budget={"trials": 10}, resources={"concurrent": 3})
         job = describe_job(asked, Task(1, 8, 8, 10))
         packing = Packing(cpus=1, fixed=gpus)
@@ -361,14 +367,21 @@ def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
 def test_a_stop_does_not_wait_for_a_node_that_never_comes(
     stopped: Callable[..., Trials], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert epochs_of(stopped(2.0, interrupt_after=2.0)) == [0, 0, 0]
+    def interrupt(trials: Trials) -> None:
+        threading.Timer(1.0, trials.stop, ["interrupted"]).start()
+
+    assert epochs_of(stopped(2.0, when_all_wait=interrupt)) == [0, 0, 0]
     assert "completed" not in capsys.readouterr().out
 
 
 def test_time_that_is_spent_ends_a_search_whose_trials_wait_for_nodes(
     stopped: Callable[..., Trials],
 ) -> None:
-    budget = Budget(BudgetSection(trials=10, wall_clock=3.0))
-    trials = stopped(2.0, budget=budget)
+    budget = Budget(BudgetSection(trials=10, wall_clock=3600.0))
+
+    def spend(trials: Trials) -> None:
+        budget.seconds_before = 3599.0 - (budget.seconds - budget.seconds_before)
+
+    trials = stopped(2.0, budget=budget, when_all_wait=spend)
     assert epochs_of(trials) == [0, 0, 0]
     assert trials.stopping == "the budget of time is spent"

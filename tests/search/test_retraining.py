@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
+from ray.exceptions import TaskCancelledError
 
 from search.experiment_file import parse_experiment
 from search.job import describe_job
@@ -18,8 +21,19 @@ from spaces.task import Task
 
 @pytest.mark.usefixtures("ray_cluster")
 def test_retrainings_for_which_no_node_is_left_are_given_up_when_patience_ends(
-    tmp_path: Path, make_trials: Callable[..., Trials], task: Task
+    tmp_path: Path,
+    make_trials: Callable[..., Trials],
+    task: Task,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    asked: list[Any] = []
+    wait = ray.wait
+
+    def remember(calls: list[Any], **options: Any) -> Any:
+        asked[:] = calls
+        return wait(calls, **options)
+
+    monkeypatch.setattr(ray, "wait", remember)
     job = describe_job(parse_experiment({"name": "lost"}), task)
     trials = make_trials(job.candidates(), limit=1)
     while trials.next() is None:
@@ -37,3 +51,7 @@ def test_retrainings_for_which_no_node_is_left_are_given_up_when_patience_ends(
             on_result=pytest.fail,
             on_failure=pytest.fail,
         )
+    assert len(asked) == 2
+    for call in asked:  # Nor do they come up once there is a node.
+        with pytest.raises(TaskCancelledError):
+            ray.get(call, timeout=10)

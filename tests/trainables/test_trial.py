@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import gc
-import logging
 import math
 import shutil
 import subprocess
@@ -16,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 from ray import tune
 
 from spaces.task import Task
+from tests.ray_node import ray_node
 from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset, load
 from trainables.job import Augmentation, Data, Job
@@ -722,22 +721,8 @@ def test_a_process_is_limited_to_the_share_of_a_gpu_that_its_first_trial_has(mon
 @pytest.fixture(scope="module")
 def ray_cluster(own_cache: None) -> Iterator[None]:
     """Two processors of this machine, for this module alone."""
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
-        patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        warnings.simplefilter("ignore", FutureWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+    with ray_node(2):
         yield
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
