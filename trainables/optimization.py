@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +40,22 @@ def select_trainable(network: nn.Module, subset: str) -> list[nn.Parameter]:
     return chosen
 
 
+def _without_compiler(kind: type[torch.optim.Optimizer]) -> Callable[..., Any]:
+    """Return an optimiser of torch that does not load torch's compiler.
+
+    Methods of the original load it when first called, if only to tell it to leave them alone; that
+    costs each process 1.5 s and 100 MB.
+    """
+    names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
+    methods["step"] = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), methods)
+
+
+_AdamW = _without_compiler(torch.optim.AdamW)
+_SGD = _without_compiler(torch.optim.SGD)
+
+
 def build_optimizer(
     parameters: list[nn.Parameter], recipe: Recipe, rate: Tensor
 ) -> torch.optim.Optimizer:
@@ -56,7 +75,7 @@ def build_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     if recipe.optimizer == "adamw":
-        adamw = torch.optim.AdamW(
+        adamw: torch.optim.Optimizer = _AdamW(
             groups,
             lr=rate,
             betas=(recipe.momentum, 0.999),
@@ -66,9 +85,10 @@ def build_optimizer(
         # It would warn of steps outside of a graph; those before the capture are meant to be.
         adamw._warned_capturable_if_run_uncaptured = True
         return adamw
-    return torch.optim.SGD(
+    sgd: torch.optim.Optimizer = _SGD(
         groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True
     )
+    return sgd
 
 
 class MovingAverage:

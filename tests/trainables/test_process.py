@@ -195,3 +195,33 @@ def test_the_cache_of_a_gpu_is_emptied_only_where_one_is_in_use(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     release_memory()
     assert emptied == [True]
+
+
+# What a training loads
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_training_that_is_kept_and_goes_on_does_not_load_the_compiler_of_torch(
+    own_cache, optimizer
+):
+    program = f"""
+import sys
+from spaces.candidate import CandidateSpace
+from spaces.task import Task
+from trainables.data import load
+from trainables.training import Training
+
+space = {{"depth": 2, "features": 8, "kernel": 3, "pools": 1, "convs_before_pool": 1}}
+recipe = {{"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 32}}
+recipe |= {{"optimizer": "{optimizer}", "ema": 0.9}}
+candidate = CandidateSpace(Task(1, 8, 8, 10), "vgg", space, recipe).rebuild({{}})
+first, second = (
+    Training(candidate, load("digits", subset=0.2), epochs=2, seed=0, device="cpu")
+    for _ in range(2)
+)
+first.run_epoch()
+second.load_state_dict(first.state_dict())
+second.run_epoch()
+print(second.epoch, int("torch._dynamo" in sys.modules))
+"""
+    assert run_apart(program) == [2, 0]
