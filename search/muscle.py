@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.exceptions import RayError
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -183,6 +184,20 @@ class _NoLines(TrialProgressCallback):
         """Print nothing."""
 
 
+@contextmanager
+def _uncounted() -> Iterator[None]:
+    """Have Ray not count callbacks for its usage statistics: it would load MLflow to do so, 0.7 s.
+
+    Tracking has a process of its own.
+    """
+    count = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = count
+
+
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
     """Return what tells Ray Tune the resources of a trial, from its config.
 
@@ -245,7 +260,8 @@ def train_trials(
         ),
     )
     try:
-        tuner.fit()
+        with _uncounted():
+            tuner.fit()
     except Exception:
         if watch.error is not None:
             raise watch.error from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 import warnings
@@ -331,6 +332,13 @@ def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
     trained, *waited = epochs_of(stopped(1.0, interrupt_at=2))
     assert trained in (2, 3)
     assert waited == [0, 0]
+
+
+def test_mlflow_which_is_for_another_process_is_not_loaded_to_train(
+    stopped: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray.air.integrations.mlflow", None)  # Importing it fails.
+    assert any(epochs_of(stopped(1.0, interrupt_at=1)))
 
 
 def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
