@@ -6,6 +6,8 @@ these figures keeps the processes out of each other's memory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
 """A few fixed sizes: a process is used again only for a training that asks for the same."""
 PROCESS_BYTES = 700_000_000
@@ -14,6 +16,23 @@ WORKSPACE_BYTES = 150_000_000
 """What matrix products and convolutions take of torch's allocator to work in, beside tensors."""
 FRAGMENTATION = 0.1
 """What torch's allocator holds beyond the tensors in it, relative to them."""
+RESIDENT_SHARE = 0.25
+"""Share of the memory a process may use on a GPU up to which all images are kept there."""
+LARGEST_EVALUATION_BATCH = 1024
+"""Images that are scored at a time, at most."""
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What a search has to know of a GPU.
+
+    Attributes:
+        memory: in bytes.
+        bfloat16: whether it calculates in bfloat16 by itself.
+    """
+
+    memory: int
+    bfloat16: bool
 
 
 def memory_limit(share: float, gpu_memory: int) -> int:
@@ -43,3 +62,8 @@ def share_for(predicted: int, gpu_memory: int) -> float:
         if predicted <= largest_prediction(share, gpu_memory):
             return share
     return SHARES[-1]
+
+
+def evaluation_batch(batch_size: int) -> int:
+    """Return how many images are scored at a time: without gradients twice a batch fits easily."""
+    return min(2 * batch_size, LARGEST_EVALUATION_BATCH)

@@ -16,7 +16,7 @@ from ray.exceptions import RayError
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.sizing import SHARES, memory_limit
+from cluster.sizing import SHARES, Gpu, memory_limit
 from search.credentials import withhold_credentials
 from search.experiment import Experiment
 from search.node_types import alive, await_hosts, cluster_nodes, describe, startable_types
@@ -27,7 +27,7 @@ from search.searcher import StudyScheduler, StudySearcher
 from search.trials import OBJECTIVE
 from search.words import duration
 from spaces.errors import BadInputError
-from trainables.device import Gpu, find_gpu
+from trainables.device import find_gpu
 from trainables.job import Job
 from trainables.trial import Trial
 

@@ -7,11 +7,16 @@ from dataclasses import dataclass
 from math import floor
 
 from cluster.launched import NodeType
-from cluster.sizing import SHARES, largest_prediction, memory_limit, share_for
+from cluster.sizing import (
+    RESIDENT_SHARE,
+    SHARES,
+    Gpu,
+    evaluation_batch,
+    largest_prediction,
+    memory_limit,
+    share_for,
+)
 from spaces.candidate import Candidate
-from trainables.device import Gpu
-from trainables.feeding import RESIDENT_SHARE
-from trainables.training import evaluation_batch
 
 UNKNOWN_SHARE = 0.25
 """Share of a GPU a trial gets where the memory of the GPUs is not known."""

@@ -147,6 +147,12 @@ def test_importing_spaces_loads_neither_torch_nor_ray() -> None:
     assert not loaded & {"torch", "torchvision", "ray", "mlflow", "search", "trainables"}
 
 
+def test_to_look_at_searches_loads_neither_torch_nor_ray() -> None:
+    loaded = modules_after("import search.views")
+    assert "search" in loaded
+    assert not loaded & {"torch", "torchvision", "ray", "mlflow"}
+
+
 def test_the_training_loop_is_usable_without_ray() -> None:
     loaded = modules_after("import trainables.builder, trainables.data, trainables.training")
     assert "torch" in loaded

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from cluster.sizing import Gpu
 from spaces.errors import BadInputError
 
 
@@ -25,19 +26,6 @@ class Device:
     def autocast(self) -> torch.autocast:
         """Return the context in which the forward pass runs."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """What a search has to know of a GPU.
-
-    Attributes:
-        memory: in bytes.
-        bfloat16: whether it calculates in bfloat16 by itself.
-    """
-
-    memory: int
-    bfloat16: bool
 
 
 def find_gpu() -> Gpu | None:

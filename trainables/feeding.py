@@ -18,11 +18,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cluster.sizing import RESIDENT_SHARE
 from trainables.data import Dataset
 from trainables.process import usable_memory
 
-RESIDENT_SHARE = 0.25
-"""Share of the memory a process may use on a GPU up to which all images are kept there."""
 _AHEAD = 2
 """Batches that are read from the map, and copied, before they are needed."""
 

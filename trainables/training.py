@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cluster.sizing import evaluation_batch
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
 from trainables.augmentation import Variation, draw_variation
@@ -31,7 +32,6 @@ from trainables.latency import measure_latency
 from trainables.optimization import MovingAverage, build_optimizer, select_trainable
 from trainables.repeating import Repeater
 
-LARGEST_EVALUATION_BATCH = 1024
 _SEEDS = 2**63
 """Torch takes no larger seed."""
 
@@ -304,11 +304,6 @@ class Training:
             group.update(own)
         # A captured step writes to the tensors that the optimiser held before.
         self._repeat = Repeater(self._device.device, self._steps * (self.epochs - self.epoch))
-
-
-def evaluation_batch(batch_size: int) -> int:
-    """Return how many images are scored at a time: without gradients twice a batch fits easily."""
-    return min(2 * batch_size, LARGEST_EVALUATION_BATCH)
 
 
 @dataclass(frozen=True)

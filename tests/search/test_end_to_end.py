@@ -25,6 +25,7 @@ import pytest
 import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
+from cluster.sizing import Gpu
 from search.budget import Budget
 from search.execution import Outcome, SearchFailedError
 from search.experiment_file import parse_experiment
@@ -41,7 +42,6 @@ from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
-from trainables.device import Gpu
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

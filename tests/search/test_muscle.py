@@ -17,6 +17,7 @@ import ray
 from optuna.trial import TrialState
 from ray import tune
 
+from cluster.sizing import Gpu
 from search import muscle
 from search.budget import Budget
 from search.experiment import BudgetSection, Experiment
@@ -30,7 +31,6 @@ from search.trials import Trials
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.device import Gpu
 
 GPUS = 1
 GB = 10**9

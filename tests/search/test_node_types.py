@@ -8,13 +8,13 @@ import pytest
 import ray
 
 from cluster.launched import NodeType
+from cluster.sizing import Gpu
 from search import muscle, node_types
 from search.experiment import Experiment
 from search.experiment_file import parse_experiment
 from search.muscle import concurrent_trials, plan_packing
 from search.node_types import VARIABLE, await_hosts, parse_node_types, startable_types
 from spaces.errors import BadInputError
-from trainables.device import Gpu
 
 GPU_NODES = "[{name: gpu-worker, most: 4, resources: {CPU: 8, GPU: 1}}]"
 GPU = Gpu(16 * 10**9, True)

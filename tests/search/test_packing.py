@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.launched import NodeType
-from cluster.sizing import SHARES, largest_prediction
+from cluster.sizing import LARGEST_EVALUATION_BATCH, SHARES, Gpu, largest_prediction
 from search.packing import (
     UNKNOWN_SHARE,
     Node,
@@ -23,8 +23,6 @@ from search.packing import (
 )
 from spaces.architecture import Architecture
 from spaces.candidate import Candidate
-from trainables.device import Gpu
-from trainables.training import LARGEST_EVALUATION_BATCH
 
 GB = 10**9
 GPU = Gpu(memory=16 * GB, bfloat16=True)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 
+from cluster.sizing import Gpu
 from search.experiment import ScreensSection
 from search.packing import Packing, predicted_memory
 from search.screens import Rejection, build_screens, judge
@@ -18,7 +19,6 @@ from spaces.architecture import Architecture, CollapsedLayerError
 from spaces.border import find_border
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.costs import costs
-from trainables.device import Gpu
 
 Plain = Callable[..., Architecture]
 MakeCandidate = Callable[[Architecture], Candidate]

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cluster import sizing
 from spaces.architecture import Builder
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
@@ -461,7 +462,7 @@ def reference_score(
 def test_scores_are_the_mean_cross_entropy_and_the_share_of_hits(
     few_digits, plain_candidate, float32, monkeypatch, batch
 ):
-    monkeypatch.setattr(training, "LARGEST_EVALUATION_BATCH", batch)
+    monkeypatch.setattr(sizing, "LARGEST_EVALUATION_BATCH", batch)
     trained = Training(
         with_recipe(plain_candidate, label_smoothing=0.3), few_digits, epochs=3, seed=0
     )
