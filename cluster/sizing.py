@@ -1,7 +1,8 @@
 """Which share of a GPU a training asks for, from the memory it is predicted to take.
 
 Several trainings share one GPU, each in a process of its own. Ray counts the shares; nothing but
-these figures keeps the processes out of each other's memory.
+these figures keeps the processes out of each other's memory. What else decides how much a training
+takes stands here as well: trainings keep to it, and predictions count on it.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Self
 
 from optuna.trial import FrozenTrial
@@ -78,13 +79,16 @@ class Budget:
 
     def spent(self, device_seconds: float) -> str:
         """Return which limit is reached, in words; empty where none is."""
-        return next(
-            (f"the budget of {what} is spent" for what, *_ in self._hit(device_seconds)), ""
-        )
+        for what, *_ in self._reached(device_seconds):
+            return f"the budget of {what} is spent"
+        return ""
 
     def raises(self, device_seconds: float) -> list[str]:
-        """Return the settings that raise each limit that is reached by as much as it was."""
-        return [f"{name}=+{limit:g}" for _, name, limit in self._hit(device_seconds)]
+        """Return settings that raise what is spent so that as much as was spent is left again."""
+        reached = self._reached(device_seconds)
+        return [
+            f"budget.{name}=+{_plainly(2 * spent - limit)}" for _, name, spent, limit in reached
+        ]
 
     def describe(self, device_seconds: float) -> str:
         """Return what is spent and left of each limit that there is."""
@@ -103,8 +107,8 @@ class Budget:
             parts.append(f"{money:.2f} spent of money, {left} left")
         return "; ".join(parts)
 
-    def _hit(self, device_seconds: float) -> Iterator[tuple[str, str, float]]:
-        """Yield what is spent: in words, and its field and limit."""
+    def _reached(self, device_seconds: float) -> Iterator[tuple[str, str, float, float]]:
+        """Yield each limit that is reached: what it is of, its field, what is spent, the limit."""
         section, hours = self.section, device_seconds / 3600
         for what, name, spent in (
             ("time", "wall_clock", self.seconds),
@@ -113,4 +117,9 @@ class Budget:
         ):
             limit = getattr(section, name)
             if limit is not None and spent >= limit:
-                yield what, f"budget.{name}", limit
+                yield what, name, spent, limit
+
+
+def _plainly(number: float) -> str:
+    """Write a number as an experiment file can say it, rounded up: without an exponent."""
+    return f"{ceil(1000 * number) / 1000:.3f}".rstrip("0").rstrip(".")

@@ -42,7 +42,7 @@ from trainables.job import FinalistResult, Job
 
 
 class SearchFailedError(RuntimeError):
-    """A search that came to no result, through no fault of its experiment file."""
+    """A search that came to no result, though its experiment can be used."""
 
 
 @dataclass(frozen=True)
@@ -258,32 +258,42 @@ class Execution:
             trials.set_all_aside()
             raise SearchFailedError(
                 f"the first trials all failed ({trials.hopeless}); the search is given up. Mend "
-                f"that, then go on with: {self._command('resume')}"
+                f"that, then {self._go_on_with_more(trials)}"
             )
         if trials.exhausted:
             self._say("The space is exhausted: the last candidates drawn were all rejected.")
-        if trials.stopping and not self._stop_requested:
-            self._say(f"{trials.stopping[0].upper()}{trials.stopping[1:]}.")
         interrupted = self._stop_requested or not trials.is_finished
         trials.set_all_aside()
         self._database.flush()
         if not self._kept.is_elsewhere:
             self._sweep.remove_ended(self._study.trials())
         summary = summarise(self._study.trials())
-        if not interrupted and summary.failed and not summary.leaderboard:
-            more = f"{self._command('resume')} --set budget.trials=+{summary.failed}"
-            raise SearchFailedError(
-                f"none of the {summary.failed} candidates could be trained (causes: "
-                f"{self._command('report')}); mend that, then {more}"
-            )
-        if not interrupted and trials.stopping and not summary.leaderboard:
-            more = " ".join(f"--set {each}" for each in self._budget.raises(trials.device_seconds))
-            raise SearchFailedError(
-                f"{trials.stopping}, and no trial has come to its end; go on with, for example: "
-                f"{self._command('resume')} {more}"
-            )
+        if not interrupted and not summary.leaderboard:
+            causes = f"(causes: {self._command('report')})"
+            more = self._go_on_with_more(trials)
+            if trials.stopping:
+                failed = f"; {summary.failed} failed {causes}" if summary.failed else ""
+                raise SearchFailedError(
+                    f"{trials.stopping}, and no trial has come to its end{failed}; go on with, for "
+                    f"example: {more}"
+                )
+            if summary.failed:
+                raise SearchFailedError(
+                    f"none of the {summary.failed} candidates could be trained {causes}; mend "
+                    f"that, then {more}"
+                )
+        if trials.stopping and not self._stop_requested:
+            self._say(f"{trials.stopping[0].upper()}{trials.stopping[1:]}.")
         shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted
+
+    def _go_on_with_more(self, trials: Trials) -> str:
+        """Return the command that leaves a search which has nothing to show as much as it had."""
+        settings = self._budget.raises(trials.device_seconds)
+        failed = summarise(self._study.trials()).failed
+        if failed:
+            settings.append(f"budget.trials=+{failed}")
+        return " --set ".join([self._command("resume"), *settings])
 
     def _retrain(self) -> list[Finalist]:
         """Retrain the best candidates."""

@@ -50,7 +50,8 @@ def run_search(
     Raises:
         BadInputError: something in the experiment cannot be used. Nothing has been written then,
             unless a space function that had passed the pre-flight check fails on a later draw.
-        SearchFailedError: no candidate could be trained, or what was found cannot be written.
+        SearchFailedError: no candidate could be trained, within the budget or at all; there is no
+            node for them; or what was found cannot be written.
     """
     with ExitStack() as stack:
         if resume:

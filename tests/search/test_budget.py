@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from search import budget as module
 from search.budget import Budget
 from search.experiment import BudgetSection
-from search.experiment_file import parse_experiment
+from search.experiment_file import load_experiment, parse_experiment
 from spaces.errors import BadInputError
 
 
@@ -60,17 +61,33 @@ def test_of_several_limits_the_first_that_is_reached_counts(clock: SimpleNamespa
     assert budget.spent(0) == "the budget of time is spent"
 
 
-def test_limits_that_are_reached_are_raised_by_as_much_again(clock: SimpleNamespace) -> None:
+def test_limits_that_are_reached_are_raised_to_leave_as_much_as_was_spent(
+    clock: SimpleNamespace,
+) -> None:
     section = BudgetSection(wall_clock=5400, device_hours=1, money=2.5, price=2)
     budget = Budget(section)
     assert budget.raises(3599) == []
     assert budget.raises(3600) == ["budget.device_hours=+1"]
-    clock.now += 5400
-    assert budget.raises(4500) == [
-        "budget.wall_clock=+5400",
-        "budget.device_hours=+1",
-        "budget.money=+2.5",
+    clock.now += 7200
+    assert budget.raises(3600 * 1.5) == [
+        "budget.wall_clock=+9000",
+        "budget.device_hours=+2",
+        "budget.money=+3.5",
     ]
+
+
+@pytest.mark.parametrize("limit", [1e-5, 0.1, 10, 1e6, 123456789, 1e12])
+@pytest.mark.parametrize("overspent", [0, 1 / 3, 5])
+def test_what_raises_a_limit_can_be_set_and_leaves_something_to_spend(
+    limit: float, overspent: float, tmp_path: Path
+) -> None:
+    file = tmp_path / "paid.yaml"
+    file.write_text(f"name: paid\nbudget: {{money: {limit:f}, price: 3600}}\n")
+    budget = Budget(load_experiment(file).budget)
+    spent = limit * (1 + overspent)
+    (setting,) = budget.raises(spent)
+    raised = Budget(load_experiment(file, [setting]).budget)
+    assert raised.spent(1.9 * spent) == ""
 
 
 def test_what_is_spent_and_left_is_told_of_each_limit(clock: SimpleNamespace) -> None:

@@ -34,6 +34,7 @@ from search.home import Home, SearchFolder
 from search.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
 from search.keeping import Kept
 from search.packing import Packing
+from search.patience import NoNodesError
 from search.run import run_search
 from search.searcher import StudySearcher
 from search.storages import read_trials
@@ -897,37 +898,65 @@ def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
     home, _, outcome = ends(drive, printed)
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)
-    assert "no such device" in str(outcome)
+    assert str(outcome) == (
+        "the first trials all failed (no such device); the search is given up. Mend that, then "
+        f"{home.command('resume', 'mine')} --set budget.trials=+5"
+    )
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states
 
 
-def test_a_budget_that_is_spent_before_any_trial_has_ended_fails_the_search_until_it_is_raised(
+def test_a_search_for_which_no_node_is_left_says_how_to_go_on_with_it(
+    ends: Callable[..., Any], printed: Callable[..., str]
+) -> None:
+    def drive(_: StudySearcher) -> None:
+        raise NoNodesError("nothing could be trained for 30m00s: a GPU")
+
+    home, _, outcome = ends(drive, printed)
+    assert isinstance(outcome, SearchFailedError)
+    assert str(outcome) == (
+        "nothing could be trained for 30m00s: a GPU; when there are nodes, "
+        f"{home.command('resume', 'mine')}"
+    )
+
+
+@pytest.mark.parametrize("diverged", [0, 1])
+def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search_until_it_is_raised(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
+    metrics: Callable[..., dict[str, float]],
     monkeypatch: pytest.MonkeyPatch,
+    diverged: int,
 ) -> None:
     def drive(searcher: StudySearcher) -> None:
-        while not isinstance(searcher.suggest("waits"), dict):
-            pass
-        monkeypatch.setattr(Budget, "seconds", 3600.0)
+        for name in ["diverges", "waits"][1 - diverged :]:
+            while not isinstance(searcher.suggest(name), dict):
+                pass
+        if diverged:
+            nothing = metrics(0.1, loss=math.nan) | {"epoch": 1}
+            searcher.on_trial_complete("diverges", nothing)
+        monkeypatch.setattr(Budget, "seconds", 3700.0)
         assert searcher.goes_no_further()
         searcher.withdraw("waits")
         searcher.on_trial_complete("waits")
 
-    home, _, outcome = ends(drive, printed, budget={"trials": 3, "wall_clock": "1h"})
+    home, _, outcome = ends(drive, printed, budget={"trials": 2, "wall_clock": "1h"})
     assert isinstance(outcome, SearchFailedError)
+    failed = f"; 1 failed (causes: {home.command('report', 'mine')})" if diverged else ""
+    more = ["budget.wall_clock=+3800", *["budget.trials=+1"] * diverged]
     assert str(outcome) == (
-        "the budget of time is spent, and no trial has come to its end; go on with, for example: "
-        f"{home.command('resume', 'mine')} --set budget.wall_clock=+3600"
+        f"the budget of time is spent, and no trial has come to its end{failed}; go on with, for "
+        f"example: {' --set '.join([home.command('resume', 'mine'), *more])}"
     )
     statuses, states = ending(home)
-    assert set(statuses.values()) <= {"FAILED", "KILLED"}
+    assert statuses.pop(PARENT) == "FAILED"
+    assert sorted(statuses.values()) == ["FAILED", "KILLED"][1 - diverged :]
     assert TrialState.WAITING in states
     assert TrialState.RUNNING not in states
-    _, _, outcome = ends(trained, printed, resume=True, budget={"trials": 3, "wall_clock": "2h"})
-    assert outcome.summary.complete == 3
+    larger = {"trials": 2 + diverged, "wall_clock": 3600 + 3800}
+    _, _, outcome = ends(trained, printed, resume=True, budget=larger)
+    assert outcome.summary.complete == 2
 
 
 def test_a_search_in_which_every_training_diverges_fails(
@@ -945,6 +974,9 @@ def test_a_search_in_which_every_training_diverges_fails(
     home, _, outcome = ends(drive, printed)
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)
-    assert "none of the 8 candidates" in str(outcome)
+    assert str(outcome) == (
+        f"none of the 8 candidates could be trained (causes: {home.command('report', 'mine')}); "
+        f"mend that, then {home.command('resume', 'mine')} --set budget.trials=+8"
+    )
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states

@@ -213,7 +213,7 @@ from trainables.training import Training
 
 space = {{"depth": 2, "features": 8, "kernel": 3, "pools": 1, "convs_before_pool": 1}}
 recipe = {{"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 32}}
-recipe |= {{"optimizer": "{optimizer}", "ema": 0.9}}
+recipe |= {{"optimizer": "{optimizer}", "ema": 0.9, "clip": 1.0}}
 candidate = CandidateSpace(Task(1, 8, 8, 10), "vgg", space, recipe).rebuild({{}})
 first, second = (
     Training(candidate, load("digits", subset=0.2), epochs=2, seed=0, device="cpu")
