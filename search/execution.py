@@ -17,7 +17,7 @@ from cluster.storage import open_store
 from search.budget import Budget
 from search.database import Database
 from search.experiment import Experiment
-from search.finalists import Finalist, choose_finalists
+from search.finalists import Finalist, Retrainings, choose_finalists
 from search.halving import Halving
 from search.home import Home
 from search.journal import Journal, worked_seconds
@@ -302,10 +302,13 @@ class Execution:
         if not best:
             return []
         self._journal.retrain()
-        self._console.print(
-            f"\nretraining the best {len(best)} candidates with {section.seeds} fresh seeds each",
-            highlight=False,
-        )
+        first_seed = self._experiment.seed + 1
+        done = {(each.number, each.seed) for each in Retrainings(self._folder.finalists).results()}
+        seeds = range(first_seed, first_seed + section.seeds)
+        if any((trial.number, seed) not in done for trial in best for seed in seeds):
+            what = "candidate" if len(best) == 1 else f"{len(best)} candidates"
+            how = "one fresh seed" if len(seeds) == 1 else f"{len(seeds)} fresh seeds"
+            self._say(f"\nretraining the best {what} with {how}{' each' if len(best) > 1 else ''}")
 
         def show(result: FinalistResult) -> None:
             self._console.print(
@@ -322,7 +325,7 @@ class Execution:
                 self._job,
                 best,
                 seeds=section.seeds,
-                first_seed=self._experiment.seed + 1,
+                first_seed=first_seed,
                 folder=self._folder.finalists,
                 packing=self._packing,
                 patience=Patience(

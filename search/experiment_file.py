@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from search.experiment import Experiment, seconds
+from search.home import SearchFolder
 from spaces.errors import BadInputError
 
 
@@ -41,6 +42,19 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     for override in overrides:
         _apply(document, override)
     return parse_experiment(document)
+
+
+def load_kept(folder: SearchFolder, overrides: Sequence[str] = ()) -> Experiment:
+    """Return the experiment of a search that is there, with overrides as of `load_experiment`.
+
+    Raises:
+        BadInputError: it is not as it was written, or an override is wrong.
+    """
+    kept = load_experiment(folder.experiment)
+    if kept.name != folder.name:
+        problem = f"its {folder.experiment} is not that of this search"
+        raise BadInputError("NAME", folder.name, problem, "bring the file back as it was")
+    return load_experiment(folder.experiment, overrides) if overrides else kept
 
 
 def parse_experiment(document: Mapping[str, Any]) -> Experiment:

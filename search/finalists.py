@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
 from search.summary import Summary
+from spaces.errors import BadInputError
 from trainables.job import FinalistResult
 
 RESULTS_FILE = "results.json"
@@ -33,6 +34,12 @@ class Finalist:
         """Mean and sample standard deviation over the seeds (0 for one seed)."""
         scores = [result.test_accuracy for result in self.results]
         return fmean(scores), stdev(scores) if len(scores) > 1 else 0.0
+
+    @property
+    def shown(self) -> str:
+        """Test accuracy as people read it: with its standard deviation, where there is one."""
+        mean, std = self.test_accuracy
+        return f"{mean:.4f} ± {std:.4f}" if len(self.results) > 1 else f"{mean:.4f}"
 
     @property
     def validation_accuracy(self) -> float:
@@ -130,11 +137,19 @@ def write_results(folder: Path, finalists: Sequence[Finalist]) -> None:
 
 
 def read_results(folder: Path) -> list[Finalist]:
-    """Return the finalists of a search, none if it has not come to them."""
+    """Return the finalists of a search, none if it has not come to them.
+
+    Raises:
+        BadInputError: the file is damaged.
+    """
     path = folder / RESULTS_FILE
     if not path.is_file():
         return []
-    return [
-        Finalist(entry["number"], tuple(FinalistResult(**result) for result in entry["results"]))
-        for entry in json.loads(path.read_text(encoding="utf-8"))
-    ]
+    try:
+        return [
+            Finalist(each["number"], tuple(FinalistResult(**result) for result in each["results"]))
+            for each in json.loads(path.read_text(encoding="utf-8"))
+        ]
+    except (ValueError, TypeError, KeyError):
+        remedy = "remove it; a resumed search writes it again from the files beside it"
+        raise BadInputError("NAME", folder.parent.name, f"{path} is damaged", remedy) from None

@@ -84,6 +84,9 @@ class Home:
         """
         folder = self.folder(name)
         if not folder.experiment.is_file():
+            if folder.path.is_dir() and not folder.is_unfinished():
+                problem = f"its {folder.experiment} is gone"
+                raise BadInputError("NAME", name, problem, "bring the file back as it was")
             known = ", ".join(self.names()) or "none yet"
             raise BadInputError("NAME", name, f"no such search in {self.path}", f"known: {known}")
         return folder
@@ -116,8 +119,12 @@ class SearchFolder:
 
     @property
     def identity(self) -> str:
-        """What tells this search from every other of the same name, anywhere."""
-        return (self.path / "id").read_text(encoding="utf-8").strip()
+        """What tells this search from every other of the same name, anywhere.
+
+        Raises:
+            BadInputError: it is gone.
+        """
+        return self._kept("id").strip()
 
     @property
     def study(self) -> Path:
@@ -202,8 +209,27 @@ class SearchFolder:
 
     @property
     def task(self) -> Task:
-        """Images and classes, so that candidates can be rebuilt without the images."""
-        return Task(**json.loads((self.path / "task.json").read_text(encoding="utf-8")))
+        """Images and classes, so that candidates can be rebuilt without the images.
+
+        Raises:
+            BadInputError: it is gone or damaged.
+        """
+        text = self._kept("task.json")
+        try:
+            return Task(**json.loads(text))
+        except (ValueError, TypeError):
+            raise self._damaged("task.json", "is damaged") from None
+
+    def _kept(self, name: str) -> str:
+        """Return what a file says that was written when the search began."""
+        try:
+            return (self.path / name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise self._damaged(name, getattr(error, "strerror", None) or "is no text") from None
+
+    def _damaged(self, name: str, how: str) -> BadInputError:
+        problem = f"its {self.path / name} cannot be read ({how})"
+        return BadInputError("NAME", self.name, problem, "bring the file back as it was")
 
     def create(self, experiment_yaml: str, task: Task) -> None:
         """Make the folder with what the search is about.

@@ -17,7 +17,7 @@ from search.finalists import Finalist
 from search.logbook import describe
 from search.objectives import Objective
 from search.summary import Summary, device_seconds, summarise, trained_though_rejected
-from search.verdict import accuracy, verdict
+from search.verdict import accuracy, cause, is_trained, verdict
 from search.words import duration
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
@@ -59,6 +59,8 @@ def build_report(
         sections.append(_front(experiment, summary, space))
     if finalists:
         sections.append(_finalists(finalists, by_number, space))
+    if summary.failed:
+        sections.append(_failures(trials))
     sections.append(_rejections(experiment, summary))
     beyond = _beyond(experiment, summary)
     if beyond is not None:
@@ -181,24 +183,22 @@ def _finalists(
 ) -> Section:
     rows = []
     for finalist in finalists:
-        mean, std = finalist.test_accuracy
         trial = trials[finalist.number]
         rows.append(
             (
                 str(finalist.number),
-                _spread(mean, std, len(finalist.results)),
+                finalist.shown,
                 ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
                 f"{finalist.validation_accuracy:.4f}",
                 f"{trial.user_attrs['params']:,}",
                 *_structure(trial, space),
             )
         )
-    best_mean, best_std = finalists[0].test_accuracy
     seeds = len(finalists[0].results)
     several = f"mean and standard deviation of {seeds} fresh seeds"
     sentence = (
         f"Result: trial {finalists[0].number} with test accuracy "
-        f"{_spread(best_mean, best_std, seeds)} ({several if seeds > 1 else 'one fresh seed'}; "
+        f"{finalists[0].shown} ({several if seeds > 1 else 'one fresh seed'}; "
         "ranked by validation, so that the test images decided nothing)."
     )
     header = (
@@ -212,9 +212,17 @@ def _finalists(
     return Section("Finalists", (sentence,), header, tuple(rows))
 
 
-def _spread(mean: float, std: float, count: int) -> str:
-    """Return a mean with its standard deviation, where there is one."""
-    return f"{mean:.4f} ± {std:.4f}" if count > 1 else f"{mean:.4f}"
+def _failures(trials: Sequence[FrozenTrial]) -> Section:
+    """Show what trials failed with, what most of them did first."""
+    failed: dict[str, list[int]] = {}
+    for trial in trials:
+        if is_trained(trial) and verdict(trial) is TrialState.FAIL:
+            failed.setdefault(cause(trial), []).append(trial.number)
+    rows = []
+    for what, numbers in sorted(failed.items(), key=lambda each: -len(each[1]))[:SHOWN]:
+        more = ", .." if len(numbers) > SHOWN else ""
+        rows.append((what, str(len(numbers)), ", ".join(map(str, numbers[:SHOWN])) + more))
+    return Section("Failed", (), ("cause", "candidates", "trials"), tuple(rows))
 
 
 def _rejections(experiment: Experiment, summary: Summary) -> Section:

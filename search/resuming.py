@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from cluster.storage import open_store
 from search.experiment import Experiment
-from search.experiment_file import load_experiment
+from search.experiment_file import load_kept
 from search.home import Home, SearchFolder
 from search.objectives import cost_values
 from search.screens import Screen, judge
@@ -34,8 +34,8 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
     Raises:
         BadInputError: a change would make it another search.
     """
-    before = load_experiment(folder.experiment)
-    after = load_experiment(folder.experiment, overrides)
+    before = load_kept(folder)
+    after = load_kept(folder, overrides)
     refuse_other(before, after)
     return after
 
@@ -46,7 +46,7 @@ def gone_on_with(folder: SearchFolder, experiment: Experiment) -> Experiment:
     Raises:
         BadInputError: it is another search.
     """
-    before = load_experiment(folder.experiment)
+    before = load_kept(folder)
     if experiment.database is None:
         # The study stays where BORDERLINE_DATABASE was when the search began.
         experiment = experiment.model_copy(update={"database": before.database})
@@ -80,7 +80,7 @@ def take_checkpoints_along(folder: SearchFolder, experiment: Experiment) -> bool
     Returns:
         Whether all are there; trials whose checkpoints are not begin again.
     """
-    before = load_experiment(folder.experiment).storage
+    before = load_kept(folder).storage
     if before == experiment.storage:
         return True
     try:
@@ -101,7 +101,7 @@ def read_search(home: Home, name: str) -> list[FrozenTrial]:
     """
     try:
         folder = home.existing(name)
-        experiment = load_experiment(folder.experiment)
+        experiment = load_kept(folder)
         return read_trials(folder.location(experiment.database), name)
     except BadInputError as error:
         raise BadInputError("warm_start", name, error.problem, error.remedy) from None

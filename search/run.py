@@ -17,6 +17,7 @@ from search.execution import Execution, Outcome, Prior, SearchFailedError
 from search.experiment import Experiment
 from search.home import Home, SearchFolder, default_database, default_storage
 from search.job import describe_job, describe_task, load_images
+from search.journal import PARENT, Start, read_all
 from search.keeping import find_place
 from search.lock import hold
 from search.muscle import plan_packing
@@ -103,6 +104,10 @@ def _run_held(
     location = folder.location(experiment.database)
     if isinstance(location, str):
         check_server(location, experiment.name, new=not resume)
+    elif resume and not location.exists() and _has_trained(folder):
+        problem = f"its study is gone from {location}"
+        remedy = "bring the file back, or search under another name"
+        raise BadInputError("NAME", experiment.name, problem, remedy)
     dataset = load_images(experiment, console)
     job = describe_job(experiment, describe_task(dataset))
     job.augmentation.check(job.task.height, job.task.width)
@@ -176,3 +181,10 @@ def _run_held(
         job = replace(job, device="cpu")
     prior = Prior(seeds, inherited)
     return Execution(experiment, home, job, packing, console, prior, kept, resume=resume).execute()
+
+
+def _has_trained(folder: SearchFolder) -> bool:
+    """Tell whether any trial of a search was ever begun, by what it has told of itself."""
+    return any(
+        isinstance(event, Start) and event.run != PARENT for event in read_all(folder.journal)
+    )

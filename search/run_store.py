@@ -80,7 +80,7 @@ class RunStore:
     ) -> None:
         self._search = search
         self._warn = warn
-        with translated():
+        with _opening(), translated():
             prepare(tracking_uri)
             self._client = MlflowClient(tracking_uri)
             found = self._client.get_experiment_by_name(experiment)
@@ -312,6 +312,15 @@ def _build_aside(database: Path) -> None:
         aside = database.with_name(f".{database.name}.new-{uuid.uuid4().hex}")
         MlflowClient(sqlite_uri(aside))
         aside.replace(database)
+
+
+@contextlib.contextmanager
+def _opening() -> Iterator[None]:
+    """Take a store that refuses to be opened for unavailable: a wrong address can be put right."""
+    try:
+        yield
+    except RefusedError as error:
+        raise UnavailableError(str(error)) from error
 
 
 @contextlib.contextmanager

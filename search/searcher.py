@@ -25,6 +25,7 @@ METRICS = (
     "epoch_seconds",
 )
 """What every epoch reports."""
+_ADVICE = " Some common causes include"
 _MEASURED = tuple(LATENCIES.values())
 """What it reports where the search asks for it."""
 
@@ -132,6 +133,9 @@ class StudySearcher(Searcher):
                 dies while it changes from one trial to the next.
         """
         self._causes[trial_id] = cause
+        if early and trial_id in self._numbers:
+            number = self._numbers[trial_id]
+            self._say(f"trial {number} has lost its process and begins again: {cause}")
         (self._given_up_early.add if early else self._given_up_early.discard)(trial_id)
 
     def on_trial_complete(
@@ -234,12 +238,12 @@ class StudyScheduler(FIFOScheduler):
 
 
 def last_line(trial: Any) -> str:
-    """Return the last line of what a trial of Tune failed with."""
+    """Return the last line of what a trial of Tune failed with, without Ray's general advice."""
     error = trial.get_error() or _written(trial)
     if error is None:
         return "its process is gone"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1].partition(_ADVICE)[0] if lines else type(error).__name__
 
 
 def _written(trial: Any) -> str | None:

@@ -25,7 +25,7 @@ class Savings:
             multiply-accumulates with the seconds an epoch took in the trials that were trained
             (straight line, least squares), times the epochs these got on average. Duplicates do
             not count: no search would pay for all of them.
-        trained_seconds: measured training time of the trials.
+        trained_seconds: measured training time of the trials, those included that are set aside.
 
     Both are seconds of the device, the share counted that a trial has of it.
     """
@@ -136,15 +136,17 @@ def pareto_front(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
 
 def device_seconds(trial: FrozenTrial) -> float:
     """Return how long a trial has occupied a device, the share counted that it had of it."""
-    seconds: float = trial.user_attrs["seconds"] * trial.user_attrs.get("share", 1.0)
+    attributes = trial.user_attrs
+    seconds: float = attributes.get("seconds", 0.0) * attributes.get("share", 1.0)
     return seconds
 
 
 def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
     """Predict what the rejected candidates would have cost."""
+    trained = sum(device_seconds(t) for t in trials if is_trained(t))
     timed = [t for t in trials if t.user_attrs.get("epochs", 0) > 0 and "macs" in t.user_attrs]
     if not timed:
-        return Savings({}, 0.0)
+        return Savings({}, trained)
     macs = np.array([t.user_attrs["macs"] for t in timed], dtype=float)
     spent = [device_seconds(t) for t in timed]
     seconds = np.array(spent) / np.array([t.user_attrs["epochs"] for t in timed])
@@ -158,7 +160,7 @@ def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
             continue
         cost = (base + slope * attributes["macs"]) * epochs
         saved[attributes["rejected"]] = saved.get(attributes["rejected"], 0.0) + cost
-    return Savings(saved, sum(spent))
+    return Savings(saved, trained)
 
 
 def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

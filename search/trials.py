@@ -20,6 +20,7 @@ from search.observer import Observer, Observers, StartedTrial
 from search.running import RunningTrial
 from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
+from search.verdict import cause as failed_with
 from search.verdict import is_trained, verdict
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
@@ -388,7 +389,7 @@ class Trials:
             if not constraints:
                 # What failed otherwise may be drawn and tried again.
                 self._drawn.pop(running.trial.candidate.digest, None)
-            cause = cause or "the loss is no longer a number"
+            cause = failed_with(self.study.trial(number))
         self._observers.notify("finished", number, state, cause or attributes.get("stopped", ""))
 
     def _costs(self, running: RunningTrial) -> tuple[list[float], str]:

@@ -42,6 +42,11 @@ def verdict(trial: FrozenTrial) -> TrialState:
     return TrialState[name.upper()]
 
 
+def cause(trial: FrozenTrial) -> str:
+    """Return what a trial failed with."""
+    return str(trial.user_attrs.get("cause", "the loss is no longer a number"))
+
+
 def accuracy(trial: FrozenTrial) -> float | None:
     """Return the last validation accuracy of a trial that has ended well, the first objective."""
     return trial.values[0] if trial.values else None

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.experiment import Experiment
-from search.experiment_file import load_experiment
+from search.experiment_file import load_experiment, load_kept
 from search.finalists import Finalist, read_results
 from search.home import Home, SearchFolder
 from search.job import describe_job, describe_task, load_images
@@ -73,7 +73,7 @@ class SearchView:
 
     def __init__(self, folder: SearchFolder) -> None:
         self.folder = folder
-        self.experiment = load_experiment(folder.experiment)
+        self.experiment = load_kept(folder)
         location = folder.location(self.experiment.database)
         # Asked first: what has ended since then is read as ended.
         held = is_held(folder.lock)
@@ -120,6 +120,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     for each in names:
         try:
             view = SearchView(home.folder(each))
+            finalists = view.finalists
         except BadInputError as error:
             if name is not None:
                 raise
@@ -127,8 +128,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             below.append(f"{each} cannot be shown: {error}")
             continue
         summary = summarise(view.trials)
-        finalists = view.finalists
-        test = "{:.4f} ± {:.4f}".format(*finalists[0].test_accuracy) if finalists else "-"
+        test = finalists[0].shown if finalists else "-"
         if view.state in _STOPPED:
             command = home.command("resume", each)
             below.append(f"{each} {_STOPPED[view.state]}; go on with: {command}")

@@ -25,7 +25,7 @@ from search.budget import Spent, beyond
 from search.destination import Destination
 from search.execution import Outcome, SearchFailedError
 from search.experiment import Experiment
-from search.experiment_file import load_experiment
+from search.experiment_file import load_experiment, load_kept
 from search.finalists import Finalist
 from search.home import Home, default_storage
 from search.job import describe_job, describe_task, load_images
@@ -273,7 +273,7 @@ class _Night:
         return identify(self._dataset)
 
     def _trials(self) -> list[FrozenTrial]:
-        kept = load_experiment(self._folder.experiment)
+        kept = load_kept(self._folder)
         return read_trials(self._folder.location(kept.database), kept.name)
 
     def _spent(self) -> Spent:
@@ -308,7 +308,7 @@ class _Night:
 
     def _bring(self, trials: Sequence[FrozenTrial]) -> None:
         """Bring what the night has added after its search to where the search is kept."""
-        storage = load_experiment(self._folder.experiment).storage
+        storage = load_kept(self._folder).storage
         try:
             whole, cause = keep_now(storage, self._folder, trials), ""
         except BadInputError as error:

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from search.database import Database
 from search.execution import SearchFailedError
 from search.experiment_file import parse_experiment
 from search.home import Home
+from search.journal import PARENT, Journal
+from search.packing import Packing
 from search.study import Study
 from spaces.architecture import Architecture, Builder
 from spaces.operations import Add, Convolution, GlobalPooling, Linear
@@ -477,6 +480,54 @@ def test_a_report_is_shown_though_its_page_cannot_be_written(
     assert "0 candidates trained" in answer.out
     (line,) = answer.err.splitlines()
     assert (answer.code, "No space left on device" in line) == (2, True)
+
+
+@pytest.mark.parametrize("content", [None, "", '{"half'])
+@pytest.mark.parametrize("file", ["task.json", "experiment.yaml"])
+@pytest.mark.parametrize("command", ["report", "resume"])
+def test_a_file_of_a_search_that_is_gone_or_damaged_is_named(
+    finished: Home, refused: Callable[..., str], command: str, file: str, content: str | None
+) -> None:
+    damaged = finished.folder("done").path / file
+    finished.folder("done").lock.touch()  # The one that a driver would make.
+    damaged.unlink()
+    if content is not None:
+        damaged.write_text(content)
+    line = refused(command, "done")
+    assert str(damaged) in line
+
+
+def test_a_search_whose_identity_is_gone_is_not_resumed(
+    finished: Home, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("search.run.connected", lambda _: nullcontext())
+    monkeypatch.setattr("search.run.plan_packing", lambda *_: Packing(cpus=1, fixed=0.0))
+    identity = finished.folder("done").path / "id"
+    identity.unlink()
+    answer = ask("resume", "done")
+    (line,) = answer.err.splitlines()
+    assert (answer.code, str(identity) in line) == (2, True)
+
+
+def test_results_of_finalists_that_are_damaged_are_named(
+    finished: Home, refused: Callable[..., str]
+) -> None:
+    results = finished.folder("done").finalists / "results.json"
+    results.parent.mkdir()
+    results.write_text('[{"number": 1}]')
+    assert f"{results} is damaged" in refused("report", "done")
+
+
+def test_a_search_whose_study_is_gone_does_not_begin_anew_under_its_name(
+    finished: Home, refused: Callable[..., str]
+) -> None:
+    folder = finished.folder("done")
+    with Journal(folder.journal) as journal:
+        journal.start(PARENT, "done")
+        journal.start("0", "trial 0")
+    folder.study.unlink()
+    folder.lock.touch()
+    assert f"its study is gone from {folder.study}" in refused("resume", "done")
 
 
 def test_a_report_against_a_search_that_is_not_there_changes_nothing(

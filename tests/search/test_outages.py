@@ -288,6 +288,7 @@ def test_a_search_goes_on_whatever_happens_to_the_processes_of_its_trials(
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(wounded: Wounded) -> None:
     first = trained(wounded.user, "wounded")[0]
     assert first.state is TrialState.COMPLETE
+    assert f"trial {first.number} has lost its process and begins again: " in wounded.result.stdout
     assert steps(wounded.user, "wounded")[str(first.number)] == list(range(1, EPOCHS + 1))
 
 
@@ -304,6 +305,7 @@ def test_a_trial_whose_process_is_killed_again_and_again_fails_with_its_cause(
     assert tags(store, "wounded", "cause") == {key: second.user_attrs["cause"]}
     assert f"trial {key}" in wounded.result.stdout
     assert "FAILED: its process failed again and again" in wounded.result.stdout
+    assert "common causes" not in second.user_attrs["cause"]
 
 
 def test_an_epoch_that_hangs_costs_its_process_and_the_trial_is_tried_again(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -128,6 +129,39 @@ def test_trials_that_were_stopped_early_say_so(
     section = search.sections()["Leaderboard"]
     assert [row[-1] for row in section.rows] == ["2", "1, stopped"]
     assert "1 to the end, 1 stopped early, 0 failed; 0 running" in section.sentences[0]
+
+
+def test_what_trials_failed_with_is_told_with_the_most_frequent_cause_first(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    train: Callable[..., None],
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    trials = make_trials(eight_candidates, limit=5, epochs=2)
+    numbers = []
+    for cause in ("boom", "", "no such file", "no such file", None):
+        while (started := trials.next()) is None:
+            pass
+        numbers.append(started.number)
+        if cause is None:
+            train(trials, started.number, 0.5, 0.6)
+        elif cause:
+            trials.finish(started.number, cause)
+        else:
+            trials.report(started.number, 1, metrics(0.1, loss=math.nan))
+            trials.finish(started.number)
+    search = Search(Experiment(), trials.study.trials(), eight_candidates)
+    section = search.sections()["Failed"]
+    assert section.header == ("cause", "candidates", "trials")
+    assert section.rows == (
+        ("no such file", "2", f"{numbers[2]}, {numbers[3]}"),
+        ("boom", "1", str(numbers[0])),
+        ("the loss is no longer a number", "1", str(numbers[1])),
+    )
+
+
+def test_nothing_is_said_of_failures_where_there_were_none(screened: Search) -> None:
+    assert "Failed" not in screened.sections()
 
 
 def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(

@@ -368,12 +368,15 @@ def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
 
 
 def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -> None:
-    searcher = StudySearcher(trials, retries=3)
+    said: list[str] = []
+    searcher = StudySearcher(trials, retries=3, say=said.append)
     number = searcher.suggest("a")["number"]
     searcher.fails("a", "lost", early=True)
+    assert said == [f"trial {number} has lost its process and begins again: lost"]
     searcher.fails("a", "lost for good")
     searcher.on_trial_complete("a", None, error=True)
     assert trials.study.trial(number).user_attrs["cause"].endswith("lost for good")
+    assert len(said) == 1
 
 
 def test_the_scheduler_stops_what_the_study_says(
@@ -417,6 +420,10 @@ def test_an_error_while_recording_is_kept_and_what_runs_is_stopped_and_not_ended
         (RuntimeError("one\n\n  two  \n"), "two"),
         (RuntimeError(""), "RuntimeError"),
         (None, "its process is gone"),
+        (
+            RuntimeError("it died. End of file. Some common causes include: (1) a killer, (2) .."),
+            "it died. End of file.",
+        ),
     ],
 )
 def test_of_an_error_of_a_process_the_last_line_is_kept(error: Exception | None, line: str) -> None:

@@ -141,6 +141,13 @@ def test_savings_are_the_straight_line_through_the_measured_epochs(stored_trial:
     assert found.total == pytest.approx(38)
 
 
+def test_the_time_of_trials_that_were_set_aside_was_spent_as_well(stored_trial: Stored) -> None:
+    aside = stored_trial(1, "WAITING", seconds=5.0, share=0.5)
+    assert estimate_savings([aside]).trained_seconds == 2.5
+    ended = stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 200))
+    assert estimate_savings([ended, aside]).trained_seconds == 14.5
+
+
 def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
     rejected = stored_trial(9, "PRUNED", rejected="border", macs=10)
     # The intercept would be negative: through the origin instead. 1*1 + 3*3 over 1 + 9.

@@ -863,6 +863,16 @@ def test_a_store_that_is_no_database_is_one_plain_line(local: Search, tmp_path: 
         local.through(f"sqlite:///{tmp_path}/mlflow.db").sync()
 
 
+@pytest.mark.parametrize("address", ["foo://x", "not-an-address"])
+def test_an_address_that_mlflow_does_not_take_is_one_plain_line(
+    local: Search, address: str
+) -> None:
+    local.begin()
+
+    with pytest.raises(BadInputError, match=f"^MLFLOW_TRACKING_URI = {address}: .*nothing is lost"):
+        local.through(address).sync()
+
+
 def test_there_is_nothing_to_sync_without_a_journal(tmp_path: Path) -> None:
     where = Destination.from_environment(tmp_path)
 
