@@ -258,7 +258,7 @@ class Execution:
             trials.set_all_aside()
             raise SearchFailedError(
                 f"the first trials all failed ({trials.hopeless}); the search is given up. Mend "
-                f"that, then {self._go_on_with_more(trials)}"
+                f"that, then {self._with_more(trials, failed=True)}"
             )
         if trials.exhausted:
             self._say("The space is exhausted: the last candidates drawn were all rejected.")
@@ -270,7 +270,7 @@ class Execution:
         summary = summarise(self._study.trials())
         if not interrupted and not summary.leaderboard:
             causes = f"(causes: {self._command('report')})"
-            more = self._go_on_with_more(trials)
+            more = self._with_more(trials, failed=True)
             if trials.stopping:
                 failed = f"; {summary.failed} failed {causes}" if summary.failed else ""
                 raise SearchFailedError(
@@ -283,16 +283,22 @@ class Execution:
                     f"that, then {more}"
                 )
         if trials.stopping and not self._stop_requested:
-            self._say(f"{trials.stopping[0].upper()}{trials.stopping[1:]}.")
+            spent = f"{trials.stopping[0].upper()}{trials.stopping[1:]}"
+            self._say(f"{spent}. With a larger one it goes on: {self._with_more(trials)}")
         shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted
 
-    def _go_on_with_more(self, trials: Trials) -> str:
-        """Return the command that leaves a search which has nothing to show as much as it had."""
+    def _with_more(self, trials: Trials, *, failed: bool = False) -> str:
+        """Return the command that goes on with as much of what is spent as there was.
+
+        Args:
+            trials: of this search.
+            failed: as many trials more as have failed, too.
+        """
         settings = self._budget.raises(trials.device_seconds)
-        failed = summarise(self._study.trials()).failed
-        if failed:
-            settings.append(f"budget.trials=+{failed}")
+        count = summarise(self._study.trials()).failed if failed else 0
+        if count:
+            settings.append(f"budget.trials=+{count}")
         return " --set ".join([self._command("resume"), *settings])
 
     def _retrain(self) -> list[Finalist]:

@@ -920,6 +920,23 @@ def test_a_search_for_which_no_node_is_left_says_how_to_go_on_with_it(
     )
 
 
+def test_a_budget_that_is_spent_ends_the_search_with_what_it_has_and_a_larger_one_is_offered(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 1)
+        monkeypatch.setattr(Budget, "seconds", 3600.0)
+        assert searcher.goes_no_further()
+
+    home, out, outcome = ends(drive, printed, budget={"trials": 3, "wall_clock": "1h"})
+    assert (outcome.interrupted, outcome.summary.complete) == (False, 1)
+    more = f"{home.command('resume', 'mine')} --set budget.wall_clock=+3600"
+    assert f"The budget of time is spent. With a larger one it goes on: {more}\n" in out
+
+
 @pytest.mark.parametrize("diverged", [0, 1])
 def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search_until_it_is_raised(
     ends: Callable[..., Any],
