@@ -83,8 +83,8 @@ class Budget:
             return f"the budget of {what} is spent"
         return ""
 
-    def raises(self, device_seconds: float) -> list[str]:
-        """Return settings that raise what is spent so that as much as was spent is left again."""
+    def larger_limits(self, device_seconds: float) -> list[str]:
+        """Return settings that raise what is spent, so that as much as was spent is left again."""
         reached = self._reached(device_seconds)
         return [
             f"budget.{name}=+{_plainly(2 * spent - limit)}" for _, name, spent, limit in reached

@@ -17,7 +17,7 @@ from cluster.storage import open_store
 from search.budget import Budget
 from search.database import Database
 from search.experiment import Experiment
-from search.finalists import Finalist, Retrainings, choose_finalists
+from search.finalists import Finalist, choose_finalists
 from search.halving import Halving
 from search.home import Home
 from search.journal import Journal, worked_seconds
@@ -256,9 +256,10 @@ class Execution:
                 raise
         if trials.hopeless:
             trials.set_all_aside()
+            failed = summarise(self._study.trials()).failed
             raise SearchFailedError(
                 f"the first trials all failed ({trials.hopeless}); the search is given up. Mend "
-                f"that, then {self._with_more(trials, failed=True)}"
+                f"that, then {self._with_more(trials, failed)}"
             )
         if trials.exhausted:
             self._say("The space is exhausted: the last candidates drawn were all rejected.")
@@ -270,11 +271,11 @@ class Execution:
         summary = summarise(self._study.trials())
         if not interrupted and not summary.leaderboard:
             causes = f"(causes: {self._command('report')})"
-            more = self._with_more(trials, failed=True)
+            more = self._with_more(trials, summary.failed)
             if trials.stopping:
-                failed = f"; {summary.failed} failed {causes}" if summary.failed else ""
+                others = f"; {summary.failed} failed {causes}" if summary.failed else ""
                 raise SearchFailedError(
-                    f"{trials.stopping}, and no trial has come to its end{failed}; go on with, for "
+                    f"{trials.stopping}, and no trial has come to its end{others}; go on with, for "
                     f"example: {more}"
                 )
             if summary.failed:
@@ -288,17 +289,16 @@ class Execution:
         shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted
 
-    def _with_more(self, trials: Trials, *, failed: bool = False) -> str:
-        """Return the command that goes on with as much of what is spent as there was.
+    def _with_more(self, trials: Trials, failed: int = 0) -> str:
+        """Return the command that goes on with as much again of what is spent.
 
         Args:
             trials: of this search.
-            failed: as many trials more as have failed, too.
+            failed: how many are to be made up for.
         """
-        settings = self._budget.raises(trials.device_seconds)
-        count = summarise(self._study.trials()).failed if failed else 0
-        if count:
-            settings.append(f"budget.trials=+{count}")
+        settings = self._budget.larger_limits(trials.device_seconds)
+        if failed:
+            settings.append(f"budget.trials=+{failed}")
         return " --set ".join([self._command("resume"), *settings])
 
     def _retrain(self) -> list[Finalist]:
@@ -308,12 +308,10 @@ class Execution:
         if not best:
             return []
         self._journal.retrain()
-        first_seed = self._experiment.seed + 1
-        done = {(each.number, each.seed) for each in Retrainings(self._folder.finalists).results()}
-        seeds = range(first_seed, first_seed + section.seeds)
-        if any((trial.number, seed) not in done for trial in best for seed in seeds):
+
+        def begin() -> None:
             what = "candidate" if len(best) == 1 else f"{len(best)} candidates"
-            how = "one fresh seed" if len(seeds) == 1 else f"{len(seeds)} fresh seeds"
+            how = "one fresh seed" if section.seeds == 1 else f"{section.seeds} fresh seeds"
             self._say(f"\nretraining the best {what} with {how}{' each' if len(best) > 1 else ''}")
 
         def show(result: FinalistResult) -> None:
@@ -331,7 +329,7 @@ class Execution:
                 self._job,
                 best,
                 seeds=section.seeds,
-                first_seed=first_seed,
+                first_seed=self._experiment.seed + 1,
                 folder=self._folder.finalists,
                 packing=self._packing,
                 patience=Patience(
@@ -339,6 +337,7 @@ class Execution:
                     self._say,
                     partial(nodes_waited_for, self._packing),
                 ),
+                on_begin=begin,
                 on_result=show,
                 on_failure=lambda cause: self._console.print(
                     f"  a retraining failed: {cause}", highlight=False, markup=False

@@ -44,17 +44,17 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return parse_experiment(document)
 
 
-def load_kept(folder: SearchFolder, overrides: Sequence[str] = ()) -> Experiment:
-    """Return the experiment of a search that is there, with overrides as of `load_experiment`.
+def load_kept(folder: SearchFolder) -> Experiment:
+    """Return the experiment of a search that is there.
 
     Raises:
-        BadInputError: it is not as it was written, or an override is wrong.
+        BadInputError: the file is not as it was written.
     """
     kept = load_experiment(folder.experiment)
     if kept.name != folder.name:
         problem = f"its {folder.experiment} is not that of this search"
         raise BadInputError("NAME", folder.name, problem, "bring the file back as it was")
-    return load_experiment(folder.experiment, overrides) if overrides else kept
+    return kept
 
 
 def parse_experiment(document: Mapping[str, Any]) -> Experiment:

@@ -17,7 +17,7 @@ from search.finalists import Finalist
 from search.logbook import describe
 from search.objectives import Objective
 from search.summary import Summary, device_seconds, summarise, trained_though_rejected
-from search.verdict import accuracy, cause, is_trained, verdict
+from search.verdict import accuracy, failure, is_trained, verdict
 from search.words import duration
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
@@ -217,7 +217,7 @@ def _failures(trials: Sequence[FrozenTrial]) -> Section:
     failed: dict[str, list[int]] = {}
     for trial in trials:
         if is_trained(trial) and verdict(trial) is TrialState.FAIL:
-            failed.setdefault(cause(trial), []).append(trial.number)
+            failed.setdefault(failure(trial), []).append(trial.number)
     rows = []
     for what, numbers in sorted(failed.items(), key=lambda each: -len(each[1]))[:SHOWN]:
         more = ", .." if len(numbers) > SHOWN else ""

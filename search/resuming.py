@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from cluster.storage import open_store
 from search.experiment import Experiment
-from search.experiment_file import load_kept
+from search.experiment_file import load_experiment, load_kept
 from search.home import Home, SearchFolder
 from search.objectives import cost_values
 from search.screens import Screen, judge
@@ -35,7 +35,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
         BadInputError: a change would make it another search.
     """
     before = load_kept(folder)
-    after = load_kept(folder, overrides)
+    after = load_experiment(folder.experiment, overrides)
     refuse_other(before, after)
     return after
 

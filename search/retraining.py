@@ -28,6 +28,7 @@ def retrain_finalists(
     folder: Path,
     packing: Packing,
     patience: Patience,
+    on_begin: Callable[[], None] = lambda: None,
     on_result: Callable[[FinalistResult], None],
     on_failure: Callable[[str], None],
     stopped: Callable[[], bool] = lambda: False,
@@ -42,6 +43,7 @@ def retrain_finalists(
         folder: where weights, predictions and results are written, by this process alone.
         packing: says what each training asks of the cluster.
         patience: with a cluster that has no node for any of them.
+        on_begin: called once, where anything is left to be trained.
         on_result: called after each training.
         on_failure: called with the cause where a training failed.
         stopped: asked each second whether to leave it at what is done so far; what was ever done
@@ -77,6 +79,8 @@ def retrain_finalists(
         for seed in seeds_of
         if seed not in {result.seed for result in results[trial.number]}
     ]
+    if pending:
+        on_begin()
     try:
         while pending and not stopped():
             done, pending = ray.wait(pending, timeout=1)

@@ -26,6 +26,7 @@ METRICS = (
 )
 """What every epoch reports."""
 _ADVICE = " Some common causes include"
+"""What Ray goes on with after it has said how a process ended."""
 _MEASURED = tuple(LATENCIES.values())
 """What it reports where the search asks for it."""
 

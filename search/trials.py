@@ -20,8 +20,7 @@ from search.observer import Observer, Observers, StartedTrial
 from search.running import RunningTrial
 from search.screens import Rejection, Screen, judge, reject_invalid
 from search.study import Study
-from search.verdict import cause as failed_with
-from search.verdict import is_trained, verdict
+from search.verdict import failure, is_trained, verdict
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
 from spaces.candidate import Candidate, CandidateSpace
@@ -382,14 +381,15 @@ class Trials:
                 # However cheap, a network that learns nothing is no compromise worth more of.
                 constraints = {"hopeless": 1.0}
         self.study.finish(number, state, attributes, costs=costs, constraints=constraints)
-        state = verdict(self.study.trial(number))
+        ended = self.study.trial(number)
+        state = verdict(ended)
         if "memory" not in constraints:
             self._count_failures(state, cause)
         if state is TrialState.FAIL:
             if not constraints:
                 # What failed otherwise may be drawn and tried again.
                 self._drawn.pop(running.trial.candidate.digest, None)
-            cause = failed_with(self.study.trial(number))
+            cause = failure(ended)
         self._observers.notify("finished", number, state, cause or attributes.get("stopped", ""))
 
     def _costs(self, running: RunningTrial) -> tuple[list[float], str]:

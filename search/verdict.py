@@ -42,7 +42,7 @@ def verdict(trial: FrozenTrial) -> TrialState:
     return TrialState[name.upper()]
 
 
-def cause(trial: FrozenTrial) -> str:
+def failure(trial: FrozenTrial) -> str:
     """Return what a trial failed with."""
     return str(trial.user_attrs.get("cause", "the loss is no longer a number"))
 

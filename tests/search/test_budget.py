@@ -66,10 +66,10 @@ def test_limits_that_are_reached_are_raised_to_leave_as_much_as_was_spent(
 ) -> None:
     section = BudgetSection(wall_clock=5400, device_hours=1, money=2.5, price=2)
     budget = Budget(section)
-    assert budget.raises(3599) == []
-    assert budget.raises(3600) == ["budget.device_hours=+1"]
+    assert budget.larger_limits(3599) == []
+    assert budget.larger_limits(3600) == ["budget.device_hours=+1"]
     clock.now += 7200
-    assert budget.raises(3600 * 1.5) == [
+    assert budget.larger_limits(3600 * 1.5) == [
         "budget.wall_clock=+9000",
         "budget.device_hours=+2",
         "budget.money=+3.5",
@@ -85,7 +85,7 @@ def test_what_raises_a_limit_can_be_set_and_leaves_something_to_spend(
     file.write_text(f"name: paid\nbudget: {{money: {limit:f}, price: 3600}}\n")
     budget = Budget(load_experiment(file).budget)
     spent = limit * (1 + overspent)
-    (setting,) = budget.raises(spent)
+    (setting,) = budget.larger_limits(spent)
     raised = Budget(load_experiment(file, [setting]).budget)
     assert raised.spent(1.9 * spent) == ""
 

@@ -657,6 +657,21 @@ def trained(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
     return drive
 
 
+def ending_each_with(result: dict[str, Any]) -> Drive:
+    """Return what ends every trial with the same result, as long as there are any."""
+
+    def drive(searcher: StudySearcher) -> None:
+        for name in map(str, count()):
+            config = searcher.suggest(name)
+            if config is None:
+                continue
+            if not isinstance(config, dict):
+                return
+            searcher.on_trial_complete(name, result)
+
+    return drive
+
+
 def ending(home: Home) -> tuple[dict[str, str], set[TrialState]]:
     """Return how every run of the journal ended, and the states in the study."""
     folder = home.folder("mine")
@@ -886,16 +901,7 @@ def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
 def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
     ends: Callable[..., Any], printed: Callable[..., str]
 ) -> None:
-    def drive(searcher: StudySearcher) -> None:
-        for name in map(str, count()):
-            config = searcher.suggest(name)
-            if config is None:
-                continue
-            if not isinstance(config, dict):
-                return
-            searcher.on_trial_complete(name, {"failure": "no such device"})
-
-    home, _, outcome = ends(drive, printed)
+    home, _, outcome = ends(ending_each_with({"failure": "no such device"}), printed)
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)
     assert str(outcome) == (
@@ -979,16 +985,8 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
 def test_a_search_in_which_every_training_diverges_fails(
     ends: Callable[..., Any], printed: Callable[..., str], metrics: Callable[..., dict[str, float]]
 ) -> None:
-    def drive(searcher: StudySearcher) -> None:
-        for name in map(str, count()):
-            config = searcher.suggest(name)
-            if config is None:
-                continue
-            if not isinstance(config, dict):
-                return
-            searcher.on_trial_complete(name, metrics(0.1, loss=math.nan) | {"epoch": 1})
-
-    home, _, outcome = ends(drive, printed)
+    diverged = metrics(0.1, loss=math.nan) | {"epoch": 1}
+    home, _, outcome = ends(ending_each_with(diverged), printed)
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)
     assert str(outcome) == (
