@@ -38,14 +38,14 @@ class Variation:
         mirrored: whether it is mirrored, int64 0 or 1 ``[...]``.
         boxes: rectangles that are erased, int64 ``[..., k, 4]``: top, bottom, left, right, the
             ends excluded; empty where nothing is erased.
-        own_share: what mixup leaves of each image, float32 ``[...]``; the rest is the image
+        mixup_lambda: what mixup leaves of each image, float32 ``[...]``; the rest is the image
             before it in the batch.
     """
 
     shift: Tensor | None = None
     mirrored: Tensor | None = None
     boxes: Tensor | None = None
-    own_share: Tensor | None = None
+    mixup_lambda: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Variation:
         """Return a variation of which every tensor has been changed."""
@@ -87,7 +87,9 @@ def draw_variation(
         shift=_draw_shift(augmentation.padding(*shape), size, generator),
         mirrored=_draw_mirrored(augmentation.flip, rows, seed, epoch, generator),
         boxes=torch.stack(rectangles, -2) if rectangles else None,
-        own_share=_draw_shares(augmentation.mixup, size, generator) if augmentation.mixup else None,
+        mixup_lambda=_draw_shares(augmentation.mixup, size, generator)
+        if augmentation.mixup
+        else None,
     )
 
 
@@ -173,24 +175,24 @@ def move(
         return images
     count, height, width, channels = images.shape
     down, across = padding if shift is not None else (0, 0)
-    sides = 1 if mirrored is None else 2
-    padded = images.new_zeros(
-        (sides, count, height + 2 * down, width + 2 * across, channels),
+    rows, columns = height + 2 * down, width + 2 * across
+    if shift is not None:
+        padded = images.new_zeros((count, rows, columns, channels))
+        padded[:, down : down + height, across : across + width] = images
+        images = padded
+    # Each pixel of the result by its place among all pixels of the padded images: one gather.
+    row, column, number = (
+        torch.arange(size, device=images.device) for size in (height, width, count)
     )
-    padded[0, :, down : down + height, across : across + width] = images
-    every = torch.arange(count, device=images.device)
+    pixel = columns * row[:, None] + column
     if mirrored is not None:
-        padded[1] = padded[0].flip(2)
-    side = 0 if mirrored is None else mirrored
-    if shift is None:
-        return padded[side, every]
-    columns = shift[:, 1]
-    if mirrored is not None:
-        # In the mirror image the window lies as far from the other edge.
-        columns = torch.where(mirrored > 0, 2 * across - columns, columns)
-    # Every window on every image, without a copy: [sides, n, rows, columns, height, width, c].
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1).permute(0, 1, 2, 3, 5, 6, 4)
-    return windows[side, every, shift[:, 0], columns]
+        pixel = torch.where(mirrored[:, None, None] > 0, pixel.flip(1), pixel)
+    corner = rows * columns * number
+    if shift is not None:
+        corner = corner + columns * shift[:, 0] + shift[:, 1]
+    place = (pixel + corner[:, None, None]).flatten()
+    taken = images.reshape(-1, channels).index_select(0, place)
+    return taken.view(count, height, width, channels)
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
@@ -210,11 +212,11 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
     return images.masked_fill_(inside.any(1)[:, None], 0)
 
 
-def mix(images: Tensor, own_share: Tensor) -> Tensor:
+def mix(images: Tensor, mixup_lambda: Tensor) -> Tensor:
     """Mix every image with the one before it in the batch.
 
     Args:
         images: ``[n, channels, height, width]``.
-        own_share: see `Variation`.
+        mixup_lambda: see `Variation`.
     """
-    return torch.lerp(images.roll(1, 0), images, own_share.view(-1, 1, 1, 1).to(images.dtype))
+    return torch.lerp(images.roll(1, 0), images, mixup_lambda.view(-1, 1, 1, 1).to(images.dtype))

@@ -56,8 +56,8 @@ class Batches:
         images = self._normalised(moved)
         if variation.boxes is not None:
             images = erase(images, variation.boxes)
-        if variation.own_share is not None:
-            images = mix(images, variation.own_share)
+        if variation.mixup_lambda is not None:
+            images = mix(images, variation.mixup_lambda)
         return images, self._labels.index_select(0, rows)
 
     def sweep(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -55,7 +55,9 @@ def select_device(name: str = "auto") -> Device:
     if not torch.cuda.is_available() or int(gpu[1] or 0) >= torch.cuda.device_count():
         problem = f"there are {torch.cuda.device_count()} CUDA devices here"
         raise BadInputError("device", name, problem, "use auto or cpu")
-    return Device(torch.device(name), torch.cuda.is_bf16_supported(including_emulation=False))
+    # With its index: torch refuses "cuda" alone where it asks for memory, streams and generators.
+    device = torch.device("cuda", int(gpu[1] or 0))
+    return Device(device, torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _cpu_gains_from_bfloat16() -> bool:

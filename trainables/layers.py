@@ -75,6 +75,26 @@ class _Classifier(nn.Linear):
         return super().forward(input.flatten(1))[:, :, None, None]
 
 
+class _BatchNorm(nn.BatchNorm2d):
+    """Batch norm that does not count its batches: a kernel less in every step.
+
+    The count matters only without a momentum. It stays in the state, which any
+    ``nn.BatchNorm2d`` loads.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.BatchNorm2d
+        return F.batch_norm(
+            input,
+            self.running_mean,
+            self.running_var,
+            self.weight,
+            self.bias,
+            self.training,
+            self.momentum,
+            self.eps,
+        )
+
+
 class _ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each pixel, as ConvNeXt has it."""
 
@@ -192,7 +212,7 @@ def _(operation: Norm, inputs: tuple[Shape, ...]) -> nn.Module:
     channels, affine = inputs[0][0], operation.affine
     match operation.norm:
         case "batch":
-            return nn.BatchNorm2d(channels, affine=affine)
+            return _BatchNorm(channels, affine=affine)
         case "instance":
             return nn.InstanceNorm2d(channels, affine=affine)
         case "layer":

@@ -101,26 +101,23 @@ class MovingAverage:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False)
-        pairs = list(
-            zip(_state(self.network), _state(network), strict=True),
-        )
-        self._averaged = [(a, b) for a, b in pairs if a.is_floating_point()]
-        self._counted = [(a, b) for a, b in pairs if not a.is_floating_point()]
+        # Whole numbers are constants: batch norms do not count their batches.
+        pairs = zip(_state(self.network), _state(network), strict=True)
+        changing = [(ours, current) for ours, current in pairs if ours.is_floating_point()]
+        self._average = [ours for ours, _ in changing]
+        self._current = [current for _, current in changing]
 
-    def news_shares(self, first: int, steps: int) -> Tensor:
+    def ema_weights(self, first: int, steps: int) -> Tensor:
         """Return what the weights after each of some steps count, float32 ``[steps]``."""
         step = torch.arange(first, first + steps, dtype=torch.float64)
         return (1 - ((1 + step) / (_RAMP + step)).clamp(max=self._decay)).float()
 
     @torch.no_grad()
-    def update(self, news_share: Tensor) -> None:
-        """Take in the network as it is now; ``news_share`` is a scalar on its device."""
-        average, current = ([pair[i] for pair in self._averaged] for i in (0, 1))
-        difference = torch._foreach_sub(current, average)
-        torch._foreach_mul_(difference, news_share)
-        torch._foreach_add_(average, difference)
-        for count, counted in self._counted:
-            count.copy_(counted)
+    def update(self, ema_weight: Tensor) -> None:
+        """Take in the network as it is now; ``ema_weight`` is a scalar on its device."""
+        difference = torch._foreach_sub(self._current, self._average)
+        torch._foreach_mul_(difference, ema_weight)
+        torch._foreach_add_(self._average, difference)
 
 
 def _state(network: nn.Module) -> list[Tensor]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,11 +20,12 @@ from torch import Tensor, nn
 from cluster.sizing import evaluation_batch
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.augmentation import Variation, draw_variation
+from trainables.augmentation import draw_variation
 from trainables.batches import Batches
 from trainables.builder import Network
 from trainables.data import Dataset
 from trainables.device import Device, select_device
+from trainables.epoch_plan import DevicePlan, EpochPlan
 from trainables.feeding import as_tensor
 from trainables.job import Augmentation
 from trainables.latency import measure_latency
@@ -130,7 +130,8 @@ class Training:
         self._forward = torch.compile(self.network) if compile else self.network
         self._rate = torch.zeros((), device=target)
         self._optimizer = build_optimizer(trained, recipe, self._rate)
-        self._plan: _Plan | None = None
+        self._next: tuple[int, EpochPlan] | None = None
+        self._plan: DevicePlan | None = None
         self._cursor = torch.zeros(1, dtype=torch.int64, device=target)
         self._loss_sum = torch.zeros((), device=target)
         self._hits = torch.zeros((), dtype=torch.int64, device=target)
@@ -145,10 +146,13 @@ class Training:
         if self.epoch >= self.epochs:
             raise RuntimeError(f"all {self.epochs} epochs are done")
         started = time.perf_counter()
-        rows = self._prepare_epoch()
+        plan = self._prepare_epoch()
         self.network.train()
-        for _ in self._batches.feed(rows):
+        for _ in self._batches.feed(plan.rows.unbind()):
             self._repeat(self._step)
+        if self.epoch + 1 < self.epochs:
+            # While a GPU still works on the steps: next comes a wait for it.
+            self._next = (self.epoch + 1, self._draw(self.epoch + 1))
         trained = self._steps * self.recipe.batch_size
         train_loss, hits = torch.stack([self._loss_sum.double(), self._hits.double()]).tolist()
         self.epoch += 1
@@ -163,76 +167,87 @@ class Training:
         )
         return self.result
 
-    def _prepare_epoch(self) -> Sequence[Tensor]:
-        """Draw all that is random in the next epoch; return the rows of each step's images."""
-        seed = (self._seed * 1_000_003 + self.epoch) % _SEEDS
-        generator = torch.Generator().manual_seed(seed)
+    def _prepare_epoch(self) -> EpochPlan:
+        """Bring the plan of the next epoch to the device, and return it."""
+        epoch, plan = self._next or (-1, None)
+        if plan is None or epoch != self.epoch:
+            plan = self._draw(self.epoch)
+        self._next = None
+        if self._plan is None:
+            self._plan = DevicePlan(plan, self._device.device)
+        else:
+            self._plan.load(plan)
         # Dropout draws from the global generators.
-        torch.manual_seed(seed)
+        torch.manual_seed(self._epoch_seed(self.epoch))
+        for counter in (self._cursor, self._loss_sum, self._hits):
+            counter.zero_()
+        return plan
+
+    def _epoch_seed(self, epoch: int) -> int:
+        return (self._seed * 1_000_003 + epoch) % _SEEDS
+
+    def _draw(self, epoch: int) -> EpochPlan:
+        """Draw everything that is random in an epoch, except for dropout."""
+        generator = torch.Generator().manual_seed(self._epoch_seed(epoch))
         train, size = self._splits["train"], self.recipe.batch_size
         order = train[torch.randperm(len(train), generator=generator)]
         rows = order[: self._steps * size].view(self._steps, size)
-        first = self.epoch * self._steps
+        first = epoch * self._steps
         rates = [
             self.recipe.learning_rate
             * self.recipe.schedule.share(first + step, self._steps, self.epochs)
             for step in range(self._steps)
         ]
-        plan = _Plan(
+        return EpochPlan(
             rows,
             torch.tensor(rates),
-            self._average.news_shares(first, self._steps) if self._average else None,
+            self._average.ema_weights(first, self._steps) if self._average else None,
             draw_variation(
                 self._augmentation,
                 rows,
                 self._image[:2],
                 seed=self._seed,
-                epoch=self.epoch,
+                epoch=epoch,
                 generator=generator,
             ),
         )
-        if self._plan is None:
-            self._plan = plan.to(self._device.device)
-        else:
-            # A captured step reads these very tensors.
-            self._plan.copy_from(plan)
-        for counter in (self._cursor, self._loss_sum, self._hits):
-            counter.zero_()
-        return rows.unbind()
 
     def _step(self) -> None:
         """Take the step to which the cursor points, and move it on."""
         assert self._plan is not None  # noqa: S101 - made by run_epoch
-        rows, rate, news_share, variation = self._plan.at(self._cursor)
-        images, labels = self._batches.current(rows, variation)
+        plan = self._plan.at(self._cursor)
+        mixup_lambda = plan.variation.mixup_lambda
+        images, labels = self._batches.current(plan.rows, plan.variation)
         with self._device.autocast():
             logits = self._forward(images)
-            loss = self._loss(logits, labels, variation.own_share)
+            loss = self._loss(logits, labels, mixup_lambda)
+        # A capture that failed leaves gradients which were recorded and never computed.
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
-        self._rate.copy_(rate)
+        self._rate.copy_(plan.rate)
         self._optimizer.step()
         # Let go at once: what comes next, and a capture, would need its memory beside theirs.
         self._optimizer.zero_grad(set_to_none=True)
-        if self._average is not None and news_share is not None:
-            self._average.update(news_share)
+        if self._average is not None and plan.ema_weight is not None:
+            self._average.update(plan.ema_weight)
         self._loss_sum += loss.detach() * len(labels)
-        if variation.own_share is not None:
-            labels = torch.where(variation.own_share < 0.5, labels.roll(1), labels)
+        if mixup_lambda is not None:
+            labels = torch.where(mixup_lambda < 0.5, labels.roll(1), labels)
         self._hits += (logits.detach().argmax(1) == labels).sum()
         self._cursor += 1
 
-    def _loss(self, logits: Tensor, labels: Tensor, own_share: Tensor | None) -> Tensor:
+    def _loss(self, logits: Tensor, labels: Tensor, mixup_lambda: Tensor | None) -> Tensor:
         """Return the mean cross-entropy; of mixed images with both labels, by their shares."""
         smoothing = self.recipe.label_smoothing
-        if own_share is None:
+        if mixup_lambda is None:
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
         own, other = (
             F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
             for target in (labels, labels.roll(1))
         )
-        return torch.lerp(other, own, own_share).mean()
+        return torch.lerp(other, own, mixup_lambda).mean()
 
     @torch.inference_mode()
     def score(self, split: str) -> tuple[float, float]:
@@ -304,45 +319,6 @@ class Training:
             group.update(own)
         # A captured step writes to the tensors that the optimiser held before.
         self._repeat = Repeater(self._device.device, self._steps * (self.epochs - self.epoch))
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What the steps of an epoch need, on the device; the first dimension is the step.
-
-    Attributes:
-        rows: which images, int64 ``[steps, batch]``.
-        rates: learning rates, float32 ``[steps]``.
-        news_shares: of the moving average, float32 ``[steps]``, None where there is none.
-        variation: of the images.
-    """
-
-    rows: Tensor
-    rates: Tensor
-    news_shares: Tensor | None
-    variation: Variation
-
-    def to(self, device: torch.device) -> _Plan:
-        news = None if self.news_shares is None else self.news_shares.to(device)
-        variation = self.variation.map(lambda tensor: tensor.to(device))
-        return _Plan(self.rows.to(device), self.rates.to(device), news, variation)
-
-    def copy_from(self, other: _Plan) -> None:
-        for mine, new in zip(self._tensors(), other._tensors(), strict=True):
-            mine.copy_(new)
-
-    def _tensors(self) -> list[Tensor]:
-        news = [] if self.news_shares is None else [self.news_shares]
-        return [self.rows, self.rates, *news, *self.variation.tensors()]
-
-    def at(self, cursor: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Variation]:
-        """Return rows, rate, share of news and variation of one step, without the host knowing."""
-
-        def pick(tensor: Tensor) -> Tensor:
-            return tensor.index_select(0, cursor).squeeze(0)
-
-        news = None if self.news_shares is None else pick(self.news_shares)
-        return pick(self.rows), pick(self.rates), news, self.variation.map(pick)
 
 
 def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:

@@ -194,7 +194,7 @@ def test_shifts_and_flips_of_an_epoch_are_drawn_in_their_ranges(
     down, across = asked.padding(height, width)
     epoch = torch.tensor([rows] * steps)
     variation = drawn(asked, epoch, (height, width), seed=seed)
-    assert (variation.boxes, variation.own_share) == (None, None)
+    assert (variation.boxes, variation.mixup_lambda) == (None, None)
     if variation.shift is None:
         assert (down, across) == (0, 0)
     else:
@@ -472,7 +472,7 @@ def test_rectangles_become_zero_in_every_channel_and_nothing_else_changes(
     width=sizes,
     seed=st.integers(0, 1000),
 )
-def test_every_image_is_mixed_by_its_own_share_with_the_one_before_it(
+def test_every_image_is_mixed_by_its_mixup_lambda_with_the_one_before_it(
     count, channels, height, width, seed
 ):
     images = scattered(count, channels, height, width, seed)
@@ -500,7 +500,7 @@ def test_shares_of_one_and_none_leave_an_image_or_its_neighbour_exactly():
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 8.0])
 def test_shares_are_drawn_from_the_beta_distribution(alpha):
-    shares = drawn(Augmentation(mixup=alpha), torch.arange(20_000).view(100, 200)).own_share
+    shares = drawn(Augmentation(mixup=alpha), torch.arange(20_000).view(100, 200)).mixup_lambda
     assert (shares.shape, shares.dtype) == ((100, 200), torch.float32)
     values = shares.flatten().double().numpy()
     assert stats.kstest(values, stats.beta(alpha, alpha).cdf).pvalue > UNLIKELY
@@ -511,7 +511,7 @@ def test_shares_are_drawn_from_the_beta_distribution(alpha):
 
 @pytest.mark.parametrize("alpha", [1e-3, 1e-12, 1e-100, 1e-300])
 def test_a_very_small_alpha_leaves_either_image_with_equal_probability(alpha):
-    values = drawn(Augmentation(mixup=alpha), 10_000).own_share.numpy()
+    values = drawn(Augmentation(mixup=alpha), 10_000).mixup_lambda.numpy()
     assert ((values >= 0) & (values <= 1)).all()
     assert stats.binomtest(int((values > 0.5).sum()), 10_000).pvalue > UNLIKELY
     between = stats.beta(alpha, alpha).cdf([0.01, 0.99]) if alpha >= 1e-3 else (0.5, 0.5)
@@ -532,7 +532,7 @@ def test_nothing_that_is_drawn_says_anything_about_anything_else():
             boxes[:, 0, 1] > 0,  # whether anything is erased
             boxes[:, 1, 0] + boxes[:, 1, 1],  # where it is cut out
             boxes[:, 1, 2] + boxes[:, 1, 3],
-            variation.own_share,
+            variation.mixup_lambda,
         ]
     ).double()
     limit = 5 / math.sqrt(20_000)
@@ -595,8 +595,8 @@ def test_with_nothing_to_do_no_number_is_drawn_and_the_very_same_tensor_comes_ba
         (Augmentation(flip="alternating"), {"mirrored"}),
         (Augmentation(erase=0.1), {"boxes"}),
         (Augmentation(cutout=1), {"boxes"}),
-        (Augmentation(mixup=0.1), {"own_share"}),
-        (EVERYTHING, {"shift", "mirrored", "boxes", "own_share"}),
+        (Augmentation(mixup=0.1), {"mixup_lambda"}),
+        (EVERYTHING, {"shift", "mirrored", "boxes", "mixup_lambda"}),
     ],
 )
 def test_only_what_is_asked_for_is_drawn(augmentation, present):

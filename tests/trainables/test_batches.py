@@ -59,8 +59,8 @@ def varied_one_by_one(
         for box in [] if variation.boxes is None else variation.boxes[place].tolist():
             result[:, box[0] : box[1], box[2] : box[3]] = 0
         results.append(result)
-    if variation.own_share is not None:
-        shares = variation.own_share.double().tolist()
+    if variation.mixup_lambda is not None:
+        shares = variation.mixup_lambda.double().tolist()
         results = [
             share * results[place] + (1 - share) * results[place - 1]
             for place, share in enumerate(shares)

@@ -686,8 +686,9 @@ def test_of_mixed_images_both_labels_count_by_their_shares_and_a_hit_is_the_larg
     network = copy.deepcopy(trained.network).train().double()
     result = trained.run_epoch()
 
-    rows = trained._plan.rows[0].numpy()
-    shares = trained._plan.variation.own_share[0].tolist()
+    plan = trained._draw(0)
+    rows = plan.rows[0].numpy()
+    shares = plan.variation.mixup_lambda[0].tolist()
     assert sorted(rows) == few_digits.train.tolist()
     assert min(shares) < 0.2
     assert max(shares) > 0.8

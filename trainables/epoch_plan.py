@@ -1,0 +1,92 @@
+"""Everything that the steps of an epoch need, drawn on the CPU before the epoch begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.augmentation import Variation
+
+
+@dataclass(frozen=True)
+class EpochPlan:
+    """The plan of an epoch; of a single step, the same without the first dimension.
+
+    Attributes:
+        rows: the images of each step, by position in the data set, int64 ``[steps, batch]``.
+        rate: learning rate, float32 ``[steps]``.
+        ema_weight: weight of the new values in the moving average, float32 ``[steps]``; None
+            without a moving average.
+        variation: how each image is varied.
+    """
+
+    rows: Tensor
+    rate: Tensor
+    ema_weight: Tensor | None
+    variation: Variation
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that are present, always in the same order."""
+        ema_weight = [] if self.ema_weight is None else [self.ema_weight]
+        return [self.rows, self.rate, *ema_weight, *self.variation.tensors()]
+
+    def with_tensors(self, tensors: Iterable[Tensor]) -> EpochPlan:
+        """Return a plan of the same structure with other tensors, in the order of `tensors`."""
+        given = iter(tensors)
+        return EpochPlan(
+            next(given),
+            next(given),
+            None if self.ema_weight is None else next(given),
+            self.variation.map(lambda _: next(given)),
+        )
+
+
+class DevicePlan:
+    """The plan of the current epoch in fixed memory on the device.
+
+    All tensors of one type lie in one tensor, so that a single kernel picks those of a step.
+
+    Args:
+        plan: of the first epoch; later ones have the same shapes.
+        device: where the steps run.
+    """
+
+    def __init__(self, plan: EpochPlan, device: torch.device) -> None:
+        self._structure = plan.with_tensors(tensor[0] for tensor in plan.tensors())
+        self._packed = {kind: tensor.to(device) for kind, tensor in _pack(plan).items()}
+
+    def load(self, plan: EpochPlan) -> None:
+        """Copy the plan of another epoch into the same memory, which captured steps read."""
+        for kind, tensor in _pack(plan).items():
+            self._packed[kind].copy_(tensor)
+
+    def at(self, step: Tensor) -> EpochPlan:
+        """Return the plan of one step.
+
+        Args:
+            step: number of the step, int64 ``[1]`` on the device; the host does not wait for it.
+        """
+        shapes = self._structure.tensors()
+        parts = {
+            kind: iter(
+                packed.index_select(0, step)
+                .squeeze(0)
+                .split([shape.numel() for shape in shapes if shape.dtype == kind])
+            )
+            for kind, packed in self._packed.items()
+        }
+        return self._structure.with_tensors(
+            next(parts[shape.dtype]).view(shape.shape) for shape in shapes
+        )
+
+
+def _pack(plan: EpochPlan) -> dict[torch.dtype, Tensor]:
+    """Return one tensor ``[steps, values]`` for each type."""
+    tensors = plan.tensors()
+    return {
+        kind: torch.cat([t.reshape(len(t), -1) for t in tensors if t.dtype == kind], dim=1)
+        for kind in dict.fromkeys(tensor.dtype for tensor in tensors)
+    }
