@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import ray
 from ray import tune
 from ray.air._internal import usage
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -115,7 +115,11 @@ def _here() -> bool:
 
 
 def find_gpus() -> list[Gpu]:
-    """Return one GPU of each node that has any; none of a node that does not answer in time."""
+    """Return one GPU of each node that has any; none of a node that does not answer in time.
+
+    Raises:
+        BadInputError: torch cannot use the GPU of any node, for example for want of a driver.
+    """
     look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
     looks = [
         look.options(
@@ -126,11 +130,19 @@ def find_gpus() -> list[Gpu]:
     answered, silent = ray.wait(looks, num_returns=len(looks), timeout=ANSWER_WITHIN)
     for late in silent:
         ray.cancel(late, force=True)
-    found = []
+    found: list[Gpu] = []
+    unusable: BadInputError | None = None
     for answer in answered:
-        with suppress(RayError):
+        try:
             found.append(ray.get(answer))
-    return [gpu for gpu in found if gpu is not None]
+        except RayTaskError as error:
+            if isinstance(error.cause, BadInputError):
+                unusable = error.cause
+        except RayError:
+            continue
+    if unusable is not None and not found:
+        raise unusable
+    return found
 
 
 def concurrent_trials(experiment: Experiment, packing: Packing) -> int:

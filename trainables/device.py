@@ -28,12 +28,15 @@ class Device:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
 
-def find_gpu() -> Gpu | None:
-    """Return the first GPU of this process, None where torch sees none."""
-    if not torch.cuda.is_available():
-        return None
-    memory = torch.cuda.get_device_properties(0).total_memory
-    return Gpu(memory, torch.cuda.is_bf16_supported(including_emulation=False))
+def find_gpu() -> Gpu:
+    """Return the first GPU of this process.
+
+    Raises:
+        BadInputError: torch cannot use it; says why.
+    """
+    device = select_device("cuda")
+    memory = torch.cuda.get_device_properties(device.device).total_memory
+    return Gpu(memory, device.bfloat16)
 
 
 def select_device(name: str = "auto") -> Device:
@@ -52,7 +55,10 @@ def select_device(name: str = "auto") -> Device:
     gpu = re.fullmatch(r"cuda(?::(0|[1-9][0-9]*))?", name)
     if gpu is None:
         raise BadInputError("device", name, "unknown device", "use auto, cpu, cuda or cuda:N")
-    if not torch.cuda.is_available() or int(gpu[1] or 0) >= torch.cuda.device_count():
+    if not torch.cuda.is_available():
+        remedy = f"mend that (torch {torch.__version__} is built for {_build()}), or use cpu"
+        raise BadInputError("device", name, _initialization_error(), remedy)
+    if int(gpu[1] or 0) >= torch.cuda.device_count():
         problem = f"there are {torch.cuda.device_count()} CUDA devices here"
         raise BadInputError("device", name, problem, "use auto or cpu")
     # With its index: torch refuses "cuda" alone where it asks for memory, streams and generators.
@@ -63,3 +69,17 @@ def select_device(name: str = "auto") -> Device:
 def _cpu_gains_from_bfloat16() -> bool:
     """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _build() -> str:
+    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "processors alone"
+
+
+def _initialization_error() -> str:
+    """Return why torch cannot use CUDA: no driver, one that is too old, no device."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        # What follows the first sentence is advice, several lines of it.
+        return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+    return f"there are {torch.cuda.device_count()} CUDA devices here"

@@ -48,7 +48,7 @@ def retrain(
     """
     prepare_process(job.threads, gpus)
     release_memory()
-    training = start_training(job, job.candidates().rebuild(params), seed)
+    training = start_training(job, job.candidates().rebuild(params), seed, gpus)
     results = [training.run_epoch() for _ in range(job.epochs)]
     predicted, true = training.predict("test")
     weights = io.BytesIO()

@@ -1,4 +1,9 @@
-"""How long a network takes for a batch, measured on the device that is to run it."""
+"""How long a network takes for a batch, measured on the device that is to run it.
+
+Measured as one would deploy it: weights in the number format of the device, cast once, and on a
+GPU the forward pass replayed as a CUDA graph. Otherwise a small network's figure is that of casting
+its weights and launching its kernels.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,10 @@ import torch
 from torch import nn
 
 from trainables.device import Device
+from trainables.repeating import Repeater
 
+_MULTIPLYING = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+"""Layers whose weights autocast casts in every forward pass."""
 WARM_UP_ROUNDS = (5, 20)
 """Fewest and most rounds that do not count; between them they end once timings have settled."""
 WARM_UP_SECONDS = 1.0
@@ -34,7 +42,8 @@ def measure_latency(
 ) -> float:
     """Return the milliseconds that a network takes from a batch to its logits: the median.
 
-    The network is left as it was, and so are the global random number generators.
+    Where the forward pass cannot be captured as a CUDA graph, it is measured as it is, and a
+    warning says so. The network is left as it was, and so are the global random number generators.
 
     Args:
         network: on the device.
@@ -45,15 +54,24 @@ def measure_latency(
     """
     images = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0))
     images = images.to(device.device, memory_format=torch.channels_last)
+    repeat = Repeater(device.device, REPEATS[1])
+
+    def forward() -> None:
+        network(images)
 
     def timed() -> float:
         _wait_for(device)
         started = clock()
-        network(images)
+        repeat(forward)
         _wait_for(device)
         return clock() - started
 
-    with _untouched(network, device), torch.inference_mode(), device.autocast():
+    with (
+        _untouched(network, device),
+        _cast_weights(network, device),
+        torch.inference_mode(),
+        device.autocast(),
+    ):
         _warm_up(timed)
         return 1000 * median(_repeat(timed))
 
@@ -97,3 +115,23 @@ def _untouched(network: nn.Module, device: Device) -> Iterator[None]:
             # Each by itself: a part may have been frozen before.
             for module, mode in training.items():
                 module.training = mode
+
+
+@contextmanager
+def _cast_weights(network: nn.Module, device: Device) -> Iterator[None]:
+    """Hold weights in the format that autocast casts them to; the results are the same."""
+    if not device.bfloat16:
+        yield
+        return
+    layers = [module for module in network.modules() if isinstance(module, _MULTIPLYING)]
+    weights = [(layer, dict(layer.named_parameters(recurse=False))) for layer in layers]
+    try:
+        for layer, named in weights:
+            for name, weight in named.items():
+                cast = weight.detach().to(torch.bfloat16)
+                setattr(layer, name, nn.Parameter(cast, requires_grad=False))
+        yield
+    finally:
+        for layer, named in weights:
+            for name, weight in named.items():
+                setattr(layer, name, weight)

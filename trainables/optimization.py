@@ -73,18 +73,23 @@ def build_optimizer(
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
+    optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
-        adamw = _AdamW(
+        optimizer = _AdamW(
             groups,
-            lr=rate,
             betas=(recipe.momentum, 0.999),
             fused=True,
             capturable=rate.device.type == "cuda",
         )
         # It would warn of steps outside of a graph; those before the capture are meant to be.
-        adamw._warned_capturable_if_run_uncaptured = True
-        return adamw
-    return _SGD(groups, lr=rate, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
+        optimizer._warned_capturable_if_run_uncaptured = True
+    else:
+        nesterov = recipe.momentum > 0
+        optimizer = _SGD(groups, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+    for group in optimizer.param_groups:
+        # Not before: torch would compare it with zero, and so wait for the device.
+        group["lr"] = rate
+    return optimizer
 
 
 class MovingAverage:

@@ -13,8 +13,10 @@ def measure_peak(work: Callable[[], object], device: torch.device | str) -> int:
     """Run some work and return the most bytes that its tensors took at one time.
 
     What the work itself returns is let go; build the network inside of it to have its weights
-    counted. On a GPU the figure is that of torch's allocator, without the CUDA context of the
-    process; on a CPU it is what torch's allocator handed out, to any thread.
+    counted. On a GPU the figure is what torch's allocator reserved, from an emptied cache: blocks
+    that are free within the pool of a CUDA graph belong to no tensor, but nobody else can use
+    them. The CUDA context of the process is not counted. On a CPU the figure is what torch's
+    allocator handed out, to any thread.
 
     Args:
         work: called once; call it once before where the first call differs, for example by
@@ -33,13 +35,14 @@ def measure_peak(work: Callable[[], object], device: torch.device | str) -> int:
 
 
 def _peak_on_cuda(work: Callable[[], object], device: torch.device) -> int:
-    gc.collect()
     torch.cuda.synchronize(device)
+    gc.collect()
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved(device)
     torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
     work()
     torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before
+    return torch.cuda.max_memory_reserved(device) - before
 
 
 def _peak_on_cpu(work: Callable[[], object]) -> int:

@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
+import re
 
 import torch
 
-from cluster.sizing import memory_limit
+from cluster.sizing import WORKSPACE_BYTES, memory_limit
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 _LARGE = 1 << 30
+
+_SHORT_OF_MEMORY = re.compile(
+    # The processor's memory, of which torch says it in words alone.
+    r"can't allocate memory"
+    # What CUDA and its libraries ask for beside torch's allocator.
+    r"|CUDA error: out of memory"
+    r"|CU[A-Z]+_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED"
+)
+_REQUESTED = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMG]iB)")
+_UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SEGMENT = 20 * 2**20
+"""Bytes that torch's allocator reserves for a smaller request."""
 
 
 def prepare_process(threads: int, gpus: float = 0.0) -> None:
@@ -33,6 +47,8 @@ def prepare_process(threads: int, gpus: float = 0.0) -> None:
 def release_memory() -> None:
     """Give back what the last training has freed, before the next one is begun."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        # The cache can give back only what no unreachable network still holds.
+        gc.collect()
         torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
@@ -43,8 +59,27 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether a training failed because the memory of its device did not suffice."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # Of the processor's memory torch says it in words alone.
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and bool(_SHORT_OF_MEMORY.search(str(error)))
+
+
+def has_used_up_share(error: BaseException, device: torch.device, gpus: float) -> bool:
+    """Tell whether a process that is out of memory has reached the limit of its own share.
+
+    Otherwise its neighbours on the GPU hold more than theirs, and the training may fit elsewhere
+    or later. Ask before memory is given back.
+
+    Args:
+        error: what the training failed with; see `is_out_of_memory`.
+        device: that it trained on.
+        gpus: share of a GPU that the process has, 0 for all of it.
+    """
+    if device.type != "cuda":
+        return True
+    found = _REQUESTED.search(str(error))
+    requested = float(found[1]) * _UNITS[found[2]] if found else WORKSPACE_BYTES
+    total = torch.cuda.get_device_properties(device).total_memory
+    needed = torch.cuda.memory_reserved(device) + max(int(requested), _SEGMENT)
+    return needed >= memory_limit(gpus or 1.0, total)
 
 
 def usable_memory(device: torch.device) -> int:

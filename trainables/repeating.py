@@ -76,6 +76,7 @@ class Repeater:
             # If the device itself is broken, this raises: nothing on it can be trusted any more.
             torch.cuda.synchronize(stream.device)
             _leave_pool(pool, stream.device)
+            _renew_generator(stream.device)
             self._until_capture = -1
             _log.warning("steps run without a CUDA graph: %s", error)
         else:
@@ -102,3 +103,16 @@ def _leave_pool(pool: Any, device: torch.device) -> None:
     except RuntimeError:
         return  # It was ended, and closed.
     torch._C._cuda_releasePool(device.index or 0, pool)
+
+
+def _renew_generator(device: torch.device) -> None:
+    """Give the device's default generator a state that belongs to no capture.
+
+    Where a capture could not be ended, the state stays marked as captured (torch 2.11), and the
+    next dropout raises. Seed and offset stay, so that it draws on as if nothing had been captured.
+    """
+    generator = torch.cuda.default_generators[device.index or 0]
+    fresh = torch.Generator(device)
+    fresh.manual_seed(generator.initial_seed())
+    fresh.set_offset(generator.get_offset())
+    generator.graphsafe_set_state(fresh.graphsafe_get_state())

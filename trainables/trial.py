@@ -19,6 +19,7 @@ from trainables.data import Dataset
 from trainables.device import select_device
 from trainables.job import Data, Job
 from trainables.process import (
+    has_used_up_share,
     is_out_of_memory,
     prepare_process,
     release_memory,
@@ -101,7 +102,8 @@ class Trial(tune.Trainable):
 
     def _start(self) -> Training:
         """Begin the training, or go on with it where a process before this one has left it."""
-        training = start_training(self._job, self._candidate(), self._config["seed"])
+        gpus = self._config.get("gpus", 0.0)
+        training = start_training(self._job, self._candidate(), self._config["seed"], gpus)
         state = self._checkpoints.load() if self._checkpoints is not None else None
         if state is None:
             self._latencies = measure_latencies(training, self._job.latency_batches)
@@ -118,8 +120,9 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train one epoch and report it; a training that cannot go on is reported as failed.
 
-        An error that a second try would meet again does not cost the process and its retries. One
-        of the device itself does: after it nothing in the process can be trusted.
+        An error that a second try would meet again does not cost the process and its retries. Two
+        kinds do: errors of the device, after which nothing in the process can be trusted, and
+        memory that a neighbour on the GPU has used up.
         """
         try:
             # Fetching and decoding have locks and time limits of their own, and no epochs.
@@ -130,6 +133,8 @@ class Trial(tune.Trainable):
             # Weights in the middle of an epoch are no state to go on from.
             self._training = None
             if is_out_of_memory(error):
+                if not self._has_used_up_share(error):
+                    raise
                 return self._failure("out of memory", error) | {VIOLATION: self._excess()}
             if isinstance(error, torch.AcceleratorError):
                 raise
@@ -210,6 +215,10 @@ class Trial(tune.Trainable):
         cause = f"{kind}: {error}".strip().splitlines()[0]
         return {FAILURE: cause, "validation_accuracy": math.nan, "done": True}
 
+    def _has_used_up_share(self, error: Exception) -> bool:
+        device = select_device(self._job.device).device
+        return has_used_up_share(error, device, self._config.get("gpus", 0.0))
+
     def _excess(self) -> float:
         """Return by how much the memory was exceeded, relative to what there is."""
         device = select_device(self._job.device)
@@ -237,15 +246,26 @@ def ending_if_hung(seconds: float | None) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def start_training(job: Job, candidate: Candidate, seed: int) -> Training:
-    """Return a training of a candidate, about to begin."""
+def start_training(job: Job, candidate: Candidate, seed: int, gpus: float = 0.0) -> Training:
+    """Return a training of a candidate, about to begin.
+
+    Args:
+        job: the search's.
+        candidate: architecture and recipe.
+        seed: of initial weights, order and augmentation.
+        gpus: share of a GPU that the process holds: it then trains on the GPU, never on the CPU
+            because torch cannot use the GPU.
+
+    Raises:
+        BadInputError: the device cannot be used, or the candidate cannot be trained on the images.
+    """
     return Training(
         candidate,
         shared_dataset(job.data),
         epochs=job.epochs,
         seed=seed,
         augmentation=job.augmentation,
-        device=job.device,
+        device="cuda" if gpus and job.device == "auto" else job.device,
         compile=job.compile,
     )
 

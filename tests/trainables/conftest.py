@@ -1,7 +1,10 @@
 """What several tests of training share."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -53,3 +56,44 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@dataclass
+class PretendedGpu:
+    """A GPU that is not there: what torch's own functions find below their argument checks.
+
+    Attributes:
+        memory: of the GPU, in bytes.
+        reserved: bytes that torch's allocator holds.
+        fractions: share of the memory that the process may use, by index of the device.
+    """
+
+    memory: int = 80 * 2**30
+    reserved: int = 0
+    fractions: dict[int, float] = field(default_factory=dict)
+
+    def memory_stats(self, device: int) -> dict[str, Any]:
+        return {"reserved_bytes": {"all": {"current": self.reserved, "peak": self.reserved}}}
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
+    """Pretend one GPU beneath torch.cuda, whose functions still check their arguments."""
+    gpu = PretendedGpu()
+    properties = SimpleNamespace(total_memory=gpu.memory)
+    cuda, c = torch.cuda, torch._C
+    monkeypatch.setattr(cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(cuda, "is_bf16_supported", lambda including_emulation=True: True)
+    monkeypatch.setattr(cuda, "_lazy_init", lambda: None)
+    monkeypatch.setattr(cuda.memory, "_lazy_init", lambda: None)
+    monkeypatch.setattr(cuda.memory, "is_initialized", lambda: True)
+    monkeypatch.setattr(cuda, "_get_device_properties", lambda index: properties, raising=False)
+    for name, function in (
+        ("_cuda_getMemoryFraction", lambda index: gpu.fractions.get(index, 1.0)),
+        ("_cuda_setMemoryFraction", lambda share, index: gpu.fractions.update({index: share})),
+        ("_cuda_memoryStats", gpu.memory_stats),
+    ):
+        monkeypatch.setattr(c, name, function, raising=False)
+    return gpu

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from cluster.sizing import Gpu
 from spaces.errors import BadInputError
-from trainables.device import Device, select_device
+from trainables.device import Device, find_gpu, select_device
 
 
 @pytest.fixture
@@ -35,15 +36,17 @@ def test_auto_is_the_processor_where_there_is_no_gpu(no_gpu):
     assert select_device("auto") == select_device("cpu")
 
 
-def test_auto_is_the_gpu_where_there_is_one(two_gpus):
-    assert select_device("auto").device == torch.device("cuda")
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_gpu_without_a_number_is_the_first_and_has_its_index(two_gpus, name):
+    """Torch refuses a device without an index where it asks for memory, streams or generators."""
+    assert select_device(name).device == torch.device("cuda", 0)
 
 
 def test_the_processor_can_be_had_beside_a_gpu(two_gpus):
     assert select_device("cpu").device == torch.device("cpu")
 
 
-@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:1"])
+@pytest.mark.parametrize("name", ["cuda:0", "cuda:1"])
 def test_a_gpu_that_is_there_is_used(two_gpus, name):
     assert select_device(name).device == torch.device(name)
 
@@ -59,9 +62,68 @@ def test_a_gpu_calculates_in_bfloat16_only_where_it_can_without_emulation(
     assert select_device("cuda").bfloat16 is supported
 
 
+OLD = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU\n"
+    "driver by downloading and installing a new version from the URL: https://example.org"
+)
+NONE = "Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU and .."
+
+
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
-def test_a_gpu_on_a_machine_without_one_is_refused(no_gpu, name):
-    assert refusal(name) == f"device = {name}: there are 0 CUDA devices here; use auto or cpu"
+@pytest.mark.parametrize(
+    ("error", "built", "line"),
+    [
+        (
+            RuntimeError(OLD),
+            "13.0",
+            "The NVIDIA driver on your system is too old (found version 11040); mend that "
+            "(torch 9.9 is built for CUDA 13.0), or use cpu",
+        ),
+        (
+            RuntimeError(NONE),
+            "13.0",
+            "Found no NVIDIA driver on your system; mend that "
+            "(torch 9.9 is built for CUDA 13.0), or use cpu",
+        ),
+        (
+            AssertionError("Torch not compiled with CUDA enabled"),
+            None,
+            "Torch not compiled with CUDA enabled; mend that "
+            "(torch 9.9 is built for processors alone), or use cpu",
+        ),
+        (
+            None,
+            "13.0",
+            "there are 0 CUDA devices here; mend that "
+            "(torch 9.9 is built for CUDA 13.0), or use cpu",
+        ),
+    ],
+    ids=["old driver", "no driver", "build for processors", "hidden devices"],
+)
+def test_a_gpu_that_torch_cannot_use_is_refused_with_the_cause(
+    no_gpu, monkeypatch, name, error, built, line
+):
+    def init() -> None:
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch, "__version__", "9.9")
+    monkeypatch.setattr(torch.version, "cuda", built)
+    assert refusal(name) == f"device = {name}: {line}"
+
+
+def test_a_machine_without_a_gpu_says_why(no_gpu):
+    assert refusal("cuda").startswith("device = cuda: ")
+
+
+def test_a_gpu_is_found_with_its_memory_and_format(gpu):
+    assert find_gpu() == Gpu(80 * 2**30, bfloat16=True)
+
+
+def test_a_gpu_that_cannot_be_used_is_not_taken_for_none(no_gpu):
+    with pytest.raises(BadInputError):
+        find_gpu()
 
 
 @pytest.mark.parametrize("name", ["cuda:2", "cuda:99999999999999999999"])

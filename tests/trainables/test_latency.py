@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trainables import latency
 from trainables.device import Device, select_device
 from trainables.latency import REPEATS, WARM_UP_ROUNDS, measure_latency
 
@@ -113,6 +114,33 @@ def test_what_is_measured_is_inference_on_a_batch_as_the_network_will_meet_it(
     assert first.shape == (6, 3, 5, 4)
     assert first.is_contiguous(memory_format=torch.channels_last)
     assert all(images is first for images in network.calls)
+
+
+def test_weights_are_cast_once_and_come_back_as_they_were() -> None:
+    """Autocast would cast them in every round."""
+    network = convolutional()
+    formats: set[torch.dtype] = set()
+    network[0].register_forward_pre_hook(lambda layer, _: formats.add(layer.weight.dtype))
+    before = dict(network.named_parameters())
+    measure_latency(network, (3, 8, 8), 2, Device(torch.device("cpu"), bfloat16=True))
+    assert formats == {torch.bfloat16}
+    after = dict(network.named_parameters())
+    assert all(after[name] is weight for name, weight in before.items())
+    assert after.keys() == before.keys()
+    assert all(weight.dtype == torch.float32 for weight in after.values())
+
+
+def test_a_forward_pass_is_captured_where_that_is_possible(monkeypatch) -> None:
+    made: list[tuple[torch.device, int]] = []
+
+    def repeater(device: torch.device, steps: int) -> Callable[[Callable[[], None]], None]:
+        made.append((device, steps))
+        return lambda step: step()
+
+    monkeypatch.setattr(latency, "Repeater", repeater)
+    found, _ = measured(lambda: 0.002)
+    assert found == pytest.approx(2.0)
+    assert made == [(CPU.device, REPEATS[1])]
 
 
 def test_the_latency_is_the_median_in_milliseconds() -> None:

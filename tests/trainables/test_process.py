@@ -3,13 +3,19 @@
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from cluster.sizing import memory_limit
-from trainables.process import is_out_of_memory, prepare_process, release_memory, usable_memory
+from trainables.device import select_device
+from trainables.process import (
+    has_used_up_share,
+    is_out_of_memory,
+    prepare_process,
+    release_memory,
+    usable_memory,
+)
 
 ROOT = Path(__file__).parents[2]
 GIB = 2**30
@@ -56,11 +62,64 @@ def test_so_is_what_a_gpu_says():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
 
 
+class DeviceError(torch.AcceleratorError):
+    """As torch raises it; the original asks for more than a message."""
+
+    def __init__(self, message: str) -> None:
+        RuntimeError.__init__(self, message)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DeviceError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously .."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDn..`"),
+    ],
+    ids=lambda error: str(error)[:60],
+)
+def test_so_is_what_the_libraries_of_a_gpu_say(error):
+    assert is_out_of_memory(error)
+
+
+SAID = "CUDA out of memory. Tried to allocate {}. GPU 0 has a total capacity of 79.1 GiB"
+
+
+@pytest.mark.parametrize(
+    ("reserved", "said", "own"),
+    [
+        (9 * GIB, SAID.format("2.00 GiB"), True),
+        (9 * GIB, SAID.format("20.00 MiB"), False),
+        (1 * GIB, SAID.format("2.00 GiB"), False),
+        (1 * GIB, SAID.format("64.00 GiB"), True),
+        (0, SAID.format("512 bytes"), False),
+        (1 * GIB, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED", False),
+        (memory_limit(1 / 8, 80 * GIB) - 100_000_000, "CUDNN_STATUS_ALLOC_FAILED", True),
+    ],
+)
+def test_memory_taken_by_neighbours_is_not_charged_to_a_process(gpu, reserved, said, own):
+    gpu.reserved = reserved
+    error = torch.OutOfMemoryError(said)
+    assert has_used_up_share(error, torch.device("cuda:0"), 1 / 8) is own
+
+
+def test_a_process_alone_on_its_gpu_has_used_it_up_itself(gpu):
+    gpu.reserved = 79 * GIB
+    error = torch.OutOfMemoryError(SAID.format("2.00 GiB"))
+    assert has_used_up_share(error, torch.device("cuda:0"), 0.0)
+    assert has_used_up_share(MemoryError(), torch.device("cpu"), 0.0)
+
+
 def test_other_errors_are_not():
     with pytest.raises(RuntimeError) as caught:
         torch.ones(2, 3) @ torch.ones(2, 3)
     assert not is_out_of_memory(caught.value)
     assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access"))
+    assert not is_out_of_memory(DeviceError("CUDA error: an illegal memory access"))
+    assert not is_out_of_memory(RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"))
     assert not is_out_of_memory(ValueError("can't allocate memory"))
     assert not is_out_of_memory(OSError(12, "Cannot allocate memory"))
 
@@ -74,48 +133,37 @@ def test_a_process_uses_as_many_threads_as_it_is_told(threads):
     assert torch.get_num_threads() == threads
 
 
-@pytest.fixture
-def fractions(monkeypatch) -> list[tuple[float, int]]:
-    """Pretend a GPU of 80 GiB; return what its memory is limited to."""
-    limits: list[tuple[float, int]] = []
-    properties = SimpleNamespace(total_memory=80 * GIB)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
-    monkeypatch.setattr(
-        torch.cuda,
-        "set_per_process_memory_fraction",
-        lambda fraction, device: limits.append((fraction, device)),
-    )
-    monkeypatch.setattr(torch.cuda, "get_per_process_memory_fraction", lambda device: limits[-1][0])
-    return limits
-
-
 @pytest.mark.parametrize("share", [1 / 8, 1 / 4, 1 / 2])
-def test_with_a_share_of_a_gpu_a_process_gets_that_share_of_its_memory(fractions, share):
+def test_with_a_share_of_a_gpu_a_process_gets_that_share_of_its_memory(gpu, share):
     prepare_process(1, share)
-    assert fractions == [(memory_limit(share, 80 * GIB) / (80 * GIB), 0)]
+    assert gpu.fractions == {0: memory_limit(share, 80 * GIB) / (80 * GIB)}
     # Beside its tensors every process takes some: together they must fit.
-    assert 0.9 * share < fractions[0][0] < share
+    assert 0.9 * share < gpu.fractions[0] < share
     expected = memory_limit(share, 80 * GIB)
     assert usable_memory(torch.device("cuda:0")) == pytest.approx(expected, abs=1)
 
 
 @pytest.mark.parametrize("gpus", [1.0, 2.0])
-def test_with_a_whole_gpu_it_gets_all_of_it(fractions, gpus):
+def test_with_a_whole_gpu_it_gets_all_of_it(gpu, gpus):
     prepare_process(1, gpus)
-    assert fractions == [(1.0, 0)]
+    assert gpu.fractions == {0: 1.0}
     assert usable_memory(torch.device("cuda:0")) == 80 * GIB
 
 
-def test_without_a_share_the_gpu_is_left_alone(fractions):
+def test_without_a_share_the_gpu_is_left_alone(gpu):
     prepare_process(1)
-    assert fractions == []
+    assert gpu.fractions == {}
 
 
 def test_a_share_of_a_gpu_that_is_not_there_changes_nothing(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", None)
     prepare_process(1, 0.5)
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_memory_can_be_asked_of_every_device_that_is_selected(gpu, name):
+    assert usable_memory(select_device(name).device) == 80 * GIB
 
 
 def test_the_usable_memory_of_the_processor_is_that_of_the_machine():

@@ -113,6 +113,9 @@ class FakeCuda:
             self._current = before
         self.calls.append("captured")
 
+    def renew_generator(self, device: torch.device) -> None:
+        self.calls.append("renew generator")
+
     def synchronize(self, device: torch.device) -> None:
         self.calls.append("synchronize")
         if self.device_error is not None:
@@ -132,6 +135,7 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", fake.graph_class())
     monkeypatch.setattr(torch.cuda, "graph", fake.graph)
     monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
+    monkeypatch.setattr(repeating, "_renew_generator", fake.renew_generator)
     yield fake
     repeating._side_stream.cache_clear()
 
@@ -182,7 +186,7 @@ def test_where_the_capture_fails_every_step_is_taken_as_it_is_and_the_log_says_s
             assert cuda.current_stream().name == "main"
     # A capture that could not be ended has left its memory pool open.
     left = ["close pool", "release pool"] if where == "capture_error" else []
-    tried = ["capture", "record on side", "synchronize", *left]
+    tried = ["capture", "record on side", "synchronize", *left, "renew generator"]
     assert cuda.calls == AS_IT_IS * WARM_UP + tried + AS_IT_IS * (WORTH - WARM_UP)
     assert not repeat.is_captured
     assert [record.getMessage() for record in caplog.records] == [
@@ -211,3 +215,47 @@ def test_an_error_of_another_kind_in_the_step_is_not_taken_for_a_failed_capture(
 
     with pytest.raises(TypeError, match="a mistake in the step"):
         repeat(wrong)
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 7])
+def test_a_renewed_generator_draws_on_where_the_old_one_stood(monkeypatch, drawn):
+    """With generators of the processor, whose state a capture cannot hold."""
+    generator = ReplacedGenerator()
+    generator.manual_seed(5)
+    expected = torch.Generator().manual_seed(5)
+    for each in (generator.state, expected):
+        torch.rand(drawn, generator=each)
+    generator.offset = drawn
+    old = generator.state
+    monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
+    monkeypatch.setattr(torch, "Generator", lambda device: ReplacedGenerator())
+    repeating._renew_generator(CUDA)
+    assert generator.state is not old
+    found = torch.rand(3, generator=generator.state)
+    assert torch.equal(found, torch.rand(3, generator=expected))
+
+
+class ReplacedGenerator:
+    """A generator as CUDA has it: its state is an object of its own, at an offset."""
+
+    def __init__(self) -> None:
+        self.state = torch._C.Generator()
+        self.offset = 0
+
+    def manual_seed(self, seed: int) -> None:
+        self.state.manual_seed(seed)
+
+    def initial_seed(self) -> int:
+        return self.state.initial_seed()
+
+    def get_offset(self) -> int:
+        return self.offset
+
+    def set_offset(self, offset: int) -> None:
+        torch.rand(offset, generator=self.state)
+
+    def graphsafe_get_state(self) -> "ReplacedGenerator":
+        return self
+
+    def graphsafe_set_state(self, other: "ReplacedGenerator") -> None:
+        self.state = other.state

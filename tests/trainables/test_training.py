@@ -17,6 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from cluster import sizing
 from spaces.architecture import Builder
@@ -35,7 +36,7 @@ from spaces.operations import (
 from spaces.recipe import Recipe
 from spaces.schedules import Constant, Cosine, MultiStep, OneCycle, Schedule, WarmRestarts
 from spaces.task import Task
-from trainables import training
+from trainables import feeding, repeating, training
 from trainables.data import Dataset, load
 from trainables.device import Device, select_device
 from trainables.job import Augmentation
@@ -169,6 +170,77 @@ def test_a_resumed_training_goes_on_in_the_schedule(few_digits, plain_candidate,
     steps = len(few_digits.train) // 32
     (rate,) = {group["lr"].item() for group in resumed._optimizer.param_groups}
     assert rate == pytest.approx(0.1 * OneCycle().share(2 * steps - 1, steps, 3))
+
+
+# On a GPU, as far as that can be seen without one
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("augmentation", [Augmentation(), EVERYTHING], ids=["plain", "varied"])
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # By deepcopy.
+def test_a_step_on_a_gpu_keeps_to_it_and_waits_for_nothing(
+    few_digits, random_candidate, monkeypatch, optimizer, augmentation
+):
+    """Fake tensors have a device and no values: reading one would raise, and so would a mixture."""
+
+    taken: list[Tensor] = []
+
+    def take(*lists: list[Tensor], lr: Tensor, **_: Any) -> None:
+        taken.extend([tensor for tensors in lists for tensor in tensors] + [lr])
+
+    def as_real(function):
+        def call(*args, **kwargs):
+            with unset_fake_temporarily():
+                return function(*args, **kwargs)
+
+        return call
+
+    # Autocast asks for a driver.
+    device = dataclasses.replace(select_device("auto"), bfloat16=False)
+    monkeypatch.setattr(training, "select_device", lambda name: device)
+    # Fake tensors then do without one.
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(repeating, "_side_stream", lambda device: None)
+    feeding._resident.cache_clear()
+    # What a training makes on the CPU, before it goes to the device.
+    monkeypatch.setattr(training, "Network", as_real(training.Network))
+    monkeypatch.setattr(Training, "_draw", as_real(Training._draw))
+    candidate = with_recipe(random_candidate, optimizer=optimizer, ema=0.9, clip=1.0)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        trained = Training(candidate, few_digits, epochs=2, seed=0, augmentation=augmentation)
+        # Autograd would ask for a driver, and fused kernels have no fake.
+        monkeypatch.setattr(Tensor, "backward", lambda loss: leave_gradients(trained.network))
+        monkeypatch.setattr(torch, f"_fused_{optimizer}_", take)
+        trained._prepare_epoch()
+        trained.network.train()
+        for _ in range(2):
+            trained._step()
+        trained._prepare_epoch()
+        trained._step()
+    feeding._resident.cache_clear()
+    kept = [*trained.network.state_dict().values(), *trained.evaluated.state_dict().values()]
+    kept += [trained._loss_sum, trained._hits, trained._cursor]
+    kept += [
+        v for state in trained._optimizer.state.values() for v in state.values() if v is not None
+    ]
+    assert {tensor.device for tensor in kept} == {torch.device("cuda", 0)}
+
+
+def leave_gradients(network: torch.nn.Module) -> None:
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+
+
+def test_gradients_that_a_failed_capture_left_do_not_reach_the_next_step(
+    few_digits, random_candidate, float32
+):
+    expected, _ = train(random_candidate, few_digits, 1)
+    trained = Training(random_candidate, few_digits, epochs=1, seed=1)
+    for parameter in trained.network.parameters():
+        parameter.grad = torch.full_like(parameter, math.nan)
+    trained.run_epoch()
+    assert same(snapshot(trained), expected)
 
 
 # Learning

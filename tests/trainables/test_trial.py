@@ -344,6 +344,29 @@ def test_only_where_memory_was_short_a_result_says_by_how_much():
     assert VIOLATION not in begin(A).step()
 
 
+def test_memory_that_neighbours_have_used_up_costs_the_process_and_not_the_trial(monkeypatch):
+    """Ray tries the trial again; nothing is held against the candidate."""
+
+    def run_epoch(training: Training) -> EpochResult:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Training, "run_epoch", run_epoch)
+    monkeypatch.setattr("trainables.trial.has_used_up_share", lambda error, device, gpus: False)
+    with pytest.raises(torch.OutOfMemoryError):
+        begin(A).step()
+
+
+def test_a_trial_with_a_share_of_a_gpu_does_not_train_on_the_processor(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    job = dataclasses.replace(JOB, device="auto")
+    trial = begin(A, job)
+    trial._begin(copied(A) | {"gpus": 0.25})
+    result = trial.step()
+    assert result[FAILURE].startswith("BadInputError: device = cuda: ")
+    assert result["done"]
+    assert FAILURE not in begin(A, job).step()
+
+
 def test_an_error_of_the_device_costs_the_process(monkeypatch):
     class BrokenDeviceError(torch.AcceleratorError):
         def __init__(self) -> None:
