@@ -70,14 +70,11 @@ class DevicePlan:
             step: number of the step, int64 ``[1]`` on the device; the host does not wait for it.
         """
         shapes = self._structure.tensors()
-        parts = {
-            kind: iter(
-                packed.index_select(0, step)
-                .squeeze(0)
-                .split([shape.numel() for shape in shapes if shape.dtype == kind])
-            )
-            for kind, packed in self._packed.items()
-        }
+        parts = {}
+        for kind, packed in self._packed.items():
+            sizes = [shape.numel() for shape in shapes if shape.dtype == kind]
+            picked = packed.index_select(0, step).squeeze(0)
+            parts[kind] = iter(torch.split(picked, sizes))
         return self._structure.with_tensors(
             next(parts[shape.dtype]).view(shape.shape) for shape in shapes
         )

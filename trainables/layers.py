@@ -90,7 +90,7 @@ class _BatchNorm(nn.BatchNorm2d):
             self.weight,
             self.bias,
             self.training,
-            self.momentum,
+            self.momentum,  # type: ignore[arg-type]  # Always a number here.
             self.eps,
         )
 
