@@ -38,10 +38,10 @@ from harness import Figure, option_parser, show
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
-from search.home import DATABASE_VARIABLE, HOME_VARIABLE, Home, SearchFolder
-from search.journal import PARENT, Event, Finish, Metrics, read, read_all
-from search.storages import read_trials
-from search.verdict import is_trained, verdict
+from search.experiment.folder import DATABASE_VARIABLE, HOME_VARIABLE, Home, SearchFolder
+from search.study.records import is_trained, verdict
+from search.study.storages import read_trials
+from search.tracking.journal import PARENT, Event, Finish, Metrics, read, read_all
 from spaces.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -351,7 +351,9 @@ class Driver:
     def trackers(self) -> int:
         """Return how many tracking processes bring the journal, or wait to."""
         mark = str(self.folder.journal)
-        return sum("search.tracking" in line and mark in line for line in commands().values())
+        return sum(
+            "search.tracking.tracker" in line and mark in line for line in commands().values()
+        )
 
     def run_to_end(self) -> None:
         """Start one and leave it alone."""

@@ -24,10 +24,10 @@ from statistics import median
 from harness import Figure, option_parser, show
 from rich.console import Console
 
-from search.experiment import Experiment
-from search.experiment_file import parse_experiment
-from search.home import Home
-from search.journal import PARENT, Finish, read_all
+from search.experiment.folder import Home
+from search.experiment.loading import parse_experiment
+from search.experiment.schema import Experiment
+from search.tracking.journal import PARENT, Finish, read_all
 
 NAME = "scale"
 EARLY = 200
@@ -140,7 +140,7 @@ def print_course(course: Course, width: int) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) == 4 and sys.argv[2].isdigit():
-        from search.run import run_search
+        from search.driver.run import run_search
 
         searched = experiment(int(sys.argv[2]), sys.argv[3])
         run_search(searched, Home(Path(sys.argv[1])), Console(quiet=True))

@@ -18,10 +18,10 @@ import torch
 from harness import Figure, alternate, options, show
 from optuna.samplers import RandomSampler
 
-from search.experiment import ScreensSection
-from search.screens import build_screens, judge
-from search.study import Study
-from search.trials import Trials
+from search.experiment.schema import ScreensSection
+from search.loop.screens import build_screens, judge
+from search.loop.trials import Trials
+from search.study.study import Study
 from spaces import CandidateSpace, Task
 from trainables.builder import Network
 

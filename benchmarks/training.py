@@ -36,8 +36,8 @@ from harness import Figure, alternate, option_parser, show
 from loops import AUGMENTATION, candidate, network
 from optuna.samplers import RandomSampler
 
-from search.packing import predicted_memory
-from search.study import Study
+from search.loop.packing import predicted_memory
+from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.candidate import FAMILIES, Candidate, CandidateSpace
 from spaces.errors import BadInputError

@@ -22,15 +22,15 @@ from optuna.samplers import RandomSampler
 from ray import tune
 from rich.console import Console
 
-from search.connection import connected
-from search.experiment import Experiment
-from search.experiment_file import parse_experiment
-from search.home import Home
-from search.job import describe_job, describe_task, load_images
-from search.muscle import concurrent_trials, plan_packing
-from search.run import run_search
-from search.screens import build_screens, judge
-from search.study import Study
+from search.backend.connection import connected
+from search.backend.tuning import concurrent_trials, plan_packing
+from search.driver.run import run_search
+from search.experiment.folder import Home
+from search.experiment.loading import parse_experiment
+from search.experiment.schema import Experiment
+from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.loop.screens import build_screens, judge
+from search.study.study import Study
 from trainables.trial import Trial
 
 

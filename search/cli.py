@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         result = INTERRUPTED
     except RuntimeError as error:
         # Its module imports torch and Ray; whoever raises it has imported it.
-        module = sys.modules.get("search.execution")
+        module = sys.modules.get("search.driver.execution")
         if module is None or not isinstance(error, module.SearchFailedError):
             raise
         _tell(f"search.py: {error}")
@@ -91,7 +91,7 @@ def quickstart(context: typer.Context, home: HomeOption = None) -> int:
             remedy = f"write it behind: search.py {context.invoked_subcommand} --home {home}"
             raise BadInputError("--home", home, "stands before the command", remedy)
         return 0
-    from search.home import Home
+    from search.experiment.folder import Home
 
     # The quickstart may be run again and again: each time under the next free name.
     taken = Home.locate(home)
@@ -116,8 +116,8 @@ def run(
     ] = False,
 ) -> int:
     """Run a search: draw, screen, train, choose, retrain the finalists, report."""
-    from search.experiment_file import load_experiment
-    from search.home import Home
+    from search.experiment.folder import Home
+    from search.experiment.loading import load_experiment
 
     loaded = load_experiment(experiment, set_ or [])
     folder = Home.locate(home).folder(loaded.name)
@@ -125,10 +125,12 @@ def run(
         _restore(loaded.name, loaded.storage, home)
     go_on = resume_ and folder.experiment.exists()
     if go_on:
-        from search.resuming import gone_on_with
+        from search.driver.resume import gone_on_with
 
         loaded = gone_on_with(folder, loaded)
-    from search.run import run_search  # After the file is known to be good: this costs seconds.
+    from search.driver.run import (
+        run_search,  # After the file is known to be good: this costs seconds.
+    )
 
     outcome = run_search(loaded, Home.locate(home), _console(), address=address, resume=go_on)
     return INTERRUPTED if outcome.interrupted else 0
@@ -150,8 +152,8 @@ def resume(
     ] = None,
 ) -> int:
     """Go on with a search: one that was interrupted, killed, or has a larger budget now."""
-    from search.home import Home
-    from search.resuming import load_resumed
+    from search.driver.resume import load_resumed
+    from search.experiment.folder import Home
 
     place = Home.locate(home)
     changes = list(set_ or [])
@@ -160,7 +162,7 @@ def resume(
     else:
         _restore(name, storage, home)
     loaded = load_resumed(place.existing(name), changes)
-    from search.run import run_search
+    from search.driver.run import run_search
 
     outcome = run_search(loaded, place, _console(), address=address, resume=True)
     return INTERRUPTED if outcome.interrupted else 0
@@ -168,8 +170,8 @@ def resume(
 
 def _restore(name: str, storage: str | None, home: Path | None) -> None:
     """Bring a search from where it is kept, if that is known and it is there."""
-    from search.home import Home, check_location, default_storage
-    from search.restoring import restore_missing
+    from search.backup.restore import restore_missing
+    from search.experiment.folder import Home, check_location, default_storage
 
     storage = default_storage() if storage is None else check_location(storage, "--storage")
     restore_missing(Home.locate(home), name, storage)
@@ -201,7 +203,7 @@ def nightly(
     The experiment's budget is that of a night. The first night begins the search. With
     --install systemd --at 01:30 there is one every night.
     """
-    from search.home import Home
+    from search.experiment.folder import Home
 
     place = Home.locate(home)
     if install is not None or show is not None:
@@ -225,8 +227,8 @@ def screen(
     draws: Annotated[int, typer.Option(min=1, help="Candidates to draw.")] = 1000,
 ) -> int:
     """Draw and judge candidates at random without training any."""
-    from search.experiment_file import load_experiment
-    from search.views import screen_space
+    from search.experiment.loading import load_experiment
+    from search.reporting.screening import screen_space
 
     screen_space(load_experiment(experiment, set_ or []), draws, _console())
     return 0
@@ -266,8 +268,8 @@ def analyze(
     """Show receptive fields, border layer and remedies of any network, without training."""
     import json
 
-    from search.analyze import analyze_model, show_analysis, verdict
-    from search.home import Home
+    from search.experiment.folder import Home
+    from search.reporting.analyze import analyze_model, show_analysis, verdict
 
     document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
     if as_json:
@@ -275,7 +277,7 @@ def analyze(
     else:
         show_analysis(document, _console())
     if picture is not None:
-        from search.picture import draw_analysis
+        from search.reporting.border_plot import draw_analysis
 
         try:
             files = draw_analysis(document, picture)
@@ -297,8 +299,8 @@ def status(
     home: HomeOption = None,
 ) -> int:
     """Show how far searches are, also while they run."""
-    from search.home import Home
-    from search.views import show_status
+    from search.experiment.folder import Home
+    from search.reporting.status import show_status
 
     show_status(name, Home.locate(home), _console())
     return 0
@@ -313,8 +315,8 @@ def report(
     home: HomeOption = None,
 ) -> int:
     """Show the leaderboard, finalists, rejections and savings of a search."""
-    from search.home import Home
-    from search.views import show_report
+    from search.experiment.folder import Home
+    from search.reporting.status import show_report
 
     show_report(name, against, Home.locate(home), _console())
     return 0
@@ -323,8 +325,8 @@ def report(
 @app.command(epilog="Example: python search.py sync quickstart")
 def sync(name: NameArgument, home: HomeOption = None) -> int:
     """Bring what MLflow has not got yet from a search's journal."""
-    from search.home import Home
-    from search.views import sync_search
+    from search.experiment.folder import Home
+    from search.reporting.status import sync_search
 
     sync_search(name, Home.locate(home), _console())
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 import sqlalchemy
 
-from search.server import engine_url
+from search.urls import engine_url
 from tests.requirements import lack
 
 PASSWORD = "correct horse battery"

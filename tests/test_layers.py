@@ -6,6 +6,11 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
+from collections import Counter
+from collections.abc import Collection, Mapping
+from fnmatch import fnmatchcase
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -18,6 +23,29 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trainables": {"spaces", "cluster"},
     "search": {"spaces", "cluster", "trainables"},
 }
+LAYERS = (
+    "cli",
+    "nightly",
+    "driver",
+    "reporting",
+    "backend",
+    "tracking",
+    "backup",
+    "loop",
+    "study",
+    "experiment",
+    "base",
+)
+"""The packages of `search/`, from the top down: each imports only those below it."""
+NEVER_IMPORTS = {
+    "reporting": {"backend"},
+    "backend": {"tracking", "backup"},
+    "tracking": {"backup", "loop"},
+    "backup": {"loop"},
+    "base": {"base"},
+}
+"""Packages below that a package of `search/` still does without."""
+MOST_MODULES = 24
 NOT_OURS = {
     *(".git", ".venv", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
     *("__pycache__", "runs"),
@@ -102,6 +130,127 @@ def test_no_package_imports_what_is_not_installed_with_it(package: str) -> None:
     } == {}
 
 
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module of the repository."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+OURS: dict[str, Path] = {
+    module_name(path): path
+    for package in MAY_IMPORT
+    for path in sorted((ROOT / package).rglob("*.py"))
+}
+
+
+def modules_imported_by(source: str, known: Collection[str]) -> set[str]:
+    """Return those of the known modules that source imports, inside functions too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = submodules & set(known)
+            found |= modules
+            if modules != submodules:
+                found.add(node.module)
+    return found & set(known)
+
+
+def imports_between_modules() -> dict[str, set[str]]:
+    """Return which of our modules each of our modules imports."""
+    return {
+        name: modules_imported_by(path.read_text(encoding="utf-8"), OURS) - {name}
+        for name, path in OURS.items()
+    }
+
+
+def layer_of(module: str) -> str:
+    """Return the layer of a module of `search/`."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "base"
+
+
+def cycle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """Return the modules of an import cycle in order; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+def test_imports_inside_functions_count_between_modules() -> None:
+    known = {"search.cli", "search.loop", "search.loop.trials", "search.urls"}
+    source = (
+        "from search.loop import trials\nimport optuna\ndef f():\n    from search.urls import shown"
+    )
+    assert modules_imported_by(source, known) == {"search.loop.trials", "search.urls"}
+
+
+def test_a_cycle_is_found() -> None:
+    assert set(cycle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
+    assert cycle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_packages_of_search_import_only_what_is_below(layer: str) -> None:
+    below = set(LAYERS[LAYERS.index(layer) + 1 :])
+    allowed = (below | {layer}) - NEVER_IMPORTS.get(layer, set())
+    imports = {
+        name: {found for found in modules if found.partition(".")[0] == "search"}
+        for name, modules in imports_between_modules().items()
+        if name.partition(".")[0] == "search" and layer_of(name) == layer
+    }
+    assert imports
+    assert {
+        f"{name} imports {found}"
+        for name, modules in imports.items()
+        for found in modules
+        if layer_of(found) not in allowed
+    } == set()
+
+
+def test_every_folder_of_search_is_a_layer() -> None:
+    folders = {path.parent.name for path in (ROOT / "search").glob("*/__init__.py")}
+    assert folders == set(LAYERS) - {"cli", "base"}
+
+
+def test_no_module_is_in_an_import_cycle() -> None:
+    assert cycle_in(imports_between_modules()) == []
+
+
+def test_no_folder_holds_too_many_modules() -> None:
+    modules = Counter(path.parent for path in files() if path.suffix == ".py")
+    assert {
+        str(folder.relative_to(ROOT)): count
+        for folder, count in modules.items()
+        if count > MOST_MODULES
+    } == {}
+
+
+def test_only_the_backend_imports_ray() -> None:
+    importing = {
+        layer_of(module_name(ROOT / path))
+        for path, names in imports_of("search").items()
+        if "ray" in names
+    }
+    assert importing == {"backend"}
+
+
+def test_every_package_of_ours_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    find = listed["tool"]["setuptools"]["packages"]["find"]
+    assert not find["namespaces"]
+    packages = {module_name(path) for path in files() if path.name == "__init__.py"}
+    assert {
+        package
+        for package in packages
+        if any(fnmatchcase(package, pattern) for pattern in find["include"])
+    } == {name for name, path in OURS.items() if path.name == "__init__.py"}
+
+
 def names_in(module: Path) -> set[str]:
     """Return the names that a module defines or imports at its top."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
@@ -148,7 +297,7 @@ def test_importing_spaces_loads_neither_torch_nor_ray() -> None:
 
 
 def test_to_look_at_searches_loads_neither_torch_nor_ray() -> None:
-    loaded = modules_after("import search.views")
+    loaded = modules_after("import search.reporting.status")
     assert "search" in loaded
     assert not loaded & {"torch", "torchvision", "ray", "mlflow"}
 

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from cluster.storage import open_store
+from cluster.stores import open_store
 
 SHARE = 0.05
 """Most of a training's time that is spent on writing checkpoints, also in vain."""

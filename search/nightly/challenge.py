@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial
 
-from search.finalists import Finalist, Retrainings
 from search.nightly.champions import Champion, ChampionStore, Contender, Files
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity
 from search.nightly.significance import Comparison, compare
+from search.study.finalists import Finalist, Retrainings
 from spaces.errors import BadInputError
 
 

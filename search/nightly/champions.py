@@ -1,9 +1,10 @@
 """The champion of a model in MLflow's registry: what it is, and how another one takes its place.
 
-With `search.run_store` one of the two modules that import MLflow, and like it, it raises what says
-what to do next: `UnavailableError` (try again later). Each promotion is one version of the model;
-its files lie with a run of its own, below that of the search, and the alias ``champion`` says which
-version it is. All that a comparison needs is among the files, and nothing in them can run code.
+With `search.tracking.mlflow_runs` one of the two modules that import MLflow, and like it, it raises
+what says what to do next: `UnavailableError` (try again later). Each promotion is one version of
+the model; its files lie with a run of its own, below that of the search, and the alias ``champion``
+says which version it is. All that a comparison needs is among the files, and nothing in them can
+run code.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from search.destination import Destination
-from search.finalists import read_record
-from search.journal import PARENT, Metrics
 from search.nightly.identity import DataIdentity
-from search.run_store import (
+from search.study.finalists import read_record
+from search.tracking.destination import Destination
+from search.tracking.journal import PARENT, Metrics
+from search.tracking.mlflow_runs import (
     RefusedError,
     RunStore,
     UnavailableError,

@@ -1,4 +1,4 @@
-"""The course of the nights as a picture: SVG text, as `search.figure` writes it."""
+"""The course of the nights as a picture: SVG text, as `search.tracking.field_plot` writes it."""
 
 from __future__ import annotations
 

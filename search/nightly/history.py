@@ -13,10 +13,10 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
-from search.budget import Spent
+from search.loop.budget import Spent
 from search.nightly.significance import Comparison
-from search.summary import summarise
-from search.verdict import accuracy, is_trained, verdict
+from search.study.records import accuracy, is_trained, verdict
+from search.study.summary import summarise
 
 SAME_NIGHT = timedelta(hours=18)
 """For so long after its beginning a night that has not come to its end is gone on with."""

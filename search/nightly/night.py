@@ -20,31 +20,31 @@ from apprise import NotifyType
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from search import journal
-from search.budget import Spent, beyond
-from search.destination import Destination
-from search.execution import Outcome, SearchFailedError
-from search.experiment import Experiment
-from search.experiment_file import load_experiment, load_kept
-from search.finalists import Finalist
-from search.home import Home, default_storage
-from search.job import describe_job, describe_task, load_images
-from search.journal import PARENT, Journal, worked_seconds
-from search.keeping import keep_now
-from search.lock import hold
-from search.logbook import candidate_json
+from search.backup.backup import keep_now
+from search.backup.restore import restore_missing
+from search.driver.execution import Outcome, SearchFailedError
+from search.driver.resume import gone_on_with
+from search.driver.run import run_search
+from search.experiment.folder import Home, default_storage
+from search.experiment.loading import load_experiment, load_kept
+from search.experiment.schema import Experiment
+from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.formatting import root_cause
+from search.loop.budget import Spent, beyond
 from search.nightly.history import History, Night, Score, State, take_snapshot
 from search.nightly.identity import DataIdentity, identify
-from search.nightly.notice import Notifier, take_addresses
 from search.nightly.report import as_markdown, build_night, headline, index_page
-from search.report import as_html, print_report
-from search.restoring import restore_missing
-from search.resuming import gone_on_with
-from search.run import run_search
+from search.notifications import Notifier, take_addresses
+from search.reporting.report import as_html, print_report
 from search.signals import interrupting
-from search.storages import read_trials
-from search.tracking import quiet, sync
-from search.words import root_cause
+from search.study.file_lock import hold
+from search.study.finalists import Finalist
+from search.study.storages import read_trials
+from search.tracking import journal
+from search.tracking.destination import Destination
+from search.tracking.journal import PARENT, Journal, worked_seconds
+from search.tracking.recorder import candidate_json
+from search.tracking.tracker import quiet, sync
 from spaces.errors import BadInputError
 from trainables.data import Dataset
 
@@ -72,7 +72,7 @@ def run_night(
 
     Args:
         path: of the experiment.
-        overrides: as of `search.experiment_file.load_experiment`.
+        overrides: as of `search.experiment.loading.load_experiment`.
         home: where the search's folder is, or is made.
         console: where progress and report are shown.
         address: of the Ray cluster; ``local`` starts a private one on this machine.
@@ -197,7 +197,7 @@ class _Night:
 
     def _look_at_champion(self) -> None:
         """Refuse a champion that cannot be compared with, before anything is spent."""
-        from search.run_store import UnavailableError  # noqa: PLC0415 - imports MLflow
+        from search.tracking.mlflow_runs import UnavailableError  # noqa: PLC0415 - imports MLflow
 
         try:
             with quiet():
@@ -224,7 +224,7 @@ class _Night:
 
     def _judge(self, night: Night, outcome: Outcome) -> Night:
         """Let the best finalist stand against the champion."""
-        from search.run_store import UnavailableError  # noqa: PLC0415 - imports MLflow
+        from search.tracking.mlflow_runs import UnavailableError  # noqa: PLC0415 - imports MLflow
 
         if not outcome.finalists:
             raise NightFailedError("no finalist could be retrained; see the cause above")
@@ -345,7 +345,7 @@ def _insist(call: Callable[[], _Found]) -> _Found:
     Raises:
         UnavailableError: it never answered.
     """
-    from search.run_store import UnavailableError  # noqa: PLC0415 - imports MLflow
+    from search.tracking.mlflow_runs import UnavailableError  # noqa: PLC0415 - imports MLflow
 
     for _ in range(_TRIES - 1):
         with suppress(UnavailableError):

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from html import escape
 
-from search.experiment import Experiment
+from search.experiment.objectives import Objective
+from search.experiment.schema import Experiment
+from search.formatting import duration
 from search.nightly.figure import trend
 from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
-from search.objectives import Objective
-from search.report import SHOWN, Section, html_page, html_table
-from search.words import duration
+from search.reporting.report import SHOWN, Section, html_page, html_table
 
 _ENDINGS = {
     State.RUNNING: "runs, or was killed",

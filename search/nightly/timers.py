@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.timers import MANIFEST, Daily, Timer, cron_manifest
-from search.experiment_file import load_experiment
-from search.home import Home
-from search.nightly.notice import VARIABLE
+from search.experiment.folder import Home
+from search.experiment.loading import load_experiment
+from search.notifications import VARIABLE
 from spaces.errors import BadInputError
 
 PROGRAM = Path(__file__).resolve().parents[2] / "search.py"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from optuna.trial import TrialState
 
-from search.journal import Metrics, read
-from search.storages import read_trials
+from search.study.storages import read_trials
+from search.tracking.journal import Metrics, read
 from tests.cluster.world import ROOT, World, world
 from tests.search.users import SMALL
 

@@ -11,7 +11,7 @@ import pytest
 import ray
 import yaml
 
-from search.node_types import parse_node_types
+from search.backend.nodes import parse_node_types
 from tests.cluster.kuberay import KINDS, faults
 
 FOLDER = Path(__file__).resolve().parents[2] / "cluster" / "kubernetes"

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from cluster import s3 as module
 from cluster.s3 import BucketStore, open_bucket, parse_location
-from cluster.storage import FolderStore, StorageError, Store, below, is_bucket, open_store, probe
+from cluster.storage import StorageError, Store, below, is_bucket, probe
+from cluster.stores import FolderStore, open_store
 from tests import s3
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -439,7 +440,7 @@ def test_who_may_list_a_prefix_alone_is_told_that_an_object_is_missing_though_s3
 
 
 def test_folders_need_no_client_of_aws() -> None:
-    program = "import sys, cluster.storage as s; s.open_store('x'); print('boto3' in sys.modules)"
+    program = "import sys, cluster.stores as s; s.open_store('x'); print('boto3' in sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )

@@ -18,12 +18,13 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from search.budget import Budget
-from search.experiment import BudgetSection, ScreensSection
-from search.observer import Observer, StartedTrial
-from search.screens import Rejection, build_screens
-from search.study import Study
-from search.trials import Trials
+from search.experiment.schema import BudgetSection, ScreensSection
+from search.loop.budget import Budget
+from search.loop.screens import build_screens
+from search.loop.trials import Trials
+from search.study.events import Observer, StartedTrial
+from search.study.records import Rejection
+from search.study.study import Study
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Pooling

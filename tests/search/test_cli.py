@@ -23,13 +23,13 @@ from optuna.samplers import RandomSampler
 from PIL import Image
 
 from search.cli import app, main
-from search.database import Database
-from search.execution import SearchFailedError
-from search.experiment_file import parse_experiment
-from search.home import Home
-from search.journal import PARENT, Journal
-from search.packing import Packing
-from search.study import Study
+from search.driver.execution import SearchFailedError
+from search.experiment.folder import Home
+from search.experiment.loading import parse_experiment
+from search.loop.packing import Packing
+from search.study.database import Database
+from search.study.study import Study
+from search.tracking.journal import PARENT, Journal
 from spaces.architecture import Architecture, Builder
 from spaces.operations import Add, Convolution, GlobalPooling, Linear
 from spaces.task import Task
@@ -500,8 +500,8 @@ def test_a_file_of_a_search_that_is_gone_or_damaged_is_named(
 def test_a_search_whose_identity_is_gone_is_not_resumed(
     finished: Home, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("search.run.connected", lambda _: nullcontext())
-    monkeypatch.setattr("search.run.plan_packing", lambda *_: Packing(cpus=1, fixed=0.0))
+    monkeypatch.setattr("search.driver.run.connected", lambda _: nullcontext())
+    monkeypatch.setattr("search.driver.run.plan_packing", lambda *_: Packing(cpus=1, fixed=0.0))
     identity = finished.folder("done").path / "id"
     identity.unlink()
     answer = ask("resume", "done")
@@ -685,7 +685,7 @@ def test_an_interruption_is_130_and_one_line(
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.views.show_status", interrupted)
+    monkeypatch.setattr("search.reporting.status.show_status", interrupted)
     assert ask("status") == Answer(130, "", "interrupted\n")
 
 
@@ -717,7 +717,7 @@ def test_a_search_that_was_interrupted_is_130_and_any_other_0(
     user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, interrupted: bool, answer: Answer
 ) -> None:
     outcome = type("Outcome", (), {"interrupted": interrupted})
-    monkeypatch.setattr("search.run.run_search", lambda *_, **__: outcome)
+    monkeypatch.setattr("search.driver.run.run_search", lambda *_, **__: outcome)
     assert ask("run", written(user)) == answer
 
 
@@ -727,7 +727,7 @@ def test_a_search_that_fails_is_1_and_one_line(
     def fail(*_: Any, **__: Any) -> None:
         raise SearchFailedError("the first trials all failed (no such device)")
 
-    monkeypatch.setattr("search.run.run_search", fail)
+    monkeypatch.setattr("search.driver.run.run_search", fail)
     expected = "search.py: the first trials all failed (no such device)\n"
     assert ask("run", written(user)) == Answer(1, "", expected)
 
@@ -738,7 +738,7 @@ def test_a_fault_of_the_program_is_no_users_mistake(
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("search.views.show_status", broken)
+    monkeypatch.setattr("search.reporting.status.show_status", broken)
     with pytest.raises(ZeroDivisionError):
         ask("status")
 
@@ -753,6 +753,6 @@ def test_the_quickstart_takes_the_next_free_name(
         home.folder(experiment.name).create(experiment.to_yaml(), Task(1, 8, 8, 10))
         return type("Outcome", (), {"interrupted": False})
 
-    monkeypatch.setattr("search.run.run_search", run)
+    monkeypatch.setattr("search.driver.run.run_search", run)
     assert [ask().code, ask().code, ask("--home", tmp_path / "other").code] == [0, 0, 0]
     assert names == ["quickstart", "quickstart-2", "quickstart"]

@@ -18,14 +18,14 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import create_trial
 
-from search.destination import Destination
-from search.finalists import Finalist, Retrainings
 from search.nightly.challenge import Challenge, refuse_other_data
 from search.nightly.champions import ALIAS, ChampionStore
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity, identify
-from search.run_store import UnavailableError
-from search.tracking import create_local_store, quiet
+from search.study.finalists import Finalist, Retrainings
+from search.tracking.destination import Destination
+from search.tracking.mlflow_runs import UnavailableError
+from search.tracking.tracker import create_local_store, quiet
 from spaces.errors import BadInputError
 from tests.ports import free_port
 from tests.search.tracking_server import Server

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 
-from search.budget import Budget, Spent, beyond
-from search.experiment import BudgetSection
+from search.experiment.schema import BudgetSection
+from search.loop.budget import Budget, Spent, beyond
 from search.nightly import history as module
 from search.nightly.history import (
     NOTHING,

@@ -24,11 +24,11 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from search.cli import main
-from search.destination import sqlite_uri
-from search.finalists import Retrainings
-from search.home import SearchFolder
+from search.experiment.folder import SearchFolder
 from search.nightly.history import History, Night, Ruling, State
-from search.storages import read_trials
+from search.study.finalists import Retrainings
+from search.study.storages import read_trials
+from search.urls import sqlite_uri
 from tests.ports import free_port
 from tests.search.tracking_server import Server
 from tests.search.users import Result, User, descendants, wait_for

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown import markdown
 
-from search.budget import Spent
-from search.experiment_file import parse_experiment
+from search.experiment.loading import parse_experiment
+from search.loop.budget import Spent
 from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
 from search.nightly.report import as_markdown, build_night, headline, index_page
 from search.nightly.significance import Comparison
-from search.report import Section, as_html
+from search.reporting.report import Section, as_html
 
 BEFORE = replace(
     NOTHING,

@@ -1,0 +1,99 @@
+"""The stores themselves: a folder, or a bucket by `cluster.s3`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.storage import Entry, Store, is_bucket
+
+_ASIDE = ".part"
+
+
+def open_store(location: Path | str) -> Store:
+    """Return the store at a location; nothing is looked at or made yet.
+
+    Args:
+        location: a folder, or ``s3://bucket/prefix``.
+
+    Raises:
+        ValueError: it is no such location.
+    """
+    if isinstance(location, str) and is_bucket(location):
+        # Costs half a second, which only those pay who have a bucket.
+        from cluster.s3 import open_bucket  # noqa: PLC0415
+
+        return open_bucket(location)
+    return FolderStore(Path(location))
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A folder, which is made when the first content is written."""
+
+    path: Path
+
+    @property
+    def location(self) -> str:
+        """See `Store`."""
+        return str(self.path)
+
+    @property
+    def patience(self) -> float:
+        """See `Store`."""
+        return 0.0
+
+    def within(self, name: str) -> FolderStore:
+        """See `Store`."""
+        return FolderStore(self.path / name)
+
+    def exists(self) -> bool:
+        """See `Store`."""
+        return self.path.is_dir()
+
+    def entries(self) -> list[Entry]:
+        """See `Store`."""
+        found = []
+        for folder, _, files in os.walk(self.path):
+            for file in files:
+                if file.startswith(".") and file.endswith(_ASIDE):
+                    continue  # Being written, or left by who was killed while writing.
+                path = Path(folder, file)
+                with suppress(FileNotFoundError):
+                    status = path.stat()
+                    name = path.relative_to(self.path).as_posix()
+                    found.append(Entry(name, status.st_size, f"{status.st_mtime_ns}"))
+        return sorted(found, key=lambda entry: entry.name)
+
+    def names(self) -> list[str]:
+        """See `Store`."""
+        return sorted(path.name for path in self.path.iterdir()) if self.path.is_dir() else []
+
+    def read(self, name: str) -> bytes:
+        """See `Store`."""
+        return (self.path / name).read_bytes()
+
+    def write(self, name: str, content: bytes | memoryview) -> None:
+        """See `Store`."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.parent / f".{uuid.uuid4().hex}{_ASIDE}"
+        try:
+            # Not forced to the disk: whoever must know tells by a digest what a power cut tears.
+            aside.write_bytes(content)
+            aside.replace(path)
+        except OSError:
+            aside.unlink(missing_ok=True)
+            raise
+
+    def remove(self, name: str) -> None:
+        """See `Store`."""
+        (self.path / name).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """See `Store`."""
+        shutil.rmtree(self.path, ignore_errors=True)

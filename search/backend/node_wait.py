@@ -1,0 +1,100 @@
+"""How long a search waits for a cluster to give its trainings a node."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.tune import Callback
+
+from search.formatting import duration
+
+SAID_AFTER = 60.0
+"""Seconds without anything in training after which people are told."""
+
+
+class NoNodesError(RuntimeError):
+    """A cluster that gave no node to a search for longer than it waits."""
+
+
+class Patience:
+    """Says what is waited for, ever more rarely, and gives up at last.
+
+    Args:
+        limit: seconds that the search waits.
+        say: tells people.
+        waited_for: returns what trials ask for and what the cluster has, in words.
+        clock: returns seconds.
+    """
+
+    def __init__(
+        self,
+        limit: float,
+        say: Callable[[str], None],
+        waited_for: Callable[[], str],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limit = limit
+        self._say = say
+        self._waited_for = waited_for
+        self._clock = clock
+        self._since = clock()
+        self._say_after = SAID_AFTER
+
+    def look(self, *, waits: bool) -> None:
+        """Take note of whether nothing can be trained at present; about once a second.
+
+        Raises:
+            NoNodesError: the limit is reached.
+        """
+        now = self._clock()
+        if not waits:
+            self._since, self._say_after = now, SAID_AFTER
+            return
+        waited = now - self._since
+        if waited >= self._limit:
+            gone = duration(waited)
+            raise NoNodesError(f"nothing could be trained for {gone}: {self._waited_for()}")
+        if waited >= self._say_after:
+            self._say_after = 2 * waited
+            self._say(f"waiting for nodes since {duration(waited)}: {self._waited_for()}")
+
+
+class TrialWatch(Callback):
+    """Has Ray Tune look, once a second, whether any trial is in training.
+
+    Args:
+        patience: with nodes for trials.
+        clock: returns seconds.
+
+    Attributes:
+        error: why the search was given up.
+    """
+
+    def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
+        self.error: NoNodesError | None = None
+        self._patience = patience
+        self._clock = clock
+        self._looked = clock()
+
+    def on_step_begin(self, iteration: int, trials: Sequence[Any], **info: Any) -> None:
+        """Look.
+
+        Raises:
+            NoNodesError: the patience is at its end.
+        """
+        now = self._clock()
+        if now - self._looked < 1:
+            return
+        self._looked = now
+        states = {trial.status for trial in trials}
+        try:
+            self._patience.look(waits="PENDING" in states and "RUNNING" not in states)
+        except NoNodesError as error:
+            self.error = error
+            raise
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave everything out of the copy that Tune writes down and nobody reads."""
+        return {}

@@ -1,0 +1,116 @@
+"""Retrains the finalists in parallel on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+from optuna.trial import FrozenTrial
+from ray.exceptions import RayError
+
+from search.backend.node_wait import Patience
+from search.backend.tuning import can_train
+from search.loop.packing import Packing
+from search.study.finalists import Finalist, Retrainings, write_results
+from trainables.finalist import Retraining, retrain
+from trainables.job import FinalistResult, Job
+
+
+def retrain_finalists(
+    job: Job,
+    chosen: Sequence[FrozenTrial],
+    *,
+    seeds: int,
+    first_seed: int,
+    folder: Path,
+    packing: Packing,
+    patience: Patience,
+    on_begin: Callable[[], None] = lambda: None,
+    on_result: Callable[[FinalistResult], None],
+    on_failure: Callable[[str], None],
+    stopped: Callable[[], bool] = lambda: False,
+) -> list[Finalist]:
+    """Retrain candidates in parallel on Ray.
+
+    Args:
+        job: the search's.
+        chosen: trials whose candidates are retrained.
+        seeds: fresh seeds each.
+        first_seed: the first of them.
+        folder: where weights, predictions and results are written, by this process alone.
+        packing: says what each training asks of the cluster.
+        patience: with a cluster that has no node for any of them.
+        on_begin: called once, where anything is left to be trained.
+        on_result: called after each training.
+        on_failure: called with the cause where a training failed.
+        stopped: asked each second whether to leave it at what is done so far; what was ever done
+            for this folder is not done again.
+
+    Returns:
+        Finalists, best mean validation accuracy first, without those that failed with every seed.
+
+    Raises:
+        NoNodesError: the patience is at its end; what is done so far is kept.
+    """
+    shared = ray.put(job)
+    space = job.candidates()
+    # On GPUs a process serves one training: Ray may give the next one another GPU or share, and a
+    # process that has used one stays where it is and keeps what it holds.
+    remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
+    shares = {trial.number: packing.share(space.rebuild(trial.params)) for trial in chosen}
+    seeds_of = range(first_seed, first_seed + seeds)
+    kept = Retrainings(folder)
+    results: dict[int, list[FinalistResult]] = {trial.number: [] for trial in chosen}
+    for known in kept.results():
+        if known.number in results and known.seed in seeds_of:
+            results[known.number].append(known)
+    pending: list[Any] = [
+        remote.options(num_cpus=packing.cpus, num_gpus=shares[trial.number]).remote(
+            shared,
+            trial.number,
+            trial.params,
+            seed,
+            shares[trial.number],
+        )
+        for trial in chosen
+        for seed in seeds_of
+        if seed not in {result.seed for result in results[trial.number]}
+    ]
+    if pending:
+        on_begin()
+    try:
+        while pending and not stopped():
+            done, pending = ray.wait(pending, timeout=1)
+            for each in done:
+                try:
+                    found: Retraining = ray.get(each)
+                except RayError as error:
+                    # What the others have found is not given up for it.
+                    on_failure(str(error).strip().splitlines()[-1])
+                    continue
+                result = found.result
+                kept.write(result, found.weights, found.predictions)
+                results[result.number].append(result)
+                on_result(result)
+                write_results(folder, _ranked(results))
+            patience.look(waits=not done and not can_train(packing))
+    finally:
+        for each in pending:
+            with suppress(RayError):  # Of a cluster that is gone; why it ended is told.
+                ray.cancel(each, force=True)
+    finalists = _ranked(results)
+    write_results(folder, finalists)
+    return finalists
+
+
+def _ranked(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:
+    """Return those that were trained at all, best mean validation accuracy first."""
+    finalists = [
+        Finalist(number, tuple(sorted(found, key=lambda r: r.seed)))
+        for number, found in results.items()
+        if found
+    ]
+    return sorted(finalists, key=lambda finalist: -finalist.validation_accuracy)

@@ -1,0 +1,47 @@
+"""Starts and stops the trials of Ray Tune as the study says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from search.backend.searcher import StudySearcher, last_line
+
+
+class StudyScheduler(FIFOScheduler):
+    """Starts and stops what the study says, with Tune's trials in the order in which they come.
+
+    Args:
+        searcher: knows the trials.
+    """
+
+    def __init__(self, searcher: StudySearcher) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._searcher = searcher
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Any:
+        """Choose the next that waits; once the search stops, end all that wait, for a later driver.
+
+        Else they would train when those before them make room, or wait for a node that never comes.
+        """
+        if not self._searcher.goes_no_further():
+            return super().choose_trial_to_run(tune_controller)
+        for trial in tune_controller.get_trials():
+            if trial.status == "PENDING":
+                self._searcher.withdraw(trial.trial_id)
+                # Tune forgets to: processes of trials that end would be kept for it, unclosed.
+                if trial in tune_controller._staged_trials:
+                    tune_controller._unstage_trial_with_resources(trial)
+                tune_controller.stop_trial(trial)
+        return None
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Decide after each epoch."""
+        goes_on = self._searcher.goes_on(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Keep the cause: the searcher is told only that there was an error."""
+        early = trial.should_recover()
+        self._searcher.fails(trial.trial_id, last_line(trial), early=early)

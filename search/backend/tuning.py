@@ -1,0 +1,281 @@
+"""The muscle: lets Ray Tune train what the searcher hands out, as many at a time as fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+from ray.air._internal import usage
+from ray.exceptions import RayError, RayTaskError
+from ray.tune.progress_reporter import TrialProgressCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from cluster.sizing import SHARES, Gpu, memory_limit
+from search.backend.credentials import withhold_credentials
+from search.backend.node_wait import NoNodesError, Patience, TrialWatch
+from search.backend.nodes import alive, await_hosts, cluster_nodes, describe, startable_types
+from search.backend.scheduler import StudyScheduler
+from search.backend.searcher import StudySearcher
+from search.experiment.objectives import latency_batches
+from search.experiment.schema import Experiment
+from search.formatting import duration
+from search.loop.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
+from search.loop.trials import OBJECTIVE
+from spaces.errors import BadInputError
+from trainables.device import find_gpu
+from trainables.job import Job
+from trainables.trial import Trial
+
+ANSWER_WITHIN = 60.0
+"""Seconds that nodes have to say what GPUs they hold; on a busy cluster none may be free."""
+_GLANCE = 0.01
+"""Share of a GPU that is taken for a look at it."""
+
+
+def _nothing(_: str) -> None:
+    """Say nothing."""
+
+
+def plan_packing(
+    experiment: Experiment, image_bytes: int = 0, say: Callable[[str], None] = _nothing
+) -> Packing:
+    """Return how trials share the cluster that Ray is connected to, grown as far as it can.
+
+    Args:
+        experiment: what is asked for.
+        image_bytes: size of all images.
+        say: tells people what is waited for.
+
+    Raises:
+        BadInputError: no node that the cluster has or can get can hold a trial.
+        NoNodesError: it has not got one with a GPU for as long as a search waits.
+    """
+    section = experiment.resources
+    types = startable_types()
+    await_hosts(types, say)
+    nodes = reachable_nodes(cluster_nodes(), types)
+    there = any(node.get("GPU", 0) > 0 for node in nodes)
+    if experiment.device == "cuda" and not there:
+        problem = f"the cluster has no GPU ({describe(cluster_nodes(), types)})"
+        raise BadInputError("device", experiment.device, problem, "use auto")
+    if experiment.device == "cuda" and section.gpus == 0:
+        problem = "trials are to run on GPUs (device: cuda)"
+        raise BadInputError("resources.gpus", 0, problem, "leave it out, or give each a share")
+    fixed = section.gpus
+    if fixed is None and (experiment.device == "cpu" or not there):
+        fixed = 0.0
+    cpus = section.cpus or 1
+    if section.cpus is None and section.concurrent is not None and fixed == 0:
+        cpus = fair_threads(nodes, section.concurrent)
+    check_resources(nodes, cpus, SHARES[-1] if fixed is None else fixed)
+    batches = latency_batches(experiment.objectives, experiment.latency_batch)
+    packing = Packing(cpus, fixed, image_bytes=image_bytes, latency_batch=max(batches, default=0))
+    gpus = []
+    if there and packing.on_gpus:
+        if not _gpu_nodes():
+            _await_gpu(section.wait, say, describe(cluster_nodes(), types))
+        gpus = find_gpus()
+    if gpus:
+        smallest = min(gpus, key=lambda gpu: gpu.memory)
+        largest = max(gpus, key=lambda gpu: gpu.memory)
+        bfloat16 = all(gpu.bfloat16 for gpu in gpus)
+        if fixed and memory_limit(fixed, smallest.memory) <= 0:
+            problem = f"leaves nothing of a GPU with {smallest.memory / 1e9:.1f} GB"
+            raise BadInputError("resources.gpus", fixed, problem, "give each trial a larger share")
+        packing = replace(packing, smallest=smallest, largest=largest, bfloat16=bfloat16)
+    return packing
+
+
+def _gpu_nodes() -> list[dict[str, Any]]:
+    return [node for node in alive() if node["Resources"].get("GPU", 0) > 0]
+
+
+def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
+    """Have the autoscaler start a first node with a GPU: its memory decides what trials ask for.
+
+    Raises:
+        NoNodesError: none has come within the limit, in seconds.
+    """
+    say(f"waiting for a first node with a GPU ({cluster}) ..")
+    look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1)(_here)
+    call = look.remote()
+    if not ray.wait([call], timeout=limit)[0]:
+        ray.cancel(call, force=True)
+        problem = f"the cluster has got no node with a GPU for {duration(limit)} ({cluster})"
+        raise NoNodesError(f"{problem}; see what `ray status` says on its head")
+
+
+def _here() -> bool:
+    return True
+
+
+def find_gpus() -> list[Gpu]:
+    """Return one GPU of each node that has any; none of a node that does not answer in time.
+
+    Raises:
+        BadInputError: torch cannot use the GPU of any node, for example for want of a driver.
+    """
+    look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
+    looks = [
+        look.options(
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        ).remote()
+        for node in _gpu_nodes()
+    ]
+    answered, silent = ray.wait(looks, num_returns=len(looks), timeout=ANSWER_WITHIN)
+    for late in silent:
+        ray.cancel(late, force=True)
+    found: list[Gpu] = []
+    unusable: BadInputError | None = None
+    for answer in answered:
+        try:
+            found.append(ray.get(answer))
+        except RayTaskError as error:
+            if isinstance(error.cause, BadInputError):
+                unusable = error.cause
+        except RayError:
+            continue
+    if unusable is not None and not found:
+        raise unusable
+    return found
+
+
+def concurrent_trials(experiment: Experiment, packing: Packing) -> int:
+    """Return how many trials may be on the cluster at a time; Ray holds back what does not fit.
+
+    Those for which the cluster has to grow first count as well: what is held back makes it grow.
+    """
+    if experiment.resources.concurrent is not None:
+        return experiment.resources.concurrent
+    nodes = reachable_nodes(cluster_nodes(), startable_types())
+    return max(1, fitting_trials(nodes, packing.cpus, packing.smallest_share))
+
+
+def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
+    """Refuse trials that no node of the cluster can hold.
+
+    Raises:
+        BadInputError: as said.
+    """
+    if _holds(nodes, cpus, gpus):
+        return
+    for field, kind, wanted in (("resources.cpus", "CPU", cpus), ("resources.gpus", "GPU", gpus)):
+        there = max((node.get(kind, 0) for node in nodes), default=0)
+        if wanted > there:
+            problem = f"the largest node has {there:g} {kind}s"
+            raise BadInputError(field, f"{wanted:g}", problem, "ask for less")
+    problem = f"no node has {cpus:g} CPUs and {gpus:g} GPUs together"
+    raise BadInputError("resources", f"{cpus:g} CPUs, {gpus:g} GPUs", problem, "ask for less")
+
+
+def _holds(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
+    return any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes)
+
+
+def can_train(packing: Packing) -> bool:
+    """Tell whether the cluster has, at present, a node for a training, free or not."""
+    return _holds(cluster_nodes(), packing.cpus, packing.smallest_share)
+
+
+def nodes_waited_for(packing: Packing) -> str:
+    """Return in words what each training asks for, and what the cluster has."""
+    share = f"{packing.smallest_share:g} of a GPU" if packing.on_gpus else "no GPU"
+    cluster = describe(cluster_nodes(), startable_types())
+    return f"a trial asks for {packing.cpus} CPUs and {share}; {cluster}"
+
+
+class _NoLines(TrialProgressCallback):
+    """Takes the place of Tune's own lines about trials; some come whatever its verbosity."""
+
+    def _print(self, msg: str) -> None:
+        """Print nothing."""
+
+
+@contextmanager
+def _uncounted() -> Iterator[None]:
+    """Have Ray not count callbacks for its usage statistics: it would load MLflow to do so, 0.7 s.
+
+    Tracking has a process of its own.
+    """
+    count = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = count
+
+
+def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
+    """Return what tells Ray Tune the resources of a trial, from its config.
+
+    Equal requests are equal to Tune, so that a process is used again for the next of them.
+    """
+
+    def ask(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": cpus, "GPU": config["gpus"]}])
+
+    return ask
+
+
+def train_trials(
+    experiment: Experiment,
+    job: Job,
+    packing: Packing,
+    searcher: StudySearcher,
+    storage: Path,
+    say: Callable[[str], None] = _nothing,
+) -> None:
+    """Let Ray Tune train what the searcher hands out, until it has finished.
+
+    Args:
+        experiment: what is asked for.
+        job: of every trial.
+        packing: what trials ask of the cluster.
+        searcher: hands trials out.
+        storage: folder of Ray Tune's own files.
+        say: tells people what is waited for.
+
+    Raises:
+        NoNodesError: the cluster has not given any trial a node for as long as a search waits.
+    """
+    withhold_credentials()
+    patience = Patience(experiment.resources.wait, say, partial(nodes_waited_for, packing))
+    watch = TrialWatch(patience)
+    trainable = tune.with_resources(
+        tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
+    )
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            metric=OBJECTIVE,
+            mode="max",
+            search_alg=searcher,
+            scheduler=StudyScheduler(searcher),
+            # The study counts; Tune must not end before it.
+            num_samples=-1,
+            max_concurrent_trials=concurrent_trials(experiment, packing),
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(storage),
+            verbose=0,
+            # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
+            failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            callbacks=[watch, _NoLines()],
+        ),
+    )
+    try:
+        with _uncounted():
+            tuner.fit()
+    except Exception:
+        if watch.error is not None:
+            raise watch.error from None
+        raise

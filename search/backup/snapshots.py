@@ -1,0 +1,264 @@
+"""Snapshots of a search in a bucket, from which a fresh head goes on when this one is lost.
+
+A thread of the driver brings what has changed, every minute and at the end. A storage that is away
+is said once, and holds nobody up.
+
+What the journal says must also be in the study that it is restored with: a trial of which only the
+journal knows would be drawn anew, and another candidate would be logged under its number. A study
+that is ahead is no harm, since a driver that resumes it completes the journal. So the end of the
+journal is looked up before the study is copied, and what lies before it is brought after the study.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.backup.bucket_lock import CLAIM, Claim, TakenOverError
+from search.backup.checkpoint_cleanup import CheckpointSweep
+from search.experiment.folder import SearchFolder
+
+if TYPE_CHECKING:
+    from cluster.s3 import BucketStore
+
+EVERY = 60.0
+"""Seconds between two snapshots, at least."""
+_SHARE = 0.1
+"""Most of the time that is spent on snapshots."""
+PART = 8 << 20
+"""Bytes after which a part of the journal is complete and not written again."""
+JOURNAL = "journal/"
+STUDY = "study.db"
+EXPERIMENT = "experiment.yaml"
+# By what a restored folder is known as a search, and its finalists as retrained: after all else.
+_LAST = ("results.json", EXPERIMENT)
+_NOT_KEPT = frozenset({"checkpoints", "tune", "driver.lock", "drivers", "journal", CLAIM})
+_BESIDE = (STUDY, "journal.jsonl", "tracking.")
+
+
+def is_kept(name: str) -> bool:
+    """Tell whether a file of a search's folder is part of a snapshot as it is.
+
+    Args:
+        name: relative to the folder. Study and journal are not: see `Snapshots`.
+    """
+    parts = name.split("/")
+    if any(not part or part.startswith(".") for part in parts) or parts[0] in _NOT_KEPT:
+        return False
+    return not (len(parts) == 1 and name.startswith(_BESIDE))
+
+
+def parts_of(path: Path, start: int, end: int, size: int = PART) -> Iterator[tuple[int, bytes]]:
+    """Yield a stretch of a journal in parts that end with a line, each with its offset.
+
+    Args:
+        path: the journal.
+        start: where a part begins.
+        end: the end of a line.
+        size: bytes after which the line that is begun is the last of a part.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end:
+            part = file.read(min(size, end - start))
+            if start + len(part) < end:
+                part += file.readline()
+            yield start, part
+            start += len(part)
+
+
+def whole_lines(path: Path) -> int:
+    """Return the offset after the last line of a journal that is complete."""
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        end = file.seek(0, 2)
+        while end:
+            begin = max(0, end - (1 << 16))
+            file.seek(begin)
+            newline = file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                return begin + newline + 1
+            end = begin
+    return 0
+
+
+def copy_study(source: Path, target: Path) -> None:
+    """Copy a study that is being written, as it is at one moment.
+
+    Raises:
+        sqlite3.Error: it cannot be read, or the copy not written.
+    """
+    with (
+        contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as reader,
+        contextlib.closing(sqlite3.connect(target)) as writer,
+    ):
+        reader.execute("PRAGMA busy_timeout = 60000")
+        reader.backup(writer)
+        # One file that is complete by itself.
+        writer.execute("PRAGMA journal_mode = DELETE")
+
+
+def _say(line: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(f"storage: {line}", file=sys.stderr)  # noqa: T201
+
+
+class Snapshots:
+    """Brings the state of a search to a bucket while it runs.
+
+    Args:
+        folder: of the search.
+        store: of the search.
+        claim: held on it.
+        sweep: of the checkpoints, which go once a snapshot knows that their trial has ended.
+        say: called with each line that is meant for people.
+        every: seconds between two snapshots, at least.
+    """
+
+    def __init__(
+        self,
+        folder: SearchFolder,
+        store: BucketStore,
+        claim: Claim,
+        sweep: CheckpointSweep,
+        *,
+        say: Callable[[str], None] = _say,
+        every: float | None = None,
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._claim = claim
+        self._say = say
+        self._sweep = sweep
+        self._every = EVERY if every is None else every
+        self._written: dict[str, object] = {}
+        """What a file was like when it was brought."""
+        self._part: tuple[int, int] | None = None
+        """Where the last part of the journal that was brought begins and ends."""
+        self._starts: set[int] = set()
+        self._tidied = False
+        self._warned = False
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with a snapshot at once."""
+        self._thread.start()
+
+    def finish(self) -> bool:
+        """Bring a last snapshot, once nothing is written any more.
+
+        Returns:
+            Whether all is in the bucket.
+        """
+        self._ended.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        return self._attempt()
+
+    def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            self._attempt()
+            took = time.monotonic() - began
+            if self._ended.wait(max(self._every, took / _SHARE)):
+                return
+
+    def _attempt(self) -> bool:
+        try:
+            # Just before: a driver that was held up may have been replaced meanwhile.
+            self._claim.renew()
+            self._take()
+        except TakenOverError:
+            return False
+        except (OSError, sqlite3.Error) as error:
+            if not self._warned:
+                self._say(
+                    f"snapshots are not written to {self._store.location} ({_cause(error)}); the "
+                    f"search goes on, and all is kept in {self._folder.path}"
+                )
+            self._warned = True
+            return False
+        if self._warned:
+            self._say(f"snapshots are written to {self._store.location} again")
+        self._warned = False
+        return True
+
+    def _take(self) -> None:
+        """Bring what has changed since the last snapshot, in an order in which it may break off."""
+        ended = self._sweep.due()
+        end = whole_lines(self._folder.journal)
+        files = self._files()
+        self._bring_study()
+        self._bring_journal(end)
+        for name, path in files:
+            self._bring(name, path)
+        self._sweep.remove_due(ended)
+
+    def _files(self) -> list[tuple[str, Path]]:
+        """Return what is brought as it is, what tells of other files after these."""
+        found = []
+        for path in self._folder.path.rglob("*"):
+            name = path.relative_to(self._folder.path).as_posix()
+            if is_kept(name) and path.is_file():
+                found.append((name, path))
+        return sorted(found, key=lambda each: (each[1].name in _LAST, each[0] == EXPERIMENT, each))
+
+    def _bring(self, name: str, path: Path) -> None:
+        try:
+            status = path.stat()
+            like = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if self._written.get(name) != like:
+                self._store.write_file(name, path)
+                self._written[name] = like
+        except FileNotFoundError:
+            return  # Removed, or replaced this moment: the next snapshot has it.
+
+    def _bring_study(self) -> None:
+        study = self._folder.study
+        if not study.is_file():
+            return  # It lies on a server.
+        like = [_like(study), _like(study.with_name(f"{study.name}-wal"))]
+        if self._written.get(STUDY) == like:
+            return
+        aside = study.with_name(f".{study.name}.snapshot")
+        try:
+            aside.unlink(missing_ok=True)
+            copy_study(study, aside)
+            self._store.write_file(STUDY, aside)
+        finally:
+            aside.unlink(missing_ok=True)
+        self._written[STUDY] = like
+
+    def _bring_journal(self, end: int) -> None:
+        start, brought = self._part or (0, 0)
+        for offset, part in parts_of(self._folder.journal, start, end) if end > brought else ():
+            self._store.write(f"{JOURNAL}{offset:015}", part)
+            self._part = (offset, offset + len(part))
+            self._starts.add(offset)
+        if not self._tidied:
+            # Of a longer journal than a power cut has left of it here.
+            for entry in self._store.within(JOURNAL.rstrip("/")).entries():
+                if int(entry.name) not in self._starts:
+                    self._store.remove(f"{JOURNAL}{entry.name}")
+            self._tidied = True
+
+
+def _like(path: Path) -> object:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _cause(error: Exception) -> str:
+    problem = getattr(error, "problem", None)
+    return " ".join(str(problem or error).split()) or type(error).__name__

@@ -1,0 +1,187 @@
+"""Going on with a search: what may be changed of its experiment, and what another one lends it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
+
+from cluster.stores import open_store
+from search.backup.checkpoint_cleanup import move_checkpoints
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.loading import load_experiment, load_kept
+from search.experiment.objectives import cost_values
+from search.experiment.schema import Experiment
+from search.loop.screens import Screen, judge
+from search.study.records import HISTORY, INHERITED, VERDICT, accuracy, is_trained, verdict
+from search.study.storages import read_trials
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError, InvalidCandidateError
+
+CHANGEABLE = ("budget", "failures", "finalists", "resources", "storage", "tracking", "nightly")
+"""Sections that say nothing of what is searched, nor of how it is trained."""
+
+
+def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
+    """Return the experiment of a search that is there, with what is changed of it.
+
+    Args:
+        folder: of the search.
+        overrides: as of `search.experiment.loading.load_experiment`; ``budget.trials=+100`` adds.
+
+    Raises:
+        BadInputError: a change would make it another search.
+    """
+    before = load_kept(folder)
+    after = load_experiment(folder.experiment, overrides)
+    refuse_other(before, after)
+    return after
+
+
+def gone_on_with(folder: SearchFolder, experiment: Experiment) -> Experiment:
+    """Return an experiment as the search of its name that is there is resumed as.
+
+    Raises:
+        BadInputError: it is another search.
+    """
+    before = load_kept(folder)
+    if experiment.database is None:
+        # The study stays where BORDERLINE_DATABASE was when the search began.
+        experiment = experiment.model_copy(update={"database": before.database})
+    if experiment.storage is None:
+        experiment = experiment.model_copy(update={"storage": before.storage})
+    refuse_other(before, experiment)
+    return experiment
+
+
+def refuse_other(before: Experiment, after: Experiment) -> None:
+    """Refuse an experiment that another one cannot be resumed as.
+
+    Raises:
+        BadInputError: naming the first field that must stay as it was.
+    """
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    for field, value in new.items():
+        if field not in CHANGEABLE and value != old[field]:
+            problem = f"a search that is resumed keeps {old[field]!r}"
+            remedy = f"search under another name with warm_start: [{before.name}]"
+            raise BadInputError(field, value, problem, remedy)
+
+
+def take_checkpoints_along(folder: SearchFolder, experiment: Experiment) -> bool:
+    """Move checkpoints to where a search that is resumed keeps them from now on.
+
+    Args:
+        folder: of the search, with the experiment as it was.
+        experiment: as it is resumed.
+
+    Returns:
+        Whether all are there; trials whose checkpoints are not begin again.
+    """
+    before = load_kept(folder).storage
+    if before == experiment.storage:
+        return True
+    try:
+        move_checkpoints(
+            open_store(folder.checkpoints_in(before)),
+            open_store(folder.checkpoints_in(experiment.storage)),
+        )
+    except OSError:
+        return False
+    return True
+
+
+def read_search(home: Home, name: str) -> list[FrozenTrial]:
+    """Return the trials of a search from which another one is to begin.
+
+    Raises:
+        BadInputError: there is none of that name.
+    """
+    try:
+        folder = home.existing(name)
+        experiment = load_kept(folder)
+        return read_trials(folder.location(experiment.database), name)
+    except BadInputError as error:
+        raise BadInputError("warm_start", name, error.problem, error.remedy) from None
+
+
+def inherit(
+    name: str,
+    trials: Sequence[FrozenTrial],
+    space: CandidateSpace,
+    screens: Sequence[Screen],
+    experiment: Experiment,
+) -> Iterator[FrozenTrial]:
+    """Yield the trials of another search as the sampler of this one can learn from them.
+
+    Each candidate is drawn anew by this search's space from the parameters it had there: what that
+    space does not hold is left out.
+
+    Args:
+        name: of the other search.
+        trials: of its study.
+        space: what this search draws from.
+        screens: what it rejects.
+        experiment: of this search.
+    """
+    for trial in trials:
+        ended = verdict(trial)
+        if not is_trained(trial):
+            continue
+        if ended not in (TrialState.COMPLETE, TrialState.PRUNED) or accuracy(trial) is None:
+            continue
+        translated = _translate(name, trial, space, screens, experiment)
+        if translated is not None:
+            yield translated
+
+
+def _translate(
+    name: str,
+    trial: FrozenTrial,
+    space: CandidateSpace,
+    screens: Sequence[Screen],
+    experiment: Experiment,
+) -> FrozenTrial | None:
+    drawn = FixedTrial(dict(trial.params))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            candidate = space.draw(drawn)
+    except (BadInputError, InvalidCandidateError, ValueError):
+        return None
+    # A fixed trial takes any value, whatever is asked for.
+    inside = all(
+        distribution._contains(distribution.to_internal_repr(drawn.params[parameter]))
+        for parameter, distribution in drawn.distributions.items()
+    )
+    if not inside or judge(candidate, screens) is not None:
+        return None
+    metrics: Mapping[str, Any] = next(
+        reversed(list(trial.user_attrs.get(HISTORY, {}).values())), {}
+    )
+    try:
+        costs = cost_values(experiment.objectives, candidate.costs, metrics)
+    except KeyError:
+        return None  # It was not measured there.
+    ended = verdict(trial)
+    attributes = {INHERITED: name, "inherited_number": trial.number, "digest": candidate.digest}
+    told = ended
+    constraints = {}
+    if ended is TrialState.PRUNED and costs:
+        # See `search.study.study.Study.finish`.
+        told = TrialState.COMPLETE
+        attributes[VERDICT] = ended.name.lower()
+        if "stopped" in trial.user_attrs:
+            # See `search.loop.trials.Trials.finish`.
+            constraints = {"hopeless": 1.0}
+    return create_trial(
+        state=told,
+        params=drawn.params,
+        distributions=drawn.distributions,
+        values=[accuracy(trial) or 0.0, *costs],
+        intermediate_values=trial.intermediate_values,
+        user_attrs=attributes,
+        constraints=constraints or None,
+    )

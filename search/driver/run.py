@@ -1,0 +1,190 @@
+"""Runs a search from an experiment to its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import cache
+
+from optuna.exceptions import StorageInternalError
+from optuna.trial import FrozenTrial
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.backend.connection import connected
+from search.backend.node_wait import NoNodesError
+from search.backend.tuning import plan_packing
+from search.backup.backup import find_place
+from search.driver.execution import Execution, Outcome, Prior, SearchFailedError
+from search.driver.resume import inherit, read_search, take_checkpoints_along
+from search.experiment.folder import Home, SearchFolder, default_database, default_storage
+from search.experiment.schema import Experiment
+from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.formatting import root_cause
+from search.loop.packing import UNKNOWN_SHARE
+from search.loop.preflight import check_space, find_seeds
+from search.loop.screens import build_screens
+from search.study.file_lock import hold
+from search.study.storages import check_server
+from search.tracking.journal import PARENT, Start, read_all
+from spaces.errors import BadInputError
+
+
+def run_search(
+    experiment: Experiment,
+    home: Home,
+    console: Console,
+    *,
+    address: str = "local",
+    resume: bool = False,
+) -> Outcome:
+    """Run a whole search: draw, screen, train, choose, retrain, report.
+
+    Args:
+        experiment: what is searched.
+        home: where its folder is made.
+        console: where progress and report are shown.
+        address: of the Ray cluster; ``local`` starts a private one on this machine.
+        resume: go on with the search of that name, as far as drivers before this one have come.
+
+    Raises:
+        BadInputError: something in the experiment cannot be used. Nothing has been written then,
+            unless a space function that had passed the pre-flight check fails on a later draw.
+        SearchFailedError: no candidate could be trained, within the budget or at all; there is no
+            node for them; or what was found cannot be written.
+    """
+    with ExitStack() as stack:
+        if resume:
+            folder = home.existing(experiment.name)
+            with _writing(home, folder):
+                stack.enter_context(hold(folder.lock, folder.name))
+        try:
+            return _run_held(experiment, home, console, address, resume, stack)
+        except NoNodesError as error:
+            then = _going_on(home, home.folder(experiment.name))
+            raise SearchFailedError(f"{error}; when there are nodes, {then}") from error
+
+
+@contextmanager
+def _writing(home: Home, folder: SearchFolder) -> Iterator[None]:
+    """Say in one line that what is found cannot be written, and how to go on."""
+    try:
+        yield
+    except (OSError, SQLAlchemyError, StorageInternalError) as error:
+        raise SearchFailedError(
+            f"what is found cannot be written down any more ({root_cause(error)}); all that was "
+            f"is kept: make room, then {_going_on(home, folder)}"
+        ) from error
+
+
+def _going_on(home: Home, folder: SearchFolder) -> str:
+    """Return how to go on with a search that broke off, where it had begun."""
+    return home.command("resume", folder.name) if folder.experiment.is_file() else "begin again"
+
+
+def _run_held(
+    experiment: Experiment,
+    home: Home,
+    console: Console,
+    address: str,
+    resume: bool,
+    stack: ExitStack,
+) -> Outcome:
+    folder = home.folder(experiment.name)
+    if not resume:
+        folder.refuse_existing()
+        # What is kept of the experiment knows where its study and its snapshots lie.
+        where = {
+            "database": experiment.database or default_database(),
+            "storage": experiment.storage or default_storage(),
+        }
+        experiment = experiment.model_copy(update=where)
+    kept = find_place(experiment.storage, folder, new=not resume)
+    location = folder.location(experiment.database)
+    if isinstance(location, str):
+        check_server(location, experiment.name, new=not resume)
+    elif resume and not location.exists() and _has_trained(folder):
+        problem = f"its study is gone from {location}"
+        remedy = "bring the file back, or search under another name"
+        raise BadInputError("NAME", experiment.name, problem, remedy)
+    dataset = load_images(experiment, console)
+    job = describe_job(experiment, describe_task(dataset))
+    job.augmentation.check(job.task.height, job.task.width)
+    if resume and job.task != folder.task:
+        problem = f"its images have become {job.task}, but the search began with {folder.task}"
+        raise BadInputError("data", experiment.data, problem, "bring back the images it began with")
+    space = job.candidates()
+    screens = build_screens(experiment.screens)
+    check_space(
+        space,
+        screens,
+        training_images=len(dataset.train),
+        epochs=experiment.epochs,
+        seed=experiment.seed,
+    )
+    seeds = find_seeds(experiment.enqueue, space.name, job.task, experiment.space.options)
+
+    @cache
+    def inherited() -> list[FrozenTrial]:
+        return [
+            trial
+            for name in experiment.warm_start
+            for trial in inherit(name, read_search(home, name), space, screens, experiment)
+        ]
+
+    if not resume:
+        # Of a search that goes on they may be gone, and it has seldom any need of them.
+        inherited()
+    console.print(
+        f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
+        f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
+        f"to {experiment.epochs} epochs",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    # Ray comes last before writing: it is what may be missing or refuse to start.
+    stack.enter_context(connected(address))
+    packing = plan_packing(
+        experiment,
+        dataset.images.nbytes,
+        lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+    )
+    stack.callback(kept.release)
+    stack.enter_context(_writing(home, folder))
+    kept.claim(folder, new=not resume)
+    if resume:
+        if not take_checkpoints_along(folder, experiment):
+            console.print("The checkpoints so far stay behind.", highlight=False)
+        folder.write_experiment(experiment.to_yaml())
+    else:
+        folder.create(experiment.to_yaml(), job.task)
+        stack.enter_context(hold(folder.lock, folder.name))
+        kept.note(folder)
+    if packing.is_guessed:
+        console.print(
+            f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
+            f"for each trial; set resources.gpus for another share.",
+            highlight=False,
+            soft_wrap=True,
+        )
+    job = replace(
+        job,
+        data=replace(job.data, identity=dataset.identity),
+        threads=packing.cpus,
+        checkpoints=folder.checkpoints_in(experiment.storage),
+        hang_after=experiment.failures.hang_after,
+    )
+    if experiment.device == "auto" and not packing.on_gpus:
+        # Trials that were given no GPU must not take one that is there.
+        job = replace(job, device="cpu")
+    prior = Prior(seeds, inherited)
+    return Execution(experiment, home, job, packing, console, prior, kept, resume=resume).execute()
+
+
+def _has_trained(folder: SearchFolder) -> bool:
+    """Tell whether any trial of a search was ever begun, by what it has told of itself."""
+    return any(
+        isinstance(event, Start) and event.run != PARENT for event in read_all(folder.journal)
+    )

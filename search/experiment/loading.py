@@ -1,0 +1,178 @@
+"""Reads an experiment: a file, what the command line changes of it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from search.experiment.folder import SearchFolder
+from search.experiment.schema import Experiment, seconds
+from spaces.errors import BadInputError
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and validate an experiment file.
+
+    Args:
+        path: the YAML file; its stem is the search's name unless the file gives one.
+        overrides: ``key=value`` with dotted keys and YAML values, applied on top.
+
+    Raises:
+        BadInputError: naming the field, the value and the remedy.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise BadInputError("EXPERIMENT", path, problem, "name a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError("EXPERIMENT", path, "is not text", "name a YAML file") from error
+    document = _parse(text, "EXPERIMENT", path)
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise BadInputError("EXPERIMENT", path, "is no mapping", "write `field: value` lines")
+    document = {"name": path.stem} | document
+    for override in overrides:
+        _apply(document, override)
+    return parse_experiment(document)
+
+
+def load_kept(folder: SearchFolder) -> Experiment:
+    """Return the experiment of a search that is there.
+
+    Raises:
+        BadInputError: the file is not as it was written.
+    """
+    kept = load_experiment(folder.experiment)
+    if kept.name != folder.name:
+        problem = f"its {folder.experiment} is not that of this search"
+        raise BadInputError("NAME", folder.name, problem, "bring the file back as it was")
+    return kept
+
+
+def parse_experiment(document: Mapping[str, Any]) -> Experiment:
+    """Validate an experiment.
+
+    Raises:
+        BadInputError: for the first field that is wrong.
+    """
+    try:
+        experiment = Experiment.model_validate(document)
+    except ValidationError as error:
+        raise _explain(error) from None
+    try:
+        experiment.to_yaml()
+    except ValueError as error:
+        # Options of a space may be anything that YAML can say, even a list that contains itself.
+        problem = f"has options that cannot be written down ({error})"
+        raise BadInputError("EXPERIMENT", experiment.name, problem, "use plain values") from None
+    return experiment
+
+
+def _parse(text: str, field: str, value: object) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark is not None else ""
+        problem = f"is not YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}"
+        raise BadInputError(field, value, problem, "mend the syntax") from None
+    except (ValueError, RecursionError) as error:
+        # Dates that do not exist and nesting without end get past the parser's own errors.
+        raise BadInputError(field, value, f"is not YAML: {error}", "mend the syntax") from None
+
+
+def _apply(document: dict[str, Any], override: str) -> None:
+    """Set one dotted key."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(part for part in key.split(".")):
+        raise BadInputError("--set", override, "is no key=value", "write e.g. budget.trials=50")
+    value = _parse(text, "--set", override)
+    *parents, last = key.split(".")
+    section = document
+    for parent in parents:
+        inner = section.get(parent)
+        if parent == "space" and isinstance(inner, str):
+            inner = {"name": inner}
+        section[parent] = dict(inner) if isinstance(inner, dict) else {}
+        section = section[parent]
+    section[last] = _added(key.split("."), section.get(last), value, override)
+
+
+def _added(location: Sequence[str], before: object, value: object, override: str) -> object:
+    """Return a new value; one that begins with a + comes on top: ``budget.trials=+100``."""
+    text = override.partition("=")[2].strip()
+    if not text.startswith("+"):
+        return value
+    if _is_duration(location):
+        with suppress(ValueError):  # No number, then.
+            before, value = seconds(before), seconds(text.removeprefix("+"))
+    numbers = (int, float)
+    if isinstance(before, numbers) and isinstance(value, numbers):
+        return before + value
+    raise BadInputError("--set", override, "adds to what is no number", "leave out the +")
+
+
+def _is_duration(location: Sequence[str]) -> bool:
+    """Tell whether a field takes 90m, 8h or 2d."""
+    try:
+        field = _section_at(location[:-1]).model_fields[location[-1]]
+    except (KeyError, StopIteration):
+        return False
+    return any(getattr(each, "func", None) is seconds for each in field.metadata)
+
+
+def _explain(error: ValidationError) -> BadInputError:
+    """Put pydantic's first complaint into the words of the experiment file."""
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    field = ".".join(location) or "EXPERIMENT"
+    value = first["input"]
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        close = get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return BadInputError(field, value, "unknown field", hint)
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, BadInputError):
+        return cause  # Of several fields together: it knows which one is to be changed.
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return BadInputError(field, value, "is not allowed", message)
+    if first["type"] in ("model_type", "model_attributes_type"):
+        return BadInputError(field, value, "is no section", "write it as {field: value, ..}")
+    if first["type"] == "string_pattern_mismatch":
+        message = "does not match the pattern of a name"
+        remedy = "use letters, digits, dots, dashes and underscores; give one with --set name=..."
+        return BadInputError(field, value, message, remedy)
+    message = message[0].lower() + message[1:]
+    return BadInputError(field, value, message, f"see `{_describe(location)}`")
+
+
+def _section_at(location: Sequence[str]) -> type[BaseModel]:
+    model: type[BaseModel] = Experiment
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        inner = [a for a in (annotation, *get_args(annotation)) if isinstance(a, type)]
+        model = next(a for a in inner if issubclass(a, BaseModel))
+    return model
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    return list(_section_at(location).model_fields)
+
+
+def _describe(location: Sequence[str]) -> str:
+    """Return what the field means, from its description."""
+    try:
+        field = _section_at(location[:-1]).model_fields[location[-1]]
+    except (KeyError, StopIteration, IndexError):
+        return "docs/experiment.md"
+    return field.description or "docs/experiment.md"

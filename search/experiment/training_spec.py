@@ -1,0 +1,88 @@
+"""From an experiment to the job that its trials share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from search.experiment.objectives import latency_batches
+from search.experiment.schema import Experiment
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.data import Dataset
+from trainables.job import Augmentation, Data, Job
+
+
+def describe_data(experiment: Experiment) -> Data:
+    """Return which images an experiment uses, and how they are split."""
+    return Data(
+        source=_absolute(experiment.data),
+        resolution=experiment.resolution,
+        subset=experiment.subset,
+        validation=experiment.validation,
+        test=experiment.test,
+        split_seed=experiment.seed,
+    )
+
+
+def load_images(experiment: Experiment, console: Console) -> Dataset:
+    """Load the images of an experiment, showing progress where they must be decoded first."""
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"reading {experiment.data}", total=None)
+
+        def advance(done: int, total: int | None) -> None:
+            bar.update(task, completed=done, total=total)
+
+        return describe_data(experiment).load(advance)
+
+
+def _absolute(source: str) -> str:
+    """Return the source with an absolute path: a trial's process has a folder of its own."""
+    kind, colon, path = source.partition(":")
+    if kind != "images" or "://" in path or not path:
+        return source
+    try:
+        return f"{kind}{colon}{Path(path).expanduser().absolute()}"
+    except RuntimeError as error:
+        raise BadInputError("data", source, str(error), "check the path") from None
+
+
+def describe_task(dataset: Dataset) -> Task:
+    """Return what candidates are drawn for."""
+    height, width, channels = dataset.shape
+    return Task(channels, height, width, len(dataset.classes))
+
+
+def _describe_augmentation(experiment: Experiment) -> Augmentation:
+    section = experiment.augmentation
+    return Augmentation(
+        crop=section.crop,
+        translate=section.translate,
+        flip=section.flip,
+        erase=section.erase,
+        cutout=section.cutout,
+        mixup=section.mixup or 0.0,
+    )
+
+
+def describe_job(experiment: Experiment, task: Task) -> Job:
+    """Return what all trials of an experiment have in common.
+
+    Device and threads may still be open: what the cluster has decides.
+    """
+    return Job(
+        data=describe_data(experiment),
+        task=task,
+        space=experiment.space.name,
+        space_options=experiment.space.options,
+        recipe_options=experiment.recipe,
+        epochs=experiment.epochs,
+        augmentation=_describe_augmentation(experiment),
+        device=experiment.device,
+        threads=experiment.resources.cpus or 1,
+        compile=experiment.compile,
+        hopeless_after=experiment.scheduler.hopeless_after,
+        latency_batches=latency_batches(experiment.objectives, experiment.latency_batch),
+    )

@@ -1,0 +1,125 @@
+"""What a search may spend, and what it has spent, over all drivers that have worked on it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Self
+
+from optuna.trial import FrozenTrial
+
+from search.experiment.schema import BudgetSection
+from search.formatting import duration
+from search.study.records import is_trained
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search has spent, as its limits count it.
+
+    Attributes:
+        trials: that were begun.
+        seconds: wall clock of its drivers.
+        device_seconds: of its trials, the share counted that each had of a device.
+    """
+
+    trials: int = 0
+    seconds: float = 0.0
+    device_seconds: float = 0.0
+
+    @classmethod
+    def of(cls, trials: Sequence[FrozenTrial], seconds: float) -> Self:
+        """Return what has been spent on a study by drivers that worked for so many seconds."""
+        begun = [trial.user_attrs for trial in trials if is_trained(trial)]
+        devices = sum(own.get("seconds", 0.0) * own.get("share", 1.0) for own in begun)
+        return cls(len(begun), seconds, devices)
+
+
+def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:
+    """Return limits that leave a whole budget to spend on top of what was spent."""
+    hours = spent.device_seconds / 3600
+    before: dict[str, float] = {
+        "trials": spent.trials,
+        "wall_clock": spent.seconds,
+        "device_hours": hours,
+        "money": hours * section.price,
+    }
+    limits = {name: getattr(section, name) for name in before}
+    raised = {name: limit + before[name] for name, limit in limits.items() if limit is not None}
+    return section.model_copy(update=raised)
+
+
+@dataclass
+class Budget:
+    """Counts what is spent from now on, on top of what was spent before.
+
+    Args:
+        section: the limits.
+        seconds_before: wall clock of earlier drivers.
+    """
+
+    section: BudgetSection
+    seconds_before: float = 0.0
+    _began: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+
+    @property
+    def trials(self) -> int:
+        """Candidates to train."""
+        return self.section.trials
+
+    @property
+    def seconds(self) -> float:
+        """Wall clock so far."""
+        return self.seconds_before + time.monotonic() - self._began
+
+    def spent(self, device_seconds: float) -> str:
+        """Return which limit is reached, in words; empty where none is."""
+        for what, *_ in self._reached(device_seconds):
+            return f"the budget of {what} is spent"
+        return ""
+
+    def larger_limits(self, device_seconds: float) -> list[str]:
+        """Return settings that raise what is spent, so that as much as was spent is left again."""
+        reached = self._reached(device_seconds)
+        return [
+            f"budget.{name}=+{_plainly(2 * spent - limit)}" for _, name, spent, limit in reached
+        ]
+
+    def describe(self, device_seconds: float) -> str:
+        """Return what is spent and left of each limit that there is."""
+        hours = device_seconds / 3600
+        section = self.section
+        parts = []
+        if section.wall_clock is not None:
+            left = duration(max(0.0, section.wall_clock - self.seconds))
+            parts.append(f"{duration(self.seconds)} spent, {left} left")
+        if section.device_hours is not None:
+            left = f"{max(0.0, section.device_hours - hours):.3g}"
+            parts.append(f"{hours:.3g} device-hours spent, {left} left")
+        if section.money is not None:
+            money = hours * section.price
+            left = f"{max(0.0, section.money - money):.2f}"
+            parts.append(f"{money:.2f} spent of money, {left} left")
+        return "; ".join(parts)
+
+    def _reached(self, device_seconds: float) -> Iterator[tuple[str, str, float, float]]:
+        """Yield each limit that is reached: what it is of, its field, what is spent, the limit."""
+        section, hours = self.section, device_seconds / 3600
+        for what, name, spent in (
+            ("time", "wall_clock", self.seconds),
+            ("device-hours", "device_hours", hours),
+            ("money", "money", hours * section.price),
+        ):
+            limit = getattr(section, name)
+            if limit is not None and spent >= limit:
+                yield what, name, spent, limit
+
+
+def _plainly(number: float) -> str:
+    """Write a number as an experiment file can say it, rounded up: without an exponent."""
+    return f"{ceil(1000 * number) / 1000:.3f}".rstrip("0").rstrip(".")

@@ -1,0 +1,132 @@
+"""What is checked before anything is written: a few draws at random, judged and thrown away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.samplers import RandomSampler
+
+from search.loop.screens import Screen, judge, reject_invalid
+from search.study.records import Rejection
+from search.study.study import Study
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError, InvalidCandidateError
+from spaces.named import named_params, seed_params
+from spaces.options import choices
+from spaces.recipe import recipe
+from spaces.task import Task
+
+DRAWS = 1000
+NEEDED = 5
+"""Fewer accepted among ``DRAWS`` and a search would spend its time on drawing."""
+SCHEDULE_DRAWS = 100
+"""So many values of every schedule that can be drawn are held against the epochs."""
+
+
+def find_seeds(
+    names: Sequence[str], family: str, task: Task, options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the parameters of the named nets with which a search begins.
+
+    Raises:
+        BadInputError: there is no such net, or the space does not include it.
+    """
+    for name in names:
+        if named_params(name)[0] != family:
+            problem = f"is a {named_params(name)[0]}, but the space is {family}"
+            raise BadInputError("enqueue", name, problem, "name nets of the searched family")
+    return [seed_params(name, task, options) for name in names]
+
+
+def check_space(
+    space: CandidateSpace,
+    screens: Sequence[Screen],
+    *,
+    training_images: int,
+    epochs: int,
+    seed: int = 0,
+) -> None:
+    """Refuse a space that fails, or of which the screens leave (almost) nothing.
+
+    Args:
+        space: what is drawn from.
+        screens: what is rejected.
+        training_images: size of the training split, which no batch may exceed.
+        epochs: length of a whole training, which every schedule must fit.
+        seed: of the draws.
+
+    Raises:
+        BadInputError: naming the field and what to change.
+    """
+    study = Study("preflight", RandomSampler(seed=seed))
+    recipe(study.ask(), space.task, **space.recipe_options)  # Refuses what cannot be read.
+    _check_schedules(space, study, epochs)
+    sizes = space.recipe_options.get("batch_size", 0)
+    largest = max(sizes) if isinstance(sizes, list) and sizes else 0
+    if isinstance(largest, int) and largest > training_images:
+        problem = f"there are only {training_images} training images"
+        raise BadInputError(
+            "recipe.batch_size", largest, problem, "use smaller batches or more data"
+        )
+    reasons: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    accepted = 0
+
+    def count(rejection: Rejection) -> None:
+        reasons[rejection.reason] += 1
+        examples.setdefault(rejection.reason, rejection.detail)
+
+    for _ in range(DRAWS):
+        try:
+            candidate = space.draw(study.ask())
+        except InvalidCandidateError as error:
+            count(reject_invalid(error))
+            continue
+        if candidate.recipe.batch_size > training_images:
+            problem = f"there are only {training_images} training images"
+            remedy = "use a smaller batch or more of the data"
+            raise BadInputError("recipe.batch_size", candidate.recipe.batch_size, problem, remedy)
+        candidate.recipe.schedule.check(epochs)
+        space.check_output(candidate)
+        rejection = judge(candidate, screens)
+        if rejection is None:
+            accepted += 1
+            if accepted == NEEDED:
+                return
+        else:
+            count(rejection)
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    reason = reasons.most_common(1)[0][0]
+    problem = (
+        f"the screens reject {DRAWS - accepted} of {DRAWS} random candidates ({counts}; "
+        f"e.g. {examples[reason]})"
+    )
+    raise BadInputError("space", space.name, problem, _REMEDIES[reason])
+
+
+def _check_schedules(space: CandidateSpace, study: Study, epochs: int) -> None:
+    """Refuse schedules that do not fit the epochs, also those that are seldom drawn.
+
+    Raises:
+        BadInputError: naming the field and what to change.
+    """
+    options = space.recipe_options
+    if "schedule" not in options:
+        return  # The default fits every length.
+    for name in dict.fromkeys(choices(options["schedule"])):
+        for _ in range(SCHEDULE_DRAWS):
+            drawn = recipe(study.ask(), space.task, **{**options, "schedule": name})
+            drawn.schedule.check(epochs)
+
+
+_REMEDIES = {
+    "border": "search less depth, fewer pools or smaller kernels, or raise the resolution",
+    "collapsed": "search fewer pools, or raise the resolution",
+    "invalid": "search values that more often describe a network",
+    "untrainable": "search networks with batch norms, or set recipe.trainable to all",
+    "params": "search smaller networks, or raise screens.max_params",
+    "macs": "search smaller networks, or raise screens.max_macs",
+    "memory": "search smaller networks or batches, or raise screens.max_memory_mb",
+}

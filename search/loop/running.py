@@ -1,0 +1,62 @@
+"""A trial in training, as its driver knows it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from search.study.events import StartedTrial
+from search.study.records import HISTORY
+
+
+@dataclass
+class RunningTrial:
+    """A trial in training: what its epochs have reported so far."""
+
+    trial: StartedTrial
+    share: float
+    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    """What each epoch reported."""
+    stored: frozenset[int] = frozenset()
+    """Epochs that the study had from an earlier driver."""
+    seconds_kept: float = 0.0
+    """What the study knows to be spent on it; a driver's first report brings these epochs again."""
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return max(self.history, default=0)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What the last epoch reported."""
+        return self.history.get(self.epoch, {})
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of the epochs that have been reported; any thread may ask."""
+        return math.fsum(metrics["epoch_seconds"] for metrics in list(self.history.values()))
+
+    @property
+    def spent(self) -> float:
+        """Seconds of training so far, those that an earlier driver had counted too."""
+        return max(self.seconds, self.seconds_kept)
+
+    @property
+    def device_seconds(self) -> float:
+        """Seconds of devices that it has taken so far."""
+        return self.spent * self.share
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the study keeps of the training."""
+        found: dict[str, Any] = {
+            "seconds": self.spent,
+            "epochs": self.epoch,
+            # In full, so that tracking can be completed from the study alone.
+            HISTORY: {str(epoch): metrics for epoch, metrics in self.history.items()},
+        }
+        if "train_accuracy" in self.metrics:
+            found["train_accuracy"] = self.metrics["train_accuracy"]
+        return found

@@ -1,0 +1,157 @@
+"""Screens: what is rejected before it costs a trial.
+
+A screen looks at a candidate and returns a `Rejection` or None. The violation grows with the
+distance from what would be accepted, so that the sampler learns which way to turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from search.experiment.schema import BorderRule, ScreensSection
+from search.loop.packing import Packing, predicted_memory
+from search.study.records import Rejection
+from spaces.architecture import CollapsedLayerError
+from spaces.border import Rule, find_border
+from spaces.candidate import Candidate
+from spaces.errors import InvalidCandidateError
+from spaces.operations import Norm
+
+Screen: TypeAlias = Callable[[Candidate], Rejection | None]
+
+
+def judge(candidate: Candidate, screens: Sequence[Screen]) -> Rejection | None:
+    """Return the first rejection, or None if the candidate may be trained."""
+    for screen in screens:
+        rejection = screen(candidate)
+        if rejection is not None:
+            return rejection
+    return None
+
+
+def build_screens(section: ScreensSection, packing: Packing | None = None) -> list[Screen]:
+    """Return the screens that an experiment asks for, in the order in which they judge.
+
+    A collapsed feature map is always rejected: such a network cannot be built. So is one of
+    which nothing would be trained, and what no GPU of the cluster can hold.
+
+    Args:
+        section: of the experiment.
+        packing: how trials share the cluster; None while that is not known.
+    """
+    screens: list[Screen] = [reject_collapsed, reject_untrainable]
+    if section.border is not BorderRule.OFF:
+        screens.append(BorderScreen(section.rule, section.allow_beyond))
+    if section.max_params or section.max_macs or section.max_memory_mb:
+        memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
+        bfloat16 = packing is not None and packing.bfloat16
+        screens.append(CostScreen(section.max_params, section.max_macs, memory, bfloat16))
+    if packing is not None and packing.largest_training is not None:
+        screens.append(GpuScreen(packing.largest_training, packing.bfloat16))
+    return screens
+
+
+def reject_invalid(error: InvalidCandidateError) -> Rejection:
+    """Return the rejection of what a space could not make a candidate of."""
+    return Rejection("invalid", error.violation, error.detail)
+
+
+def reject_untrainable(candidate: Candidate) -> Rejection | None:
+    """Reject a network without batch norms of which nothing but these is to be trained."""
+    if candidate.recipe.trainable != "batchnorm":
+        return None
+    layers = candidate.architecture.layers
+    norms = (layers[i].operation for i in candidate.architecture.indices(Norm))
+    if any(isinstance(norm, Norm) and norm.norm == "batch" and norm.affine for norm in norms):
+        return None
+    return Rejection("untrainable", 1.0, "it has no batch norms, and nothing else is trained")
+
+
+def reject_collapsed(candidate: Candidate) -> Rejection | None:
+    """Reject a network in which a feature map has no pixel left."""
+    try:
+        _ = candidate.architecture.shapes
+    except CollapsedLayerError as error:
+        # The more layers are left over, the further from a network that fits.
+        left_over = len(candidate.architecture.layers) - error.index
+        return Rejection("collapsed", float(left_over), str(error))
+    return None
+
+
+@dataclass(frozen=True)
+class BorderScreen:
+    """Reject networks with convolutions beyond the border layer.
+
+    Attributes:
+        rule: which published rule finds the border layer.
+        allow_beyond: how many may lie beyond it; the border layer itself may always stay, as in
+            the truncated networks of Richter et al. 2021.
+    """
+
+    rule: Rule
+    allow_beyond: int
+
+    def __call__(self, candidate: Candidate) -> Rejection | None:
+        """Judge one candidate."""
+        analysis = find_border(candidate.architecture, self.rule)
+        excess = analysis.beyond - self.allow_beyond
+        if excess <= 0:
+            return None
+        detail = (
+            f"{analysis.beyond} of {len(analysis.convolutions)} convolutions "
+            f"lie beyond the border layer ({analysis.border})"
+        )
+        return Rejection("border", float(excess), detail)
+
+
+@dataclass(frozen=True)
+class CostScreen:
+    """Reject networks that cost too much.
+
+    Attributes:
+        max_params: most parameters, None for no limit.
+        max_macs: most multiply-accumulates of a forward pass of one image.
+        max_memory: most predicted memory of training, in bytes.
+        bfloat16: whether trainings run in bfloat16; the prediction for float32 is the larger one.
+    """
+
+    max_params: int | None
+    max_macs: int | None
+    max_memory: int | None
+    bfloat16: bool = False
+
+    def __call__(self, candidate: Candidate) -> Rejection | None:
+        """Judge one candidate."""
+        found = candidate.costs
+        memory = candidate.training_memory(bfloat16=self.bfloat16) if self.max_memory else 0
+        for reason, value, limit in (
+            ("params", found.params, self.max_params),
+            ("macs", found.macs, self.max_macs),
+            ("memory", memory, self.max_memory),
+        ):
+            if limit is not None and value > limit:
+                return Rejection(reason, value / limit - 1, f"{reason} {value:,} exceed {limit:,}")
+        return None
+
+
+@dataclass(frozen=True)
+class GpuScreen:
+    """Reject networks that no GPU of the cluster can train with their batch size.
+
+    Attributes:
+        largest_training: most bytes that a training may be predicted to take.
+        bfloat16: whether trainings run in bfloat16.
+    """
+
+    largest_training: int
+    bfloat16: bool
+
+    def __call__(self, candidate: Candidate) -> Rejection | None:
+        """Judge one candidate."""
+        memory = predicted_memory(candidate, bfloat16=self.bfloat16)
+        if memory <= self.largest_training:
+            return None
+        detail = f"memory {memory:,} exceeds {self.largest_training:,}, what the largest GPU holds"
+        return Rejection("memory", memory / self.largest_training - 1, detail)

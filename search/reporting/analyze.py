@@ -1,0 +1,255 @@
+"""``analyze``: receptive fields, border layer and remedies of any network, without training."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from search.experiment.folder import Home
+from search.reporting.stored_search import SearchView
+from spaces.architecture import Architecture, CollapsedLayerError
+from spaces.border import BorderAnalysis, Rule, find_border
+from spaces.costs import costs
+from spaces.errors import BadInputError
+from spaces.operations import Input, Pair
+from spaces.remedies import Remedy, propose_remedies
+
+_REMEDY = (
+    "name a net such as vgg16, a trial as SEARCH:TRIAL, torchvision:NAME, module:Class, or a "
+    "candidate's JSON file"
+)
+
+
+def parse_resolution(text: str) -> Pair:
+    """Return (height, width) of ``32`` or ``64x48``.
+
+    Raises:
+        BadInputError: it is neither, or under 1.
+    """
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
+    if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
+        remedy = "give pixels, such as 32, or HEIGHTxWIDTH, such as 64x48"
+        raise BadInputError("--resolution", text, "is no image size", remedy)
+    height = int(match[1])
+    return height, int(match[2] or height)
+
+
+def parse_rule(text: str) -> Rule:
+    """Return the rule of this name.
+
+    Raises:
+        BadInputError: there is none.
+    """
+    try:
+        return Rule(text)
+    except ValueError:
+        raise BadInputError("--rule", text, "unknown rule", f"use {', '.join(Rule)}") from None
+
+
+def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -> Architecture:
+    """Return the architecture that the user means.
+
+    Args:
+        model: a named net, ``SEARCH:TRIAL``, a candidate's JSON file, ``torchvision:NAME``, or
+            ``module:attribute`` of the user's own.
+        resolution: the image size to build a named net or to trace a module with.
+        channels: of the images, likewise.
+        home: where the searches lie.
+
+    Raises:
+        BadInputError: there is no such model, or it cannot be traced.
+    """
+    if model.endswith(".json"):
+        return _from_json(model, resolution)
+    name, colon, attribute = model.rpartition(":")
+    if colon and attribute.isascii() and attribute.isdigit():
+        return _from_search(model, name, int(attribute), home, resolution)
+    if colon:
+        # torch takes seconds to import, which named nets and trials do without.
+        from trainables.tracing import load_model, trace
+
+        height, width = resolution or (224, 224)
+        return trace(load_model(model), (channels, height, width), reference=model)
+    from spaces.named import NAMED, named
+    from spaces.task import Task
+
+    if model not in NAMED:
+        raise BadInputError("MODEL", model, "unknown model", _REMEDY)
+    height, width = resolution or (32, 32)
+    return named(model, Task(channels, height, width, 10))
+
+
+def resized(architecture: Architecture, resolution: Pair) -> Architecture:
+    """Return the same network for images of another size (height, width)."""
+    image = architecture.layers[0]
+    if not isinstance(image.operation, Input):
+        raise TypeError("layer 0 is no image")
+    changed = Input(image.operation.channels, *resolution)
+    return Architecture((image._replace(operation=changed), *architecture.layers[1:]))
+
+
+def _from_json(model: str, resolution: Pair | None) -> Architecture:
+    try:
+        document = json.loads(Path(model).read_text(encoding="utf-8"))
+        # A candidate as it lies in MLflow, or the bare graph.
+        graph = Architecture.from_json(json.dumps(document.get("architecture", document)))
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise BadInputError("MODEL", model, str(error), _REMEDY) from None
+    return graph if resolution is None else resized(graph, resolution)
+
+
+def _from_search(
+    model: str, name: str, number: int, home: Home, resolution: Pair | None
+) -> Architecture:
+    view = SearchView(home.existing(name))
+    for trial in view.trials:
+        if trial.number == number:
+            graph = view.space.rebuild(trial.params).architecture
+            return graph if resolution is None else resized(graph, resolution)
+    raise BadInputError("MODEL", model, f"{name} has no trial {number}", _REMEDY)
+
+
+def analysis_document(
+    model: str, architecture: Architecture, analysis: BorderAnalysis, remedies: list[Remedy]
+) -> dict[str, Any]:
+    """Return an analysis as plain data, one entry of ``layers`` per convolution."""
+    total = costs(architecture)
+    shapes = architecture.shapes
+    layers = []
+    for number, (index, field) in enumerate(
+        zip(analysis.convolutions, analysis.fields, strict=True), start=1
+    ):
+        operation, inputs, name = architecture.layers[index]
+        taken = tuple([shapes[i] for i in inputs])
+        windows = operation.windows(taken)
+        layers.append(
+            {
+                "index": number,
+                "name": name or f"layer {index}",
+                "kind": operation.kind,
+                "kernel": list(getattr(operation, "kernel", ())),
+                "stride": [float(s) if s != int(s) else int(s) for _, s in windows or ()],
+                "field_min": list(field.smallest),
+                "field_max": list(field.largest),
+                "productive": analysis.is_productive(number),
+                "params": operation.params(taken),
+                "macs": operation.macs(taken, shapes[index]),
+            }
+        )
+    return {
+        "model": model,
+        "resolution": list(analysis.resolution),
+        "rule": analysis.rule.value,
+        "border": analysis.border,
+        "layers": layers,
+        "params": total.params,
+        "macs": total.macs,
+        "remedies": [
+            {
+                "kind": remedy.kind,
+                "description": remedy.description,
+                "params": remedy.params,
+                "macs": remedy.macs,
+                "memory": remedy.memory,
+            }
+            for remedy in remedies
+        ],
+    }
+
+
+def analyze_model(
+    model: str,
+    rule: str,
+    resolution: str | None,
+    channels: int,
+    keep_border: bool,
+    home: Home,
+) -> dict[str, Any]:
+    """Analyse a network; see `find_model` for the arguments.
+
+    Raises:
+        BadInputError: unknown model or rule, no image size, or a feature map collapses.
+    """
+    chosen = parse_rule(rule)
+    size = None if resolution is None else parse_resolution(resolution)
+    architecture = find_model(model, size, channels, home)
+    try:
+        analysis = find_border(architecture, chosen)
+        remedies = propose_remedies(architecture, chosen, keep_border=keep_border)
+    except CollapsedLayerError as error:
+        raise BadInputError("MODEL", model, str(error), "use larger images") from None
+    except ValueError as error:
+        # A graph from a file, in which operations do not fit each other.
+        raise BadInputError("MODEL", model, str(error), _REMEDY) from None
+    if not analysis.convolutions:
+        raise BadInputError("MODEL", model, "has no convolution", "analyse a CNN")
+    return analysis_document(model, architecture, analysis, remedies)
+
+
+def verdict(document: dict[str, Any]) -> str:
+    """Return in one sentence what an analysis found."""
+    size = "x".join(map(str, document["resolution"]))
+    about = f"{document['model']} at {size} px, rule {document['rule']}"
+    if document["border"] is None:
+        return f"{about}: no border layer, every convolution is productive"
+    tail = [layer for layer in document["layers"] if not layer["productive"]]
+    params = sum(layer["params"] for layer in tail) / max(document["params"], 1)
+    macs = sum(layer["macs"] for layer in tail) / max(document["macs"], 1)
+    return (
+        f"{about}: border layer is convolution {document['border']} of "
+        f"{len(document['layers'])}; {len(tail)} unproductive with {params:.0%} of the parameters "
+        f"and {macs:.0%} of the MACs"
+    )
+
+
+def show_analysis(document: dict[str, Any], console: Console) -> None:
+    """Print an analysis as tables."""
+    table = Table(box=None, header_style="dim")
+    for column in ("#", "layer", "kernel", "stride", "field", "productive", "params", "MACs"):
+        table.add_column(column, justify="left" if column in ("layer", "productive") else "right")
+    for layer in document["layers"]:
+        table.add_row(
+            str(layer["index"]),
+            escape(layer["name"]),
+            _size(layer["kernel"]),
+            _size(layer["stride"]),
+            _extent(layer["field_min"], layer["field_max"]),
+            "yes" if layer["productive"] else "no",
+            f"{layer['params'] / max(document['params'], 1):.1%}",
+            f"{layer['macs'] / max(document['macs'], 1):.1%}",
+            style=None if layer["productive"] else "red",
+        )
+    console.print(table, highlight=False)
+    console.print(f"{document['params']:,} parameters, {document['macs']:,} MACs", highlight=False)
+    console.print(verdict(document), highlight=False, markup=False, soft_wrap=True)
+    if document["border"] is not None:
+        _show_remedies(document["remedies"], console)
+
+
+def _show_remedies(remedies: list[dict[str, Any]], console: Console) -> None:
+    table = Table(box=None, header_style="dim", title="remedies", title_justify="left")
+    for column in ("what", "params", "MACs", "memory"):
+        table.add_column(column, justify="left" if column == "what" else "right")
+    for remedy in remedies:
+        table.add_row(
+            f"{remedy['kind']}: {remedy['description']}",
+            *[f"x{remedy[key]:.2f}" for key in ("params", "macs", "memory")],
+        )
+    if not remedies:
+        table.add_row("none found: less downsampling does not suffice", "", "", "")
+    console.print(table, highlight=False)
+
+
+def _size(pair: list[int]) -> str:
+    return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
+
+
+def _extent(smallest: list[int], largest: list[int]) -> str:
+    low, high = _size(smallest), _size(largest)
+    return low if low == high else f"{low}..{high}"

@@ -1,0 +1,155 @@
+"""What a person sees while a search runs: a line per trial and, on a terminal, a status line."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self
+
+from optuna.trial import TrialState
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from search.experiment.objectives import LATENCIES
+from search.formatting import duration
+from search.loop.trials import OBJECTIVE
+from search.study.events import Observer, StartedTrial
+from search.study.records import Rejection, accuracy
+from search.study.summary import Summary
+
+_VERDICTS = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "stopped early",
+    TrialState.FAIL: "FAILED",
+}
+
+
+class ProgressDisplay(Observer):
+    """Prints the course of the trials.
+
+    Args:
+        console: where to.
+        trials: how many will be trained.
+        epochs: of a whole training.
+        before: what the search has come to already.
+        budget: returns what is spent and left beside trials.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        trials: int,
+        epochs: int,
+        before: Summary | None = None,
+        budget: Callable[[], str] = str,
+    ) -> None:
+        self._trials = trials
+        self._budget = budget
+        self._epochs = epochs
+        self._rejections: Counter[str] = Counter()
+        self._running: dict[int, StartedTrial] = {}
+        self._metrics: dict[int, Mapping[str, float]] = {}
+        self._epoch: dict[int, int] = {}
+        self._done = self._done_before = before.trained if before else 0
+        self._best: tuple[float, int] | None = None
+        if before is not None:
+            self._rejections.update(before.rejections)
+            if before.best is not None:
+                self._best = (accuracy(before.best) or 0.0, before.best.number)
+        self._started = time.monotonic()
+        self._bar = Progress(
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=trials)
+
+    def __enter__(self) -> Self:
+        """Start the clock and the status line."""
+        self._started = time.monotonic()
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the status line."""
+        self._bar.stop()
+
+    def rejected(self, number: int, rejection: Rejection) -> None:
+        """Count."""
+        self._rejections[rejection.reason] += 1
+        self._refresh()
+
+    def started(self, trial: StartedTrial) -> None:
+        """Remember what runs."""
+        self._running[trial.number] = trial
+        self._refresh()
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Remember how far a trial is."""
+        self._metrics[number] = metrics
+        self._epoch[number] = epoch
+        self._refresh()
+
+    def set_aside(self, number: int) -> None:
+        """Print a line, unless it did not run here."""
+        if number in self._running:
+            self._ended(number, "interrupted")
+
+    def finished(self, number: int, state: TrialState, cause: str) -> None:
+        """Print a line."""
+        reached = self._metrics.get(number, {}).get(OBJECTIVE, math.nan)
+        self._done += 1
+        if state is TrialState.COMPLETE and (self._best is None or reached > self._best[0]):
+            self._best = (reached, number)
+        self._ended(number, f"{_VERDICTS[state]}: {cause}" if cause else _VERDICTS[state])
+
+    def _ended(self, number: int, verdict: str) -> None:
+        trial = self._running.pop(number)
+        metrics, epoch = self._metrics.pop(number, {}), self._epoch.pop(number, 0)
+        reached = metrics.get(OBJECTIVE, math.nan)
+        latencies = "".join(
+            f"  {metrics[key]:>8,.2f} ms" for key in LATENCIES.values() if key in metrics
+        )
+        shown = "-     " if math.isnan(reached) else f"{reached:.4f}"
+        self._bar.console.print(
+            f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
+            f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
+            f"  {trial.costs.params / 1e3:>8,.1f}k params{latencies}"
+            f"  {verdict:<13} | {self._line()}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+        self._refresh()
+
+    def _line(self) -> str:
+        """Return best so far, rejections and the time left."""
+        best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else "no best yet"
+        reasons = ", ".join(f"{reason} {n}" for reason, n in self._rejections.most_common())
+        rejected = f"rejected {self._rejections.total()}" + (f" ({reasons})" if reasons else "")
+        elapsed = time.monotonic() - self._started
+        left = "?"
+        here = self._done - self._done_before
+        if here:
+            left = duration(elapsed / here * (self._trials - self._done))
+        line = f"{best} | {rejected} | {duration(elapsed)} gone, {left} left"
+        budget = self._budget()
+        return f"{line} | {budget}" if budget else line
+
+    def _refresh(self) -> None:
+        running = f"{len(self._running)} running"
+        self._bar.update(
+            self._task, completed=self._done, description=f"{running} | {self._line()}"
+        )

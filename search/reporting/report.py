@@ -1,0 +1,373 @@
+"""The report of a search: the same facts for the terminal and as a web page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from optuna.trial import FrozenTrial, TrialState
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from search.experiment.objectives import Objective
+from search.experiment.schema import BorderRule, Experiment
+from search.formatting import duration
+from search.study.finalists import Finalist
+from search.study.records import accuracy, failure, is_trained, verdict
+from search.study.summary import Summary, device_seconds, summarise, trained_though_rejected
+from search.tracking.field_plot import field_plot
+from search.tracking.recorder import describe
+from spaces.border import find_border
+from spaces.candidate import CandidateSpace
+from spaces.recipe import DRAWN
+
+SHOWN = 10
+_WIDEST = 40
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report: a heading over sentences, perhaps a table, perhaps a picture."""
+
+    heading: str
+    sentences: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    picture: str = ""
+
+
+def build_report(
+    experiment: Experiment,
+    trials: Sequence[FrozenTrial],
+    finalists: Sequence[Finalist],
+    space: CandidateSpace,
+) -> list[Section]:
+    """Put together what a search has found.
+
+    Args:
+        experiment: what was searched.
+        trials: all of its study.
+        finalists: retrained candidates, best first; empty if it has not come to them.
+        space: rebuilds the candidates.
+    """
+    summary = summarise(trials)
+    by_number = {trial.number: trial for trial in trials}
+    sections = [_leaderboard(summary, space)]
+    if summary.front:
+        sections.append(_front(experiment, summary, space))
+    if finalists:
+        sections.append(_finalists(finalists, by_number, space))
+    if summary.failed:
+        sections.append(_failures(trials))
+    sections.append(_rejections(experiment, summary))
+    beyond = _beyond(experiment, summary)
+    if beyond is not None:
+        sections.append(beyond)
+    shown = finalists[0].number if finalists else summary.best.number if summary.best else None
+    if shown is not None:
+        candidate = space.rebuild(by_number[shown].params)
+        analysis = find_border(candidate.architecture, experiment.screens.rule)
+        plot = field_plot(analysis, f"trial {shown}")
+        sections.append(Section("Receptive field of the best candidate", picture=plot))
+    return sections
+
+
+def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
+    rows = []
+    for rank, trial in enumerate(summary.leaderboard[:SHOWN], start=1):
+        rows.append(
+            (
+                str(rank),
+                str(trial.number),
+                f"{accuracy(trial):.4f}",
+                f"{trial.user_attrs['params']:,}",
+                f"{trial.user_attrs['macs'] / 1e6:,.2f}",
+                *_structure(trial, space),
+                _epochs(trial),
+            )
+        )
+    counts = (
+        f"{summary.trained} candidates trained: {summary.complete} to the end, "
+        f"{summary.pruned} stopped early, {summary.failed} failed; {summary.running} running."
+        + (f" {summary.interrupted} were interrupted." if summary.interrupted else "")
+    )
+    header = (
+        "#",
+        "trial",
+        "validation",
+        "params",
+        "MMACs",
+        *_STRUCTURE,
+        "epochs",
+    )
+    return Section("Leaderboard", (counts,), header, tuple(rows))
+
+
+def _epochs(trial: FrozenTrial) -> str:
+    stopped = "" if verdict(trial) is TrialState.COMPLETE else ", stopped"
+    return f"{trial.user_attrs['epochs']}{stopped}"
+
+
+def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> Section:
+    """Show the trials between which only taste can choose."""
+    costs = experiment.objectives[1:]
+    rows = tuple(
+        (
+            str(trial.number),
+            f"{accuracy(trial):.4f}",
+            *(_cost(each, value) for each, value in zip(costs, trial.values[1:], strict=True)),
+            *_structure(trial, space),
+            _epochs(trial),
+        )
+        for trial in summary.front
+    )
+    sentence = (
+        f"{len(rows)} candidates that no other one beats in {', '.join(experiment.objectives)} "
+        "together. One that was stopped early counts with the accuracy that it had reached; one "
+        "that gave itself up as hopeless does not count."
+    )
+    names: dict[Objective, str] = {
+        "params": "params",
+        "macs": "MMACs",
+        "latency": "ms for 1 image",
+        "batch_latency": f"ms for {experiment.latency_batch} images",
+    }
+    header = (
+        "trial",
+        "validation",
+        *(names[each] for each in costs),
+        *_STRUCTURE,
+        "epochs",
+    )
+    return Section("Pareto front", (sentence,), header, rows)
+
+
+def _cost(objective: Objective, value: float) -> str:
+    if objective == "params":
+        return f"{value:,.0f}"
+    return f"{value / 1e6 if objective == 'macs' else value:,.2f}"
+
+
+_STRUCTURE = ("features", "pools after", "kernel", "recipe")
+_SHORT = {
+    "learning_rate": "lr",
+    "weight_decay": "decay",
+    "batch_size": "batch",
+    "label_smoothing": "smoothing",
+}
+
+
+def _recipe(trial: FrozenTrial) -> str:
+    """Return what was drawn of the recipe; names such as adamw speak for themselves."""
+    parts = []
+    for name in DRAWN:
+        if name in trial.params:
+            value = trial.params[name]
+            shown = f"{value:.2g}" if isinstance(value, float) else str(value)
+            parts.append(shown if isinstance(value, str) else f"{_SHORT.get(name, name)} {shown}")
+    return ", ".join(parts) or "as given"
+
+
+def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str, str]:
+    found = describe(space.rebuild(trial.params).architecture)
+    features = str(found["features"])
+    if len(features) > _WIDEST:
+        features = f"{features[: _WIDEST - 2]}.."
+    return features, str(found["pools_after"]), str(found["kernel"]), _recipe(trial)
+
+
+def _finalists(
+    finalists: Sequence[Finalist], trials: dict[int, FrozenTrial], space: CandidateSpace
+) -> Section:
+    rows = []
+    for finalist in finalists:
+        trial = trials[finalist.number]
+        rows.append(
+            (
+                str(finalist.number),
+                finalist.shown,
+                ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
+                f"{finalist.validation_accuracy:.4f}",
+                f"{trial.user_attrs['params']:,}",
+                *_structure(trial, space),
+            )
+        )
+    seeds = len(finalists[0].results)
+    several = f"mean and standard deviation of {seeds} fresh seeds"
+    sentence = (
+        f"Result: trial {finalists[0].number} with test accuracy "
+        f"{finalists[0].shown} ({several if seeds > 1 else 'one fresh seed'}; "
+        "ranked by validation, so that the test images decided nothing)."
+    )
+    header = (
+        "trial",
+        "test accuracy",
+        "by seed",
+        "validation",
+        "params",
+        *_STRUCTURE,
+    )
+    return Section("Finalists", (sentence,), header, tuple(rows))
+
+
+def _failures(trials: Sequence[FrozenTrial]) -> Section:
+    """Show what trials failed with, what most of them did first."""
+    failed: dict[str, list[int]] = {}
+    for trial in trials:
+        if is_trained(trial) and verdict(trial) is TrialState.FAIL:
+            failed.setdefault(failure(trial), []).append(trial.number)
+    rows = []
+    for what, numbers in sorted(failed.items(), key=lambda each: -len(each[1]))[:SHOWN]:
+        more = ", .." if len(numbers) > SHOWN else ""
+        rows.append((what, str(len(numbers)), ", ".join(map(str, numbers[:SHOWN])) + more))
+    return Section("Failed", (), ("cause", "candidates", "trials"), tuple(rows))
+
+
+def _rejections(experiment: Experiment, summary: Summary) -> Section:
+    savings = summary.savings
+    rule = experiment.screens.border.value
+    rows = tuple(
+        (
+            reason,
+            str(count),
+            duration(savings.seconds[reason]) if reason in savings.seconds else "-",
+        )
+        for reason, count in summary.rejections.items()
+    )
+    sentences = [f"Border screen: {rule}."]
+    if summary.rejected:
+        trained = savings.trained_seconds
+        times = f", {savings.total / trained:.1f} times what was trained" if trained else ""
+        sentences.append(
+            f"{summary.rejected} candidates rejected before training, which saved a predicted "
+            f"{duration(savings.total)} of device time ({savings.total / 3600:.4f} device-hours"
+            f"{times}; {duration(trained)} were spent on training)."
+        )
+    else:
+        sentences.append("No candidate was rejected.")
+    header = ("rejected for", "candidates", "predicted time saved") if rows else ()
+    return Section("Rejected before training", tuple(sentences), header, rows)
+
+
+def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
+    """Say how trained candidates with layers beyond the border did against the others."""
+    beyond = [t for t in summary.leaderboard if t.user_attrs.get("beyond", 0) > 0]
+    if not beyond:
+        return None
+    within = [t for t in summary.leaderboard if not t.user_attrs.get("beyond", 0)]
+    allowed = (
+        "the border screen was off"
+        if experiment.screens.border is BorderRule.OFF
+        else f"screens.allow_beyond was {experiment.screens.allow_beyond}"
+    )
+    sentence = (
+        f"{len(beyond)} of {len(summary.leaderboard)} trained candidates have convolutions beyond "
+        f"the border layer ({allowed}); best validation accuracy {_best(beyond)} against "
+        f"{_best(within)} of the {len(within)} within it."
+    )
+    return Section("Trained beyond the border", (sentence,))
+
+
+def _best(trials: Sequence[FrozenTrial]) -> str:
+    return f"{max(accuracy(t) or 0.0 for t in trials):.4f}" if trials else "none"
+
+
+def compare(
+    rejecting: tuple[str, Sequence[FrozenTrial]], training: tuple[str, Sequence[FrozenTrial]]
+) -> Section:
+    """Say which candidates one search rejected and the other one trained, and how these did."""
+    (name, rejected), (other, trained) = rejecting, training
+    overlap = trained_though_rejected(rejected, trained)
+    heading = f"Rejected in {name}, trained in {other}"
+    if not overlap.trials:
+        return Section(heading, ("No candidate.",))
+    best = overlap.trials[0]
+    others = "none" if overlap.others_best is None else f"{overlap.others_best:.4f}"
+    sentence = (
+        f"{len(overlap.trials)} candidates that {name} rejected before training were trained in "
+        f"{other}: best validation accuracy {_best(overlap.trials)} (trial {best.number}), against "
+        f"{others} of the other candidates there; they took "
+        f"{duration(sum(map(device_seconds, overlap.trials)))} of device time."
+    )
+    rows = tuple(
+        (
+            str(t.number),
+            f"{accuracy(t):.4f}",
+            str(t.user_attrs["beyond"]),
+            str(t.user_attrs["epochs"]),
+        )
+        for t in overlap.trials[:SHOWN]
+    )
+    header = (f"trial of {other}", "validation", "convolutions beyond", "epochs")
+    return Section(heading, (sentence,), header, rows)
+
+
+def as_text(sections: Sequence[Section]) -> RenderableType:
+    """Return a report for the terminal, without its pictures."""
+    parts: list[RenderableType] = []
+    for section in sections:
+        if section.picture:
+            continue
+        parts.append(Text(f"\n{section.heading}", style="bold"))
+        parts += [Text(sentence) for sentence in section.sentences]
+        if section.rows:
+            table = Table(box=None, pad_edge=False, header_style="dim")
+            for column in section.header:
+                table.add_column(column, overflow="fold")
+            for row in section.rows:
+                table.add_row(*row)
+            parts.append(table)
+    return Group(*parts)
+
+
+def print_report(console: Console, sections: Sequence[Section]) -> None:
+    """Print a report."""
+    console.print(as_text(sections), highlight=False)
+
+
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
+    "color:#222}table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.25rem .8rem;"
+    "text-align:left;border-bottom:1px solid #ddd}th{color:#666;font-weight:600}"
+    "h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}svg{max-width:100%;height:auto}"
+)
+
+
+def as_html(title: str, sections: Sequence[Section]) -> str:
+    """Return a report as a web page that needs nothing else."""
+    parts: list[str] = []
+    for section in sections:
+        parts.append(f"<h2>{escape(section.heading)}</h2>")
+        parts += [f"<p>{escape(sentence)}</p>" for sentence in section.sentences]
+        if section.rows:
+            cells = [tuple(escape(cell) for cell in row) for row in section.rows]
+            parts.append(html_table(section.header, cells))
+        parts.append(section.picture)
+    return html_page(title, "\n".join(parts))
+
+
+def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table; its header is text, its cells are HTML."""
+    head = "".join(f"<th>{escape(column)}</th>" for column in header)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def html_page(title: str, body: str) -> str:
+    """Return a web page that needs nothing else.
+
+    Args:
+        title: text.
+        body: HTML.
+    """
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
+            f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
+            body,
+            "</body></html>",
+        ]
+    )

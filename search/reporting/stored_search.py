@@ -1,0 +1,49 @@
+"""A search as it lies on disk."""
+
+from __future__ import annotations
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.experiment.folder import SearchFolder
+from search.experiment.loading import load_kept
+from search.experiment.training_spec import describe_job
+from search.study.file_lock import is_held
+from search.study.finalists import Finalist, read_results
+from search.study.storages import is_written, read_trials
+from search.tracking.journal import outcome
+from spaces.candidate import CandidateSpace
+
+_ENDINGS: dict[str | None, str] = {"FINISHED": "finished", "FAILED": "failed"}
+
+
+class SearchView:
+    """A search as it lies on disk, running or not.
+
+    Attributes:
+        state: running, finished, failed or interrupted, also by the death of its driver.
+    """
+
+    def __init__(self, folder: SearchFolder) -> None:
+        self.folder = folder
+        self.experiment = load_kept(folder)
+        location = folder.location(self.experiment.database)
+        # Asked first: what has ended since then is read as ended.
+        held = is_held(folder.lock)
+        if not held and isinstance(location, str):
+            held = is_written(location, self.experiment.name)
+        self.state = "running" if held else _ENDINGS.get(outcome(folder.journal), "interrupted")
+        self.trials: list[FrozenTrial] = read_trials(location, self.experiment.name)
+        for trial in self.trials:
+            # Without a driver nothing runs, whatever it has left behind.
+            if trial.state is TrialState.RUNNING and not held:
+                trial.state = TrialState.WAITING
+
+    @property
+    def space(self) -> CandidateSpace:
+        """Rebuilds the candidates, without their images."""
+        return describe_job(self.experiment, self.folder.task).candidates()
+
+    @property
+    def finalists(self) -> list[Finalist]:
+        """Best first; empty before the search has come to them."""
+        return read_results(self.folder.finalists)

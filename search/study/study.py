@@ -1,0 +1,240 @@
+"""The study: an Optuna study in memory, every change of which goes on to a database.
+
+Sampling from memory costs a tenth of sampling from a database, and a candidate that is drawn,
+judged and told arrives there as one write instead of one per parameter. The driver is the only
+writer, so both hold the same trials under the same numbers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.experiment.objectives import ACCURACY, Objective, directions
+from search.study.database import Database
+from search.study.records import VERDICT
+
+# A line for every trial told would drown the progress of the search.
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Study:
+    """Draws trials and keeps what became of them.
+
+    Args:
+        name: of the study.
+        sampler: draws the parameters.
+        seed: of the draws that explore (see ``ask``).
+        objectives: what the values of a trial are, in this order.
+        database: the durable copy, of the same objectives; None keeps the study in memory only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sampler: BaseSampler,
+        *,
+        seed: int = 0,
+        objectives: Sequence[Objective] = ACCURACY,
+        database: Database | None = None,
+    ) -> None:
+        self.objectives = tuple(objectives)
+        self._storage = InMemoryStorage()
+        self._memory = optuna.create_study(
+            study_name=name,
+            storage=self._storage,
+            sampler=sampler,
+            directions=directions(objectives),
+        )
+        self._sampler = sampler
+        self._explorer = RandomSampler(seed=seed)
+        self._database = database
+
+    def restore(self, trials: Sequence[FrozenTrial]) -> None:
+        """Take over the trials of the database, under the numbers they have there.
+
+        Only into an empty study. A trial that was running, or set aside, counts as running: it is
+        to be taken up again.
+        """
+        for trial in trials:
+            known = copy.copy(trial)
+            if known.state is TrialState.WAITING:
+                # Optuna would hand a waiting trial out as a new one.
+                known.state = TrialState.RUNNING
+            self._storage.create_new_trial(self._memory._study_id, template_trial=known)
+
+    def add(self, trial: FrozenTrial) -> None:
+        """Enter a trial that has ended elsewhere; the sampler learns from it."""
+        number = self._storage.get_n_trials(self._memory._study_id)
+        self._storage.create_new_trial(self._memory._study_id, template_trial=trial)
+        self._enter(number)
+
+    def enqueue(self, params: Mapping[str, Any]) -> None:
+        """Have a later ``ask`` draw these parameters; what they leave open is sampled.
+
+        Only before the first ``ask``: numbers are given in the order of drawing.
+        """
+        self._memory.enqueue_trial(dict(params))
+
+    def ask(self, *, explore: bool = False) -> optuna.Trial:
+        """Draw a new trial; with ``explore`` at random, whatever the sampler."""
+        self._memory.sampler = self._explorer if explore else self._sampler
+        return self._memory.ask()
+
+    def reject(
+        self, trial: optuna.Trial, reason: str, violation: float, attributes: Mapping[str, Any]
+    ) -> None:
+        """Tell a drawn trial as infeasible and enter it."""
+        self.close(
+            trial,
+            TrialState.PRUNED,
+            {"rejected": reason, **attributes},
+            constraints={reason: violation},
+        )
+
+    def close(
+        self,
+        trial: optuna.Trial,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+        *,
+        values: Sequence[float] | None = None,
+        intermediate: Mapping[int, float] | None = None,
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
+        """Tell a drawn trial that is not to be trained, and enter it."""
+        self._set_attributes(trial._trial_id, attributes, _encoded(constraints))
+        for step, reported in (intermediate or {}).items():
+            self._storage.set_trial_intermediate_value(trial._trial_id, step, reported)
+        self._end(trial._trial_id, state, values if state is TrialState.COMPLETE else None)
+        self._enter(trial.number)
+
+    def start(self, trial: optuna.Trial, attributes: Mapping[str, Any]) -> None:
+        """Enter a drawn trial as running."""
+        self._set_attributes(trial._trial_id, attributes, {})
+        self._enter(trial.number)
+
+    def report(self, number: int, step: int, value: float) -> None:
+        """Record an intermediate value of a running trial."""
+        self._storage.set_trial_intermediate_value(self._id(number), step, value)
+        if self._database is not None:
+            self._database.report(number, step, value)
+
+    def annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Record something beside a running trial."""
+        self._set_attributes(self._id(number), attributes, {})
+        if self._database is not None:
+            self._database.annotate(number, attributes)
+
+    def set_aside(self, number: int, attributes: Mapping[str, Any]) -> None:
+        """Have a running trial wait to be taken up again, by a later driver: draw no more then."""
+        self._set_attributes(self._id(number), attributes, {})
+        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+        if self._database is not None:
+            self._database.finish(number, TrialState.WAITING, None, attributes, {})
+
+    def take_up(self, number: int) -> None:
+        """Write that a trial runs again."""
+        if self._database is not None:
+            self._database.set_state(number, TrialState.RUNNING)
+
+    def finish(
+        self,
+        number: int,
+        state: TrialState,
+        attributes: Mapping[str, Any],
+        *,
+        costs: Sequence[float] = (),
+        constraints: Mapping[str, float] | None = None,
+    ) -> None:
+        """End a running trial; its value is its last intermediate value.
+
+        A trial that never reported a number cannot be complete or pruned; it fails. See
+        `search.study.records` for what its sampler is told instead of what happened, and why.
+
+        Args:
+            number: of the trial.
+            state: what happened: COMPLETE, PRUNED (stopped early) or FAIL.
+            attributes: what is kept beside.
+            costs: values of the objectives beyond the first.
+            constraints: by how much it violates what; the sampler is led away from there.
+        """
+        intermediate = self.trial(number).intermediate_values
+        values: list[float] | None = None
+        if state is not TrialState.FAIL and intermediate:
+            values = [intermediate[max(intermediate)], *costs]
+        if values is None or not all(map(math.isfinite, values)):
+            state, values = TrialState.FAIL, None
+        told = self._told(state, infeasible=bool(constraints))
+        # A driver that was killed while it wrote another end may have left its verdict.
+        if told is not state or VERDICT in self.trial(number).user_attrs:
+            attributes = {**attributes, VERDICT: state.name.lower()}
+        encoded = _encoded(constraints)
+        self._set_attributes(self._id(number), attributes, encoded)
+        self._end(self._id(number), told, values)
+        if self._database is not None:
+            self._database.finish(number, told, values, attributes, encoded)
+
+    def _told(self, state: TrialState, *, infeasible: bool) -> TrialState:
+        """Return the state from which the sampler learns what happened."""
+        if state is TrialState.FAIL and infeasible:
+            return TrialState.PRUNED
+        if state is TrialState.PRUNED and len(self.objectives) > 1:
+            # Optuna's TPE cannot rank pruned trials by several values, and raises.
+            return TrialState.COMPLETE
+        return state
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Do something once all that came before is safe: in the database, where there is one."""
+        if self._database is None:
+            call()
+        else:
+            self._database.then(call)
+
+    def trial(self, number: int) -> FrozenTrial:
+        """Return one trial."""
+        return self._storage.get_trial(self._id(number))
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return all trials that have been drawn, in the order of their numbers."""
+        trials = self._memory.get_trials(deepcopy=False)
+        # What is enqueued waits as well, but nothing is known of it yet.
+        return [each for each in trials if each.state is not TrialState.WAITING or each.user_attrs]
+
+    def _enter(self, number: int) -> None:
+        if self._database is not None:
+            self._database.enter(self.trial(number))
+
+    def _set_attributes(
+        self, trial_id: int, attributes: Mapping[str, Any], system_attributes: Mapping[str, Any]
+    ) -> None:
+        for key, attribute in attributes.items():
+            self._storage.set_trial_user_attr(trial_id, key, attribute)
+        for key, attribute in system_attributes.items():
+            self._storage.set_trial_system_attr(trial_id, key, attribute)
+
+    def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
+        """End a trial in memory: what ``optuna.Study.tell`` does, without its deep copies."""
+        trial = self._storage.get_trial(trial_id)
+        self._sampler.after_trial(self._memory, trial, state, values)
+        self._storage.set_trial_state_values(trial_id, state, values)
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._memory._study_id, number)
+
+
+def _encoded(constraints: Mapping[str, float] | None) -> dict[str, Any]:
+    """Return the attributes in which Optuna keeps constraints.
+
+    ``optuna.Trial.set_constraint`` writes them too, but takes the trial object that was drawn.
+    """
+    if not constraints:
+        return {}
+    return create_trial(state=TrialState.FAIL, constraints=dict(constraints)).system_attrs

@@ -1,0 +1,4 @@
+"""Records every event in a local journal and replays it into MLflow in a process of its own.
+
+Start with `search.tracking.journal`, then `search.tracking.tracker`, the process.
+"""

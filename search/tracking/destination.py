@@ -1,0 +1,81 @@
+"""Where the runs of a search are tracked, and how to look at them."""
+
+import os
+import re
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from search.urls import redacted, sqlite_uri
+
+DEFAULT_EXPERIMENT = "borderline"
+
+_PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Destination:
+    """An experiment in an MLflow store.
+
+    Args:
+        tracking_uri: address of the store, as MLflow takes it.
+        home: the folder of all runs, which the local store lies in.
+        experiment: name of the MLflow experiment.
+    """
+
+    tracking_uri: str
+    home: Path
+    experiment: str = DEFAULT_EXPERIMENT
+
+    @classmethod
+    def from_environment(cls, home: Path, experiment: str = DEFAULT_EXPERIMENT) -> Self:
+        """Return the store that MLFLOW_TRACKING_URI names, or else the local one under `home`."""
+        uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db")
+        return cls(uri, home, experiment)
+
+    @property
+    def local(self) -> bool:
+        """Whether this is the local store under `home`."""
+        return self.tracking_uri == sqlite_uri(self.home / "mlflow.db")
+
+    @property
+    def artifacts(self) -> str | None:
+        """Where a new experiment is to keep its artifacts; None leaves it to the store."""
+        return (self.home / "mlartifacts").absolute().as_uri() if self.local else None
+
+    @property
+    def shown(self) -> str:
+        """The address without the password that it may hold."""
+        return redacted(self.tracking_uri)
+
+
+def ui_command(destination: Destination) -> str:
+    """Return how to look at the runs.
+
+    Returns:
+        The address of a tracking server; for a store that no server is known for, the shell
+        command, good for the current folder, that serves it to this machine alone.
+    """
+    if re.match(r"https?://", destination.tracking_uri):
+        return destination.shown
+    script = _PROJECT / "mlflow" / "serve.sh"
+    if destination.local and script.exists():
+        path = os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
+        home = destination.home.absolute()
+        usual = home == _PROJECT / "runs" and "BORDERLINE_HOME" not in os.environ
+        setting = "" if usual else f"BORDERLINE_HOME={shlex.quote(str(home))} "
+        return f"{setting}sh {shlex.quote(path)}"
+    # The address may hold a password, which belongs neither on a screen nor in a list of processes.
+    store = (
+        shlex.quote(destination.tracking_uri)
+        if destination.shown == destination.tracking_uri
+        else '"$MLFLOW_TRACKING_URI"'
+    )
+    artifacts = destination.artifacts
+    served = "" if artifacts is None else f" --artifacts-destination {shlex.quote(artifacts)}"
+    return (
+        f"{shlex.quote(sys.executable)} -m mlflow server --host 127.0.0.1 --workers 1"
+        f" --backend-store-uri {store}{served}"
+    )

@@ -1,0 +1,407 @@
+"""The runs of one search in MLflow, by key: the one module that imports it.
+
+Every call either does what it says or raises one of two errors, which say what to do next:
+`UnavailableError` (try again later) or `VanishedError` (begin again from the journal). What the
+server refuses for its own sake is left out with a warning: one bad value never blocks the rest.
+"""
+
+import contextlib
+import fcntl
+import json
+import re
+import sqlite3
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+
+from search.tracking.journal import Metrics, Scalar, Status
+from search.urls import redacted, sqlite_uri
+
+RUN_TAG = "borderline.run"
+_PARENT_TAG = "mlflow.parentRunId"
+
+# What every server takes by the client's documentation; what is longer is cut.
+_LONGEST_PARAM = 6000
+_LONGEST_TAG = 5000
+_LONGEST_NAME = 250
+
+# A request's limits; the last one leaves room for what surrounds the entries.
+_METRICS_A_BATCH = 1000
+_OTHERS_A_BATCH = 100
+_BYTES_A_BATCH = 900_000
+
+_PLAIN_NAME = re.compile(r"[/\w.\- :]{1,250}")
+_PLAIN_FILE = re.compile(r"(?:(?!\.\.?/)[\w.\- ]{1,200}/)*(?!\.\.?$)[\w.\- ]{1,200}")
+
+_Entry = Metric | Param | RunTag
+
+
+class UnavailableError(Exception):
+    """The store cannot take anything at present; the text is the cause, in one line."""
+
+
+class VanishedError(Exception):
+    """Something that had been stored is no longer there: the store has been emptied or replaced."""
+
+
+class RefusedError(Exception):
+    """The store will never take this."""
+
+
+class RunStore:
+    """The runs of one search in one experiment of an MLflow store.
+
+    Args:
+        tracking_uri: address of the store.
+        experiment: name of the experiment; it is created where absent.
+        artifacts: where an experiment that is created here keeps its artifacts, as a URI; the
+            store's own default where None.
+        search: identifies the search among all others in the store.
+        warn: called with one line about each entry that the store refuses.
+
+    Raises:
+        UnavailableError: the store cannot be reached or used.
+        VanishedError: the store lost the experiment in the same moment.
+    """
+
+    def __init__(
+        self,
+        tracking_uri: str,
+        experiment: str,
+        artifacts: str | None,
+        search: str,
+        warn: Callable[[str], None],
+    ) -> None:
+        self._search = search
+        self._warn = warn
+        with _opening(), translated():
+            prepare(tracking_uri)
+            self._client = MlflowClient(tracking_uri)
+            found = self._client.get_experiment_by_name(experiment)
+            if found is not None and found.lifecycle_stage != "active":
+                raise UnavailableError(
+                    f"the experiment {experiment!r} was deleted there; restore it with "
+                    f"`mlflow experiments restore --experiment-id {found.experiment_id}`"
+                )
+            self._experiment: str = (
+                found.experiment_id
+                if found is not None
+                else self._client.create_experiment(
+                    experiment,
+                    artifact_location=artifacts,
+                    # Without it the UI takes the runs for those of a language model.
+                    tags={"mlflow.experimentKind": "custom_model_development"},
+                )
+            )
+
+    def holds_runs(self) -> bool:
+        """Return whether any run of the search is in the store, deleted ones included."""
+        with translated():
+            return bool(
+                self._client.search_runs(
+                    [self._experiment],
+                    f"tags.`{RUN_TAG}` LIKE '{self._tag('')}%'",
+                    ViewType.ALL,
+                    max_results=1,
+                )
+            )
+
+    def exists(self, run_id: str) -> bool:
+        """Return whether a run is in the store, deleted or not."""
+        try:
+            with translated():
+                self._client.get_run(run_id)
+        except VanishedError:
+            return False
+        return True
+
+    def find(self, key: str, known: str | None = None, digest: str | None = None) -> str | None:
+        """Return the id of the run with a key.
+
+        A server that answers too late leaves runs that nobody heard of. Where several have the key,
+        the others are deleted.
+
+        Args:
+            key: the run's key within the search.
+            known: the id to keep, where it is known.
+            digest: of the candidate, where it is known. A head that was lost may have given the
+                number to another one, of which nobody knows any more.
+        """
+        with translated():
+            runs = self._client.search_runs(
+                [self._experiment], f"tags.`{RUN_TAG}` = '{self._tag(key)}'", ViewType.ALL
+            )
+            for run in list(runs) if digest is not None else ():
+                if run.data.tags.get("digest", digest) != digest:
+                    self._set_aside(run.info.run_id, key)
+                    runs.remove(run)
+            active = sorted(run.info.run_id for run in runs if run.info.lifecycle_stage == "active")
+            # With none active, people have deleted the run: writing to it is refused, as it should.
+            keep = known or next(iter(active or [run.info.run_id for run in runs]), None)
+            for run_id in active:
+                if run_id != keep:
+                    self._client.delete_run(run_id)
+            return keep
+
+    def _set_aside(self, run_id: str, key: str) -> None:
+        """Have a run no longer be that of a key."""
+        self._client.set_tag(run_id, RUN_TAG, f"{self._tag(key)} (lost)")
+        self._client.set_tag(run_id, "verdict", "lost")
+        self._client.set_terminated(run_id, "KILLED")
+
+    def create(
+        self, key: str, name: str, time: int, tags: Mapping[str, str], parent: str | None
+    ) -> str:
+        """Create a run and return its id.
+
+        Args:
+            key: the run's key within the search.
+            name: what people read.
+            time: when it began, in milliseconds since the epoch.
+            tags: its labels.
+            parent: id of the run that it belongs under.
+        """
+        own = {RUN_TAG: self._tag(key)} | ({} if parent is None else {_PARENT_TAG: parent})
+        # Names that no store takes would have the whole run refused, or worse, half taken.
+        plain = {label: text for label, text in tags.items() if _PLAIN_NAME.fullmatch(label)}
+        labels = {label: _clean(text, _LONGEST_TAG) for label, text in plain.items()} | own
+        try:
+            with translated():
+                run = self._client.create_run(
+                    self._experiment, time, labels, _clean(name, _LONGEST_NAME)
+                )
+                run_id: str = run.info.run_id
+        except RefusedError as error:
+            # Not for the run's own sake: the experiment has been deleted, for one.
+            raise UnavailableError(str(error)) from error
+        self.log(run_id, key, tags={label: tags[label] for label in tags.keys() - plain.keys()})
+        return run_id
+
+    def log(
+        self,
+        run_id: str,
+        key: str,
+        *,
+        params: Mapping[str, Scalar] | None = None,
+        tags: Mapping[str, str] | None = None,
+        metrics: Sequence[Metrics] = (),
+    ) -> None:
+        """Write to a run; what is there already stays as it is.
+
+        MLflow keeps one row for metrics of equal name, step, time and value, and takes a parameter
+        again when its value is the same, so writing twice does no harm.
+        """
+        entries: list[_Entry] = [
+            *(Param(name, _clean(str(value), _LONGEST_PARAM)) for name, value in _items(params)),
+            *(RunTag(name, _clean(value, _LONGEST_TAG)) for name, value in _items(tags)),
+            *(
+                Metric(name, value, event.time, event.step)
+                for event in metrics
+                for name, value in event.metrics.items()
+            ),
+        ]
+        for batch in _batches(entries):
+            self._log(run_id, key, batch)
+
+    def log_text(self, run_id: str, key: str, name: str, text: str) -> None:
+        """Write a text file to the artifacts of a run."""
+        if not _PLAIN_FILE.fullmatch(name):
+            self._warn(f"run {key!r}: the file {name[:60]!r} is left out: that is no plain path")
+            return
+        try:
+            with translated():
+                self._client.log_text(run_id, _clean(text), name)
+        except RefusedError as error:
+            self._warn(f"run {key!r}: the file {name!r} is left out: {error}")
+
+    def finish(self, run_id: str, key: str, status: Status, time: int) -> None:
+        """Set how and when a run ended."""
+        self._change(run_id, key, lambda: self._client.set_terminated(run_id, status, time))
+
+    def resume(self, run_id: str, key: str) -> None:
+        """Set a run that had ended to running."""
+        self._change(run_id, key, lambda: self._client.update_run(run_id, status="RUNNING"))
+
+    def _tag(self, key: str) -> str:
+        # Filters know no escapes, so no quote may reach them.
+        return quote(f"{self._search}/{key}", safe="/ :+@=,")
+
+    def _log(self, run_id: str, key: str, entries: Sequence[_Entry]) -> None:
+        try:
+            with translated():
+                self._client.log_batch(
+                    run_id,
+                    [entry for entry in entries if isinstance(entry, Metric)],
+                    [entry for entry in entries if isinstance(entry, Param)],
+                    [entry for entry in entries if isinstance(entry, RunTag)],
+                )
+        except RefusedError as error:
+            if self._left_alone(run_id):
+                return
+            if len(entries) == 1:
+                self._warn(f"run {key!r}: {_shown(entries[0])} is left out: {error}")
+                return
+            # One bad entry has the whole batch refused: find it by halves.
+            half = len(entries) // 2
+            self._log(run_id, key, entries[:half])
+            self._log(run_id, key, entries[half:])
+
+    def _change(self, run_id: str, key: str, call: Callable[[], object]) -> None:
+        try:
+            with translated():
+                call()
+        except RefusedError as error:
+            if not self._left_alone(run_id):
+                self._warn(f"run {key!r}: its status is left as it is: {error}")
+
+    def _left_alone(self, run_id: str) -> bool:
+        """Return whether people have deleted a run; with its whole experiment it is to come back.
+
+        Raises:
+            UnavailableError: the experiment has been deleted.
+        """
+        with translated():
+            if self._client.get_run(run_id).info.lifecycle_stage == "active":
+                return False
+            if self._client.get_experiment(self._experiment).lifecycle_stage != "active":
+                raise UnavailableError("its experiment was deleted there; restore it")
+            return True
+
+
+def prepare(tracking_uri: str) -> None:
+    """Make sure that a database file can be opened; create it, complete, where there is none.
+
+    Other stores need nothing.
+
+    Raises:
+        OSError: the file cannot be written.
+        sqlite3.Error: the file is no database.
+    """
+    if not tracking_uri.startswith("sqlite:///"):
+        return
+    database = Path(unquote(tracking_uri.removeprefix("sqlite:///").partition("?")[0]))
+    if not database.name or database.name == ":memory:":
+        return
+    if not database.exists():
+        _build_aside(database)
+    # MLflow would try for a minute and a half before it says what is wrong.
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
+def _build_aside(database: Path) -> None:
+    """Create an MLflow database under another name and move it into place whole.
+
+    MLflow's migrations are no transaction: a process that is ended among them leaves a file that
+    MLflow refuses for good, and two that run them at once get in each other's way.
+    """
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with database.with_name(f".{database.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if database.exists():
+            return
+        for left in database.parent.glob(f".{database.name}.new-*"):
+            left.unlink()
+        # MLflow keeps connections by name for as long as the process lives: never use one twice.
+        aside = database.with_name(f".{database.name}.new-{uuid.uuid4().hex}")
+        MlflowClient(sqlite_uri(aside))
+        aside.replace(database)
+
+
+@contextlib.contextmanager
+def _opening() -> Iterator[None]:
+    """Take a store that refuses to be opened for unavailable: a wrong address can be put right."""
+    try:
+        yield
+    except RefusedError as error:
+        raise UnavailableError(str(error)) from error
+
+
+@contextlib.contextmanager
+def translated() -> Iterator[None]:
+    """Turn whatever a store raises into the errors of this module."""
+    try:
+        yield
+    except (UnavailableError, VanishedError, RefusedError):
+        raise
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise VanishedError(_cause(error)) from error
+        if error.error_code == "INVALID_PARAMETER_VALUE":
+            raise RefusedError(_cause(error)) from error
+        raise UnavailableError(_cause(error)) from error
+    except Exception as error:
+        # Artifact stores raise whatever their own client libraries do.
+        if getattr(getattr(error, "response", None), "status_code", None) in {400, 413}:
+            raise RefusedError(_cause(error)) from error
+        raise UnavailableError(_cause(error)) from error
+
+
+def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
+    """Split entries, in order, so that each part keeps a request's limits."""
+    batch: list[_Entry] = []
+    others = size = 0
+    for entry in entries:
+        other = not isinstance(entry, Metric)
+        length = 200 + len(json.dumps([entry.key, str(entry.value)]))
+        if batch and (
+            len(batch) == _METRICS_A_BATCH
+            or others + other > _OTHERS_A_BATCH
+            or size + length > _BYTES_A_BATCH
+        ):
+            yield batch
+            batch = []
+            others = size = 0
+        batch.append(entry)
+        others += other
+        size += length
+    if batch:
+        yield batch
+
+
+def _items(mapping: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    return iter((mapping or {}).items())
+
+
+def _clean(text: str, longest: int | None = None) -> str:
+    """Return text that every database takes: no NUL, no half of a surrogate pair, not too long."""
+    text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _shown(entry: _Entry) -> str:
+    kind = {Metric: "metric", Param: "parameter", RunTag: "tag"}[type(entry)]
+    return f"the {kind} {entry.key[:60]!r} = {str(entry.value)[:60]!r}"
+
+
+_CAUSES = (
+    (
+        re.compile(r"error code 401\b|\b401 Client Error"),
+        "it does not know this user by this password: "
+        "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+    ),
+    (
+        re.compile(r"\b403\b.*Permission denied"),
+        "this user may not write there: an administrator of the server can grant it",
+    ),
+    (re.compile(r"timed out|timeout exception", re.IGNORECASE), "it does not answer in time"),
+    (re.compile(r"too many (\d+) error responses"), r"it answers with error \1"),
+    (re.compile(r"\[Errno -?\d+\] ([^'\"()<>]+)"), r"\1"),
+)
+
+
+def _cause(error: Exception) -> str:
+    """Return one short line about what went wrong, out of the pages that libraries write."""
+    text = redacted(" ".join(str(error).split()))
+    for pattern, cause in _CAUSES:
+        if match := pattern.search(text):
+            return match.expand(cause).strip().rstrip(".")
+    text = re.sub(r"^(API request to \S+ failed with exception|[A-Z_]+:) ", "", text)
+    text = text or type(error).__name__
+    return text if len(text) <= 200 else text[:199] + "…"

@@ -1,0 +1,343 @@
+"""Writes what happens in a search into its journal, in the terms of the tracking server.
+
+A small, stable set of params, metrics and tags, the same for every family of networks, so that
+thousands of runs can be compared; the whole candidate is an artifact.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from optuna.trial import FrozenTrial, TrialState
+
+from search.experiment.schema import Experiment
+from search.study.events import Observer, StartedTrial
+from search.study.finalists import Finalist
+from search.study.records import HISTORY, accuracy, verdict
+from search.study.summary import Summary
+from search.tracking.field_plot import field_plot
+from search.tracking.journal import (
+    PARENT,
+    Event,
+    Finish,
+    Journal,
+    Metrics,
+    OfDriver,
+    Start,
+    Status,
+    read_all,
+)
+from spaces.architecture import Architecture
+from spaces.operations import Convolution, Pooling
+from spaces.receptive_field import gate_branches
+
+_STATUS: dict[TrialState, Status] = {
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "FINISHED",
+    TrialState.FAIL: "FAILED",
+}
+_TOTALS_EVERY = 5.0
+"""Seconds between two updates of the parent's totals."""
+
+
+@dataclass
+class _Written:
+    """What the journal holds of a run.
+
+    Attributes:
+        steps: those with metrics.
+        is_open: it has begun, or been taken up again, and has not ended since.
+    """
+
+    steps: set[int] = field(default_factory=set)
+    is_open: bool = False
+
+
+class Logbook(Observer):
+    """Journals a search: the parent run, a child per trial and per finalist.
+
+    What an earlier driver has written is not written again; what it did not get to write is
+    completed from the study (`complete`).
+
+    Args:
+        journal: of the search.
+        experiment: what is searched.
+        summarise: returns what the search has come to.
+    """
+
+    is_vital = True
+
+    def __init__(
+        self, journal: Journal, experiment: Experiment, summarise: Callable[[], Summary]
+    ) -> None:
+        self._journal = journal
+        self._experiment = experiment
+        self._summarise = summarise
+        self._written: dict[str, _Written] = {}
+        self._totals: dict[str, float] = {}
+        for event in read_all(journal.path):
+            self._remember(event)
+        self._totals_due = 0.0
+        self._user = _user()
+
+    def begin(self) -> None:
+        """Open the parent run, or open it again."""
+        experiment = self._experiment
+        # MLflow's params are for ever: what a resumed search may change is in its artifact.
+        known = PARENT in self._written
+        params: dict[str, object] = {}
+        if not known:
+            params = {
+                "data": experiment.data,
+                "resolution": experiment.resolution,
+                "subset": experiment.subset,
+                "space": experiment.space.name,
+                "space_options": json.dumps(experiment.space.options),
+                "recipe": json.dumps(dict(experiment.recipe)),
+                "epochs": experiment.epochs,
+                "objectives": ", ".join(experiment.objectives),
+                "sampler": experiment.sampler,
+                "scheduler": experiment.scheduler.name,
+                "border_screen": experiment.screens.border.value,
+                "trials": experiment.budget.trials,
+                "seed": experiment.seed,
+            }
+        self._journal.start(
+            PARENT,
+            experiment.name,
+            params=params,
+            tags=self._tags("search"),
+            artifacts={"experiment.yaml": experiment.to_yaml()},
+        )
+
+    def _remember(self, event: Event) -> None:
+        if isinstance(event, OfDriver):
+            return
+        written = self._written.setdefault(event.run, _Written())
+        if isinstance(event, Start | Finish):
+            written.is_open = isinstance(event, Start)
+        elif isinstance(event, Metrics):
+            written.steps.add(event.step)
+            if event.run == PARENT:
+                self._totals |= event.metrics
+
+    def complete(self, trial: FrozenTrial, recall: Callable[[], StartedTrial]) -> None:
+        """Write what the driver that ended a trial did not get to write of it.
+
+        Args:
+            trial: as it is in the study.
+            recall: returns what was told when it began.
+        """
+        written = self._written.get(str(trial.number))
+        if written is not None and not written.is_open:
+            return
+        self.started(recall())
+        for epoch, metrics in trial.user_attrs.get(HISTORY, {}).items():
+            self.reported(trial.number, int(epoch), metrics)
+        attributes = trial.user_attrs
+        cause = attributes.get("cause", attributes.get("stopped", ""))
+        self.finished(trial.number, verdict(trial), cause)
+
+    def set_aside(self, number: int) -> None:
+        """Close the run of a trial that may be taken up again, unless it is closed."""
+        if not self._written.setdefault(str(number), _Written()).is_open:
+            return
+        self._journal.update(str(number), tags={"verdict": "interrupted"})
+        self._finish(str(number), "KILLED")
+
+    def _finish(self, key: str, status: Status) -> None:
+        self._journal.finish(key, status)
+        self._written.setdefault(key, _Written()).is_open = False
+
+    def started(self, trial: StartedTrial) -> None:
+        """Open the trial's run, or open it again."""
+        key = str(trial.number)
+        known = key in self._written
+        written = self._written.setdefault(key, _Written())
+        if written.is_open:
+            return
+        written.is_open = True
+        if known:
+            self._journal.start(key, f"trial {trial.number}")
+            return
+        architecture = trial.candidate.architecture
+        recipe = trial.candidate.recipe
+        name = f"trial {trial.number}"
+        self._journal.start(
+            str(trial.number),
+            name,
+            params={
+                "trial": trial.number,
+                **describe(architecture),
+                "params": trial.costs.params,
+                "macs": trial.costs.macs,
+                "border": trial.border.border,
+                "beyond": trial.border.beyond,
+                "learning_rate": recipe.learning_rate,
+                "weight_decay": recipe.weight_decay,
+                "batch_size": recipe.batch_size,
+                "label_smoothing": recipe.label_smoothing,
+                "momentum": recipe.momentum,
+                "optimizer": recipe.optimizer,
+                "schedule": type(recipe.schedule).__name__,
+                "ema": recipe.ema,
+                "clip": recipe.clip,
+                "trainable": recipe.trainable,
+            },
+            tags=self._tags("trial") | {"digest": trial.candidate.digest},
+            artifacts={
+                "candidate.json": candidate_json(trial.params, architecture),
+                "receptive_field.svg": field_plot(trial.border, name),
+            },
+        )
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log an epoch, once."""
+        steps = self._written.setdefault(str(number), _Written()).steps
+        if epoch not in steps:
+            self._journal.metrics(str(number), epoch, metrics)
+            steps.add(epoch)
+
+    def finished(self, number: int, state: TrialState, cause: str) -> None:
+        """Close the trial's run."""
+        reason = "stopped" if state is TrialState.PRUNED else "cause"
+        tags = {"verdict": state.name.lower()} | ({reason: cause} if cause else {})
+        self._journal.update(str(number), tags=tags)
+        self._finish(str(number), _STATUS[state])
+        if time.monotonic() >= self._totals_due:
+            self.totals()
+            # Totals are derived from all trials: often enough to follow, too rarely to be felt.
+            self._totals_due = time.monotonic() + _TOTALS_EVERY
+
+    def totals(self) -> None:
+        """Log the search's totals on the parent."""
+        summary = self._summarise()
+        totals: dict[str, float] = {
+            "trials_complete": summary.complete,
+            "trials_pruned": summary.pruned,
+            "trials_failed": summary.failed,
+            "rejected": summary.rejected,
+            "saved_device_hours": summary.savings.total / 3600,
+            "trained_device_hours": summary.savings.trained_seconds / 3600,
+        }
+        totals |= {f"rejected_{reason}": n for reason, n in summary.rejections.items()}
+        if summary.best is not None:
+            totals["best_validation_accuracy"] = accuracy(summary.best) or 0.0
+        if summary.front:
+            totals["pareto_front"] = len(summary.front)
+        self._total(summary.trained, totals)
+
+    def _total(self, step: int, totals: Mapping[str, float]) -> None:
+        """Log what the search has come to, unless it has been logged."""
+        if not totals.items() <= self._totals.items():
+            self._journal.metrics(PARENT, step, totals)
+            self._totals |= totals
+
+    def finalist(self, finalist: Finalist, architecture: Architecture) -> None:
+        """Log one finalist with all its seeds, each at a step of its own."""
+        number, results = finalist.number, finalist.results
+        key = f"finalist-{number}"
+        known = key in self._written
+        written = self._written.setdefault(key, _Written())
+        steps = {result.seed - self._experiment.seed: result for result in results}
+        if steps.keys() <= written.steps and not written.is_open:
+            return
+        params = {"trial": number, **describe(architecture), "seeds": len(results)}
+        self._journal.start(
+            key,
+            f"finalist {number}",
+            # MLflow's params are for ever: those of the first time stay.
+            params={} if known else params,
+            tags=self._tags("finalist"),
+        )
+        for step, result in steps.items():
+            accuracies = {
+                "validation_accuracy": result.validation_accuracy,
+                "test_accuracy": result.test_accuracy,
+            }
+            if step not in written.steps:
+                self._journal.metrics(key, step, accuracies)
+                written.steps.add(step)
+        mean, std = finalist.test_accuracy
+        spread = {"test_accuracy_mean": mean, "test_accuracy_std": std}
+        self._journal.metrics(key, max(steps), spread)
+        self._finish(key, "FINISHED")
+
+    def end(
+        self,
+        status: Status,
+        report: str | None = None,
+        test_accuracy: tuple[float, float] | None = None,
+    ) -> None:
+        """Close the parent run.
+
+        Args:
+            status: how the search ended.
+            report: as a web page, if it came to one.
+            test_accuracy: mean and standard deviation of the best finalist.
+        """
+        self.totals()
+        if test_accuracy is not None:
+            mean, std = test_accuracy
+            step = self._summarise().trained
+            self._total(step, {"test_accuracy_mean": mean, "test_accuracy_std": std})
+        if report is not None:
+            self._journal.update(PARENT, artifacts={"report.html": report})
+        self._journal.finish(PARENT, status)
+        self._journal.close()
+
+    def _tags(self, kind: str) -> dict[str, str]:
+        return {"kind": kind, "search": self._experiment.name, "mlflow.user": self._user}
+
+
+def describe(architecture: Architecture) -> dict[str, str | int]:
+    """Return what tells networks of any family apart at a glance."""
+    layers = architecture.layers
+    convolutions = architecture.indices(Convolution)
+    features: list[int] = []
+    kernels: set[int] = set()
+    aside = gate_branches(architecture)
+    for index in convolutions:
+        operation = layers[index].operation
+        if index not in aside and isinstance(operation, Convolution):
+            features.append(operation.features)
+            kernels.add(max(operation.kernel))
+    pools = [
+        sum(1 for convolution in convolutions if convolution < index)
+        for index in architecture.indices(Pooling)
+    ]
+    return {
+        "convolutions": len(convolutions),
+        "features": "-".join(_runs(features)),
+        "pools_after": ",".join(map(str, pools)) or "none",
+        "kernel": "/".join(map(str, sorted(kernels))),
+    }
+
+
+def _runs(amounts: Sequence[int]) -> Iterator[str]:
+    """Yield 64x3 for three equal amounts in a row: deep networks repeat them."""
+    for amount, group in groupby(amounts):
+        count = len(list(group))
+        yield str(amount) if count == 1 else f"{amount}x{count}"
+
+
+def _user() -> str:
+    # On a team's machines everybody may be the same system user.
+    if known := os.environ.get("MLFLOW_TRACKING_USERNAME"):
+        return known
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # A container's user need not have a name.
+
+
+def candidate_json(params: Mapping[str, object], architecture: Architecture) -> str:
+    """Return the whole candidate: the parameters it is rebuilt from, and its graph."""
+    graph = json.loads(architecture.to_json())
+    return json.dumps({"params": dict(params), "architecture": graph}, indent=1)

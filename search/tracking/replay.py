@@ -1,0 +1,368 @@
+"""Replaying a journal into MLflow: in batches, again and again, with the same result.
+
+Two cursors walk through the journal, each with its own troubles: one brings runs, parameters, tags
+and metrics, the other text files. Artifact stores have addresses and rights of their own, and a
+wrong one must not hold up the metrics.
+"""
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+from search.tracking.destination import Destination
+from search.tracking.journal import (
+    PARENT,
+    Event,
+    Finish,
+    Metrics,
+    OfDriver,
+    Scalar,
+    Start,
+    Update,
+    read,
+)
+from search.tracking.mlflow_runs import RunStore, UnavailableError, VanishedError
+
+_WINDOW = 1 << 20
+_FIRST_DELAY = 0.5
+_LONGEST_DELAY = 30.0
+_LONGEST_DELAY_AT_THE_END = 2.0
+# A run that a server created too late, after it had been asked again, shows up in this time.
+_DOUBT = 30.0
+
+
+@dataclass
+class _Progress:
+    """What is known to have arrived, and where.
+
+    Args:
+        store: the store's address without credentials.
+        experiment: name of the experiment.
+        search: identity of the search.
+        records: all events before this offset are in the store, but for text files.
+        artifacts: the same for text files; never beyond `records`.
+        runs: key of a run to its id in the store.
+    """
+
+    store: str
+    experiment: str
+    search: str
+    records: int = 0
+    artifacts: int = 0
+    runs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What the offsets and ids hold for."""
+        return self.store, self.experiment, self.search
+
+    @classmethod
+    def load(cls, path: Path, fresh: "_Progress") -> "_Progress":
+        """Return the saved progress, or `fresh` where there is none that belongs to it."""
+        try:
+            saved = cls(**json.loads(path.read_text()))
+        except (OSError, ValueError, TypeError):
+            return fresh
+        return saved if saved.identity == fresh.identity else fresh
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all."""
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        aside.write_text(json.dumps(asdict(self)))
+        aside.replace(path)
+
+
+@dataclass
+class _Work:
+    """What a stretch of the journal says about one run."""
+
+    name: str
+    time: int
+    params: dict[str, Scalar] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    metrics: list[Metrics] = field(default_factory=list)
+    status: Start | Finish | None = None
+
+
+class _Lane:
+    """The calls left of the stretch of the journal that a cursor is about to pass."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.calls: deque[Callable[[], None]] = deque()
+        self.end = 0
+        self.failures = 0
+        self.warned = False
+        self.failed_at = 0.0
+
+    def waits_until(self, hurry: bool) -> float:
+        if not self.failures:
+            return 0.0
+        longest = _LONGEST_DELAY_AT_THE_END if hurry else _LONGEST_DELAY
+        return self.failed_at + min(longest, _FIRST_DELAY * 2.0 ** min(self.failures - 1, 16))
+
+
+class Replayer:
+    """Brings the events of a journal into an MLflow store, each of them once.
+
+    Progress is saved beside the journal after each stretch; what had been written after that is
+    written again, to no effect. One replayer may work on a journal at a time.
+
+    Args:
+        journal: the file.
+        destination: where the runs go.
+        search: identifies the search among all others in the store.
+        say: called with each line that is meant for people.
+        patience: how many failures in a row are worth a line. A single one is none: proxies and
+            restarts cause them all day.
+    """
+
+    def __init__(
+        self,
+        journal: Path,
+        destination: Destination,
+        search: str,
+        say: Callable[[str], None],
+        patience: int = 2,
+    ) -> None:
+        self.events = 0
+        self.runs: set[str] = set()
+        self.refusals = 0
+        self.trouble = ""
+        self._journal = journal
+        self._destination = destination
+        self._search = search
+        self._say = say
+        self._patience = patience
+        self._file = journal.with_name("tracking.json")
+        self._store: RunStore | None = None
+        self._progress = _Progress.load(self._file, self._fresh())
+        if self._progress.records > self._journal_size():
+            self._progress = self._fresh()
+        self._records = _Lane("MLflow")
+        self._artifacts = _Lane("MLflow's artifact store")
+        # Runs that start before this offset, or are named here, may be in the store unbeknown.
+        self._known_from = 0
+        self._doubted: dict[str, float] = {}
+
+    @property
+    def failures(self) -> int:
+        """Failed attempts in a row."""
+        return max(self._records.failures, self._artifacts.failures)
+
+    @property
+    def offset(self) -> int:
+        """Everything in the journal before this offset has arrived."""
+        return self._progress.artifacts
+
+    def step(self, hurry: bool = False) -> bool:
+        """Bring the next stretch of the journal, as far as the store takes it.
+
+        Args:
+            hurry: there is no time for long pauses between attempts.
+
+        Returns:
+            Whether nothing is left. False after a failure too: call again after `pause`.
+        """
+        records = self._attempt(self._records, self._step_records, hurry)
+        artifacts = self._attempt(self._artifacts, self._step_artifacts, hurry)
+        if records and artifacts and self._doubted:
+            return self._attempt(self._records, partial(self._settle, hurry), hurry)
+        return records and artifacts
+
+    def retry_now(self) -> None:
+        """Forget the failures so far: the next step tries at once."""
+        self._records.failures = self._artifacts.failures = 0
+
+    def pause(self, hurry: bool = False) -> float:
+        """Return for how many seconds another step would be in vain."""
+        troubled = [lane for lane in (self._records, self._artifacts) if lane.failures]
+        if not troubled:
+            return 0.0
+        return max(0.0, min(lane.waits_until(hurry) for lane in troubled) - time.monotonic())
+
+    def _fresh(self) -> _Progress:
+        where = self._destination
+        return _Progress(where.shown, where.experiment, self._search)
+
+    def _attempt(self, lane: _Lane, step: Callable[[], bool], hurry: bool) -> bool:
+        if time.monotonic() < lane.waits_until(hurry):
+            return False
+        try:
+            done = step()
+        except VanishedError as error:
+            if self._progress.runs:
+                self._say(
+                    f"MLflow at {self._destination.shown} no longer has the runs of this search; "
+                    f"they are being replayed from {self._journal}"
+                )
+            self.begin_again()
+            self._failed(lane, f"it loses runs: {error}")
+            return False
+        except (UnavailableError, OSError) as error:
+            self._failed(lane, str(error))
+            return False
+        if lane.warned:
+            self._say(f"{self._named(lane)} works again; the journal is being replayed")
+        lane.warned = False
+        lane.failures = 0
+        return done
+
+    def _failed(self, lane: _Lane, cause: str) -> None:
+        lane.failures += 1
+        lane.failed_at = time.monotonic()
+        self.trouble = f"{lane.what} does not take records ({cause})"
+        # The store may come back as another one: look for the experiment and the runs anew.
+        self._store = None
+        if lane.failures >= self._patience and not lane.warned:
+            lane.warned = True
+            self._say(
+                f"{self._named(lane)} does not take records ({cause}); nothing is lost: all is "
+                f"kept in {self._journal} and will be replayed, or later by hand with "
+                f"`python search.py sync {self._journal.parent.name}`"
+            )
+
+    def _named(self, lane: _Lane) -> str:
+        return f"{lane.what} at {self._destination.shown}"
+
+    def begin_again(self) -> None:
+        """Go back to the start of the journal; runs that are in the store are found again."""
+        self._progress = self._fresh()
+        self._records.calls.clear()
+        self._artifacts.calls.clear()
+        self._doubted.clear()
+
+    def _connected(self) -> RunStore:
+        if self._store is None:
+            where = self._destination
+            store = RunStore(
+                where.tracking_uri, where.experiment, where.artifacts, self._search, self._refused
+            )
+            oldest = next(iter(self._progress.runs.values()), None)
+            if oldest is not None and not store.exists(oldest):
+                raise VanishedError(f"run {oldest} is not there")
+            self._known_from = self._journal_size() if store.holds_runs() else 0
+            self._store = store
+        return self._store
+
+    def _journal_size(self) -> int:
+        return self._journal.stat().st_size if self._journal.exists() else 0
+
+    def _refused(self, line: str) -> None:
+        self.refusals += 1
+        self._say(f"MLflow at {self._destination.shown} refuses a value: {line}")
+
+    def _step_records(self) -> bool:
+        # Even with nothing new: the store may have lost what it had.
+        self._connected()
+        lane = self._records
+        if not lane.calls:
+            begin = self._progress.records
+            events, lane.end = read(self._journal, begin, _WINDOW)
+            if lane.end == begin:
+                return True
+            for key, work in _work(events, self._search).items():
+                lane.calls.append(partial(self._write, key, work, begin))
+            self.events += len(events)
+        self._drain(lane)
+        self._progress.records = lane.end
+        self._progress.save(self._file)
+        return False
+
+    def _step_artifacts(self) -> bool:
+        lane = self._artifacts
+        if not lane.calls:
+            begin = self._progress.artifacts
+            ahead = self._progress.records - begin
+            if not ahead:
+                return True
+            events, lane.end = read(self._journal, begin, min(_WINDOW, ahead))
+            for (key, name), text in _files(events).items():
+                lane.calls.append(partial(self._write_file, key, name, text))
+        self._drain(lane)
+        self._progress.artifacts = lane.end
+        self._progress.save(self._file)
+        return False
+
+    def _drain(self, lane: _Lane) -> None:
+        # What has been written stays written when a later call fails.
+        while lane.calls:
+            lane.calls[0]()
+            lane.calls.popleft()
+            lane.failures = 0
+
+    def _write(self, key: str, work: _Work, begin: int) -> None:
+        store = self._connected()
+        runs = self._progress.runs
+        created = False
+        if key not in runs and (begin < self._known_from or key in self._doubted):
+            found = store.find(key, digest=work.tags.get("digest"))
+            if found is not None:
+                runs[key] = found
+        if key not in runs:
+            parent = None if key == PARENT else runs.get(PARENT)
+            try:
+                runs[key] = store.create(key, work.name, work.time, work.tags, parent)
+            except UnavailableError:
+                self._doubted[key] = time.monotonic()
+                raise
+            created = True
+        run_id = runs[key]
+        tags = {} if created else work.tags
+        store.log(run_id, key, params=work.params, tags=tags, metrics=work.metrics)
+        if isinstance(work.status, Finish):
+            store.finish(run_id, key, work.status.status, work.status.time)
+        elif work.status is not None and not created:
+            store.resume(run_id, key)
+        self.runs.add(key)
+
+    def _write_file(self, key: str, name: str, text: str) -> None:
+        store = self._connected()
+        run_id = self._progress.runs.get(key) or store.find(key)
+        if run_id is not None:
+            store.log_text(run_id, key, name, text)
+
+    def _settle(self, hurry: bool) -> bool:
+        """Delete the doubles of runs that a server created after it had been asked again."""
+        store = self._connected()
+        for key, since in list(self._doubted.items()):
+            if hurry or time.monotonic() - since > _DOUBT:
+                store.find(key, self._progress.runs.get(key))
+                del self._doubted[key]
+        return True
+
+
+def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
+    """Gather what events say of each run, text files apart; the runs in order of appearance."""
+    works: dict[str, _Work] = {}
+    for event in events:
+        if isinstance(event, OfDriver):
+            continue
+        work = works.setdefault(event.run, _Work(event.run or search, event.time))
+        if isinstance(event, Start):
+            if work.status is None:
+                work.name, work.time = event.name, event.time
+            # MLflow's parameters are for ever: the first value stays.
+            work.params = {**event.params, **work.params}
+        if isinstance(event, Start | Finish):
+            work.status = event
+        elif isinstance(event, Metrics):
+            work.metrics.append(event)
+        if isinstance(event, Start | Update):
+            work.tags.update(event.tags)
+    return works
+
+
+def _files(events: Iterable[Event]) -> dict[tuple[str, str], str]:
+    """Gather the text files of each run; of one name, the last content."""
+    return {
+        (event.run, name): text
+        for event in events
+        if isinstance(event, Start | Update)
+        for name, text in event.artifacts.items()
+    }

@@ -1,0 +1,341 @@
+"""Tracking: a process beside the driver that replays the journal into MLflow.
+
+It is a process of its own so that MLflow's import, its database migrations and its work never hold
+the driver's interpreter or event loop. What it cannot deliver stays in the journal.
+
+Example:
+    with Journal(folder / "journal.jsonl") as journal:
+        tracker = Tracker(journal.path, Destination.from_environment(home), search_id)
+        tracker.start()
+        journal.start(PARENT, name="quickstart", params={"space": "vgg"})
+        ...
+    if not tracker.finish(timeout=15):
+        print("later: python search.py sync quickstart")
+"""
+
+import argparse
+import contextlib
+import fcntl
+import gc
+import logging
+import os
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from search.tracking import journal
+from search.tracking.destination import DEFAULT_EXPERIMENT, Destination, ui_command
+from search.urls import sqlite_uri
+from spaces.errors import BadInputError
+
+if TYPE_CHECKING:
+    from search.tracking.replay import Replayer
+
+__all__ = ["Destination", "SyncReport", "Tracker", "create_local_store", "sync", "ui_command"]
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+# How MLflow's client behaves in our hands, unless the user has set it otherwise: it gives up early
+# and leaves trying again to the replayer, which knows how to repeat a call without doubles.
+_CLIENT_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "OMP_NUM_THREADS": "1",
+}
+
+_GLANCE = 0.2
+_INTERVAL = 1.0
+_LAST_ATTEMPTS = 5
+_SYNC_ATTEMPTS = 3
+_GRACE = 2.0
+
+_SYNCED, _NOT_SYNCED = 0, 75
+
+
+@dataclass(frozen=True)
+class SyncReport:
+    """What a replay by hand has done.
+
+    Args:
+        events: events of the journal that were brought; 0 where all had arrived before.
+        runs: runs that they belong to.
+        refused: values that the store refused for their own sake, each named in a warning.
+    """
+
+    events: int
+    runs: int
+    refused: int
+
+
+class Tracker:
+    """The tracking process of a driver. Nothing that happens to it is raised in the driver.
+
+    Args:
+        journal: the file that the driver writes; open the `Journal` first.
+        destination: where the runs go.
+        search: identifies the search among all others in the store: its name and creation id.
+    """
+
+    def __init__(self, journal: Path, destination: Destination, search: str) -> None:
+        self._journal = journal
+        self._destination = destination
+        self._search = search
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Id of the process, while it runs."""
+        running = self._process is not None and self._process.poll() is None
+        return self._process.pid if running and self._process is not None else None
+
+    def start(self) -> None:
+        """Start the process unless it runs; called again, it replaces one that has died."""
+        if self.pid is not None:
+            return
+        where = self._destination
+        command = [
+            *(sys.executable, "-P", "-m", "search.tracking.tracker"),
+            *("--journal", str(self._journal)),
+            *("--home", str(where.home)),
+            *("--experiment", where.experiment),
+            *("--search", self._search),
+            *("--parent", str(os.getpid())),
+        ]
+        environment = _CLIENT_SETTINGS | os.environ
+        environment["MLFLOW_TRACKING_URI"] = where.tracking_uri
+        environment["PYTHONPATH"] = os.pathsep.join(
+            [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        )
+        try:
+            # In a session of its own, so that Ctrl-C in the terminal reaches the driver alone.
+            self._process = subprocess.Popen(  # noqa: S603
+                command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            )
+        except OSError as error:
+            _say(f"the tracking process does not start ({error}); all is kept in {self._journal}")
+
+    def finish(self, timeout: float) -> bool:
+        """Wait until everything has arrived; call it after the journal has been closed.
+
+        Args:
+            timeout: after so many seconds the process is ended.
+
+        Returns:
+            Whether everything has arrived. What has not is in the journal, for `sync`.
+        """
+        deadline = time.monotonic() + timeout
+        self.start()
+        result = self._wait(deadline)
+        if result not in {None, _SYNCED, _NOT_SYNCED}:
+            # Killed or crashed before or just now: what it had left open is soon done.
+            self.start()
+            result = self._wait(deadline)
+        if result is None:
+            self._end()
+        return result == _SYNCED
+
+    def _wait(self, deadline: float) -> int | None:
+        if self._process is None:
+            return _NOT_SYNCED
+        try:
+            return self._process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _end(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def sync(
+    journal_path: Path,
+    destination: Destination,
+    search: str,
+    *,
+    from_start: bool = False,
+    progress: Callable[[float], None] | None = None,
+) -> SyncReport:
+    """Bring what has not arrived of a journal, once, in this process.
+
+    Args:
+        journal_path: the journal.
+        destination: where the runs go.
+        search: identifies the search among all others in the store.
+        from_start: bring everything again, for a store that has lost some of it; what is there
+            stays as it is.
+        progress: called with the share of the journal that has arrived, 0 to 1.
+
+    Raises:
+        BadInputError: there is no journal, another process is bringing it, or the store does not
+            take it.
+    """
+    name = journal_path.parent.name
+    if not journal_path.exists():
+        raise BadInputError("sync", name, f"there is no {journal_path}", "name a search that ran")
+    with contextlib.ExitStack() as stack:
+        if not stack.enter_context(_lock(journal_path)):
+            raise BadInputError(
+                "sync",
+                name,
+                "another process is bringing its journal to MLflow now",
+                "wait until the search has ended",
+            )
+        stack.enter_context(quiet())
+        from search.tracking.replay import Replayer  # noqa: PLC0415
+
+        replayer = Replayer(journal_path, destination, search, _say, patience=_SYNC_ATTEMPTS + 1)
+        if from_start:
+            replayer.begin_again()
+        size = journal_path.stat().st_size
+        while not replayer.step(hurry=True):
+            if replayer.failures >= _SYNC_ATTEMPTS:
+                raise BadInputError(
+                    "tracking store" if destination.local else "MLFLOW_TRACKING_URI",
+                    destination.shown,
+                    replayer.trouble,
+                    f"see to it and sync again; nothing is lost, all is kept in {journal_path}",
+                )
+            if progress is not None:
+                progress(replayer.offset / max(size, 1))
+            time.sleep(replayer.pause(hurry=True))
+    return SyncReport(replayer.events, len(replayer.runs), replayer.refusals)
+
+
+def create_local_store(home: Path) -> None:
+    """Create the local store, complete, where there is none.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    with quiet():
+        from search.tracking.mlflow_runs import prepare  # noqa: PLC0415
+
+        prepare(sqlite_uri(home / "mlflow.db"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Replay a journal while it grows; the tracking process begins here.
+
+    Returns:
+        0 when everything has arrived after the driver's end, 75 when some of it could not.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m search.tracking.tracker", description=main.__doc__
+    )
+    parser.add_argument("--journal", type=Path, required=True)
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--experiment", default=DEFAULT_EXPERIMENT)
+    parser.add_argument("--search", required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(arguments)
+    with contextlib.suppress(OSError):
+        os.nice(10)
+    destination = Destination.from_environment(options.home, options.experiment)
+    parent: int = options.parent
+
+    def orphaned() -> bool:
+        return os.getppid() != parent
+
+    def ending() -> bool:
+        return orphaned() or journal.ended(options.journal)
+
+    with contextlib.ExitStack() as stack:
+        # The process of an earlier session may still be about its last attempts.
+        if not stack.enter_context(_lock(options.journal, wait=lambda: not orphaned())):
+            return _NOT_SYNCED
+        stack.enter_context(quiet())
+        # A third of the work of a short search would be collecting MLflow's modules as garbage.
+        gc.disable()
+        from search.tracking.replay import Replayer  # noqa: PLC0415
+
+        replayer = Replayer(options.journal, destination, options.search, _say)
+        replayer.step()
+        gc.freeze()
+        gc.enable()
+        return _SYNCED if _follow(replayer, ending, orphaned) else _NOT_SYNCED
+
+
+def _follow(replayer: "Replayer", ending: Callable[[], bool], orphaned: Callable[[], bool]) -> bool:
+    """Replay until the driver has ended; return whether everything has arrived."""
+    last = False
+    while True:
+        if not last and ending():
+            last = True
+            replayer.retry_now()
+        done = replayer.step(hurry=last)
+        if done and last:
+            return True
+        if replayer.failures >= _LAST_ATTEMPTS and orphaned():
+            return False
+        if done or replayer.failures:
+            pause = min(_INTERVAL, replayer.pause(hurry=last) or _INTERVAL)
+            until = time.monotonic() + pause
+            while time.monotonic() < until and (last or not ending()):
+                time.sleep(min(_GLANCE, pause))
+
+
+@contextlib.contextmanager
+def _lock(journal_path: Path, wait: Callable[[], bool] = lambda: False) -> Iterator[bool]:
+    """Hold the right to bring a journal; yields False where another process keeps it.
+
+    Args:
+        journal_path: the journal.
+        wait: asked again and again whether to go on waiting for the other process.
+    """
+    with journal_path.with_name("tracking.lock").open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if wait():
+                    time.sleep(_GLANCE)
+                    continue
+                yield False
+            else:
+                yield True
+            return
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep MLflow, and what it is made of, from printing; set its client up for us."""
+    added = {name: value for name, value in _CLIENT_SETTINGS.items() if name not in os.environ}
+    level = logging.root.manager.disable
+    os.environ.update(added)
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def _say(line: str) -> None:
+    # The terminal may be gone, and the work goes on.
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"tracking: {line}\n")
+        sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    # Taking MLflow apart costs half a second, and all is on disk.
+    os._exit(code)

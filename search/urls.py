@@ -1,0 +1,82 @@
+"""Addresses of databases: parsed, and shown without the passwords that they may hold."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import sqlalchemy
+
+from spaces.errors import BadInputError
+
+DRIVER = "postgresql+psycopg2"
+EXAMPLE = "write postgresql://user@host/name"
+_HIDDEN = ("password", "sslpassword")
+"""Options of an address that are secrets; the second opens the key of a client."""
+
+
+def engine_url(text: str) -> sqlalchemy.URL:
+    """Return an address as SQLAlchemy connects to it, whatever its own default driver is."""
+    return parse_url(text).set(drivername=DRIVER)
+
+
+def parse_url(text: str, field: str = "database") -> sqlalchemy.URL:
+    """Return the address of a database on a Postgres server.
+
+    Args:
+        text: as ``postgresql://user@host/name``.
+        field: what the user knows it by.
+
+    Raises:
+        BadInputError: it is no such address; does not show the password that it may hold.
+    """
+    try:
+        url = sqlalchemy.make_url(text)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        # What cannot be parsed cannot be blotted out either.
+        raise BadInputError(field, "..", "is not the URL of a database", EXAMPLE) from None
+    if "@" in (url.host or ""):
+        remedy = "write an @ in a password as %40"
+        raise BadInputError(field, "..", "has more than one @", remedy)
+    if url.get_backend_name() != "postgresql":
+        problem = f"{url.get_backend_name()} is not supported as a server of studies"
+        raise BadInputError(field, shown_url(url), problem, EXAMPLE)
+    return url
+
+
+def refuse_password(text: str) -> None:
+    """Refuse an address that is to be written down and holds a password.
+
+    Raises:
+        BadInputError: as said, or it is no address at all.
+    """
+    url = parse_url(text)
+    if url.password is not None or any(secret in url.query for secret in _HIDDEN):
+        remedy = "leave it out; PGPASSWORD, ~/.pgpass or BORDERLINE_DATABASE may hold it"
+        raise BadInputError("database", shown_url(url), "a password is kept in no file", remedy)
+
+
+def without_password(text: str) -> str:
+    """Return an address as it may be kept and shown."""
+    return shown_url(parse_url(text, "BORDERLINE_DATABASE"))
+
+
+def shown_url(url: sqlalchemy.URL) -> str:
+    """Return an address without its password."""
+    bare = sqlalchemy.URL.create(
+        url.drivername, url.username, None, url.host, url.port, url.database, url.query
+    )
+    return bare.difference_update_query(_HIDDEN).render_as_string(hide_password=False)
+
+
+def sqlite_uri(database: Path) -> str:
+    """Return the tracking URI of a database file."""
+    path = str(database.absolute()).replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{path}"
+
+
+def redacted(text: str) -> str:
+    """Return text with the credentials in its addresses blotted out."""
+    text = re.sub(r"([?&]password=)[^&\s'\"<>]*", r"\1***", text)
+    # Up to the last @: a password may hold a / or an @ that should have been escaped.
+    return re.sub(r"://[^\s'\"<>]*@", "://***@", text)

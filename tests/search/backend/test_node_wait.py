@@ -1,0 +1,63 @@
+"""How long a search waits for nodes."""
+
+from __future__ import annotations
+
+import pickle
+from types import SimpleNamespace
+
+import pytest
+
+from search.backend.node_wait import NoNodesError, Patience, TrialWatch
+
+
+class Search:
+    """A search of which every second is looked at."""
+
+    def __init__(self, limit: float) -> None:
+        self.now = 0.0
+        self.said: list[str] = []
+        patience = Patience(limit, self.said.append, lambda: "a GPU", lambda: self.now)
+        self.watch = TrialWatch(patience, lambda: self.now)
+
+    def passes(self, seconds: int, *states: str) -> None:
+        for _ in range(seconds):
+            self.now += 1
+            self.watch.on_step_begin(0, [SimpleNamespace(status=state) for state in states])
+
+
+def test_while_a_trial_is_in_training_nothing_is_waited_for() -> None:
+    search = Search(limit=100)
+    search.passes(1000, "RUNNING", "PENDING", "TERMINATED")
+    search.passes(1000, "TERMINATED")
+    search.passes(1000)
+    assert search.said == []
+
+
+def test_after_a_minute_it_says_what_is_waited_for_and_then_ever_more_rarely() -> None:
+    search = Search(limit=1000)
+    search.passes(400, "PENDING")
+    assert search.said == [
+        "waiting for nodes since 1m00s: a GPU",
+        "waiting for nodes since 2m00s: a GPU",
+        "waiting for nodes since 4m00s: a GPU",
+    ]
+
+
+def test_at_the_limit_the_search_is_given_up() -> None:
+    search = Search(limit=90)
+    search.passes(89, "PENDING", "TERMINATED")
+    with pytest.raises(NoNodesError, match="nothing could be trained for 1m30s: a GPU"):
+        search.passes(1, "PENDING", "TERMINATED")
+    assert isinstance(search.watch.error, NoNodesError)
+
+
+def test_a_trial_that_gets_a_node_starts_the_clock_anew() -> None:
+    search = Search(limit=100)
+    for _ in range(3):
+        search.passes(90, "PENDING")
+        search.passes(1, "RUNNING")
+    assert search.watch.error is None
+
+
+def test_it_can_be_copied_as_tune_does_though_it_talks_to_a_terminal() -> None:
+    assert isinstance(pickle.loads(pickle.dumps(Search(1).watch)), TrialWatch)  # noqa: S301

@@ -1,0 +1,102 @@
+"""What a cluster has, and what it can get."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import ray
+
+from cluster.launched import NodeType
+from cluster.sizing import Gpu
+from search.backend import nodes, tuning
+from search.backend.nodes import VARIABLE, await_hosts, parse_node_types, startable_types
+from search.backend.tuning import concurrent_trials, plan_packing
+from search.experiment.loading import parse_experiment
+from search.experiment.schema import Experiment
+from spaces.errors import BadInputError
+
+GPU_NODES = "[{name: gpu-worker, most: 4, resources: {CPU: 8, GPU: 1}}]"
+GPU = Gpu(16 * 10**9, True)
+
+
+def experiment(**fields: Any) -> Experiment:
+    return parse_experiment({"name": "mine", "epochs": 1, **fields})
+
+
+def node(**resources: float) -> dict[str, Any]:
+    return {"Alive": True, "NodeID": "1", "Resources": resources}
+
+
+@pytest.fixture
+def head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster of a head without CPUs, which can start four nodes with a GPU."""
+    monkeypatch.setenv(VARIABLE, GPU_NODES)
+    monkeypatch.setattr(ray, "nodes", lambda: [node()])
+    monkeypatch.setattr(tuning, "_await_gpu", lambda *_: None)
+    monkeypatch.setattr(tuning, "find_gpus", lambda: [GPU])
+
+
+@pytest.mark.usefixtures("head_alone")
+def test_what_an_autoscaler_can_start_is_not_refused() -> None:
+    packing = plan_packing(experiment(device="cuda"))
+    assert packing.smallest == GPU
+
+
+@pytest.mark.usefixtures("head_alone")
+def test_as_many_trials_are_asked_for_as_make_the_cluster_grow_to_its_largest() -> None:
+    asked = experiment()
+    assert concurrent_trials(asked, plan_packing(asked)) == 4 * 8
+
+
+@pytest.mark.usefixtures("head_alone")
+def test_what_neither_is_there_nor_can_be_started_is_refused_at_once() -> None:
+    with pytest.raises(BadInputError, match=r"resources.gpus = 2: the largest node has 1 GPUs"):
+        plan_packing(experiment(resources={"gpus": 2}))
+
+
+def test_a_cluster_that_can_start_no_gpu_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "[{name: cpu, most: 2, resources: {CPU: 16}}]")
+    monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4)])
+    with pytest.raises(BadInputError) as refused:
+        plan_packing(experiment(device="cuda"))
+    assert refused.value.problem == (
+        "the cluster has no GPU (nodes: 4 CPUs and 0 GPUs; its autoscaler can start 2 x cpu (16 "
+        "CPUs and 0 GPUs))"
+    )
+
+
+def test_node_types_are_read() -> None:
+    assert parse_node_types(GPU_NODES) == [NodeType("gpu-worker", {"CPU": 8, "GPU": 1}, 4)]
+    assert parse_node_types("[]") == []
+
+
+@pytest.mark.parametrize(
+    "text", ["4", "{", "[gpu]", "[{name: a}]", "gpu: 4", "[{name: a, most: x}]"]
+)
+def test_what_is_no_list_of_node_types_is_refused(text: str) -> None:
+    with pytest.raises(BadInputError, match=VARIABLE):
+        parse_node_types(text)
+
+
+def test_without_a_word_of_node_types_a_cluster_is_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert startable_types() == []
+
+
+def test_hosts_that_are_joining_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([1, 1, 2, 3])
+    monkeypatch.setattr(nodes, "alive", lambda: [node()] * next(looks))
+    said: list[str] = []
+    await_hosts([NodeType("local.cluster.node", {}, 2)], said.append)
+    assert said == ["waiting for 2 of 3 hosts to join the cluster .."]
+
+
+def test_a_host_that_does_not_join_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nodes, "alive", lambda: [node()] * 2)
+    monkeypatch.setattr(nodes, "_JOINED_WITHIN", 0.1)
+    said: list[str] = []
+    await_hosts([NodeType("local.cluster.node", {}, 2)], said.append)
+    assert said[-1] == "1 of 3 hosts have not joined within 0s"

@@ -1,0 +1,57 @@
+"""Retrainings of finalists on a cluster that does not give what they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from ray.exceptions import TaskCancelledError
+
+from search.backend.node_wait import NoNodesError, Patience
+from search.backend.retraining import retrain_finalists
+from search.experiment.loading import parse_experiment
+from search.experiment.training_spec import describe_job
+from search.loop.packing import Packing
+from search.loop.trials import Trials
+from spaces.task import Task
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_retrainings_for_which_no_node_is_left_are_given_up_when_patience_ends(
+    tmp_path: Path,
+    make_trials: Callable[..., Trials],
+    task: Task,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    wait = ray.wait
+
+    def remember(calls: list[Any], **options: Any) -> Any:
+        asked[:] = calls
+        return wait(calls, **options)
+
+    monkeypatch.setattr(ray, "wait", remember)
+    job = describe_job(parse_experiment({"name": "lost"}), task)
+    trials = make_trials(job.candidates(), limit=1)
+    while trials.next() is None:
+        pass
+    packing = Packing(cpus=99, fixed=0.0)
+    with pytest.raises(NoNodesError, match=r"nothing could be trained for .*: a trial asks for 99"):
+        retrain_finalists(
+            job,
+            trials.study.trials()[-1:],
+            seeds=2,
+            first_seed=1,
+            folder=tmp_path,
+            packing=packing,
+            patience=Patience(2.0, str, lambda: "a trial asks for 99 CPUs"),
+            on_result=pytest.fail,
+            on_failure=pytest.fail,
+        )
+    assert len(asked) == 2
+    for call in asked:  # Nor do they come up once there is a node.
+        with pytest.raises(TaskCancelledError):
+            ray.get(call, timeout=10)

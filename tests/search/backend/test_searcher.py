@@ -1,0 +1,455 @@
+"""The searcher: what Ray Tune calls, and what the study holds of it."""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import TrialState
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
+
+from search.backend.scheduler import StudyScheduler
+from search.backend.searcher import StudySearcher, last_line
+from search.loop.asha import Halving
+from search.loop.trials import Trials
+from search.study.database import Database
+from search.study.study import Study
+from spaces.architecture import Architecture
+from spaces.candidate import Candidate, CandidateSpace
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
+
+MakeTrials = Callable[..., Trials]
+Result = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def trials(make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: Any) -> Trials:
+    return make_trials(eight_candidates, limit=3, epochs=3, observers=[recorder])
+
+
+@pytest.fixture
+def result(metrics: Callable[..., dict[str, float]]) -> Result:
+    """Return a function that makes a result as Tune hands it on, with fields of its own."""
+
+    def make(epoch: int, accuracy: float, **more: Any) -> dict[str, Any]:
+        tune = {"training_iteration": epoch, "trial_id": "a", "done": False, "config/seed": 3}
+        return metrics(accuracy) | {"epoch": epoch} | tune | more
+
+    return make
+
+
+def test_a_suggestion_holds_what_a_worker_needs_and_nothing_else(trials: Trials) -> None:
+    config = StudySearcher(trials).suggest("a")
+    assert set(config) == {"number", "params", "seed", "gpus"}
+    assert trials.study.trial(config["number"]).params == config["params"]
+    assert trials.study.trial(config["number"]).state is TrialState.RUNNING
+    assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
+
+
+def test_a_suggestion_asks_for_the_share_of_a_gpu_that_its_candidate_needs(trials: Trials) -> None:
+    shares = iter((0.25, 1.0))
+    asked = []
+
+    def share(candidate: Candidate) -> float:
+        asked.append(candidate)
+        return next(shares)
+
+    searcher = StudySearcher(trials, share)
+    assert [searcher.suggest(name)["gpus"] for name in "ab"] == [0.25, 1.0]
+    numbers = (trial.number for trial in trials.study.trials())
+    space = trials._space
+    assert [each.digest for each in asked] == [
+        space.rebuild(trials.study.trial(number).params).digest for number in numbers
+    ]
+
+
+def test_without_gpus_a_suggestion_asks_for_none(trials: Trials) -> None:
+    assert StudySearcher(trials).suggest("a")["gpus"] == 0
+
+
+def test_results_reach_the_study_epoch_by_epoch(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    searcher.on_trial_result("a", result(2, 0.6))
+    assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.6}
+    # Tune gives the last result here alone.
+    searcher.on_trial_complete("a", result(3, 0.7, done=True))
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.7)
+    assert stored.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
+
+
+def test_a_result_that_comes_twice_counts_once(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    for epoch, accuracy in ((1, 0.5), (2, 0.6), (3, 0.7)):
+        searcher.on_trial_result("a", result(epoch, accuracy))
+    searcher.on_trial_complete("a", result(3, 0.7, done=True))
+    assert len(recorder.of("reported")) == 3
+    assert trials.study.trial(number).user_attrs["seconds"] == 3.0
+
+
+def test_checkpoints_that_cannot_be_kept_are_told_once_and_cost_nothing_else(
+    trials: Trials, result: Result
+) -> None:
+    said: list[str] = []
+    searcher = StudySearcher(trials, say=said.append)
+    number = searcher.suggest("a")["number"]
+    for epoch in (1, 2):
+        searcher.on_trial_result("a", result(epoch, 0.5, unkept="No space left on device"))
+    (line,) = said
+    assert line.startswith("checkpoints cannot be kept (No space left on device); trials go on")
+    assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.5}
+
+
+def test_a_trial_that_the_scheduler_stops_is_pruned_with_the_result_it_was_stopped_on(
+    trials: Trials, result: Result
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_complete("a", result(1, 0.2))
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.PRUNED, 0.2)
+    assert stored.intermediate_values == {1: 0.2}
+
+
+def test_a_trial_whose_process_is_lost_fails(trials: Trials, result: Result, recorder: Any) -> None:
+    searcher = StudySearcher(trials)
+    first, second = (searcher.suggest(name)["number"] for name in "ab")
+    searcher.on_trial_complete("a", None, error=True)
+    searcher.on_trial_result("b", result(1, 0.5))
+    searcher.on_trial_complete("b", result(1, 0.5), error=True)
+    for number in (first, second):
+        assert trials.study.trial(number).state is TrialState.FAIL
+        assert "process" in trials.study.trial(number).user_attrs["cause"]
+    assert trials.study.trial(second).intermediate_values == {1: 0.5}
+    assert [number for number, _, _ in recorder.of("finished")] == [first, second]
+
+
+def test_a_trial_that_says_why_it_failed_fails_for_that(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    # What the trainable returns in place of an epoch, and Tune hands on.
+    failed = {FAILURE: "out of memory", "validation_accuracy": math.nan, "done": True}
+    searcher.on_trial_result("a", failed)
+    searcher.on_trial_complete("a", failed)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.user_attrs["cause"]) == (TrialState.FAIL, "out of memory")
+    assert stored.intermediate_values == {1: 0.5}
+
+
+def test_a_trial_whose_memory_did_not_suffice_is_infeasible_by_what_it_says(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    failed = {
+        FAILURE: "out of memory",
+        VIOLATION: 0.5,
+        "validation_accuracy": math.nan,
+        "done": True,
+    }
+    searcher.on_trial_result("a", failed)
+    searcher.on_trial_complete("a", failed)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.constraints) == (TrialState.PRUNED, {"memory": 0.5})
+    assert recorder.of("finished") == [(number, TrialState.FAIL, "out of memory")]
+
+
+def test_a_lost_process_says_nothing_about_memory(trials: Trials, recorder: Any) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    failed = {FAILURE: "out of memory", VIOLATION: 0.5, "validation_accuracy": math.nan}
+    searcher.on_trial_complete("a", failed, error=True)
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.constraints) == (TrialState.FAIL, {})
+
+
+def test_a_trial_that_gave_itself_up_is_stopped_early_with_its_reason(
+    trials: Trials, result: Result
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_complete("a", result(2, 0.1, done=True, **{STOPPED: "hopeless"}))
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.value) == (TrialState.PRUNED, 0.1)
+    assert stored.user_attrs["stopped"] == "hopeless"
+
+
+def test_latencies_are_metrics_where_they_were_measured(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    searcher.suggest("a")
+    searcher.on_trial_result("a", result(1, 0.5))
+    searcher.on_trial_result("a", result(2, 0.5, latency_ms=0.4, batch_latency_ms=9))
+    first, second = (metrics for _, _, metrics in recorder.of("reported"))
+    assert set(second) - set(first) == {"latency_ms", "batch_latency_ms"}
+    assert (second["latency_ms"], second["batch_latency_ms"]) == (0.4, 9.0)
+
+
+def test_a_trial_that_ends_without_any_result_fails(trials: Trials) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_complete("a", None)
+    assert trials.study.trial(number).state is TrialState.FAIL
+
+
+def test_trials_that_run_side_by_side_are_kept_apart(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    numbers = {name: searcher.suggest(name)["number"] for name in "abc"}
+    for epoch in (1, 2):
+        for name, accuracy in (("a", 0.1), ("b", 0.2), ("c", 0.3)):
+            searcher.on_trial_result(name, result(epoch, accuracy * epoch))
+    searcher.on_trial_complete("b", result(3, 0.9))
+    found = {name: trials.study.trial(number) for name, number in numbers.items()}
+    assert found["a"].intermediate_values == {1: 0.1, 2: 0.2}
+    assert found["b"].value == 0.9
+    assert found["c"].intermediate_values == {1: 0.3, 2: 0.6}
+    assert [found[name].state.name for name in "abc"] == ["RUNNING", "COMPLETE", "RUNNING"]
+
+
+def test_the_search_ends_with_its_budget(trials: Trials, result: Result) -> None:
+    searcher = StudySearcher(trials)
+    assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
+    # Any of them may have to begin again.
+    assert searcher.suggest("d") is None
+    for name in "abc":
+        searcher.on_trial_complete(name, result(3, 0.5))
+    assert searcher.suggest("d") == Searcher.FINISHED
+
+
+def test_a_time_slice_without_a_candidate_is_no_end(
+    make_trials: MakeTrials,
+    vgg_space: Callable[..., CandidateSpace],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("search.loop.trials.TIME_SLICE", 0.0)
+    monkeypatch.setattr("search.loop.trials.GIVE_UP_AFTER", 3)
+    searcher = StudySearcher(make_trials(vgg_space(), screens={"max_params": 1}))
+    assert [searcher.suggest("a") for _ in range(4)] == [
+        None,
+        None,
+        Searcher.FINISHED,
+        Searcher.FINISHED,
+    ]
+
+
+def test_an_exception_in_the_space_ends_the_search_and_is_kept(
+    make_trials: MakeTrials, function_space: Callable[..., CandidateSpace], result: Result
+) -> None:
+    calls: list[int] = []
+
+    def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        calls.append(trial.number)
+        if len(calls) > 1:
+            raise RuntimeError("second thoughts")
+        good: Architecture = CandidateSpace(task, "vgg", {"depth": 1}, {}).draw(trial).architecture
+        return good
+
+    trials = make_trials(function_space(space), limit=5)
+    searcher = StudySearcher(trials)
+    running = searcher.suggest("a")["number"]
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert isinstance(searcher.error, BadInputError)
+    assert "second thoughts" in str(searcher.error)
+    # Nothing more is drawn, and what runs ends with its epoch, to be taken up again.
+    assert searcher.suggest("c") == Searcher.FINISHED
+    assert len(calls) == 2
+    assert not searcher.goes_on("a", result(2, 0.5))
+    searcher.on_trial_complete("a", result(2, 0.5))
+    assert trials.has_left
+    assert trials.study.trial(running).state is TrialState.RUNNING
+    assert trials.study.trial(running).intermediate_values == {2: 0.5}
+
+
+# What becomes of a trial after an epoch
+
+
+def test_a_trial_goes_on_until_the_search_stops_and_then_waits_as_far_as_it_is(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    assert searcher.goes_on("a", result(1, 0.5))
+    trials.stop("interrupted")
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert not searcher.goes_on("a", result(2, 0.6))
+    searcher.on_trial_complete("a", result(2, 0.6, done=True))
+    assert trials.study.trial(number).state is TrialState.WAITING
+    assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.6}
+    assert recorder.of("set_aside") == [(number,)]
+    assert recorder.of("finished") == []
+
+
+def test_a_trial_that_ends_with_the_epoch_in_which_the_search_stops_has_ended(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    whole, failed, hopeless = (searcher.suggest(name)["number"] for name in "abc")
+    trials.stop("interrupted")
+    ends = {
+        "a": result(3, 0.7, done=True),
+        "b": {FAILURE: "out of memory", "validation_accuracy": math.nan, "done": True},
+        "c": result(1, 0.1, done=True, **{STOPPED: "hopeless"}),
+    }
+    for name, last in ends.items():
+        assert searcher.goes_on(name, last)
+        searcher.on_trial_complete(name, last)
+    assert {number: state.name for number, state, _ in recorder.of("finished")} == {
+        whole: "COMPLETE",
+        failed: "FAIL",
+        hopeless: "PRUNED",
+    }
+    assert not trials.has_left
+
+
+def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.on_trial_result("a", result(1, 0.5))
+    before = [result(1, 0.5), result(2, 0.6)]
+    assert searcher.goes_on("a", result(3, 0.7, **{HISTORY: before}))
+    searcher.on_trial_complete("a", result(3, 0.7, done=True, **{HISTORY: before}))
+    assert [epoch for _, epoch, _ in recorder.of("reported")] == [1, 2, 3]
+    stored = trials.study.trial(number)
+    assert (stored.state, stored.intermediate_values) == (
+        TrialState.COMPLETE,
+        {1: 0.5, 2: 0.6, 3: 0.7},
+    )
+
+
+def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
+    trials: Trials, result: Result
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    searcher.fails("a", "the node died")
+    searcher.on_trial_complete("a", None, error=True)
+    cause = trials.study.trial(number).user_attrs["cause"]
+    assert cause == "its process failed again and again: the node died"
+
+
+def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
+    trials: Trials, result: Result, recorder: Any
+) -> None:
+    searcher = StudySearcher(trials, retries=1)
+    first, other, last = (searcher.suggest(name) for name in "abc")
+    searcher.on_trial_result("a", result(1, 0.2))
+    searcher.fails("a", "the process died", early=True)
+    searcher.on_trial_complete("a", None, error=True)
+    assert trials.study.trial(first["number"]).state is TrialState.RUNNING
+    assert not recorder.of("finished")
+    assert searcher.suggest("d") == first
+    assert [trials.study.trial(n["number"]).state.name for n in (other, last)] == ["RUNNING"] * 2
+    # What it had reported counts, and is not reported to the study twice.
+    searcher.on_trial_result("d", result(1, 0.2))
+    searcher.on_trial_result("d", result(2, 0.4))
+    assert trials.study.trial(first["number"]).intermediate_values == {1: 0.2, 2: 0.4}
+    searcher.fails("d", "the process died", early=True)
+    searcher.on_trial_complete("d", None, error=True)
+    assert trials.study.trial(first["number"]).state is TrialState.FAIL
+
+
+def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -> None:
+    said: list[str] = []
+    searcher = StudySearcher(trials, retries=3, say=said.append)
+    number = searcher.suggest("a")["number"]
+    searcher.fails("a", "lost", early=True)
+    assert said == [f"trial {number} has lost its process and begins again: lost"]
+    searcher.fails("a", "lost for good")
+    searcher.on_trial_complete("a", None, error=True)
+    assert trials.study.trial(number).user_attrs["cause"].endswith("lost for good")
+    assert len(said) == 1
+
+
+def test_the_scheduler_stops_what_the_study_says(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, result: Result, recorder: Any
+) -> None:
+    trials = make_trials(eight_candidates, epochs=4, halving=Halving(4, 1, 2), observers=[recorder])
+    searcher = StudySearcher(trials)
+    scheduler = StudyScheduler(searcher)
+    good, bad = (searcher.suggest(name)["number"] for name in "ab")
+    decisions = [
+        scheduler.on_trial_result(None, SimpleNamespace(trial_id=name), result(1, accuracy))
+        for name, accuracy in (("a", 0.9), ("b", 0.1))
+    ]
+    assert decisions == [TrialScheduler.CONTINUE, TrialScheduler.STOP]
+    searcher.on_trial_complete("b", result(1, 0.1, done=True))
+    assert recorder.of("finished") == [(bad, TrialState.PRUNED, "")]
+    assert trials.study.trial(good).state is TrialState.RUNNING
+
+
+def test_an_error_while_recording_is_kept_and_what_runs_is_stopped_and_not_ended(
+    trials: Trials, result: Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+
+    def full(*_: Any) -> None:
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trials.study, "report", full)
+        assert not searcher.goes_on("a", result(1, 0.5))
+    searcher.on_trial_complete("a", result(1, 0.5, done=True))
+    assert isinstance(searcher.error, OSError)
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert trials.study.trial(number).state is TrialState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError("one\n\n  two  \n"), "two"),
+        (RuntimeError(""), "RuntimeError"),
+        (None, "its process is gone"),
+        (
+            RuntimeError("it died. End of file. Some common causes include: (1) a killer, (2) .."),
+            "it died. End of file.",
+        ),
+    ],
+)
+def test_of_an_error_of_a_process_the_last_line_is_kept(error: Exception | None, line: str) -> None:
+    assert last_line(SimpleNamespace(get_error=lambda: error)) == line
+
+
+def test_tune_can_snapshot_the_searcher_though_the_study_cannot_be_pickled(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / "study.db", "mine")
+    study = Study("mine", RandomSampler(seed=0), database=database)
+    trials = make_trials(eight_candidates, study=study)
+    searcher = StudySearcher(trials)
+    searcher.suggest("a")
+    with pytest.raises((AttributeError, TypeError, pickle.PicklingError)):
+        pickle.dumps(trials)
+    copy = pickle.loads(pickle.dumps(searcher))  # noqa: S301
+    assert (copy.metric, copy.mode) == ("validation_accuracy", "max")
+    before = sorted(tmp_path.iterdir())
+    searcher.save_to_dir(str(tmp_path))
+    searcher.save(str(tmp_path / "snapshot"))
+    assert sorted(tmp_path.iterdir()) == before
+    database.close()
+
+
+def test_a_search_is_not_resumed_from_a_snapshot_of_tune(trials: Trials) -> None:
+    with pytest.raises(RuntimeError, match="resumed from its study"):
+        StudySearcher(trials).restore("snapshot")

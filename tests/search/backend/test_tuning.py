@@ -1,0 +1,407 @@
+"""Ray: what trials ask of a cluster, on a private one with GPUs that it merely believes in."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+from optuna.trial import TrialState
+from ray import tune
+
+from cluster.sizing import Gpu
+from search.backend import tuning
+from search.backend.searcher import METRICS, StudySearcher
+from search.backend.tuning import concurrent_trials, find_gpus, plan_packing, train_trials
+from search.experiment.loading import parse_experiment
+from search.experiment.schema import BudgetSection, Experiment
+from search.experiment.training_spec import describe_job
+from search.loop.budget import Budget
+from search.loop.packing import Packing
+from search.loop.trials import Trials
+from search.study.events import Observer, StartedTrial
+from spaces.candidate import Candidate, CandidateSpace
+from spaces.errors import BadInputError
+from spaces.task import Task
+
+GPUS = 1
+GB = 10**9
+SMALL, LARGE = Gpu(8 * GB, True), Gpu(16 * GB, False)
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that says what nodes there are; none of them holds a real GPU."""
+
+    def give(*there: dict[str, float], gpus: tuple[Gpu, ...] = ()) -> None:
+        known = [
+            {"Alive": True, "NodeID": str(number), "Resources": node}
+            for number, node in enumerate(there)
+        ]
+        monkeypatch.setattr(ray, "nodes", lambda: known)
+        monkeypatch.setattr(tuning, "find_gpus", lambda: list(gpus))
+
+    return give
+
+
+def experiment(**fields: Any) -> Experiment:
+    return parse_experiment({"name": "mine", "epochs": 1, **fields})
+
+
+# What is asked for
+
+
+def test_where_there_are_no_gpus_trials_ask_for_one_cpu(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 4})
+    assert plan_packing(experiment()) == Packing(cpus=1, fixed=0.0)
+
+
+def test_trials_on_cpus_share_them_where_their_number_is_given(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 8}, {"CPU": 8})
+    asked = experiment(resources={"concurrent": 4})
+    packing = plan_packing(asked)
+    assert packing.cpus == 4
+    assert concurrent_trials(asked, packing) == 4
+
+
+@pytest.mark.parametrize(
+    "fields", [{"resources": {"cpus": 2, "concurrent": 2}}, {"resources": {"cpus": 2}}]
+)
+def test_cpus_that_are_asked_for_are_given(
+    nodes: Callable[..., None], fields: dict[str, Any]
+) -> None:
+    nodes({"CPU": 8})
+    assert plan_packing(experiment(**fields)).cpus == 2
+
+
+def test_trials_on_gpus_ask_for_one_cpu(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 32, "GPU": 2}, gpus=(SMALL,))
+    assert plan_packing(experiment(resources={"concurrent": 4})).cpus == 1
+
+
+def test_where_there_are_gpus_their_memory_decides_on_shares(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, gpus=(LARGE, SMALL))
+    packing = plan_packing(experiment(), image_bytes=7)
+    assert packing == Packing(1, None, smallest=SMALL, largest=LARGE, image_bytes=7)
+    assert not packing.bfloat16  # One of them does not calculate in it.
+    assert concurrent_trials(experiment(), packing) == 16
+
+
+def test_gpus_that_do_not_answer_leave_a_fixed_share(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 32, "GPU": 2})
+    packing = plan_packing(experiment())
+    assert packing.is_guessed
+    assert concurrent_trials(experiment(), packing) == 8
+
+
+def test_a_share_that_is_asked_for_is_given_and_limits_what_can_be_trained(
+    nodes: Callable[..., None],
+) -> None:
+    nodes({"CPU": 32, "GPU": 2}, gpus=(SMALL,))
+    packing = plan_packing(experiment(resources={"gpus": 0.3}))
+    assert packing.fixed == 0.3
+    assert packing.largest_training is not None
+    assert concurrent_trials(experiment(), packing) == 6
+
+
+def test_a_search_on_cpus_leaves_gpus_alone(nodes: Callable[..., None]) -> None:
+    nodes({"CPU": 8, "GPU": 2}, gpus=(SMALL,))
+    assert plan_packing(experiment(device="cpu")) == Packing(cpus=1, fixed=0.0)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"device": "cuda"}, "device = cuda: the cluster has no GPU"),
+        ({"resources": {"cpus": 9}}, "resources.cpus = 9: the largest node has 8 CPUs"),
+        ({"resources": {"gpus": 0.5}}, "resources.gpus = 0.5: the largest node has 0 GPUs"),
+    ],
+)
+def test_what_no_node_can_hold_is_refused(
+    nodes: Callable[..., None], fields: dict[str, Any], line: str
+) -> None:
+    nodes({"CPU": 8}, {"CPU": 4})
+    with pytest.raises(BadInputError, match=line):
+        plan_packing(experiment(**fields))
+
+
+# On Ray
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_nodes_are_asked_for_their_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "find_gpu", lambda: Gpu(4 * GB, True))
+    assert find_gpus() == [Gpu(4 * GB, True)]
+
+
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("fault", ["slow", "broken"])
+def test_a_node_that_does_not_say_what_gpus_it_has_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    def look() -> None:
+        if fault == "slow":
+            time.sleep(60)
+        if fault == "broken":
+            raise RuntimeError("no driver")
+
+    monkeypatch.setattr(tuning, "find_gpu", look)
+    monkeypatch.setattr(tuning, "ANSWER_WITHIN", 1.0 if fault == "slow" else 60.0)
+    started = time.monotonic()
+    assert find_gpus() == []
+    assert time.monotonic() - started < 30
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_gpus_that_torch_cannot_use_on_any_node_are_refused_with_the_cause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look() -> Gpu:
+        raise BadInputError("device", "cuda", "the driver is too old", "renew it")
+
+    monkeypatch.setattr(muscle, "find_gpu", look)
+    with pytest.raises(BadInputError, match="device = cuda: the driver is too old; renew it"):
+        find_gpus()
+
+
+@pytest.fixture(scope="module")
+def stretches(
+    ray_cluster: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+) -> list[dict[str, Any]]:
+    """When trials of different shares ran, and in which process: on one GPU, for half a second.
+
+    The first three take half a GPU each, the next five a quarter.
+    """
+    folder = tmp_path_factory.mktemp("stretches")
+    reported = metrics(0.5) | {"epoch": 1, "done": True}
+
+    class Stretch(tune.Trainable):
+        def setup(self, config: dict[str, Any], job: object) -> None:
+            self.config = config
+
+        def reset_config(self, new_config: dict[str, Any]) -> bool:
+            self.config = new_config
+            return True
+
+        def step(self) -> dict[str, Any]:
+            begun = time.time()
+            number = self.config["number"]
+            (folder / f"{number}.begun").touch()
+            time.sleep(0.5)
+            # The first one waits for a second: a process may take long to begin.
+            while len(list(folder.glob("*.begun"))) < 2 and time.time() < begun + 60:
+                time.sleep(0.05)
+            entry = {
+                "pid": os.getpid(),
+                "gpus": self.config["gpus"],
+                "begun": begun,
+                "ended": time.time(),
+            }
+            (folder / f"{number}.json").write_text(json.dumps(entry), encoding="utf-8")
+            return dict(reported)
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+    shares = iter([0.5] * 3 + [0.25] * 5)
+    trials = make_trials(
+        eight_candidates, limit=8, epochs=1, screens={"duplicates": False, "border": "off"}
+    )
+
+    def share(_: Candidate) -> float:
+        return next(shares)
+
+    asked = experiment(budget={"trials": 8})
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        patch.setattr(tuning, "Trial", Stretch)
+        job = describe_job(asked, Task(1, 8, 8, 10))
+        packing = Packing(cpus=1, fixed=None)
+        train_trials(asked, job, packing, StudySearcher(trials, share), folder / "ray")
+    states = [trial.state for trial in trials.study.trials()]
+    assert states == [TrialState.COMPLETE] * 8
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
+
+
+def taken(stretches: list[dict[str, Any]], moment: float) -> float:
+    return float(sum(each["gpus"] for each in stretches if each["begun"] <= moment < each["ended"]))
+
+
+def test_every_trial_has_the_share_that_its_config_names(stretches: list[dict[str, Any]]) -> None:
+    assert sorted(each["gpus"] for each in stretches) == [0.25] * 5 + [0.5] * 3
+
+
+def test_trials_run_at_once_up_to_what_the_gpus_hold_and_never_beyond(
+    stretches: list[dict[str, Any]],
+) -> None:
+    loads = [taken(stretches, each["begun"]) for each in stretches]
+    assert max(loads) <= GPUS
+    assert max(loads) > 0.5  # Several at a time, though processes begin one after the other.
+
+
+def test_a_process_is_used_again_for_trials_of_the_same_share(
+    stretches: list[dict[str, Any]],
+) -> None:
+    shares_of: dict[int, set[float]] = {}
+    for each in stretches:
+        shares_of.setdefault(each["pid"], set()).add(each["gpus"])
+    assert len(shares_of) < len(stretches)
+    assert all(len(shares) == 1 for shares in shares_of.values())
+
+
+# A search that stops while trials wait
+
+
+class Endless(tune.Trainable):
+    """Trains until it is stopped."""
+
+    def setup(self, config: dict[str, Any], job: object) -> None:
+        self.epoch = 0
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.epoch = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        time.sleep(0.3)
+        self.epoch += 1
+        return dict.fromkeys(METRICS, 0.5) | {"epoch": self.epoch}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+
+@pytest.fixture
+def stopped(
+    ray_cluster: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+) -> Callable[..., Trials]:
+    """Return a function that trains three trials until it is stopped.
+
+    Each asks for so many GPUs, of which there is one. An interruption comes at an epoch of any
+    trial; where none gets that far, ``when_all_wait`` is called once all three have been asked for.
+    """
+    monkeypatch.setattr(tuning, "Trial", Endless)
+
+    def run(
+        gpus: float,
+        *,
+        interrupt_at: int = 0,
+        when_all_wait: Callable[[Trials], None] = lambda trials: None,
+        **options: Any,
+    ) -> Trials:
+        class Interrupt(Observer):
+            def started(self, trial: StartedTrial) -> None:
+                if trial.number == 2:
+                    when_all_wait(trials)
+
+            def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+                if epoch == interrupt_at:
+                    trials.stop("interrupted")
+
+        trials = make_trials(
+            eight_candidates,
+            epochs=1000,
+            screens={"duplicates": False, "border": "off"},
+            observers=[Interrupt()],
+            **options,
+        )
+        asked = experiment(budget={"trials": 10}, resources={"concurrent": 3})
+        job = describe_job(asked, Task(1, 8, 8, 10))
+        packing = Packing(cpus=1, fixed=gpus)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            searcher = StudySearcher(trials, lambda _: gpus)
+            train_trials(asked, job, packing, searcher, tmp_path / "ray")
+        return trials
+
+    return run
+
+
+def epochs_of(trials: Trials) -> list[int]:
+    """Return the epochs of each trial; all of them wait for a later driver."""
+    found = trials.study.trials()
+    assert {trial.state for trial in found} == {TrialState.WAITING}
+    return [len(trial.intermediate_values) for trial in found]
+
+
+def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
+    stopped: Callable[..., Trials],
+) -> None:
+    trained, *waited = epochs_of(stopped(1.0, interrupt_at=2))
+    assert trained in (2, 3)
+    assert waited == [0, 0]
+
+
+def test_mlflow_which_is_for_another_process_is_not_loaded_to_train(
+    stopped: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray.air.integrations.mlflow", None)  # Importing it fails.
+    assert any(epochs_of(stopped(1.0, interrupt_at=1)))
+
+
+def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
+    stopped: Callable[..., Trials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OneIsSlow(Endless):
+        """Trains trial 1 for seconds; a process that ends says so, as it writes a checkpoint."""
+
+        def setup(self, config: dict[str, Any], job: object) -> None:
+            super().setup(config, job)
+            self.number = config["number"]
+
+        def step(self) -> dict[str, Any]:
+            if self.number == 1:
+                (tmp_path / "slow begun").touch()
+                time.sleep(10)
+                (tmp_path / "slow ended").touch()
+            until = time.monotonic() + 60
+            while not (tmp_path / "slow begun").exists() and time.monotonic() < until:
+                time.sleep(0.05)
+            return super().step()
+
+        def cleanup(self) -> None:
+            if self.number == 0:
+                (tmp_path / "quick closed").touch()
+
+    monkeypatch.setattr(tuning, "Trial", OneIsSlow)
+    quick, slow, waited = epochs_of(stopped(0.5, interrupt_at=2))
+    assert (quick, slow, waited) == (2, 1, 0)
+    moments = [(tmp_path / name).stat().st_mtime for name in ("quick closed", "slow ended")]
+    assert moments == sorted(moments)
+
+
+def test_a_stop_does_not_wait_for_a_node_that_never_comes(
+    stopped: Callable[..., Trials], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(trials: Trials) -> None:
+        threading.Timer(1.0, trials.stop, ["interrupted"]).start()
+
+    assert epochs_of(stopped(2.0, when_all_wait=interrupt)) == [0, 0, 0]
+    assert "completed" not in capsys.readouterr().out
+
+
+def test_time_that_is_spent_ends_a_search_whose_trials_wait_for_nodes(
+    stopped: Callable[..., Trials],
+) -> None:
+    budget = Budget(BudgetSection(trials=10, wall_clock=3600.0))
+
+    def spend(trials: Trials) -> None:
+        budget.seconds_before = 3599.0 - (budget.seconds - budget.seconds_before)
+
+    trials = stopped(2.0, budget=budget, when_all_wait=spend)
+    assert epochs_of(trials) == [0, 0, 0]
+    assert trials.stopping == "the budget of time is spent"

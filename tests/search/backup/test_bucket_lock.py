@@ -1,0 +1,215 @@
+"""The claim on a search in a bucket: one driver at a time, across machines."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cluster.s3 import BucketStore, open_bucket
+from search.backup import bucket_lock as module
+from search.backup.bucket_lock import CLAIM, Claim, Holder, TakenOverError, find_holder
+from spaces.errors import BadInputError
+from tests import s3
+
+
+@pytest.fixture
+def store(s3_place: str) -> BucketStore:
+    return open_bucket(s3_place)
+
+
+@pytest.fixture
+def claim(store: BucketStore) -> Iterator[Callable[..., Claim]]:
+    """Return a function that makes claims, which are given up at the end."""
+    made: list[Claim] = []
+
+    def make(**options: float) -> Claim:
+        made.append(Claim(store, "pets", **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.release()
+
+
+def elsewhere(store: BucketStore, **changes: object) -> Holder:
+    """Write the claim of a driver on another machine."""
+    holder = dataclasses.replace(Holder.here(), host="far", machine="another", **changes)
+    store.write(CLAIM, holder.to_json())
+    return holder
+
+
+def test_a_second_driver_is_refused_and_told_who_runs_the_search(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    claim().take()
+    with pytest.raises(BadInputError) as raised:
+        claim().take()
+    line = str(raised.value)
+    assert line.startswith(f"NAME = pets: it is being run by process {os.getpid()} on ")
+    assert "since 20" in line
+    assert "last sign of life" in line
+    with pytest.raises(BadInputError, match="it is being run by process"):
+        find_holder(store, "pets")
+
+
+def test_a_claim_that_was_given_up_is_taken_by_the_next(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    first, second = claim(), claim()
+    first.take()
+    first.release()
+    holder = find_holder(store, "pets")
+    assert holder is not None
+    assert (holder.token, holder.released) == (first.token, True)
+    second.take({first.token})
+    first.release()  # Once more, to no effect.
+    with pytest.raises(BadInputError, match="is being run"):
+        find_holder(store, "pets")
+
+
+def test_who_has_given_a_claim_up_gives_no_sign_of_life_any_more(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    held = claim()
+    held.take()
+    held.release()
+    with pytest.raises(TakenOverError):
+        held.renew()
+    holder = find_holder(store, "pets")
+    assert holder is not None
+    assert holder.released
+
+
+def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    lost = dataclasses.replace(Holder.here(), pid=2**22 + 1)  # More than there can be.
+    store.write(CLAIM, lost.to_json())
+    claim().take({lost.token})
+
+
+def test_the_claim_of_another_machine_is_taken_once_it_gives_no_sign_of_life(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    lost = elsewhere(store, pid=2**22 + 1)
+    with pytest.raises(BadInputError, match="on far since"):
+        claim().take({lost.token})
+    time.sleep(2.1)
+    claim(stale=1.0).take({lost.token})
+
+
+def test_a_clock_that_is_wrong_decides_nothing(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    elsewhere(store, since="1999-01-01T00:00:00+00:00", heartbeat="1999-01-01T00:00:00+00:00")
+    with pytest.raises(BadInputError, match="on far since 1999"):
+        claim().take()
+
+
+def test_a_driver_gives_signs_of_life_while_it_runs(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    claim(heartbeat=0.1).take()
+    before = store.entry(CLAIM).version
+    deadline = time.monotonic() + 60
+    while store.entry(CLAIM).version == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_folder_whose_search_has_been_gone_on_with_elsewhere_is_refused(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    elsewhere(store, released=True)
+    with pytest.raises(BadInputError) as raised:
+        claim().take({"the token of a driver before"})
+    assert raised.value.problem.startswith(f"far has gone on with it in {store.location} since ")
+    assert "move its folder here away" in raised.value.remedy
+
+
+def test_a_driver_that_was_taken_for_gone_learns_it_and_yields(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    held = claim(heartbeat=0.1)
+    lost = threading.Event()
+    told: list[str] = []
+
+    def note(host: str) -> None:
+        told.append(host)
+        lost.set()
+
+    held.when_lost(note)
+    held.take()
+    winner = elsewhere(store)
+    assert lost.wait(60)
+    assert told == ["far"]
+    with pytest.raises(TakenOverError):
+        held.renew()
+    held.release()
+    assert Holder.parse(store.read(CLAIM)) == winner
+
+
+def test_a_sign_of_life_whose_answer_got_lost_is_not_taken_for_another_driver(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    held = claim(heartbeat=1000.0)
+    held.take()
+    # What a repeated request has written, though the first one had arrived.
+    store.write(CLAIM, store.read(CLAIM) + b"\n")
+    held.renew()
+    held.renew()
+
+
+def test_a_storage_that_is_away_for_a_while_costs_no_claim(
+    s3_gate: s3.Gate, store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    held = claim(heartbeat=0.1)
+    held.take()
+    s3_gate.answer = s3_gate.deny
+    time.sleep(0.5)
+    s3_gate.answer = lambda method, path: None
+    held.renew()
+
+
+def test_of_many_that_want_a_claim_at_once_one_gets_it(
+    store: BucketStore, claim: Callable[..., Claim]
+) -> None:
+    claims = [claim() for _ in range(4)]
+    got: list[Claim] = []
+    refused: list[BadInputError] = []
+
+    def take(each: Claim) -> None:
+        try:
+            each.take()
+        except BadInputError as error:
+            refused.append(error)
+        else:
+            got.append(each)
+
+    threads = [threading.Thread(target=take, args=(each,)) for each in claims]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(got), len(refused)) == (1, 3)
+    holder = Holder.parse(store.read(CLAIM))
+    assert holder is not None
+    assert holder.token == got[0].token
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"token": 1}', b"\xff"])
+def test_a_claim_that_cannot_be_read_stands_in_nobodys_way(
+    store: BucketStore, claim: Callable[..., Claim], content: bytes
+) -> None:
+    store.write(CLAIM, content)
+    assert find_holder(store, "pets") is None
+    claim().take()
+
+
+def test_signs_of_life_come_several_times_before_a_driver_counts_as_gone() -> None:
+    assert module.STALE >= 3 * module.HEARTBEAT

@@ -1,0 +1,997 @@
+"""Whole searches, as a user starts them: real ones, and the ways in which one can end."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+from optuna.trial import FixedTrial, FrozenTrial, TrialState
+
+from cluster.sizing import Gpu
+from search.backend.node_wait import NoNodesError
+from search.backend.searcher import StudySearcher
+from search.backup.backup import Kept
+from search.driver.execution import Outcome, SearchFailedError
+from search.driver.run import run_search
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.loading import parse_experiment
+from search.loop.budget import Budget
+from search.loop.packing import Packing
+from search.study.finalists import Finalist, FinalistResult
+from search.study.records import INHERITED
+from search.study.storages import read_trials
+from search.tracking.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
+from spaces.architecture import Architecture
+from spaces.errors import BadInputError
+from spaces.task import Task
+from spaces.vgg import vgg
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+WITHOUT_GPUS = Packing(cpus=1, fixed=0.0)
+ROOT = Path(__file__).resolve().parents[3]
+
+# MLflow's own, about the database library that it uses.
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
+]
+
+Result = subprocess.CompletedProcess[str]
+CommandLine = Callable[..., Result]
+
+FIRST = """\
+data: digits
+seed: 1
+space: {depth: [2, 6], features: [4, 10], kernel: [3, 5]}
+recipe: {batch_size: 128, learning_rate: [0.05, 0.3]}
+epochs: 3
+sampler: random
+budget: {trials: 8}
+scheduler: {grace_epochs: 1, reduction: 2}
+finalists: {count: 1, seeds: 2}
+"""
+
+# A space of the user's own, and learning rates of which this seed draws one that can be survived.
+DIVERGING = """\
+data: digits
+seed: 14
+space: {name: "my_space:space", depth: [1, 12]}
+recipe: {batch_size: 128, learning_rate: [0.1, 1.0e+30], weight_decay: 0.0}
+epochs: 2
+screens: {border: off}
+sampler: random
+scheduler: {name: none}
+budget: {trials: 4}
+finalists: {count: 0}
+"""
+
+MY_SPACE = """\
+from spaces import Builder
+from spaces.operations import Activation, Convolution, GlobalPooling, Linear
+
+
+def space(trial, task, *, depth):
+    builder = Builder(task.image_shape)
+    x = builder.image
+    for number in range(trial.suggest_int("depth", *depth)):
+        x = builder.add(Convolution(trial.suggest_int(f"width_{number}", 2, 6)), x)
+        x = builder.add(Activation(), x)
+    builder.add(Linear(task.classes), builder.add(GlobalPooling(), x))
+    return builder.build()
+"""
+
+
+@dataclass
+class Searched:
+    """A search that a user has run in a folder."""
+
+    name: str
+    folder: Path
+    result: Result
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        return read_trials(self.home / self.name / "study.db", self.name)
+
+    @property
+    def trained(self) -> list[FrozenTrial]:
+        return [trial for trial in self.trials if "rejected" not in trial.user_attrs]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that the user starts from."""
+    return tmp_path_factory.mktemp("user")
+
+
+def searched(command_line: CommandLine, folder: Path, name: str, experiment: str) -> Searched:
+    (folder / f"{name}.yaml").write_text(experiment)
+    result = command_line("run", f"{name}.yaml", "--home", "home", cwd=folder)
+    return Searched(name, folder, result)
+
+
+@pytest.fixture(scope="module")
+def first(command_line: CommandLine, folder: Path) -> Searched:
+    """Return a whole search of the bundled digits."""
+    return searched(command_line, folder, "first", FIRST)
+
+
+@pytest.fixture(scope="module")
+def diverging(command_line: CommandLine, folder: Path, first: Searched) -> Searched:
+    """Return a search of a space of the user's own in which most trainings diverge."""
+    (folder / "my_space.py").write_text(MY_SPACE)
+    return searched(command_line, folder, "diverging", DIVERGING)
+
+
+def store_of(home: Path) -> MlflowClient:
+    """Return a client of the local MLflow store of a home."""
+    from mlflow import MlflowClient  # noqa: PLC0415 - seconds that no other test should wait for
+
+    return MlflowClient(f"sqlite:///{home}/mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def client(first: Searched, diverging: Searched) -> MlflowClient:
+    """Return a client of the local MLflow store after both searches."""
+    assert first.result.returncode == diverging.result.returncode == 0
+    return store_of(first.home)
+
+
+def runs_of(client: MlflowClient, name: str) -> tuple[Run, dict[str, list[Run]]]:
+    """Return the parent run of a search and its children by kind."""
+    (experiment,) = client.search_experiments(filter_string="name = 'borderline'")
+    runs = client.search_runs([experiment.experiment_id], f"tags.search = '{name}'")
+    (parent,) = (run for run in runs if run.data.tags["kind"] == "search")
+    children: dict[str, list[Run]] = {}
+    for run in runs:
+        if run is not parent:
+            assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            children.setdefault(run.data.tags["kind"], []).append(run)
+    return parent, children
+
+
+def artifact(run: Run, name: str) -> str:
+    """Return a text artifact of the local store."""
+    place = Path(run.info.artifact_uri.removeprefix("file://"))
+    return (place / name).read_text(encoding="utf-8")
+
+
+# The search itself
+
+
+def test_a_search_of_the_bundled_images_ends_well(first: Searched) -> None:
+    assert first.result.returncode == 0, first.result.stderr
+    assert "Traceback" not in first.result.stdout + first.result.stderr
+
+
+def test_exactly_the_budget_is_trained_and_nothing_is_left_running(first: Searched) -> None:
+    assert len(first.trained) == 8
+    assert all(trial.state.is_finished() for trial in first.trials)
+    assert {trial.state for trial in first.trained} <= {TrialState.COMPLETE, TrialState.PRUNED}
+    for trial in first.trained:
+        epochs = trial.user_attrs["epochs"]
+        assert epochs == len(trial.intermediate_values)
+        assert (epochs == 3) == (trial.state is TrialState.COMPLETE)
+
+
+def test_candidates_beyond_the_border_were_rejected_and_never_trained(first: Searched) -> None:
+    rejected = [t for t in first.trials if t.user_attrs.get("rejected") == "border"]
+    assert rejected
+    for trial in rejected:
+        assert trial.constraints["border"] > 0
+        assert not trial.intermediate_values
+    assert all(trial.user_attrs["beyond"] == 0 for trial in first.trained)
+
+
+def test_progress_is_a_line_for_each_trial_with_the_best_and_the_time_left(
+    first: Searched,
+) -> None:
+    lines = re.findall(r"^\[(\d)/8\] trial (\d+) .* \| (.*)$", first.result.stdout, re.MULTILINE)
+    assert [int(done) for done, _, _ in lines] == list(range(1, 9))
+    assert {int(number) for _, number, _ in lines} == {trial.number for trial in first.trained}
+    assert re.search(r"rejected \d+ \(.*border \d+.*\)", first.result.stdout)
+    assert re.search(r"gone, \w+ left", lines[0][2])
+
+
+def test_leaderboard_finalists_rejections_and_savings_are_printed(first: Searched) -> None:
+    out = first.result.stdout
+    assert "Leaderboard\n8 candidates trained" in out
+    assert re.search(
+        r"test accuracy [01]\.\d{4} ± 0\.\d{4} \(mean and standard deviation of 2", out
+    )
+    rejected = sum("rejected" in trial.user_attrs for trial in first.trials)
+    assert f"{rejected} candidates rejected before training, which saved a predicted" in out
+    assert re.search(r"^border +\d+ ", out, re.MULTILINE)
+    assert re.search(r"\(\d+\.\d{4} device-hours", out)
+
+
+def test_the_way_to_the_ui_and_to_the_report_is_printed(first: Searched) -> None:
+    out = first.result.stdout
+    (command,) = re.findall(r"^Compare: (.*)$", out, re.MULTILINE)
+    assert str(first.home) in command
+    (page,) = re.findall(r"^Report: +(.*)$", out, re.MULTILINE)
+    assert Path(page) == first.home / "first" / "report.html"
+    assert Path(page).is_file()
+    assert "python search.py report first" in out
+
+
+def test_finalists_are_retrained_with_seeds_of_their_own_and_scored_on_test(
+    first: Searched,
+) -> None:
+    (finalist,) = json.loads((first.home / "first" / "finalists" / "results.json").read_text())
+    best = max(
+        (t for t in first.trained if t.state is TrialState.COMPLETE), key=lambda t: t.value or 0
+    )
+    assert finalist["number"] == best.number
+    seeds = [result["seed"] for result in finalist["results"]]
+    assert len(set(seeds)) == 2
+    assert all(0 < result["test_accuracy"] <= 1 for result in finalist["results"])
+    weights = {path.name for path in (first.home / "first" / "finalists").glob("*.pt")}
+    assert weights == {f"trial-{best.number}-seed-{seed}.pt" for seed in seeds}
+
+
+def test_the_complete_experiment_is_kept(first: Searched) -> None:
+    kept = yaml.safe_load((first.home / "first" / "experiment.yaml").read_text())
+    assert parse_experiment(kept) == parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
+
+
+# What MLflow holds of it
+
+
+def test_mlflow_has_one_finished_parent_with_a_child_for_each_trained_trial(
+    first: Searched, client: MlflowClient
+) -> None:
+    parent, children = runs_of(client, "first")
+    assert parent.info.status == "FINISHED"
+    assert parent.data.params["data"] == "digits"
+    assert parent.data.params["border_screen"] == "previous-conv"
+    trained = {trial.number: trial for trial in first.trained}
+    found = {int(run.data.params["trial"]): run for run in children["trial"]}
+    assert set(found) == set(trained)
+    assert {run.info.status for run in children["trial"]} == {"FINISHED"}
+    for number, run in found.items():
+        assert run.data.tags["verdict"] == trained[number].state.name.lower()
+        assert run.data.tags["digest"] == trained[number].user_attrs["digest"]
+    (finalist,) = children["finalist"]
+    assert finalist.info.status == "FINISHED"
+    assert {"test_accuracy_mean", "test_accuracy_std"} <= set(finalist.data.metrics)
+
+
+def test_trials_can_be_compared_by_the_same_params_and_metrics(
+    first: Searched, client: MlflowClient
+) -> None:
+    _, children = runs_of(client, "first")
+    names = {frozenset(run.data.params) for run in children["trial"]}
+    assert len(names) == 1
+    assert {"params", "macs", "features", "kernel", "border", "learning_rate"} <= set(*names)
+    assert len({frozenset(run.data.metrics) for run in children["trial"]}) == 1
+    stored = {trial.number: trial for trial in first.trained}
+    for run in children["trial"]:
+        trial = stored[int(run.data.params["trial"])]
+        assert int(run.data.params["params"]) == trial.user_attrs["params"]
+        assert float(run.data.params["learning_rate"]) == trial.params["learning_rate"]
+
+
+def test_every_epoch_is_one_point_of_the_accuracy(first: Searched, client: MlflowClient) -> None:
+    _, children = runs_of(client, "first")
+    stored = {trial.number: trial for trial in first.trained}
+    for run in children["trial"]:
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        trial = stored[int(run.data.params["trial"])]
+        assert {point.step: point.value for point in history} == trial.intermediate_values
+        assert len(history) == trial.user_attrs["epochs"]
+
+
+def test_the_candidate_of_each_trial_can_be_rebuilt_from_its_artifact(
+    first: Searched, client: MlflowClient
+) -> None:
+    _, children = runs_of(client, "first")
+    options = parse_experiment(yaml.safe_load(FIRST)).space.options
+    for run in children["trial"]:
+        document = json.loads(artifact(run, "candidate.json"))
+        kept = Architecture.from_json(json.dumps(document["architecture"]))
+        rebuilt = vgg(FixedTrial(document["params"]), Task(1, 8, 8, 10), **options)
+        assert rebuilt == kept
+        picture = ET.fromstring(artifact(run, "receptive_field.svg"))
+        bars = [e for e in picture.iter() if (e.text or "").startswith("convolution ")]
+        titles = [e for e in bars if e.tag.endswith("title")]
+        assert len(titles) == int(run.data.params["convolutions"])
+
+
+def test_the_parent_has_the_totals_and_the_report(first: Searched, client: MlflowClient) -> None:
+    parent, _ = runs_of(client, "first")
+    reasons: dict[str, int] = {}
+    for trial in first.trials:
+        if "rejected" in trial.user_attrs:
+            reason = trial.user_attrs["rejected"]
+            reasons[reason] = reasons.get(reason, 0) + 1
+    totals = parent.data.metrics
+    assert {key.removeprefix("rejected_"): totals[key] for key in totals if "rejected_" in key} == (
+        reasons
+    )
+    assert totals["rejected"] == sum(reasons.values())
+    assert totals["saved_device_hours"] > 0
+    assert totals["trained_device_hours"] == pytest.approx(
+        sum(trial.user_attrs["seconds"] for trial in first.trained) / 3600
+    )
+    best = max(t.value or 0 for t in first.trained if t.state is TrialState.COMPLETE)
+    assert totals["best_validation_accuracy"] == best
+    assert 0 < totals["test_accuracy_mean"] <= 1
+    page = (first.home / "first" / "report.html").read_text(encoding="utf-8")
+    assert artifact(parent, "report.html") == page
+    kept = (first.home / "first" / "experiment.yaml").read_text()
+    assert artifact(parent, "experiment.yaml") == kept
+
+
+# A space of the user's own, in which most trainings diverge
+
+
+def test_trainings_that_diverge_fail_and_the_search_ends_normally(diverging: Searched) -> None:
+    assert diverging.result.returncode == 0, diverging.result.stderr
+    assert "Traceback" not in diverging.result.stdout + diverging.result.stderr
+    survived = {trial.number: trial.params["learning_rate"] < 1 for trial in diverging.trained}
+    assert sorted(survived.values()) == [False, False, False, True]
+    for trial in diverging.trained:
+        fine = survived[trial.number]
+        assert trial.state is (TrialState.COMPLETE if fine else TrialState.FAIL)
+        assert trial.user_attrs["epochs"] == (2 if fine else 1)
+    assert "1 to the end, 0 stopped early, 3 failed" in diverging.result.stdout
+    assert diverging.result.stdout.count("FAILED: the loss is no longer a number") == 3
+
+
+def test_without_finalists_there_are_none(diverging: Searched) -> None:
+    assert "Finalists" not in diverging.result.stdout
+    assert not (diverging.home / "diverging" / "finalists").exists()
+
+
+def test_without_the_border_screen_layers_beyond_the_border_are_trained(
+    diverging: Searched,
+) -> None:
+    assert not [t for t in diverging.trials if t.user_attrs.get("rejected") == "border"]
+    assert any(trial.user_attrs["beyond"] > 0 for trial in diverging.trained)
+
+
+def test_failed_trials_are_failed_runs_of_a_finished_search(client: MlflowClient) -> None:
+    parent, children = runs_of(client, "diverging")
+    assert parent.info.status == "FINISHED"
+    statuses = sorted(run.info.status for run in children["trial"])
+    assert statuses == ["FAILED", "FAILED", "FAILED", "FINISHED"]
+    assert parent.data.metrics["trials_failed"] == 3
+    assert "finalist" not in children
+
+
+# Looking at searches afterwards
+
+
+def test_status_shows_every_search(
+    first: Searched, diverging: Searched, command_line: CommandLine
+) -> None:
+    result = command_line("status", "--home", "home", cwd=first.folder)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^ *first +8/8 +0 ", result.stdout, re.MULTILINE)
+    assert re.search(r"^ *diverging +4/4 +0 ", result.stdout, re.MULTILINE)
+    assert re.search(r"0\.\d{4} ± 0\.\d{4}", result.stdout)
+
+
+def test_the_report_can_be_printed_again_and_compared(
+    first: Searched, diverging: Searched, command_line: CommandLine
+) -> None:
+    arguments = ("report", "first", "--against", "diverging", "--home", "home")
+    result = command_line(*arguments, cwd=first.folder)
+    assert result.returncode == 0, result.stderr
+    begin, end = (first.result.stdout.index(part) for part in ("Leaderboard", "\nReport:"))
+    assert first.result.stdout[begin:end].strip() in result.stdout
+    assert "Rejected in first, trained in diverging" in result.stdout
+    page = (first.home / "first" / "report.html").read_text(encoding="utf-8")
+    assert "Rejected in first, trained in diverging" in page
+
+
+def test_a_trial_of_a_search_can_be_analysed(first: Searched, command_line: CommandLine) -> None:
+    for trial in (first.trained[0], next(t for t in first.trials if "rejected" in t.user_attrs)):
+        arguments = ("analyze", f"first:{trial.number}", "--json", "--home", "home")
+        result = command_line(*arguments, cwd=first.folder)
+        assert result.returncode == 0, result.stderr
+        document = json.loads(result.stdout)
+        assert document["resolution"] == [8, 8]
+        assert len(document["layers"]) == trial.params["depth"]
+        assert document["params"] == trial.user_attrs["params"]
+        beyond = len(document["layers"]) - (document["border"] or len(document["layers"]))
+        assert (beyond > 0) == (trial.user_attrs.get("rejected") == "border")
+
+
+def test_a_finished_search_has_nothing_left_to_bring_to_mlflow(
+    first: Searched, client: MlflowClient, command_line: CommandLine
+) -> None:
+    result = command_line("sync", "first", "--home", "home", cwd=first.folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("0 events of 0 runs")
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_happens(
+    first: Searched, command_line: CommandLine
+) -> None:
+    before = sorted(first.home.rglob("*"))
+    result = command_line("run", "first.yaml", "--home", "home", cwd=first.folder)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("search.py: name = first: ")
+    assert sorted(first.home.rglob("*")) == before
+
+
+# Interrupting and killing real searches, and going on with them
+
+LONG = """\
+data: digits
+seed: 2
+space: {depth: [2, 3], features: [4, 10], kernel: 3}
+recipe: {batch_size: 128, learning_rate: [0.05, 0.3]}
+epochs: 40
+scheduler: {name: none}
+sampler: random
+budget: {trials: 4}
+resources: {concurrent: 2}
+finalists: {count: 1, seeds: 1}
+"""
+EPOCHS = 40
+
+
+@contextmanager
+def begun(
+    folder: Path, environment: dict[str, str], name: str, until: Callable[[list[Event]], bool]
+) -> Iterator[subprocess.Popen[str]]:
+    """Start a long search as a user does, and wait until its journal holds something."""
+    (folder / f"{name}.yaml").write_text(LONG)
+    with subprocess.Popen(
+        [sys.executable, ROOT / "search.py", "run", f"{name}.yaml", "--home", "home"],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        journal = folder / "home" / name / "journal.jsonl"
+        while not until(list(read_all(journal))):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        yield process
+
+
+def check_whole(folder: Path, name: str) -> None:
+    """Check that study, journal and MLflow hold the same whole trials, each of them once."""
+    ended = Searched(name, folder, subprocess.CompletedProcess([], 0))
+    assert [trial.number for trial in ended.trials] == list(range(len(ended.trials)))
+    assert [trial.state for trial in ended.trained] == [TrialState.COMPLETE] * 4
+    assert len({trial.user_attrs["digest"] for trial in ended.trained}) == 4
+    steps = list(range(1, EPOCHS + 1))
+    for trial in ended.trained:
+        assert sorted(trial.intermediate_values) == steps
+        assert [int(epoch) for epoch in trial.user_attrs["history"]] == steps
+    numbers = {str(trial.number) for trial in ended.trained}
+    events = list(read_all(folder / "home" / name / "journal.jsonl"))
+    written = [
+        (event.run, event.step)
+        for event in events
+        if isinstance(event, Metrics) and event.run in numbers
+    ]
+    assert sorted(written) == sorted((number, step) for number in numbers for step in steps)
+    last = {event.run: event.status for event in events if isinstance(event, Finish)}
+    assert set(last) == {PARENT, *numbers, *(run for run in last if run.startswith("finalist-"))}
+    assert set(last.values()) == {"FINISHED"}
+    client = store_of(folder / "home")
+    parent, children = runs_of(client, name)
+    assert parent.info.status == "FINISHED"
+    runs = {run.data.params["trial"]: run for run in children["trial"]}
+    assert set(runs) == numbers
+    assert len(children["trial"]) == 4
+    for trial in ended.trained:
+        run = runs[str(trial.number)]
+        assert (run.info.status, run.data.tags["verdict"]) == ("FINISHED", "complete")
+        history = client.get_metric_history(run.info.run_id, "validation_accuracy")
+        points = [(point.step, point.value) for point in history]
+        assert sorted(points) == sorted(trial.intermediate_values.items())
+    (finalist,) = children["finalist"]
+    assert finalist.info.status == "FINISHED"
+    assert not list((folder / "home" / name / "checkpoints").iterdir())
+
+
+def test_a_search_whose_driver_is_killed_is_resumed_and_nothing_is_lost_or_there_twice(
+    folder: Path, environment: dict[str, str], command_line: CommandLine
+) -> None:
+    def one_has_ended_and_others_run(events: list[Event]) -> bool:
+        ended = {event.run for event in events if isinstance(event, Finish)}
+        epochs = Counter(event.run for event in events if isinstance(event, Metrics) if event.run)
+        return bool(ended) and any(count > 5 for run, count in epochs.items() if run not in ended)
+
+    with begun(folder, environment, "killed", one_has_ended_and_others_run) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate(timeout=60)
+    left = Searched("killed", folder, subprocess.CompletedProcess([], -9))
+    states = Counter(trial.state for trial in left.trained)
+    assert states[TrialState.COMPLETE] >= 1
+    assert states[TrialState.RUNNING] >= 1
+    before = {
+        trial.number: (trial.params, trial.intermediate_values, trial.datetime_complete)
+        for trial in left.trained
+        if trial.state is TrialState.COMPLETE
+    }
+    result = command_line("resume", "killed", "--home", "home", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    check_whole(folder, "killed")
+    for number, facts in before.items():
+        trial = left.trials[number]
+        assert (trial.params, trial.intermediate_values, trial.datetime_complete) == facts
+
+
+def test_a_search_that_is_interrupted_sets_its_trials_aside_and_is_resumed(
+    folder: Path, environment: dict[str, str], command_line: CommandLine
+) -> None:
+    def two_epochs(events: list[Event]) -> bool:
+        return sum(isinstance(event, Metrics) for event in events) > 2
+
+    with begun(folder, environment, "long", two_epochs) as process:
+        os.kill(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in out + err
+    assert "python search.py resume long" in out
+    left = Searched("long", folder, subprocess.CompletedProcess([], 130, out, err))
+    assert left.trained
+    assert {trial.state for trial in left.trained} <= {TrialState.WAITING, TrialState.COMPLETE}
+    assert any(trial.state is TrialState.WAITING for trial in left.trained)
+    journal = folder / "home" / "long" / "journal.jsonl"
+    events = list(read_all(journal))
+    finished = {event.run: event.status for event in events if isinstance(event, Finish)}
+    assert set(finished) == {event.run for event in events if isinstance(event, Start)}
+    waiting = {str(t.number) for t in left.trained if t.state is TrialState.WAITING}
+    assert {run for run, status in finished.items() if status == "KILLED"} == {PARENT, *waiting}
+    result = command_line("resume", "long", "--home", "home", cwd=folder)
+    assert result.returncode == 0, result.stderr
+    check_whole(folder, "long")
+    # It goes on under the same parent; nothing is begun where everything has ended.
+    again = command_line("resume", "long", "--home", "home", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    check_whole(folder, "long")
+
+
+# The ways in which a search can end, without Ray
+
+Drive = Callable[[StudySearcher], None]
+
+
+@pytest.fixture
+def ends(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    metrics: Callable[..., dict[str, float]],
+) -> Callable[..., tuple[Home, str, Any]]:
+    """Return a function that runs a search in which ``drive`` stands in for Ray Tune."""
+    monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
+
+    def run(
+        drive: Drive,
+        printed: Callable[..., str],
+        *,
+        retrain: Callable[[], None] = lambda: None,
+        packing: Packing = WITHOUT_GPUS,
+        resume: bool = False,
+        **fields: Any,
+    ) -> tuple[Home, str, Any]:
+        document = yaml.safe_load(FIRST) | {"name": "mine", "tracking": {"enabled": False}}
+        experiment = parse_experiment(document | fields)
+        home = Home(tmp_path / "home")
+
+        def train(_: Any, __: Any, ___: Any, searcher: StudySearcher, *____: Any) -> None:
+            drive(searcher)
+
+        def finalists(_: Any, chosen: Any, *, on_result: Any, **__: Any) -> list[Finalist]:
+            retrain()
+            results = [FinalistResult(t.number, 1, 0.5, 0.5, 1.0) for t in chosen]
+            for result in results:
+                on_result(result)
+            return [Finalist(result.number, (result,)) for result in results]
+
+        monkeypatch.setattr("search.driver.run.connected", lambda _: nullcontext())
+        monkeypatch.setattr("search.driver.run.plan_packing", lambda *_: packing)
+        monkeypatch.setattr("search.driver.execution.train_trials", train)
+        monkeypatch.setattr("search.driver.execution.retrain_finalists", finalists)
+        outcome: list[Any] = []
+
+        def call(console: Any) -> None:
+            try:
+                outcome.append(run_search(experiment, home, console, resume=resume))
+            except BaseException as error:
+                outcome.append(error)
+
+        return home, printed(call), outcome[0]
+
+    return run
+
+
+@pytest.fixture
+def trained(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
+    """Return a function that trains so many trials to the end, then leaves others running."""
+
+    def drive(searcher: StudySearcher, whole: int = 10**6, running: int = 0) -> None:
+        names = map(str, count())
+        for _ in range(whole):
+            name = next(names)
+            while (config := searcher.suggest(name)) is None:
+                pass
+            if not isinstance(config, dict):
+                return
+            for epoch in (1, 2, 3):
+                searcher.on_trial_result(name, metrics(0.5) | {"epoch": epoch})
+            searcher.on_trial_complete(name, metrics(0.5) | {"epoch": 3})
+        for _ in range(running):
+            name = next(names)
+            while searcher.suggest(name) is None:
+                pass
+            searcher.on_trial_result(name, metrics(0.5) | {"epoch": 1})
+
+    return drive
+
+
+def ending_each_with(result: dict[str, Any]) -> Drive:
+    """Return what ends every trial with the same result, as long as there are any."""
+
+    def drive(searcher: StudySearcher) -> None:
+        for name in map(str, count()):
+            config = searcher.suggest(name)
+            if config is None:
+                continue
+            if not isinstance(config, dict):
+                return
+            searcher.on_trial_complete(name, result)
+
+    return drive
+
+
+def ending(home: Home) -> tuple[dict[str, str], set[TrialState]]:
+    """Return how every run of the journal ended, and the states in the study."""
+    folder = home.folder("mine")
+    events, _ = read(folder.journal)
+    started = {event.run: "RUNNING" for event in events if isinstance(event, Start)}
+    finished = {event.run: event.status for event in events if isinstance(event, Finish)}
+    states = {trial.state for trial in read_trials(folder.study, "mine")}
+    return started | finished, states
+
+
+def test_a_search_whose_budget_is_spent_ends_as_finished(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    home, out, outcome = ends(trained, printed)
+    statuses, states = ending(home)
+    assert not outcome.interrupted
+    assert (outcome.summary.trained, len(outcome.finalists)) == (8, 1)
+    assert set(statuses.values()) == {"FINISHED"}
+    assert len(statuses) == 1 + 8 + 1
+    assert TrialState.RUNNING not in states
+    assert "MLflow" not in out
+
+
+def test_the_time_that_finalists_took_is_not_missing_when_a_search_is_extended(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.time_ns
+
+    def takes_an_hour() -> None:
+        monkeypatch.setattr(time, "time_ns", lambda: now() + 3600 * 10**9)
+
+    budget = {"trials": 3, "wall_clock": 1800}
+    _, _, first = ends(trained, printed, retrain=takes_an_hour, budget=budget)
+    assert first.summary.trained == 3
+    _, _, extended = ends(trained, printed, resume=True, budget=budget | {"trials": 5})
+    assert extended.summary.trained == 5
+
+
+def test_what_each_trial_occupies_of_a_gpu_is_recorded(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    gpu = Gpu(8 * 10**9, bfloat16=True)
+    packing = Packing(cpus=1, fixed=None, smallest=gpu, largest=gpu)
+    home, out, _ = ends(trained, printed, packing=packing)
+    trials = read_trials(home.folder("mine").study, "mine")
+    assert {trial.user_attrs["share"] for trial in trials if trial.intermediate_values} == {1 / 8}
+    assert "resources.gpus" not in out
+
+
+def test_a_share_that_could_only_be_guessed_is_told(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    _, out, _ = ends(trained, printed, packing=Packing(cpus=1, fixed=None))
+    assert "0.25 of one for each trial; set resources.gpus for another share" in out
+
+
+def test_a_space_that_is_used_up_ends_the_search_as_finished(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("search.loop.trials.GIVE_UP_AFTER", 50)
+    space = {"depth": 1, "features": [4, 6], "kernel": 3, "pools": 0}
+    fixed = {"batch_size": 128, "learning_rate": 0.1, "weight_decay": 0.0}
+    _, out, outcome = ends(trained, printed, space=space, recipe=fixed)
+    assert not outcome.interrupted
+    assert outcome.summary.trained == 3
+    assert "The space is exhausted" in out
+
+
+def test_tune_giving_up_in_between_counts_as_an_interruption(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    home, _, outcome = ends(lambda searcher: trained(searcher, 2, 1), printed)
+    statuses, states = ending(home)
+    assert outcome.interrupted
+    assert outcome.finalists == []
+    assert statuses.pop(PARENT) == "KILLED"
+    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
+    assert TrialState.RUNNING not in states
+    assert home.folder("mine").report.is_file()
+
+
+def test_a_search_goes_on_though_the_one_that_it_began_with_is_gone(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    home, _, _ = ends(trained, printed, name="lender")
+    ends(lambda searcher: trained(searcher, 2, 1), printed, warm_start=["lender"])
+    shutil.rmtree(home.folder("lender").path)
+    _, _, outcome = ends(trained, printed, warm_start=["lender"], resume=True)
+    assert isinstance(outcome, Outcome), outcome
+    assert outcome.summary.trained == 8
+    stored = read_trials(home.folder("mine").study, "mine")
+    assert sum(INHERITED in trial.user_attrs for trial in stored) == 8
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (KeyboardInterrupt(), "KILLED"),
+        (RuntimeError("the cluster is gone"), "FAILED"),
+        (SystemExit(1), "FAILED"),
+    ],
+)
+def test_an_error_while_training_leaves_nothing_running(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    error: BaseException,
+    status: str,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 2, 2)
+        raise error
+
+    home, _, outcome = ends(drive, printed)
+    statuses, states = ending(home)
+    assert outcome is error
+    assert statuses.pop(PARENT) == status
+    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
+    assert TrialState.RUNNING not in states
+    assert TrialState.WAITING in states  # To be taken up again.
+
+
+def test_a_disk_that_takes_nothing_any_more_fails_the_search_in_one_line_and_it_goes_on_later(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{file}").resolve().name == "journal.jsonl":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data)
+
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 2, 1)
+        monkeypatch.setattr(os, "write", full)
+        trained(searcher)
+
+    _, _, outcome = ends(drive, printed)
+    assert isinstance(outcome, SearchFailedError), outcome
+    assert "No space left on device" in str(outcome)
+    monkeypatch.setattr(os, "write", write)
+    home, _, outcome = ends(trained, printed, resume=True)
+    assert isinstance(outcome, Outcome), outcome
+    statuses, states = ending(home)
+    assert set(statuses.values()) == {"FINISHED"}
+    assert all(state.is_finished() for state in states)
+
+
+def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Full(Kept):
+        def claim(self, folder: SearchFolder, *, new: bool) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    ends(trained, printed)
+    monkeypatch.setattr("search.driver.run.find_place", lambda *_, **__: Full())
+    _, _, outcome = ends(trained, printed, resume=True)
+    assert isinstance(outcome, SearchFailedError), outcome
+    assert "No space left on device" in str(outcome)
+
+
+def test_an_error_while_retraining_finalists_keeps_the_trials(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    home, _, outcome = ends(trained, printed, retrain=interrupted)
+    statuses, states = ending(home)
+    assert isinstance(outcome, KeyboardInterrupt)
+    assert statuses.pop(PARENT) == "KILLED"
+    assert list(statuses.values()) == ["FINISHED"] * 8
+    assert TrialState.RUNNING not in states
+
+
+def test_an_interruption_after_the_last_result_does_not_change_how_the_search_ended(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("search.driver.execution.print_report", interrupted)
+    home, _, outcome = ends(trained, printed)
+    assert isinstance(outcome, KeyboardInterrupt)
+    assert ending(home)[0][PARENT] == "FINISHED"
+
+
+def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 2, 1)
+
+        def fail(*_: Any) -> Any:
+            raise BadInputError("space", "mine:space", "the space function raised", "mend it")
+
+        monkeypatch.setattr("search.loop.trials.judge", fail)
+        trained(searcher)
+
+    home, _, outcome = ends(drive, printed)
+    statuses, states = ending(home)
+    assert isinstance(outcome, BadInputError)
+    assert statuses.pop(PARENT) == "FAILED"
+    assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
+    assert TrialState.RUNNING not in states
+
+
+def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
+    ends: Callable[..., Any], printed: Callable[..., str]
+) -> None:
+    home, _, outcome = ends(ending_each_with({"failure": "no such device"}), printed)
+    statuses, states = ending(home)
+    assert isinstance(outcome, SearchFailedError)
+    assert str(outcome) == (
+        "the first trials all failed (no such device); the search is given up. Mend that, then "
+        f"{home.command('resume', 'mine')} --set budget.trials=+5"
+    )
+    assert set(statuses.values()) == {"FAILED"}
+    assert TrialState.RUNNING not in states
+
+
+def test_a_search_for_which_no_node_is_left_says_how_to_go_on_with_it(
+    ends: Callable[..., Any], printed: Callable[..., str]
+) -> None:
+    def drive(_: StudySearcher) -> None:
+        raise NoNodesError("nothing could be trained for 30m00s: a GPU")
+
+    home, _, outcome = ends(drive, printed)
+    assert isinstance(outcome, SearchFailedError)
+    assert str(outcome) == (
+        "nothing could be trained for 30m00s: a GPU; when there are nodes, "
+        f"{home.command('resume', 'mine')}"
+    )
+
+
+def test_a_budget_that_is_spent_ends_the_search_with_what_it_has_and_a_larger_one_is_offered(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        trained(searcher, 1)
+        monkeypatch.setattr(Budget, "seconds", 3600.0)
+        assert searcher.goes_no_further()
+
+    home, out, outcome = ends(drive, printed, budget={"trials": 3, "wall_clock": "1h"})
+    assert (outcome.interrupted, outcome.summary.complete) == (False, 1)
+    more = f"{home.command('resume', 'mine')} --set budget.wall_clock=+3600"
+    assert f"The budget of time is spent. With a larger one it goes on: {more}\n" in out
+
+
+@pytest.mark.parametrize("diverged", [0, 1])
+def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search_until_it_is_raised(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    metrics: Callable[..., dict[str, float]],
+    monkeypatch: pytest.MonkeyPatch,
+    diverged: int,
+) -> None:
+    def drive(searcher: StudySearcher) -> None:
+        for name in ["diverges", "waits"][1 - diverged :]:
+            while not isinstance(searcher.suggest(name), dict):
+                pass
+        if diverged:
+            nothing = metrics(0.1, loss=math.nan) | {"epoch": 1}
+            searcher.on_trial_complete("diverges", nothing)
+        monkeypatch.setattr(Budget, "seconds", 3700.0)
+        assert searcher.goes_no_further()
+        searcher.withdraw("waits")
+        searcher.on_trial_complete("waits")
+
+    home, _, outcome = ends(drive, printed, budget={"trials": 2, "wall_clock": "1h"})
+    assert isinstance(outcome, SearchFailedError)
+    failed = f"; 1 failed (causes: {home.command('report', 'mine')})" if diverged else ""
+    more = ["budget.wall_clock=+3800", *["budget.trials=+1"] * diverged]
+    assert str(outcome) == (
+        f"the budget of time is spent, and no trial has come to its end{failed}; go on with, for "
+        f"example: {' --set '.join([home.command('resume', 'mine'), *more])}"
+    )
+    statuses, states = ending(home)
+    assert statuses.pop(PARENT) == "FAILED"
+    assert sorted(statuses.values()) == ["FAILED", "KILLED"][1 - diverged :]
+    assert TrialState.WAITING in states
+    assert TrialState.RUNNING not in states
+    larger = {"trials": 2 + diverged, "wall_clock": 3600 + 3800}
+    _, _, outcome = ends(trained, printed, resume=True, budget=larger)
+    assert outcome.summary.complete == 2
+
+
+def test_a_search_in_which_every_training_diverges_fails(
+    ends: Callable[..., Any], printed: Callable[..., str], metrics: Callable[..., dict[str, float]]
+) -> None:
+    diverged = metrics(0.1, loss=math.nan) | {"epoch": 1}
+    home, _, outcome = ends(ending_each_with(diverged), printed)
+    statuses, states = ending(home)
+    assert isinstance(outcome, SearchFailedError)
+    assert str(outcome) == (
+        f"none of the 8 candidates could be trained (causes: {home.command('report', 'mine')}); "
+        f"mend that, then {home.command('resume', 'mine')} --set budget.trials=+8"
+    )
+    assert set(statuses.values()) == {"FAILED"}
+    assert TrialState.RUNNING not in states

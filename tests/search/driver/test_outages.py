@@ -1,0 +1,447 @@
+"""What breaks around a search: its disk, its tracking, its processes, its nodes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from search.study.storages import read_trials
+from search.tracking.journal import Finish, Metrics, Start, read
+from tests.search.users import Result, User, descendants, end_of, wait_for
+
+# Real searches, one after the other, on a machine that may have more to do.
+pytestmark = pytest.mark.timeout(600)
+
+ONE_AT_A_TIME = {"concurrent": 1}
+NO_FINALISTS = {"count": 0}
+NOT_TRACKED = {"enabled": False}
+
+
+def trained(user: User, name: str) -> list[FrozenTrial]:
+    trials = read_trials(user.home / name / "study.db", name)
+    return [trial for trial in trials if "rejected" not in trial.user_attrs]
+
+
+def steps(user: User, name: str) -> dict[str, list[int]]:
+    """Return the epochs that the journal holds of each trial, in their order."""
+    events, _ = read(user.home / name / "journal.jsonl", limit=1 << 30)
+    found: dict[str, list[int]] = {}
+    for event in events:
+        if isinstance(event, Metrics) and event.run.isdecimal():
+            found.setdefault(event.run, []).append(event.step)
+    return found
+
+
+def assert_whole(user: User, name: str, epochs: int) -> None:
+    """Assert that every trial has every epoch, once, in the study and in the journal."""
+    every = list(range(1, epochs + 1))
+    for trial in trained(user, name):
+        assert trial.state is TrialState.COMPLETE, trial
+        assert sorted(trial.intermediate_values) == every
+        assert trial.user_attrs["epochs"] == epochs
+    assert steps(user, name) == {str(trial.number): every for trial in trained(user, name)}
+
+
+# The disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a file system of six megabytes."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", place]
+    if os.getuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on_when_there_is_room(
+    tmp_path: Path, small_disk: Path
+) -> None:
+    user = User(tmp_path, small_disk)
+    path = user.write("full", epochs=60, finalists=NO_FINALISTS, tracking=NOT_TRACKED)
+    with user.start("run", path) as driver:
+        wait_for(lambda: user.journal("full").count('"metrics"') > 5, driver)
+        ballast = small_disk / "ballast"
+        with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(4096))
+        stopped = end_of(driver)
+    assert stopped.returncode == 1, stopped
+    (line,) = stopped.stderr.splitlines()
+    assert line.startswith("search.py: what is found cannot be written down any more (")
+    assert line.endswith("make room, then python search.py resume full")
+    still = user.ask("resume", "full")
+    assert (still.returncode, len(still.stderr.splitlines())) == (1, 1), still
+    assert still.stderr.endswith("make room, then python search.py resume full\n")
+
+    ballast.unlink()
+    before = {trial.number: trial.intermediate_values for trial in trained(user, "full")}
+    resumed = user.ask("resume", "full")
+    assert resumed.returncode == 0, resumed
+    after = {trial.number: trial.intermediate_values for trial in trained(user, "full")}
+    assert len(after) == 4
+    for number, values in before.items():
+        assert values.items() <= after[number].items()
+    assert_whole(user, "full", 60)
+
+
+# Tracking
+
+
+@contextlib.contextmanager
+def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class SlowAndBroken(BaseHTTPRequestHandler):
+    """Takes seconds for each call, and then has no answer but an error."""
+
+    def do_GET(self) -> None:
+        time.sleep(2)
+        with contextlib.suppress(OSError):
+            self.send_error(500)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def training_seconds(user: User, name: str) -> float:
+    """Return the time from the start of the first trial to the end of the last."""
+    events, _ = read(user.home / name / "journal.jsonl", limit=1 << 30)
+    begun = [e.time for e in events if isinstance(e, Start) and e.run.isdecimal()]
+    ended = [e.time for e in events if isinstance(e, Finish) and e.run.isdecimal()]
+    return (max(ended) - min(begun)) / 1000
+
+
+def test_a_slow_and_broken_mlflow_holds_nothing_up_and_gets_everything_later_once(
+    tmp_path: Path,
+) -> None:
+    user = User(tmp_path)
+    usual = user.ask("run", user.write("usual", finalists=NO_FINALISTS))
+    assert usual.returncode == 0, usual
+    # The second failure in a row is worth a word: there must be time for two, and for the start.
+    path = user.write("slowly", finalists=NO_FINALISTS, tracking={"wait": 20})
+    with answering(SlowAndBroken) as uri:
+        result = user.ask("run", path, MLFLOW_TRACKING_URI=uri)
+    assert result.returncode == 0, result
+    said = [line for line in result.stderr.splitlines() if line]
+    assert len(said) == 1, said
+    assert said[0].startswith(f"tracking: MLflow at {uri} does not take records")
+    assert "bring it later with: python search.py sync slowly" in result.stdout
+    assert training_seconds(user, "slowly") < 3 * training_seconds(user, "usual") + 10
+
+    brought = user.ask("sync", "slowly")
+    assert brought.returncode == 0, brought
+    again = user.ask("sync", "slowly")
+    assert again.stdout.startswith("0 events of 0 runs"), again
+    found = runs(user.home / "mlflow.db", "slowly")
+    assert set(found) == {"", *steps(user, "slowly")}
+    assert {status for status, _ in found.values()} == {"FINISHED"}
+    for key, epochs in steps(user, "slowly").items():
+        assert found[key][1] == epochs
+
+
+def runs(store: Path, name: str) -> dict[str, tuple[str, list[int]]]:
+    """Return status and epochs of each run of a search in a store, by its key."""
+    found: dict[str, tuple[str, list[int]]] = {}
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        rows = database.execute(
+            "SELECT runs.run_uuid, status, value FROM runs JOIN tags USING (run_uuid) "
+            "WHERE key = 'borderline.run'"
+        ).fetchall()
+        for run, status, value in rows:
+            search, _, key = value.partition("/")
+            if search.rpartition("-")[0] == name:
+                assert key not in found, f"two runs of {key!r}"
+                epochs = database.execute(
+                    "SELECT step FROM metrics WHERE run_uuid = ? AND key = 'validation_accuracy' "
+                    "ORDER BY step",
+                    (run,),
+                ).fetchall()
+                found[key] = (status, [step for (step,) in epochs])
+    return found
+
+
+def tags(store: Path, name: str, key: str) -> dict[str, str]:
+    with contextlib.closing(sqlite3.connect(store)) as database:
+        rows = database.execute(
+            "SELECT one.value, two.value FROM tags AS one JOIN tags AS two USING (run_uuid) "
+            "WHERE one.key = 'borderline.run' AND two.key = ?",
+            (key,),
+        ).fetchall()
+    return {
+        run.partition("/")[2]: value
+        for run, value in rows
+        if run.partition("/")[0].rpartition("-")[0] == name
+    }
+
+
+# The processes of trials
+
+HANGING_SPACE = """\
+import sys
+import time
+from pathlib import Path
+
+from spaces import Builder
+from spaces.operations import Activation, Convolution, GlobalPooling, Linear
+
+HANG = Path(__file__).with_name("hang")
+
+
+def space(trial, task):
+    # In the driver candidates are only drawn; it is the trial's process that hangs, once.
+    if "search.py" not in sys.argv[0] and HANG.exists():
+        HANG.unlink()
+        HANG.with_name("hung").touch()
+        time.sleep(10_000)
+    builder = Builder(task.image_shape)
+    x = builder.add(Convolution(trial.suggest_int("features", 2, 30)), builder.image)
+    x = builder.add(GlobalPooling(), builder.add(Activation(), x))
+    builder.add(Linear(task.classes), x)
+    return builder.build()
+"""
+EPOCHS = 25
+TRAINING = re.compile(r"ray::(?!IDLE|Dashboard|RuntimeEnv)")
+"""Processes of trials, by the name that Ray gives them."""
+
+
+class Wounded:
+    """A search of which processes are killed while it runs."""
+
+    def __init__(self, user: User) -> None:
+        self.user = user
+        (user.folder / "hanging.py").write_text(HANGING_SPACE)
+        path = user.write(
+            "wounded",
+            space="hanging:space",
+            epochs=EPOCHS,
+            resources=ONE_AT_A_TIME,
+            failures={"retries": 1, "hang_after": "20s"},
+            finalists=NO_FINALISTS,
+        )
+        with user.start("run", path) as self.driver:
+            # The first trial once, the second for good; the third hangs when it begins.
+            self.kill(after="0", epochs=3)
+            self.kill(after="1", epochs=3)
+            self.kill(after="1", epochs=6)
+            (user.folder / "hang").touch()
+            self.result = end_of(self.driver)
+
+    def kill(self, *, after: str, epochs: int) -> None:
+        """Kill the process of a trial that has come so far."""
+        wait_for(lambda: len(steps(self.user, "wounded").get(after, [])) >= epochs, self.driver)
+        below = descendants(self.driver.pid)
+        found = [pid for pid, command in below.items() if TRAINING.match(command)]
+        assert len(found) == 1, below.values()
+        os.kill(found[0], signal.SIGKILL)
+
+
+@pytest.fixture(scope="module")
+def wounded(tmp_path_factory: pytest.TempPathFactory) -> Wounded:
+    """Return a search that went on after all that was done to it."""
+    return Wounded(User(tmp_path_factory.mktemp("user")))
+
+
+def test_a_search_goes_on_whatever_happens_to_the_processes_of_its_trials(
+    wounded: Wounded,
+) -> None:
+    assert wounded.result.returncode == 0, wounded.result
+    states = [trial.state for trial in trained(wounded.user, "wounded")]
+    assert sorted(Counter(states).items()) == [(TrialState.COMPLETE, 3), (TrialState.FAIL, 1)]
+
+
+def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(wounded: Wounded) -> None:
+    first = trained(wounded.user, "wounded")[0]
+    assert first.state is TrialState.COMPLETE
+    assert f"trial {first.number} has lost its process and begins again: " in wounded.result.stdout
+    assert steps(wounded.user, "wounded")[str(first.number)] == list(range(1, EPOCHS + 1))
+
+
+def test_a_trial_whose_process_is_killed_again_and_again_fails_with_its_cause(
+    wounded: Wounded,
+) -> None:
+    second = trained(wounded.user, "wounded")[1]
+    assert second.state is TrialState.FAIL
+    assert second.user_attrs["cause"].startswith("its process failed again and again: ")
+    assert "worker process has died" in second.user_attrs["cause"]
+    store = wounded.user.home / "mlflow.db"
+    key = str(second.number)
+    assert runs(store, "wounded")[key][0] == "FAILED"
+    assert tags(store, "wounded", "cause") == {key: second.user_attrs["cause"]}
+    assert f"trial {key}" in wounded.result.stdout
+    assert "FAILED: its process failed again and again" in wounded.result.stdout
+    assert "common causes" not in second.user_attrs["cause"]
+
+
+def test_an_epoch_that_hangs_costs_its_process_and_the_trial_is_tried_again(
+    wounded: Wounded,
+) -> None:
+    assert (wounded.user.folder / "hung").exists()
+    last = trained(wounded.user, "wounded")[2:]
+    assert [trial.state for trial in last] == [TrialState.COMPLETE] * 2
+    for trial in last:
+        assert steps(wounded.user, "wounded")[str(trial.number)] == list(range(1, EPOCHS + 1))
+
+
+# Nodes
+
+CLUSTER = """\
+import json
+import sys
+
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(
+    initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+)
+nodes = [cluster.add_node(num_cpus=1)]
+print(json.dumps([cluster.address, nodes[0].node_id]), flush=True)
+for line in sys.stdin:
+    if line.strip() == "lose":
+        cluster.remove_node(nodes.pop(), allow_graceful=False)
+    print(json.dumps(line.strip()), flush=True)
+cluster.shutdown()
+"""
+
+
+TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+"""Of the cluster and of who uses it, whatever tests before have made of this process."""
+
+
+def of_the_cluster() -> dict[str, str]:
+    """Return the environment of its processes and of commands about it."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    return others | TOKEN
+
+
+class Nodes:
+    """A cluster of two nodes on this machine, which ends with its input."""
+
+    def __init__(self, folder: Path) -> None:
+        with (folder / "cluster.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", CLUSTER],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                start_new_session=True,
+                env=of_the_cluster(),
+            )
+        self.address, self.worker = self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with contextlib.suppress(ValueError):
+                return json.loads(line)
+        raise AssertionError("the cluster has ended")
+
+    def lose(self) -> None:
+        """Let the second node vanish."""
+        assert self._process.stdin is not None
+        print("lose", file=self._process.stdin, flush=True)
+        assert self._answer() == "lose"
+
+    def drain(self) -> None:
+        """Have the second node announce that it is going to be taken away."""
+        ray = shutil.which("ray", path=str(Path(sys.executable).parent))
+        assert ray is not None
+        subprocess.run(
+            [
+                *(ray, "drain-node", "--address", self.address, "--node-id", self.worker),
+                *("--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "reclaimed"),
+                *("--deadline-remaining-seconds", "5"),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
+            env=of_the_cluster(),
+        )
+
+    def end(self) -> None:
+        """End what is left of it."""
+        with self._process as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    """Return a cluster with a node that can be lost."""
+    cluster = Nodes(tmp_path)
+    yield cluster
+    cluster.end()
+
+
+def search_on(user: User, nodes: Nodes, harm: Callable[[], None], **failures: object) -> Result:
+    path = user.write(
+        "spread", epochs=80, failures=failures, finalists=NO_FINALISTS, tracking=NOT_TRACKED
+    )
+    with user.start("run", path, "--address", nodes.address, **TOKEN) as driver:
+        wait_for(lambda: sum(map(len, steps(user, "spread").values())) > 10, driver)
+        # One on each node: a node holds one at a time.
+        wait_for(lambda: len(steps(user, "spread")) >= 2, driver)
+        harm()
+        return end_of(driver)
+
+
+def test_a_search_that_loses_a_node_loses_nothing_else(tmp_path: Path, nodes: Nodes) -> None:
+    user = User(tmp_path)
+    result = search_on(user, nodes, nodes.lose)
+    assert result.returncode == 0, result
+    assert len(trained(user, "spread")) == 4
+    assert_whole(user, "spread", 80)
+
+
+def test_a_node_that_is_taken_away_with_notice_counts_as_nobodys_failure(
+    tmp_path: Path, nodes: Nodes
+) -> None:
+    def reclaim() -> None:
+        nodes.drain()
+        time.sleep(6)
+        nodes.lose()
+
+    user = User(tmp_path)
+    result = search_on(user, nodes, reclaim, retries=0)
+    assert result.returncode == 0, result
+    assert_whole(user, "spread", 80)

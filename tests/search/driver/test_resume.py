@@ -1,0 +1,339 @@
+"""Going on with a search: what may change of it, and what another search lends it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from search.driver.resume import CHANGEABLE, inherit, load_resumed, refuse_other
+from search.experiment.folder import SearchFolder
+from search.experiment.loading import load_experiment, parse_experiment
+from search.experiment.objectives import Objective
+from search.experiment.schema import Experiment, ScreensSection
+from search.loop.screens import build_screens
+from search.loop.trials import Trials
+from search.study.database import Database
+from search.study.records import HISTORY, INHERITED, verdict
+from search.study.storages import read_trials
+from search.study.study import Study
+from search.study.summary import summarise
+from spaces.architecture import Architecture, Builder
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+from spaces.operations import Convolution, GlobalPooling, Linear
+from spaces.task import Task
+
+MakeTrials = Callable[..., Trials]
+Spaces = Callable[..., CandidateSpace]
+
+OTHERS: dict[str, Any] = {
+    "data": "cifar10",
+    "resolution": 16,
+    "subset": 0.5,
+    "validation": 0.2,
+    "test": 0.2,
+    "seed": 8,
+    "space": {"name": "resnet"},
+    "recipe": {"batch_size": 64},
+    "enqueue": ["vgg11"],
+    "epochs": 7,
+    "augmentation": {"crop": 1},
+    "screens": {"border": "off"},
+    "objectives": ["accuracy", "params"],
+    "latency_batch": 32,
+    "sampler": "random",
+    "scheduler": {"reduction": 2},
+    "warm_start": ["other"],
+    "database": "postgresql://host/name",
+    "device": "cpu",
+    "compile": True,
+    "name": "other",
+}
+"""Another value of each field that decides what is searched, or how it is trained."""
+CHANGED: dict[str, Any] = {
+    "budget": {"trials": 99, "wall_clock": "2h"},
+    "failures": {"retries": 0, "hang_after": "5m"},
+    "finalists": {"count": 9},
+    "resources": {"concurrent": 3},
+    "storage": "s3://bucket/prefix",
+    "tracking": {"enabled": False},
+    "nightly": {"alpha": 0.02},
+}
+"""Another value of each field that does not."""
+
+
+def test_every_field_either_may_change_or_may_not() -> None:
+    assert set(CHANGED) == set(CHANGEABLE)
+    assert set(OTHERS) | set(CHANGED) == set(Experiment.model_fields)
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_a_search_is_not_resumed_as_another_one_and_the_field_is_named(field: str) -> None:
+    before = parse_experiment({"name": "mine"})
+    after = parse_experiment({"name": "mine", field: OTHERS[field]})
+    with pytest.raises(BadInputError) as caught:
+        refuse_other(before, after)
+    assert caught.value.field == field
+    assert "a search that is resumed keeps" in caught.value.problem
+    assert "warm_start: [mine]" in caught.value.remedy
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_what_says_nothing_of_the_search_itself_may_change(field: str) -> None:
+    before = parse_experiment({"name": "mine"})
+    refuse_other(before, parse_experiment({"name": "mine", field: CHANGED[field]}))
+    refuse_other(before, before)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> SearchFolder:
+    """Return the folder of a search with a budget of 30 trials and two device-hours."""
+    folder = SearchFolder(tmp_path / "mine")
+    experiment = parse_experiment({"name": "mine", "budget": {"trials": 30, "device_hours": 2}})
+    folder.create(experiment.to_yaml(), Task(1, 8, 8, 10))
+    return folder
+
+
+def test_a_search_is_resumed_as_it_was_kept(folder: SearchFolder) -> None:
+    assert load_resumed(folder, []).to_yaml() == folder.experiment.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("override", "trials", "hours"),
+    [
+        ("budget.trials=+100", 130, 2),
+        ("budget.trials=100", 100, 2),
+        ("budget.device_hours=+0.5", 30, 2.5),
+        ("budget.trials=+0", 30, 2),
+    ],
+)
+def test_a_plus_adds_to_a_budget_and_without_one_it_is_set(
+    folder: SearchFolder, override: str, trials: int, hours: float
+) -> None:
+    budget = load_resumed(folder, [override]).budget
+    assert (budget.trials, budget.device_hours) == (trials, hours)
+
+
+@pytest.mark.parametrize("added", ["+8h", "+28800", "+ 480m"])
+@pytest.mark.parametrize("before", ["1h", "3600"])
+def test_time_is_added_in_the_units_of_time(tmp_path: Path, before: str, added: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"budget: {{wall_clock: {before}}}")
+    assert load_experiment(path, [f"budget.wall_clock={added}"]).budget.wall_clock == 9 * 3600
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *("budget.wall_clock=+3600", "name=+1", "budget.trials=+many", "data=+1"),
+        *("budget.trials=+8h", "failures.hang_after=+long"),
+    ],
+)
+def test_nothing_is_added_to_what_is_no_number(folder: SearchFolder, override: str) -> None:
+    with pytest.raises(BadInputError, match="adds to what is no number"):
+        load_resumed(folder, [override])
+
+
+def test_a_change_of_the_search_itself_is_refused(folder: SearchFolder) -> None:
+    with pytest.raises(BadInputError, match="epochs = 3: a search that is resumed keeps"):
+        load_resumed(folder, ["epochs=3"])
+
+
+# What another search lends
+
+
+def width_and_rate(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+    """Draw a network of up to 32 features."""
+    return _network(trial.suggest_int("features", 1, 32), task)
+
+
+def narrow(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+    """Draw a network of 4 to 12 features."""
+    return _network(trial.suggest_int("features", 4, 12), task)
+
+
+def narrow_with_kernel(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+    """Draw a network with a parameter that others do not have."""
+    return _network(trial.suggest_int("features", 4, 12), task, trial.suggest_int("kernel", 1, 3))
+
+
+def _network(features: int, task: Task, kernel: int = 3) -> Architecture:
+    builder = Builder(task.image_shape)
+    x = builder.add(Convolution(features, (kernel, kernel)), builder.image)
+    builder.add(Linear(task.classes), builder.add(GlobalPooling(), x))
+    return builder.build()
+
+
+def ended(
+    number: int, features: int, *accuracies: float, state: str = "PRUNED", **attributes: Any
+) -> FrozenTrial:
+    """Return a trial of another search as its study keeps it."""
+    last = {"validation_accuracy": accuracies[-1], "latency_ms": attributes.pop("latency", None)}
+    history = {str(epoch): {} for epoch in range(1, len(accuracies))}
+    history[str(len(accuracies))] = {k: v for k, v in last.items() if v is not None}
+    trial = optuna.trial.create_trial(
+        state=TrialState[state],
+        values=None if state == "FAIL" else [accuracies[-1]],
+        params={"features": features},
+        distributions={"features": optuna.distributions.IntDistribution(1, 32)},
+        intermediate_values=dict(enumerate(accuracies, start=1)),
+        user_attrs={"digest": "old", HISTORY: history, **attributes},
+    )
+    trial.number = number
+    return trial
+
+
+def inherited(
+    trials: Sequence[FrozenTrial], space: CandidateSpace, *objectives: Objective, **screens: Any
+) -> list[FrozenTrial]:
+    names = ["accuracy", *objectives]
+    experiment = parse_experiment({"name": "mine", "objectives": names, "screens": screens})
+    section = ScreensSection.model_validate(screens)
+    return list(inherit("other", trials, space, build_screens(section), experiment))
+
+
+def test_a_trial_is_lent_with_its_end_its_value_and_where_it_comes_from(
+    function_space: Spaces,
+) -> None:
+    space = function_space(narrow)
+    whole, stopped = inherited([ended(3, 5, 0.4, 0.6, state="COMPLETE"), ended(7, 9, 0.3)], space)
+    assert (whole.state, whole.values) == (TrialState.COMPLETE, [0.6])
+    assert whole.intermediate_values == {1: 0.4, 2: 0.6}
+    assert (stopped.state, stopped.values) == (TrialState.PRUNED, [0.3])
+    for trial, number in ((whole, 3), (stopped, 7)):
+        assert trial.user_attrs[INHERITED] == "other"
+        assert trial.user_attrs["inherited_number"] == number
+        assert trial.user_attrs["digest"] == space.rebuild(trial.params).digest
+        assert trial.distributions["features"] == optuna.distributions.IntDistribution(4, 12)
+
+
+def test_only_what_the_new_space_holds_is_lent(
+    function_space: Spaces, recwarn: pytest.WarningsRecorder
+) -> None:
+    trials = [ended(n, features, 0.5) for n, features in enumerate((1, 3, 4, 12, 13, 32))]
+    found = inherited(trials, function_space(narrow))
+    assert [trial.params["features"] for trial in found] == [4, 12]
+    # It has a parameter of which nothing is known there.
+    assert inherited(trials, function_space(narrow_with_kernel)) == []
+    assert not recwarn.list
+
+
+def test_parameters_that_the_new_space_does_not_ask_for_are_left_out(
+    function_space: Spaces,
+) -> None:
+    trial = ended(0, 5, 0.5)
+    trial.params = {**trial.params, "kernel": 3}
+    trial.distributions = {
+        **trial.distributions,
+        "kernel": optuna.distributions.IntDistribution(1, 3),
+    }
+    (found,) = inherited([trial], function_space(narrow))
+    assert found.params == {"features": 5}
+
+
+def test_what_the_new_search_would_reject_is_not_lent(function_space: Spaces) -> None:
+    trials = [ended(0, 4, 0.5), ended(1, 12, 0.5)]
+    found = inherited(trials, function_space(narrow), max_params=100)
+    assert [trial.params["features"] for trial in found] == [4]
+
+
+def test_what_never_ended_well_is_not_lent(function_space: Spaces) -> None:
+    running = ended(3, 7, 0.5)
+    running.state, running.values = TrialState.RUNNING, None
+    trials = [
+        ended(0, 4, 0.5, rejected="border"),
+        ended(1, 5, 0.5, state="FAIL"),
+        ended(2, 6, 0.5, **{INHERITED: "a third one"}),
+        running,
+        ended(4, 8, 0.5, verdict="fail"),
+    ]
+    assert inherited(trials, function_space(narrow)) == []
+
+
+def test_what_an_objective_was_not_measured_of_is_left_out(function_space: Spaces) -> None:
+    trials = [ended(0, 5, 0.4, 0.5, latency=1.5), ended(1, 6, 0.4, 0.5)]
+    found = inherited(trials, function_space(narrow), "params", "latency")
+    (trial,) = found
+    costs = function_space(narrow).rebuild(trial.params).costs
+    assert trial.values == [0.5, costs.params, 1.5]
+
+
+def test_with_several_objectives_what_was_stopped_early_is_told_as_complete_and_known_as_stopped(
+    function_space: Spaces,
+) -> None:
+    trials = [ended(0, 5, 0.5), ended(1, 6, 0.1, stopped="no better than a guess")]
+    good, hopeless = inherited(trials, function_space(narrow), "params")
+    for trial in (good, hopeless):
+        assert (trial.state, verdict(trial)) == (TrialState.COMPLETE, TrialState.PRUNED)
+    # However cheap, it is no compromise worth more of.
+    assert (good.constraints, hopeless.constraints) == ({}, {"hopeless": 1.0})
+
+
+@pytest.mark.parametrize("objectives", [(), ("params",)])
+def test_numbers_and_database_agree_and_what_was_lent_is_no_trial_of_this_search(
+    function_space: Spaces,
+    make_trials: MakeTrials,
+    metrics: Callable[..., dict[str, float]],
+    tmp_path: Path,
+    objectives: tuple[Objective, ...],
+) -> None:
+    space = function_space(narrow)
+    path = tmp_path / "study.db"
+    of = ("accuracy", *objectives)
+    database = Database(path, "mine", objectives=of)
+    study = Study("mine", RandomSampler(seed=0), objectives=of, database=database)
+    for trial in inherited([ended(n, n + 4, 0.5) for n in range(4)], space, *objectives):
+        study.add(trial)
+    trials = make_trials(space, study=study, limit=3)
+    while not trials.is_finished:
+        started = trials.next()
+        if started is not None:
+            trials.report(started.number, 1, metrics(0.5))
+            trials.finish(started.number)
+    database.close()
+    stored = read_trials(path, "mine")
+    assert [trial.number for trial in stored] == list(range(len(stored)))
+    for one, other in zip(stored, study.trials(), strict=True):
+        assert (one.params, one.values, one.state) == (other.params, other.values, other.state)
+        assert one.user_attrs == other.user_attrs
+    assert [INHERITED in trial.user_attrs for trial in stored[:5]] == [True] * 4 + [False]
+    for found in (stored, study.trials()):
+        summary = summarise(found)
+        assert summary.trained == 3
+        assert all(INHERITED not in trial.user_attrs for trial in summary.leaderboard)
+
+
+@pytest.mark.parametrize("objectives", [(), ("params",)])
+def test_the_sampler_really_learns_from_what_is_lent(
+    function_space: Spaces, objectives: tuple[Objective, ...]
+) -> None:
+    """Eight features are best, and the further from them the worse."""
+    space = function_space(width_and_rate)
+    lent = [
+        ended(n, 1 + n % 32, 0.9 - abs(1 + n % 32 - 8) / 32, state="COMPLETE") for n in range(64)
+    ]
+    shares = {}
+    for warm in (False, True):
+        study = Study("mine", TPESampler(seed=1), objectives=("accuracy", *objectives))
+        if warm:
+            for trial in inherited(lent, space, *objectives):
+                study.add(trial)
+        drawn = []
+        for _ in range(10):  # So many are drawn at random where nothing is known.
+            trial = study.ask()
+            drawn.append(trial.suggest_int("features", 1, 32))
+            study.start(trial, {})
+            study.report(trial.number, 1, 0.5)
+            study.finish(trial.number, TrialState.COMPLETE, {}, costs=[1.0] * len(objectives))
+        shares[warm] = sum(features <= 12 for features in drawn) / len(drawn)
+    assert shares[True] > shares[False]
+    assert shares[True] >= 0.7
+    assert not math.isnan(shares[False])

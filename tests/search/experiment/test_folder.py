@@ -1,0 +1,90 @@
+"""Where searches keep their state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.experiment.folder import HOME_VARIABLE, Home
+from spaces.errors import BadInputError
+from spaces.task import Task
+
+DIGITS = Task(channels=1, height=8, width=6, classes=10)
+
+
+def test_the_option_comes_before_the_variable_and_this_before_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(HOME_VARIABLE, raising=False)
+    assert Home.locate().path == tmp_path.resolve() / "runs"
+    monkeypatch.setenv(HOME_VARIABLE, "elsewhere")
+    assert Home.locate().path == tmp_path.resolve() / "elsewhere"
+    assert Home.locate(Path("given")).path == tmp_path.resolve() / "given"
+
+
+def test_a_home_in_the_users_folder_can_be_written_with_a_tilde(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Home.locate(Path("~/searches")).path == tmp_path.resolve() / "searches"
+
+
+def test_locating_a_home_makes_nothing(tmp_path: Path) -> None:
+    Home.locate(tmp_path / "new").folder("mine").refuse_existing()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_search_has_its_own_folder_with_its_experiment(tmp_path: Path) -> None:
+    home = Home(tmp_path / "deep" / "home")
+    folder = home.folder("mine")
+    folder.create("data: digits\n", DIGITS)
+    assert folder.experiment.read_text() == "data: digits\n"
+    assert folder.task == DIGITS
+    assert home.names() == ["mine"]
+    assert home.existing("mine") == folder
+    files = (folder.study, folder.journal, folder.finalists, folder.checkpoints, folder.report)
+    assert all(path.parent == folder.path for path in files)
+    assert len(set(files)) == len(files)
+
+
+def test_searches_of_one_name_in_two_homes_have_different_identities(tmp_path: Path) -> None:
+    folders = [Home(tmp_path / each).folder("mine") for each in ("a", "b")]
+    for folder in folders:
+        folder.create("", DIGITS)
+    first, second = (folder.identity for folder in folders)
+    assert first != second
+    assert first.startswith("mine-")
+    assert folders[0].identity == first
+
+
+def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(tmp_path: Path) -> None:
+    folder = Home(tmp_path).folder("mine")
+    folder.create("data: digits\n", DIGITS)
+    identity = folder.identity
+    for attempt in (folder.refuse_existing, lambda: folder.create("data: cifar10\n", DIGITS)):
+        with pytest.raises(BadInputError) as caught:
+            attempt()
+        assert (caught.value.field, caught.value.value) == ("name", "mine")
+        assert "--set name=" in caught.value.remedy
+    assert folder.experiment.read_text() == "data: digits\n"
+    assert folder.identity == identity
+
+
+def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadInputError) as caught:
+        Home(tmp_path / "file").folder("mine").create("", DIGITS)
+    assert caught.value.field == "--home"
+
+
+def test_an_unknown_search_is_refused_with_the_names_of_those_there_are(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with pytest.raises(BadInputError, match="known: none yet"):
+        home.existing("mine")
+    home.folder("b").create("", DIGITS)
+    home.folder("a").create("", DIGITS)
+    (tmp_path / "mlartifacts").mkdir()
+    with pytest.raises(BadInputError, match=r"known: a, b$"):
+        home.existing("mine")

@@ -1,0 +1,529 @@
+"""The experiment file: what it accepts, and how it refuses the rest."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from search.experiment.loading import load_experiment, parse_experiment
+from search.experiment.schema import BorderRule, Experiment
+from search.experiment.training_spec import describe_job
+from spaces.border import Rule
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.job import Augmentation
+
+ROOT = Path(__file__).resolve().parents[3]
+
+COMPLETE = """\
+name: complete
+data: images:photos.tar.xz
+resolution: 32
+subset: 0.5
+validation: 0.2
+test: 0.1
+seed: 3
+space: {name: vgg, depth: [2, 8], features: [8, 48], kernel: [3, 5], bias: true}
+recipe: {learning_rate: [0.02, 0.5], batch_size: [64, 128]}
+epochs: 9
+augmentation: {crop: 4, translate: 0.1, flip: alternating, erase: 0.25, cutout: 8, mixup: 0.2}
+screens:
+  border: direct-input
+  allow_beyond: 1
+  max_params: 1000000
+  max_macs: 100000000
+  max_memory_mb: 512.5
+  duplicates: false
+objectives: [accuracy, macs, batch_latency]
+latency_batch: 64
+sampler: random
+scheduler: {name: none, grace_epochs: 2, reduction: 4, hopeless_after: 3}
+budget: {trials: 27, wall_clock: 90m}
+device: cuda
+compile: true
+resources: {cpus: 2, gpus: 0.5, concurrent: 4}
+finalists: {count: 2, seeds: 5}
+tracking: {enabled: false, experiment: nightly}
+"""
+
+
+def written(folder: Path, text: str | bytes, name: str = "mine.yaml") -> Path:
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(path: Path, *overrides: str) -> BadInputError:
+    with pytest.raises(BadInputError) as caught:
+        load_experiment(path, overrides)
+    assert_one_line(caught.value)
+    return caught.value
+
+
+def assert_one_line(error: BadInputError) -> None:
+    line = str(error)
+    assert line.splitlines() == [line]
+    assert line.startswith(f"{' '.join(str(error.field).split())} = ".lstrip())
+    assert error.problem
+    assert error.remedy
+    assert "Traceback" not in line
+    assert "pydantic" not in line
+
+
+def test_an_empty_file_searches_the_bundled_digits_under_the_name_of_the_file(
+    tmp_path: Path,
+) -> None:
+    found = load_experiment(written(tmp_path, "", "nightly-3.yaml"))
+    assert found == Experiment(name="nightly-3")
+    assert (found.data, found.space.name, found.space.options) == ("digits", "vgg", {})
+    assert (found.sampler, found.scheduler.name) == ("tpe", "asha")
+    assert (found.objectives, found.scheduler.hopeless_after) == (["accuracy"], None)
+    assert (found.screens.border, found.screens.allow_beyond) == (BorderRule.PREVIOUS_CONV, 0)
+    assert (found.budget.trials, found.budget.wall_clock) == (30, None)
+    assert (found.finalists.count, found.finalists.seeds) == (3, 3)
+    assert found.tracking.enabled
+
+
+def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
+    found = load_experiment(written(tmp_path, COMPLETE))
+    assert found.name == "complete"
+    assert found.data == "images:photos.tar.xz"
+    assert (found.resolution, found.subset, found.validation, found.test) == (32, 0.5, 0.2, 0.1)
+    assert (found.seed, found.epochs, found.sampler, found.device) == (3, 9, "random", "cuda")
+    assert found.space.name == "vgg"
+    assert found.space.options["features"] == [8, 48]
+    assert found.recipe == {"learning_rate": [0.02, 0.5], "batch_size": [64, 128]}
+    varied = found.augmentation
+    assert (varied.crop, varied.translate, varied.flip) == (4, 0.1, "alternating")
+    assert (varied.erase, varied.cutout, varied.mixup) == (0.25, 8, 0.2)
+    assert found.compile is True
+    assert found.screens.border is BorderRule.DIRECT_INPUT
+    assert (found.screens.max_params, found.screens.max_macs) == (1_000_000, 100_000_000)
+    assert (found.screens.max_memory_mb, found.screens.duplicates) == (512.5, False)
+    assert (found.objectives, found.latency_batch) == (["accuracy", "macs", "batch_latency"], 64)
+    assert (found.scheduler.name, found.scheduler.grace_epochs) == ("none", 2)
+    assert found.scheduler.hopeless_after == 3
+    assert (found.budget.trials, found.budget.wall_clock) == (27, 5400.0)
+    resources = found.resources
+    assert (resources.cpus, resources.gpus, resources.concurrent) == (2, 0.5, 4)
+    assert (found.finalists.count, found.finalists.seeds) == (2, 5)
+    assert (found.tracking.enabled, found.tracking.experiment) == (False, "nightly")
+
+
+@pytest.mark.parametrize("text", ["", COMPLETE, "screens: {border: off}"])
+def test_the_complete_yaml_loads_as_the_same_experiment(tmp_path: Path, text: str) -> None:
+    found = load_experiment(written(tmp_path, text))
+    again = load_experiment(written(tmp_path, found.to_yaml(), "copy.yaml"))
+    assert again == found
+    assert set(yaml.safe_load(found.to_yaml())) == set(Experiment.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("written_as", "flip"),
+    [
+        ("none", "none"),
+        ("random", "random"),
+        ("alternating", "alternating"),
+        ("true", "random"),
+        ("false", "none"),
+        ("off", "none"),
+    ],
+)
+def test_a_flip_has_a_name_or_is_only_wanted_or_not(
+    tmp_path: Path, written_as: str, flip: str
+) -> None:
+    found = load_experiment(written(tmp_path, f"augmentation: {{flip: {written_as}}}"))
+    assert found.augmentation.flip == flip
+    override = load_experiment(written(tmp_path, ""), [f"augmentation.flip={written_as}"])
+    assert override.augmentation.flip == flip
+
+
+def test_without_being_asked_for_no_image_is_varied_and_no_network_is_compiled() -> None:
+    job = describe_job(parse_experiment({}), Task(1, 8, 8, 10))
+    assert job.augmentation == Augmentation()
+    assert not job.compile
+    assert "mixup" in parse_experiment({}).to_yaml()
+
+
+@pytest.mark.parametrize("mixup", [0.2, None])
+def test_trials_vary_their_images_and_compile_as_the_experiment_says(mixup: float | None) -> None:
+    asked = {"translate": 0.25, "flip": "alternating", "erase": 0.5, "cutout": 3}
+    document = {"augmentation": asked | {"mixup": mixup}, "compile": True}
+    job = describe_job(parse_experiment(document), Task(1, 8, 8, 10))
+    assert job.augmentation == Augmentation(0, 0.25, "alternating", 0.5, 3, mixup or 0.0)
+    assert job.compile
+    crop = {"augmentation": {"crop": 2}}
+    job = describe_job(parse_experiment(crop), Task(1, 8, 8, 10))
+    assert job.augmentation == Augmentation(crop=2)
+
+
+def test_an_unknown_objective_is_named_with_the_known_ones(tmp_path: Path) -> None:
+    error = refusal(written(tmp_path, "objectives: [accuracy, speed]"))
+    assert (error.field, error.value) == ("objectives.1", "speed")
+    assert "'params', 'macs', 'latency' or 'batch_latency'" in str(error)
+
+
+def test_a_training_may_be_given_up_before_its_last_epoch_and_no_later() -> None:
+    def after(epochs: int) -> dict[str, Any]:
+        return {"epochs": 5, "scheduler": {"hopeless_after": epochs}}
+
+    assert parse_experiment(after(4)).scheduler.hopeless_after == 4
+    with pytest.raises(BadInputError) as caught:
+        parse_experiment(after(5))
+    assert_one_line(caught.value)
+    assert (caught.value.field, caught.value.value) == ("scheduler.hopeless_after", 5)
+
+
+def test_a_space_may_be_given_by_its_name_alone() -> None:
+    assert parse_experiment({"space": "my_space:space"}).space.name == "my_space:space"
+
+
+@pytest.mark.parametrize(
+    ("yaml_text", "rule"),
+    [
+        ("off", BorderRule.OFF),
+        ("'off'", BorderRule.OFF),
+        ("previous-conv", BorderRule.PREVIOUS_CONV),
+        ("direct-input", BorderRule.DIRECT_INPUT),
+        ("non-strict", BorderRule.NON_STRICT),
+    ],
+)
+def test_the_border_screen_takes_a_rule_or_off(
+    tmp_path: Path, yaml_text: str, rule: BorderRule
+) -> None:
+    found = load_experiment(written(tmp_path, f"screens: {{border: {yaml_text}}}")).screens
+    assert found.border is rule
+    assert found.rule is (Rule.PREVIOUS_CONV if rule is BorderRule.OFF else Rule(rule.value))
+
+
+@pytest.mark.parametrize(
+    ("given_as", "seconds"),
+    [
+        (90, 90),
+        (0.5, 0.5),
+        ("45", 45),
+        ("45s", 45),
+        ("90m", 5400),
+        ("8h", 28800),
+        ("1.5 d", 129600),
+    ],
+)
+def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) -> None:
+    budget = parse_experiment({"budget": {"wall_clock": given_as}}).budget
+    assert budget.wall_clock == seconds
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "says"),
+    [
+        ("epoch: 3", "epoch", "did you mean epochs?"),
+        ("screens: {max_param: 3}", "screens.max_param", "did you mean max_params?"),
+        ("budget: {trails: 3}", "budget.trails", "did you mean trials?"),
+        ("zzz: 3", "zzz", "known are name, data,"),
+        ("finalists: {qqq: 1}", "finalists.qqq", "known are count, seeds"),
+        ("epochs: three", "epochs", "integer"),
+        ("epochs: 3.0", "epochs", "integer"),
+        ("epochs: true", "epochs", "integer"),
+        ("epochs: '3'", "epochs", "integer"),
+        ("epochs: [3]", "epochs", "integer"),
+        ("epochs:", "epochs", "integer"),
+        ("data: 3", "data", "string"),
+        ("subset: much", "subset", "number"),
+        ("tracking: {enabled: 1}", "tracking.enabled", "boolean"),
+        ("budget: 30", "budget", "is no section"),
+        ("recipe: [1]", "recipe", "dictionary"),
+        ("space: 3", "space", "is no section"),
+        ("sampler: grid", "sampler", "'tpe' or 'random'"),
+        ("scheduler: {name: hyperband}", "scheduler.name", "'asha' or 'none'"),
+        ("screens: {border: strict}", "screens.border", "use one of previous-conv"),
+        ("screens: {border: on}", "screens.border", "use one of previous-conv"),
+        ("epochs: 0", "epochs", "greater than or equal to 1"),
+        ("subset: 0", "subset", "greater than 0"),
+        ("subset: 1.5", "subset", "less than or equal to 1"),
+        ("validation: 1", "validation", "less than 1"),
+        ("test: -0.1", "test", "greater than 0"),
+        ("seed: -1", "seed", "greater than or equal to 0"),
+        ("seed: 4294967296", "seed", "less than 4294967296"),
+        ("resolution: 0", "resolution", "greater than or equal to 1"),
+        ("budget: {trials: 0}", "budget.trials", "greater than or equal to 1"),
+        ("budget: {wall_clock: 0}", "budget.wall_clock", "greater than 0"),
+        ("budget: {wall_clock: 3 weeks}", "budget.wall_clock", "90m"),
+        ("budget: {wall_clock: .inf}", "budget.wall_clock", "finite"),
+        ("resources: {gpus: .nan}", "resources.gpus", "finite"),
+        ("resources: {gpus: -1}", "resources.gpus", "greater than or equal to 0"),
+        ("augmentation: {crop: -1}", "augmentation.crop", "greater than or equal to 0"),
+        ("augmentation: {crop: 2.0}", "augmentation.crop", "integer"),
+        ("augmentation: {translate: 1}", "augmentation.translate", "less than 1"),
+        ("augmentation: {translate: -0.1}", "augmentation.translate", "greater than or equal to 0"),
+        ("augmentation: {flip: often}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {flip: 1}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {flip:}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {erase: 1.5}", "augmentation.erase", "less than or equal to 1"),
+        ("augmentation: {erase: true}", "augmentation.erase", "number"),
+        ("augmentation: {cutout: -1}", "augmentation.cutout", "greater than or equal to 0"),
+        ("augmentation: {mixup: 0}", "augmentation.mixup", "leave it out for no mixup"),
+        ("augmentation: {mixup: -1}", "augmentation.mixup", "leave it out for no mixup"),
+        ("augmentation: {mixup: .nan}", "augmentation.mixup", "finite"),
+        ("compile: 1", "compile", "boolean"),
+        ("scheduler: {reduction: 1}", "scheduler.reduction", "greater than or equal to 2"),
+        ("scheduler: {hopeless_after: 0}", "scheduler.hopeless_after", "greater than or equal"),
+        ("scheduler: {hopeless_after: 10}", "scheduler.hopeless_after", "ends after 10 epochs"),
+        ("objectives: accuracy", "objectives", "list"),
+        ("objectives: []", "objectives", "begin with accuracy"),
+        ("objectives: [params]", "objectives", "begin with accuracy"),
+        ("objectives: [accuracy, macs, macs]", "objectives", "each objective once"),
+        ("latency_batch: 1", "latency_batch", "greater than or equal to 2"),
+        ("screens: {max_params: 0}", "screens.max_params", "greater than 0"),
+        ("screens: {max_memory_mb: 1.0e+305}", "screens.max_memory_mb", "less than"),
+        ("finalists: {seeds: 0}", "finalists.seeds", "greater than or equal to 1"),
+        ("name: ../elsewhere", "name", "pattern"),
+        ("name: ''", "name", "pattern"),
+        ("device: tpu", "device", "cuda"),
+        ("device: cuda:1", "device", "cuda"),
+        ("resources: {gpus: 1.5}", "resources.gpus", "whole GPUs"),
+        ("1: 2", "1", "string"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_value_and_what_would_be_right(
+    tmp_path: Path, text: str, field: str, says: str
+) -> None:
+    error = refusal(written(tmp_path, text))
+    assert error.field == field
+    assert says in f"{error.problem}; {error.remedy}"
+    value: Any = yaml.safe_load(text)
+    for key in field.split("."):
+        value = value.get(key, value) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        assert str(error.value) == str(value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("data: digits\nepochs: [3\n", "line 3"),
+        ("data: digits\n\tepochs: 3\n", "line 2"),
+        ("a: b: c", "line 1"),
+        ("epochs: 3\nepochs: {", "line 2"),
+        ("when: 2024-13-45", "is not YAML"),
+        ("[" * 5000, "is not YAML"),
+        ("&a [*b]", "line 1"),
+        ("!!python/object/apply:os.getcwd []", "line 1"),
+    ],
+)
+def test_a_file_that_is_not_yaml_is_refused_with_the_line(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    error = refusal(written(tmp_path, text))
+    assert error.field == "EXPERIMENT"
+    assert says in error.problem
+
+
+@pytest.mark.parametrize("text", ["- data", "digits", "3"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    error = refusal(written(tmp_path, text))
+    assert (error.field, error.problem) == ("EXPERIMENT", "is no mapping")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "none.yaml")
+    assert error.field == "EXPERIMENT"
+    assert "No such file" in error.problem
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path).field == "EXPERIMENT"
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n\x00\xff", b"name: \xff", b"a: \x00", b"\x00"]
+)
+def test_a_binary_file_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert refusal(written(tmp_path, content)).field == "EXPERIMENT"
+
+
+def test_overrides_are_yaml_values_under_dotted_keys(tmp_path: Path) -> None:
+    path = written(tmp_path, "space: vgg\nbudget: {trials: 5, wall_clock: 8h}")
+    overrides = [
+        "budget.trials=50",
+        "space.depth=[2, 3]",
+        "screens.border=off",
+        "data=images:a=b.zip",
+        "name=other",
+        "budget.trials=51",
+    ]
+    found = load_experiment(path, overrides)
+    assert found.budget.trials == 51
+    assert found.budget.wall_clock == 28800
+    assert (found.space.name, found.space.options) == ("vgg", {"depth": [2, 3]})
+    assert found.screens.border is BorderRule.OFF
+    assert found.data == "images:a=b.zip"
+    assert found.name == "other"
+
+
+def test_an_override_of_a_whole_space_drops_the_options_of_the_other(tmp_path: Path) -> None:
+    path = written(tmp_path, "space: {name: vgg, depth: [2, 3]}")
+    found = load_experiment(path, ["space=my_space:space", "space.width=4"])
+    assert (found.space.name, found.space.options) == ("my_space:space", {"width": 4})
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("epochs", "--set"),
+        ("=3", "--set"),
+        (".=3", "--set"),
+        ("budget.=3", "--set"),
+        ("", "--set"),
+        ("epochs=[", "--set"),
+        ("epochs=three", "epochs"),
+        ("epochs=", "epochs"),
+        ("epochs.more=3", "epochs"),
+        ("budget.trails=3", "budget.trails"),
+        ("budget.trials.more=3", "budget.trials"),
+    ],
+)
+def test_a_wrong_override_is_refused(tmp_path: Path, override: str, field: str) -> None:
+    assert refusal(written(tmp_path, ""), override).field == field
+
+
+def test_an_override_can_mend_a_wrong_value_of_the_file(tmp_path: Path) -> None:
+    path = written(tmp_path, "epochs: none\nbudget: 3")
+    found = load_experiment(path, ["epochs=2", "budget.trials=3"])
+    assert (found.epochs, found.budget.trials) == (2, 3)
+
+
+def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, str | None]:
+    """Return the description of every field, by its dotted name."""
+    found: dict[str, str | None] = {}
+    for name, field in model.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found |= leaves(section, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = field.description
+    return found
+
+
+def test_every_field_is_explained_in_the_program_and_in_the_documentation() -> None:
+    page = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
+    for name, description in leaves(Experiment).items():
+        assert description, name
+        assert f"`{name}`" in page, name
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "experiments").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_the_experiments_that_come_along_are_valid(path: Path) -> None:
+    assert load_experiment(path).name == path.stem
+
+
+KEYS = sorted({part for name in leaves(Experiment) for part in name.split(".")})
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 40),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["off", "90m", "vgg", "asha", "images:x", "1e-3", "=", "a\nb", "\x00"]),
+    st.dates(),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.one_of(st.sampled_from(KEYS), st.text(max_size=4)), inner, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@st.composite
+def damaged_documents(draw: st.DrawFn) -> dict[Any, Any]:
+    """Draw a valid document of which some entries are replaced, renamed, added or removed."""
+    document = yaml.safe_load(COMPLETE)
+    for _ in range(draw(st.integers(1, 3))):
+        section = document
+        while True:
+            key = draw(st.sampled_from(sorted(section)))
+            inner = section[key]
+            if not isinstance(inner, dict) or not inner or draw(st.booleans()):
+                break
+            section = inner
+        action = draw(st.sampled_from(["replace", "rename", "add", "remove"]))
+        if action == "replace":
+            section[key] = draw(values)
+        elif action == "rename":
+            section[draw(st.sampled_from([key[1:], key + "s", key.upper(), ""]))] = section.pop(key)
+        elif action == "add":
+            section[draw(st.text(max_size=6))] = draw(values)
+        elif len(section) > 1:
+            del section[key]
+    return document
+
+
+def assert_valid_or_refused(load: Any) -> None:
+    """Check that something gives an experiment that survives being written, or one line."""
+    try:
+        found = load()
+    except BadInputError as error:
+        assert_one_line(error)
+    else:
+        assert isinstance(found, Experiment)
+        text = found.to_yaml()
+        assert parse_experiment(yaml.safe_load(text)).to_yaml() == text
+
+
+@settings(max_examples=300, deadline=None)
+@given(document=damaged_documents())
+def test_a_damaged_document_is_valid_or_refused_in_one_line(document: dict[Any, Any]) -> None:
+    assert_valid_or_refused(lambda: parse_experiment(document))
+
+
+@st.composite
+def damaged_texts(draw: st.DrawFn) -> bytes:
+    """Draw a valid file of which some pieces are replaced."""
+    text = COMPLETE.encode()
+    for _ in range(draw(st.integers(1, 4))):
+        begin = draw(st.integers(0, len(text)))
+        end = draw(st.integers(begin, min(len(text), begin + 6)))
+        piece = draw(
+            st.one_of(
+                st.binary(max_size=4),
+                st.sampled_from(
+                    [b":", b"{", b"]", b"\n", b"\t", b"- ", b"&a ", b"*a", b"!!", b"'"]
+                ),
+            )
+        )
+        text = text[:begin] + piece + text[end:]
+    return text
+
+
+@settings(
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(text=damaged_texts(), override=st.one_of(st.none(), st.text(max_size=12)))
+@example(text=b"recipe: &a {x: *a}", override=None)
+@example(text=b"recipe: {x: !!binary /w==}", override=None)
+@example(text=b"? [a]\n: b", override=None)
+def test_a_damaged_file_is_valid_or_refused_in_one_line(
+    tmp_path: Path, text: bytes, override: str | None
+) -> None:
+    path = written(tmp_path, text)
+    assert_valid_or_refused(lambda: load_experiment(path, [override] if override else []))
+
+
+def test_a_long_value_is_shown_shortened(tmp_path: Path) -> None:
+    line = str(refusal(written(tmp_path, f"epochs: {'x' * 10_000}")))
+    assert len(line) < 400
+    assert re.match(r"epochs = x+\.\.\.: ", line)

@@ -1,0 +1,159 @@
+"""Early stopping: which trials go on at a rung, whatever drivers have come and gone meanwhile."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.schedulers import ASHAScheduler, TrialScheduler
+
+from search.loop.asha import Halving
+
+
+class Slowly:
+    """What halving means, word by word."""
+
+    def __init__(self, epochs: int, grace: int, reduction: int) -> None:
+        self.epochs, self.grace, self.reduction = epochs, grace, reduction
+        self.reported: list[tuple[int, int, float]] = []
+
+    def is_rung(self, epoch: int) -> bool:
+        while epoch > self.grace and epoch % self.reduction == 0:
+            epoch //= self.reduction
+        return epoch == self.grace
+
+    def stops(self, number: int, epoch: int, value: float) -> bool:
+        before = sorted(
+            other
+            for who, when, other in self.reported
+            if when == epoch and who != number and not math.isnan(other)
+        )
+        self.reported.append((number, epoch, value))
+        if not self.is_rung(epoch) or epoch >= self.epochs:
+            return False
+        if math.isnan(value):
+            return True
+        if not before:
+            return False
+        place = (1 - 1 / self.reduction) * (len(before) - 1)
+        low = before[math.floor(place)]
+        high = before[math.ceil(place)]
+        return value < low + (high - low) * (place - math.floor(place)) - 1e-12
+
+
+def random_reports(seed: int, epochs: int, trials: int) -> Iterator[tuple[int, int, float]]:
+    """Yield reports of trials that run side by side: which, its epoch, its value."""
+    draw = random.Random(seed)
+    epoch = [0] * trials
+    while any(each < epochs for each in epoch):
+        number = draw.choice([n for n, each in enumerate(epoch) if each < epochs])
+        epoch[number] += 1
+        yield number, epoch[number], draw.choice([draw.random(), round(draw.random(), 1)])
+
+
+settings_of_searches = [(9, 1, 3), (27, 1, 3), (16, 2, 2), (10, 3, 4), (5, 8, 2), (81, 1, 3)]
+
+
+@pytest.mark.parametrize(("epochs", "grace", "reduction"), settings_of_searches)
+@pytest.mark.parametrize("seed", range(5))
+def test_it_stops_what_rays_own_scheduler_stops(
+    epochs: int, grace: int, reduction: int, seed: int
+) -> None:
+    theirs = ASHAScheduler(
+        metric="accuracy",
+        mode="max",
+        max_t=epochs,
+        grace_period=min(grace, epochs),
+        reduction_factor=reduction,
+    )
+    ours = Halving(epochs, grace, reduction)
+    controller = SimpleNamespace()
+    trials = [SimpleNamespace(trial_id=str(n), stub=True) for n in range(20)]
+    for trial in trials:
+        theirs.on_trial_add(controller, trial)
+    stopped: dict[int, int] = {}
+    for number, epoch, value in random_reports(seed, epochs, len(trials)):
+        if number in stopped or epoch >= epochs:
+            continue  # At the end of the training both let go.
+        result = {"training_iteration": epoch, "accuracy": value}
+        decision = theirs.on_trial_result(controller, trials[number], result)
+        ours.enter(number, epoch, value)
+        assert ours.stops(number, epoch) == (decision == TrialScheduler.STOP)
+        if decision == TrialScheduler.STOP:
+            stopped[number] = epoch
+    assert bool(stopped) == (grace < epochs)
+
+
+values = st.floats(0, 1) | st.sampled_from([0.25, 0.5, 0.75, math.nan])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    reports=st.lists(st.tuples(st.integers(0, 7), st.integers(1, 9), values), max_size=40),
+    grace=st.integers(1, 4),
+    reduction=st.integers(2, 4),
+)
+def test_it_stops_what_lies_under_the_best_of_those_that_came_before(
+    reports: Sequence[tuple[int, int, float]], grace: int, reduction: int
+) -> None:
+    halving, slowly = Halving(9, grace, reduction), Slowly(9, grace, reduction)
+    seen: dict[tuple[int, int], bool] = {}
+    for number, epoch, value in reports:
+        if (number, epoch) in seen:
+            halving.enter(number, epoch, value)
+        else:
+            halving.enter(number, epoch, value)
+            seen[number, epoch] = slowly.stops(number, epoch, value)
+        # Whenever it is asked, and however many have come since, the answer is the same.
+        for (who, when), stops in seen.items():
+            assert halving.stops(who, when) == stops
+
+
+def test_the_first_at_a_rung_goes_on_however_bad_it_is() -> None:
+    halving = Halving(10, 1, 4)
+    halving.enter(3, 1, 0.0)
+    assert not halving.stops(3, 1)
+
+
+def test_what_is_no_number_is_stopped_and_stops_no_other() -> None:
+    halving = Halving(10, 1, 2)
+    for number, value in enumerate((math.nan, 0.1, math.nan, 0.2)):
+        halving.enter(number, 1, value)
+    assert [halving.stops(number, 1) for number in range(4)] == [True, False, True, False]
+
+
+def test_between_two_rungs_and_at_the_end_nothing_is_stopped() -> None:
+    halving = Halving(8, 2, 2)
+    for epoch in range(1, 9):
+        halving.enter(0, epoch, 0.9)
+        halving.enter(1, epoch, 0.1)
+    assert [epoch for epoch in range(1, 10) if halving.stops(1, epoch)] == [2, 4]
+    assert not any(halving.stops(0, epoch) for epoch in range(1, 10))
+
+
+def test_who_has_not_come_to_a_rung_is_not_stopped_there() -> None:
+    halving = Halving(8, 2, 2)
+    halving.enter(0, 2, 0.9)
+    assert not halving.stops(1, 2)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 20, 60])
+def test_filled_again_from_what_was_reported_it_stops_the_same(cut: int) -> None:
+    """A driver that is killed in between knows of its rungs no more than the study does."""
+    reports = list(random_reports(7, 9, 12))
+    through, before, after = (Halving(9, 1, 3) for _ in range(3))
+    for number, epoch, value in reports[:cut]:
+        before.enter(number, epoch, value)
+        through.enter(number, epoch, value)
+    # The study holds them by trial, not in the order in which they came.
+    for number, epoch, value in sorted(reports[:cut]):
+        after.enter(number, epoch, value)
+    for number, epoch, value in reports[cut:]:
+        through.enter(number, epoch, value)
+        after.enter(number, epoch, value)
+        assert after.stops(number, epoch) == through.stops(number, epoch)

@@ -1,0 +1,106 @@
+"""Draws that describe no network: rejected, counted, and learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState
+from rich.console import Console
+
+from search.experiment.schema import Experiment, ScreensSection
+from search.loop.preflight import check_space
+from search.loop.screens import build_screens
+from search.loop.trials import Trials
+from search.reporting.screening import screen_space
+from search.study.study import Study
+from spaces.architecture import Architecture
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError, InvalidCandidateError
+
+MakeTrials = Callable[..., Trials]
+Spaces = Callable[..., CandidateSpace]
+
+SKEW_NORMAL = {"amounts": "skew-normal", "total_features": 200, "depth": 4}
+
+
+def run(trials: Trials, train: Callable[..., None]) -> None:
+    while not trials.is_finished:
+        started = trials.next()
+        if started is not None:
+            train(trials, started.number, 0.5, 0.6, 0.7)
+
+
+def test_an_invalid_draw_is_rejected_with_its_violation_and_costs_no_trial(
+    vgg_space: Spaces, make_trials: MakeTrials, train: Callable[..., None], recorder: Any
+) -> None:
+    trials = make_trials(vgg_space(**SKEW_NORMAL), limit=5, observers=(recorder,))
+    run(trials, train)
+
+    assert len(recorder.of("started")) == 5
+    invalid = {n: r for n, r in recorder.of("rejected") if r.reason == "invalid"}
+    assert len(invalid) > 5
+    for number, rejection in invalid.items():
+        stored = trials.study.trial(number)
+        assert stored.state is TrialState.PRUNED
+        assert stored.user_attrs["rejected"] == "invalid"
+        assert stored.user_attrs["detail"] == rejection.detail
+        assert "skew-normal" in rejection.detail
+        assert rejection.violation > 0
+        assert rejection.violation in stored.constraints.values()
+        assert {"location", "scale", "skew"} <= set(stored.params)
+
+
+def test_a_sampler_learns_to_draw_valid_distributions(
+    vgg_space: Spaces, make_trials: MakeTrials, train: Callable[..., None], recorder: Any
+) -> None:
+    study = Study("test", TPESampler(seed=1))
+    space = vgg_space(**SKEW_NORMAL, location=[0, 4], scale=[0.1, 4], pools=0, kernel=3)
+    run(make_trials(space, limit=60, study=study, observers=(recorder,)), train)
+
+    verdicts = [e[0] == "started" for e in recorder.events if e[0] in ("started", "rejected")]
+    third = len(verdicts) // 3
+    assert sum(verdicts[-third:]) > 1.5 * sum(verdicts[:third])
+
+
+def never(trial: Any, task: Any) -> Architecture:
+    raise InvalidCandidateError(f"{trial.suggest_int('n', 1, 9)} is no number", 3.0)
+
+
+def test_a_space_of_nothing_but_invalid_draws_is_refused_beforehand(
+    function_space: Spaces,
+) -> None:
+    screens = build_screens(ScreensSection())
+    with pytest.raises(BadInputError, match=r"invalid 1000; e.g. \d is no number") as caught:
+        check_space(function_space(never), screens, training_images=100, epochs=1)
+    assert caught.value.remedy == "search values that more often describe a network"
+
+
+def test_a_space_with_enough_valid_draws_passes(vgg_space: Spaces) -> None:
+    check_space(
+        vgg_space(**SKEW_NORMAL), build_screens(ScreensSection()), training_images=100, epochs=1
+    )
+
+
+def test_screening_a_space_counts_its_invalid_draws(printed: Callable[..., str]) -> None:
+    experiment = Experiment.model_validate(
+        {"name": "skewed", "data": "digits", "space": {"name": "vgg", **SKEW_NORMAL}}
+    )
+
+    def show(console: Console) -> None:
+        screen_space(experiment, 60, console)
+
+    rows = [line.split() for line in printed(show).splitlines()]
+    counts = {row[0]: int(row[1]) for row in rows if row and row[0] in ("accepted", "invalid")}
+    assert counts["invalid"] > counts["accepted"] > 0
+
+
+def test_an_invalid_candidate_cannot_be_rebuilt(vgg_space: Spaces) -> None:
+    params = {"location": 2.0, "scale": 0.1, "skew": 0.0, "kernel": 3, "batch_size": 16}
+    space = vgg_space(**SKEW_NORMAL, pool_after=[2], scale=[0.0, 4.0])
+
+    with pytest.raises(BadInputError, match="they describe no network") as caught:
+        space.rebuild(params)
+    assert len(str(caught.value).splitlines()) == 1

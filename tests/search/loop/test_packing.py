@@ -1,0 +1,217 @@
+"""How trials share a cluster: CPUs, and the share of a GPU that each training needs."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.launched import NodeType
+from cluster.sizing import LARGEST_EVALUATION_BATCH, SHARES, Gpu, largest_prediction
+from search.loop.packing import (
+    UNKNOWN_SHARE,
+    Node,
+    Packing,
+    fair_threads,
+    fitting_trials,
+    predicted_memory,
+    reachable_nodes,
+)
+from spaces.architecture import Architecture
+from spaces.candidate import Candidate
+
+GB = 10**9
+GPU = Gpu(memory=16 * GB, bfloat16=True)
+AUTOMATIC = Packing(cpus=1, fixed=None, smallest=GPU, largest=GPU, bfloat16=True)
+
+MakeOfSize = Callable[[float], Candidate]
+
+
+@pytest.fixture
+def of_size(
+    plain: Callable[..., Architecture], candidate: Callable[[Architecture], Candidate]
+) -> MakeOfSize:
+    """Return a function that makes a candidate that is predicted to take about so many GB."""
+    small = candidate(plain("c c", size=64, features=16))
+
+    def of_batch(batch: int) -> Candidate:
+        return replace(small, recipe=replace(small.recipe, batch_size=batch))
+
+    def make(size: float) -> Candidate:
+        def takes(batch: int) -> int:
+            return predicted_memory(of_batch(batch), bfloat16=True)
+
+        return of_batch(bisect_left(range(1, 1_000_000), size * GB, key=takes))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("size", "share"), [(0.5, 1 / 8), (2, 1 / 4), (5, 1 / 2), (10, 1), (100, 1)]
+)
+def test_a_training_gets_the_share_of_a_gpu_that_its_predicted_memory_needs(
+    of_size: MakeOfSize, size: float, share: float
+) -> None:
+    assert AUTOMATIC.share(of_size(size)) == share
+
+
+def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize) -> None:
+    one = of_size(0.2)
+    step = one.training_memory(bfloat16=True)
+    size = one.recipe.batch_size
+
+    def scoring(images: int) -> int:
+        return one.costs.evaluation_memory(images, bfloat16=True)
+
+    assert 2 * size < LARGEST_EVALUATION_BATCH
+    assert predicted_memory(one, bfloat16=True) == step + scoring(2 * size)
+    # The latency of a larger batch than any that is scored takes its room, too.
+    assert predicted_memory(one, 5000, bfloat16=True) == step + scoring(5000)
+    assert predicted_memory(one, 2, bfloat16=True) == step + scoring(2 * size)
+    large = replace(one, recipe=replace(one.recipe, batch_size=4000))
+    expected = large.training_memory(bfloat16=True) + scoring(LARGEST_EVALUATION_BATCH)
+    assert predicted_memory(large, bfloat16=True) == expected
+
+
+def test_images_that_lie_on_the_gpu_take_their_room(of_size: MakeOfSize) -> None:
+    just = of_size(1.0)
+    assert AUTOMATIC.share(just) == 1 / 8
+    assert replace(AUTOMATIC, image_bytes=3 * GB // 10).share(just) == 1 / 4
+
+
+def test_images_that_are_too_many_to_lie_on_the_gpu_take_no_room(of_size: MakeOfSize) -> None:
+    assert replace(AUTOMATIC, image_bytes=8 * GB).share(of_size(1.0)) == 1 / 8
+
+
+def test_without_bfloat16_trainings_need_more(of_size: MakeOfSize) -> None:
+    slow = replace(AUTOMATIC, bfloat16=False)
+    assert slow.share(of_size(1.0)) > AUTOMATIC.share(of_size(1.0))
+
+
+def test_the_smallest_gpu_of_the_cluster_decides_on_shares(of_size: MakeOfSize) -> None:
+    mixed = replace(AUTOMATIC, largest=Gpu(80 * GB, True))
+    assert mixed.share(of_size(5)) == AUTOMATIC.share(of_size(5))
+
+
+def test_the_largest_gpu_of_the_cluster_decides_on_what_can_be_trained_at_all() -> None:
+    mixed = replace(AUTOMATIC, largest=Gpu(80 * GB, True))
+    assert mixed.largest_training == largest_prediction(1, 80 * GB)
+    assert replace(mixed, image_bytes=GB).largest_training == mixed.largest_training - GB
+    assert replace(mixed, image_bytes=60 * GB).largest_training == mixed.largest_training
+
+
+@pytest.mark.parametrize("fixed", [0.0, 0.3, 1.0, 2.0])
+def test_a_share_that_was_asked_for_is_that_of_every_trial(
+    of_size: MakeOfSize, fixed: float
+) -> None:
+    packing = replace(AUTOMATIC, fixed=fixed)
+    assert {packing.share(of_size(size)) for size in (0.5, 50)} == {fixed}
+    assert packing.smallest_share == fixed
+    assert packing.device_share(of_size(1)) == (fixed or 1.0)
+    assert packing.on_gpus == (fixed > 0)
+    assert (packing.largest_training is None) == (fixed == 0)
+    assert not packing.is_guessed
+
+
+def test_where_the_memory_of_gpus_is_unknown_every_trial_gets_the_same(of_size: MakeOfSize) -> None:
+    unknown = Packing(cpus=1, fixed=None)
+    assert {unknown.share(of_size(size)) for size in (0.5, 50)} == {UNKNOWN_SHARE}
+    assert unknown.smallest_share == UNKNOWN_SHARE
+    assert unknown.largest_training is None
+    assert unknown.is_guessed
+    assert not AUTOMATIC.is_guessed
+
+
+# CPUs
+
+
+@pytest.mark.parametrize(
+    ("cpus", "concurrent", "threads"),
+    [
+        ([8], 2, 4),
+        ([8], 3, 2),
+        ([8], 8, 1),
+        ([8], 100, 1),
+        ([16, 16], 2, 16),
+        ([16, 16], 3, 8),  # Three of ten would be 30 CPUs, but a node has room for one alone.
+        ([12, 4], 2, 6),
+        ([], 2, 1),
+    ],
+)
+def test_trials_share_the_cpus_of_the_nodes_fairly(
+    cpus: list[int], concurrent: int, threads: int
+) -> None:
+    assert fair_threads([{"CPU": each} for each in cpus], concurrent) == threads
+
+
+nodes = st.lists(
+    st.fixed_dictionaries({"CPU": st.integers(0, 64), "GPU": st.integers(0, 8)}), max_size=4
+)
+
+
+@given(nodes, st.integers(1, 80))
+def test_the_fair_number_of_threads_is_the_largest_with_which_all_trials_fit(
+    there: list[Node], concurrent: int
+) -> None:
+    threads = fair_threads(there, concurrent)
+    assert threads == 1 or fitting_trials(there, threads, 0) >= concurrent
+    assert fitting_trials(there, threads + 1, 0) < concurrent
+
+
+@pytest.mark.parametrize(
+    ("there", "cpus", "gpus", "fitting"),
+    [
+        ([{"CPU": 8}], 1, 0, 8),
+        ([{"CPU": 8}], 3, 0, 2),
+        ([{"CPU": 16, "GPU": 1}], 1, 1 / 8, 8),
+        ([{"CPU": 4, "GPU": 1}], 1, 1 / 8, 4),
+        ([{"CPU": 32, "GPU": 2}], 1, 0.3, 6),  # Three to a GPU: what is left of two is no third.
+        ([{"CPU": 8, "GPU": 4}], 1, 2, 2),
+        ([{"CPU": 64}, {"CPU": 2, "GPU": 8}], 1, 1, 2),
+        ([], 1, 0, 0),
+    ],
+)
+def test_as_many_trials_fit_as_cpus_and_gpus_of_one_node_each_allow(
+    there: list[Node], cpus: float, gpus: float, fitting: int
+) -> None:
+    assert fitting_trials(there, cpus, gpus) == fitting
+
+
+@given(nodes, st.integers(1, 8), st.sampled_from([0, *SHARES, 2]))
+def test_what_fits_never_takes_more_than_there_is(
+    there: list[Node], cpus: int, gpus: float
+) -> None:
+    fitting = fitting_trials(there, cpus, gpus)
+    assert fitting * cpus <= sum(node["CPU"] for node in there)
+    assert fitting * gpus <= sum(node["GPU"] for node in there)
+
+
+# Nodes that are not there yet
+
+AMOUNTS = st.fixed_dictionaries({"CPU": st.integers(0, 4), "GPU": st.integers(0, 2)})
+
+
+@given(
+    nodes=st.lists(AMOUNTS, max_size=5),
+    kinds=st.lists(
+        st.tuples(AMOUNTS, st.integers(1, 4)),
+        max_size=3,
+        unique_by=lambda k: tuple(sorted(k[0].items())),
+    ),
+)
+def test_a_cluster_grows_to_the_most_of_each_type_and_loses_nothing(
+    nodes: list[Node], kinds: list[tuple[dict[str, float], int]]
+) -> None:
+    types = [NodeType("kind", resources, most) for resources, most in kinds]
+    reachable = reachable_nodes(nodes, types)
+    assert reachable[: len(nodes)] == nodes
+    for resources, most in kinds:
+        assert reachable.count(resources) == max(most, nodes.count(resources))
+
+
+def test_hosts_of_which_nothing_is_known_yet_are_not_counted_on() -> None:
+    assert reachable_nodes([{"CPU": 4}], [NodeType("local.cluster.node", {}, 3)]) == [{"CPU": 4}]

@@ -1,0 +1,97 @@
+"""How the ends of trials are shown while a search runs, and what is journalled of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.samplers import RandomSampler
+
+from search.experiment.loading import parse_experiment
+from search.experiment.objectives import Objective
+from search.loop.trials import Trials
+from search.reporting.progress import ProgressDisplay
+from search.study.study import Study
+from search.study.summary import summarise
+from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read
+from search.tracking.recorder import Logbook
+from spaces.candidate import CandidateSpace
+
+OBJECTIVES: tuple[Objective, ...] = ("accuracy", "params", "latency")
+
+
+@pytest.fixture
+def events(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    tmp_path: Path,
+    printed: Callable[..., str],
+) -> tuple[list[Any], str]:
+    """Return what is journalled and printed of three trials with an end of their own each."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    study = Study("ends", RandomSampler(seed=0), objectives=OBJECTIVES)
+    experiment = parse_experiment({"name": "ends", "objectives": list(OBJECTIVES)})
+    logbook = Logbook(journal, experiment, lambda: summarise(study.trials()))
+
+    def search(console: Any) -> None:
+        progress = ProgressDisplay(console, 3, 3)
+        trials = make_trials(
+            eight_candidates, study=study, limit=3, epochs=3, observers=[logbook, progress]
+        )
+        logbook.begin()
+        endings = [
+            {"cause": "out of memory: 3 GB", "violation": 0.5},
+            {"stopped": "no better than a guess"},
+            {},
+        ]
+        for ending in endings:
+            started = None
+            while started is None:
+                started = trials.next()
+            if "cause" not in ending:
+                trials.report(started.number, 1, metrics(0.2) | {"latency_ms": 1.25})
+            trials.finish(started.number, **ending)
+        logbook.end("FINISHED")
+
+    text = printed(search)
+    return read(journal.path)[0], text
+
+
+def test_a_person_sees_how_each_trial_ended_and_why(events: tuple[list[Any], str]) -> None:
+    first, second, third = events[1].splitlines()
+    assert re.search(r" FAILED: out of memory: 3 GB +\|", first)
+    assert re.search(r" 1\.25 ms +stopped early: no better than a guess \|", second)
+    assert re.search(r" 1\.25 ms +stopped early +\|", third)
+    assert " ms" not in first
+
+
+def test_the_run_of_a_trial_carries_its_reason_its_status_and_its_latency(
+    events: tuple[list[Any], str],
+) -> None:
+    found = [event for event in events[0] if getattr(event, "run", PARENT) != PARENT]
+    runs = [event.run for event in found if isinstance(event, Start)]
+    tags = [event.tags for event in found if isinstance(event, Update)]
+    assert tags == [
+        {"verdict": "fail", "cause": "out of memory: 3 GB"},
+        {"verdict": "pruned", "stopped": "no better than a guess"},
+        {"verdict": "pruned"},
+    ]
+    ends = {event.run: event.status for event in found if isinstance(event, Finish)}
+    assert [ends[run] for run in runs] == ["FAILED", "FINISHED", "FINISHED"]
+    epochs = [event.metrics for event in found if isinstance(event, Metrics)]
+    assert [epoch["latency_ms"] for epoch in epochs] == [1.25, 1.25]
+
+
+def test_the_run_of_the_search_carries_its_objectives_and_the_size_of_its_front(
+    events: tuple[list[Any], str],
+) -> None:
+    parent = [event for event in events[0] if getattr(event, "run", None) == PARENT]
+    (start,) = (event for event in parent if isinstance(event, Start))
+    assert start.params["objectives"] == "accuracy, params, latency"
+    totals = [event.metrics for event in parent if isinstance(event, Metrics)][-1]
+    assert totals["pareto_front"] == 1
+    assert (totals["trials_pruned"], totals["trials_failed"]) == (2, 1)

@@ -1,0 +1,370 @@
+"""The report: what a search has found, in words, tables and a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
+
+from search.experiment.loading import parse_experiment
+from search.experiment.schema import Experiment
+from search.loop.trials import Trials
+from search.reporting.report import Section, as_html, build_report, compare, print_report
+from search.study.finalists import Finalist, FinalistResult
+from search.study.study import Study
+from search.study.summary import summarise
+from spaces.candidate import CandidateSpace
+
+Printed = Callable[..., str]
+
+
+@dataclass
+class Search:
+    """A search in memory that has ended."""
+
+    experiment: Experiment
+    trials: list[FrozenTrial]
+    space: CandidateSpace
+
+    def sections(self, finalists: list[Finalist] | None = None) -> dict[str, Section]:
+        built = build_report(self.experiment, self.trials, finalists or [], self.space)
+        return {section.heading: section for section in built}
+
+
+@pytest.fixture(scope="module")
+def search_for(
+    make_trials: Callable[..., Trials],
+    vgg_space: Callable[..., CandidateSpace],
+    train: Callable[..., None],
+) -> Callable[..., Search]:
+    """Return a function that runs a search whose accuracies follow from the network's size."""
+
+    def run(limit: int = 15, seed: int = 0, **screens: Any) -> Search:
+        space = vgg_space(depth=[1, 10])
+        trials = make_trials(space, screens=screens, limit=limit, seed=seed, epochs=2)
+        while not trials.is_finished:
+            started = trials.next()
+            if started is None:
+                continue
+            accuracy = min(0.99, 0.3 + started.costs.params / 10_000)
+            if started.number % 5 == 4:
+                train(trials, started.number, accuracy)
+            else:
+                train(trials, started.number, accuracy / 2, accuracy)
+        experiment = parse_experiment({"name": "mine", "screens": screens, "epochs": 2})
+        return Search(experiment, trials.study.trials(), space)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def screened(search_for: Callable[..., Search]) -> Search:
+    return search_for()
+
+
+@pytest.fixture(scope="module")
+def free(search_for: Callable[..., Search]) -> Search:
+    """Return the same search without the border screen, long enough to see the same draws."""
+    return search_for(limit=60, border="off")
+
+
+def finalist(number: int, validation: float, *tests: float) -> Finalist:
+    return Finalist(
+        number,
+        tuple(
+            FinalistResult(number, seed, validation, test, 1.0)
+            for seed, test in enumerate(tests, start=1)
+        ),
+    )
+
+
+def by_reason(search: Search) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for trial in search.trials:
+        if "rejected" in trial.user_attrs:
+            reason = trial.user_attrs["rejected"]
+            counts[reason] = counts.get(reason, 0) + 1
+    return counts
+
+
+def test_the_leaderboard_shows_the_ten_best_with_their_structure(screened: Search) -> None:
+    section = screened.sections()["Leaderboard"]
+    trained = [trial for trial in screened.trials if "rejected" not in trial.user_attrs]
+    assert "15 candidates trained" in section.sentences[0]
+    assert len(section.rows) == 10
+    complete = sorted(
+        (t for t in trained if t.state.name == "COMPLETE"), key=lambda t: (-t.value, t.number)
+    )
+    assert [int(row[1]) for row in section.rows] == [t.number for t in complete[:10]]
+    assert [row[0] for row in section.rows] == [str(rank) for rank in range(1, 11)]
+    best = dict(zip(section.header, section.rows[0], strict=True))
+    params = complete[0].params
+    features = [params[f"features_{n}"] for n in range(1, params["depth"] + 1)]
+    assert best["validation"] == f"{complete[0].value:.4f}"
+    assert best["params"] == f"{complete[0].user_attrs['params']:,}"
+    # 64x3 stands for three equal amounts in a row.
+    runs = [run.partition("x") for run in best["features"].split("-")]
+    assert [int(n) for n, _, times in runs for _ in range(int(times or 1))] == features
+    assert best["kernel"] == str(params["kernel"])
+    assert best["epochs"] == "2"
+
+
+def test_trials_that_were_stopped_early_say_so(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    train: Callable[..., None],
+) -> None:
+    trials = make_trials(eight_candidates, limit=2, epochs=2)
+    for accuracies in ((0.5, 0.6), (0.4,)):
+        started = trials.next()
+        assert started is not None
+        train(trials, started.number, *accuracies)
+    search = Search(Experiment(), trials.study.trials(), eight_candidates)
+    section = search.sections()["Leaderboard"]
+    assert [row[-1] for row in section.rows] == ["2", "1, stopped"]
+    assert "1 to the end, 1 stopped early, 0 failed; 0 running" in section.sentences[0]
+
+
+def test_what_trials_failed_with_is_told_with_the_most_frequent_cause_first(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    train: Callable[..., None],
+    metrics: Callable[..., dict[str, float]],
+) -> None:
+    trials = make_trials(eight_candidates, limit=5, epochs=2)
+    numbers = []
+    for cause in ("boom", "", "no such file", "no such file", None):
+        while (started := trials.next()) is None:
+            pass
+        numbers.append(started.number)
+        if cause is None:
+            train(trials, started.number, 0.5, 0.6)
+        elif cause:
+            trials.finish(started.number, cause)
+        else:
+            trials.report(started.number, 1, metrics(0.1, loss=math.nan))
+            trials.finish(started.number)
+    search = Search(Experiment(), trials.study.trials(), eight_candidates)
+    section = search.sections()["Failed"]
+    assert section.header == ("cause", "candidates", "trials")
+    assert section.rows == (
+        ("no such file", "2", f"{numbers[2]}, {numbers[3]}"),
+        ("boom", "1", str(numbers[0])),
+        ("the loss is no longer a number", "1", str(numbers[1])),
+    )
+
+
+def test_nothing_is_said_of_failures_where_there_were_none(screened: Search) -> None:
+    assert "Failed" not in screened.sections()
+
+
+def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    metrics: Callable[..., dict[str, float]],
+    printed: Printed,
+) -> None:
+    objectives = ("accuracy", "macs", "params", "batch_latency")
+    study = Study("several", RandomSampler(seed=0), objectives=objectives)
+    trials = make_trials(eight_candidates, study=study, limit=3, epochs=2)
+    # The second is stopped early, and the third is beaten by both.
+    for endings, milliseconds in (((0.5, 0.8), 9.0), ((0.6,), 4.5), ((0.5, 0.55), 50.0)):
+        started = None
+        while started is None:
+            started = trials.next()
+        for epoch, accuracy in enumerate(endings, start=1):
+            latency = {"batch_latency_ms": milliseconds}
+            trials.report(started.number, epoch, metrics(accuracy) | latency)
+        trials.finish(started.number)
+    experiment = parse_experiment({"objectives": list(objectives), "latency_batch": 64})
+    search = Search(experiment, trials.study.trials(), eight_candidates)
+    section = search.sections()["Pareto front"]
+    assert section.header[:5] == ("trial", "validation", "MMACs", "params", "ms for 64 images")
+    front = summarise(search.trials).front
+    assert [int(row[0]) for row in section.rows] == [trial.number for trial in front]
+    best = dict(zip(section.header, section.rows[0], strict=True))
+    assert (best["validation"], best["ms for 64 images"], best["epochs"]) == ("0.8000", "9.00", "2")
+    assert best["params"] == f"{front[0].user_attrs['params']:,}"
+    assert best["MMACs"] == f"{front[0].user_attrs['macs'] / 1e6:,.2f}"
+    stopped = dict(zip(section.header, section.rows[1], strict=True))
+    assert (stopped["validation"], stopped["epochs"]) == ("0.6000", "1, stopped")
+    board = search.sections()["Leaderboard"]
+    assert board.rows[0][2] == "0.8000"
+    assert "2 to the end, 1 stopped early" in board.sentences[0]
+    assert "Pareto front" in printed(lambda c: print_report(c, list(search.sections().values())))
+
+
+def test_with_one_objective_there_is_no_pareto_front(screened: Search) -> None:
+    assert "Pareto front" not in screened.sections()
+
+
+def test_rejections_are_counted_by_reason_with_what_they_saved(screened: Search) -> None:
+    section = screened.sections()["Rejected before training"]
+    counts = by_reason(screened)
+    assert counts["border"] >= 3
+    assert {row[0]: int(row[1]) for row in section.rows} == counts
+    text = " ".join(section.sentences)
+    assert "Border screen: previous-conv." in text
+    assert f"{sum(counts.values())} candidates rejected before training" in text
+    assert "device-hours" in text
+
+
+def test_a_search_without_rejections_says_so(
+    make_trials: Callable[..., Trials], eight_candidates: CandidateSpace
+) -> None:
+    trials = make_trials(eight_candidates, screens={"duplicates": False}, limit=1)
+    trials.next()
+    found = Search(Experiment(), trials.study.trials(), eight_candidates).sections()
+    section = found["Rejected before training"]
+    assert section.sentences[-1] == "No candidate was rejected."
+    assert section.rows == ()
+    assert "1 running" in found["Leaderboard"].sentences[0]
+
+
+def test_an_empty_search_has_a_report(eight_candidates: CandidateSpace, printed: Printed) -> None:
+    search = Search(Experiment(), [], eight_candidates)
+    sections = build_report(search.experiment, [], [], search.space)
+    assert "0 candidates trained" in printed(lambda console: print_report(console, sections))
+
+
+def test_finalists_stand_with_mean_and_spread_of_the_test_split_and_every_seed(
+    screened: Search,
+) -> None:
+    first, second = (int(row[1]) for row in screened.sections()["Leaderboard"].rows[:2])
+    found = [finalist(first, 0.8, 0.7, 0.9), finalist(second, 0.7, 0.95)]
+    section = screened.sections(found)["Finalists"]
+    # Mean 0.8; the sample standard deviation of two values is half their distance times root two.
+    assert section.rows[0][:4] == (str(first), "0.8000 ± 0.1414", "0.7000, 0.9000", "0.8000")
+    assert section.rows[1][:4] == (str(second), "0.9500", "0.9500", "0.7000")
+    # The result is the best on validation: the test split decides nothing.
+    assert f"trial {first} with test accuracy 0.8000 ± 0.1414" in section.sentences[0]
+    assert "2 fresh seeds" in section.sentences[0]
+
+
+def test_without_finalists_there_is_no_such_section(screened: Search) -> None:
+    assert "Finalists" not in screened.sections()
+
+
+def test_the_picture_is_that_of_the_first_finalist_and_else_of_the_best_trial(
+    screened: Search,
+) -> None:
+    heading = "Receptive field of the best candidate"
+    best = screened.sections()["Leaderboard"].rows[0][1]
+    assert f"trial {best}: " in screened.sections()[heading].picture
+    other = screened.sections()["Leaderboard"].rows[3][1]
+    chosen = screened.sections([finalist(int(other), 0.9, 0.9)])
+    assert f"trial {other}: " in chosen[heading].picture
+
+
+def test_candidates_trained_beyond_the_border_are_set_against_the_others(
+    screened: Search, free: Search
+) -> None:
+    assert "Trained beyond the border" not in screened.sections()
+    (sentence,) = free.sections()["Trained beyond the border"].sentences
+    trained = [t for t in free.trials if "beyond" in t.user_attrs and t.value is not None]
+    trained = [t for t in trained if "rejected" not in t.user_attrs]
+    beyond = [t.value for t in trained if t.user_attrs["beyond"] > 0]
+    within = [t.value for t in trained if t.user_attrs["beyond"] == 0]
+    assert beyond
+    assert within
+    assert sentence.startswith(f"{len(beyond)} of {len(trained)} trained candidates")
+    assert "the border screen was off" in sentence
+    assert f"{max(beyond):.4f} against {max(within):.4f} of the {len(within)}" in sentence
+
+
+def test_two_searches_are_compared_in_what_one_rejected_and_the_other_trained(
+    screened: Search, free: Search
+) -> None:
+    section = compare(("screened", screened.trials), ("free", free.trials))
+    assert section.heading == "Rejected in screened, trained in free"
+    rejected = {
+        t.user_attrs["digest"] for t in screened.trials if t.user_attrs.get("rejected") == "border"
+    }
+    trained = [
+        t
+        for t in free.trials
+        if t.user_attrs.get("digest") in rejected and "rejected" not in t.user_attrs
+    ]
+    assert len(rejected) >= 3
+    assert len(trained) == len(rejected)
+    (sentence,) = section.sentences
+    assert f"{len(trained)} candidates that screened rejected before training were" in sentence
+    assert f"best validation accuracy {max(t.value for t in trained):.4f}" in sentence
+    assert {int(row[0]) for row in section.rows} <= {t.number for t in trained}
+    assert all(int(row[2]) > 0 for row in section.rows)
+    back = compare(("free", free.trials), ("screened", screened.trials))
+    assert back.sentences == ("No candidate.",)
+
+
+def test_the_terminal_shows_every_sentence_and_cell_and_no_picture(
+    screened: Search, printed: Printed
+) -> None:
+    sections = list(screened.sections().values())
+    text = printed(lambda console: print_report(console, sections))
+    flat = " ".join(text.split())
+    assert "<svg" not in text
+    for section in sections:
+        assert " ".join(section.header) in flat
+        if not section.picture:
+            assert section.heading in flat
+        for sentence in section.sentences:
+            assert " ".join(sentence.split()) in flat
+        for row in section.rows:
+            assert " ".join(row) in flat
+
+
+def test_brackets_are_text_for_the_terminal(printed: Printed) -> None:
+    section = Section("[bold]h[/bold]", ("a [red]word[/red]",), ("x",), (("1",),))
+    text = printed(lambda console: print_report(console, [section]))
+    assert "[bold]h[/bold]" in text
+    assert "a [red]word[/red]" in text
+
+
+class Page(HTMLParser):
+    """Collects what a browser would show."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.cells = 0
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+def test_the_page_is_complete_in_itself(screened: Search) -> None:
+    sections = list(screened.sections().values())
+    page = as_html("Search mine", sections)
+    parsed = Page(page)
+    assert page.startswith("<!doctype html>")
+    assert page.count("<svg") == 1
+    assert parsed.tags.count("h2") == len(sections)
+    assert parsed.tags.count("td") == sum(len(row) for s in sections for row in s.rows)
+    assert not {"script", "link", "img", "iframe"} & set(parsed.tags)
+    assert "src=" not in page
+    assert "@import" not in page
+    text = " ".join("".join(parsed.text).split())
+    for section in sections:
+        for sentence in section.sentences:
+            assert " ".join(sentence.split()) in text
+
+
+def test_names_are_text_for_the_page() -> None:
+    evil = '<script>alert("&")</script>'
+    section = Section(evil, (evil,), (evil,), ((evil,),))
+    page = as_html(evil, [section])
+    parsed = Page(page)
+    assert "script" not in parsed.tags
+    assert "".join(parsed.text).count(evil) == 6

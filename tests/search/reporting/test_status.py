@@ -1,0 +1,121 @@
+"""What `status` says of a search: that it runs, was interrupted, has failed, or is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.samplers import RandomSampler
+from rich.console import Console
+
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.loading import parse_experiment
+from search.reporting.status import show_status
+from search.reporting.stored_search import SearchView
+from search.study.database import Database
+from search.study.file_lock import hold
+from search.study.study import Study
+from search.tracking.journal import PARENT, Journal, Status, outcome
+from spaces.task import Task
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Return a home with a search whose driver died while two trials were in training."""
+    home = Home(tmp_path / "home")
+    folder = home.folder("mine")
+    folder.create(parse_experiment({"name": "mine"}).to_yaml(), Task(1, 8, 8, 10))
+    database = Database(folder.study, "mine")
+    study = Study("mine", RandomSampler(seed=0), database=database)
+    for _ in range(2):
+        study.start(study.ask(), {"digest": "d", "share": 1.0})
+    database.close()
+    return home
+
+
+@pytest.fixture
+def folder(home: Home) -> SearchFolder:
+    """Return its folder."""
+    return home.folder("mine")
+
+
+def ends(folder: SearchFolder, status: Status) -> None:
+    """Let a driver end as it says."""
+    with Journal(folder.journal) as journal:
+        journal.start(PARENT, "mine")
+        journal.finish(PARENT, status)
+
+
+def shown(home: Home, printed: Callable[..., str]) -> tuple[list[str], str]:
+    """Return the cells of the search's row, and what stands below the table."""
+
+    def show(console: Console) -> None:
+        show_status(None, home, console)
+
+    _, row, *rest = printed(show).splitlines()
+    return row.split(), "\n".join(rest)
+
+
+def test_a_search_whose_driver_holds_its_lock_runs(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    with hold(folder.lock, "mine"):
+        row, below = shown(home, printed)
+    assert row[:4] == ["mine", "0/30", "2", "0"]
+    assert (row[-1], below) == ("running", "")
+
+
+def test_what_a_dead_driver_left_running_is_interrupted_and_how_to_go_on_is_told(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    with hold(folder.lock, "mine"):
+        pass
+    row, below = shown(home, printed)
+    assert row[:4] == ["mine", "0/30", "0", "2"]
+    assert row[-1] == "interrupted"
+    assert below == (
+        f"mine is interrupted; go on with: python search.py resume mine --home {home.path}"
+    )
+
+
+def test_the_report_counts_what_a_dead_driver_left_as_interrupted(folder: SearchFolder) -> None:
+    assert {trial.state.name for trial in SearchView(folder).trials} == {"WAITING"}
+    with hold(folder.lock, "mine"):
+        assert {trial.state.name for trial in SearchView(folder).trials} == {"RUNNING"}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "said"),
+    [
+        ("FINISHED", "finished", ""),
+        ("KILLED", "interrupted", "mine is interrupted; go on with: "),
+        ("FAILED", "failed", "mine has failed; go on with: "),
+    ],
+)
+def test_a_driver_that_ended_by_itself_has_said_how(
+    home: Home,
+    folder: SearchFolder,
+    printed: Callable[..., str],
+    status: Status,
+    state: str,
+    said: str,
+) -> None:
+    ends(folder, status)
+    row, below = shown(home, printed)
+    assert row[-1] == state
+    assert below.startswith(said)
+    assert bool(below) == bool(said)
+
+
+def test_a_search_that_was_resumed_ended_as_its_last_driver_did(folder: SearchFolder) -> None:
+    assert outcome(folder.journal) is None
+    ends(folder, "KILLED")
+    assert outcome(folder.journal) == "KILLED"
+    with Journal(folder.journal) as journal:
+        assert outcome(folder.journal) is None
+        journal.start(PARENT, "mine", artifacts={"experiment.yaml": "x" * 10_000})
+        assert outcome(folder.journal) is None
+    assert outcome(folder.journal) is None
+    ends(folder, "FINISHED")
+    assert outcome(folder.journal) == "FINISHED"

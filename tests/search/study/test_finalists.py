@@ -1,0 +1,67 @@
+"""What is kept of retrainings: whole or not at all, and never a pickle."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search.study.finalists import Retrainings, read_record
+from trainables.job import FinalistResult
+
+RESULT = FinalistResult(7, 3, 0.9, 0.875, 12.5)
+PREDICTIONS = np.array([0, 9, 3], dtype=np.int32)
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> Retrainings:
+    """Return a folder in which one retraining is kept."""
+    kept = Retrainings(tmp_path / "finalists")
+    kept.write(RESULT, b"weights", PREDICTIONS)
+    return kept
+
+
+def test_a_retraining_comes_back_as_it_was_kept(kept: Retrainings) -> None:
+    assert list(kept.results()) == [RESULT]
+    assert kept.weights(7, 3).read_bytes() == b"weights"
+    found = kept.predictions(7, 3)
+    assert found is not None
+    np.testing.assert_array_equal(found, PREDICTIONS)
+    assert found.dtype == np.int32
+
+
+def test_nothing_but_the_two_files_is_left(kept: Retrainings) -> None:
+    folder = kept.weights(7, 3).parent
+    assert {path.name for path in folder.iterdir()} == {"trial-7-seed-3.pt", "trial-7-seed-3.npz"}
+
+
+def test_what_was_never_kept_is_not_there(kept: Retrainings, tmp_path: Path) -> None:
+    assert kept.predictions(7, 4) is None
+    assert list(Retrainings(tmp_path / "empty").results()) == []
+
+
+@pytest.mark.parametrize("damage", ["cut", "weights", "others"])
+def test_a_retraining_that_is_not_whole_is_none(kept: Retrainings, damage: str) -> None:
+    record = kept.record(7, 3)
+    if damage == "cut":
+        record.write_bytes(record.read_bytes()[:-30])
+    elif damage == "weights":
+        kept.weights(7, 3).unlink()
+    else:
+        np.savez(record, something=PREDICTIONS)
+    assert list(kept.results()) == []
+
+
+def test_a_pickle_in_the_place_of_a_record_is_not_loaded(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return Path.touch, (tmp_path / "sprung",)
+
+    path = tmp_path / "trial-1-seed-1.npz"
+    path.write_bytes(pickle.dumps(Trap()))
+    assert read_record(path) is None
+    np.savez(path, allow_pickle=True, predictions=np.array([Trap()], dtype=object))
+    assert read_record(path) is None
+    assert not (tmp_path / "sprung").exists()

@@ -1,0 +1,265 @@
+"""What a search has come to, against calculations by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.trial import FrozenTrial
+
+from search.study.summary import estimate_savings, pareto_front, summarise, trained_though_rejected
+
+Stored = Callable[..., FrozenTrial]
+
+
+def timed(seconds: float, epochs: int, macs: int) -> dict[str, Any]:
+    return {"seconds": seconds, "epochs": epochs, "macs": macs, "beyond": 0}
+
+
+def test_a_search_that_has_not_begun_has_come_to_nothing() -> None:
+    found = summarise([])
+    assert (found.trained, found.rejected, found.running) == (0, 0, 0)
+    assert found.best is None
+    assert found.leaderboard == []
+    assert found.savings.total == 0
+
+
+def test_trials_are_counted_by_how_they_ended_and_rejections_by_their_reason(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", 0.8),
+        stored_trial(1, "PRUNED", rejected="border"),
+        stored_trial(2, "PRUNED", 0.4),
+        stored_trial(3, "FAIL"),
+        stored_trial(4, "RUNNING"),
+        stored_trial(5, "PRUNED", rejected="params"),
+        stored_trial(6, "PRUNED", rejected="border"),
+        # Duplicates take over a verdict, but were not trained.
+        stored_trial(7, "COMPLETE", 0.8, rejected="duplicate", duplicate_of=0),
+        stored_trial(8, "FAIL", rejected="duplicate", duplicate_of=4),
+        stored_trial(9, "COMPLETE", 0.6),
+    ]
+    found = summarise(trials)
+    assert (found.complete, found.pruned, found.failed, found.running) == (2, 1, 1, 1)
+    assert found.trained == 4
+    assert found.rejections == {"border": 2, "duplicate": 2, "params": 1}
+    assert found.rejected == 5
+    assert [trial.number for trial in found.leaderboard] == [0, 9, 2]
+
+
+def test_the_leaderboard_has_complete_trials_first_and_the_best_of_each_kind_first(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "PRUNED", 0.99),
+        stored_trial(1, "COMPLETE", 0.5),
+        stored_trial(2, "COMPLETE", 0.9),
+        stored_trial(3, "PRUNED", 0.2),
+        stored_trial(4, "COMPLETE", 0.9),
+        stored_trial(5, "COMPLETE", 0.0),
+    ]
+    found = summarise(trials)
+    assert [trial.number for trial in found.leaderboard] == [2, 4, 1, 5, 0, 3]
+    assert found.best is trials[2]
+
+
+def test_a_trial_that_was_stopped_early_is_never_the_best(stored_trial: Stored) -> None:
+    assert summarise([stored_trial(0, "PRUNED", 0.9)]).best is None
+
+
+def test_what_happened_to_a_trial_counts_and_not_what_its_sampler_was_told(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "PRUNED", verdict="fail", cause="out of memory"),
+        stored_trial(1, "COMPLETE", (0.9, 10.0), verdict="pruned"),
+        stored_trial(2, "COMPLETE", (0.5, 20.0)),
+    ]
+    found = summarise(trials)
+    assert (found.complete, found.pruned, found.failed) == (1, 1, 1)
+    assert [trial.number for trial in found.leaderboard] == [2, 1]
+    assert found.best is trials[2]
+
+
+def test_with_one_objective_there_is_no_front(stored_trial: Stored) -> None:
+    assert summarise([stored_trial(0, "COMPLETE", 0.5)]).front == []
+
+
+def test_the_front_is_what_no_other_trial_beats_in_all_objectives(stored_trial: Stored) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", (0.8, 100.0, 5.0)),
+        stored_trial(1, "COMPLETE", (0.9, 200.0, 5.0)),
+        stored_trial(2, "COMPLETE", (0.8, 100.0, 6.0)),  # Slower than trial 0, else the same.
+        stored_trial(3, "COMPLETE", (0.7, 150.0, 4.0)),
+        stored_trial(4, "COMPLETE", (0.7, 150.0, 4.0)),  # Neither of two equal ones is beaten.
+        stored_trial(5, "COMPLETE", (0.3, 10.0, 9.0), verdict="pruned"),
+        stored_trial(6, "COMPLETE", (0.1, 1.0, 1.0), verdict="pruned", stopped="hopeless"),
+        stored_trial(7, "PRUNED", verdict="fail"),
+        stored_trial(8, "COMPLETE", (0.9, 1.0, 1.0), rejected="duplicate", duplicate_of=1),
+    ]
+    assert [trial.number for trial in summarise(trials).front] == [1, 0, 3, 4, 5]
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=st.lists(st.tuples(*[st.integers(0, 3).map(float)] * 3), max_size=8))
+def test_the_front_is_that_of_comparing_each_trial_with_each(
+    stored_trial: Stored, values: list[tuple[float, ...]]
+) -> None:
+    trials = [stored_trial(number, "COMPLETE", each) for number, each in enumerate(values)]
+
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        no_worse = one[0] >= other[0] and one[1] <= other[1] and one[2] <= other[2]
+        return no_worse and one != other
+
+    expected = {n for n, each in enumerate(values) if not any(beats(o, each) for o in values)}
+    found = pareto_front(trials)
+    assert {trial.number for trial in found} == expected
+    assert [-trial.values[0] for trial in found] == sorted(-trial.values[0] for trial in found)
+
+
+def test_nothing_trained_means_nothing_predicted(stored_trial: Stored) -> None:
+    found = estimate_savings([stored_trial(0, "PRUNED", rejected="border", macs=100)])
+    assert (found.seconds, found.total, found.trained_seconds) == ({}, 0, 0)
+
+
+def test_savings_are_the_straight_line_through_the_measured_epochs(stored_trial: Stored) -> None:
+    # An epoch took 2 + macs / 100 seconds; trials had 1 and 3 epochs: 2 on average.
+    trials = [
+        stored_trial(0, "PRUNED", 0.1, **timed(3.0, 1, 100)),
+        stored_trial(1, "COMPLETE", 0.5, **timed(12.0, 3, 200)),
+        stored_trial(2, "PRUNED", rejected="border", macs=300),
+        stored_trial(3, "PRUNED", rejected="border", macs=0),
+        stored_trial(4, "PRUNED", rejected="params", macs=1000),
+    ]
+    found = estimate_savings(trials)
+    assert found.trained_seconds == 15.0
+    assert found.seconds == pytest.approx({"border": (5 + 2) * 2, "params": 12 * 2})
+    assert found.total == pytest.approx(38)
+
+
+def test_the_time_of_trials_that_were_set_aside_was_spent_as_well(stored_trial: Stored) -> None:
+    aside = stored_trial(1, "WAITING", seconds=5.0, share=0.5)
+    assert estimate_savings([aside]).trained_seconds == 2.5
+    ended = stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 200))
+    assert estimate_savings([ended, aside]).trained_seconds == 14.5
+
+
+def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
+    rejected = stored_trial(9, "PRUNED", rejected="border", macs=10)
+    # The intercept would be negative: through the origin instead. 1*1 + 3*3 over 1 + 9.
+    steep = [
+        stored_trial(0, "COMPLETE", 0.5, **timed(1.0, 1, 100)),
+        stored_trial(1, "COMPLETE", 0.5, **timed(9.0, 1, 300)),
+    ]
+    slope = (100 * 1 + 300 * 9) / (100**2 + 300**2)
+    assert estimate_savings([*steep, rejected]).total == pytest.approx(10 * slope)
+    # More arithmetic took less time: the mean instead.
+    falling = [
+        stored_trial(0, "COMPLETE", 0.5, **timed(8.0, 1, 100)),
+        stored_trial(1, "COMPLETE", 0.5, **timed(2.0, 1, 300)),
+    ]
+    assert estimate_savings([*falling, rejected]).total == pytest.approx(5)
+    assert estimate_savings([falling[0], rejected]).total == pytest.approx(8)
+
+
+def test_duplicates_save_nothing_since_no_search_would_pay_for_all_of_them(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 100)),
+        stored_trial(1, "PRUNED", 0.5, **timed(2.0, 1, 100)),
+        stored_trial(2, "COMPLETE", 0.5, rejected="duplicate", duplicate_of=0, macs=100),
+        stored_trial(3, "PRUNED", 0.5, rejected="duplicate", duplicate_of=1, macs=100),
+        stored_trial(4, "RUNNING", macs=100),
+        stored_trial(5, "FAIL", rejected="duplicate", duplicate_of=4, macs=100),
+    ]
+    found = estimate_savings(trials)
+    assert found.seconds == {}
+    assert found.trained_seconds == 14.0
+
+
+def test_a_trial_that_has_a_quarter_of_a_device_counts_a_quarter_of_its_time(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", 0.5, share=0.25, **timed(12.0, 3, 100)),
+        stored_trial(1, "PRUNED", rejected="border", macs=100),
+    ]
+    found = estimate_savings(trials)
+    assert found.trained_seconds == 3.0
+    assert found.seconds == {"border": pytest.approx(3.0)}
+
+
+def test_a_collapsed_network_saves_nothing_since_it_cannot_be_trained(
+    stored_trial: Stored,
+) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 100)),
+        stored_trial(1, "PRUNED", rejected="collapsed"),
+    ]
+    assert estimate_savings(trials).seconds == {}
+    assert summarise(trials).rejections == {"collapsed": 1}
+
+
+def test_trials_that_failed_before_an_epoch_do_not_bend_the_line(stored_trial: Stored) -> None:
+    trials = [
+        stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 100)),
+        stored_trial(1, "FAIL", seconds=0, epochs=0, macs=10**9),
+        stored_trial(2, "PRUNED", rejected="border", macs=100),
+    ]
+    assert estimate_savings(trials).seconds == pytest.approx({"border": 12.0})
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    measured=st.lists(
+        st.tuples(st.floats(0, 1e4), st.integers(1, 50), st.integers(0, 10**10)), max_size=6
+    ),
+    rejected=st.lists(st.integers(0, 10**10), max_size=6),
+)
+def test_savings_are_never_negative_and_never_less_for_more_rejections(
+    stored_trial: Stored, measured: list[tuple[float, int, int]], rejected: list[int]
+) -> None:
+    trained = [
+        stored_trial(number, "COMPLETE", 0.5, **timed(*each))
+        for number, each in enumerate(measured)
+    ]
+    totals = []
+    for count in range(len(rejected) + 1):
+        screened = [
+            stored_trial(100 + number, "PRUNED", rejected="border", macs=macs)
+            for number, macs in enumerate(rejected[:count])
+        ]
+        totals.append(estimate_savings([*trained, *screened]).total)
+    assert totals[0] == 0
+    assert totals == sorted(totals)
+
+
+def test_two_searches_overlap_in_what_one_rejected_and_the_other_trained(
+    stored_trial: Stored,
+) -> None:
+    rejecting = [
+        stored_trial(0, "PRUNED", rejected="border", digest="a"),
+        stored_trial(1, "PRUNED", rejected="params", digest="b"),
+        stored_trial(2, "COMPLETE", 0.9, digest="c"),
+        stored_trial(3, "COMPLETE", 0.9, rejected="duplicate", digest="c"),
+        stored_trial(4, "PRUNED", rejected="border", digest="elsewhere"),
+    ]
+    training = [
+        stored_trial(0, "COMPLETE", 0.6, digest="a"),
+        stored_trial(1, "PRUNED", 0.7, digest="b"),
+        stored_trial(2, "COMPLETE", 0.8, digest="c"),
+        stored_trial(3, "COMPLETE", 0.5, digest="d"),
+        stored_trial(4, "FAIL", digest="a"),
+        stored_trial(5, "COMPLETE", 0.6, digest="a", rejected="duplicate"),
+    ]
+    found = trained_though_rejected(rejecting, training)
+    assert [trial.number for trial in found.trials] == [0, 1]
+    assert found.others_best == 0.8
+    assert trained_though_rejected(training, rejecting).trials == []
+    nothing = trained_though_rejected([], [])
+    assert (nothing.trials, nothing.others_best) == ([], None)

@@ -1,0 +1,280 @@
+"""The journal of a search over all of its drivers: nothing twice, and nothing left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from optuna.samplers import RandomSampler
+
+from search.experiment.loading import parse_experiment
+from search.experiment.schema import Experiment
+from search.loop.trials import Trials
+from search.study.events import StartedTrial
+from search.study.finalists import Finalist
+from search.study.study import Study
+from search.study.summary import summarise
+from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
+from search.tracking.recorder import Logbook
+from spaces.candidate import CandidateSpace
+from trainables.job import FinalistResult
+
+MakeTrials = Callable[..., Trials]
+MakeMetrics = Callable[..., dict[str, float]]
+
+
+class Driver:
+    """One driver of a search: its journal, its logbook, its trials."""
+
+    def __init__(
+        self,
+        path: Path,
+        make_trials: MakeTrials,
+        space: CandidateSpace,
+        before: Driver | None = None,
+        experiment: Experiment | None = None,
+    ) -> None:
+        self.study = Study("mine", RandomSampler(seed=0 if before is None else 1))
+        if before is not None:
+            self.study.restore(before.study.trials())
+        self.path = path
+        self.journal = Journal(path)
+        self.logbook = Logbook(
+            self.journal,
+            experiment or parse_experiment({"name": "mine"}),
+            lambda: summarise(self.study.trials()),
+        )
+        self.trials = make_trials(space, study=self.study, observers=[self.logbook])
+        self.logbook.begin()
+        for trial in self.study.trials():
+            if trial.state.is_finished() and "rejected" not in trial.user_attrs:
+                self.logbook.complete(trial, partial(self.trials.recall, trial))
+
+    def start(self) -> StartedTrial:
+        while (started := self.trials.next()) is None:
+            pass
+        return started
+
+    def events(self, run: object, kind: type) -> list[Any]:
+        return [
+            event
+            for event in read_all(self.path)
+            if isinstance(event, kind) and getattr(event, "run", None) == str(run)
+        ]
+
+    def steps(self, run: object) -> list[int]:
+        return [event.step for event in self.events(run, Metrics)]
+
+    def statuses(self, run: object) -> list[str]:
+        return [event.status for event in self.events(run, Finish)]
+
+
+@pytest.fixture
+def drive(
+    tmp_path: Path, make_trials: MakeTrials, eight_candidates: CandidateSpace
+) -> Callable[..., Driver]:
+    """Return a function that makes a driver, after another one."""
+    return partial(Driver, tmp_path / "journal.jsonl", make_trials, eight_candidates)
+
+
+def test_what_a_driver_that_was_killed_had_written_is_not_written_again(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    first = drive()
+    number = first.start().number
+    for epoch in (1, 2):
+        first.trials.report(number, epoch, metrics(0.5))
+    later = drive(first)
+    assert later.start().number == number
+    for epoch in (1, 2, 3):
+        later.trials.report(number, epoch, metrics(0.5))
+    later.trials.finish(number)
+    assert later.steps(number) == [1, 2, 3]
+    # It was open all the time.
+    (start,) = later.events(number, Start)
+    assert start.params["trial"] == number
+    assert later.statuses(number) == ["FINISHED"]
+
+
+def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    first = drive()
+    number = first.start().number
+    first.trials.report(number, 1, metrics(0.5))
+    first.trials.stop("interrupted")
+    first.trials.set_all_aside()
+    first.trials.set_all_aside()
+    first.logbook.end("KILLED")
+    assert first.statuses(number) == ["KILLED"]
+    assert [event.tags for event in first.events(number, Update)] == [{"verdict": "interrupted"}]
+    later = drive(first)
+    assert later.start().number == number
+    for epoch in (1, 2, 3):
+        later.trials.report(number, epoch, metrics(0.5))
+    later.trials.finish(number)
+    assert later.steps(number) == [1, 2, 3]
+    begun, again = later.events(number, Start)
+    assert begun.params
+    assert begun.artifacts
+    # MLflow's parameters are for ever, and its artifacts are there.
+    assert (again.params, again.artifacts) == ({}, {})
+    assert later.statuses(number) == ["KILLED", "FINISHED"]
+    assert later.events(number, Update)[-1].tags == {"verdict": "complete"}
+
+
+def test_the_run_of_a_trial_that_no_driver_comes_back_to_is_closed(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    first = drive()
+    number = first.start().number
+    first.trials.report(number, 1, metrics(0.5))
+    for _ in range(2):  # The second finds it closed.
+        later = drive(first)
+        later.trials.stop("the budget of time is spent")
+        later.trials.set_all_aside()
+        later.logbook.end("FINISHED")
+    assert later.statuses(number) == ["KILLED"]
+    assert len(later.events(number, Start)) == 1
+
+
+def cut(path: Path, keep: Callable[[Any, int], bool]) -> None:
+    """Leave a journal as a driver that was killed before it wrote what is not kept."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    events = list(read_all(path))
+    kept = []
+    for place, (line, event) in enumerate(zip(lines, events, strict=True)):
+        if not keep(event, place):
+            break
+        kept.append(line)
+    path.write_bytes(b"".join(kept))
+
+
+def test_what_a_driver_that_was_killed_did_not_get_to_write_is_completed_from_the_study(
+    drive: Callable[..., Driver], metrics: MakeMetrics, tmp_path: Path
+) -> None:
+    """Wherever it was cut off: the study is written first."""
+    first = drive()
+    ends: dict[int, dict[str, Any]] = {
+        first.start().number: {},
+        first.start().number: {"cause": "out of memory"},
+        first.start().number: {"stopped": "no better than a guess"},
+    }
+    for number, ending in ends.items():
+        for epoch in (1, 2) if ending else (1, 2, 3):
+            first.trials.report(number, epoch, metrics(epoch / 10))
+        first.trials.finish(number, **ending)
+    first.journal.close()
+    whole = first.path.read_bytes()
+    uncut = {number: content(first, number) for number in ends}
+    for length in range(len(list(read_all(first.path)))):
+        first.path.write_bytes(whole)
+        cut(first.path, lambda _, place, length=length: place < length)
+        later = drive(first)
+        later.journal.close()
+        for number in ends:
+            assert content(later, number) == uncut[number], length
+        again = drive(later)
+        again.journal.close()
+        for number in ends:
+            assert content(again, number) == uncut[number], length
+
+
+def content(driver: Driver, run: object) -> tuple[Any, ...]:
+    """Return what there is of a run, without the times."""
+    starts = driver.events(run, Start)
+    return (
+        [(start.name, start.params, start.tags, start.artifacts) for start in starts],
+        [(event.step, event.metrics) for event in driver.events(run, Metrics)],
+        driver.events(run, Update)[-1].tags,
+        driver.statuses(run),
+    )
+
+
+def test_a_search_that_is_resumed_has_one_parent_and_its_parameters_stay(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    first = drive()
+    first.logbook.end("KILLED")
+    more = parse_experiment({"name": "mine", "budget": {"trials": 99}})
+    later = drive(first, more)
+    later.logbook.end("FINISHED", "<html>")
+    begun, again = later.events(PARENT, Start)
+    assert begun.params["trials"] == 30
+    assert again.params == {}
+    # What has changed is in the experiment that it is run by now.
+    assert "trials: 99" in again.artifacts["experiment.yaml"]
+    assert later.statuses(PARENT) == ["KILLED", "FINISHED"]
+
+
+def test_totals_that_have_not_changed_are_not_logged_again(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    first = drive()
+    number = first.start().number
+    first.trials.report(number, 1, metrics(0.5))
+    first.trials.finish(number)
+    first.logbook.end("FINISHED", "<html>", (0.9, 0.01))
+    before = [event.metrics for event in first.events(PARENT, Metrics)]
+    assert {"test_accuracy_mean": 0.9, "test_accuracy_std": 0.01} in before
+    for _ in range(2):
+        first = drive(first)
+        first.logbook.end("FINISHED", "<html>", (0.9, 0.01))
+    assert [event.metrics for event in first.events(PARENT, Metrics)] == before
+    last = drive(first)
+    last.trials.finish(last.start().number, "lost")
+    last.logbook.end("FINISHED", "<html>", (0.8, 0.02))
+    after = [event.metrics for event in last.events(PARENT, Metrics)][len(before) :]
+    totals: dict[str, float] = {}
+    for each in after:
+        totals |= each
+    assert (totals["trials_failed"], totals["test_accuracy_mean"]) == (1, 0.8)
+
+
+def finalist(number: int, *seeds: int) -> Finalist:
+    results = [FinalistResult(number, seed, 0.5 + seed / 10, 0.5, 1.0) for seed in seeds]
+    return Finalist(number, tuple(results))
+
+
+def test_a_finalist_is_logged_once_and_seeds_that_are_added_later_are_added(
+    drive: Callable[..., Driver],
+) -> None:
+    first = drive()
+    started = first.start()
+    architecture = started.candidate.architecture
+    first.logbook.finalist(finalist(started.number, 1, 2), architecture)
+    key = f"finalist-{started.number}"
+    later = drive(first)
+    later.logbook.finalist(finalist(started.number, 1, 2), architecture)
+    assert len(later.events(key, Start)) == 1
+    last = drive(later)
+    last.logbook.finalist(finalist(started.number, 1, 2, 3), architecture)
+    begun, again = last.events(key, Start)
+    assert begun.params["seeds"] == 2
+    assert again.params == {}
+    points = [(event.step, name) for event in last.events(key, Metrics) for name in event.metrics]
+    assert max(Counter(points).values()) == 1
+    assert {step for step, name in points if name == "test_accuracy"} == {1, 2, 3}
+    assert {step for step, name in points if name == "test_accuracy_mean"} == {2, 3}
+    assert last.statuses(key) == ["FINISHED", "FINISHED"]
+
+
+def test_a_seed_that_failed_at_first_is_added_under_its_own_step(
+    drive: Callable[..., Driver],
+) -> None:
+    first = drive()
+    started = first.start()
+    architecture = started.candidate.architecture
+    first.logbook.finalist(finalist(started.number, 1, 3), architecture)
+    later = drive(first)
+    later.logbook.finalist(finalist(started.number, 1, 2, 3), architecture)
+    points = {
+        event.step: event.metrics["validation_accuracy"]
+        for event in later.events(f"finalist-{started.number}", Metrics)
+        if "validation_accuracy" in event.metrics
+    }
+    assert points == {1: 0.6, 2: 0.7, 3: 0.8}
