@@ -25,7 +25,7 @@ class StudyScheduler(FIFOScheduler):
 
         Else they would train when those before them make room, or wait for a node that never comes.
         """
-        if not self._searcher.goes_no_further():
+        if not self._searcher.is_stopping():
             return super().choose_trial_to_run(tune_controller)
         for trial in tune_controller.get_trials():
             if trial.status == "PENDING":
@@ -38,10 +38,10 @@ class StudyScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Decide after each epoch."""
-        goes_on = self._searcher.goes_on(trial.trial_id, result)
-        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+        should_continue = self._searcher.should_continue(trial.trial_id, result)
+        return str(TrialScheduler.CONTINUE if should_continue else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Keep the cause: the searcher is told only that there was an error."""
         early = trial.should_recover()
-        self._searcher.fails(trial.trial_id, last_line(trial), early=early)
+        self._searcher.record_failure(trial.trial_id, last_line(trial), early=early)

@@ -60,10 +60,10 @@ class StudySearcher(Searcher):
         self._say = say
         self._warned = False
         self._numbers: dict[str, int] = {}
-        self._aside: set[str] = set()
+        self._paused: set[str] = set()
         self._causes: dict[str, str] = {}
         self._given_up_early: set[str] = set()
-        self._begun_again: Counter[int] = Counter()
+        self._requeued: Counter[int] = Counter()
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next trial's config, None for "not now", or FINISHED."""
@@ -73,7 +73,7 @@ class StudySearcher(Searcher):
                 started = self._trials.next()
         if started is None:
             # One that is in training may have to begin again.
-            waits = self._numbers and not self._trials.goes_no_further
+            waits = self._numbers and not self._trials.is_stopping
             ended = self.error is not None or (self._trials.is_finished and not waits)
             return str(Searcher.FINISHED) if ended else None
         self._numbers[trial_id] = started.number
@@ -100,30 +100,30 @@ class StudySearcher(Searcher):
                 metrics = {key: float(report[key]) for key in keys}
                 self._trials.report(self._numbers[trial_id], int(report["epoch"]), metrics)
 
-    def goes_on(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def should_continue(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record an epoch, and tell whether the trial goes on after it."""
         self.on_trial_result(trial_id, result)
-        decision = Decision.SET_ASIDE
+        decision = Decision.PAUSE
         if FAILURE in result or STOPPED in result:
             return True
         if self.error is None:
             with self._guarded():
                 decision = self._trials.decide(self._numbers[trial_id])
-        if decision is Decision.SET_ASIDE:
-            self._aside.add(trial_id)
-        return decision is Decision.GO_ON
+        if decision is Decision.PAUSE:
+            self._paused.add(trial_id)
+        return decision is Decision.CONTINUE
 
-    def goes_no_further(self) -> bool:
+    def is_stopping(self) -> bool:
         """Tell whether no trial is to be started any more, not even one that has been suggested."""
         with self._guarded():
             self._trials.check_budget()
-        return self.error is not None or self._trials.goes_no_further
+        return self.error is not None or self._trials.is_stopping
 
     def withdraw(self, trial_id: str) -> None:
         """Have a trial that has not been started set aside when Tune says that it is complete."""
-        self._aside.add(trial_id)
+        self._paused.add(trial_id)
 
-    def fails(self, trial_id: str, cause: str, *, early: bool = False) -> None:
+    def record_failure(self, trial_id: str, cause: str, *, early: bool = False) -> None:
         """Remember what the process of a trial failed with, should it be for the last time.
 
         Args:
@@ -157,12 +157,12 @@ class StudySearcher(Searcher):
             return  # What cannot be recorded stays as it is recorded, to be taken up again.
         told = result or {}
         with self._guarded():
-            if error and early and self._begins_again(number):
-                self._trials.begin_again(number)
+            if error and early and self._may_requeue(number):
+                self._trials.requeue(number)
             elif error:
                 self._trials.finish(number, f"its process failed again and again: {cause}")
-            elif trial_id in self._aside:
-                self._trials.set_aside(number)
+            elif trial_id in self._paused:
+                self._trials.pause(number)
             else:
                 self._trials.finish(
                     number,
@@ -171,10 +171,10 @@ class StudySearcher(Searcher):
                     stopped=str(told.get(STOPPED, "")),
                 )
 
-    def _begins_again(self, number: int) -> bool:
+    def _may_requeue(self, number: int) -> bool:
         """Tell whether a trial that Tune has given up early is handed to it once more."""
-        self._begun_again[number] += 1
-        return self._begun_again[number] <= self._retries
+        self._requeued[number] += 1
+        return self._requeued[number] <= self._retries
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -21,7 +21,7 @@ from search.backup.backup import Kept
 from search.backup.checkpoint_cleanup import CheckpointSweep
 from search.experiment.folder import Home
 from search.experiment.schema import Experiment
-from search.loop.asha import Halving
+from search.loop.asha import Asha
 from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.loop.samplers import make_sampler
@@ -211,8 +211,8 @@ class Execution:
             build_screens(experiment.screens, self._packing),
             budget=self._budget,
             epochs=experiment.epochs,
-            halving=(
-                Halving(experiment.epochs, section.grace_epochs, section.reduction)
+            asha=(
+                Asha(experiment.epochs, section.grace_epochs, section.reduction)
                 if section.name == "asha"
                 else None
             ),
@@ -224,7 +224,7 @@ class Execution:
         )
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
-                self._logbook.complete(trial, partial(trials.recall, trial))
+                self._logbook.complete(trial, partial(trials.rebuild, trial))
         searcher = StudySearcher(
             trials, self._packing.share, experiment.failures.retries, self._say
         )
@@ -252,10 +252,10 @@ class Execution:
                     raise searcher.error
             except BaseException:
                 with suppress(Exception):  # As far as it can still be written.
-                    trials.set_all_aside()
+                    trials.pause_all()
                 raise
         if trials.hopeless:
-            trials.set_all_aside()
+            trials.pause_all()
             failed = summarise(self._study.trials()).failed
             raise SearchFailedError(
                 f"the first trials all failed ({trials.hopeless}); the search is given up. Mend "
@@ -264,7 +264,7 @@ class Execution:
         if trials.exhausted:
             self._say("The space is exhausted: the last candidates drawn were all rejected.")
         interrupted = self._stop_requested or not trials.is_finished
-        trials.set_all_aside()
+        trials.pause_all()
         self._database.flush()
         if not self._kept.is_elsewhere:
             self._sweep.remove_ended(self._study.trials())

@@ -17,7 +17,7 @@ from itertools import takewhile
 import numpy as np
 
 
-class Halving:
+class Asha:
     """Stops a trial at a rung unless it is among the best that have come there so far.
 
     Args:
@@ -34,13 +34,13 @@ class Halving:
             self._rungs[rung] = {}
             rung *= reduction
 
-    def enter(self, number: int, epoch: int, value: float) -> None:
+    def report(self, number: int, epoch: int, value: float) -> None:
         """Enter what a trial has reported after an epoch; what is no rung is not kept."""
         rung = self._rungs.get(epoch)
         if rung is not None:
             rung.setdefault(number, value)
 
-    def stops(self, number: int, epoch: int) -> bool:
+    def should_stop(self, number: int, epoch: int) -> bool:
         """Tell whether a trial that has entered ends here: it lies under those that go on.
 
         The first of a rung goes on; what is no number never does.

@@ -14,7 +14,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.objectives import cost_values
-from search.loop.asha import Halving
+from search.loop.asha import Asha
 from search.loop.budget import Budget
 from search.loop.running import RunningTrial
 from search.loop.screens import Screen, judge, reject_invalid
@@ -44,10 +44,10 @@ TIME_SLICE = 0.5
 class Decision(Enum):
     """What is to become of a running trial."""
 
-    GO_ON = auto()
+    CONTINUE = auto()
     STOP = auto()
     """It is hopeless, and ends here."""
-    SET_ASIDE = auto()
+    PAUSE = auto()
     """The search stops; the trial is taken up again when the search is."""
 
 
@@ -60,7 +60,7 @@ class Trials:
         screens: what is rejected.
         budget: says when the search ends.
         epochs: length of a whole training.
-        halving: stops hopeless trials early; None trains all of them to the end.
+        asha: stops hopeless trials early; None trains all of them to the end.
         seed: of the search.
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
@@ -76,7 +76,7 @@ class Trials:
         *,
         budget: Budget,
         epochs: int,
-        halving: Halving | None = None,
+        asha: Asha | None = None,
         seed: int = 0,
         duplicates: bool = True,
         rule: Rule = Rule.PREVIOUS_CONV,
@@ -93,7 +93,7 @@ class Trials:
         self._screens = screens
         self._budget = budget
         self._epochs = epochs
-        self._halving = halving
+        self._asha = asha
         self._seed = seed
         self._duplicates = duplicates
         self._rule = rule
@@ -118,9 +118,9 @@ class Trials:
             return
         attributes = trial.user_attrs
         self._started += 1
-        if self._halving is not None:
+        if self._asha is not None:
             for epoch, value in trial.intermediate_values.items():
-                self._halving.enter(trial.number, epoch, value)
+                self._asha.report(trial.number, epoch, value)
         if trial.state is TrialState.RUNNING:
             self._interrupted.append(trial)
             return
@@ -142,21 +142,21 @@ class Trials:
         return self._ended_seconds + math.fsum(running) + math.fsum(waiting)
 
     @property
-    def goes_no_further(self) -> bool:
+    def is_stopping(self) -> bool:
         """Tell whether the search lets the running epochs end and leaves the rest for later."""
         return bool(self.stopping or self.hopeless)
 
     @property
     def is_finished(self) -> bool:
         """Tell whether no further trial will be started."""
-        if self.goes_no_further:
+        if self.is_stopping:
             return True
         if self._interrupted:
             return False
         return self.exhausted or self._started >= self._budget.trials
 
     @property
-    def has_left(self) -> bool:
+    def has_unfinished(self) -> bool:
         """Tell whether trials are left that were begun and have not ended."""
         return bool(self._running or self._interrupted)
 
@@ -170,7 +170,7 @@ class Trials:
         if spent:
             self.stop(spent)
 
-    def set_all_aside(self) -> None:
+    def pause_all(self) -> None:
         """Set aside what runs: nothing is left running, and all of it can be taken up again.
 
         So is what an earlier driver, which was killed, has left running and this one has not come
@@ -178,19 +178,19 @@ class Trials:
         """
         for trial in self._interrupted:
             if self.study.trial(trial.number).state is TrialState.RUNNING:
-                self.study.set_aside(trial.number, {})
-                self._observers.notify("set_aside", trial.number)
+                self.study.pause(trial.number, {})
+                self._observers.notify("paused", trial.number)
         for number in list(self._running):
-            self.set_aside(number)
+            self.pause(number)
 
-    def set_aside(self, number: int) -> None:
+    def pause(self, number: int) -> None:
         """Keep a running trial for a later driver, as far as it is."""
         running = self._running.pop(number)
-        self.study.set_aside(number, {"seconds": running.spent})
+        self.study.pause(number, {"seconds": running.spent})
         self._interrupted.append(self.study.trial(number))
-        self._observers.notify("set_aside", number)
+        self._observers.notify("paused", number)
 
-    def begin_again(self, number: int) -> None:
+    def requeue(self, number: int) -> None:
         """Have a running trial handed out once more: its process is gone."""
         running = self._running.pop(number)
         self.study.annotate(number, {"seconds": running.spent})
@@ -210,7 +210,7 @@ class Trials:
         until = time.monotonic() + TIME_SLICE
         while not self.is_finished:
             if self._interrupted:
-                return self._take_up(self._interrupted.popleft())
+                return self._resume(self._interrupted.popleft())
             trial = self.study.ask(explore=self._rejected_in_a_row >= EXPLORE_AFTER)
             started = self._judge(trial)
             if started is not None:
@@ -221,19 +221,19 @@ class Trials:
                 break
         return None
 
-    def _take_up(self, trial: FrozenTrial) -> StartedTrial:
+    def _resume(self, trial: FrozenTrial) -> StartedTrial:
         """Go on with a trial that an earlier driver has begun."""
-        started = self.recall(trial)
+        started = self.rebuild(trial)
         running = RunningTrial(started, trial.user_attrs["share"])
         running.stored = frozenset(trial.intermediate_values)
         running.seconds_kept = _seconds(trial)
         self._running[trial.number] = running
         self._drawn.setdefault(started.candidate.digest, trial.number)
-        self.study.take_up(trial.number)
+        self.study.resume(trial.number)
         self._observers.notify("started", started)
         return started
 
-    def recall(self, trial: FrozenTrial) -> StartedTrial:
+    def rebuild(self, trial: FrozenTrial) -> StartedTrial:
         """Return what was told of a trial when it was started."""
         params = dict(trial.params)
         return self._describe(trial.number, params, self._space.rebuild(params))
@@ -330,8 +330,8 @@ class Trials:
             losses = [value for name, value in metrics.items() if name.endswith("_loss")]
             objective = metrics[OBJECTIVE] if all(map(math.isfinite, losses)) else math.nan
             self.study.report(number, epoch, objective)
-            if self._halving is not None:
-                self._halving.enter(number, epoch, objective)
+            if self._asha is not None:
+                self._asha.report(number, epoch, objective)
         if running.seconds - running.seconds_kept >= KEEP_EVERY:
             running.seconds_kept = running.seconds
             self.study.annotate(number, {"seconds": running.seconds})
@@ -341,13 +341,13 @@ class Trials:
         """Tell what is to become of a running trial after the epoch that it reported last."""
         running = self._running[number]
         if running.epoch >= self._epochs:
-            return Decision.GO_ON
+            return Decision.CONTINUE
         # Those from a checkpoint, too, unless an earlier driver has decided on them.
         new = running.history.keys() - running.stored
-        if self._halving is not None and any(self._halving.stops(number, each) for each in new):
+        if self._asha is not None and any(self._asha.should_stop(number, each) for each in new):
             return Decision.STOP
         self.check_budget()
-        return Decision.SET_ASIDE if self.goes_no_further else Decision.GO_ON
+        return Decision.PAUSE if self.is_stopping else Decision.CONTINUE
 
     def finish(
         self, number: int, cause: str = "", *, violation: float = 0.0, stopped: str = ""

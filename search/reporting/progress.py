@@ -102,7 +102,7 @@ class ProgressDisplay(Observer):
         self._epoch[number] = epoch
         self._refresh()
 
-    def set_aside(self, number: int) -> None:
+    def paused(self, number: int) -> None:
         """Print a line, unless it did not run here."""
         if number in self._running:
             self._ended(number, "interrupted")

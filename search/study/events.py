@@ -55,7 +55,7 @@ class Observer:
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """A trial has finished an epoch."""
 
-    def set_aside(self, number: int) -> None:
+    def paused(self, number: int) -> None:
         """A trial has been interrupted; a later driver takes it up again."""
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:

@@ -133,14 +133,14 @@ class Study:
         if self._database is not None:
             self._database.annotate(number, attributes)
 
-    def set_aside(self, number: int, attributes: Mapping[str, Any]) -> None:
+    def pause(self, number: int, attributes: Mapping[str, Any]) -> None:
         """Have a running trial wait to be taken up again, by a later driver: draw no more then."""
         self._set_attributes(self._id(number), attributes, {})
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
         if self._database is not None:
             self._database.finish(number, TrialState.WAITING, None, attributes, {})
 
-    def take_up(self, number: int) -> None:
+    def resume(self, number: int) -> None:
         """Write that a trial runs again."""
         if self._database is not None:
             self._database.set_state(number, TrialState.RUNNING)

@@ -139,7 +139,7 @@ class RunStore:
             )
             for run in list(runs) if digest is not None else ():
                 if run.data.tags.get("digest", digest) != digest:
-                    self._set_aside(run.info.run_id, key)
+                    self._mark_lost(run.info.run_id, key)
                     runs.remove(run)
             active = sorted(run.info.run_id for run in runs if run.info.lifecycle_stage == "active")
             # With none active, people have deleted the run: writing to it is refused, as it should.
@@ -149,7 +149,7 @@ class RunStore:
                     self._client.delete_run(run_id)
             return keep
 
-    def _set_aside(self, run_id: str, key: str) -> None:
+    def _mark_lost(self, run_id: str, key: str) -> None:
         """Have a run no longer be that of a key."""
         self._client.set_tag(run_id, RUN_TAG, f"{self._tag(key)} (lost)")
         self._client.set_tag(run_id, "verdict", "lost")

@@ -127,24 +127,24 @@ class Logbook(Observer):
             if event.run == PARENT:
                 self._totals |= event.metrics
 
-    def complete(self, trial: FrozenTrial, recall: Callable[[], StartedTrial]) -> None:
+    def complete(self, trial: FrozenTrial, rebuild: Callable[[], StartedTrial]) -> None:
         """Write what the driver that ended a trial did not get to write of it.
 
         Args:
             trial: as it is in the study.
-            recall: returns what was told when it began.
+            rebuild: returns what was told when it began.
         """
         written = self._written.get(str(trial.number))
         if written is not None and not written.is_open:
             return
-        self.started(recall())
+        self.started(rebuild())
         for epoch, metrics in trial.user_attrs.get(HISTORY, {}).items():
             self.reported(trial.number, int(epoch), metrics)
         attributes = trial.user_attrs
         cause = attributes.get("cause", attributes.get("stopped", ""))
         self.finished(trial.number, verdict(trial), cause)
 
-    def set_aside(self, number: int) -> None:
+    def paused(self, number: int) -> None:
         """Close the run of a trial that may be taken up again, unless it is closed."""
         if not self._written.setdefault(str(number), _Written()).is_open:
             return

@@ -201,7 +201,7 @@ class Replayer:
                     f"MLflow at {self._destination.shown} no longer has the runs of this search; "
                     f"they are being replayed from {self._journal}"
                 )
-            self.begin_again()
+            self.restart()
             self._failed(lane, f"it loses runs: {error}")
             return False
         except (UnavailableError, OSError) as error:
@@ -230,7 +230,7 @@ class Replayer:
     def _named(self, lane: _Lane) -> str:
         return f"{lane.what} at {self._destination.shown}"
 
-    def begin_again(self) -> None:
+    def restart(self) -> None:
         """Go back to the start of the journal; runs that are in the store are found again."""
         self._progress = self._fresh()
         self._records.calls.clear()

@@ -199,7 +199,7 @@ def sync(
 
         replayer = Replayer(journal_path, destination, search, _say, patience=_SYNC_ATTEMPTS + 1)
         if from_start:
-            replayer.begin_again()
+            replayer.restart()
         size = journal_path.stat().st_size
         while not replayer.step(hurry=True):
             if replayer.failures >= _SYNC_ATTEMPTS:

@@ -135,8 +135,8 @@ class Recorder(Observer):
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         self.events.append(("reported", number, epoch, metrics))
 
-    def set_aside(self, number: int) -> None:
-        self.events.append(("set_aside", number))
+    def paused(self, number: int) -> None:
+        self.events.append(("paused", number))
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         self.events.append(("finished", number, state, cause))

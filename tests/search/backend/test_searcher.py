@@ -18,7 +18,7 @@ from ray.tune.search import Searcher
 
 from search.backend.scheduler import StudyScheduler
 from search.backend.searcher import StudySearcher, last_line
-from search.loop.asha import Halving
+from search.loop.asha import Asha
 from search.loop.trials import Trials
 from search.study.database import Database
 from search.study.study import Study
@@ -271,9 +271,9 @@ def test_an_exception_in_the_space_ends_the_search_and_is_kept(
     # Nothing more is drawn, and what runs ends with its epoch, to be taken up again.
     assert searcher.suggest("c") == Searcher.FINISHED
     assert len(calls) == 2
-    assert not searcher.goes_on("a", result(2, 0.5))
+    assert not searcher.should_continue("a", result(2, 0.5))
     searcher.on_trial_complete("a", result(2, 0.5))
-    assert trials.has_left
+    assert trials.has_unfinished
     assert trials.study.trial(running).state is TrialState.RUNNING
     assert trials.study.trial(running).intermediate_values == {2: 0.5}
 
@@ -286,14 +286,14 @@ def test_a_trial_goes_on_until_the_search_stops_and_then_waits_as_far_as_it_is(
 ) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
-    assert searcher.goes_on("a", result(1, 0.5))
+    assert searcher.should_continue("a", result(1, 0.5))
     trials.stop("interrupted")
     assert searcher.suggest("b") == Searcher.FINISHED
-    assert not searcher.goes_on("a", result(2, 0.6))
+    assert not searcher.should_continue("a", result(2, 0.6))
     searcher.on_trial_complete("a", result(2, 0.6, done=True))
     assert trials.study.trial(number).state is TrialState.WAITING
     assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.6}
-    assert recorder.of("set_aside") == [(number,)]
+    assert recorder.of("paused") == [(number,)]
     assert recorder.of("finished") == []
 
 
@@ -309,14 +309,14 @@ def test_a_trial_that_ends_with_the_epoch_in_which_the_search_stops_has_ended(
         "c": result(1, 0.1, done=True, **{STOPPED: "hopeless"}),
     }
     for name, last in ends.items():
-        assert searcher.goes_on(name, last)
+        assert searcher.should_continue(name, last)
         searcher.on_trial_complete(name, last)
     assert {number: state.name for number, state, _ in recorder.of("finished")} == {
         whole: "COMPLETE",
         failed: "FAIL",
         hopeless: "PRUNED",
     }
-    assert not trials.has_left
+    assert not trials.has_unfinished
 
 
 def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
@@ -326,7 +326,7 @@ def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
     number = searcher.suggest("a")["number"]
     searcher.on_trial_result("a", result(1, 0.5))
     before = [result(1, 0.5), result(2, 0.6)]
-    assert searcher.goes_on("a", result(3, 0.7, **{HISTORY: before}))
+    assert searcher.should_continue("a", result(3, 0.7, **{HISTORY: before}))
     searcher.on_trial_complete("a", result(3, 0.7, done=True, **{HISTORY: before}))
     assert [epoch for _, epoch, _ in recorder.of("reported")] == [1, 2, 3]
     stored = trials.study.trial(number)
@@ -341,7 +341,7 @@ def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
 ) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
-    searcher.fails("a", "the node died")
+    searcher.record_failure("a", "the node died")
     searcher.on_trial_complete("a", None, error=True)
     cause = trials.study.trial(number).user_attrs["cause"]
     assert cause == "its process failed again and again: the node died"
@@ -353,7 +353,7 @@ def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
     searcher = StudySearcher(trials, retries=1)
     first, other, last = (searcher.suggest(name) for name in "abc")
     searcher.on_trial_result("a", result(1, 0.2))
-    searcher.fails("a", "the process died", early=True)
+    searcher.record_failure("a", "the process died", early=True)
     searcher.on_trial_complete("a", None, error=True)
     assert trials.study.trial(first["number"]).state is TrialState.RUNNING
     assert not recorder.of("finished")
@@ -363,7 +363,7 @@ def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
     searcher.on_trial_result("d", result(1, 0.2))
     searcher.on_trial_result("d", result(2, 0.4))
     assert trials.study.trial(first["number"]).intermediate_values == {1: 0.2, 2: 0.4}
-    searcher.fails("d", "the process died", early=True)
+    searcher.record_failure("d", "the process died", early=True)
     searcher.on_trial_complete("d", None, error=True)
     assert trials.study.trial(first["number"]).state is TrialState.FAIL
 
@@ -372,9 +372,9 @@ def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -
     said: list[str] = []
     searcher = StudySearcher(trials, retries=3, say=said.append)
     number = searcher.suggest("a")["number"]
-    searcher.fails("a", "lost", early=True)
+    searcher.record_failure("a", "lost", early=True)
     assert said == [f"trial {number} has lost its process and begins again: lost"]
-    searcher.fails("a", "lost for good")
+    searcher.record_failure("a", "lost for good")
     searcher.on_trial_complete("a", None, error=True)
     assert trials.study.trial(number).user_attrs["cause"].endswith("lost for good")
     assert len(said) == 1
@@ -383,7 +383,7 @@ def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -
 def test_the_scheduler_stops_what_the_study_says(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, result: Result, recorder: Any
 ) -> None:
-    trials = make_trials(eight_candidates, epochs=4, halving=Halving(4, 1, 2), observers=[recorder])
+    trials = make_trials(eight_candidates, epochs=4, asha=Asha(4, 1, 2), observers=[recorder])
     searcher = StudySearcher(trials)
     scheduler = StudyScheduler(searcher)
     good, bad = (searcher.suggest(name)["number"] for name in "ab")
@@ -408,7 +408,7 @@ def test_an_error_while_recording_is_kept_and_what_runs_is_stopped_and_not_ended
 
     with monkeypatch.context() as patch:
         patch.setattr(trials.study, "report", full)
-        assert not searcher.goes_on("a", result(1, 0.5))
+        assert not searcher.should_continue("a", result(1, 0.5))
     searcher.on_trial_complete("a", result(1, 0.5, done=True))
     assert isinstance(searcher.error, OSError)
     assert searcher.suggest("b") == Searcher.FINISHED

@@ -935,7 +935,7 @@ def test_a_budget_that_is_spent_ends_the_search_with_what_it_has_and_a_larger_on
     def drive(searcher: StudySearcher) -> None:
         trained(searcher, 1)
         monkeypatch.setattr(Budget, "seconds", 3600.0)
-        assert searcher.goes_no_further()
+        assert searcher.is_stopping()
 
     home, out, outcome = ends(drive, printed, budget={"trials": 3, "wall_clock": "1h"})
     assert (outcome.interrupted, outcome.summary.complete) == (False, 1)
@@ -960,7 +960,7 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
             nothing = metrics(0.1, loss=math.nan) | {"epoch": 1}
             searcher.on_trial_complete("diverges", nothing)
         monkeypatch.setattr(Budget, "seconds", 3700.0)
-        assert searcher.goes_no_further()
+        assert searcher.is_stopping()
         searcher.withdraw("waits")
         searcher.on_trial_complete("waits")
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from search.loop.asha import Halving
+from search.loop.asha import Asha
 
 
 class Slowly:
@@ -27,7 +27,7 @@ class Slowly:
             epoch //= self.reduction
         return epoch == self.grace
 
-    def stops(self, number: int, epoch: int, value: float) -> bool:
+    def should_stop(self, number: int, epoch: int, value: float) -> bool:
         before = sorted(
             other
             for who, when, other in self.reported
@@ -71,7 +71,7 @@ def test_it_stops_what_rays_own_scheduler_stops(
         grace_period=min(grace, epochs),
         reduction_factor=reduction,
     )
-    ours = Halving(epochs, grace, reduction)
+    ours = Asha(epochs, grace, reduction)
     controller = SimpleNamespace()
     trials = [SimpleNamespace(trial_id=str(n), stub=True) for n in range(20)]
     for trial in trials:
@@ -82,8 +82,8 @@ def test_it_stops_what_rays_own_scheduler_stops(
             continue  # At the end of the training both let go.
         result = {"training_iteration": epoch, "accuracy": value}
         decision = theirs.on_trial_result(controller, trials[number], result)
-        ours.enter(number, epoch, value)
-        assert ours.stops(number, epoch) == (decision == TrialScheduler.STOP)
+        ours.report(number, epoch, value)
+        assert ours.should_stop(number, epoch) == (decision == TrialScheduler.STOP)
         if decision == TrialScheduler.STOP:
             stopped[number] = epoch
     assert bool(stopped) == (grace < epochs)
@@ -101,59 +101,59 @@ values = st.floats(0, 1) | st.sampled_from([0.25, 0.5, 0.75, math.nan])
 def test_it_stops_what_lies_under_the_best_of_those_that_came_before(
     reports: Sequence[tuple[int, int, float]], grace: int, reduction: int
 ) -> None:
-    halving, slowly = Halving(9, grace, reduction), Slowly(9, grace, reduction)
+    asha, slowly = Asha(9, grace, reduction), Slowly(9, grace, reduction)
     seen: dict[tuple[int, int], bool] = {}
     for number, epoch, value in reports:
         if (number, epoch) in seen:
-            halving.enter(number, epoch, value)
+            asha.report(number, epoch, value)
         else:
-            halving.enter(number, epoch, value)
-            seen[number, epoch] = slowly.stops(number, epoch, value)
+            asha.report(number, epoch, value)
+            seen[number, epoch] = slowly.should_stop(number, epoch, value)
         # Whenever it is asked, and however many have come since, the answer is the same.
-        for (who, when), stops in seen.items():
-            assert halving.stops(who, when) == stops
+        for (who, when), should_stop in seen.items():
+            assert asha.should_stop(who, when) == should_stop
 
 
 def test_the_first_at_a_rung_goes_on_however_bad_it_is() -> None:
-    halving = Halving(10, 1, 4)
-    halving.enter(3, 1, 0.0)
-    assert not halving.stops(3, 1)
+    asha = Asha(10, 1, 4)
+    asha.report(3, 1, 0.0)
+    assert not asha.should_stop(3, 1)
 
 
 def test_what_is_no_number_is_stopped_and_stops_no_other() -> None:
-    halving = Halving(10, 1, 2)
+    asha = Asha(10, 1, 2)
     for number, value in enumerate((math.nan, 0.1, math.nan, 0.2)):
-        halving.enter(number, 1, value)
-    assert [halving.stops(number, 1) for number in range(4)] == [True, False, True, False]
+        asha.report(number, 1, value)
+    assert [asha.should_stop(number, 1) for number in range(4)] == [True, False, True, False]
 
 
 def test_between_two_rungs_and_at_the_end_nothing_is_stopped() -> None:
-    halving = Halving(8, 2, 2)
+    asha = Asha(8, 2, 2)
     for epoch in range(1, 9):
-        halving.enter(0, epoch, 0.9)
-        halving.enter(1, epoch, 0.1)
-    assert [epoch for epoch in range(1, 10) if halving.stops(1, epoch)] == [2, 4]
-    assert not any(halving.stops(0, epoch) for epoch in range(1, 10))
+        asha.report(0, epoch, 0.9)
+        asha.report(1, epoch, 0.1)
+    assert [epoch for epoch in range(1, 10) if asha.should_stop(1, epoch)] == [2, 4]
+    assert not any(asha.should_stop(0, epoch) for epoch in range(1, 10))
 
 
 def test_who_has_not_come_to_a_rung_is_not_stopped_there() -> None:
-    halving = Halving(8, 2, 2)
-    halving.enter(0, 2, 0.9)
-    assert not halving.stops(1, 2)
+    asha = Asha(8, 2, 2)
+    asha.report(0, 2, 0.9)
+    assert not asha.should_stop(1, 2)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 60])
 def test_filled_again_from_what_was_reported_it_stops_the_same(cut: int) -> None:
     """A driver that is killed in between knows of its rungs no more than the study does."""
     reports = list(random_reports(7, 9, 12))
-    through, before, after = (Halving(9, 1, 3) for _ in range(3))
+    through, before, after = (Asha(9, 1, 3) for _ in range(3))
     for number, epoch, value in reports[:cut]:
-        before.enter(number, epoch, value)
-        through.enter(number, epoch, value)
+        before.report(number, epoch, value)
+        through.report(number, epoch, value)
     # The study holds them by trial, not in the order in which they came.
     for number, epoch, value in sorted(reports[:cut]):
-        after.enter(number, epoch, value)
+        after.report(number, epoch, value)
     for number, epoch, value in reports[cut:]:
-        through.enter(number, epoch, value)
-        after.enter(number, epoch, value)
-        assert after.stops(number, epoch) == through.stops(number, epoch)
+        through.report(number, epoch, value)
+        after.report(number, epoch, value)
+        assert after.should_stop(number, epoch) == through.should_stop(number, epoch)

@@ -22,7 +22,7 @@ from search.experiment.objectives import Objective
 from search.experiment.schema import BudgetSection, ScreensSection
 from search.loop import budget as budget_module
 from search.loop import trials as module
-from search.loop.asha import Halving
+from search.loop.asha import Asha
 from search.loop.budget import Budget
 from search.loop.screens import build_screens
 from search.loop.trials import Decision, Trials
@@ -194,7 +194,7 @@ def test_a_space_of_which_everything_is_rejected_is_exhausted_after_a_bounded_nu
     assert len(trials.study.trials()) == 60
     assert trials.next() is None
     assert len(trials.study.trials()) == 60
-    assert not trials.has_left
+    assert not trials.has_unfinished
 
 
 def test_drawing_pauses_at_the_end_of_a_time_slice_so_that_results_do_not_wait(
@@ -330,22 +330,22 @@ def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_e
     clock.now = 199.9
     first, second = started_by(trials), started_by(trials)
     trials.report(first.number, 1, metrics(0.5))
-    assert trials.decide(first.number) is Decision.GO_ON
+    assert trials.decide(first.number) is Decision.CONTINUE
     clock.now = 200.0
     assert trials.next() is None
     assert trials.is_finished
     assert trials.stopping == "the budget of time is spent"
     trials.report(first.number, 2, metrics(0.6))
-    assert trials.decide(first.number) is Decision.SET_ASIDE
-    trials.set_aside(first.number)
+    assert trials.decide(first.number) is Decision.PAUSE
+    trials.pause(first.number)
     for epoch in (1, 2, 3):
         trials.report(second.number, epoch, metrics(0.5))
     # What has come to its end has ended, whatever is spent.
-    assert trials.decide(second.number) is Decision.GO_ON
+    assert trials.decide(second.number) is Decision.CONTINUE
     trials.finish(second.number)
     assert trials.study.trial(first.number).state is TrialState.WAITING
     assert trials.study.trial(second.number).state is TrialState.COMPLETE
-    assert recorder.of("set_aside") == [(first.number,)]
+    assert recorder.of("paused") == [(first.number,)]
 
 
 @pytest.mark.parametrize(
@@ -370,12 +370,12 @@ def test_device_hours_are_counted_by_shares_also_while_trials_run(
     assert trials.device_seconds == 900
     trials.report(running.number, 1, metrics(0.5, seconds=6 * 3600.0))
     assert trials.device_seconds == 7 * 900
-    assert trials.decide(running.number) is Decision.GO_ON
+    assert trials.decide(running.number) is Decision.CONTINUE
     trials.report(running.number, 2, metrics(0.5, seconds=3600.0))
     assert trials.device_seconds == 2 * 3600
-    assert trials.decide(running.number) is Decision.SET_ASIDE
+    assert trials.decide(running.number) is Decision.PAUSE
     assert trials.stopping == cause
-    trials.set_aside(running.number)
+    trials.pause(running.number)
     assert trials.device_seconds == 2 * 3600
     assert trials.next() is None
 
@@ -401,10 +401,10 @@ def test_setting_all_aside_leaves_nothing_running(
     done, *left = (number for number, _ in recorder.of("started"))
     train(trials, done, 0.5, 0.6, 0.7)
     trials.stop("interrupted")
-    trials.set_all_aside()
-    trials.set_all_aside()
-    assert trials.has_left
-    assert recorder.of("set_aside") == [(number,) for number in left]
+    trials.pause_all()
+    trials.pause_all()
+    assert trials.has_unfinished
+    assert recorder.of("paused") == [(number,) for number in left]
     assert recorder.of("finished") == [(done, TrialState.COMPLETE, "")]
     assert trials.study.trial(done).state is TrialState.COMPLETE
     assert {trials.study.trial(number).state for number in left} == {TrialState.WAITING}
@@ -443,7 +443,7 @@ def test_what_still_runs_when_a_search_is_given_up_is_set_aside(
     all_started(trials, lambda n: train(trials, n, cause="no such device"))
     assert trials.hopeless
     trials.report(running, 1, metrics(0.5))
-    assert trials.decide(running) is Decision.SET_ASIDE
+    assert trials.decide(running) is Decision.PAUSE
 
 
 @pytest.mark.parametrize("good", [(0.5, 0.6, 0.7), (0.5,)])
@@ -783,7 +783,7 @@ class Life(Observer):
         assert trial.number not in self.state
         self.state[trial.number] = "started"
 
-    def set_aside(self, number: int) -> None:
+    def paused(self, number: int) -> None:
         assert self.state[number] == "started"
         self.state[number] = "WAITING"
 
@@ -845,8 +845,8 @@ def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
                 if trials.study.trial(trial.number).state is not TrialState.FAIL:
                     ended[trial.candidate.digest] = trial.number
     assert starts <= limit
-    assert trials.has_left == bool(running)
-    trials.set_all_aside()
+    assert trials.has_unfinished == bool(running)
+    trials.pause_all()
     stored = trials.study.trials()
     assert len(life.state) == len(stored)
     assert {t.number for t in stored if t.state is TrialState.WAITING} == {
@@ -937,9 +937,9 @@ def test_a_later_driver_first_takes_up_what_was_interrupted_under_its_own_number
     first.report(begun[0].number, 1, metrics(0.25))
     if gently:
         first.stop("interrupted")
-        first.set_all_aside()
+        first.pause_all()
     later = resumed(make_trials, first, eight_candidates, limit=5, observers=[recorder])
-    assert later.has_left
+    assert later.has_unfinished
     again = [started_by(later) for _ in range(2)]
     for old, new in zip((begun[0], begun[2]), again, strict=True):
         assert (new.number, new.params, new.seed) == (old.number, old.params, old.seed)
@@ -961,7 +961,7 @@ def test_what_has_ended_is_never_trained_again_and_counts(
     before = all_started(first, lambda n: train(first, n, 0.5, 0.6, 0.7))
     same = resumed(make_trials, first, eight_candidates, limit=5)
     assert same.is_finished
-    assert not same.has_left
+    assert not same.has_unfinished
     assert same.next() is None
     more = resumed(make_trials, first, eight_candidates, limit=8)
     after = all_started(more, lambda n: train(more, n, 0.5, 0.6, 0.7))
@@ -1010,7 +1010,7 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
     first.finish(ended)
     first.report(aside, 1, metrics(0.5, seconds=60.0))
     first.stop("interrupted")
-    first.set_all_aside()
+    first.pause_all()
     later = resumed(make_trials, first, eight_candidates, **share)
     assert first.device_seconds == later.device_seconds == 80
     assert started_by(later).number == aside
@@ -1019,7 +1019,7 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
     assert later.device_seconds == 80
     later.report(aside, 2, metrics(0.5, seconds=40.0))
     assert later.device_seconds == 100
-    later.set_aside(aside)
+    later.pause(aside)
     last = resumed(make_trials, later, eight_candidates, **share)
     assert last.device_seconds == 100
 
@@ -1058,10 +1058,10 @@ def test_what_was_spent_on_a_trial_that_is_lost_before_it_reports_again_is_kept(
     first = make_trials(eight_candidates)
     number = started_by(first).number
     first.report(number, 1, metrics(0.5, seconds=40.0))
-    first.set_aside(number)
+    first.pause(number)
     later = resumed(make_trials, first, eight_candidates)
     assert started_by(later).number == number
-    later.begin_again(number)
+    later.requeue(number)
     assert started_by(later).number == number
     later.finish(number, "its process failed again and again")
     assert later.device_seconds == 40
@@ -1109,8 +1109,8 @@ def test_a_search_whose_money_is_spent_trains_nothing_more_when_it_is_resumed(
     first = make_trials(eight_candidates, budget=Budget(limits))
     number = started_by(first).number
     first.report(number, 1, metrics(0.5, seconds=3600.0))
-    assert first.decide(number) is Decision.SET_ASIDE
-    first.set_aside(number)
+    assert first.decide(number) is Decision.PAUSE
+    first.pause(number)
     later = resumed(make_trials, first, eight_candidates, budget=Budget(limits))
     assert later.next() is None
     assert later.stopping == "the budget of money is spent"
@@ -1127,9 +1127,9 @@ def test_what_a_driver_that_was_killed_left_running_waits_where_the_next_does_no
     later = resumed(make_trials, first, eight_candidates, observers=[recorder])
     taken_up = started_by(later).number
     later.stop("interrupted")
-    later.set_all_aside()
-    later.set_all_aside()
-    assert sorted(recorder.of("set_aside")) == [(number,) for number in left]
+    later.pause_all()
+    later.pause_all()
+    assert sorted(recorder.of("paused")) == [(number,) for number in left]
     assert [t.state for t in later.study.trials()] == [TrialState.WAITING] * 2
     again = resumed(make_trials, later, eight_candidates)
     assert sorted(started_by(again).number for _ in left) == left
@@ -1178,24 +1178,24 @@ def test_early_stopping_goes_on_from_what_the_study_holds(
     metrics: Callable[..., dict[str, float]],
     train: Train,
 ) -> None:
-    first = make_trials(eight_candidates, epochs=8, halving=Halving(8, 2, 2))
+    first = make_trials(eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     train(first, started_by(first).number, 0.5, 0.5)
     aside = started_by(first).number
     for epoch in (1, 2):
         first.report(aside, epoch, metrics(0.6))
-    assert first.decide(aside) is Decision.GO_ON
-    later = resumed(make_trials, first, eight_candidates, epochs=8, halving=Halving(8, 2, 2))
+    assert first.decide(aside) is Decision.CONTINUE
+    later = resumed(make_trials, first, eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     assert started_by(later).number == aside
     worse, best = started_by(later).number, started_by(later).number
     for number, accuracy in ((best, 0.9), (worse, 0.3)):
         for epoch in (1, 2):
             later.report(number, epoch, metrics(accuracy))
-    assert later.decide(best) is Decision.GO_ON
+    assert later.decide(best) is Decision.CONTINUE
     assert later.decide(worse) is Decision.STOP
     # It has passed that rung, whoever has come there since.
     for epoch, accuracy in ((1, 0.6), (2, 0.6), (3, 0.6)):
         later.report(aside, epoch, metrics(accuracy))
-    assert later.decide(aside) is Decision.GO_ON
+    assert later.decide(aside) is Decision.CONTINUE
 
 
 def test_a_rung_that_was_passed_in_a_checkpoint_only_is_decided_on_when_it_is_reported(
@@ -1204,7 +1204,7 @@ def test_a_rung_that_was_passed_in_a_checkpoint_only_is_decided_on_when_it_is_re
     metrics: Callable[..., dict[str, float]],
     train: Train,
 ) -> None:
-    trials = make_trials(eight_candidates, epochs=8, halving=Halving(8, 2, 2))
+    trials = make_trials(eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     train(trials, started_by(trials).number, 0.5, 0.5)
     number = started_by(trials).number
     for epoch in (1, 2, 3):  # All in one report.
@@ -1242,14 +1242,14 @@ rounds = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(sequence=rounds, limit=st.integers(1, 6), halving=st.booleans())
+@given(sequence=rounds, limit=st.integers(1, 6), asha=st.booleans())
 def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_all_of_them_do(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., dict[str, float]],
     sequence: list[tuple[list[tuple[Any, ...]], bool]],
     limit: int,
-    halving: bool,
+    asha: bool,
 ) -> None:
     checkpoints: dict[int, list[float]] = {}
     ended: dict[int, TrialState] = {}
@@ -1257,7 +1257,7 @@ def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_
     trials: Trials | None = None
 
     def driver() -> Trials:
-        options = {"limit": limit, "halving": Halving(3, 1, 2) if halving else None}
+        options = {"limit": limit, "asha": Asha(3, 1, 2) if asha else None}
         if trials is None:
             return make_trials(eight_candidates, **options)
         return resumed(make_trials, trials, eight_candidates, **options)
@@ -1295,11 +1295,11 @@ def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_
                     checkpoints.pop(sorted(running)[which % len(running)], None)
         if gently:
             trials.stop("interrupted")
-            trials.set_all_aside()
+            trials.pause_all()
             assert not [t for t in trials.study.trials() if t.state is TrialState.RUNNING]
     trials = driver()
     running = {}
-    while trials.has_left or not trials.is_finished:
+    while trials.has_unfinished or not trials.is_finished:
         start(trials, running)
         for number in list(running):
             if number in running:

@@ -354,7 +354,7 @@ def left_behind(path: Path, name: str) -> None:
     study.report(2, 1, 0.25)
     study.report(3, 1, 0.75)
     study.finish(1, TrialState.COMPLETE, {"epochs": 1})
-    study.set_aside(2, {"seconds": 3.5})
+    study.pause(2, {"seconds": 3.5})
     database.close()
 
 
@@ -384,7 +384,7 @@ def test_what_a_later_driver_draws_and_writes_goes_on_where_the_one_before_has_s
     study.start(new, {"digest": "b"})
     assert new.number == 4
     for number in (2, 3):
-        study.take_up(number)
+        study.resume(number)
         study.report(number, 2, 0.875)
         study.finish(number, TrialState.COMPLETE, {"epochs": 2})
     database.close()
@@ -399,10 +399,10 @@ def test_a_trial_that_is_taken_up_runs_in_the_database_too_and_can_be_set_aside_
 ) -> None:
     left_behind(path, name := next(names))
     study, database = going_on(path, name)
-    study.take_up(2)
+    study.resume(2)
     database.flush()
     assert read_trials(path, name)[2].state is TrialState.RUNNING
-    study.set_aside(2, {"seconds": 5.0})
+    study.pause(2, {"seconds": 5.0})
     database.close()
     waiting = read_trials(path, name)[2]
     assert (waiting.state, waiting.user_attrs["seconds"]) == (TrialState.WAITING, 5.0)

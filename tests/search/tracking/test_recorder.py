@@ -52,7 +52,7 @@ class Driver:
         self.logbook.begin()
         for trial in self.study.trials():
             if trial.state.is_finished() and "rejected" not in trial.user_attrs:
-                self.logbook.complete(trial, partial(self.trials.recall, trial))
+                self.logbook.complete(trial, partial(self.trials.rebuild, trial))
 
     def start(self) -> StartedTrial:
         while (started := self.trials.next()) is None:
@@ -107,8 +107,8 @@ def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
     number = first.start().number
     first.trials.report(number, 1, metrics(0.5))
     first.trials.stop("interrupted")
-    first.trials.set_all_aside()
-    first.trials.set_all_aside()
+    first.trials.pause_all()
+    first.trials.pause_all()
     first.logbook.end("KILLED")
     assert first.statuses(number) == ["KILLED"]
     assert [event.tags for event in first.events(number, Update)] == [{"verdict": "interrupted"}]
@@ -136,7 +136,7 @@ def test_the_run_of_a_trial_that_no_driver_comes_back_to_is_closed(
     for _ in range(2):  # The second finds it closed.
         later = drive(first)
         later.trials.stop("the budget of time is spent")
-        later.trials.set_all_aside()
+        later.trials.pause_all()
         later.logbook.end("FINISHED")
     assert later.statuses(number) == ["KILLED"]
     assert len(later.events(number, Start)) == 1
