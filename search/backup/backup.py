@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from optuna.trial import FrozenTrial
 
 from cluster.storage import StorageError, probe
 from cluster.stores import open_store
-from search.backup.bucket_lock import Claim, find_holder
-from search.backup.checkpoint_cleanup import CheckpointSweep
+from search.backup.bucket_lock import BucketLock, find_holder
+from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.backup.snapshots import EXPERIMENT, Snapshots
 from search.experiment.folder import SearchFolder
 from spaces.errors import BadInputError
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from cluster.s3 import BucketStore
 
 
-class Kept:
-    """A search that is kept in its folder alone."""
+class Backup(Protocol):
+    """A second copy of a search, which one driver at a time writes."""
 
-    is_elsewhere = False
-    """Whether it is kept in a bucket, too."""
+    @property
+    def is_remote(self) -> bool:
+        """Whether there is a copy at all, outside the folder of the search."""
 
-    def claim(self, folder: SearchFolder, *, new: bool) -> None:
+    def acquire(self, folder: SearchFolder, *, new: bool) -> None:
         """Take the right to write there.
 
         Args:
@@ -37,13 +38,13 @@ class Kept:
             BadInputError: another driver runs the search, or has gone on with it elsewhere.
         """
 
-    def note(self, folder: SearchFolder) -> None:
+    def record_driver(self, folder: SearchFolder) -> None:
         """Note in a folder that was made just now whose work it is about to hold."""
 
-    def when_lost(self, call: Callable[[str], None]) -> None:
+    def on_lost(self, call: Callable[[str], None]) -> None:
         """Have something called, in a thread, with the host that has taken the search over."""
 
-    def start(self, folder: SearchFolder, sweep: CheckpointSweep) -> None:
+    def start(self, folder: SearchFolder, cleanup: CheckpointCleanup) -> None:
         """Begin to write snapshots."""
 
     def finish(self, trials: Sequence[FrozenTrial]) -> bool:
@@ -55,13 +56,37 @@ class Kept:
         Returns:
             Whether nothing is missing.
         """
-        return True
 
     def release(self) -> None:
         """Give up the right to write there."""
 
 
-class KeptInBucket(Kept):
+class NoBackup:
+    """A search whose only copy is its folder."""
+
+    is_remote = False
+
+    def acquire(self, folder: SearchFolder, *, new: bool) -> None:
+        """See `Backup`."""
+
+    def record_driver(self, folder: SearchFolder) -> None:
+        """See `Backup`."""
+
+    def on_lost(self, call: Callable[[str], None]) -> None:
+        """See `Backup`."""
+
+    def start(self, folder: SearchFolder, cleanup: CheckpointCleanup) -> None:
+        """See `Backup`."""
+
+    def finish(self, trials: Sequence[FrozenTrial]) -> bool:
+        """See `Backup`."""
+        return True
+
+    def release(self) -> None:
+        """See `Backup`."""
+
+
+class S3Backup:
     """A search that is kept in a bucket as well.
 
     Args:
@@ -69,56 +94,56 @@ class KeptInBucket(Kept):
         store: of this search in it.
     """
 
-    is_elsewhere = True
+    is_remote = True
 
     def __init__(self, storage: str, store: BucketStore, name: str) -> None:
         self._storage = storage
         self._store = store
-        self._claim = Claim(store, name)
-        self._sweep: CheckpointSweep | None = None
+        self._lock = BucketLock(store, name)
+        self._cleanup: CheckpointCleanup | None = None
         self._snapshots: Snapshots | None = None
 
-    def claim(self, folder: SearchFolder, *, new: bool) -> None:
-        """See `Kept`."""
-        with usable(self._storage):
+    def acquire(self, folder: SearchFolder, *, new: bool) -> None:
+        """See `Backup`."""
+        with as_bad_input(self._storage):
             if new:
-                self._claim.take()
+                self._lock.acquire()
                 return
             known = folder.drivers()
             # Before: killed in between, this driver must not be taken for that of another machine.
-            self.note(folder)
-            self._claim.take(known)
+            self.record_driver(folder)
+            self._lock.acquire(known)
 
-    def note(self, folder: SearchFolder) -> None:
-        """See `Kept`."""
-        folder.add_driver(self._claim.token)
+    def record_driver(self, folder: SearchFolder) -> None:
+        """See `Backup`."""
+        folder.add_driver(self._lock.token)
 
-    def when_lost(self, call: Callable[[str], None]) -> None:
-        """See `Kept`."""
-        self._claim.when_lost(call)
+    def on_lost(self, call: Callable[[str], None]) -> None:
+        """See `Backup`."""
+        self._lock.on_lost(call)
 
-    def start(self, folder: SearchFolder, sweep: CheckpointSweep) -> None:
-        """See `Kept`."""
-        self._sweep = sweep
-        self._snapshots = Snapshots(folder, self._store, self._claim, sweep)
+    def start(self, folder: SearchFolder, cleanup: CheckpointCleanup) -> None:
+        """See `Backup`."""
+        self._cleanup = cleanup
+        self._snapshots = Snapshots(folder, self._store, self._lock, cleanup)
         self._snapshots.start()
 
     def finish(self, trials: Sequence[FrozenTrial]) -> bool:
-        """See `Kept`."""
-        if self._snapshots is None or self._sweep is None:
+        """See `Backup`."""
+        if self._snapshots is None or self._cleanup is None:
             return False
         whole = self._snapshots.finish()
         if whole:
-            self._sweep.remove_ended(trials)
+            self._cleanup.remove_ended(trials)
         self.release()
         return whole
 
     def release(self) -> None:
-        """See `Kept`."""
-        self._claim.release()
+        """See `Backup`."""
+        self._lock.release()
 
 
-def find_place(storage: str | None, folder: SearchFolder, *, new: bool) -> Kept:
+def open_backup(storage: str | None, folder: SearchFolder, *, new: bool) -> Backup:
     """Return where a search is to be kept, having checked that it can be.
 
     Args:
@@ -130,11 +155,11 @@ def find_place(storage: str | None, folder: SearchFolder, *, new: bool) -> Kept:
         BadInputError: see `check_bucket`.
     """
     if storage is None:
-        return Kept()
-    return KeptInBucket(storage, check_bucket(storage, folder, new=new), folder.name)
+        return NoBackup()
+    return S3Backup(storage, check_bucket(storage, folder, new=new), folder.name)
 
 
-def keep_now(storage: str | None, folder: SearchFolder, trials: Sequence[FrozenTrial]) -> bool:
+def back_up_now(storage: str | None, folder: SearchFolder, trials: Sequence[FrozenTrial]) -> bool:
     """Write one more snapshot of a search that nobody runs.
 
     Args:
@@ -148,11 +173,11 @@ def keep_now(storage: str | None, folder: SearchFolder, trials: Sequence[FrozenT
     Raises:
         BadInputError: see `check_bucket`.
     """
-    kept = find_place(storage, folder, new=False)
-    kept.claim(folder, new=False)
+    backup = open_backup(storage, folder, new=False)
+    backup.acquire(folder, new=False)
     checkpoints = open_store(folder.checkpoints_in(storage))
-    kept.start(folder, CheckpointSweep(checkpoints, at_once=not kept.is_elsewhere))
-    return kept.finish(trials)
+    backup.start(folder, CheckpointCleanup(checkpoints, at_once=not backup.is_remote))
+    return backup.finish(trials)
 
 
 def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStore:
@@ -174,7 +199,7 @@ def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStor
     from cluster.s3 import open_bucket  # noqa: PLC0415
 
     store = open_bucket(storage).within(folder.name)
-    with usable(storage):
+    with as_bad_input(storage):
         probe(store)
         find_holder(store, folder.name)
         found = _identity(store)
@@ -195,7 +220,7 @@ def _identity(store: BucketStore) -> str | None:
 
 
 @contextmanager
-def usable(storage: str) -> Iterator[None]:
+def as_bad_input(storage: str) -> Iterator[None]:
     """Say of a storage that cannot be used that it is the storage.
 
     Raises:

@@ -25,7 +25,7 @@ from spaces.errors import BadInputError
 if TYPE_CHECKING:
     from cluster.s3 import BucketStore
 
-CLAIM = "driver.json"
+LOCK_FILE = "driver.json"
 HEARTBEAT = 20.0
 """Seconds between two signs of life."""
 STALE = 90.0
@@ -119,7 +119,7 @@ def find_holder(store: BucketStore, name: str) -> Holder | None:
         StorageError: the bucket cannot be used.
     """
     try:
-        content = store.read_content(CLAIM)
+        content = store.read_content(LOCK_FILE)
     except FileNotFoundError:
         return None
     holder = Holder.parse(content.data)
@@ -128,7 +128,7 @@ def find_holder(store: BucketStore, name: str) -> Holder | None:
     return holder
 
 
-class Claim:
+class BucketLock:
     """The right of one driver to write a search in a bucket.
 
     Args:
@@ -156,14 +156,14 @@ class Claim:
         self._on_loss: Callable[[str], None] = lambda who: None
         self._lock = threading.Lock()
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="claim", daemon=True)
+        self._thread = threading.Thread(target=self._beat, name="bucket lock", daemon=True)
 
     @property
     def token(self) -> str:
         """Tells this driver from every other."""
         return self._holder.token
 
-    def take(self, known: Collection[str] | None = None) -> None:
+    def acquire(self, known: Collection[str] | None = None) -> None:
         """Take the claim.
 
         Args:
@@ -176,18 +176,18 @@ class Claim:
         """
         for _ in range(_TRIES):
             try:
-                self._version = self._take(known)
+                self._version = self._acquire(known)
             except FileExistsError:
                 continue  # Another one has been faster: look who.
             self._thread.start()
             return
         raise BadInputError("NAME", self._name, "others want to run it, too", "try again")
 
-    def _take(self, known: Collection[str] | None) -> str:
+    def _acquire(self, known: Collection[str] | None) -> str:
         try:
-            content = self._store.read_content(CLAIM)
+            content = self._store.read_content(LOCK_FILE)
         except FileNotFoundError:
-            return self._store.create(CLAIM, self._holder.to_json())
+            return self._store.create(LOCK_FILE, self._holder.to_json())
         before = Holder.parse(content.data)
         if before is not None:
             if not before.is_gone(content.age, self._stale):
@@ -197,9 +197,9 @@ class Claim:
                 problem = f"{before.host} has gone on with it in {where} since {before.since}"
                 remedy = "move its folder here away, then resume it from the storage"
                 raise BadInputError("NAME", self._name, problem, remedy)
-        return self._store.replace(CLAIM, self._holder.to_json(), content.version)
+        return self._store.replace(LOCK_FILE, self._holder.to_json(), content.version)
 
-    def when_lost(self, call: Callable[[str], None]) -> None:
+    def on_lost(self, call: Callable[[str], None]) -> None:
         """Have something called, once and in a thread, with the host that has taken over."""
         self._on_loss = call
 
@@ -219,7 +219,7 @@ class Claim:
         content = holder.to_json()
         for _ in range(_TRIES):
             try:
-                self._version = self._store.replace(CLAIM, content, self._version)
+                self._version = self._store.replace(LOCK_FILE, content, self._version)
                 return
             except FileExistsError:
                 found = self._find()
@@ -233,7 +233,7 @@ class Claim:
 
     def _find(self) -> tuple[Holder, str] | None:
         try:
-            content = self._store.read_content(CLAIM)
+            content = self._store.read_content(LOCK_FILE)
         except FileNotFoundError:
             return None
         holder = Holder.parse(content.data)

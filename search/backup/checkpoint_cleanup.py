@@ -12,7 +12,7 @@ from cluster.storage import Store
 from search.study.events import Observer
 
 
-class CheckpointSweep(Observer):
+class CheckpointCleanup(Observer):
     """Removes the checkpoints of each trial when it has ended.
 
     Args:

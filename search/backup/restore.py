@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from search.backup.backup import usable
+from search.backup.backup import as_bad_input
 from search.backup.bucket_lock import find_holder
-from search.backup.snapshots import EXPERIMENT, JOURNAL, STUDY, is_kept
+from search.backup.snapshots import EXPERIMENT, JOURNAL, STUDY, is_copied
 from search.experiment.folder import Home, SearchFolder
 from search.formatting import root_cause
 from spaces.errors import BadInputError
@@ -43,7 +43,7 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
     from cluster.s3 import open_bucket  # noqa: PLC0415
 
     store = open_bucket(storage).within(name)
-    with usable(storage):
+    with as_bad_input(storage):
         try:
             experiment = store.read(EXPERIMENT)
         except FileNotFoundError:
@@ -86,7 +86,7 @@ def restore_missing(home: Home, name: str, storage: str | None) -> None:
 
 def _fill(folder: SearchFolder, store: BucketStore) -> None:
     for entry in store.entries():
-        if entry.name == STUDY or (is_kept(entry.name) and entry.name != EXPERIMENT):
+        if entry.name == STUDY or (is_copied(entry.name) and entry.name != EXPERIMENT):
             path = folder.path / entry.name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(store.read(entry.name))

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.backup.bucket_lock import CLAIM, Claim, TakenOverError
-from search.backup.checkpoint_cleanup import CheckpointSweep
+from search.backup.bucket_lock import LOCK_FILE, BucketLock, TakenOverError
+from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.experiment.folder import SearchFolder
 
 if TYPE_CHECKING:
@@ -38,18 +38,18 @@ STUDY = "study.db"
 EXPERIMENT = "experiment.yaml"
 # By what a restored folder is known as a search, and its finalists as retrained: after all else.
 _LAST = ("results.json", EXPERIMENT)
-_NOT_KEPT = frozenset({"checkpoints", "tune", "driver.lock", "drivers", "journal", CLAIM})
+_NOT_COPIED = frozenset({"checkpoints", "tune", "driver.lock", "drivers", "journal", LOCK_FILE})
 _BESIDE = (STUDY, "journal.jsonl", "tracking.")
 
 
-def is_kept(name: str) -> bool:
+def is_copied(name: str) -> bool:
     """Tell whether a file of a search's folder is part of a snapshot as it is.
 
     Args:
         name: relative to the folder. Study and journal are not: see `Snapshots`.
     """
     parts = name.split("/")
-    if any(not part or part.startswith(".") for part in parts) or parts[0] in _NOT_KEPT:
+    if any(not part or part.startswith(".") for part in parts) or parts[0] in _NOT_COPIED:
         return False
     return not (len(parts) == 1 and name.startswith(_BESIDE))
 
@@ -116,8 +116,8 @@ class Snapshots:
     Args:
         folder: of the search.
         store: of the search.
-        claim: held on it.
-        sweep: of the checkpoints, which go once a snapshot knows that their trial has ended.
+        lock: held on it.
+        cleanup: of the checkpoints, which go once a snapshot knows that their trial has ended.
         say: called with each line that is meant for people.
         every: seconds between two snapshots, at least.
     """
@@ -126,17 +126,17 @@ class Snapshots:
         self,
         folder: SearchFolder,
         store: BucketStore,
-        claim: Claim,
-        sweep: CheckpointSweep,
+        lock: BucketLock,
+        cleanup: CheckpointCleanup,
         *,
         say: Callable[[str], None] = _say,
         every: float | None = None,
     ) -> None:
         self._folder = folder
         self._store = store
-        self._claim = claim
+        self._lock = lock
         self._say = say
-        self._sweep = sweep
+        self._cleanup = cleanup
         self._every = EVERY if every is None else every
         self._written: dict[str, object] = {}
         """What a file was like when it was brought."""
@@ -174,7 +174,7 @@ class Snapshots:
     def _attempt(self) -> bool:
         try:
             # Just before: a driver that was held up may have been replaced meanwhile.
-            self._claim.renew()
+            self._lock.renew()
             self._take()
         except TakenOverError:
             return False
@@ -193,21 +193,21 @@ class Snapshots:
 
     def _take(self) -> None:
         """Bring what has changed since the last snapshot, in an order in which it may break off."""
-        ended = self._sweep.due()
+        ended = self._cleanup.due()
         end = whole_lines(self._folder.journal)
         files = self._files()
         self._bring_study()
         self._bring_journal(end)
         for name, path in files:
             self._bring(name, path)
-        self._sweep.remove_due(ended)
+        self._cleanup.remove_due(ended)
 
     def _files(self) -> list[tuple[str, Path]]:
         """Return what is brought as it is, what tells of other files after these."""
         found = []
         for path in self._folder.path.rglob("*"):
             name = path.relative_to(self._folder.path).as_posix()
-            if is_kept(name) and path.is_file():
+            if is_copied(name) and path.is_file():
                 found.append((name, path))
         return sorted(found, key=lambda each: (each[1].name in _LAST, each[0] == EXPERIMENT, each))
 

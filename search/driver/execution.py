@@ -17,8 +17,8 @@ from search.backend.node_wait import Patience
 from search.backend.retraining import retrain_finalists
 from search.backend.searcher import StudySearcher
 from search.backend.tuning import nodes_waited_for, train_trials
-from search.backup.backup import Kept
-from search.backup.checkpoint_cleanup import CheckpointSweep
+from search.backup.backup import Backup
+from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.experiment.folder import Home
 from search.experiment.schema import Experiment
 from search.loop.asha import Asha
@@ -84,7 +84,7 @@ class Execution:
         packing: Packing,
         console: Console,
         prior: Prior,
-        kept: Kept,
+        backup: Backup,
         *,
         resume: bool,
     ) -> None:
@@ -118,9 +118,9 @@ class Execution:
         self._begin_with(prior)
         self._journal = Journal(folder.journal)
         self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
-        self._kept = kept
-        self._sweep = CheckpointSweep(
-            open_store(folder.checkpoints_in(experiment.storage)), at_once=not kept.is_elsewhere
+        self._backup = backup
+        self._cleanup = CheckpointCleanup(
+            open_store(folder.checkpoints_in(experiment.storage)), at_once=not backup.is_remote
         )
         self._destination = Destination.from_environment(home.path, experiment.tracking.experiment)
         self._tracker = (
@@ -144,7 +144,7 @@ class Execution:
         """Search, retrain, report."""
         if self._tracker is not None:
             self._tracker.start()
-        self._kept.start(self._folder, self._sweep)
+        self._backup.start(self._folder, self._cleanup)
         with self._journal:
             try:
                 self._logbook.begin()
@@ -154,7 +154,7 @@ class Execution:
                 raise
         # The journal is closed: from here on nothing that happens changes how the search ended.
         print_report(self._console, sections)
-        if not self._kept.finish(self._study.trials()):
+        if not self._backup.finish(self._study.trials()):
             self._say(
                 f"The last snapshot is not in {self._experiment.storage}; all is kept here, bring "
                 f"it with: {self._command('resume')}"
@@ -172,7 +172,7 @@ class Execution:
         with suppress(OSError):
             # Where the disk took nothing of that: else closing it would raise over what happened.
             self._journal.close()
-        self._kept.finish(self._study.trials())
+        self._backup.finish(self._study.trials())
         if self._tracker is not None:
             self._tracker.finish(self._experiment.tracking.wait)
 
@@ -220,7 +220,7 @@ class Execution:
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
             share=self._packing.device_share,
-            observers=(self._logbook, self._sweep, progress),
+            observers=(self._logbook, self._cleanup, progress),
         )
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
@@ -242,7 +242,7 @@ class Execution:
             trials.stop("taken over")
             self._say(f"{host} has taken the search over; stopping after the running epochs ..")
 
-        self._kept.when_lost(yield_to)
+        self._backup.on_lost(yield_to)
         with progress, stopping_gently(stop):
             try:
                 train_trials(
@@ -266,8 +266,8 @@ class Execution:
         interrupted = self._stop_requested or not trials.is_finished
         trials.pause_all()
         self._database.flush()
-        if not self._kept.is_elsewhere:
-            self._sweep.remove_ended(self._study.trials())
+        if not self._backup.is_remote:
+            self._cleanup.remove_ended(self._study.trials())
         summary = summarise(self._study.trials())
         if not interrupted and not summary.leaderboard:
             causes = f"(causes: {self._command('report')})"

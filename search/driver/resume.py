@@ -70,7 +70,7 @@ def refuse_other(before: Experiment, after: Experiment) -> None:
             raise BadInputError(field, value, problem, remedy)
 
 
-def take_checkpoints_along(folder: SearchFolder, experiment: Experiment) -> bool:
+def migrate_checkpoints(folder: SearchFolder, experiment: Experiment) -> bool:
     """Move checkpoints to where a search that is resumed keeps them from now on.
 
     Args:

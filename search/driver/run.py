@@ -15,9 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from search.backend.connection import connected
 from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
-from search.backup.backup import find_place
+from search.backup.backup import open_backup
 from search.driver.execution import Execution, Outcome, Prior, SearchFailedError
-from search.driver.resume import inherit, read_search, take_checkpoints_along
+from search.driver.resume import inherit, migrate_checkpoints, read_search
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import describe_job, describe_task, load_images
@@ -100,7 +100,7 @@ def _run_held(
             "storage": experiment.storage or default_storage(),
         }
         experiment = experiment.model_copy(update=where)
-    kept = find_place(experiment.storage, folder, new=not resume)
+    backup = open_backup(experiment.storage, folder, new=not resume)
     location = folder.location(experiment.database)
     if isinstance(location, str):
         check_server(location, experiment.name, new=not resume)
@@ -151,17 +151,17 @@ def _run_held(
         dataset.images.nbytes,
         lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
     )
-    stack.callback(kept.release)
+    stack.callback(backup.release)
     stack.enter_context(_writing(home, folder))
-    kept.claim(folder, new=not resume)
+    backup.acquire(folder, new=not resume)
     if resume:
-        if not take_checkpoints_along(folder, experiment):
+        if not migrate_checkpoints(folder, experiment):
             console.print("The checkpoints so far stay behind.", highlight=False)
         folder.write_experiment(experiment.to_yaml())
     else:
         folder.create(experiment.to_yaml(), job.task)
         stack.enter_context(hold(folder.lock, folder.name))
-        kept.note(folder)
+        backup.record_driver(folder)
     if packing.is_guessed:
         console.print(
             f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
@@ -180,7 +180,9 @@ def _run_held(
         # Trials that were given no GPU must not take one that is there.
         job = replace(job, device="cpu")
     prior = Prior(seeds, inherited)
-    return Execution(experiment, home, job, packing, console, prior, kept, resume=resume).execute()
+    return Execution(
+        experiment, home, job, packing, console, prior, backup, resume=resume
+    ).execute()
 
 
 def _has_trained(folder: SearchFolder) -> bool:

@@ -20,7 +20,7 @@ from apprise import NotifyType
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from search.backup.backup import keep_now
+from search.backup.backup import back_up_now
 from search.backup.restore import restore_missing
 from search.driver.execution import Outcome, SearchFailedError
 from search.driver.resume import gone_on_with
@@ -310,7 +310,7 @@ class _Night:
         """Bring what the night has added after its search to where the search is kept."""
         storage = load_kept(self._folder).storage
         try:
-            whole, cause = keep_now(storage, self._folder, trials), ""
+            whole, cause = back_up_now(storage, self._folder, trials), ""
         except BadInputError as error:
             whole, cause = False, f" ({error})"
         if not whole:

@@ -25,7 +25,7 @@ _LONGEST = 63
 _TRIES, _PAUSE = 10, 0.2
 
 
-class Claim:
+class PostgresLock:
     """The right to write a study, on every connection that the driver of a database makes.
 
     Args:

@@ -16,7 +16,7 @@ from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 
 from search.formatting import root_cause
-from search.study.postgres import Claim, find_holder
+from search.study.postgres import PostgresLock, find_holder
 from search.urls import engine_url, parse_url, shown_url, sqlite_uri
 from spaces.errors import BadInputError
 
@@ -182,7 +182,7 @@ def _open_server(url: sqlalchemy.URL, claimed: str | None) -> RDBStorage:
         storage.remove_session()
         # The one connection that there is holds the claim.
         storage.engine = sqlalchemy.create_engine(url, pool_size=1, max_overflow=0, **settings)
-        sqlalchemy.event.listen(storage.engine, "connect", Claim(claimed))
+        sqlalchemy.event.listen(storage.engine, "connect", PostgresLock(claimed))
         storage.scoped_session.configure(bind=storage.engine)
         try:
             storage.engine.connect().close()

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.s3 import BucketStore, open_bucket
 from search.backup import bucket_lock as module
-from search.backup.bucket_lock import CLAIM, Claim, Holder, TakenOverError, find_holder
+from search.backup.bucket_lock import LOCK_FILE, BucketLock, Holder, TakenOverError, find_holder
 from spaces.errors import BadInputError
 from tests import s3
 
@@ -23,12 +23,12 @@ def store(s3_place: str) -> BucketStore:
 
 
 @pytest.fixture
-def claim(store: BucketStore) -> Iterator[Callable[..., Claim]]:
+def lock(store: BucketStore) -> Iterator[Callable[..., BucketLock]]:
     """Return a function that makes claims, which are given up at the end."""
-    made: list[Claim] = []
+    made: list[BucketLock] = []
 
-    def make(**options: float) -> Claim:
-        made.append(Claim(store, "pets", **options))
+    def make(**options: float) -> BucketLock:
+        made.append(BucketLock(store, "pets", **options))
         return made[-1]
 
     yield make
@@ -39,16 +39,16 @@ def claim(store: BucketStore) -> Iterator[Callable[..., Claim]]:
 def elsewhere(store: BucketStore, **changes: object) -> Holder:
     """Write the claim of a driver on another machine."""
     holder = dataclasses.replace(Holder.here(), host="far", machine="another", **changes)
-    store.write(CLAIM, holder.to_json())
+    store.write(LOCK_FILE, holder.to_json())
     return holder
 
 
 def test_a_second_driver_is_refused_and_told_who_runs_the_search(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    claim().take()
+    lock().acquire()
     with pytest.raises(BadInputError) as raised:
-        claim().take()
+        lock().acquire()
     line = str(raised.value)
     assert line.startswith(f"NAME = pets: it is being run by process {os.getpid()} on ")
     assert "since 20" in line
@@ -58,25 +58,25 @@ def test_a_second_driver_is_refused_and_told_who_runs_the_search(
 
 
 def test_a_claim_that_was_given_up_is_taken_by_the_next(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    first, second = claim(), claim()
-    first.take()
+    first, second = lock(), lock()
+    first.acquire()
     first.release()
     holder = find_holder(store, "pets")
     assert holder is not None
     assert (holder.token, holder.released) == (first.token, True)
-    second.take({first.token})
+    second.acquire({first.token})
     first.release()  # Once more, to no effect.
     with pytest.raises(BadInputError, match="is being run"):
         find_holder(store, "pets")
 
 
 def test_who_has_given_a_claim_up_gives_no_sign_of_life_any_more(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    held = claim()
-    held.take()
+    held = lock()
+    held.acquire()
     held.release()
     with pytest.raises(TakenOverError):
         held.renew()
@@ -86,56 +86,56 @@ def test_who_has_given_a_claim_up_gives_no_sign_of_life_any_more(
 
 
 def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     lost = dataclasses.replace(Holder.here(), pid=2**22 + 1)  # More than there can be.
-    store.write(CLAIM, lost.to_json())
-    claim().take({lost.token})
+    store.write(LOCK_FILE, lost.to_json())
+    lock().acquire({lost.token})
 
 
 def test_the_claim_of_another_machine_is_taken_once_it_gives_no_sign_of_life(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     lost = elsewhere(store, pid=2**22 + 1)
     with pytest.raises(BadInputError, match="on far since"):
-        claim().take({lost.token})
+        lock().acquire({lost.token})
     time.sleep(2.1)
-    claim(stale=1.0).take({lost.token})
+    lock(stale=1.0).acquire({lost.token})
 
 
 def test_a_clock_that_is_wrong_decides_nothing(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     elsewhere(store, since="1999-01-01T00:00:00+00:00", heartbeat="1999-01-01T00:00:00+00:00")
     with pytest.raises(BadInputError, match="on far since 1999"):
-        claim().take()
+        lock().acquire()
 
 
 def test_a_driver_gives_signs_of_life_while_it_runs(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    claim(heartbeat=0.1).take()
-    before = store.entry(CLAIM).version
+    lock(heartbeat=0.1).acquire()
+    before = store.entry(LOCK_FILE).version
     deadline = time.monotonic() + 60
-    while store.entry(CLAIM).version == before:
+    while store.entry(LOCK_FILE).version == before:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
 def test_a_folder_whose_search_has_been_gone_on_with_elsewhere_is_refused(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     elsewhere(store, released=True)
     with pytest.raises(BadInputError) as raised:
-        claim().take({"the token of a driver before"})
+        lock().acquire({"the token of a driver before"})
     assert raised.value.problem.startswith(f"far has gone on with it in {store.location} since ")
     assert "move its folder here away" in raised.value.remedy
 
 
 def test_a_driver_that_was_taken_for_gone_learns_it_and_yields(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    held = claim(heartbeat=0.1)
+    held = lock(heartbeat=0.1)
     lost = threading.Event()
     told: list[str] = []
 
@@ -143,33 +143,33 @@ def test_a_driver_that_was_taken_for_gone_learns_it_and_yields(
         told.append(host)
         lost.set()
 
-    held.when_lost(note)
-    held.take()
+    held.on_lost(note)
+    held.acquire()
     winner = elsewhere(store)
     assert lost.wait(60)
     assert told == ["far"]
     with pytest.raises(TakenOverError):
         held.renew()
     held.release()
-    assert Holder.parse(store.read(CLAIM)) == winner
+    assert Holder.parse(store.read(LOCK_FILE)) == winner
 
 
 def test_a_sign_of_life_whose_answer_got_lost_is_not_taken_for_another_driver(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    held = claim(heartbeat=1000.0)
-    held.take()
+    held = lock(heartbeat=1000.0)
+    held.acquire()
     # What a repeated request has written, though the first one had arrived.
-    store.write(CLAIM, store.read(CLAIM) + b"\n")
+    store.write(LOCK_FILE, store.read(LOCK_FILE) + b"\n")
     held.renew()
     held.renew()
 
 
 def test_a_storage_that_is_away_for_a_while_costs_no_claim(
-    s3_gate: s3.Gate, store: BucketStore, claim: Callable[..., Claim]
+    s3_gate: s3.Gate, store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    held = claim(heartbeat=0.1)
-    held.take()
+    held = lock(heartbeat=0.1)
+    held.acquire()
     s3_gate.answer = s3_gate.deny
     time.sleep(0.5)
     s3_gate.answer = lambda method, path: None
@@ -177,38 +177,38 @@ def test_a_storage_that_is_away_for_a_while_costs_no_claim(
 
 
 def test_of_many_that_want_a_claim_at_once_one_gets_it(
-    store: BucketStore, claim: Callable[..., Claim]
+    store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    claims = [claim() for _ in range(4)]
-    got: list[Claim] = []
+    locks = [lock() for _ in range(4)]
+    got: list[BucketLock] = []
     refused: list[BadInputError] = []
 
-    def take(each: Claim) -> None:
+    def acquire(each: BucketLock) -> None:
         try:
-            each.take()
+            each.acquire()
         except BadInputError as error:
             refused.append(error)
         else:
             got.append(each)
 
-    threads = [threading.Thread(target=take, args=(each,)) for each in claims]
+    threads = [threading.Thread(target=acquire, args=(each,)) for each in locks]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert (len(got), len(refused)) == (1, 3)
-    holder = Holder.parse(store.read(CLAIM))
+    holder = Holder.parse(store.read(LOCK_FILE))
     assert holder is not None
     assert holder.token == got[0].token
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"token": 1}', b"\xff"])
 def test_a_claim_that_cannot_be_read_stands_in_nobodys_way(
-    store: BucketStore, claim: Callable[..., Claim], content: bytes
+    store: BucketStore, lock: Callable[..., BucketLock], content: bytes
 ) -> None:
-    store.write(CLAIM, content)
+    store.write(LOCK_FILE, content)
     assert find_holder(store, "pets") is None
-    claim().take()
+    lock().acquire()
 
 
 def test_signs_of_life_come_several_times_before_a_driver_counts_as_gone() -> None:

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from cluster.s3 import open_bucket
 from search import cli
-from search.driver.resume import take_checkpoints_along
+from search.driver.resume import migrate_checkpoints
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.study.records import HISTORY
@@ -292,18 +292,18 @@ def test_checkpoints_move_along_when_a_search_is_resumed_with_another_storage(
     kept.parent.mkdir(parents=True)
     kept.write_bytes(b"weights")
 
-    assert take_checkpoints_along(folder, before)
+    assert migrate_checkpoints(folder, before)
     assert kept.exists()
     s3_gate.answer = s3_gate.deny
-    assert not take_checkpoints_along(folder, after)
+    assert not migrate_checkpoints(folder, after)
     assert kept.exists()
     s3_gate.answer = lambda method, path: None
-    assert take_checkpoints_along(folder, after)
+    assert migrate_checkpoints(folder, after)
     assert not kept.exists()
     assert open_bucket(s3_place).read("moving/checkpoints/3/seed/epoch.pt") == b"weights"
 
     folder.write_experiment(after.to_yaml())
-    assert take_checkpoints_along(folder, before)
+    assert migrate_checkpoints(folder, before)
     assert kept.read_bytes() == b"weights"
 
 

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
 from cluster.s3 import BucketStore, open_bucket
-from cluster.storage import FolderStore
+from cluster.stores import FolderStore
 from search.backup import snapshots as module
-from search.backup.bucket_lock import CLAIM, Claim
-from search.backup.checkpoint_cleanup import CheckpointSweep, move_checkpoints
+from search.backup.bucket_lock import LOCK_FILE, BucketLock
+from search.backup.checkpoint_cleanup import CheckpointCleanup, move_checkpoints
 from search.backup.restore import restore
-from search.backup.snapshots import Snapshots, is_kept, parts_of, whole_lines
+from search.backup.snapshots import Snapshots, is_copied, parts_of, whole_lines
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.study.database import Database
@@ -52,8 +52,8 @@ def store(s3_place: str) -> BucketStore:
 
 
 @pytest.fixture
-def sweep(store: BucketStore) -> CheckpointSweep:
-    return CheckpointSweep(store.within("checkpoints"), at_once=False)
+def cleanup(store: BucketStore) -> CheckpointCleanup:
+    return CheckpointCleanup(store.within("checkpoints"), at_once=False)
 
 
 @pytest.fixture
@@ -63,13 +63,13 @@ def said() -> list[str]:
 
 @pytest.fixture
 def snapshots(
-    folder: SearchFolder, store: BucketStore, sweep: CheckpointSweep, said: list[str]
+    folder: SearchFolder, store: BucketStore, cleanup: CheckpointCleanup, said: list[str]
 ) -> Iterator[Snapshots]:
-    claim = Claim(store, "pets")
-    claim.take()
-    folder.add_driver(claim.token)
-    yield Snapshots(folder, store, claim, sweep, say=said.append, every=0.05)
-    claim.release()
+    lock = BucketLock(store, "pets")
+    lock.acquire()
+    folder.add_driver(lock.token)
+    yield Snapshots(folder, store, lock, cleanup, say=said.append, every=0.05)
+    lock.release()
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def elsewhere(tmp_path: Path) -> Home:
 
 def let_go(store: BucketStore) -> None:
     """Have the driver be gone."""
-    store.remove(CLAIM)
+    store.remove(LOCK_FILE)
 
 
 def contents(folder: SearchFolder) -> dict[str, bytes]:
@@ -144,8 +144,8 @@ def test_what_belongs_to_one_machine_is_not_kept(folder: SearchFolder) -> None:
         ),
         *("../x", "/x", "a//b"),
     )
-    assert [name for name in kept if not is_kept(name)] == []
-    assert [name for name in not_kept if is_kept(name)] == []
+    assert [name for name in kept if not is_copied(name)] == []
+    assert [name for name in not_kept if is_copied(name)] == []
 
 
 def test_where_there_is_no_snapshot_there_is_nothing_to_restore(
@@ -259,11 +259,11 @@ def test_what_names_a_search_comes_last(
 
 
 def test_checkpoints_go_once_a_snapshot_knows_that_their_trial_has_ended(
-    snapshots: Snapshots, sweep: CheckpointSweep, store: BucketStore, s3_gate: s3.Gate
+    snapshots: Snapshots, cleanup: CheckpointCleanup, store: BucketStore, s3_gate: s3.Gate
 ) -> None:
     for number in (1, 2):
         store.write(f"checkpoints/{number}/seed/epoch.pt", b"x")
-    sweep.finished(1, TrialState.COMPLETE, "")
+    cleanup.finished(1, TrialState.COMPLETE, "")
     assert len(store.within("checkpoints").entries()) == 2
     s3_gate.answer = lambda method, path: (403, "AccessDenied") if "task" in path else None
     assert not snapshots._attempt()
@@ -271,7 +271,7 @@ def test_checkpoints_go_once_a_snapshot_knows_that_their_trial_has_ended(
     s3_gate.answer = lambda method, path: None
     assert snapshots._attempt()
     assert store.within("checkpoints").names() == ["2"]
-    assert sweep.due() == []
+    assert cleanup.due() == []
 
 
 # Only what has changed
@@ -428,7 +428,7 @@ def test_a_driver_that_has_been_replaced_writes_nothing_more(
     folder: SearchFolder, snapshots: Snapshots, store: BucketStore, said: list[str]
 ) -> None:
     assert snapshots._attempt()
-    store.write(CLAIM, b"{}")
+    store.write(LOCK_FILE, b"{}")
     folder.report.write_text("x")
     assert not snapshots._attempt()
     assert "report.html" not in store.names()
@@ -456,5 +456,5 @@ def test_all_but_the_checkpoints_of_trials_that_go_on_are_removed(
     for number in range(3):
         store.write(f"{number}/seed/epoch.pt", b"x")
     trials = [stored_trial(0, value=0.5), stored_trial(1, "WAITING"), stored_trial(2, "FAIL")]
-    CheckpointSweep(store, at_once=False).remove_ended(trials)
+    CheckpointCleanup(store, at_once=False).remove_ended(trials)
     assert store.names() == ["1"]

@@ -28,7 +28,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from cluster.sizing import Gpu
 from search.backend.node_wait import NoNodesError
 from search.backend.searcher import StudySearcher
-from search.backup.backup import Kept
+from search.backup.backup import NoBackup
 from search.driver.execution import Outcome, SearchFailedError
 from search.driver.run import run_search
 from search.experiment.folder import Home, SearchFolder
@@ -835,12 +835,12 @@ def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
     printed: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Full(Kept):
-        def claim(self, folder: SearchFolder, *, new: bool) -> None:
+    class Full(NoBackup):
+        def acquire(self, folder: SearchFolder, *, new: bool) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     ends(trained, printed)
-    monkeypatch.setattr("search.driver.run.find_place", lambda *_, **__: Full())
+    monkeypatch.setattr("search.driver.run.open_backup", lambda *_, **__: Full())
     _, _, outcome = ends(trained, printed, resume=True)
     assert isinstance(outcome, SearchFailedError), outcome
     assert "No space left on device" in str(outcome)
