@@ -39,7 +39,7 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.folder import DATABASE_VARIABLE, HOME_VARIABLE, Home, SearchFolder
-from search.study.records import is_trained, verdict
+from search.study.records import is_trained, outcome
 from search.study.storages import read_trials
 from search.tracking.journal import PARENT, Event, Finish, Metrics, read, read_all
 from spaces.errors import BadInputError
@@ -515,7 +515,7 @@ def compare(driver: Driver, uri: str, plan: Plan, tally: Tally) -> Findings:
     )
     twice = tally.changed | {t.number for t in trained if ends[str(t.number)] > 1}
     present = {trial.number for trial in trials}
-    given_up = [t for t in trained if verdict(t) is TrialState.FAIL]
+    given_up = [t for t in trained if outcome(t) is TrialState.FAIL]
     found = Findings(
         twice=len(twice),
         lost=len(tally.numbers - present)

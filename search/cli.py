@@ -123,16 +123,16 @@ def run(
     folder = Home.locate(home).folder(loaded.name)
     if resume_ and not folder.experiment.exists():
         _restore(loaded.name, loaded.storage, home)
-    go_on = resume_ and folder.experiment.exists()
-    if go_on:
-        from search.driver.resume import gone_on_with
+    resuming = resume_ and folder.experiment.exists()
+    if resuming:
+        from search.driver.resume import as_resumed
 
-        loaded = gone_on_with(folder, loaded)
+        loaded = as_resumed(folder, loaded)
     from search.driver.run import (
         run_search,  # After the file is known to be good: this costs seconds.
     )
 
-    outcome = run_search(loaded, Home.locate(home), _console(), address=address, resume=go_on)
+    outcome = run_search(loaded, Home.locate(home), _console(), address=address, resume=resuming)
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -269,7 +269,7 @@ def analyze(
     import json
 
     from search.experiment.folder import Home
-    from search.reporting.analyze import analyze_model, show_analysis, verdict
+    from search.reporting.analyze import analyze_model, border_summary, show_analysis
 
     document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
     if as_json:
@@ -286,7 +286,7 @@ def analyze(
         for file in files:
             print(f"drawn: {file}", file=sys.stderr)  # noqa: T201
     if fail and document["border"] is not None:
-        print(f"search.py: {verdict(document)}", file=sys.stderr)  # noqa: T201
+        print(f"search.py: {border_summary(document)}", file=sys.stderr)  # noqa: T201
         return FAILED
     return 0
 

@@ -20,7 +20,7 @@ from apprise import NotifyFormat, NotifyType
 from spaces.errors import BadInputError
 
 VARIABLE = "BORDERLINE_NOTIFY"
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds after which a service counts as not answering."""
 
 
@@ -101,7 +101,7 @@ def _send(service: Any, title: str, body: str, kind: NotifyType) -> str | None:
     with _listening() as heard:
         try:
             sent = messenger.notify(
-                body, title, kind, body_format=NotifyFormat.MARKDOWN, timeout=PATIENCE
+                body, title, kind, body_format=NotifyFormat.MARKDOWN, timeout=TIMEOUT
             )
         except Exception as error:  # Of whatever client library a service uses.
             return type(error).__name__

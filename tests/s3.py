@@ -156,7 +156,7 @@ class Gate:
         class Handler(_Handler):
             behind = gate._behind
 
-            def verdict(self) -> Answer | None:
+            def outcome(self) -> Answer | None:
                 path = self.path.partition("?")[0]
                 gate.asked.append((self.command, path))
                 return gate.answer(self.command, path)
@@ -197,14 +197,14 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     behind = 0
 
-    def verdict(self) -> Answer | None:
+    def outcome(self) -> Answer | None:
         raise NotImplementedError
 
     def _pass_on(self) -> None:
         body = self._body()
-        verdict = self.verdict()
-        if verdict is not None:
-            self._refuse(*verdict)
+        outcome = self.outcome()
+        if outcome is not None:
+            self._refuse(*outcome)
             return
         connection = http.client.HTTPConnection("127.0.0.1", self.behind, timeout=60)
         try:

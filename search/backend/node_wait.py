@@ -18,7 +18,7 @@ class NoNodesError(RuntimeError):
     """A cluster that gave no node to a search for longer than it waits."""
 
 
-class Patience:
+class NodeWait:
     """Says what is waited for, ever more rarely, and gives up at last.
 
     Args:
@@ -42,7 +42,7 @@ class Patience:
         self._since = clock()
         self._say_after = SAID_AFTER
 
-    def look(self, *, waits: bool) -> None:
+    def check(self, *, waits: bool) -> None:
         """Take note of whether nothing can be trained at present; about once a second.
 
         Raises:
@@ -65,16 +65,16 @@ class TrialWatch(Callback):
     """Has Ray Tune look, once a second, whether any trial is in training.
 
     Args:
-        patience: with nodes for trials.
+        wait: with nodes for trials.
         clock: returns seconds.
 
     Attributes:
         error: why the search was given up.
     """
 
-    def __init__(self, patience: Patience, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, wait: NodeWait, clock: Callable[[], float] = time.monotonic) -> None:
         self.error: NoNodesError | None = None
-        self._patience = patience
+        self._wait = wait
         self._clock = clock
         self._looked = clock()
 
@@ -90,7 +90,7 @@ class TrialWatch(Callback):
         self._looked = now
         states = {trial.status for trial in trials}
         try:
-            self._patience.look(waits="PENDING" in states and "RUNNING" not in states)
+            self._wait.check(waits="PENDING" in states and "RUNNING" not in states)
         except NoNodesError as error:
             self.error = error
             raise

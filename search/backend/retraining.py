@@ -11,10 +11,10 @@ import ray
 from optuna.trial import FrozenTrial
 from ray.exceptions import RayError
 
-from search.backend.node_wait import Patience
+from search.backend.node_wait import NodeWait
 from search.backend.tuning import can_train
 from search.loop.packing import Packing
-from search.study.finalists import Finalist, Retrainings, write_results
+from search.study.finalists import Finalist, FinalistStore, write_results
 from trainables.finalist import Retraining, retrain
 from trainables.job import FinalistResult, Job
 
@@ -27,7 +27,7 @@ def retrain_finalists(
     first_seed: int,
     folder: Path,
     packing: Packing,
-    patience: Patience,
+    wait: NodeWait,
     on_begin: Callable[[], None] = lambda: None,
     on_result: Callable[[FinalistResult], None],
     on_failure: Callable[[str], None],
@@ -42,7 +42,7 @@ def retrain_finalists(
         first_seed: the first of them.
         folder: where weights, predictions and results are written, by this process alone.
         packing: says what each training asks of the cluster.
-        patience: with a cluster that has no node for any of them.
+        wait: with a cluster that has no node for any of them.
         on_begin: called once, where anything is left to be trained.
         on_result: called after each training.
         on_failure: called with the cause where a training failed.
@@ -62,7 +62,7 @@ def retrain_finalists(
     remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
     shares = {trial.number: packing.share(space.rebuild(trial.params)) for trial in chosen}
     seeds_of = range(first_seed, first_seed + seeds)
-    kept = Retrainings(folder)
+    kept = FinalistStore(folder)
     results: dict[int, list[FinalistResult]] = {trial.number: [] for trial in chosen}
     for known in kept.results():
         if known.number in results and known.seed in seeds_of:
@@ -96,7 +96,7 @@ def retrain_finalists(
                 results[result.number].append(result)
                 on_result(result)
                 write_results(folder, _ranked(results))
-            patience.look(waits=not done and not can_train(packing))
+            wait.check(waits=not done and not can_train(packing))
     finally:
         for each in pending:
             with suppress(RayError):  # Of a cluster that is gone; why it ended is told.

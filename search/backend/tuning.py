@@ -1,4 +1,4 @@
-"""The muscle: lets Ray Tune train what the searcher hands out, as many at a time as fit."""
+"""Lets Ray Tune train what the searcher hands out, as many at a time as fit."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sizing import SHARES, Gpu, memory_limit
 from search.backend.credentials import withhold_credentials
-from search.backend.node_wait import NoNodesError, Patience, TrialWatch
+from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 from search.backend.nodes import alive, await_hosts, cluster_nodes, describe, startable_types
 from search.backend.scheduler import StudyScheduler
 from search.backend.searcher import StudySearcher
@@ -103,8 +103,8 @@ def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
         NoNodesError: none has come within the limit, in seconds.
     """
     say(f"waiting for a first node with a GPU ({cluster}) ..")
-    look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1)(_here)
-    call = look.remote()
+    check: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1)(_here)
+    call = check.remote()
     if not ray.wait([call], timeout=limit)[0]:
         ray.cancel(call, force=True)
         problem = f"the cluster has got no node with a GPU for {duration(limit)} ({cluster})"
@@ -121,9 +121,9 @@ def find_gpus() -> list[Gpu]:
     Raises:
         BadInputError: torch cannot use the GPU of any node, for example for want of a driver.
     """
-    look: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
+    check: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
     looks = [
-        look.options(
+        check.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote()
         for node in _gpu_nodes()
@@ -245,8 +245,8 @@ def train_trials(
         NoNodesError: the cluster has not given any trial a node for as long as a search waits.
     """
     withhold_credentials()
-    patience = Patience(experiment.resources.wait, say, partial(nodes_waited_for, packing))
-    watch = TrialWatch(patience)
+    wait = NodeWait(experiment.resources.wait, say, partial(nodes_waited_for, packing))
+    watch = TrialWatch(wait)
     trainable = tune.with_resources(
         tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
     )

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from cluster.stores import open_store
-from search.backend.node_wait import Patience
+from search.backend.node_wait import NodeWait
 from search.backend.retraining import retrain_finalists
 from search.backend.searcher import StudySearcher
 from search.backend.tuning import nodes_waited_for, train_trials
@@ -36,7 +36,7 @@ from search.study.records import INHERITED, is_trained
 from search.study.study import Study
 from search.study.summary import Summary, summarise
 from search.tracking.journal import Journal, worked_seconds
-from search.tracking.recorder import Logbook
+from search.tracking.recorder import JournalRecorder
 from search.tracking.tracker import Destination, Tracker, ui_command
 from trainables.job import FinalistResult, Job
 
@@ -61,7 +61,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Prior:
+class WarmStart:
     """What a search begins with.
 
     Attributes:
@@ -83,7 +83,7 @@ class Execution:
         job: Job,
         packing: Packing,
         console: Console,
-        prior: Prior,
+        warm_start: WarmStart,
         backup: Backup,
         *,
         resume: bool,
@@ -115,9 +115,11 @@ class Execution:
             database=self._database,
         )
         self._study.restore(known)
-        self._begin_with(prior)
+        self._warm_start(warm_start)
         self._journal = Journal(folder.journal)
-        self._logbook = Logbook(self._journal, experiment, lambda: summarise(self._study.trials()))
+        self._recorder = JournalRecorder(
+            self._journal, experiment, lambda: summarise(self._study.trials())
+        )
         self._backup = backup
         self._cleanup = CheckpointCleanup(
             open_store(folder.checkpoints_in(experiment.storage)), at_once=not backup.is_remote
@@ -129,15 +131,15 @@ class Execution:
             else None
         )
 
-    def _begin_with(self, prior: Prior) -> None:
+    def _warm_start(self, warm_start: WarmStart) -> None:
         """Enter what a search begins with, as far as no driver before has done so."""
         known = self._study.trials()
         inherited = sum(INHERITED in trial.user_attrs for trial in known)
         drawn = len(known) - inherited
         if not drawn:
-            for trial in prior.inherited()[inherited:]:
+            for trial in warm_start.inherited()[inherited:]:
                 self._study.add(trial)
-        for params in prior.seeds[drawn:]:
+        for params in warm_start.seeds[drawn:]:
             self._study.enqueue(params)
 
     def execute(self) -> Outcome:
@@ -147,10 +149,10 @@ class Execution:
         self._backup.start(self._folder, self._cleanup)
         with self._journal:
             try:
-                self._logbook.begin()
+                self._recorder.begin()
                 outcome, sections = self._search_and_report()
             except BaseException as error:
-                self._break_off(error)
+                self._abort(error)
                 raise
         # The journal is closed: from here on nothing that happens changes how the search ended.
         print_report(self._console, sections)
@@ -161,14 +163,14 @@ class Execution:
             )
         if outcome.interrupted:
             self._say(f"\nInterrupted; nothing is lost. Go on with: {self._command('resume')}")
-        self._say_where()
+        self._print_locations()
         return outcome
 
-    def _break_off(self, error: BaseException) -> None:
+    def _abort(self, error: BaseException) -> None:
         """Leave everything as it is, to be resumed, and say so to tracking where that goes."""
         self._database.close()
         with suppress(OSError):
-            self._logbook.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            self._recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         with suppress(OSError):
             # Where the disk took nothing of that: else closing it would raise over what happened.
             self._journal.close()
@@ -187,7 +189,7 @@ class Execution:
         sections = build_report(self._experiment, trials, finalists, self._space)
         page = as_html(f"Search {self._experiment.name}", sections)
         self._folder.report.write_text(page, encoding="utf-8")
-        self._logbook.end(
+        self._recorder.end(
             "KILLED" if interrupted else "FINISHED",
             page,
             finalists[0].test_accuracy if finalists else None,
@@ -220,11 +222,11 @@ class Execution:
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
             share=self._packing.device_share,
-            observers=(self._logbook, self._cleanup, progress),
+            observers=(self._recorder, self._cleanup, progress),
         )
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
-                self._logbook.complete(trial, partial(trials.rebuild, trial))
+                self._recorder.complete(trial, partial(trials.rebuild, trial))
         searcher = StudySearcher(
             trials, self._packing.share, experiment.failures.retries, self._say
         )
@@ -259,7 +261,7 @@ class Execution:
             failed = summarise(self._study.trials()).failed
             raise SearchFailedError(
                 f"the first trials all failed ({trials.hopeless}); the search is given up. Mend "
-                f"that, then {self._with_more(trials, failed)}"
+                f"that, then {self._command_to_raise(trials, failed)}"
             )
         if trials.exhausted:
             self._say("The space is exhausted: the last candidates drawn were all rejected.")
@@ -271,7 +273,7 @@ class Execution:
         summary = summarise(self._study.trials())
         if not interrupted and not summary.leaderboard:
             causes = f"(causes: {self._command('report')})"
-            more = self._with_more(trials, summary.failed)
+            more = self._command_to_raise(trials, summary.failed)
             if trials.stopping:
                 others = f"; {summary.failed} failed {causes}" if summary.failed else ""
                 raise SearchFailedError(
@@ -285,11 +287,11 @@ class Execution:
                 )
         if trials.stopping and not self._stop_requested:
             spent = f"{trials.stopping[0].upper()}{trials.stopping[1:]}"
-            self._say(f"{spent}. With a larger one it goes on: {self._with_more(trials)}")
+            self._say(f"{spent}. With a larger one it goes on: {self._command_to_raise(trials)}")
         shutil.rmtree(self._folder.tune, ignore_errors=True)
         return interrupted
 
-    def _with_more(self, trials: Trials, failed: int = 0) -> str:
+    def _command_to_raise(self, trials: Trials, failed: int = 0) -> str:
         """Return the command that goes on with as much again of what is spent.
 
         Args:
@@ -332,7 +334,7 @@ class Execution:
                 first_seed=self._experiment.seed + 1,
                 folder=self._folder.finalists,
                 packing=self._packing,
-                patience=Patience(
+                wait=NodeWait(
                     self._experiment.resources.wait,
                     self._say,
                     partial(nodes_waited_for, self._packing),
@@ -349,10 +351,10 @@ class Execution:
         for finalist in finalists:
             params = self._study.trial(finalist.number).params
             architecture = self._space.rebuild(params).architecture
-            self._logbook.finalist(finalist, architecture)
+            self._recorder.finalist(finalist, architecture)
         return finalists
 
-    def _say_where(self) -> None:
+    def _print_locations(self) -> None:
         """Tell where everything lies, and wait for tracking."""
         self._say(f"\nReport:  {self._folder.report}")
         if self._tracker is not None:

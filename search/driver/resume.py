@@ -15,7 +15,7 @@ from search.experiment.loading import load_experiment, load_kept
 from search.experiment.objectives import cost_values
 from search.experiment.schema import Experiment
 from search.loop.screens import Screen, judge
-from search.study.records import HISTORY, INHERITED, VERDICT, accuracy, is_trained, verdict
+from search.study.records import HISTORY, INHERITED, OUTCOME, accuracy, is_trained, outcome
 from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
@@ -40,7 +40,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
     return after
 
 
-def gone_on_with(folder: SearchFolder, experiment: Experiment) -> Experiment:
+def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
     """Return an experiment as the search of its name that is there is resumed as.
 
     Raises:
@@ -127,7 +127,7 @@ def inherit(
         experiment: of this search.
     """
     for trial in trials:
-        ended = verdict(trial)
+        ended = outcome(trial)
         if not is_trained(trial):
             continue
         if ended not in (TrialState.COMPLETE, TrialState.PRUNED) or accuracy(trial) is None:
@@ -165,14 +165,14 @@ def _translate(
         costs = cost_values(experiment.objectives, candidate.costs, metrics)
     except KeyError:
         return None  # It was not measured there.
-    ended = verdict(trial)
+    ended = outcome(trial)
     attributes = {INHERITED: name, "inherited_number": trial.number, "digest": candidate.digest}
     told = ended
     constraints = {}
     if ended is TrialState.PRUNED and costs:
         # See `search.study.study.Study.finish`.
         told = TrialState.COMPLETE
-        attributes[VERDICT] = ended.name.lower()
+        attributes[OUTCOME] = ended.name.lower()
         if "stopped" in trial.user_attrs:
             # See `search.loop.trials.Trials.finish`.
             constraints = {"hopeless": 1.0}

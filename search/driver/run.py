@@ -16,7 +16,7 @@ from search.backend.connection import connected
 from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
-from search.driver.execution import Execution, Outcome, Prior, SearchFailedError
+from search.driver.execution import Execution, Outcome, SearchFailedError, WarmStart
 from search.driver.resume import inherit, migrate_checkpoints, read_search
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
@@ -62,7 +62,7 @@ def run_search(
         try:
             return _run_held(experiment, home, console, address, resume, stack)
         except NoNodesError as error:
-            then = _going_on(home, home.folder(experiment.name))
+            then = _resume_command(home, home.folder(experiment.name))
             raise SearchFailedError(f"{error}; when there are nodes, {then}") from error
 
 
@@ -74,11 +74,11 @@ def _writing(home: Home, folder: SearchFolder) -> Iterator[None]:
     except (OSError, SQLAlchemyError, StorageInternalError) as error:
         raise SearchFailedError(
             f"what is found cannot be written down any more ({root_cause(error)}); all that was "
-            f"is kept: make room, then {_going_on(home, folder)}"
+            f"is kept: make room, then {_resume_command(home, folder)}"
         ) from error
 
 
-def _going_on(home: Home, folder: SearchFolder) -> str:
+def _resume_command(home: Home, folder: SearchFolder) -> str:
     """Return how to go on with a search that broke off, where it had begun."""
     return home.command("resume", folder.name) if folder.experiment.is_file() else "begin again"
 
@@ -179,9 +179,9 @@ def _run_held(
     if experiment.device == "auto" and not packing.on_gpus:
         # Trials that were given no GPU must not take one that is there.
         job = replace(job, device="cpu")
-    prior = Prior(seeds, inherited)
+    warm_start = WarmStart(seeds, inherited)
     return Execution(
-        experiment, home, job, packing, console, prior, backup, resume=resume
+        experiment, home, job, packing, console, warm_start, backup, resume=resume
     ).execute()
 
 

@@ -19,7 +19,7 @@ from search.loop.budget import Budget
 from search.loop.running import RunningTrial
 from search.loop.screens import Screen, judge, reject_invalid
 from search.study.events import Observer, Observers, StartedTrial
-from search.study.records import Rejection, failure, is_trained, verdict
+from search.study.records import Rejection, failure, is_trained, outcome
 from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
@@ -125,7 +125,7 @@ class Trials:
             self._interrupted.append(trial)
             return
         self._ended_seconds += _seconds(trial) * attributes["share"]
-        ended = verdict(trial)
+        ended = outcome(trial)
         if ended is not TrialState.FAIL or trial.constraints:
             self._drawn.setdefault(attributes["digest"], trial.number)
         if ended is not TrialState.FAIL:
@@ -382,7 +382,7 @@ class Trials:
                 constraints = {"hopeless": 1.0}
         self.study.finish(number, state, attributes, costs=costs, constraints=constraints)
         ended = self.study.trial(number)
-        state = verdict(ended)
+        state = outcome(ended)
         if "memory" not in constraints:
             self._count_failures(state, cause)
         if state is TrialState.FAIL:

@@ -13,7 +13,7 @@ from search.nightly.champions import Champion, ChampionStore, Contender, Files
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity
 from search.nightly.significance import Comparison, compare
-from search.study.finalists import Finalist, Retrainings
+from search.study.finalists import Finalist, FinalistStore
 from spaces.errors import BadInputError
 
 
@@ -47,7 +47,7 @@ class Challenge:
         self._finalist = finalist
         self._candidate = candidate
         self._labels = labels
-        self._kept = Retrainings(folder)
+        self._kept = FinalistStore(folder)
 
     def decide(self, store: ChampionStore, alpha: float) -> Decision:
         """Compare, promote what is better, and say what came of it.

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from search.loop.budget import Spent
 from search.nightly.significance import Comparison
-from search.study.records import accuracy, is_trained, verdict
+from search.study.records import accuracy, is_trained, outcome
 from search.study.summary import summarise
 
 SAME_NIGHT = timedelta(hours=18)
@@ -94,7 +94,7 @@ def take_snapshot(trials: Sequence[FrozenTrial], seconds: float) -> Snapshot:
         failures={
             trial.number: str(trial.user_attrs.get("cause", "unknown"))
             for trial in trials
-            if is_trained(trial) and verdict(trial) is TrialState.FAIL
+            if is_trained(trial) and outcome(trial) is TrialState.FAIL
         },
         saved_seconds=summary.savings.total,
         spent=Spent.of(trials, seconds),

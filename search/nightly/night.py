@@ -23,7 +23,7 @@ from rich.console import Console
 from search.backup.backup import back_up_now
 from search.backup.restore import restore_missing
 from search.driver.execution import Outcome, SearchFailedError
-from search.driver.resume import gone_on_with
+from search.driver.resume import as_resumed
 from search.driver.run import run_search
 from search.experiment.folder import Home, default_storage
 from search.experiment.loading import load_experiment, load_kept
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from search.nightly.champions import ChampionStore
 
 _TRIES, _PAUSE = 3, 2.0
-_TO_BE_GONE_ON_WITH = "The next start goes on with it."
+_RESUMED_NEXT = "The next start goes on with it."
 _Found = TypeVar("_Found")
 
 _KINDS = {
@@ -155,7 +155,7 @@ class _Night:
         self._folder = home.folder(experiment.name)
         self._resume = self._folder.experiment.exists()
         if self._resume:
-            experiment = gone_on_with(self._folder, experiment)
+            experiment = as_resumed(self._folder, experiment)
         self._experiment = experiment
         self._home = home
         self._console = console
@@ -172,24 +172,24 @@ class _Night:
         try:
             outcome = self._search(night)
             if outcome.interrupted:
-                night = night.end(State.INTERRUPTED, _TO_BE_GONE_ON_WITH)
+                night = night.end(State.INTERRUPTED, _RESUMED_NEXT)
             else:
                 night = self._judge(replace(night, finalists=_scores(outcome.finalists)), outcome)
         except BaseException as error:
-            self._break_off(night, error)
+            self._abort(night, error)
             raise
         self._close(night)
         if night.state is State.UNDECIDED:
             raise NightFailedError(night.note)
         return night.state is State.INTERRUPTED
 
-    def _break_off(self, night: Night, error: BaseException) -> None:
+    def _abort(self, night: Night, error: BaseException) -> None:
         """Write down with what a night was broken off, as far as it can be written."""
         if not self._folder.experiment.exists():
             self._history.forget(night)
             return
         if isinstance(error, KeyboardInterrupt):
-            night = night.end(State.INTERRUPTED, _TO_BE_GONE_ON_WITH)
+            night = night.end(State.INTERRUPTED, _RESUMED_NEXT)
         else:
             night = night.end(State.FAILED, _one_line(error))
         with suppress(Exception):  # What it was broken off with is more to the point.
@@ -321,7 +321,7 @@ class _Night:
         folder = self._folder
         try:
             with hold(folder.lock, folder.name):
-                ending = journal.outcome(folder.journal) or "FAILED"
+                ending = journal.last_status(folder.journal) or "FAILED"
                 with Journal(folder.journal) as book:
                     book.update(PARENT, artifacts={f"nights/{night.name}.html": page})
                     book.finish(PARENT, ending)

@@ -9,8 +9,8 @@ from html import escape
 from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment
 from search.formatting import duration
-from search.nightly.figure import trend
 from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
+from search.nightly.trend_plot import trend
 from search.reporting.report import SHOWN, Section, html_page, html_table
 
 _ENDINGS = {

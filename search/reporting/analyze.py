@@ -192,7 +192,7 @@ def analyze_model(
     return analysis_document(model, architecture, analysis, remedies)
 
 
-def verdict(document: dict[str, Any]) -> str:
+def border_summary(document: dict[str, Any]) -> str:
     """Return in one sentence what an analysis found."""
     size = "x".join(map(str, document["resolution"]))
     about = f"{document['model']} at {size} px, rule {document['rule']}"
@@ -227,7 +227,7 @@ def show_analysis(document: dict[str, Any], console: Console) -> None:
         )
     console.print(table, highlight=False)
     console.print(f"{document['params']:,} parameters, {document['macs']:,} MACs", highlight=False)
-    console.print(verdict(document), highlight=False, markup=False, soft_wrap=True)
+    console.print(border_summary(document), highlight=False, markup=False, soft_wrap=True)
     if document["border"] is not None:
         _show_remedies(document["remedies"], console)
 

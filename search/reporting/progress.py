@@ -115,7 +115,7 @@ class ProgressDisplay(Observer):
             self._best = (reached, number)
         self._ended(number, f"{_VERDICTS[state]}: {cause}" if cause else _VERDICTS[state])
 
-    def _ended(self, number: int, verdict: str) -> None:
+    def _ended(self, number: int, outcome: str) -> None:
         trial = self._running.pop(number)
         metrics, epoch = self._metrics.pop(number, {}), self._epoch.pop(number, 0)
         reached = metrics.get(OBJECTIVE, math.nan)
@@ -127,7 +127,7 @@ class ProgressDisplay(Observer):
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
             f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
             f"  {trial.costs.params / 1e3:>8,.1f}k params{latencies}"
-            f"  {verdict:<13} | {self._line()}",
+            f"  {outcome:<13} | {self._line()}",
             markup=False,
             highlight=False,
             soft_wrap=True,

@@ -15,7 +15,7 @@ from search.experiment.objectives import Objective
 from search.experiment.schema import BorderRule, Experiment
 from search.formatting import duration
 from search.study.finalists import Finalist
-from search.study.records import accuracy, failure, is_trained, verdict
+from search.study.records import accuracy, failure, is_trained, outcome
 from search.study.summary import Summary, device_seconds, summarise, trained_though_rejected
 from search.tracking.field_plot import field_plot
 from search.tracking.recorder import describe
@@ -106,7 +106,7 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
 
 
 def _epochs(trial: FrozenTrial) -> str:
-    stopped = "" if verdict(trial) is TrialState.COMPLETE else ", stopped"
+    stopped = "" if outcome(trial) is TrialState.COMPLETE else ", stopped"
     return f"{trial.user_attrs['epochs']}{stopped}"
 
 
@@ -216,7 +216,7 @@ def _failures(trials: Sequence[FrozenTrial]) -> Section:
     """Show what trials failed with, what most of them did first."""
     failed: dict[str, list[int]] = {}
     for trial in trials:
-        if is_trained(trial) and verdict(trial) is TrialState.FAIL:
+        if is_trained(trial) and outcome(trial) is TrialState.FAIL:
             failed.setdefault(failure(trial), []).append(trial.number)
     rows = []
     for what, numbers in sorted(failed.items(), key=lambda each: -len(each[1]))[:SHOWN]:

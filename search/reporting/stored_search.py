@@ -10,7 +10,7 @@ from search.experiment.training_spec import describe_job
 from search.study.file_lock import is_held
 from search.study.finalists import Finalist, read_results
 from search.study.storages import is_written, read_trials
-from search.tracking.journal import outcome
+from search.tracking.journal import last_status
 from spaces.candidate import CandidateSpace
 
 _ENDINGS: dict[str | None, str] = {"FINISHED": "finished", "FAILED": "failed"}
@@ -31,7 +31,7 @@ class SearchView:
         held = is_held(folder.lock)
         if not held and isinstance(location, str):
             held = is_written(location, self.experiment.name)
-        self.state = "running" if held else _ENDINGS.get(outcome(folder.journal), "interrupted")
+        self.state = "running" if held else _ENDINGS.get(last_status(folder.journal), "interrupted")
         self.trials: list[FrozenTrial] = read_trials(location, self.experiment.name)
         for trial in self.trials:
             # Without a driver nothing runs, whatever it has left behind.

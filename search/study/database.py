@@ -25,7 +25,7 @@ from search.experiment.objectives import ACCURACY, Objective, directions
 from search.formatting import root_cause
 from search.study.storages import name_taken, open_storage
 
-PATIENCE = 120.0
+TIMEOUT = 120.0
 """Seconds that a server may be away before the search ends for want of it."""
 IDENTITY = "search"
 """Attribute of a study: the search that it belongs to."""
@@ -58,7 +58,7 @@ class Database:
         resume: bool = False,
         identity: str = "",
     ) -> None:
-        self._patience = 0.0 if isinstance(location, Path) else PATIENCE
+        self._timeout = 0.0 if isinstance(location, Path) else TIMEOUT
         self._storage = open_storage(location, name)
         try:
             self._study = self._open_study(location, name, objectives, resume, identity)
@@ -201,7 +201,7 @@ class Database:
             except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
                 now = time.monotonic()
                 if until is None:
-                    until = now + self._patience
+                    until = now + self._timeout
                     if now < until:
                         _say(f"the database does not answer ({root_cause(error)}); waiting for it")
                 if now >= until:

@@ -55,7 +55,7 @@ def choose_finalists(summary: Summary, count: int) -> list[FrozenTrial]:
     return list({t.number: t for t in [*summary.front, *summary.leaderboard]}.values())[:count]
 
 
-class Retrainings:
+class FinalistStore:
     """What came of each retraining, in two files of its own, whatever it is ranked by later.
 
     The weights are a file of torch's; beside them lies an ``.npz`` with the scores and the

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-VERDICT = "verdict"
+OUTCOME = "verdict"
 """Attribute of a trial whose state is not what happened to it: what did, in small letters."""
 
 REJECTED = "rejected"
@@ -50,14 +50,14 @@ def is_trained(trial: FrozenTrial) -> bool:
     return not is_rejected(trial) and INHERITED not in trial.user_attrs
 
 
-def verdict(trial: FrozenTrial) -> TrialState:
+def outcome(trial: FrozenTrial) -> TrialState:
     """Return COMPLETE for trained to the end, PRUNED for stopped early, FAIL, or as it is now.
 
     One that has not ended is WAITING (set aside) or RUNNING.
     """
     if not trial.state.is_finished():
         return trial.state
-    name: str = trial.user_attrs.get(VERDICT, trial.state.name)
+    name: str = trial.user_attrs.get(OUTCOME, trial.state.name)
     return TrialState[name.upper()]
 
 

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.experiment.objectives import ACCURACY, Objective, directions
 from search.study.database import Database
-from search.study.records import VERDICT
+from search.study.records import OUTCOME
 
 # A line for every trial told would drown the progress of the search.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -174,8 +174,8 @@ class Study:
             state, values = TrialState.FAIL, None
         told = self._told(state, infeasible=bool(constraints))
         # A driver that was killed while it wrote another end may have left its verdict.
-        if told is not state or VERDICT in self.trial(number).user_attrs:
-            attributes = {**attributes, VERDICT: state.name.lower()}
+        if told is not state or OUTCOME in self.trial(number).user_attrs:
+            attributes = {**attributes, OUTCOME: state.name.lower()}
         encoded = _encoded(constraints)
         self._set_attributes(self._id(number), attributes, encoded)
         self._end(self._id(number), told, values)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from search.study.records import INHERITED, accuracy, is_rejected, is_trained, verdict
+from search.study.records import INHERITED, accuracy, is_rejected, is_trained, outcome
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Summary:
     @property
     def best(self) -> FrozenTrial | None:
         """The complete trial with the best validation accuracy."""
-        if self.leaderboard and verdict(self.leaderboard[0]) is TrialState.COMPLETE:
+        if self.leaderboard and outcome(self.leaderboard[0]) is TrialState.COMPLETE:
             return self.leaderboard[0]
         return None
 
@@ -88,9 +88,9 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
     """Sum up the trials of a study."""
     trials = [trial for trial in trials if INHERITED not in trial.user_attrs]
     trained = [trial for trial in trials if is_trained(trial)]
-    states = Counter(map(verdict, trained))
-    ended = [t for t in trained if verdict(t) in (TrialState.COMPLETE, TrialState.PRUNED)]
-    ended.sort(key=lambda t: (verdict(t) is not TrialState.COMPLETE, -(accuracy(t) or 0), t.number))
+    states = Counter(map(outcome, trained))
+    ended = [t for t in trained if outcome(t) in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended.sort(key=lambda t: (outcome(t) is not TrialState.COMPLETE, -(accuracy(t) or 0), t.number))
     return Summary(
         complete=states[TrialState.COMPLETE],
         pruned=states[TrialState.PRUNED],

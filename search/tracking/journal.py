@@ -351,7 +351,7 @@ def ended(path: Path) -> bool:
     return isinstance(_last(path)[-1], Close)
 
 
-def outcome(path: Path) -> Status | None:
+def last_status(path: Path) -> Status | None:
     """Return how the last driver of a search said that it ended; None where it did not say."""
     finish, close = _last(path)
     said = isinstance(close, Close) and isinstance(finish, Finish) and finish.run == PARENT

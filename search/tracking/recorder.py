@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.experiment.schema import Experiment
 from search.study.events import Observer, StartedTrial
 from search.study.finalists import Finalist
-from search.study.records import HISTORY, accuracy, verdict
+from search.study.records import HISTORY, accuracy, outcome
 from search.study.summary import Summary
 from search.tracking.field_plot import field_plot
 from search.tracking.journal import (
@@ -59,7 +59,7 @@ class _Written:
     is_open: bool = False
 
 
-class Logbook(Observer):
+class JournalRecorder(Observer):
     """Journals a search: the parent run, a child per trial and per finalist.
 
     What an earlier driver has written is not written again; what it did not get to write is
@@ -142,7 +142,7 @@ class Logbook(Observer):
             self.reported(trial.number, int(epoch), metrics)
         attributes = trial.user_attrs
         cause = attributes.get("cause", attributes.get("stopped", ""))
-        self.finished(trial.number, verdict(trial), cause)
+        self.finished(trial.number, outcome(trial), cause)
 
     def paused(self, number: int) -> None:
         """Close the run of a trial that may be taken up again, unless it is closed."""

@@ -118,7 +118,7 @@ class Replayer:
         destination: where the runs go.
         search: identifies the search among all others in the store.
         say: called with each line that is meant for people.
-        patience: how many failures in a row are worth a line. A single one is none: proxies and
+        warn_after: how many failures in a row are worth a line. A single one is none: proxies and
             restarts cause them all day.
     """
 
@@ -128,7 +128,7 @@ class Replayer:
         destination: Destination,
         search: str,
         say: Callable[[str], None],
-        patience: int = 2,
+        warn_after: int = 2,
     ) -> None:
         self.events = 0
         self.runs: set[str] = set()
@@ -138,7 +138,7 @@ class Replayer:
         self._destination = destination
         self._search = search
         self._say = say
-        self._patience = patience
+        self._warn_after = warn_after
         self._file = journal.with_name("tracking.json")
         self._store: RunStore | None = None
         self._progress = _Progress.load(self._file, self._fresh())
@@ -219,7 +219,7 @@ class Replayer:
         self.trouble = f"{lane.what} does not take records ({cause})"
         # The store may come back as another one: look for the experiment and the runs anew.
         self._store = None
-        if lane.failures >= self._patience and not lane.warned:
+        if lane.failures >= self._warn_after and not lane.warned:
             lane.warned = True
             self._say(
                 f"{self._named(lane)} does not take records ({cause}); nothing is lost: all is "

@@ -197,7 +197,7 @@ def sync(
         stack.enter_context(quiet())
         from search.tracking.replay import Replayer  # noqa: PLC0415
 
-        replayer = Replayer(journal_path, destination, search, _say, patience=_SYNC_ATTEMPTS + 1)
+        replayer = Replayer(journal_path, destination, search, _say, warn_after=_SYNC_ATTEMPTS + 1)
         if from_start:
             replayer.restart()
         size = journal_path.stat().st_size

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(600)
 EPOCHS = 60
 TRIALS = 5
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "3" * 64}
-PATIENCE = 240.0
+TIMEOUT = 240.0
 
 
 class Hosts:
@@ -84,7 +84,7 @@ class Hosts:
     def kill(self, name: str) -> None:
         """Let a host die: its cable and, at once, everything that runs on it."""
         self.world.must("ip", "link", "delete", f"{name}-cable")
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         # What a process starts while it is being killed dies in the next round.
         while pids := self.processes(name):
             assert time.monotonic() < deadline, pids
@@ -121,12 +121,12 @@ class Search:
             self._wait(lambda: min(map(len, self.steps().values())) >= 2, driver)
             self.there = {name: hosts.trainings(name) for name in hosts.names}
             hosts.kill(last)
-            out, err = driver.communicate(timeout=PATIENCE)
+            out, err = driver.communicate(timeout=TIMEOUT)
         self.result = subprocess.CompletedProcess([], driver.returncode, out, err)
 
     @staticmethod
     def _wait(condition: Callable[[], object], driver: subprocess.Popen[str]) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             if driver.poll() is not None or time.monotonic() > deadline:
                 driver.kill()

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "mlflow" / "serve_team.py"
 USERS = ROOT / "mlflow" / "users.py"
 NAME = "mlflow.example.com"
-PATIENCE = 200.0
+TIMEOUT = 200.0
 
 KEY = "key-of-the-server-5e0f"
 ADMIN = 'administrator $ "word"'
@@ -75,7 +75,7 @@ def bucket(endpoint: str) -> Any:
 
 
 def wait_until_answered(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         with contextlib.suppress(requests.RequestException):
             requests.get(address, timeout=10).raise_for_status()
@@ -182,7 +182,7 @@ class Team:
             input=secret + "\n",
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
             check=False,
         )
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from tests.ports import free_port
 
 PROJECT = Path(__file__).resolve().parents[2]
-PATIENCE = 120.0
+TIMEOUT = 120.0
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < deadline, f"in vain: {what}"
         time.sleep(0.05)

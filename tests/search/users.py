@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 200.0
+TIMEOUT = 200.0
 
 Result = subprocess.CompletedProcess[str]
 
@@ -84,7 +84,7 @@ class User:
 def end_of(process: subprocess.Popen[str]) -> Result:
     """Return how a command ended; one that does not end is killed."""
     try:
-        out, err = process.communicate(timeout=PATIENCE)
+        out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         os.kill(process.pid, signal.SIGKILL)
         out, err = process.communicate()
@@ -94,7 +94,7 @@ def end_of(process: subprocess.Popen[str]) -> Result:
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
     """Wait until something is so, as long as a command runs."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from search.backend.node_wait import NoNodesError, Patience, TrialWatch
+from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 
 
 class Search:
@@ -16,8 +16,8 @@ class Search:
     def __init__(self, limit: float) -> None:
         self.now = 0.0
         self.said: list[str] = []
-        patience = Patience(limit, self.said.append, lambda: "a GPU", lambda: self.now)
-        self.watch = TrialWatch(patience, lambda: self.now)
+        wait = NodeWait(limit, self.said.append, lambda: "a GPU", lambda: self.now)
+        self.watch = TrialWatch(wait, lambda: self.now)
 
     def passes(self, seconds: int, *states: str) -> None:
         for _ in range(seconds):

@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.exceptions import TaskCancelledError
 
-from search.backend.node_wait import NoNodesError, Patience
+from search.backend.node_wait import NodeWait, NoNodesError
 from search.backend.retraining import retrain_finalists
 from search.experiment.loading import parse_experiment
 from search.experiment.training_spec import describe_job
@@ -47,7 +47,7 @@ def test_retrainings_for_which_no_node_is_left_are_given_up_when_patience_ends(
             first_seed=1,
             folder=tmp_path,
             packing=packing,
-            patience=Patience(2.0, str, lambda: "a trial asks for 99 CPUs"),
+            wait=NodeWait(2.0, str, lambda: "a trial asks for 99 CPUs"),
             on_result=pytest.fail,
             on_failure=pytest.fail,
         )

@@ -20,7 +20,7 @@ from search.experiment.schema import Experiment, ScreensSection
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
 from search.study.database import Database
-from search.study.records import HISTORY, INHERITED, verdict
+from search.study.records import HISTORY, INHERITED, outcome
 from search.study.storages import read_trials
 from search.study.study import Study
 from search.study.summary import summarise
@@ -272,7 +272,7 @@ def test_with_several_objectives_what_was_stopped_early_is_told_as_complete_and_
     trials = [ended(0, 5, 0.5), ended(1, 6, 0.1, stopped="no better than a guess")]
     good, hopeless = inherited(trials, function_space(narrow), "params")
     for trial in (good, hopeless):
-        assert (trial.state, verdict(trial)) == (TrialState.COMPLETE, TrialState.PRUNED)
+        assert (trial.state, outcome(trial)) == (TrialState.COMPLETE, TrialState.PRUNED)
     # However cheap, it is no compromise worth more of.
     assert (good.constraints, hopeless.constraints) == ({}, {"hopeless": 1.0})
 

@@ -60,9 +60,9 @@ def test_a_sampler_learns_to_draw_valid_distributions(
     space = vgg_space(**SKEW_NORMAL, location=[0, 4], scale=[0.1, 4], pools=0, kernel=3)
     run(make_trials(space, limit=60, study=study, observers=(recorder,)), train)
 
-    verdicts = [e[0] == "started" for e in recorder.events if e[0] in ("started", "rejected")]
-    third = len(verdicts) // 3
-    assert sum(verdicts[-third:]) > 1.5 * sum(verdicts[:third])
+    outcomes = [e[0] == "started" for e in recorder.events if e[0] in ("started", "rejected")]
+    third = len(outcomes) // 3
+    assert sum(outcomes[-third:]) > 1.5 * sum(outcomes[:third])
 
 
 def never(trial: Any, task: Any) -> Architecture:

@@ -30,7 +30,7 @@ BY_RULE = "c c c p c c"
 
 
 @pytest.fixture(scope="module")
-def verdict(plain: Plain, candidate: MakeCandidate) -> Callable[..., Rejection | None]:
+def rejection_of(plain: Plain, candidate: MakeCandidate) -> Callable[..., Rejection | None]:
     """Return a function that judges a plain net under the given screens."""
 
     def of(layers: str, *, net: dict[str, Any] | None = None, **screens: Any) -> Rejection | None:
@@ -50,9 +50,9 @@ def chain(convolutions: int) -> str:
     ("convolutions", "beyond"), [(1, 0), (4, 0), (5, 0), (6, 1), (7, 2), (10, 5)]
 )
 def test_convolutions_beyond_the_border_layer_are_rejected_and_the_border_layer_is_not(
-    verdict: Callable[..., Rejection | None], convolutions: int, beyond: int
+    rejection_of: Callable[..., Rejection | None], convolutions: int, beyond: int
 ) -> None:
-    found = verdict(chain(convolutions))
+    found = rejection_of(chain(convolutions))
     if not beyond:
         assert found is None
     else:
@@ -67,9 +67,9 @@ def test_convolutions_beyond_the_border_layer_are_rejected_and_the_border_layer_
     ("allowed", "violation"), [(0, 3.0), (1, 2.0), (2, 1.0), (3, None), (4, None)]
 )
 def test_convolutions_that_are_allowed_beyond_the_border_do_not_count(
-    verdict: Callable[..., Rejection | None], allowed: int, violation: float | None
+    rejection_of: Callable[..., Rejection | None], allowed: int, violation: float | None
 ) -> None:
-    found = verdict(chain(8), allow_beyond=allowed)
+    found = rejection_of(chain(8), allow_beyond=allowed)
     assert (found.violation if found else None) == violation
 
 
@@ -87,16 +87,16 @@ def test_convolutions_that_are_allowed_beyond_the_border_do_not_count(
     ],
 )
 def test_each_published_rule_is_applied(
-    verdict: Callable[..., Rejection | None], size: int, rule: str, violation: float | None
+    rejection_of: Callable[..., Rejection | None], size: int, rule: str, violation: float | None
 ) -> None:
-    found = verdict(BY_RULE, net={"size": size}, border=rule)
+    found = rejection_of(BY_RULE, net={"size": size}, border=rule)
     assert (found.violation if found else None) == violation
 
 
 def test_without_the_border_screen_any_depth_is_accepted(
-    verdict: Callable[..., Rejection | None],
+    rejection_of: Callable[..., Rejection | None],
 ) -> None:
-    assert verdict(chain(30), border="off") is None
+    assert rejection_of(chain(30), border="off") is None
 
 
 # One 3x3 convolution of 4 features on one channel and 8x8 pixels, and a linear layer to 10 classes:
@@ -108,23 +108,23 @@ PARAMS, MACS = 86, 2344
     ("limit", "reason", "value"), [("max_params", "params", PARAMS), ("max_macs", "macs", MACS)]
 )
 def test_a_cost_limit_itself_is_allowed_and_the_excess_is_relative_to_it(
-    verdict: Callable[..., Rejection | None], limit: str, reason: str, value: int
+    rejection_of: Callable[..., Rejection | None], limit: str, reason: str, value: int
 ) -> None:
-    assert verdict("c", **{limit: value}) is None
-    assert verdict("c", **{limit: value - 1}) == Rejection(
+    assert rejection_of("c", **{limit: value}) is None
+    assert rejection_of("c", **{limit: value - 1}) == Rejection(
         reason, value / (value - 1) - 1, f"{reason} {value:,} exceed {value - 1:,}"
     )
-    half = verdict("c", **{limit: value // 2})
+    half = rejection_of("c", **{limit: value // 2})
     assert half is not None
     assert half.violation == pytest.approx(1.0)
 
 
 def test_predicted_memory_counts_with_the_batch_of_the_candidate(
-    verdict: Callable[..., Rejection | None], plain: Plain, candidate: MakeCandidate
+    rejection_of: Callable[..., Rejection | None], plain: Plain, candidate: MakeCandidate
 ) -> None:
     taken = candidate(plain("c")).training_memory()
-    assert verdict("c", max_memory_mb=taken / 1e6) is None
-    found = verdict("c", max_memory_mb=taken / 2e6)
+    assert rejection_of("c", max_memory_mb=taken / 1e6) is None
+    found = rejection_of("c", max_memory_mb=taken / 2e6)
     assert found is not None
     assert found.reason == "memory"
     assert found.violation == pytest.approx(1.0, rel=1e-4)
@@ -168,10 +168,10 @@ def test_in_bfloat16_a_network_may_be_larger(plain: Plain, candidate: MakeCandid
 
 @pytest.mark.parametrize("limit", ["max_params", "max_macs", "max_memory_mb"])
 def test_the_violation_grows_with_the_excess(
-    verdict: Callable[..., Rejection | None], limit: str
+    rejection_of: Callable[..., Rejection | None], limit: str
 ) -> None:
     bound = 0.05 if limit == "max_memory_mb" else 1
-    found = [verdict("c c c", net={"features": f}, **{limit: bound}) for f in (4, 8, 16, 32)]
+    found = [rejection_of("c c c", net={"features": f}, **{limit: bound}) for f in (4, 8, 16, 32)]
     violations = [rejection.violation for rejection in found if rejection is not None]
     assert len(violations) == 4
     assert violations[0] > 0
@@ -180,30 +180,30 @@ def test_the_violation_grows_with_the_excess(
 
 @pytest.mark.parametrize("border", ["previous-conv", "off"])
 def test_a_collapsed_feature_map_is_always_rejected(
-    verdict: Callable[..., Rejection | None], border: str
+    rejection_of: Callable[..., Rejection | None], border: str
 ) -> None:
     # Unpadded, 8 pixels become 6, 4 and 2: the fourth convolution does not fit.
-    assert verdict("c c c", net={"padded": False}, border=border) is None
-    found = verdict("c c c c", net={"padded": False}, border=border)
+    assert rejection_of("c c c", net={"padded": False}, border=border) is None
+    found = rejection_of("c c c c", net={"padded": False}, border=border)
     assert found is not None
     assert found.reason == "collapsed"
     assert "layer 4" in found.detail
-    further = verdict("c c c c c", net={"padded": False}, border=border)
+    further = rejection_of("c c c c c", net={"padded": False}, border=border)
     assert further is not None
     assert further.violation > found.violation > 0
 
 
 def test_screens_judge_in_a_fixed_order_and_the_first_rejection_counts(
-    verdict: Callable[..., Rejection | None],
+    rejection_of: Callable[..., Rejection | None],
 ) -> None:
     limits = {"max_params": 1, "max_macs": 1, "max_memory_mb": 1e-6}
-    collapsed = verdict("c c c c c c c", net={"padded": False}, **limits)
+    collapsed = rejection_of("c c c c c c c", net={"padded": False}, **limits)
     found = [
         collapsed,
-        verdict(chain(9), **limits),
-        verdict(chain(9), border="off", **limits),
-        verdict(chain(9), border="off", **(limits | {"max_params": None})),
-        verdict(chain(9), border="off", max_memory_mb=1e-6),
+        rejection_of(chain(9), **limits),
+        rejection_of(chain(9), border="off", **limits),
+        rejection_of(chain(9), border="off", **(limits | {"max_params": None})),
+        rejection_of(chain(9), border="off", max_memory_mb=1e-6),
     ]
     assert [each.reason for each in found if each] == [
         "collapsed",
@@ -214,8 +214,12 @@ def test_screens_judge_in_a_fixed_order_and_the_first_rejection_counts(
     ]
 
 
-def test_a_candidate_within_all_limits_passes(verdict: Callable[..., Rejection | None]) -> None:
-    assert verdict("c c p c", max_params=10_000, max_macs=10_000_000, max_memory_mb=100) is None
+def test_a_candidate_within_all_limits_passes(
+    rejection_of: Callable[..., Rejection | None],
+) -> None:
+    assert (
+        rejection_of("c c p c", max_params=10_000, max_macs=10_000_000, max_memory_mb=100) is None
+    )
 
 
 limits = st.one_of(st.none(), st.integers(1, 3000))

@@ -22,7 +22,7 @@ from search.nightly.challenge import Challenge, refuse_other_data
 from search.nightly.champions import ALIAS, ChampionStore
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity, identify
-from search.study.finalists import Finalist, Retrainings
+from search.study.finalists import Finalist, FinalistStore
 from search.tracking.destination import Destination
 from search.tracking.mlflow_runs import UnavailableError
 from search.tracking.tracker import create_local_store, quiet
@@ -93,7 +93,7 @@ class Nets:
         digest: str = "",
     ) -> Challenge:
         """Return a finalist with a training for each number of wrong predictions."""
-        kept = Retrainings(self.folder)
+        kept = FinalistStore(self.folder)
         results = []
         for seed, count in enumerate(wrong, start=1):
             predictions = LABELS.astype(np.int32)

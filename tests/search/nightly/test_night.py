@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.cli import main
 from search.experiment.folder import SearchFolder
 from search.nightly.history import History, Night, Ruling, State
-from search.study.finalists import Retrainings
+from search.study.finalists import FinalistStore
 from search.study.storages import read_trials
 from search.urls import sqlite_uri
 from tests.ports import free_port
@@ -332,7 +332,7 @@ def test_the_next_start_makes_the_comparison_up_and_trains_nothing_again(story: 
     (night,) = story.nights("twin")
     assert night.name == story.undecided.name
     assert len(trained(story.user, "twin")) == 1
-    assert len(list(Retrainings(story.user.home / "twin" / "finalists").results())) == 4
+    assert len(list(FinalistStore(story.user.home / "twin" / "finalists").results())) == 4
 
 
 def test_what_is_only_as_good_is_not_promoted(story: Story) -> None:

@@ -17,7 +17,7 @@ from search.reporting.progress import ProgressDisplay
 from search.study.study import Study
 from search.study.summary import summarise
 from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read
-from search.tracking.recorder import Logbook
+from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
 
 OBJECTIVES: tuple[Objective, ...] = ("accuracy", "params", "latency")
@@ -35,14 +35,14 @@ def events(
     journal = Journal(tmp_path / "journal.jsonl")
     study = Study("ends", RandomSampler(seed=0), objectives=OBJECTIVES)
     experiment = parse_experiment({"name": "ends", "objectives": list(OBJECTIVES)})
-    logbook = Logbook(journal, experiment, lambda: summarise(study.trials()))
+    recorder = JournalRecorder(journal, experiment, lambda: summarise(study.trials()))
 
     def search(console: Any) -> None:
         progress = ProgressDisplay(console, 3, 3)
         trials = make_trials(
-            eight_candidates, study=study, limit=3, epochs=3, observers=[logbook, progress]
+            eight_candidates, study=study, limit=3, epochs=3, observers=[recorder, progress]
         )
-        logbook.begin()
+        recorder.begin()
         endings = [
             {"cause": "out of memory: 3 GB", "violation": 0.5},
             {"stopped": "no better than a guess"},
@@ -55,7 +55,7 @@ def events(
             if "cause" not in ending:
                 trials.report(started.number, 1, metrics(0.2) | {"latency_ms": 1.25})
             trials.finish(started.number, **ending)
-        logbook.end("FINISHED")
+        recorder.end("FINISHED")
 
     text = printed(search)
     return read(journal.path)[0], text

@@ -16,7 +16,7 @@ from search.reporting.stored_search import SearchView
 from search.study.database import Database
 from search.study.file_lock import hold
 from search.study.study import Study
-from search.tracking.journal import PARENT, Journal, Status, outcome
+from search.tracking.journal import PARENT, Journal, Status, last_status
 from spaces.task import Task
 
 
@@ -109,13 +109,13 @@ def test_a_driver_that_ended_by_itself_has_said_how(
 
 
 def test_a_search_that_was_resumed_ended_as_its_last_driver_did(folder: SearchFolder) -> None:
-    assert outcome(folder.journal) is None
+    assert last_status(folder.journal) is None
     ends(folder, "KILLED")
-    assert outcome(folder.journal) == "KILLED"
+    assert last_status(folder.journal) == "KILLED"
     with Journal(folder.journal) as journal:
-        assert outcome(folder.journal) is None
+        assert last_status(folder.journal) is None
         journal.start(PARENT, "mine", artifacts={"experiment.yaml": "x" * 10_000})
-        assert outcome(folder.journal) is None
-    assert outcome(folder.journal) is None
+        assert last_status(folder.journal) is None
+    assert last_status(folder.journal) is None
     ends(folder, "FINISHED")
-    assert outcome(folder.journal) == "FINISHED"
+    assert last_status(folder.journal) == "FINISHED"

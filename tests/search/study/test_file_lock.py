@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 HOLDER = """
 import sys, time
 from pathlib import Path
-from search.lock import hold
+from search.study.file_lock import hold
 
 with hold(Path(sys.argv[1]), "mine"):
     print("held", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.study.finalists import Retrainings, read_record
+from search.study.finalists import FinalistStore, read_record
 from trainables.job import FinalistResult
 
 RESULT = FinalistResult(7, 3, 0.9, 0.875, 12.5)
@@ -16,14 +16,14 @@ PREDICTIONS = np.array([0, 9, 3], dtype=np.int32)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Retrainings:
+def kept(tmp_path: Path) -> FinalistStore:
     """Return a folder in which one retraining is kept."""
-    kept = Retrainings(tmp_path / "finalists")
+    kept = FinalistStore(tmp_path / "finalists")
     kept.write(RESULT, b"weights", PREDICTIONS)
     return kept
 
 
-def test_a_retraining_comes_back_as_it_was_kept(kept: Retrainings) -> None:
+def test_a_retraining_comes_back_as_it_was_kept(kept: FinalistStore) -> None:
     assert list(kept.results()) == [RESULT]
     assert kept.weights(7, 3).read_bytes() == b"weights"
     found = kept.predictions(7, 3)
@@ -32,18 +32,18 @@ def test_a_retraining_comes_back_as_it_was_kept(kept: Retrainings) -> None:
     assert found.dtype == np.int32
 
 
-def test_nothing_but_the_two_files_is_left(kept: Retrainings) -> None:
+def test_nothing_but_the_two_files_is_left(kept: FinalistStore) -> None:
     folder = kept.weights(7, 3).parent
     assert {path.name for path in folder.iterdir()} == {"trial-7-seed-3.pt", "trial-7-seed-3.npz"}
 
 
-def test_what_was_never_kept_is_not_there(kept: Retrainings, tmp_path: Path) -> None:
+def test_what_was_never_kept_is_not_there(kept: FinalistStore, tmp_path: Path) -> None:
     assert kept.predictions(7, 4) is None
-    assert list(Retrainings(tmp_path / "empty").results()) == []
+    assert list(FinalistStore(tmp_path / "empty").results()) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "weights", "others"])
-def test_a_retraining_that_is_not_whole_is_none(kept: Retrainings, damage: str) -> None:
+def test_a_retraining_that_is_not_whole_is_none(kept: FinalistStore, damage: str) -> None:
     record = kept.record(7, 3)
     if damage == "cut":
         record.write_bytes(record.read_bytes()[:-30])

@@ -245,7 +245,7 @@ def draw(study: Study) -> optuna.Trial:
 @pytest.fixture
 def url(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
     """Return the address of a server that is waited for one second only."""
-    monkeypatch.setattr(module, "PATIENCE", 1.0)
+    monkeypatch.setattr(module, "TIMEOUT", 1.0)
     return server.url()
 
 

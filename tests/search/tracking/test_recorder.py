@@ -19,7 +19,7 @@ from search.study.finalists import Finalist
 from search.study.study import Study
 from search.study.summary import summarise
 from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
-from search.tracking.recorder import Logbook
+from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
 from trainables.job import FinalistResult
 
@@ -43,16 +43,16 @@ class Driver:
             self.study.restore(before.study.trials())
         self.path = path
         self.journal = Journal(path)
-        self.logbook = Logbook(
+        self.recorder = JournalRecorder(
             self.journal,
             experiment or parse_experiment({"name": "mine"}),
             lambda: summarise(self.study.trials()),
         )
-        self.trials = make_trials(space, study=self.study, observers=[self.logbook])
-        self.logbook.begin()
+        self.trials = make_trials(space, study=self.study, observers=[self.recorder])
+        self.recorder.begin()
         for trial in self.study.trials():
             if trial.state.is_finished() and "rejected" not in trial.user_attrs:
-                self.logbook.complete(trial, partial(self.trials.rebuild, trial))
+                self.recorder.complete(trial, partial(self.trials.rebuild, trial))
 
     def start(self) -> StartedTrial:
         while (started := self.trials.next()) is None:
@@ -109,7 +109,7 @@ def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
     first.trials.stop("interrupted")
     first.trials.pause_all()
     first.trials.pause_all()
-    first.logbook.end("KILLED")
+    first.recorder.end("KILLED")
     assert first.statuses(number) == ["KILLED"]
     assert [event.tags for event in first.events(number, Update)] == [{"verdict": "interrupted"}]
     later = drive(first)
@@ -137,7 +137,7 @@ def test_the_run_of_a_trial_that_no_driver_comes_back_to_is_closed(
         later = drive(first)
         later.trials.stop("the budget of time is spent")
         later.trials.pause_all()
-        later.logbook.end("FINISHED")
+        later.recorder.end("FINISHED")
     assert later.statuses(number) == ["KILLED"]
     assert len(later.events(number, Start)) == 1
 
@@ -199,10 +199,10 @@ def test_a_search_that_is_resumed_has_one_parent_and_its_parameters_stay(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:
     first = drive()
-    first.logbook.end("KILLED")
+    first.recorder.end("KILLED")
     more = parse_experiment({"name": "mine", "budget": {"trials": 99}})
     later = drive(first, more)
-    later.logbook.end("FINISHED", "<html>")
+    later.recorder.end("FINISHED", "<html>")
     begun, again = later.events(PARENT, Start)
     assert begun.params["trials"] == 30
     assert again.params == {}
@@ -218,16 +218,16 @@ def test_totals_that_have_not_changed_are_not_logged_again(
     number = first.start().number
     first.trials.report(number, 1, metrics(0.5))
     first.trials.finish(number)
-    first.logbook.end("FINISHED", "<html>", (0.9, 0.01))
+    first.recorder.end("FINISHED", "<html>", (0.9, 0.01))
     before = [event.metrics for event in first.events(PARENT, Metrics)]
     assert {"test_accuracy_mean": 0.9, "test_accuracy_std": 0.01} in before
     for _ in range(2):
         first = drive(first)
-        first.logbook.end("FINISHED", "<html>", (0.9, 0.01))
+        first.recorder.end("FINISHED", "<html>", (0.9, 0.01))
     assert [event.metrics for event in first.events(PARENT, Metrics)] == before
     last = drive(first)
     last.trials.finish(last.start().number, "lost")
-    last.logbook.end("FINISHED", "<html>", (0.8, 0.02))
+    last.recorder.end("FINISHED", "<html>", (0.8, 0.02))
     after = [event.metrics for event in last.events(PARENT, Metrics)][len(before) :]
     totals: dict[str, float] = {}
     for each in after:
@@ -246,13 +246,13 @@ def test_a_finalist_is_logged_once_and_seeds_that_are_added_later_are_added(
     first = drive()
     started = first.start()
     architecture = started.candidate.architecture
-    first.logbook.finalist(finalist(started.number, 1, 2), architecture)
+    first.recorder.finalist(finalist(started.number, 1, 2), architecture)
     key = f"finalist-{started.number}"
     later = drive(first)
-    later.logbook.finalist(finalist(started.number, 1, 2), architecture)
+    later.recorder.finalist(finalist(started.number, 1, 2), architecture)
     assert len(later.events(key, Start)) == 1
     last = drive(later)
-    last.logbook.finalist(finalist(started.number, 1, 2, 3), architecture)
+    last.recorder.finalist(finalist(started.number, 1, 2, 3), architecture)
     begun, again = last.events(key, Start)
     assert begun.params["seeds"] == 2
     assert again.params == {}
@@ -269,9 +269,9 @@ def test_a_seed_that_failed_at_first_is_added_under_its_own_step(
     first = drive()
     started = first.start()
     architecture = started.candidate.architecture
-    first.logbook.finalist(finalist(started.number, 1, 3), architecture)
+    first.recorder.finalist(finalist(started.number, 1, 3), architecture)
     later = drive(first)
-    later.logbook.finalist(finalist(started.number, 1, 2, 3), architecture)
+    later.recorder.finalist(finalist(started.number, 1, 2, 3), architecture)
     points = {
         event.step: event.metrics["validation_accuracy"]
         for event in later.events(f"finalist-{started.number}", Metrics)

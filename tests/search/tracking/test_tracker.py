@@ -34,7 +34,7 @@ from search.tracking.tracker import (
 )
 from spaces.errors import BadInputError
 from tests.ports import free_port
-from tests.search.tracking_server import PATIENCE, PROJECT, Server, wait_for
+from tests.search.tracking_server import PROJECT, TIMEOUT, Server, wait_for
 
 
 @pytest.fixture(autouse=True)
@@ -241,7 +241,7 @@ def test_a_search_that_starts_before_its_server_is_tracked_from_its_beginning(
     remote.trial("1", status="FAILED")
     remote.end()
 
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
     remote.assert_arrived()
     said += lines(capfd)
     assert said == [
@@ -267,7 +267,7 @@ def test_a_search_outlives_the_death_of_its_server(remote: Search, server: Serve
     remote.trial("2")
     remote.end()
 
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
     remote.assert_arrived()
 
 
@@ -289,7 +289,7 @@ def test_a_server_that_comes_back_empty_gets_everything_again(
     remote.journal.metrics("1", 9, {"accuracy": 0.9})
     remote.end()
 
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
     remote.assert_arrived()
     assert any("no longer has the runs of this search" in line for line in lines(capfd))
 
@@ -314,7 +314,7 @@ def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
     assert server.runs() < before + 21
     remote.end()
 
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
     remote.assert_arrived()
 
 
@@ -330,7 +330,7 @@ def test_a_writer_that_died_unnoticed_is_replaced_at_the_end(
     remote.trial("0")
     remote.end()
 
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
     remote.assert_arrived()
 
 
@@ -347,14 +347,14 @@ def test_the_writer_yields_to_the_driver_and_ignores_its_ctrl_c(
     wait_for(lambda: os.getpriority(os.PRIO_PROCESS, pid) > 0, "a lower priority")
 
     server.start()
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
 
 
 DRIVER = """
 import os, sys
 from pathlib import Path
-from search.journal import Journal
-from search.tracking import Destination, Tracker
+from search.tracking.journal import Journal
+from search.tracking.tracker import Destination, Tracker
 
 path, uri, experiment, search = Path(sys.argv[1]), *sys.argv[2:]
 journal = Journal(path)
@@ -541,7 +541,7 @@ class Silent(Handler):
     """Takes every request and never answers."""
 
     def answer(self) -> None:
-        time.sleep(PATIENCE)
+        time.sleep(TIMEOUT)
 
 
 def test_a_server_that_never_answers_is_one_plain_line(
@@ -577,7 +577,7 @@ def test_a_writer_that_cannot_be_started_does_the_driver_no_harm(
     tracker.start()
 
     assert tracker.pid is None
-    assert not tracker.finish(timeout=PATIENCE)
+    assert not tracker.finish(timeout=TIMEOUT)
     assert f"all is kept in {remote.path}" in lines(capfd)[0]
 
 
@@ -597,7 +597,7 @@ def test_the_local_store_is_made_in_silence(
     search.trial("0")
     search.end()
 
-    assert tracker.finish(PATIENCE)
+    assert tracker.finish(TIMEOUT)
 
     search.assert_arrived()
     assert capfd.readouterr() == ("", "")
