@@ -82,7 +82,7 @@ def run_bare(trials: int) -> float:
             tune.Tuner(
                 tune.with_resources(
                     tune.with_parameters(BareTrial, job=job),
-                    {"cpu": packing.cpus, "gpu": packing.smallest_share},
+                    {"cpu": packing.cpus, "gpu": packing.smallest_fraction},
                 ),
                 param_space={"candidate": tune.grid_search(configs)},
                 tune_config=tune.TuneConfig(

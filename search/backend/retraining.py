@@ -60,7 +60,9 @@ def retrain_finalists(
     # On GPUs a process serves one training: Ray may give the next one another GPU or share, and a
     # process that has used one stays where it is and keeps what it holds.
     remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
-    shares = {trial.number: packing.share(space.rebuild(trial.params)) for trial in chosen}
+    gpu_fractions = {
+        trial.number: packing.gpu_fraction(space.rebuild(trial.params)) for trial in chosen
+    }
     seeds_of = range(first_seed, first_seed + seeds)
     kept = FinalistStore(folder)
     results: dict[int, list[FinalistResult]] = {trial.number: [] for trial in chosen}
@@ -68,12 +70,12 @@ def retrain_finalists(
         if known.number in results and known.seed in seeds_of:
             results[known.number].append(known)
     pending: list[Any] = [
-        remote.options(num_cpus=packing.cpus, num_gpus=shares[trial.number]).remote(
+        remote.options(num_cpus=packing.cpus, num_gpus=gpu_fractions[trial.number]).remote(
             shared,
             trial.number,
             trial.params,
             seed,
-            shares[trial.number],
+            gpu_fractions[trial.number],
         )
         for trial in chosen
         for seed in seeds_of

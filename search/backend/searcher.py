@@ -35,7 +35,7 @@ class StudySearcher(Searcher):
 
     Args:
         trials: the search.
-        share: says which share of a GPU the training of a candidate asks for.
+        gpu_fraction: says which share of a GPU the training of a candidate asks for.
         retries: how often a trial begins again that Tune gives up before its own retries are used.
         say: called with a line that is meant for people.
 
@@ -48,14 +48,14 @@ class StudySearcher(Searcher):
     def __init__(
         self,
         trials: Trials,
-        share: Callable[[Candidate], float] = lambda candidate: 0.0,
+        gpu_fraction: Callable[[Candidate], float] = lambda candidate: 0.0,
         retries: int = 0,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         super().__init__(metric=OBJECTIVE, mode="max")
         self.error: Exception | None = None
         self._trials = trials
-        self._share = share
+        self._gpu_fraction = gpu_fraction
         self._retries = retries
         self._say = say
         self._warned = False
@@ -81,7 +81,7 @@ class StudySearcher(Searcher):
             "number": started.number,
             "params": started.params,
             "seed": started.seed,
-            "gpus": self._share(started.candidate),
+            "gpus": self._gpu_fraction(started.candidate),
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

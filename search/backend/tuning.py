@@ -154,7 +154,7 @@ def concurrent_trials(experiment: Experiment, packing: Packing) -> int:
     if experiment.resources.concurrent is not None:
         return experiment.resources.concurrent
     nodes = reachable_nodes(cluster_nodes(), startable_types())
-    return max(1, fitting_trials(nodes, packing.cpus, packing.smallest_share))
+    return max(1, fitting_trials(nodes, packing.cpus, packing.smallest_fraction))
 
 
 def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
@@ -180,14 +180,14 @@ def _holds(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
 
 def can_train(packing: Packing) -> bool:
     """Tell whether the cluster has, at present, a node for a training, free or not."""
-    return _holds(cluster_nodes(), packing.cpus, packing.smallest_share)
+    return _holds(cluster_nodes(), packing.cpus, packing.smallest_fraction)
 
 
 def nodes_waited_for(packing: Packing) -> str:
     """Return in words what each training asks for, and what the cluster has."""
-    share = f"{packing.smallest_share:g} of a GPU" if packing.on_gpus else "no GPU"
+    gpu_fraction = f"{packing.smallest_fraction:g} of a GPU" if packing.on_gpus else "no GPU"
     cluster = describe(cluster_nodes(), startable_types())
-    return f"a trial asks for {packing.cpus} CPUs and {share}; {cluster}"
+    return f"a trial asks for {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
 
 
 class _NoLines(TrialProgressCallback):

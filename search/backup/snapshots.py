@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 EVERY = 60.0
 """Seconds between two snapshots, at least."""
-_SHARE = 0.1
+_TIME_FRACTION = 0.1
 """Most of the time that is spent on snapshots."""
 PART = 8 << 20
 """Bytes after which a part of the journal is complete and not written again."""
@@ -168,7 +168,7 @@ class Snapshots:
             began = time.monotonic()
             self._attempt()
             took = time.monotonic() - began
-            if self._ended.wait(max(self._every, took / _SHARE)):
+            if self._ended.wait(max(self._every, took / _TIME_FRACTION)):
                 return
 
     def _attempt(self) -> bool:

@@ -221,14 +221,14 @@ class Execution:
             seed=experiment.seed,
             duplicates=experiment.screens.duplicates,
             rule=experiment.screens.rule,
-            share=self._packing.device_share,
+            device_fraction=self._packing.device_fraction,
             observers=(self._recorder, self._cleanup, progress),
         )
         for trial in self._study.trials():
             if trial.state.is_finished() and is_trained(trial):
                 self._recorder.complete(trial, partial(trials.rebuild, trial))
         searcher = StudySearcher(
-            trials, self._packing.share, experiment.failures.retries, self._say
+            trials, self._packing.gpu_fraction, experiment.failures.retries, self._say
         )
 
         def stop() -> None:

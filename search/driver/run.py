@@ -22,7 +22,7 @@ from search.experiment.folder import Home, SearchFolder, default_database, defau
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import describe_job, describe_task, load_images
 from search.formatting import root_cause
-from search.loop.packing import UNKNOWN_SHARE
+from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import check_space, find_seeds
 from search.loop.screens import build_screens
 from search.study.file_lock import hold
@@ -164,7 +164,7 @@ def _run_held(
         backup.record_driver(folder)
     if packing.is_guessed:
         console.print(
-            f"How much memory the GPUs have could not be found out: {UNKNOWN_SHARE:g} of one "
+            f"How much memory the GPUs have could not be found out: {DEFAULT_FRACTION:g} of one "
             f"for each trial; set resources.gpus for another share.",
             highlight=False,
             soft_wrap=True,

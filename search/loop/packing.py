@@ -18,7 +18,7 @@ from cluster.sizing import (
 )
 from spaces.candidate import Candidate
 
-UNKNOWN_SHARE = 0.25
+DEFAULT_FRACTION = 0.25
 """Share of a GPU a trial gets where the memory of the GPUs is not known."""
 
 Node = Mapping[str, float]
@@ -59,18 +59,18 @@ class Packing:
         return self.fixed is None and self.smallest is None
 
     @property
-    def smallest_share(self) -> float:
+    def smallest_fraction(self) -> float:
         """The least share of a GPU that a trial may ask for."""
         if self.fixed is not None:
             return self.fixed
-        return UNKNOWN_SHARE if self.smallest is None else SHARES[0]
+        return DEFAULT_FRACTION if self.smallest is None else SHARES[0]
 
-    def share(self, candidate: Candidate) -> float:
+    def gpu_fraction(self, candidate: Candidate) -> float:
         """Return the share of a GPU that the training of a candidate asks for."""
         if self.fixed is not None:
             return self.fixed
         if self.smallest is None:
-            return UNKNOWN_SHARE
+            return DEFAULT_FRACTION
         memory = self.smallest.memory
         predicted = self.predict(candidate)
         lean = share_for(predicted, memory)
@@ -78,18 +78,20 @@ class Packing:
             return lean  # The images are brought batch by batch.
         return share_for(predicted + self.image_bytes, memory)
 
-    def device_share(self, candidate: Candidate) -> float:
+    def device_fraction(self, candidate: Candidate) -> float:
         """Return the share of a device that a training occupies; without GPUs it has its own."""
-        return self.share(candidate) or 1.0
+        return self.gpu_fraction(candidate) or 1.0
 
     @property
     def largest_training(self) -> int | None:
         """Bytes that a training may be predicted to take; None where no limit is known."""
         if not self.on_gpus or self.largest is None:
             return None
-        share, memory = self.fixed or 1.0, self.largest.memory
-        resident = self.image_bytes <= RESIDENT_SHARE * memory_limit(share, memory)
-        return max(1, largest_prediction(share, memory) - (self.image_bytes if resident else 0))
+        gpu_fraction, memory = self.fixed or 1.0, self.largest.memory
+        resident = self.image_bytes <= RESIDENT_SHARE * memory_limit(gpu_fraction, memory)
+        return max(
+            1, largest_prediction(gpu_fraction, memory) - (self.image_bytes if resident else 0)
+        )
 
     def predict(self, candidate: Candidate) -> int:
         """Return the bytes that training a candidate on a GPU is predicted to take there."""

@@ -15,7 +15,7 @@ class RunningTrial:
     """A trial in training: what its epochs have reported so far."""
 
     trial: StartedTrial
-    share: float
+    device_fraction: float
     history: dict[int, dict[str, float]] = field(default_factory=dict)
     """What each epoch reported."""
     stored: frozenset[int] = frozenset()
@@ -46,7 +46,7 @@ class RunningTrial:
     @property
     def device_seconds(self) -> float:
         """Seconds of devices that it has taken so far."""
-        return self.spent * self.share
+        return self.spent * self.device_fraction
 
     @property
     def attributes(self) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Trials:
         seed: of the search.
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
-        share: of a device that a candidate's trial has, for the count of device-hours.
+        device_fraction: of a device that a candidate's trial has, for the count of device-hours.
         observers: told of everything, in this order.
     """
 
@@ -80,7 +80,7 @@ class Trials:
         seed: int = 0,
         duplicates: bool = True,
         rule: Rule = Rule.PREVIOUS_CONV,
-        share: Callable[[Candidate], float] = lambda candidate: 1.0,
+        device_fraction: Callable[[Candidate], float] = lambda candidate: 1.0,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.study = study
@@ -97,7 +97,7 @@ class Trials:
         self._seed = seed
         self._duplicates = duplicates
         self._rule = rule
-        self._share = share
+        self._device_fraction = device_fraction
         self._observers = Observers(observers, study.then)
         self._started = 0
         self._ended_seconds = 0.0
@@ -310,11 +310,11 @@ class Trials:
 
     def _start(self, trial: optuna.Trial, candidate: Candidate) -> StartedTrial:
         started = self._describe(trial.number, dict(trial.params), candidate)
-        share = self._share(candidate)
-        recorded = {"beyond": started.border.beyond, "share": share}
+        device_fraction = self._device_fraction(candidate)
+        recorded = {"beyond": started.border.beyond, "share": device_fraction}
         self.study.start(trial, _attributes(candidate) | recorded)
         self._started += 1
-        self._running[trial.number] = RunningTrial(started, share)
+        self._running[trial.number] = RunningTrial(started, device_fraction)
         self._drawn.setdefault(candidate.digest, trial.number)
         self._observers.notify("started", started)
         return started

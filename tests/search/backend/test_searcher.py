@@ -57,14 +57,14 @@ def test_a_suggestion_holds_what_a_worker_needs_and_nothing_else(trials: Trials)
 
 
 def test_a_suggestion_asks_for_the_share_of_a_gpu_that_its_candidate_needs(trials: Trials) -> None:
-    shares = iter((0.25, 1.0))
+    gpu_fractions = iter((0.25, 1.0))
     asked = []
 
-    def share(candidate: Candidate) -> float:
+    def gpu_fraction(candidate: Candidate) -> float:
         asked.append(candidate)
-        return next(shares)
+        return next(gpu_fractions)
 
-    searcher = StudySearcher(trials, share)
+    searcher = StudySearcher(trials, gpu_fraction)
     assert [searcher.suggest(name)["gpus"] for name in "ab"] == [0.25, 1.0]
     numbers = (trial.number for trial in trials.study.trials())
     space = trials._space

@@ -214,13 +214,13 @@ def stretches(
 
         def save_checkpoint(self, checkpoint_dir: str) -> None: ...
 
-    shares = iter([0.5] * 3 + [0.25] * 5)
+    gpu_fractions = iter([0.5] * 3 + [0.25] * 5)
     trials = make_trials(
         eight_candidates, limit=8, epochs=1, screens={"duplicates": False, "border": "off"}
     )
 
-    def share(_: Candidate) -> float:
-        return next(shares)
+    def gpu_fraction(_: Candidate) -> float:
+        return next(gpu_fractions)
 
     asked = experiment(budget={"trials": 8})
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -228,7 +228,7 @@ def stretches(
         patch.setattr(tuning, "Trial", Stretch)
         job = describe_job(asked, Task(1, 8, 8, 10))
         packing = Packing(cpus=1, fixed=None)
-        train_trials(asked, job, packing, StudySearcher(trials, share), folder / "ray")
+        train_trials(asked, job, packing, StudySearcher(trials, gpu_fraction), folder / "ray")
     states = [trial.state for trial in trials.study.trials()]
     assert states == [TrialState.COMPLETE] * 8
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
@@ -253,11 +253,11 @@ def test_trials_run_at_once_up_to_what_the_gpus_hold_and_never_beyond(
 def test_a_process_is_used_again_for_trials_of_the_same_share(
     stretches: list[dict[str, Any]],
 ) -> None:
-    shares_of: dict[int, set[float]] = {}
+    fractions_of: dict[int, set[float]] = {}
     for each in stretches:
-        shares_of.setdefault(each["pid"], set()).add(each["gpus"])
-    assert len(shares_of) < len(stretches)
-    assert all(len(shares) == 1 for shares in shares_of.values())
+        fractions_of.setdefault(each["pid"], set()).add(each["gpus"])
+    assert len(fractions_of) < len(stretches)
+    assert all(len(gpu_fractions) == 1 for gpu_fractions in fractions_of.values())
 
 
 # A search that stops while trials wait

@@ -36,7 +36,7 @@ import search.backup.snapshots
 from search.cli import main
 
 search.backup.snapshots.EVERY = 1.0
-search.backup.snapshots._SHARE = 1.0
+search.backup.snapshots._TIME_FRACTION = 1.0
 sys.exit(main())
 """
 

@@ -391,7 +391,7 @@ def test_a_storage_that_is_away_is_said_once_and_so_is_that_it_is_back(
     s3_place: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "_SHARE", 1.0)
+    monkeypatch.setattr(module, "_TIME_FRACTION", 1.0)
     snapshots.start()
     deadline = time.monotonic() + 200
     while not s3_gate.count("PUT", "experiment.yaml"):

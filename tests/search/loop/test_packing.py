@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cluster.launched import NodeType
 from cluster.sizing import LARGEST_EVALUATION_BATCH, SHARES, Gpu, largest_prediction
 from search.loop.packing import (
-    UNKNOWN_SHARE,
+    DEFAULT_FRACTION,
     Node,
     Packing,
     fair_threads,
@@ -51,12 +51,12 @@ def of_size(
 
 
 @pytest.mark.parametrize(
-    ("size", "share"), [(0.5, 1 / 8), (2, 1 / 4), (5, 1 / 2), (10, 1), (100, 1)]
+    ("size", "gpu_fraction"), [(0.5, 1 / 8), (2, 1 / 4), (5, 1 / 2), (10, 1), (100, 1)]
 )
 def test_a_training_gets_the_share_of_a_gpu_that_its_predicted_memory_needs(
-    of_size: MakeOfSize, size: float, share: float
+    of_size: MakeOfSize, size: float, gpu_fraction: float
 ) -> None:
-    assert AUTOMATIC.share(of_size(size)) == share
+    assert AUTOMATIC.gpu_fraction(of_size(size)) == gpu_fraction
 
 
 def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize) -> None:
@@ -79,22 +79,22 @@ def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize)
 
 def test_images_that_lie_on_the_gpu_take_their_room(of_size: MakeOfSize) -> None:
     just = of_size(1.0)
-    assert AUTOMATIC.share(just) == 1 / 8
-    assert replace(AUTOMATIC, image_bytes=3 * GB // 10).share(just) == 1 / 4
+    assert AUTOMATIC.gpu_fraction(just) == 1 / 8
+    assert replace(AUTOMATIC, image_bytes=3 * GB // 10).gpu_fraction(just) == 1 / 4
 
 
 def test_images_that_are_too_many_to_lie_on_the_gpu_take_no_room(of_size: MakeOfSize) -> None:
-    assert replace(AUTOMATIC, image_bytes=8 * GB).share(of_size(1.0)) == 1 / 8
+    assert replace(AUTOMATIC, image_bytes=8 * GB).gpu_fraction(of_size(1.0)) == 1 / 8
 
 
 def test_without_bfloat16_trainings_need_more(of_size: MakeOfSize) -> None:
     slow = replace(AUTOMATIC, bfloat16=False)
-    assert slow.share(of_size(1.0)) > AUTOMATIC.share(of_size(1.0))
+    assert slow.gpu_fraction(of_size(1.0)) > AUTOMATIC.gpu_fraction(of_size(1.0))
 
 
 def test_the_smallest_gpu_of_the_cluster_decides_on_shares(of_size: MakeOfSize) -> None:
     mixed = replace(AUTOMATIC, largest=Gpu(80 * GB, True))
-    assert mixed.share(of_size(5)) == AUTOMATIC.share(of_size(5))
+    assert mixed.gpu_fraction(of_size(5)) == AUTOMATIC.gpu_fraction(of_size(5))
 
 
 def test_the_largest_gpu_of_the_cluster_decides_on_what_can_be_trained_at_all() -> None:
@@ -109,9 +109,9 @@ def test_a_share_that_was_asked_for_is_that_of_every_trial(
     of_size: MakeOfSize, fixed: float
 ) -> None:
     packing = replace(AUTOMATIC, fixed=fixed)
-    assert {packing.share(of_size(size)) for size in (0.5, 50)} == {fixed}
-    assert packing.smallest_share == fixed
-    assert packing.device_share(of_size(1)) == (fixed or 1.0)
+    assert {packing.gpu_fraction(of_size(size)) for size in (0.5, 50)} == {fixed}
+    assert packing.smallest_fraction == fixed
+    assert packing.device_fraction(of_size(1)) == (fixed or 1.0)
     assert packing.on_gpus == (fixed > 0)
     assert (packing.largest_training is None) == (fixed == 0)
     assert not packing.is_guessed
@@ -119,8 +119,8 @@ def test_a_share_that_was_asked_for_is_that_of_every_trial(
 
 def test_where_the_memory_of_gpus_is_unknown_every_trial_gets_the_same(of_size: MakeOfSize) -> None:
     unknown = Packing(cpus=1, fixed=None)
-    assert {unknown.share(of_size(size)) for size in (0.5, 50)} == {UNKNOWN_SHARE}
-    assert unknown.smallest_share == UNKNOWN_SHARE
+    assert {unknown.gpu_fraction(of_size(size)) for size in (0.5, 50)} == {DEFAULT_FRACTION}
+    assert unknown.smallest_fraction == DEFAULT_FRACTION
     assert unknown.largest_training is None
     assert unknown.is_guessed
     assert not AUTOMATIC.is_guessed

@@ -363,7 +363,7 @@ def test_device_hours_are_counted_by_shares_also_while_trials_run(
     cause: str,
 ) -> None:
     budget = Budget(BudgetSection(trials=8, **limits))
-    trials = make_trials(eight_candidates, budget=budget, share=lambda candidate: 0.25)
+    trials = make_trials(eight_candidates, budget=budget, device_fraction=lambda candidate: 0.25)
     ended, running = started_by(trials), started_by(trials)
     trials.report(ended.number, 1, metrics(0.5, seconds=3600.0))
     trials.finish(ended.number)
@@ -1003,15 +1003,15 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
     eight_candidates: CandidateSpace,
     metrics: Callable[..., dict[str, float]],
 ) -> None:
-    share = {"share": lambda candidate: 0.5}
-    first = make_trials(eight_candidates, **share)
+    fraction = {"device_fraction": lambda candidate: 0.5}
+    first = make_trials(eight_candidates, **fraction)
     ended, aside = started_by(first).number, started_by(first).number
     first.report(ended, 1, metrics(0.5, seconds=100.0))
     first.finish(ended)
     first.report(aside, 1, metrics(0.5, seconds=60.0))
     first.stop("interrupted")
     first.pause_all()
-    later = resumed(make_trials, first, eight_candidates, **share)
+    later = resumed(make_trials, first, eight_candidates, **fraction)
     assert first.device_seconds == later.device_seconds == 80
     assert started_by(later).number == aside
     assert later.device_seconds == 80
@@ -1020,7 +1020,7 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
     later.report(aside, 2, metrics(0.5, seconds=40.0))
     assert later.device_seconds == 100
     later.pause(aside)
-    last = resumed(make_trials, later, eight_candidates, **share)
+    last = resumed(make_trials, later, eight_candidates, **fraction)
     assert last.device_seconds == 100
 
 
