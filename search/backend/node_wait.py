@@ -82,7 +82,7 @@ class TrialWatch(Callback):
         """Look.
 
         Raises:
-            NoNodesError: the patience is at its end.
+            NoNodesError: the limit is reached.
         """
         now = self._clock()
         if now - self._looked < 1:

@@ -53,7 +53,7 @@ def retrain_finalists(
         Finalists, best mean validation accuracy first, without those that failed with every seed.
 
     Raises:
-        NoNodesError: the patience is at its end; what is done so far is kept.
+        NoNodesError: no node came within the limit; what is done so far is kept.
     """
     shared = ray.put(job)
     space = job.candidates()

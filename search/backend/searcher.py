@@ -1,4 +1,4 @@
-"""The thin layer between Ray Tune and the study: a Tune searcher and a Tune scheduler."""
+"""The thin layer between Ray Tune and the study: hands trials out, records what they report."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ import pytest
 
 from search.experiment.folder import Home, default_database
 from search.experiment.loading import load_experiment, parse_experiment
-from search.urls import parse_url, without_password
+from search.urls import parse_url, redacted, without_password
 from spaces.errors import BadInputError
 
 SECRET = "hunter2"
@@ -96,3 +96,20 @@ def test_without_a_server_the_study_is_a_file_whatever_the_environment_says_by_n
     assert folder.location("postgresql://other/studies") == "postgresql://other/studies"
     monkeypatch.delenv("BORDERLINE_DATABASE")
     assert default_database() is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("http://me:secret@db.example.com/x", "http://***@db.example.com/x"),
+        ("postgresql://me:a/b@c@db/x", "postgresql://***@db/x"),
+        (
+            "postgresql://db/x?user=me&password=secret&x=1",
+            "postgresql://db/x?user=me&password=***&x=1",
+        ),
+        ("'http://me:secret@db' of me@example.com", "'http://***@db' of me@example.com"),
+        ("http://db:5000/x is away", "http://db:5000/x is away"),
+    ],
+)
+def test_credentials_are_blotted_out_and_nothing_else(text: str, shown: str) -> None:
+    assert redacted(text) == shown

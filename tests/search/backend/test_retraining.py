@@ -20,7 +20,7 @@ from spaces.task import Task
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_retrainings_for_which_no_node_is_left_are_given_up_when_patience_ends(
+def test_retraining_ends_when_no_node_comes_within_the_limit(
     tmp_path: Path,
     make_trials: Callable[..., Trials],
     task: Task,

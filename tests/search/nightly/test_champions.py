@@ -41,7 +41,7 @@ DATA = DataIdentity(("cat", "dog"), (8, 8), 1, IMAGES, "d1")
 
 @pytest.fixture(scope="module", autouse=True)
 def quietly() -> Iterator[None]:
-    """Have MLflow's client as a night has it: quiet, and soon out of patience."""
+    """Have MLflow's client as a night has it: quiet, with a short timeout."""
     with quiet():
         yield
 

@@ -28,7 +28,7 @@ MakeMetrics = Callable[..., dict[str, float]]
 
 
 class Driver:
-    """One driver of a search: its journal, its logbook, its trials."""
+    """One driver of a search: its journal, its recorder, its trials."""
 
     def __init__(
         self,
