@@ -167,7 +167,7 @@ def test_gpus_that_torch_cannot_use_on_any_node_are_refused_with_the_cause(
     def look() -> Gpu:
         raise BadInputError("device", "cuda", "the driver is too old", "renew it")
 
-    monkeypatch.setattr(muscle, "find_gpu", look)
+    monkeypatch.setattr(tuning, "find_gpu", look)
     with pytest.raises(BadInputError, match="device = cuda: the driver is too old; renew it"):
         find_gpus()
 
