@@ -2,7 +2,7 @@
 
 ``python benchmarks/loops.py LOOP OPTIONS`` (JSON) prints one number: images a second.
 
-- ``ours``: `trainables.training.Training`.
+- ``ours``: `trainables.training.loop.Training`.
 - ``practitioner``: what a careful user writes: ImageFolder, DataLoader with workers that stay,
   torchvision transforms, float32, the same network, optimiser and batch.
 - ``arrays``: the same with the images decoded beforehand and held in memory.
@@ -31,12 +31,12 @@ from spaces.operations import Activation, Convolution, GlobalPooling, Linear, No
 from spaces.recipe import Recipe
 from trainables.builder import Network
 from trainables.data import Dataset, load
-from trainables.device import select_device
-from trainables.job import Augmentation
-from trainables.optimization import build_optimizer
-from trainables.process import prepare_process
-from trainables.repeating import Repeater
-from trainables.training import Training
+from trainables.specs import Augmentation
+from trainables.training.cuda_graphs import GraphedStep
+from trainables.training.device import select_device
+from trainables.training.loop import Training
+from trainables.training.optimization import build_optimizer
+from trainables.training.process import prepare_process
 
 AUGMENTATION = Augmentation(crop=4, flip="random")
 FEATURES = {
@@ -174,7 +174,7 @@ def measure_bare(options: dict[str, Any]) -> float:
     batch = batch.to(device.device, memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (options["batch"],)).to(device.device)
     steps = options["images"] // options["batch"]
-    repeat = Repeater(device.device, steps * (options["epochs"] + 1))
+    repeat = GraphedStep(device.device, steps * (options["epochs"] + 1))
 
     def step() -> None:
         with device.autocast():

@@ -45,11 +45,11 @@ from spaces.recipe import Recipe
 from spaces.schedules import Constant
 from spaces.task import Task
 from trainables.data import Dataset, load
-from trainables.device import Device, select_device
-from trainables.job import Augmentation
-from trainables.peak_memory import measure_peak
-from trainables.process import prepare_process
-from trainables.training import Training
+from trainables.specs import Augmentation
+from trainables.training.device import Device, select_device
+from trainables.training.loop import Training
+from trainables.training.peak_memory import measure_peak
+from trainables.training.process import prepare_process
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE.parent.parent / "shared" / "data" / "cifar10-images.tar.xz"

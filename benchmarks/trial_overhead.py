@@ -28,7 +28,7 @@ from search.driver.run import run_search
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.experiment.training_spec import describe_task, describe_training, load_images
 from search.loop.screens import build_screens, judge
 from search.study.study import Study
 from trainables.trial import Trial
@@ -67,8 +67,8 @@ def run_ours(trials: int) -> float:
 
 def run_bare(trials: int) -> float:
     asked = experiment(trials)
-    job = describe_job(asked, describe_task(load_images(asked, Console(quiet=True))))
-    space, screens = job.candidates(), build_screens(asked.screens)
+    spec = describe_training(asked, describe_task(load_images(asked, Console(quiet=True))))
+    space, screens = spec.candidates(), build_screens(asked.screens)
     study = Study("bare", RandomSampler(seed=0))
     configs: list[dict[str, object]] = []
     while len(configs) < trials:
@@ -81,7 +81,7 @@ def run_bare(trials: int) -> float:
             packing = plan_packing(asked)
             tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(BareTrial, job=job),
+                    tune.with_parameters(BareTrial, spec=spec),
                     {"cpu": packing.cpus, "gpu": packing.smallest_fraction},
                 ),
                 param_space={"candidate": tune.grid_search(configs)},

@@ -303,7 +303,7 @@ def test_to_look_at_searches_loads_neither_torch_nor_ray() -> None:
 
 
 def test_the_training_loop_is_usable_without_ray() -> None:
-    loaded = modules_after("import trainables.builder, trainables.data, trainables.training")
+    loaded = modules_after("import trainables.builder, trainables.data, trainables.training.loop")
     assert "torch" in loaded
     assert not loaded & {"ray", "mlflow", "search"}
 

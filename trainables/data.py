@@ -20,7 +20,7 @@ from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
-from trainables.splits import draw_splits
+from trainables.images.splits import draw_splits
 
 LARGEST_RESOLUTION = 4096
 

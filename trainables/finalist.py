@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.job import FinalistResult, Job
-from trainables.process import prepare_process, release_memory
+from trainables.specs import FinalistResult, TrainingSpec
+from trainables.training.process import prepare_process, release_memory
 from trainables.trial import start_training
 
 
@@ -35,21 +35,21 @@ class Retraining:
 
 
 def retrain(
-    job: Job, number: int, params: Mapping[str, Any], seed: int, gpus: float = 0.0
+    spec: TrainingSpec, number: int, params: Mapping[str, Any], seed: int, gpus: float = 0.0
 ) -> Retraining:
     """Train a candidate for all epochs with one seed and score it on test.
 
     Args:
-        job: the search's.
+        spec: the search's.
         number: the trial the candidate comes from.
         params: the candidate's parameters.
         seed: of initial weights, order and augmentation.
         gpus: share of a GPU that the process has.
     """
-    prepare_process(job.threads, gpus)
+    prepare_process(spec.threads, gpus)
     release_memory()
-    training = start_training(job, job.candidates().rebuild(params), seed, gpus)
-    results = [training.run_epoch() for _ in range(job.epochs)]
+    training = start_training(spec, spec.candidates().rebuild(params), seed, gpus)
+    results = [training.run_epoch() for _ in range(spec.epochs)]
     predicted, true = training.predict("test")
     weights = io.BytesIO()
     state = training.evaluated.state_dict()

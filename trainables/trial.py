@@ -14,18 +14,18 @@ from ray import tune
 
 from cluster.storage import below
 from spaces.candidate import Candidate
-from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset
-from trainables.device import select_device
-from trainables.job import Data, Job
-from trainables.process import (
+from trainables.specs import DataSpec, TrainingSpec
+from trainables.training.checkpoints import Checkpoints
+from trainables.training.device import select_device
+from trainables.training.loop import EpochResult, Training
+from trainables.training.process import (
     has_used_up_share,
     is_out_of_memory,
     prepare_process,
     release_memory,
     usable_memory,
 )
-from trainables.training import EpochResult, Training
 
 FAILURE = "failure"
 """Key of a result that says why a training cannot go on."""
@@ -51,10 +51,10 @@ class Trial(tune.Trainable):
     _training: Training | None = None
     _latencies: Mapping[str, float] = {}
 
-    def setup(self, config: dict[str, Any], job: Job) -> None:  # type: ignore[override]
+    def setup(self, config: dict[str, Any], spec: TrainingSpec) -> None:  # type: ignore[override]
         """Begin the first trial of this process."""
-        self._job = job
-        prepare_process(job.threads, config.get("gpus", 0.0))
+        self._spec = spec
+        prepare_process(spec.threads, config.get("gpus", 0.0))
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -74,7 +74,7 @@ class Trial(tune.Trainable):
         self._checkpoints = self._find_checkpoints()
 
     def _find_checkpoints(self) -> Checkpoints | None:
-        place = self._job.checkpoints
+        place = self._spec.checkpoints
         if place is None:
             return None
         # A number alone does not say which candidate: a driver may be killed after it has handed
@@ -92,21 +92,21 @@ class Trial(tune.Trainable):
             return
         with suppress(OSError):
             # The search removes what it has of a trial that has ended.
-            if training.epoch < self._job.epochs and checkpoints.exist:
+            if training.epoch < self._spec.epochs and checkpoints.exist:
                 checkpoints.save(
                     training.epoch, training.result.validation_accuracy, self._state(training)
                 )
 
     def _candidate(self) -> Candidate:
-        return self._job.candidates().rebuild(self._config["params"])
+        return self._spec.candidates().rebuild(self._config["params"])
 
     def _start(self) -> Training:
         """Begin the training, or go on with it where a process before this one has left it."""
         gpus = self._config.get("gpus", 0.0)
-        training = start_training(self._job, self._candidate(), self._config["seed"], gpus)
+        training = start_training(self._spec, self._candidate(), self._config["seed"], gpus)
         state = self._checkpoints.load() if self._checkpoints is not None else None
         if state is None:
-            self._latencies = measure_latencies(training, self._job.latency_batches)
+            self._latencies = measure_latencies(training, self._spec.latency_batches)
         else:
             self._history, self._latencies = state.pop(HISTORY), state.pop("latencies")
             training.load_state_dict(state)
@@ -126,7 +126,7 @@ class Trial(tune.Trainable):
         """
         try:
             # Fetching and decoding have locks and time limits of their own, and no epochs.
-            shared_dataset(self._job.data)
+            shared_dataset(self._spec.data)
             with ending_if_hung(self._hang_after()):
                 return self._step()
         except Exception as error:
@@ -142,7 +142,7 @@ class Trial(tune.Trainable):
 
     def _hang_after(self) -> float | None:
         """Return the longest time of an epoch, with what a storage that is away may hold it up."""
-        after = self._job.hang_after
+        after = self._spec.hang_after
         if after is None or self._checkpoints is None:
             return after
         return after + self._checkpoints.patience
@@ -150,9 +150,9 @@ class Trial(tune.Trainable):
     def _step(self) -> dict[str, Any]:
         if self._training is None:
             self._training = self._start()
-        training, job = self._training, self._job
+        training, spec = self._training, self._spec
         unkept = ""
-        if training.epoch < job.epochs and not self._is_over():
+        if training.epoch < spec.epochs and not self._is_over():
             result = training.run_epoch()
             self._history.append(self._report(result))
             unkept = self._offer(training, result)
@@ -164,10 +164,10 @@ class Trial(tune.Trainable):
             # What the process before this one may not have got through.
             report[HISTORY] = self._history[: self._unreported]
             self._unreported = 0
-        report["done"] = self._diverged() or report["epoch"] >= job.epochs
+        report["done"] = self._diverged() or report["epoch"] >= spec.epochs
         if not report["done"] and self._is_hopeless():
             said = f"training accuracy {report['train_accuracy']:.4f} after {report['epoch']}"
-            least = least_accuracy(job.task.classes)
+            least = least_accuracy(spec.task.classes)
             report |= {STOPPED: f"{said} epochs is under {least:.4f}", "done": True}
         return report
 
@@ -191,9 +191,9 @@ class Trial(tune.Trainable):
 
     def _is_hopeless(self) -> bool:
         last: Mapping[str, Any] = self._history[-1] if self._history else {}
-        if last.get("epoch") != self._job.hopeless_after or not last:
+        if last.get("epoch") != self._spec.hopeless_after or not last:
             return False
-        return bool(last["train_accuracy"] < least_accuracy(self._job.task.classes))
+        return bool(last["train_accuracy"] < least_accuracy(self._spec.task.classes))
 
     def _diverged(self) -> bool:
         result = self._training.result if self._training is not None else None
@@ -216,12 +216,12 @@ class Trial(tune.Trainable):
         return {FAILURE: cause, "validation_accuracy": math.nan, "done": True}
 
     def _has_used_up_share(self, error: Exception) -> bool:
-        device = select_device(self._job.device).device
+        device = select_device(self._spec.device).device
         return has_used_up_share(error, device, self._config.get("gpus", 0.0))
 
     def _excess(self) -> float:
         """Return by how much the memory was exceeded, relative to what there is."""
-        device = select_device(self._job.device)
+        device = select_device(self._spec.device)
         needed = self._candidate().training_memory(bfloat16=device.bfloat16)
         # Where the prediction held it to fit, it was wrong by a little at least.
         there = max(1, usable_memory(device.device))
@@ -246,11 +246,13 @@ def ending_if_hung(seconds: float | None) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def start_training(job: Job, candidate: Candidate, seed: int, gpus: float = 0.0) -> Training:
+def start_training(
+    spec: TrainingSpec, candidate: Candidate, seed: int, gpus: float = 0.0
+) -> Training:
     """Return a training of a candidate, about to begin.
 
     Args:
-        job: the search's.
+        spec: what the trials of the search have in common.
         candidate: architecture and recipe.
         seed: of initial weights, order and augmentation.
         gpus: share of a GPU that the process holds: it then trains on the GPU, never on the CPU
@@ -261,12 +263,12 @@ def start_training(job: Job, candidate: Candidate, seed: int, gpus: float = 0.0)
     """
     return Training(
         candidate,
-        shared_dataset(job.data),
-        epochs=job.epochs,
+        shared_dataset(spec.data),
+        epochs=spec.epochs,
         seed=seed,
-        augmentation=job.augmentation,
-        device="cuda" if gpus and job.device == "auto" else job.device,
-        compile=job.compile,
+        augmentation=spec.augmentation,
+        device="cuda" if gpus and spec.device == "auto" else spec.device,
+        compile=spec.compile,
     )
 
 
@@ -287,6 +289,6 @@ def least_accuracy(classes: int) -> float:
 
 
 @lru_cache(maxsize=1)
-def shared_dataset(data: Data) -> Dataset:
+def shared_dataset(data: DataSpec) -> Dataset:
     """Return the images; all trials of a process look at the same map."""
     return data.load()

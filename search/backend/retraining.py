@@ -16,11 +16,11 @@ from search.backend.tuning import can_train
 from search.loop.packing import Packing
 from search.study.finalists import Finalist, FinalistStore, write_results
 from trainables.finalist import Retraining, retrain
-from trainables.job import FinalistResult, Job
+from trainables.specs import FinalistResult, TrainingSpec
 
 
 def retrain_finalists(
-    job: Job,
+    spec: TrainingSpec,
     chosen: Sequence[FrozenTrial],
     *,
     seeds: int,
@@ -36,7 +36,7 @@ def retrain_finalists(
     """Retrain candidates in parallel on Ray.
 
     Args:
-        job: the search's.
+        spec: the search's.
         chosen: trials whose candidates are retrained.
         seeds: fresh seeds each.
         first_seed: the first of them.
@@ -55,8 +55,8 @@ def retrain_finalists(
     Raises:
         NoNodesError: no node came within the limit; what is done so far is kept.
     """
-    shared = ray.put(job)
-    space = job.candidates()
+    shared = ray.put(spec)
+    space = spec.candidates()
     # On GPUs a process serves one training: Ray may give the next one another GPU or share, and a
     # process that has used one stays where it is and keeps what it holds.
     remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)

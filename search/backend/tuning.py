@@ -28,8 +28,8 @@ from search.formatting import duration
 from search.loop.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
 from search.loop.trials import OBJECTIVE
 from spaces.errors import BadInputError
-from trainables.device import find_gpu
-from trainables.job import Job
+from trainables.specs import TrainingSpec
+from trainables.training.device import find_gpu
 from trainables.trial import Trial
 
 ANSWER_WITHIN = 60.0
@@ -225,7 +225,7 @@ def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFa
 
 def train_trials(
     experiment: Experiment,
-    job: Job,
+    spec: TrainingSpec,
     packing: Packing,
     searcher: StudySearcher,
     storage: Path,
@@ -235,7 +235,7 @@ def train_trials(
 
     Args:
         experiment: what is asked for.
-        job: of every trial.
+        spec: of every trial.
         packing: what trials ask of the cluster.
         searcher: hands trials out.
         storage: folder of Ray Tune's own files.
@@ -248,7 +248,7 @@ def train_trials(
     wait = NodeWait(experiment.resources.wait, say, partial(nodes_waited_for, packing))
     watch = TrialWatch(wait)
     trainable = tune.with_resources(
-        tune.with_parameters(Trial, job=job), ask_by_config(packing.cpus)
+        tune.with_parameters(Trial, spec=spec), ask_by_config(packing.cpus)
     )
     tuner = tune.Tuner(
         trainable,

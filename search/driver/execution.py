@@ -38,7 +38,7 @@ from search.study.summary import Summary, summarise
 from search.tracking.journal import Journal, worked_seconds
 from search.tracking.recorder import JournalRecorder
 from search.tracking.tracker import Destination, Tracker, ui_command
-from trainables.job import FinalistResult, Job
+from trainables.specs import FinalistResult, TrainingSpec
 
 
 class SearchFailedError(RuntimeError):
@@ -80,7 +80,7 @@ class Execution:
         self,
         experiment: Experiment,
         home: Home,
-        job: Job,
+        spec: TrainingSpec,
         packing: Packing,
         console: Console,
         warm_start: WarmStart,
@@ -91,9 +91,9 @@ class Execution:
         folder = home.folder(experiment.name)
         self._experiment = experiment
         self._folder = folder
-        self._job = job
+        self._spec = spec
         self._packing = packing
-        self._space = job.candidates()
+        self._space = spec.candidates()
         self._console = console
         self._stop_requested = False
         self._budget = Budget(experiment.budget, worked_seconds(folder.journal))
@@ -248,7 +248,7 @@ class Execution:
         with progress, stopping_gently(stop):
             try:
                 train_trials(
-                    experiment, self._job, self._packing, searcher, self._folder.tune, self._say
+                    experiment, self._spec, self._packing, searcher, self._folder.tune, self._say
                 )
                 if searcher.error is not None:
                     raise searcher.error
@@ -328,7 +328,7 @@ class Execution:
 
         with stopping_gently(stop):
             finalists = retrain_finalists(
-                self._job,
+                self._spec,
                 best,
                 seeds=section.seeds,
                 first_seed=self._experiment.seed + 1,

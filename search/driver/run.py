@@ -20,7 +20,7 @@ from search.driver.execution import Execution, Outcome, SearchFailedError, WarmS
 from search.driver.resume import inherit, migrate_checkpoints, read_search
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.experiment.training_spec import describe_task, describe_training, load_images
 from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import check_space, find_seeds
@@ -109,12 +109,12 @@ def _run_held(
         remedy = "bring the file back, or search under another name"
         raise BadInputError("NAME", experiment.name, problem, remedy)
     dataset = load_images(experiment, console)
-    job = describe_job(experiment, describe_task(dataset))
-    job.augmentation.check(job.task.height, job.task.width)
-    if resume and job.task != folder.task:
-        problem = f"its images have become {job.task}, but the search began with {folder.task}"
+    spec = describe_training(experiment, describe_task(dataset))
+    spec.augmentation.check(spec.task.height, spec.task.width)
+    if resume and spec.task != folder.task:
+        problem = f"its images have become {spec.task}, but the search began with {folder.task}"
         raise BadInputError("data", experiment.data, problem, "bring back the images it began with")
-    space = job.candidates()
+    space = spec.candidates()
     screens = build_screens(experiment.screens)
     check_space(
         space,
@@ -123,7 +123,7 @@ def _run_held(
         epochs=experiment.epochs,
         seed=experiment.seed,
     )
-    seeds = find_seeds(experiment.enqueue, space.name, job.task, experiment.space.options)
+    seeds = find_seeds(experiment.enqueue, space.name, spec.task, experiment.space.options)
 
     @cache
     def inherited() -> list[FrozenTrial]:
@@ -159,7 +159,7 @@ def _run_held(
             console.print("The checkpoints so far stay behind.", highlight=False)
         folder.write_experiment(experiment.to_yaml())
     else:
-        folder.create(experiment.to_yaml(), job.task)
+        folder.create(experiment.to_yaml(), spec.task)
         stack.enter_context(hold(folder.lock, folder.name))
         backup.record_driver(folder)
     if packing.is_guessed:
@@ -169,19 +169,19 @@ def _run_held(
             highlight=False,
             soft_wrap=True,
         )
-    job = replace(
-        job,
-        data=replace(job.data, identity=dataset.identity),
+    spec = replace(
+        spec,
+        data=replace(spec.data, identity=dataset.identity),
         threads=packing.cpus,
         checkpoints=folder.checkpoints_in(experiment.storage),
         hang_after=experiment.failures.hang_after,
     )
     if experiment.device == "auto" and not packing.on_gpus:
         # Trials that were given no GPU must not take one that is there.
-        job = replace(job, device="cpu")
+        spec = replace(spec, device="cpu")
     warm_start = WarmStart(seeds, inherited)
     return Execution(
-        experiment, home, job, packing, console, warm_start, backup, resume=resume
+        experiment, home, spec, packing, console, warm_start, backup, resume=resume
     ).execute()
 
 

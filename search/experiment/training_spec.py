@@ -1,4 +1,4 @@
-"""From an experiment to the job that its trials share."""
+"""From an experiment to the spec that its trials share."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.data import Dataset
-from trainables.job import Augmentation, Data, Job
+from trainables.specs import Augmentation, DataSpec, TrainingSpec
 
 
-def describe_data(experiment: Experiment) -> Data:
+def describe_data(experiment: Experiment) -> DataSpec:
     """Return which images an experiment uses, and how they are split."""
-    return Data(
+    return DataSpec(
         source=_absolute(experiment.data),
         resolution=experiment.resolution,
         subset=experiment.subset,
@@ -67,12 +67,12 @@ def _describe_augmentation(experiment: Experiment) -> Augmentation:
     )
 
 
-def describe_job(experiment: Experiment, task: Task) -> Job:
+def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
     """Return what all trials of an experiment have in common.
 
     Device and threads may still be open: what the cluster has decides.
     """
-    return Job(
+    return TrainingSpec(
         data=describe_data(experiment),
         task=task,
         space=experiment.space.name,

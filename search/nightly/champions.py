@@ -38,7 +38,7 @@ from search.tracking.mlflow_runs import (
     translated,
 )
 from spaces.errors import BadInputError
-from trainables.job import FinalistResult
+from trainables.specs import FinalistResult
 
 ALIAS = "champion"
 _FOLDER = "champion"

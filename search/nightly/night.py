@@ -28,7 +28,7 @@ from search.driver.run import run_search
 from search.experiment.folder import Home, default_storage
 from search.experiment.loading import load_experiment, load_kept
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.experiment.training_spec import describe_task, describe_training, load_images
 from search.formatting import root_cause
 from search.loop.budget import Spent, beyond
 from search.nightly.history import History, Night, Score, State, take_snapshot
@@ -231,7 +231,7 @@ class _Night:
         best = outcome.finalists[0]
         trial = next(each for each in self._trials() if each.number == best.number)
         task = describe_task(self._dataset)
-        architecture = describe_job(self._experiment, task).candidates()
+        architecture = describe_training(self._experiment, task).candidates()
         candidate = candidate_json(trial.params, architecture.rebuild(trial.params).architecture)
         try:
             with quiet():

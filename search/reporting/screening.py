@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_job, describe_task, load_images
+from search.experiment.training_spec import describe_task, describe_training, load_images
 from search.loop.screens import build_screens, judge, reject_invalid
 from search.study.records import Rejection
 from search.study.study import Study
@@ -19,7 +19,7 @@ from spaces.errors import InvalidCandidateError
 def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     """Draw candidates at random, judge them and show what the screens do to the space."""
     task = describe_task(load_images(experiment, console))
-    space = describe_job(experiment, task).candidates()
+    space = describe_training(experiment, task).candidates()
     screens = build_screens(experiment.screens)
     study = Study("screen", RandomSampler(seed=experiment.seed))
     reasons: Counter[str] = Counter()

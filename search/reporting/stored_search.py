@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_kept
-from search.experiment.training_spec import describe_job
+from search.experiment.training_spec import describe_training
 from search.study.file_lock import is_held
 from search.study.finalists import Finalist, read_results
 from search.study.storages import is_written, read_trials
@@ -41,7 +41,7 @@ class SearchView:
     @property
     def space(self) -> CandidateSpace:
         """Rebuilds the candidates, without their images."""
-        return describe_job(self.experiment, self.folder.task).candidates()
+        return describe_training(self.experiment, self.folder.task).candidates()
 
     @property
     def finalists(self) -> list[Finalist]:

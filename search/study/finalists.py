@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial
 
 from search.study.summary import Summary
 from spaces.errors import BadInputError
-from trainables.job import FinalistResult
+from trainables.specs import FinalistResult
 
 RESULTS_FILE = "results.json"
 

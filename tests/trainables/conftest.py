@@ -11,8 +11,8 @@ import torch
 
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.task import Task
-from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset, load
+from trainables.training.checkpoints import Checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def image_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def own_cache(image_cache: Path) -> Iterator[None]:
-    """Keep images that a job loads out of the user's cache folder, in processes begun here too."""
+    """Keep the images of trials out of the user's cache folder, in child processes too."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BORDERLINE_CACHE", str(image_cache))
         yield

@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from spaces.task import Task
-from trainables import training
 from trainables.builder import Network
 from trainables.data import Dataset
-from trainables.device import Device
 from trainables.finalist import Retraining, retrain
-from trainables.job import Augmentation, Data, FinalistResult, Job
-from trainables.training import EpochResult, Training
+from trainables.specs import Augmentation, DataSpec, FinalistResult, TrainingSpec
+from trainables.training import loop as training
+from trainables.training.device import Device
+from trainables.training.loop import EpochResult, Training
 from trainables.trial import shared_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
-JOB = Job(
-    data=Data("digits", subset=0.2),
+SPEC = TrainingSpec(
+    data=DataSpec("digits", subset=0.2),
     task=Task(1, 8, 8, 10),
     space="vgg",
     space_options={"depth": 2, "features": [4, 12], "pools": 1, "convs_before_pool": 1},
@@ -58,10 +58,10 @@ def accuracy(network: Network, dataset: Dataset, split: str) -> float:
 
 
 def test_a_seed_decides_the_whole_retraining():
-    first = retrain(JOB, 7, PARAMS, 1)
+    first = retrain(SPEC, 7, PARAMS, 1)
     torch.manual_seed(5)
-    again = retrain(JOB, 7, PARAMS, 1)
-    other = retrain(JOB, 7, PARAMS, 2)
+    again = retrain(SPEC, 7, PARAMS, 1)
+    other = retrain(SPEC, 7, PARAMS, 2)
     assert untimed(first.result) == untimed(again.result)
     assert (first.result.number, first.result.seed, other.result.seed) == (7, 1, 2)
     assert same(read(first), read(again))
@@ -71,13 +71,13 @@ def test_a_seed_decides_the_whole_retraining():
 
 
 def test_a_retraining_is_a_training_of_all_epochs_scored_on_test():
-    retraining = retrain(JOB, 0, PARAMS, 4)
+    retraining = retrain(SPEC, 0, PARAMS, 4)
     alone = Training(
-        JOB.candidates().rebuild(PARAMS),
-        JOB.data.load(),
+        SPEC.candidates().rebuild(PARAMS),
+        SPEC.data.load(),
         epochs=3,
         seed=4,
-        augmentation=JOB.augmentation,
+        augmentation=SPEC.augmentation,
         device="cpu",
     )
     epochs = [alone.run_epoch() for _ in range(3)]
@@ -89,10 +89,10 @@ def test_a_retraining_is_a_training_of_all_epochs_scored_on_test():
 def test_the_weights_reproduce_accuracy_and_predictions_in_a_plain_network(monkeypatch):
     device = Device(torch.device("cpu"), bfloat16=False)
     monkeypatch.setattr(training, "select_device", lambda name: device)
-    retraining = retrain(JOB, 0, PARAMS, 1)
-    network = Network(JOB.candidates().rebuild(PARAMS).architecture)
+    retraining = retrain(SPEC, 0, PARAMS, 1)
+    network = Network(SPEC.candidates().rebuild(PARAMS).architecture)
     network.load_state_dict(read(retraining))
-    dataset = JOB.data.load()
+    dataset = SPEC.data.load()
     assert retraining.result.test_accuracy == pytest.approx(accuracy(network, dataset, "test"))
     assert retraining.predictions.dtype == np.int32
     np.testing.assert_array_equal(
@@ -111,30 +111,30 @@ def test_where_weights_are_averaged_those_that_are_kept_are_those_that_score(mon
         return predict(self, split)
 
     monkeypatch.setattr(Training, "predict", kept)
-    job = dataclasses.replace(JOB, recipe_options={**JOB.recipe_options, "ema": 0.95})
-    retraining = retrain(job, 0, PARAMS, 1)
+    spec = dataclasses.replace(SPEC, recipe_options={**SPEC.recipe_options, "ema": 0.95})
+    retraining = retrain(spec, 0, PARAMS, 1)
     weights = read(retraining)
     assert same(weights, trained[0].evaluated.state_dict())
     assert not same(weights, trained[0].network.state_dict())
 
-    network = Network(job.candidates().rebuild(PARAMS).architecture)
+    network = Network(spec.candidates().rebuild(PARAMS).architecture)
     network.load_state_dict(weights)
-    dataset = job.data.load()
+    dataset = spec.data.load()
     result = retraining.result
     assert result.validation_accuracy == pytest.approx(accuracy(network, dataset, "validation"))
     assert result.test_accuracy == pytest.approx(accuracy(network, dataset, "test"))
 
 
 def test_the_test_split_decides_nothing(monkeypatch):
-    expected = retrain(JOB, 0, PARAMS, 1)
-    dataset = shared_dataset(JOB.data)
+    expected = retrain(SPEC, 0, PARAMS, 1)
+    dataset = shared_dataset(SPEC.data)
     wrong = dataset.labels.copy()
     wrong[dataset.test] = (wrong[dataset.test] + 1) % 10
     monkeypatch.setattr(
         "trainables.trial.shared_dataset",
         lambda data: dataclasses.replace(dataset, labels=wrong),
     )
-    blind = retrain(JOB, 0, PARAMS, 1)
+    blind = retrain(SPEC, 0, PARAMS, 1)
     assert same(read(expected), read(blind))
     assert blind.result.validation_accuracy == expected.result.validation_accuracy
     assert blind.result.test_accuracy != expected.result.test_accuracy
@@ -150,7 +150,7 @@ def test_the_last_epoch_counts_not_the_best(monkeypatch):
         return dataclasses.replace(result, validation_accuracy=next(accuracies), seconds=2.0)
 
     monkeypatch.setattr(Training, "run_epoch", told)
-    result = retrain(JOB, 0, PARAMS, 1).result
+    result = retrain(SPEC, 0, PARAMS, 1).result
     assert result.validation_accuracy == 0.4
     assert result.seconds == 6.0
 
@@ -160,6 +160,6 @@ def test_a_process_is_set_up_with_the_threads_and_the_share_of_a_gpu_that_it_has
     monkeypatch.setattr(
         "trainables.finalist.prepare_process", lambda threads, gpus: set_up.append((threads, gpus))
     )
-    retrain(JOB, 0, PARAMS, 1, gpus=0.25)
-    retrain(JOB, 0, PARAMS, 1)
+    retrain(SPEC, 0, PARAMS, 1, gpus=0.25)
+    retrain(SPEC, 0, PARAMS, 1)
     assert set_up == [(1, 0.25), (1, 0.0)]

@@ -20,10 +20,10 @@ from ray import tune
 
 from spaces.task import Task
 from tests.ray_node import ray_node
-from trainables.checkpoints import Checkpoints
 from trainables.data import Dataset, load
-from trainables.job import Augmentation, Data, Job
-from trainables.training import EpochResult, Training
+from trainables.specs import Augmentation, DataSpec, TrainingSpec
+from trainables.training.checkpoints import Checkpoints
+from trainables.training.loop import EpochResult, Training
 from trainables.trial import (
     FAILURE,
     HISTORY,
@@ -38,8 +38,8 @@ pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3
-JOB = Job(
-    data=Data("digits", subset=0.2),
+SPEC = TrainingSpec(
+    data=DataSpec("digits", subset=0.2),
     task=Task(1, 8, 8, 10),
     space="vgg",
     space_options={
@@ -72,19 +72,19 @@ METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validati
 
 
 class BoundTrial(Trial):
-    """A trial with its job, as ``tune.with_parameters`` makes it; usable without Ray."""
+    """A trial with its spec, as ``tune.with_parameters`` makes it; usable without Ray."""
 
-    def setup(self, config: dict[str, Any], job: Job = JOB) -> None:
-        super().setup(config, job)
+    def setup(self, config: dict[str, Any], spec: TrainingSpec = SPEC) -> None:
+        super().setup(config, spec)
 
 
 def copied(config: dict[str, Any], number: int = 0) -> dict[str, Any]:
     return {"number": number, "params": dict(config["params"]), "seed": config["seed"]}
 
 
-def begin(config: dict[str, Any], job: Job = JOB, number: int = 0) -> BoundTrial:
+def begin(config: dict[str, Any], spec: TrainingSpec = SPEC, number: int = 0) -> BoundTrial:
     trial = BoundTrial(copied(config, number))
-    trial._job = job
+    trial._spec = spec
     trial._begin(copied(config, number))
     return trial
 
@@ -121,11 +121,11 @@ def alone(
         epochs: how many of the training are done.
     """
     training = Training(
-        JOB.candidates().rebuild(config["params"]),
-        JOB.data.load(),
+        SPEC.candidates().rebuild(config["params"]),
+        SPEC.data.load(),
         epochs=EPOCHS,
         seed=config["seed"],
-        augmentation=JOB.augmentation,
+        augmentation=SPEC.augmentation,
         device="cpu",
     )
     results = [training.run_epoch() for _ in range(epochs)]
@@ -148,7 +148,7 @@ def test_a_trial_is_done_after_the_last_epoch_and_not_before():
 
 def test_a_trial_that_diverges_is_done_at_once():
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
-    trial = begin(A, dataclasses.replace(JOB, recipe_options=recipe))
+    trial = begin(A, dataclasses.replace(SPEC, recipe_options=recipe))
     result = trial.step()
     assert result["epoch"] == 1
     assert result["done"]
@@ -158,7 +158,7 @@ def test_a_trial_that_diverges_is_done_at_once():
 # Trainings without hope
 
 HOPELESS = dataclasses.replace(
-    JOB,
+    SPEC,
     recipe_options={"learning_rate": 1e-9, "weight_decay": 0.0, "batch_size": 32},
     epochs=4,
 )
@@ -199,9 +199,9 @@ def test_a_network_that_learns_is_never_given_up(after):
         "optimizer": "adamw",
         "schedule": "constant",
     }
-    job = dataclasses.replace(JOB, recipe_options=recipe, epochs=4, hopeless_after=after)
+    spec = dataclasses.replace(SPEC, recipe_options=recipe, epochs=4, hopeless_after=after)
     wide = {"params": {"features_1": 12, "features_2": 12}, "seed": 3}
-    trial = begin(wide, job)
+    trial = begin(wide, spec)
     results = [trial.step() for _ in range(4)]
     assert results[after - 1]["train_accuracy"] > 0.3
     assert [result["done"] for result in results] == [False, False, False, True]
@@ -210,8 +210,8 @@ def test_a_network_that_learns_is_never_given_up(after):
 
 def test_a_training_that_diverges_where_it_would_be_given_up_has_diverged():
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
-    job = dataclasses.replace(JOB, recipe_options=recipe, hopeless_after=1)
-    result = begin(A, job).step()
+    spec = dataclasses.replace(SPEC, recipe_options=recipe, hopeless_after=1)
+    result = begin(A, spec).step()
     assert result["done"]
     assert STOPPED not in result
 
@@ -229,14 +229,14 @@ def test_of_two_classes_three_quarters_have_to_be_right(monkeypatch, accuracy, h
         return EpochResult(1, 0.6, accuracy, 0.6, 0.9, 1.0)
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
-    task = dataclasses.replace(JOB.task, classes=2)
-    result = begin(A, dataclasses.replace(JOB, task=task, hopeless_after=1)).step()
+    task = dataclasses.replace(SPEC.task, classes=2)
+    result = begin(A, dataclasses.replace(SPEC, task=task, hopeless_after=1)).step()
     assert (STOPPED in result) == result["done"] == hopeless
 
 
 # Latencies
 
-TIMED = dataclasses.replace(JOB, latency_batches=(1, 16))
+TIMED = dataclasses.replace(SPEC, latency_batches=(1, 16))
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ def quick_latencies(monkeypatch) -> list[int]:
         return measure(training, batch)
 
     monkeypatch.setattr(Training, "measure_latency", counted)
-    monkeypatch.setattr("trainables.latency.REPEATS", (3, 3))
+    monkeypatch.setattr("trainables.training.latency.REPEATS", (3, 3))
     return measured
 
 
@@ -326,9 +326,9 @@ def test_an_error_in_an_epoch_ends_the_trial_and_says_why(monkeypatch):
 
 def test_a_network_too_large_for_the_memory_fails_at_once_and_costs_no_process():
     """No machine can even address its kernels: nothing is taken from this one."""
-    options = {**JOB.space_options, "features": [4, 2**45]}
+    options = {**SPEC.space_options, "features": [4, 2**45]}
     huge = {"params": A["params"] | {"features_1": 4, "features_2": 2**45}, "seed": 3}
-    trial = begin(huge, dataclasses.replace(JOB, space_options=options))
+    trial = begin(huge, dataclasses.replace(SPEC, space_options=options))
     result = trial.step()
     assert result["done"]
     assert result[FAILURE].startswith("out of memory: ")
@@ -358,13 +358,13 @@ def test_memory_that_neighbours_have_used_up_costs_the_process_and_not_the_trial
 
 def test_a_trial_with_a_share_of_a_gpu_does_not_train_on_the_processor(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    job = dataclasses.replace(JOB, device="auto")
-    trial = begin(A, job)
+    spec = dataclasses.replace(SPEC, device="auto")
+    trial = begin(A, spec)
     trial._begin(copied(A) | {"gpus": 0.25})
     result = trial.step()
     assert result[FAILURE].startswith("BadInputError: device = cuda: ")
     assert result["done"]
-    assert FAILURE not in begin(A, job).step()
+    assert FAILURE not in begin(A, spec).step()
 
 
 def test_an_error_of_the_device_costs_the_process(monkeypatch):
@@ -388,17 +388,17 @@ def test_a_process_goes_on_after_a_trial_that_failed():
 
 
 def test_a_trial_that_could_not_begin_leaves_nothing_and_begins_anew(tmp_path):
-    job = dataclasses.replace(JOB, checkpoints=tmp_path)
-    trial = begin(UNFIT, job)
+    spec = dataclasses.replace(SPEC, checkpoints=tmp_path)
+    trial = begin(UNFIT, spec)
     trial.step()
     trial.cleanup()
     assert list(tmp_path.iterdir()) == []
-    assert run(begin(A, job)) == alone(A)[0]
+    assert run(begin(A, spec)) == alone(A)[0]
 
 
 def test_weights_in_the_middle_of_an_epoch_are_not_kept(tmp_path, monkeypatch):
-    job = dataclasses.replace(JOB, checkpoints=tmp_path)
-    trial = begin(A, job)
+    spec = dataclasses.replace(SPEC, checkpoints=tmp_path)
+    trial = begin(A, spec)
     first = metrics(trial.step())
 
     def run_epoch(training: Training) -> EpochResult:
@@ -410,7 +410,7 @@ def test_weights_in_the_middle_of_an_epoch_are_not_kept(tmp_path, monkeypatch):
         patch.setattr(Training, "run_epoch", run_epoch)
         trial.step()
         trial.cleanup()
-    assert [first, *run(begin(A, job))] == alone(A)[0]
+    assert [first, *run(begin(A, spec))] == alone(A)[0]
 
 
 # Checkpoints
@@ -419,13 +419,13 @@ def test_weights_in_the_middle_of_an_epoch_are_not_kept(tmp_path, monkeypatch):
 @pytest.fixture
 def every_epoch(monkeypatch) -> None:
     """Write a checkpoint after every epoch, however short these are."""
-    monkeypatch.setattr("trainables.checkpoints.SHARE", 1e9)
+    monkeypatch.setattr("trainables.training.checkpoints.SHARE", 1e9)
 
 
 @pytest.fixture
-def kept(tmp_path, every_epoch) -> Job:
-    """Return the job with a folder for checkpoints, which are written after every epoch."""
-    return dataclasses.replace(JOB, checkpoints=tmp_path / "checkpoints")
+def kept(tmp_path, every_epoch) -> TrainingSpec:
+    """Return the spec with a folder for checkpoints, which are written after every epoch."""
+    return dataclasses.replace(SPEC, checkpoints=tmp_path / "checkpoints")
 
 
 def history(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -480,11 +480,11 @@ def test_a_process_that_was_lost_right_after_its_last_epoch_reports_it_again(kep
 def test_a_process_that_was_lost_after_it_had_given_up_gives_up_again(
     tmp_path, monkeypatch, every_epoch
 ):
-    job = dataclasses.replace(HOPELESS, hopeless_after=2, checkpoints=tmp_path)
-    hopeless = begin(A, job)
+    spec = dataclasses.replace(HOPELESS, hopeless_after=2, checkpoints=tmp_path)
+    hopeless = begin(A, spec)
     last = [hopeless.step() for _ in range(2)][-1]
     monkeypatch.setattr(Training, "run_epoch", None)
-    again = begin(A, job).step()
+    again = begin(A, spec).step()
     assert again["done"]
     assert again[STOPPED] == last[STOPPED]
     assert again["epoch"] == 2
@@ -492,10 +492,10 @@ def test_a_process_that_was_lost_after_it_had_given_up_gives_up_again(
 
 def test_a_process_that_was_lost_after_its_loss_diverged_reports_that_again(tmp_path, monkeypatch):
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
-    job = dataclasses.replace(JOB, recipe_options=recipe, checkpoints=tmp_path)
-    begin(A, job).step()
+    spec = dataclasses.replace(SPEC, recipe_options=recipe, checkpoints=tmp_path)
+    begin(A, spec).step()
     monkeypatch.setattr(Training, "run_epoch", None)
-    again = begin(A, job).step()
+    again = begin(A, spec).step()
     assert (again["done"], again["epoch"]) == (True, 1)
 
 
@@ -532,7 +532,7 @@ def test_what_was_not_written_after_its_epoch_is_written_when_the_process_turns_
 ):
     """Large networks are written seldom: none of their epochs is lost for that."""
     expected, _ = alone(A)
-    monkeypatch.setattr("trainables.checkpoints.SHARE", 1e-9)
+    monkeypatch.setattr("trainables.training.checkpoints.SHARE", 1e-9)
     trial = begin(A, kept, number=1)
     for _ in range(2):
         trial.step()
@@ -550,7 +550,7 @@ def test_what_was_not_written_after_its_epoch_is_written_when_the_process_turns_
 @pytest.mark.parametrize("epochs", [1, EPOCHS])
 def test_of_a_trial_that_has_ended_nothing_is_written_any_more(kept, monkeypatch, epochs):
     """The search has removed its checkpoints; it may have stopped it early."""
-    monkeypatch.setattr("trainables.checkpoints.SHARE", 1e-9)
+    monkeypatch.setattr("trainables.training.checkpoints.SHARE", 1e-9)
     trial = begin(A, kept, number=1)
     for _ in range(epochs):
         trial.step()
@@ -634,7 +634,7 @@ def test_each_epoch_has_the_time_that_the_job_gives_it(monkeypatch):
 
     monkeypatch.setattr("trainables.trial.ending_if_hung", watched)
     for seconds in (None, 30.0):
-        trial = begin(A, dataclasses.replace(JOB, hang_after=seconds))
+        trial = begin(A, dataclasses.replace(SPEC, hang_after=seconds))
         trial.step()
         trial.step()
     assert given == [None, None, 30.0, 30.0]
@@ -656,10 +656,10 @@ def test_trials_served_by_one_process_leave_no_trace_in_each_other():
 
 
 def test_nor_do_trials_whose_recipes_differ_in_everything():
-    job = dataclasses.replace(
-        JOB,
+    spec = dataclasses.replace(
+        SPEC,
         recipe_options={
-            **JOB.recipe_options,
+            **SPEC.recipe_options,
             "optimizer": ["sgd", "adamw"],
             "ema": [0.0, 0.9],
             "clip": [0.0, 1.0],
@@ -672,7 +672,7 @@ def test_nor_do_trials_whose_recipes_differ_in_everything():
     other = {"optimizer": "adamw", "ema": 0.9, "clip": 0.1, "schedule": "constant"}
     a = {"params": A["params"] | plain | {"trainable": "all"}, "seed": 3}
     b = {"params": B["params"] | other | {"trainable": "batchnorm"}, "seed": 4}
-    trial = begin(a, job)
+    trial = begin(a, spec)
     first, first_state = run(trial), state_of(trial)
     assert trial.reset(copied(b))
     between, between_state = run(trial), state_of(trial)
@@ -693,19 +693,19 @@ def test_a_trial_stopped_early_leaves_no_trace_in_the_next():
 
 def test_all_trials_of_a_process_look_at_one_data_set(monkeypatch):
     shared_dataset.cache_clear()
-    loaded: list[Data] = []
+    loaded: list[DataSpec] = []
 
-    def counting_load(data: Data) -> Dataset:
+    def counting_load(data: DataSpec) -> Dataset:
         loaded.append(data)
         return load(data.source, subset=data.subset)
 
-    monkeypatch.setattr(Data, "load", counting_load)
+    monkeypatch.setattr(DataSpec, "load", counting_load)
     trial = begin(A)
     trial.step()
     trial.reset(copied(B))
     trial.step()
     begin(B).step()
-    assert loaded == [JOB.data]
+    assert loaded == [SPEC.data]
 
 
 def test_what_a_trial_held_is_let_go_before_the_next_takes_memory():
@@ -724,7 +724,7 @@ def test_what_a_trial_held_is_let_go_before_the_next_takes_memory():
 def test_a_trial_uses_as_many_threads_as_its_job_says():
     torch.set_num_threads(2)
     begin(A)
-    assert torch.get_num_threads() == JOB.threads == 1
+    assert torch.get_num_threads() == SPEC.threads == 1
 
 
 def test_a_process_is_limited_to_the_share_of_a_gpu_that_its_first_trial_has(monkeypatch):
@@ -761,7 +761,7 @@ def tuned(
     """What Tune makes of trials that one actor serves one after the other, with their configs."""
     configs = [A, UNFIT, B, A]
     tuner = tune.Tuner(
-        tune.with_parameters(Trial, job=dataclasses.replace(JOB, checkpoints=checkpoints)),
+        tune.with_parameters(Trial, spec=dataclasses.replace(SPEC, checkpoints=checkpoints)),
         param_space={
             "number": tune.grid_search(list(range(len(configs)))),
             "params": tune.sample_from(lambda config: configs[config["number"]]["params"]),

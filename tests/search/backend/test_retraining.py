@@ -13,7 +13,7 @@ from ray.exceptions import TaskCancelledError
 from search.backend.node_wait import NodeWait, NoNodesError
 from search.backend.retraining import retrain_finalists
 from search.experiment.loading import parse_experiment
-from search.experiment.training_spec import describe_job
+from search.experiment.training_spec import describe_training
 from search.loop.packing import Packing
 from search.loop.trials import Trials
 from spaces.task import Task
@@ -34,14 +34,14 @@ def test_retraining_ends_when_no_node_comes_within_the_limit(
         return wait(calls, **options)
 
     monkeypatch.setattr(ray, "wait", remember)
-    job = describe_job(parse_experiment({"name": "lost"}), task)
-    trials = make_trials(job.candidates(), limit=1)
+    spec = describe_training(parse_experiment({"name": "lost"}), task)
+    trials = make_trials(spec.candidates(), limit=1)
     while trials.next() is None:
         pass
     packing = Packing(cpus=99, fixed=0.0)
     with pytest.raises(NoNodesError, match=r"nothing could be trained for .*: a trial asks for 99"):
         retrain_finalists(
-            job,
+            spec,
             trials.study.trials()[-1:],
             seeds=2,
             first_seed=1,

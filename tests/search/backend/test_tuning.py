@@ -23,7 +23,7 @@ from search.backend.searcher import METRICS, StudySearcher
 from search.backend.tuning import concurrent_trials, find_gpus, plan_packing, train_trials
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import BudgetSection, Experiment
-from search.experiment.training_spec import describe_job
+from search.experiment.training_spec import describe_training
 from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.loop.trials import Trials
@@ -188,7 +188,7 @@ def stretches(
     reported = metrics(0.5) | {"epoch": 1, "done": True}
 
     class Stretch(tune.Trainable):
-        def setup(self, config: dict[str, Any], job: object) -> None:
+        def setup(self, config: dict[str, Any], spec: object) -> None:
             self.config = config
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -226,9 +226,9 @@ def stretches(
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         patch.setattr(tuning, "Trial", Stretch)
-        job = describe_job(asked, Task(1, 8, 8, 10))
+        spec = describe_training(asked, Task(1, 8, 8, 10))
         packing = Packing(cpus=1, fixed=None)
-        train_trials(asked, job, packing, StudySearcher(trials, gpu_fraction), folder / "ray")
+        train_trials(asked, spec, packing, StudySearcher(trials, gpu_fraction), folder / "ray")
     states = [trial.state for trial in trials.study.trials()]
     assert states == [TrialState.COMPLETE] * 8
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
@@ -266,7 +266,7 @@ def test_a_process_is_used_again_for_trials_of_the_same_share(
 class Endless(tune.Trainable):
     """Trains until it is stopped."""
 
-    def setup(self, config: dict[str, Any], job: object) -> None:
+    def setup(self, config: dict[str, Any], spec: object) -> None:
         self.epoch = 0
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -320,12 +320,12 @@ def stopped(
             **options,
         )
         asked = experiment(budget={"trials": 10}, resources={"concurrent": 3})
-        job = describe_job(asked, Task(1, 8, 8, 10))
+        spec = describe_training(asked, Task(1, 8, 8, 10))
         packing = Packing(cpus=1, fixed=gpus)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             searcher = StudySearcher(trials, lambda _: gpus)
-            train_trials(asked, job, packing, searcher, tmp_path / "ray")
+            train_trials(asked, spec, packing, searcher, tmp_path / "ray")
         return trials
 
     return run
@@ -359,8 +359,8 @@ def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
     class OneIsSlow(Endless):
         """Trains trial 1 for seconds; a process that ends says so, as it writes a checkpoint."""
 
-        def setup(self, config: dict[str, Any], job: object) -> None:
-            super().setup(config, job)
+        def setup(self, config: dict[str, Any], spec: object) -> None:
+            super().setup(config, spec)
             self.number = config["number"]
 
         def step(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from search.experiment.loading import parse_experiment
 from search.experiment.objectives import Objective, cost_values, directions, latency_batches
-from search.experiment.training_spec import describe_job
+from search.experiment.training_spec import describe_training
 from search.study.finalists import choose_finalists
 from search.study.summary import summarise
 from spaces.architecture import Architecture
@@ -40,12 +40,12 @@ def test_the_trials_measure_the_latencies_that_are_objectives(
 ) -> None:
     assert latency_batches(objectives, 64) == batches
     experiment = parse_experiment({"objectives": objectives, "latency_batch": 64})
-    assert describe_job(experiment, task).latency_batches == batches
+    assert describe_training(experiment, task).latency_batches == batches
 
 
 def test_the_trials_are_told_after_how_many_epochs_to_give_up(task: Task) -> None:
     experiment = parse_experiment({"scheduler": {"hopeless_after": 3}})
-    assert describe_job(experiment, task).hopeless_after == 3
+    assert describe_training(experiment, task).hopeless_after == 3
 
 
 def test_costs_come_from_the_architecture_and_latencies_from_the_trial(

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 
 from search.experiment.loading import load_experiment, parse_experiment
 from search.experiment.schema import BorderRule, Experiment
-from search.experiment.training_spec import describe_job
+from search.experiment.training_spec import describe_training
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.job import Augmentation
+from trainables.specs import Augmentation
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -146,9 +146,9 @@ def test_a_flip_has_a_name_or_is_only_wanted_or_not(
 
 
 def test_without_being_asked_for_no_image_is_varied_and_no_network_is_compiled() -> None:
-    job = describe_job(parse_experiment({}), Task(1, 8, 8, 10))
-    assert job.augmentation == Augmentation()
-    assert not job.compile
+    spec = describe_training(parse_experiment({}), Task(1, 8, 8, 10))
+    assert spec.augmentation == Augmentation()
+    assert not spec.compile
     assert "mixup" in parse_experiment({}).to_yaml()
 
 
@@ -156,12 +156,12 @@ def test_without_being_asked_for_no_image_is_varied_and_no_network_is_compiled()
 def test_trials_vary_their_images_and_compile_as_the_experiment_says(mixup: float | None) -> None:
     asked = {"translate": 0.25, "flip": "alternating", "erase": 0.5, "cutout": 3}
     document = {"augmentation": asked | {"mixup": mixup}, "compile": True}
-    job = describe_job(parse_experiment(document), Task(1, 8, 8, 10))
-    assert job.augmentation == Augmentation(0, 0.25, "alternating", 0.5, 3, mixup or 0.0)
-    assert job.compile
+    spec = describe_training(parse_experiment(document), Task(1, 8, 8, 10))
+    assert spec.augmentation == Augmentation(0, 0.25, "alternating", 0.5, 3, mixup or 0.0)
+    assert spec.compile
     crop = {"augmentation": {"crop": 2}}
-    job = describe_job(parse_experiment(crop), Task(1, 8, 8, 10))
-    assert job.augmentation == Augmentation(crop=2)
+    spec = describe_training(parse_experiment(crop), Task(1, 8, 8, 10))
+    assert spec.augmentation == Augmentation(crop=2)
 
 
 def test_an_unknown_objective_is_named_with_the_known_ones(tmp_path: Path) -> None:

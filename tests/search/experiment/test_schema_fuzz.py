@@ -19,7 +19,7 @@ import yaml
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_job
+from search.experiment.training_spec import describe_training
 from search.loop.preflight import check_space, find_seeds
 from search.loop.screens import build_screens
 from spaces.errors import BadInputError
@@ -154,9 +154,9 @@ def mutants() -> list[str]:
 def check(experiment: Experiment, home: Home) -> None:
     """Do what a search does before it writes anything."""
     home.folder(experiment.name).refuse_existing()
-    job = describe_job(experiment, DIGITS)
-    job.augmentation.check(DIGITS.height, DIGITS.width)
-    space = job.candidates()
+    spec = describe_training(experiment, DIGITS)
+    spec.augmentation.check(DIGITS.height, DIGITS.width)
+    space = spec.candidates()
     screens = build_screens(experiment.screens)
     check_space(space, screens, training_images=1000, epochs=experiment.epochs, seed=1)
     find_seeds(experiment.enqueue, space.name, DIGITS, experiment.space.options)

@@ -30,7 +30,7 @@ from spaces.errors import BadInputError
 from tests.ports import free_port
 from tests.search.tracking_server import Server
 from trainables.data import Dataset, load
-from trainables.job import FinalistResult
+from trainables.specs import FinalistResult
 
 pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from search.study.finalists import FinalistStore, read_record
-from trainables.job import FinalistResult
+from trainables.specs import FinalistResult
 
 RESULT = FinalistResult(7, 3, 0.9, 0.875, 12.5)
 PREDICTIONS = np.array([0, 9, 3], dtype=np.int32)

@@ -21,7 +21,7 @@ from search.study.summary import summarise
 from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
 from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
-from trainables.job import FinalistResult
+from trainables.specs import FinalistResult
 
 MakeTrials = Callable[..., Trials]
 MakeMetrics = Callable[..., dict[str, float]]

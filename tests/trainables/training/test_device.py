@@ -5,7 +5,7 @@ import torch
 
 from cluster.sizing import Gpu
 from spaces.errors import BadInputError
-from trainables.device import Device, find_gpu, select_device
+from trainables.training.device import Device, find_gpu, select_device
 
 
 @pytest.fixture

@@ -20,17 +20,17 @@ from torch import Tensor, nn
 from cluster.sizing import evaluation_batch
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.augmentation import draw_variation
-from trainables.batches import Batches
 from trainables.builder import Network
 from trainables.data import Dataset
-from trainables.device import Device, select_device
-from trainables.epoch_plan import DevicePlan, EpochPlan
-from trainables.feeding import as_tensor
-from trainables.job import Augmentation
-from trainables.latency import measure_latency
-from trainables.optimization import MovingAverage, build_optimizer, select_trainable
-from trainables.repeating import Repeater
+from trainables.specs import Augmentation
+from trainables.training.augmentation import draw_variation
+from trainables.training.batches import Batches
+from trainables.training.cuda_graphs import GraphedStep
+from trainables.training.device import Device, select_device
+from trainables.training.epoch_plan import DevicePlan, EpochPlan
+from trainables.training.feeds import as_tensor
+from trainables.training.latency import measure_latency
+from trainables.training.optimization import MovingAverage, build_optimizer, select_trainable
 
 _SEEDS = 2**63
 """Torch takes no larger seed."""
@@ -71,7 +71,7 @@ class Training:
         epochs: length of the whole training; the schedule spans it.
         seed: of initial weights, order and augmentation.
         augmentation: how training images are varied.
-        device: see `trainables.device.select_device`.
+        device: see `trainables.training.device.select_device`.
         compile: let ``torch.compile`` translate the network.
 
     Attributes:
@@ -135,7 +135,7 @@ class Training:
         self._cursor = torch.zeros(1, dtype=torch.int64, device=target)
         self._loss_sum = torch.zeros((), device=target)
         self._hits = torch.zeros((), dtype=torch.int64, device=target)
-        self._repeat = Repeater(target, self._steps * epochs)
+        self._repeat = GraphedStep(target, self._steps * epochs)
 
     def run_epoch(self) -> EpochResult:
         """Train for one epoch, then score the validation split.
@@ -318,7 +318,7 @@ class Training:
         for group, own in zip(self._optimizer.param_groups, constants, strict=True):
             group.update(own)
         # A captured step writes to the tensors that the optimiser held before.
-        self._repeat = Repeater(self._device.device, self._steps * (self.epochs - self.epoch))
+        self._repeat = GraphedStep(self._device.device, self._steps * (self.epochs - self.epoch))
 
 
 def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from cluster.sizing import memory_limit
-from trainables.device import select_device
-from trainables.process import (
+from trainables.training.device import select_device
+from trainables.training.process import (
     has_used_up_share,
     is_out_of_memory,
     prepare_process,
@@ -17,7 +17,7 @@ from trainables.process import (
     usable_memory,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GIB = 2**30
 
 
@@ -182,7 +182,7 @@ def test_freed_memory_is_used_again_without_fetching_its_pages_anew():
     before, after = run_apart(
         """
 import resource, torch
-from trainables.process import prepare_process
+from trainables.training.process import prepare_process
 
 def faults():
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -205,7 +205,7 @@ def test_memory_is_given_back_before_the_next_training():
     empty, held, kept, released = run_apart(
         """
 import os, torch
-from trainables.process import prepare_process, release_memory
+from trainables.training.process import prepare_process, release_memory
 
 def resident():
     pages = int(open("/proc/self/statm").read().split()[1])
@@ -257,7 +257,7 @@ import sys
 from spaces.candidate import CandidateSpace
 from spaces.task import Task
 from trainables.data import load
-from trainables.training import Training
+from trainables.training.loop import Training
 
 space = {{"depth": 2, "features": 8, "kernel": 3, "pools": 1, "convs_before_pool": 1}}
 recipe = {{"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 32}}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.augmentation import Variation
-from trainables.epoch_plan import DevicePlan, EpochPlan
+from trainables.training.augmentation import Variation
+from trainables.training.epoch_plan import DevicePlan, EpochPlan
 
 CPU = torch.device("cpu")
 STEPS, BATCH = 5, 3

@@ -15,8 +15,8 @@ from statistics import median
 import torch
 from torch import nn
 
-from trainables.device import Device
-from trainables.repeating import Repeater
+from trainables.training.cuda_graphs import GraphedStep
+from trainables.training.device import Device
 
 _MULTIPLYING = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose weights autocast casts in every forward pass."""
@@ -54,7 +54,7 @@ def measure_latency(
     """
     images = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0))
     images = images.to(device.device, memory_format=torch.channels_last)
-    repeat = Repeater(device.device, REPEATS[1])
+    repeat = GraphedStep(device.device, REPEATS[1])
 
     def forward() -> None:
         network(images)

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import repeating
-from trainables.repeating import WARM_UP, WORTH, Repeater
+from trainables.training import cuda_graphs
+from trainables.training.cuda_graphs import WARM_UP, WORTH, GraphedStep
 
 CUDA = torch.device("cuda:0")
 
 
 def test_on_the_processor_a_step_is_just_taken() -> None:
     taken: list[int] = []
-    repeat = Repeater(torch.device("cpu"), 10 * WORTH)
+    repeat = GraphedStep(torch.device("cpu"), 10 * WORTH)
     for number in range(2 * WORTH):
         repeat(lambda number=number: taken.append(number))
     assert taken == list(range(2 * WORTH))
@@ -125,7 +125,7 @@ class FakeCuda:
 @pytest.fixture
 def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     fake = FakeCuda()
-    repeating._side_stream.cache_clear()
+    cuda_graphs._side_stream.cache_clear()
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: "pool")
     monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", fake.end_allocate_to_pool)
     monkeypatch.setattr(torch._C, "_cuda_releasePool", fake.release_pool)
@@ -135,9 +135,9 @@ def cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", fake.graph_class())
     monkeypatch.setattr(torch.cuda, "graph", fake.graph)
     monkeypatch.setattr(torch.cuda, "synchronize", fake.synchronize)
-    monkeypatch.setattr(repeating, "_renew_generator", fake.renew_generator)
+    monkeypatch.setattr(cuda_graphs, "_renew_generator", fake.renew_generator)
     yield fake
-    repeating._side_stream.cache_clear()
+    cuda_graphs._side_stream.cache_clear()
 
 
 AS_IT_IS = ["side waits for main", "step on side", "main waits for side"]
@@ -145,7 +145,7 @@ CAPTURE = ["capture", "record on side", "captured"]
 
 
 def test_a_step_warms_up_on_a_stream_of_its_own_is_captured_once_and_replayed_ever_after(cuda):
-    repeat = Repeater(CUDA, WORTH)
+    repeat = GraphedStep(CUDA, WORTH)
     captured = []
     for _ in range(WORTH):
         repeat(cuda.step)
@@ -157,7 +157,7 @@ def test_a_step_warms_up_on_a_stream_of_its_own_is_captured_once_and_replayed_ev
 
 
 def test_every_call_takes_exactly_one_step(cuda):
-    repeat = Repeater(CUDA, 10 * WORTH)
+    repeat = GraphedStep(CUDA, 10 * WORTH)
     for number in range(1, 2 * WORTH):
         repeat(cuda.step)
         assert cuda.executed == number
@@ -165,7 +165,7 @@ def test_every_call_takes_exactly_one_step(cuda):
 
 @pytest.mark.parametrize("steps", [0, 1, WARM_UP, WORTH - 1])
 def test_a_training_of_few_steps_is_not_captured(cuda, steps):
-    repeat = Repeater(CUDA, steps)
+    repeat = GraphedStep(CUDA, steps)
     for _ in range(steps):
         repeat(cuda.step)
     assert cuda.calls == AS_IT_IS * steps
@@ -178,8 +178,8 @@ def test_where_the_capture_fails_every_step_is_taken_as_it_is_and_the_log_says_s
     cuda, caplog, where
 ):
     setattr(cuda, where, RuntimeError("operation not permitted when stream is capturing"))
-    repeat = Repeater(CUDA, WORTH)
-    with caplog.at_level(logging.INFO, logger=repeating.__name__):
+    repeat = GraphedStep(CUDA, WORTH)
+    with caplog.at_level(logging.INFO, logger=cuda_graphs.__name__):
         for number in range(1, WORTH + 1):
             repeat(cuda.step)
             assert cuda.executed == number
@@ -197,7 +197,7 @@ def test_where_the_capture_fails_every_step_is_taken_as_it_is_and_the_log_says_s
 def test_a_device_that_is_broken_ends_the_training(cuda):
     cuda.capture_error = RuntimeError("the capture failed")
     cuda.device_error = RuntimeError("an illegal memory access was encountered")
-    repeat = Repeater(CUDA, WORTH)
+    repeat = GraphedStep(CUDA, WORTH)
     for _ in range(WARM_UP):
         repeat(cuda.step)
     with pytest.raises(RuntimeError, match="illegal memory access"):
@@ -206,7 +206,7 @@ def test_a_device_that_is_broken_ends_the_training(cuda):
 
 
 def test_an_error_of_another_kind_in_the_step_is_not_taken_for_a_failed_capture(cuda):
-    repeat = Repeater(CUDA, WORTH)
+    repeat = GraphedStep(CUDA, WORTH)
     for _ in range(WARM_UP):
         repeat(cuda.step)
 
@@ -229,7 +229,7 @@ def test_a_renewed_generator_draws_on_where_the_old_one_stood(monkeypatch, drawn
     old = generator.state
     monkeypatch.setattr(torch.cuda, "default_generators", (generator,))
     monkeypatch.setattr(torch, "Generator", lambda device: ReplacedGenerator())
-    repeating._renew_generator(CUDA)
+    cuda_graphs._renew_generator(CUDA)
     assert generator.state is not old
     found = torch.rand(3, generator=generator.state)
     assert torch.equal(found, torch.rand(3, generator=expected))

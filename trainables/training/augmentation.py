@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.job import Augmentation
+from trainables.specs import Augmentation
 
 ERASED_AREA = (0.02, 0.33)
 """Share of the image that random erasing takes, lowest and highest."""

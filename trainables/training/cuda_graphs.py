@@ -22,7 +22,7 @@ WORTH = 20
 _log = logging.getLogger(__name__)
 
 
-class Repeater:
+class GraphedStep:
     """Repeats one step, which reads and writes fixed memory and never waits for the device.
 
     Args:

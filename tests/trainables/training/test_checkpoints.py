@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from trainables import checkpoints as module
-from trainables.checkpoints import SHARE, Checkpoints
+from trainables.training import checkpoints as module
+from trainables.training.checkpoints import SHARE, Checkpoints
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def state(epoch: int, size: int = 100) -> dict[str, object]:
@@ -301,7 +301,7 @@ WRITER = """
 import sys
 from pathlib import Path
 import torch
-from trainables.checkpoints import Checkpoints
+from trainables.training.checkpoints import Checkpoints
 
 checkpoints = Checkpoints(Path(sys.argv[1]))
 state = checkpoints.load() or {"epoch": 0}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trainables.augmentation import Variation
+from trainables.training.augmentation import Variation
 
 
 @dataclass(frozen=True)

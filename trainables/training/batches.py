@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from trainables.augmentation import Variation, erase, mix, move
 from trainables.data import Dataset
-from trainables.feeding import as_tensor, open_feed
-from trainables.job import Augmentation
+from trainables.specs import Augmentation
+from trainables.training.augmentation import Variation, erase, mix, move
+from trainables.training.feeds import as_tensor, open_feed
 
 
 class Batches:

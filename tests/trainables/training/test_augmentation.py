@@ -19,8 +19,8 @@ from scipy import stats
 from torch import Tensor
 
 from spaces.errors import BadInputError
-from trainables.augmentation import Variation, draw_variation, erase, mix, move
-from trainables.job import Augmentation
+from trainables.specs import Augmentation
+from trainables.training.augmentation import Variation, draw_variation, erase, mix, move
 
 UNLIKELY = 1e-4
 """A right distribution fails a test with this probability; seeds are fixed, so never by chance."""

@@ -24,7 +24,7 @@ from tests import s3
 from trainables.data import Dataset, load
 from trainables.images import staging
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CLASSES = ("cat", "dog")
 
 

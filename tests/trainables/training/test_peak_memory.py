@@ -10,8 +10,8 @@ from spaces.errors import InvalidCandidateError
 from spaces.task import Task
 from tests.spaces.drawing import random_trial
 from trainables.builder import Network
-from trainables.device import select_device
-from trainables.peak_memory import measure_peak
+from trainables.training.device import select_device
+from trainables.training.peak_memory import measure_peak
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -23,11 +23,11 @@ from spaces.operations import (
 )
 from spaces.recipe import Recipe
 from spaces.schedules import Constant
-from trainables import training
 from trainables.data import Dataset
-from trainables.device import Device
-from trainables.optimization import MovingAverage, build_optimizer, select_trainable
-from trainables.training import Training
+from trainables.training import loop as training
+from trainables.training.device import Device
+from trainables.training.loop import Training
+from trainables.training.optimization import MovingAverage, build_optimizer, select_trainable
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainables import latency
-from trainables.device import Device, select_device
-from trainables.latency import REPEATS, WARM_UP_ROUNDS, measure_latency
+from trainables.training import latency
+from trainables.training.device import Device, select_device
+from trainables.training.latency import REPEATS, WARM_UP_ROUNDS, measure_latency
 
 CPU = Device(torch.device("cpu"), bfloat16=False)
 devices = [
@@ -137,7 +137,7 @@ def test_a_forward_pass_is_captured_where_that_is_possible(monkeypatch) -> None:
         made.append((device, steps))
         return lambda step: step()
 
-    monkeypatch.setattr(latency, "Repeater", repeater)
+    monkeypatch.setattr(latency, "GraphedStep", repeater)
     found, _ = measured(lambda: 0.002)
     assert found == pytest.approx(2.0)
     assert made == [(CPU.device, REPEATS[1])]

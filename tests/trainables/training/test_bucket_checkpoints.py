@@ -13,9 +13,9 @@ import torch
 from cluster.s3 import open_bucket
 from spaces.task import Task
 from tests import s3
-from trainables import checkpoints as module
-from trainables.checkpoints import Checkpoints
-from trainables.job import Data, Job
+from trainables.specs import DataSpec, TrainingSpec
+from trainables.training import checkpoints as module
+from trainables.training.checkpoints import Checkpoints
 from trainables.trial import Trial
 
 
@@ -81,8 +81,8 @@ def test_where_writing_failed_no_training_of_the_process_tries_again_soon(
     assert epochs(f"{s3_place}/2") == [2]
 
 
-JOB = Job(
-    data=Data("digits", subset=0.2),
+SPEC = TrainingSpec(
+    data=DataSpec("digits", subset=0.2),
     task=Task(1, 8, 8, 10),
     space="vgg",
     space_options={"depth": 1, "features": 4, "kernel": 3, "pools": 0},
@@ -93,9 +93,9 @@ JOB = Job(
 CONFIG = {"number": 7, "params": {}, "seed": 3, "gpus": 0.0}
 
 
-def trial(job: Job) -> Trial:
+def trial(spec: TrainingSpec) -> Trial:
     made = object.__new__(Trial)
-    made.setup(dict(CONFIG), job)
+    made.setup(dict(CONFIG), spec)
     return made
 
 
@@ -107,14 +107,14 @@ def test_a_trial_goes_on_from_its_checkpoint_in_the_bucket(
     s3_place: str, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SHARE", 1e9)
-    whole = trial(JOB)
+    whole = trial(SPEC)
     expected = [whole.step() for _ in range(4)]
-    job = dataclasses.replace(JOB, checkpoints=s3_place)
-    first = trial(job)
+    spec = dataclasses.replace(SPEC, checkpoints=s3_place)
+    first = trial(spec)
     for _ in range(2):
         first.step()
     assert epochs(f"{s3_place}/7/00000003") == [1, 2]
-    second = trial(job)
+    second = trial(spec)
     report = second.step()
     assert [each["epoch"] for each in report.pop("history")] == [1, 2]
     assert measured(report) == measured(expected[2])
@@ -124,13 +124,13 @@ def test_a_trial_goes_on_from_its_checkpoint_in_the_bucket(
 def test_a_bucket_that_is_away_costs_no_training(
     s3_gate: s3.Gate, s3_place: str, one_thread: None, spoil: str
 ) -> None:
-    expected = [measured(trial_step) for trial_step in _steps(JOB)]
+    expected = [measured(trial_step) for trial_step in _steps(SPEC)]
     if spoil == "shut":
         s3_gate.shut()
     else:
         s3_gate.answer = getattr(s3_gate, spoil)
     began = time.monotonic()
-    found = [measured(each) for each in _steps(dataclasses.replace(JOB, checkpoints=s3_place))]
+    found = [measured(each) for each in _steps(dataclasses.replace(SPEC, checkpoints=s3_place))]
     # The first one says why; the others do not even try until the storage has had its rest.
     assert s3_place in found[0].pop("unkept")
     assert found == expected
@@ -138,15 +138,15 @@ def test_a_bucket_that_is_away_costs_no_training(
     assert time.monotonic() - began < 3 * Checkpoints(s3_place).patience
 
 
-def _steps(job: Job) -> list[dict[str, Any]]:
-    made = trial(job)
-    reports = [made.step() for _ in range(job.epochs)]
+def _steps(spec: TrainingSpec) -> list[dict[str, Any]]:
+    made = trial(spec)
+    reports = [made.step() for _ in range(spec.epochs)]
     made.cleanup()
     return reports
 
 
 def test_an_epoch_hangs_no_sooner_because_a_bucket_may_be_away(s3_place: str) -> None:
-    hangs = dataclasses.replace(JOB, hang_after=5.0)
+    hangs = dataclasses.replace(SPEC, hang_after=5.0)
     assert trial(hangs)._hang_after() == 5.0
     kept = trial(dataclasses.replace(hangs, checkpoints=s3_place))
     assert kept._hang_after() == 5.0 + Checkpoints(s3_place).patience

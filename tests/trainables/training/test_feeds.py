@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from spaces.candidate import Candidate
-from trainables import batches, feeding, training
 from trainables.data import Dataset
-from trainables.device import Device
-from trainables.feeding import ResidentFeed, StreamedFeed, as_tensor, open_feed
-from trainables.job import Augmentation
-from trainables.training import Training
+from trainables.specs import Augmentation
+from trainables.training import batches, feeds
+from trainables.training import loop as training
+from trainables.training.device import Device
+from trainables.training.feeds import ResidentFeed, StreamedFeed, as_tensor, open_feed
+from trainables.training.loop import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -115,7 +116,7 @@ def test_only_a_few_batches_are_read_ahead(images):
     begun = slowed(feed, lambda number: None)
     for taken, _ in enumerate(feed.sweep(drawn([8] * 20)), start=1):
         time.sleep(0.005)
-        assert len(begun) <= taken + 2 * feeding._AHEAD
+        assert len(begun) <= taken + 2 * feeds._AHEAD
 
 
 def test_batches_are_read_beside_the_caller(images):
@@ -218,12 +219,12 @@ def small_dataset() -> Dataset:
 def pretended_cuda(monkeypatch) -> Callable[[int], None]:
     """Have open_feed only say what it would do on a GPU; return what sets its memory."""
     monkeypatch.setattr(
-        feeding, "StreamedFeed", lambda images, device, batch: ("streamed", device.type, batch)
+        feeds, "StreamedFeed", lambda images, device, batch: ("streamed", device.type, batch)
     )
-    monkeypatch.setattr(feeding, "_resident", lambda dataset, device: ("resident", device.type))
+    monkeypatch.setattr(feeds, "_resident", lambda dataset, device: ("resident", device.type))
 
     def set_memory(usable: int) -> None:
-        monkeypatch.setattr(feeding, "usable_memory", lambda device: usable)
+        monkeypatch.setattr(feeds, "usable_memory", lambda device: usable)
 
     return set_memory
 
@@ -263,4 +264,4 @@ def test_the_trainings_of_a_process_share_one_copy_of_the_images_and_older_ones_
     other = open_feed(second, elsewhere, 8)
     assert other is not feed
     assert open_feed(second, elsewhere, 8) is other
-    assert feeding._resident.cache_info().currsize == 1
+    assert feeds._resident.cache_info().currsize == 1

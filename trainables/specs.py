@@ -72,7 +72,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSpec:
     """Which images, and how they are split; see `trainables.data.load`.
 
     With ``identity`` a bucket is not asked again for what a node has of it.
@@ -101,7 +101,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingSpec:
     """What every trial of a search has in common.
 
     Attributes:
@@ -124,7 +124,7 @@ class Job:
         hang_after: seconds after which an epoch that has not ended costs the process; None: never.
     """
 
-    data: Data
+    data: DataSpec
     task: Task
     space: str
     space_options: Mapping[str, Any]

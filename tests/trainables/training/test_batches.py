@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.augmentation import Variation, draw_variation
-from trainables.batches import Batches
 from trainables.data import Dataset
-from trainables.job import Augmentation
+from trainables.specs import Augmentation
+from trainables.training.augmentation import Variation, draw_variation
+from trainables.training.batches import Batches
 
 ASKED = {
     "nothing": Augmentation(),

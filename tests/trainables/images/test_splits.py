@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.images.errors import UnusableDataError
-from trainables.splits import Splits, draw_splits
+from trainables.images.splits import Splits, draw_splits
 
 fractions = st.floats(0.01, 0.99)
 seeds = st.integers(0, 2**64)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cluster.sizing import RESIDENT_SHARE
 from trainables.data import Dataset
-from trainables.process import usable_memory
+from trainables.training.process import usable_memory
 
 _AHEAD = 2
 """Batches that are read from the map, and copied, before they are needed."""
