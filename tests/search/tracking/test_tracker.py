@@ -916,7 +916,10 @@ def test_passwords_in_addresses_are_shown_nowhere(
 
 
 def test_the_driver_does_not_import_mlflow() -> None:
-    code = "import sys, search.tracking, search.journal; sys.exit('mlflow' in sys.modules)"
+    code = (
+        "import sys, search.tracking.tracker, search.tracking.journal; "
+        "sys.exit('mlflow' in sys.modules)"
+    )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
 
     assert (
