@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+
+Values = tuple[float, float, float]
+"""Our value, the baseline's, and the ratio of the two."""
+
+_HEADER = ("figure (ours against baseline)", "ours", "baseline", "unit", "ratio", "target")
+_WIDTHS = (72, 10, 10, 12, 7, 0)
 
 
 @dataclass(frozen=True)
@@ -21,14 +30,104 @@ class Figure:
         ratio: ours against the baseline, as ``target`` is to be read.
         target: what the ratio (or, where it says so, our value) has to reach.
         unit: of both values.
+        error: why there are no values; None where there are.
     """
 
     figure: str
-    ours: float
-    baseline: float
-    ratio: float
+    ours: float | None
+    baseline: float | None
+    ratio: float | None
     target: str
     unit: str
+    error: str | None = None
+
+    def as_json(self) -> dict[str, str | float | None]:
+        """Return the row for the JSON file; only a failed row has an ``error``."""
+        row = asdict(self)
+        if self.error is None:
+            del row["error"]
+        return row
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row for the table."""
+        if self.error is not None:
+            return (self.figure, f"failed: {self.error}")
+        return (
+            self.figure,
+            f"{self.ours:,.4g}",
+            f"{self.baseline:,.4g}",
+            self.unit,
+            f"{self.ratio:.3g}",
+            self.target,
+        )
+
+
+class Table:
+    """Prints each row, and rewrites the JSON file, when the row is measured.
+
+    Args:
+        json_file: where the rows are kept; None for nowhere.
+
+    Attributes:
+        figures: the rows so far.
+    """
+
+    def __init__(self, json_file: Path | None = None) -> None:
+        self.figures: list[Figure] = []
+        self._json_file = json_file
+
+    @property
+    def failed(self) -> bool:
+        """Tell whether any row failed."""
+        return any(figure.error is not None for figure in self.figures)
+
+    def add(self, figure: Figure) -> None:
+        """Print and keep one row."""
+        if not self.figures:
+            _print_row(_HEADER)
+        self.figures.append(figure)
+        _print_row(figure.cells())
+        if self._json_file is not None:
+            write_json(self._json_file, [figure.as_json() for figure in self.figures])
+
+    def measure(self, figure: str, target: str, unit: str, work: Callable[[], Values]) -> None:
+        """Add the row that some work measures; work that fails is a row with its error."""
+        try:
+            ours, baseline, ratio = work()
+        except Exception as error:
+            traceback.print_exc()
+            self.fail(figure, target, unit, one_line(error))
+        else:
+            self.add(Figure(figure, ours, baseline, ratio, target, unit))
+
+    def fail(self, figure: str, target: str, unit: str, error: str) -> None:
+        """Add a row that could not be measured."""
+        self.add(Figure(figure, None, None, None, target, unit, error))
+
+
+def _print_row(cells: Sequence[str]) -> None:
+    line = "  ".join(cell.ljust(width) for cell, width in zip(cells, _WIDTHS, strict=False))
+    print(line.rstrip(), flush=True)
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def last_error(log: str) -> str:
+    """Return the last line of a process's error output that names an error, else the last one."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
+    return (errors or lines or ["no message"])[-1].strip()
+
+
+def write_json(file: Path, content: object) -> None:
+    """Replace a file at once: whoever reads it finds the old content or the new."""
+    partial = file.with_name(f"{file.name}.part")
+    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, file)
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
@@ -48,21 +147,12 @@ def options(description: str | None) -> argparse.Namespace:
 
 def show(figures: Sequence[Figure], json_file: Path | None) -> None:
     """Print the table and write the JSON."""
-    header = ("figure (ours against baseline)", "ours", "baseline", "unit", "ratio", "target")
-    rows = [
-        (f.figure, f"{f.ours:,.4g}", f"{f.baseline:,.4g}", f.unit, f"{f.ratio:.3g}", f.target)
-        for f in figures
-    ]
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-    if json_file is not None:
-        json_file.write_text(json.dumps([asdict(f) for f in figures], indent=1), encoding="utf-8")
+    table = Table(json_file)
+    for figure in figures:
+        table.add(figure)
 
 
-def alternate(
-    ours: Callable[[], float], baseline: Callable[[], float], rounds: int
-) -> tuple[float, float, float]:
+def alternate(ours: Callable[[], float], baseline: Callable[[], float], rounds: int) -> Values:
     """Measure two things in turn, so that a machine that slows down slows both.
 
     Returns:

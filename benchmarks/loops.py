@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from harness import last_error
 from PIL import Image
 
 from spaces.architecture import Builder
@@ -69,6 +71,32 @@ def candidate(name: str, batch: int) -> Candidate:
 
 def dataset(options: dict[str, Any]) -> Dataset:
     return load(options["data"], 32, subset=options["subset"], validation=0.002)
+
+
+def noise(count: int, side: int = 32) -> Dataset:
+    """Return so many training images that mean nothing, and ten each to validate and test on."""
+    generator = torch.Generator().manual_seed(0)
+    size = (count + 10, side, side, 3)
+    images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
+    rows = torch.arange(count + 10)
+    few = rows[count:].numpy()
+    classes = tuple(map(str, range(10)))
+    return Dataset(images.numpy(), (rows % 10).numpy(), classes, rows[:count].numpy(), few, few)
+
+
+def run_loop(name: str, options: dict[str, Any], seconds: float = 600.0) -> float:
+    """Return the images a second of a loop in a process of its own.
+
+    Raises:
+        RuntimeError: the process failed; the message is the error that it printed.
+        subprocess.TimeoutExpired: it took more than so many seconds.
+    """
+    command = [sys.executable, __file__, name, json.dumps(options)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    sys.stderr.write(result.stderr)
+    if result.returncode != 0:
+        raise RuntimeError(last_error(result.stderr))
+    return float(result.stdout.split()[-1])
 
 
 def measure_ours(options: dict[str, Any]) -> float:
@@ -129,7 +157,7 @@ def measure_practitioner(options: dict[str, Any], *, in_memory: bool = False) ->
             logits = net(batch.to(device, non_blocking=True))
             loss = F.cross_entropy(logits, labels.to(device, non_blocking=True))
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         synchronize(device)
 
@@ -167,7 +195,8 @@ def measure_bare(options: dict[str, Any]) -> float:
     device = select_device(options["device"])
     chosen = candidate(options["net"], options["batch"])
     torch.manual_seed(0)
-    net = Network(chosen.architecture).to(device.device, memory_format=torch.channels_last).train()
+    built = Network(chosen.architecture)
+    net = built.to(device.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     rate = torch.full((), 0.01, device=device.device)
     optimizer = build_optimizer(list(net.parameters()), chosen.recipe, rate)
     batch = torch.randn(options["batch"], 3, 32, 32)
@@ -180,7 +209,7 @@ def measure_bare(options: dict[str, Any]) -> float:
         with device.autocast():
             loss = F.cross_entropy(net(batch), labels)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     def run_epoch() -> None:

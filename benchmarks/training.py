@@ -12,29 +12,31 @@ there, else torchvision's. Rows (those marked GPU need one):
 - accuracy: on a GPU of the best recipe after 60 seconds, three seeds; on a processor whether
   recipes rank as they do in float32, on a subset;
 - predicted against measured peak memory of 30 random candidates.
+
+Each row is printed, and with ``--json`` written, when it is measured. A row that fails says why,
+the others go on, and the exit code is 1.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shlex
-import subprocess
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import torch
-from harness import Figure, alternate, option_parser, show
-from loops import AUGMENTATION, candidate, network
+from harness import Table, Values, alternate, option_parser
+from loops import AUGMENTATION, candidate, network, noise, run_loop
 from optuna.samplers import RandomSampler
+from sharing import measure_sharing
 
 from search.loop.packing import predicted_memory
 from search.study.study import Study
@@ -53,22 +55,11 @@ from trainables.training.process import prepare_process
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE.parent.parent / "shared" / "data" / "cifar10-images.tar.xz"
+DEFAULT_DATA = f"images:{ARCHIVE}" if ARCHIVE.exists() else "cifar10"
 ROWS = ("speed", "utilisation", "sharing", "accuracy", "memory")
-MPS = HERE.parent / "cluster" / "mps.sh"
 
 
-def loop(name: str, options: dict[str, Any]) -> float:
-    """Return the images a second of a loop in a process of its own."""
-    result = subprocess.run(
-        [sys.executable, str(HERE / "loops.py"), name, json.dumps(options)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return float(result.stdout.split()[-1])
-
-
-def speed_rows(given: argparse.Namespace, device: Device, folder: str) -> list[Figure]:
+def measure_speed(table: Table, given: argparse.Namespace, device: Device, folder: str) -> None:
     """Compare whole loops."""
     on_gpu = device.device.type == "cuda"
     subset = (1.0 if on_gpu else 0.2) * (0.1 if given.quick else 1)
@@ -83,30 +74,31 @@ def speed_rows(given: argparse.Namespace, device: Device, folder: str) -> list[F
     }
     rounds = 1 if given.quick else 3
     target = "ratio >= 10" if on_gpu else "ratio >= 3"
-    rows = []
-    for net in ("small", "medium"):
-        options["net"] = net
-        for baseline, name, wanted in (
-            ("practitioner", "DataLoader from JPEG files, float32", target),
-            ("arrays", "DataLoader from memory, float32", "-"),
-            ("bare", "the bare step on data on the device", "ratio >= 0.9"),
-        ):
-            ours, theirs, ratio = alternate(
-                lambda: loop("ours", options),
-                lambda: loop(baseline, options),  # noqa: B023
-                rounds,
-            )
+
+    def compare(net: str, baseline: str) -> Values:
+        chosen = options | {"net": net}
+        return alternate(
+            lambda: run_loop("ours", chosen), lambda: run_loop(baseline, chosen), rounds
+        )
+
+    for baseline, name, wanted in (
+        ("practitioner", "DataLoader from JPEG files, float32", target),
+        ("bare", "the bare step on data on the device", "ratio >= 0.9"),
+        ("arrays", "DataLoader from memory, float32", "-"),
+    ):
+        for net in ("small", "medium"):
             figure = f"training a {net} net; against {name}"
-            rows.append(Figure(figure, ours, theirs, ratio, wanted, "images/s"))
-    return rows
+            table.measure(figure, wanted, "images/s", partial(compare, net, baseline))
 
 
-def utilisation_row(given: argparse.Namespace, device: Device) -> Figure:
+def compare_with_product(given: argparse.Namespace, device: Device) -> Values:
     """Compare VGG16 at batch 1024 with a large matrix product, both in bfloat16."""
     size = 8192
-    a, b = (torch.randn(size, size, device=device.device, dtype=torch.bfloat16) for _ in range(2))
 
     def product() -> float:
+        a, b = (
+            torch.randn(size, size, device=device.device, dtype=torch.bfloat16) for _ in range(2)
+        )
         for _ in range(3):
             a @ b
         torch.cuda.synchronize()
@@ -120,74 +112,8 @@ def utilisation_row(given: argparse.Namespace, device: Device) -> Figure:
     flops = 6 * candidate("vgg16", 1024).costs.macs
     options = {"data": given.data, "device": "cuda", "subset": 1.0, "net": "vgg16", "batch": 1024}
     options |= {"epochs": 2 if given.quick else 5}
-    ours, theirs, ratio = alternate(
-        lambda: loop("ours", options) * flops / 1e12, product, 1 if given.quick else 3
-    )
-    figure = "GPU: VGG16 at batch 1024; against a bfloat16 matrix product"
-    return Figure(figure, ours, theirs, ratio, "ratio >= 0.30", "TFLOP/s")
-
-
-def sharing_rows(given: argparse.Namespace, device: Device) -> list[Figure]:
-    """Compare several trainings at a time with one alone."""
-    on_gpu = device.device.type == "cuda"
-    cores = os.cpu_count() or 1
-    counts = (1, 2, 4, 8, 16) if on_gpu else tuple(n for n in (1, 2, 4, 8, 16) if n <= cores)
-    rows, alone = [], 0.0
-    for mps in (False, True) if on_gpu else (False,):
-        if mps and subprocess.run(["sh", str(MPS), "start"], check=False).returncode:
-            print("MPS cannot be started here: the rows with it are left out")
-            break
-        try:
-            for count in counts:
-                together = train_together(given, device, count, mps=mps)
-                alone = alone or together
-                kind = "GPU" + (", MPS" if mps else "") if on_gpu else "processor"
-                figure = f"{kind}: {count} trainings of the small net at a time; against one alone"
-                wanted = "best >= 3" if on_gpu else "-"
-                rows.append(Figure(figure, together, alone, together / alone, wanted, "images/s"))
-        finally:
-            if mps:
-                subprocess.run(["sh", str(MPS), "stop"], check=False)
-    return rows
-
-
-def train_together(given: argparse.Namespace, device: Device, count: int, *, mps: bool) -> float:
-    """Return the images a second of so many processes together."""
-    on_gpu = device.device.type == "cuda"
-    options = {
-        "data": given.data,
-        "device": device.device.type,
-        "subset": 0.1 if on_gpu else 0.01,
-        "net": "small",
-        "batch": 128,
-        "threads": max(1, (os.cpu_count() or 1) // count),
-        "share": 1 / count if on_gpu and count > 1 else 0.0,
-        "seconds": 3 if given.quick else 10,
-    }
-    environment = dict(os.environ)
-    if mps:
-        lines = subprocess.run(
-            ["sh", str(MPS), "status"], check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
-        # Each line is: export NAME="value".
-        words = shlex.split(lines)
-        environment |= dict(word.split("=", 1) for word in words if "=" in word)
-    command = [sys.executable, str(HERE / "loops.py"), "shared", json.dumps(options)]
-    running = [
-        subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-        for _ in range(count)
-    ]
-    for process in running:
-        assert process.stdout is not None
-        if process.stdout.readline().strip() != "ready":
-            raise RuntimeError("a training did not begin")
-    for process in running:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    return sum(float(process.communicate()[0]) for process in running)
+    rounds = 1 if given.quick else 3
+    return alternate(lambda: run_loop("ours", options) * flops / 1e12, product, rounds)
 
 
 def best_recipe(batch: int) -> tuple[Recipe, Augmentation]:
@@ -195,7 +121,7 @@ def best_recipe(batch: int) -> tuple[Recipe, Augmentation]:
     return recipe, Augmentation(crop=4, flip="alternating", cutout=8)
 
 
-def accuracy_on_gpu(given: argparse.Namespace) -> Figure:
+def accuracy_on_gpu(given: argparse.Namespace) -> Values:
     """Train the best recipe until 60 seconds are over, with three seeds."""
     images = load(given.data, 32, validation=0.02)
     recipe, augmentation = best_recipe(512)
@@ -216,11 +142,10 @@ def accuracy_on_gpu(given: argparse.Namespace) -> Figure:
         # What comes too late does not count.
         found.append(training.score("test")[1] if seconds <= 60 else 0.0)
         print(f"seed {seed}: {epochs} epochs in {seconds:.1f} s: test accuracy {found[-1]:.4f}")
-    figure = "GPU: test accuracy within 60 s, mean of the seeds; against 0.92"
-    return Figure(figure, mean(found), 0.92, mean(found) / 0.92, "ratio >= 1", "accuracy")
+    return mean(found), 0.92, mean(found) / 0.92
 
 
-def ranking_on_cpu(given: argparse.Namespace) -> Figure:
+def ranking_on_cpu(given: argparse.Namespace) -> Values:
     """Train the same recipes in our number format and in float32, and compare their order."""
     subset = 0.02 if given.quick else 0.06
     images = load(given.data, 32, subset=subset, validation=0.3)
@@ -252,8 +177,7 @@ def ranking_on_cpu(given: argparse.Namespace) -> Figure:
         if (scores[True][p[0]] - scores[True][p[1]]) * (scores[False][p[0]] - scores[False][p[1]])
         > 0
     ]
-    figure = "processor: pairs of recipes in the order of float32; against all clear pairs"
-    return Figure(figure, len(kept), len(clear), len(kept) / max(1, len(clear)), "ratio 1", "pairs")
+    return len(kept), len(clear), len(kept) / max(1, len(clear))
 
 
 def score(
@@ -267,7 +191,7 @@ def score(
     return [training.run_epoch().validation_accuracy for _ in range(epochs)][-1]
 
 
-def memory_row(given: argparse.Namespace, device: Device) -> Figure:
+def compare_memory(given: argparse.Namespace, device: Device) -> Values:
     """Compare predicted and measured peak memory of random candidates."""
     on_gpu = device.device.type == "cuda"
     wanted = 6 if given.quick else 30
@@ -279,10 +203,12 @@ def memory_row(given: argparse.Namespace, device: Device) -> Figure:
         def work(chosen: Candidate = chosen, images: Dataset = images) -> None:
             Training(chosen, images, epochs=1, seed=0, device=device.device.type).run_epoch()
 
+        # The first training brings the images to the device, where the second one finds them:
+        # what is measured, and so what is predicted, is the network alone.
         work()
         measured = measure_peak(work, device.device)
         predicted = (
-            predicted_memory(chosen, bfloat16=device.bfloat16) + images.images.nbytes
+            predicted_memory(chosen, bfloat16=device.bfloat16)
             if on_gpu
             else chosen.training_memory(bfloat16=device.bfloat16)
         )
@@ -291,8 +217,7 @@ def memory_row(given: argparse.Namespace, device: Device) -> Figure:
     worst = max(errors, key=abs)
     print(f"  predicted against measured: median {median(errors):+.1%}, worst {worst:+.1%}")
     within = sum(abs(error) <= 0.2 for error in errors)
-    figure = "peak memory predicted within 20 %; against all random candidates"
-    return Figure(figure, within, wanted, within / wanted, "ratio 1", "candidates")
+    return within, wanted, within / wanted
 
 
 def random_candidates(count: int, *, small: bool) -> list[Candidate]:
@@ -312,7 +237,7 @@ def random_candidates(count: int, *, small: bool) -> list[Candidate]:
         if small and macs > 3e8:
             continue
         round_ = len(found) // len(spaces)
-        changed = {
+        changed: dict[str, Any] = {
             "batch_size": batches[round_ % len(batches)],
             "optimizer": ("sgd", "adamw")[round_ % 2],
             "ema": (0.0, 0.99)[round_ // 2 % 2],
@@ -321,53 +246,50 @@ def random_candidates(count: int, *, small: bool) -> list[Candidate]:
     return found
 
 
-def noise(count: int) -> Dataset:
-    """Return images that mean nothing, as many as two steps take."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count + 10, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    rows = torch.arange(count + 10)
-    few = rows[count:].numpy()
-    classes = tuple(map(str, range(10)))
-    return Dataset(images.numpy(), (rows % 10).numpy(), classes, rows[:count].numpy(), few, few)
-
-
-def main() -> None:
+def main() -> int:
     parser = option_parser(__doc__)
-    default = f"images:{ARCHIVE}" if ARCHIVE.exists() else "cifar10"
-    parser.add_argument("--data", default=default, help="images:PATH or cifar10")
+    parser.add_argument("--data", default=DEFAULT_DATA, help="images:PATH or cifar10")
     parser.add_argument(
         "--rows", default=",".join(ROWS), help=f"which rows, comma separated: {', '.join(ROWS)}"
     )
     given = parser.parse_args()
-    unknown = set(given.rows.split(",")) - set(ROWS)
+    asked = given.rows.split(",")
+    unknown = set(asked) - set(ROWS)
     if unknown:
         parser.error(f"--rows: unknown are {', '.join(sorted(unknown))}; use {', '.join(ROWS)}")
+    # Whoever stops the benchmark stops what it has started as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = select_device()
     on_gpu = device.device.type == "cuda"
     name = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
     print(f"torch {torch.__version__}, {name}, bfloat16 {device.bfloat16}")
-    try:
-        load(given.data, 32, validation=0.002)  # Decoded once, before anything is timed.
-    except BadInputError as error:
-        parser.error(str(error))
-    asked: Sequence[str] = given.rows.split(",")
-    rows: list[Figure] = []
+    if asked != ["memory"]:
+        try:
+            load(given.data, 32, validation=0.002)  # Decoded once, before anything is timed.
+        except BadInputError as error:
+            parser.error(str(error))
+    table = Table(given.json)
     with tempfile.TemporaryDirectory() as folder:
         if "speed" in asked:
-            rows += speed_rows(given, device, folder)
-        if "utilisation" in asked and on_gpu:
-            rows.append(utilisation_row(given, device))
+            measure_speed(table, given, device, folder)
+    if "utilisation" in asked and on_gpu:
+        figure = "GPU: VGG16 at batch 1024; against a bfloat16 matrix product"
+        compare = partial(compare_with_product, given, device)
+        table.measure(figure, "ratio >= 0.30", "TFLOP/s", compare)
     if "sharing" in asked:
-        rows += sharing_rows(given, device)
+        measure_sharing(table, given, on_gpu=on_gpu)
     prepare_process(os.cpu_count() or 1)
     if "accuracy" in asked and on_gpu:
-        rows.append(accuracy_on_gpu(given))
+        figure = "GPU: test accuracy within 60 s, mean of the seeds; against 0.92"
+        table.measure(figure, "ratio >= 1", "accuracy", partial(accuracy_on_gpu, given))
     elif "accuracy" in asked and device.bfloat16:
-        rows.append(ranking_on_cpu(given))
+        figure = "processor: pairs of recipes in the order of float32; against all clear pairs"
+        table.measure(figure, "ratio 1", "pairs", partial(ranking_on_cpu, given))
     if "memory" in asked:
-        rows.append(memory_row(given, device))
-    show(rows, given.json)
+        figure = "peak memory predicted within 20 %; against all random candidates"
+        table.measure(figure, "ratio 1", "candidates", partial(compare_memory, given, device))
+    return int(table.failed)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Several trainings that share a device, each in a process of its own, with and without MPS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness import Table, Values, last_error, one_line
+
+LOOPS = Path(__file__).parent / "loops.py"
+MPS = Path(__file__).parent.parent / "cluster" / "mps.sh"
+HANG_SECONDS = 90
+"""Trainings that take so much longer than asked for have hung, and are killed."""
+MPS_SECONDS = 30
+"""After so long a command to the MPS server has hung."""
+
+
+def measure_sharing(table: Table, given: argparse.Namespace, *, on_gpu: bool) -> None:
+    """Compare several trainings at a time with one alone."""
+    if on_gpu:
+        counts: tuple[int, ...] = (1, 4, 16) if given.quick else (1, 2, 4, 8, 16)
+    else:
+        counts = tuple(n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1))
+    target = "best >= 3" if on_gpu else "-"
+    alone: list[float] = []
+
+    def together(count: int, environment: Mapping[str, str]) -> Values:
+        value = train_together(given, count, environment, on_gpu=on_gpu)
+        if count == 1:
+            alone.append(value)
+        if not alone:
+            raise RuntimeError("one training alone could not be measured")
+        return value, alone[0], value / alone[0]
+
+    def measure(kind: str, environment: Mapping[str, str]) -> None:
+        for count in counts:
+            figure = f"{kind}: {count} trainings of the small net at a time; against one alone"
+            table.measure(figure, target, "images/s", partial(together, count, environment))
+
+    measure("GPU" if on_gpu else "processor", os.environ)
+    if not on_gpu:
+        return
+    if shutil.which("nvidia-cuda-mps-control") is None:
+        print("MPS is not installed here: its rows are left out", flush=True)
+        return
+    try:
+        with mps_server() as environment:
+            measure("GPU, MPS", environment)
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        figure = "GPU, MPS: trainings of the small net at a time; against one alone"
+        table.fail(figure, target, "images/s", one_line(error))
+
+
+@contextmanager
+def mps_server() -> Iterator[Mapping[str, str]]:
+    """Run an MPS server of the benchmark's own, and yield the environment of its clients.
+
+    Raises:
+        RuntimeError: it does not start.
+        subprocess.TimeoutExpired: it hangs.
+    """
+    with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as folder:
+        own = {**os.environ, "BORDERLINE_MPS": folder}
+
+        def ask(command: str, output: int | None = None) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                ["sh", str(MPS), command],
+                env=own,
+                stdout=output,
+                text=True,
+                timeout=MPS_SECONDS,
+                check=False,
+            )
+
+        try:
+            # The server that this leaves running would keep a pipe of ours open.
+            if ask("start", subprocess.DEVNULL).returncode != 0:
+                raise RuntimeError("the MPS server does not start")
+            status = ask("status", subprocess.PIPE)
+            if status.returncode != 0:
+                raise RuntimeError("the MPS server does not answer")
+            # Each line is: export NAME="value".
+            words = shlex.split(status.stdout)
+            yield own | dict(word.split("=", 1) for word in words if "=" in word)
+        finally:
+            try:
+                ask("stop", subprocess.DEVNULL)
+            except subprocess.TimeoutExpired:
+                print("the MPS server does not end", file=sys.stderr, flush=True)
+
+
+def train_together(
+    given: argparse.Namespace, count: int, environment: Mapping[str, str], *, on_gpu: bool
+) -> float:
+    """Return the images a second of so many processes together.
+
+    Raises:
+        RuntimeError: a training failed or hung; the message is the error that it printed.
+    """
+    options: dict[str, Any] = {
+        "data": given.data,
+        "device": "cuda" if on_gpu else "cpu",
+        "subset": 0.1 if on_gpu else 0.01,
+        "net": "small",
+        "batch": 128,
+        "threads": max(1, (os.cpu_count() or 1) // count),
+        "share": 1 / count if on_gpu and count > 1 else 0.0,
+        "seconds": 3 if given.quick else 10,
+    }
+    command = [sys.executable, str(LOOPS), "shared", json.dumps(options)]
+    with tempfile.TemporaryFile("w+") as errors:
+        running = [
+            subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
+            )
+            for _ in range(count)
+        ]
+
+        def kill_all() -> None:
+            for process in running:
+                process.kill()
+
+        watchdog = threading.Timer(HANG_SECONDS + options["seconds"], kill_all)
+        watchdog.start()
+        try:
+            for process in running:
+                assert process.stdout is not None
+                if process.stdout.readline().strip() != "ready":
+                    raise RuntimeError("a training did not begin")
+            for process in running:
+                assert process.stdin is not None
+                process.stdin.write("go\n")
+                process.stdin.flush()
+            return sum(float(process.communicate()[0]) for process in running)
+        except (OSError, RuntimeError, ValueError) as error:
+            # Those that fail write at their end.
+            kill_all()
+            for process in running:
+                process.wait()
+            errors.seek(0)
+            raise RuntimeError(f"{count} at a time: {last_error(errors.read())}") from error
+        finally:
+            watchdog.cancel()
+            kill_all()
+            for process in running:
+                process.communicate()

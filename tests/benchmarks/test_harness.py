@@ -1,0 +1,165 @@
+"""Rows of a benchmark: each is kept when it is measured, and one that fails costs only itself."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+import sharing
+from harness import Figure, Table, last_error, show
+from sharing import measure_sharing, train_together
+
+VALUES = (3.0, 2.0, 1.5)
+QUICK = argparse.Namespace(quick=True, data="none")
+
+
+def rows(file: Path) -> list[dict[str, object]]:
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+# The table
+
+
+def test_a_row_is_written_and_printed_before_the_next_is_measured(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    table = Table(file)
+    table.measure("first", "ratio >= 1", "s", lambda: VALUES)
+
+    def second() -> tuple[float, float, float]:
+        assert [row["figure"] for row in rows(file)] == ["first"]
+        assert "first" in capsys.readouterr().out
+        return VALUES
+
+    table.measure("second", "-", "s", second)
+    assert not table.failed
+    expected = {"ours": 3.0, "baseline": 2.0, "ratio": 1.5, "unit": "s"}
+    assert rows(file) == [
+        {"figure": "first", "target": "ratio >= 1"} | expected,
+        {"figure": "second", "target": "-"} | expected,
+    ]
+
+
+def test_a_row_that_fails_says_why_and_the_others_go_on(tmp_path, capsys):
+    file = tmp_path / "rows.json"
+    table = Table(file)
+
+    def broken() -> tuple[float, float, float]:
+        raise RuntimeError("no memory\nand more")
+
+    table.measure("broken", "ratio >= 1", "s", broken)
+    table.measure("fine", "-", "s", lambda: VALUES)
+    assert table.failed
+    failed, fine = rows(file)
+    assert failed == {
+        "figure": "broken",
+        "ours": None,
+        "baseline": None,
+        "ratio": None,
+        "target": "ratio >= 1",
+        "unit": "s",
+        "error": "RuntimeError: no memory",
+    }
+    assert "error" not in fine
+    assert "failed: RuntimeError: no memory" in capsys.readouterr().out
+
+
+def test_a_row_replaces_the_file_at_once(tmp_path):
+    file = tmp_path / "rows.json"
+    show([Figure("one", *VALUES, "-", "s")], file)
+    before = file.open(encoding="utf-8")
+    show([Figure("other", *VALUES, "-", "s")], file)
+    with before:
+        assert json.load(before)[0]["figure"] == "one"
+    assert rows(file)[0]["figure"] == "other"
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+@pytest.mark.parametrize(
+    ("log", "expected"),
+    [
+        ("Traceback ..\n  line\ntorch.AcceleratorError: CUDA error\nFor debugging", "CUDA error"),
+        ("first\nlast\n\n", "last"),
+        ("", "no message"),
+    ],
+)
+def test_the_error_of_a_process_is_found_in_its_output(log, expected):
+    assert last_error(log).endswith(expected)
+
+
+# Sharing
+
+
+@pytest.fixture
+def loops(tmp_path, monkeypatch) -> Path:
+    """A script that stands in for a training."""
+    script = tmp_path / "loops.py"
+    monkeypatch.setattr(sharing, "LOOPS", script)
+    return script
+
+
+def test_the_throughput_of_trainings_together_is_their_sum(loops):
+    loops.write_text("print('ready', flush=True); input(); print(2.5)", encoding="utf-8")
+    assert train_together(QUICK, 2, {}, on_gpu=False) == 5.0
+
+
+@pytest.mark.parametrize("begin", ["", "print('ready', flush=True); input()"])
+def test_trainings_that_fail_say_why(loops, begin):
+    loops.write_text(f"{begin}\nraise OSError('no device')", encoding="utf-8")
+    with pytest.raises(RuntimeError, match="2 at a time: OSError: no device"):
+        train_together(QUICK, 2, {}, on_gpu=False)
+
+
+def test_trainings_that_hang_are_killed(loops, monkeypatch):
+    monkeypatch.setattr(sharing, "HANG_SECONDS", -2.5)
+    loops.write_text("import time; time.sleep(600)", encoding="utf-8")
+    with pytest.raises(RuntimeError, match="2 at a time"):
+        train_together(QUICK, 2, {}, on_gpu=False)
+
+
+@pytest.fixture
+def mps(tmp_path, monkeypatch) -> Path:
+    """A program that stands in for NVIDIA's, and trainings that tell whether they use it."""
+    program = tmp_path / "nvidia-cuda-mps-control"
+    program.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    def train(_given: object, count: int, environment: dict[str, str], *, on_gpu: bool) -> float:
+        if "CUDA_MPS_PIPE_DIRECTORY" in environment and count > 1:
+            raise RuntimeError("the MPS server is not ready")
+        return 10.0
+
+    monkeypatch.setattr(sharing, "train_together", train)
+    return program
+
+
+NO_SERVER = "RuntimeError: the MPS server does not start"
+HALF = "RuntimeError: the MPS server does not answer"
+NOT_READY = "RuntimeError: the MPS server is not ready"
+
+
+@pytest.mark.parametrize(
+    ("program", "errors"),
+    [
+        ("exit 1", [NO_SERVER]),
+        ('[ "${1-}" = -d ]', [HALF]),
+        ("exit 0", [None, NOT_READY, NOT_READY]),
+    ],
+    ids=["does not start", "half-starts", "clients fail"],
+)
+def test_an_mps_server_that_fails_costs_only_its_rows(mps, program, errors):
+    mps.write_text(f"#!/bin/sh\n{program}\n", encoding="utf-8")
+    table = Table()
+    measure_sharing(table, QUICK, on_gpu=True)
+    alone, together = table.figures[:3], table.figures[3:]
+    assert [figure.error for figure in alone] == [None] * 3
+    assert [figure.error for figure in together] == errors
+    assert all("MPS" in figure.figure for figure in together)
+
+
+def test_without_mps_its_rows_are_left_out(mps, monkeypatch, capsys):
+    mps.unlink()
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    table = Table()
+    measure_sharing(table, QUICK, on_gpu=True)
+    assert len(table.figures) == 3
+    assert "MPS is not installed here" in capsys.readouterr().out
