@@ -18,7 +18,8 @@ import torch
 from harness import Figure, alternate, options, show
 from optuna.samplers import RandomSampler
 
-from search.experiment.schema import ScreensSection
+from search.experiment.schema import BudgetSection, ScreensSection
+from search.loop.budget import Budget
 from search.loop.screens import build_screens, judge
 from search.loop.trials import Trials
 from search.study.study import Study
@@ -77,7 +78,8 @@ def whole_path(space: CandidateSpace, count: int, rounds: int) -> Figure:
 
     def ours() -> float:
         study = Study("benchmark", RandomSampler(seed=0))
-        trials = Trials(study, space, build_screens(SCREENS), limit=count, epochs=1)
+        budget = Budget(BudgetSection(trials=count))
+        trials = Trials(study, space, build_screens(SCREENS), budget=budget, epochs=1)
         started = time.perf_counter()
         drawn = 0
         while drawn < count:

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import ray
 from harness import Figure, alternate, options, show
@@ -54,7 +55,7 @@ def experiment(trials: int) -> Experiment:
 class BareTrial(Trial):
     """The same training, its config drawn beforehand and handed over by Tune's own grid."""
 
-    def _begin(self, config: dict[str, object]) -> None:
+    def _begin(self, config: dict[str, Any]) -> None:
         super()._begin(config["candidate"])
 
 
