@@ -21,7 +21,7 @@ from harness import Table, Values, last_error, one_line
 
 LOOPS = Path(__file__).parent / "loops.py"
 MPS = Path(__file__).parent.parent / "cluster" / "mps.sh"
-HANG_SECONDS = 90
+HANG_SECONDS = 60
 """Trainings that take so much longer than asked for have hung, and are killed."""
 MPS_SECONDS = 30
 """After so long a command to the MPS server has hung."""

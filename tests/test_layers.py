@@ -267,7 +267,7 @@ def names_in(module: Path) -> set[str]:
 def test_benchmarks_import_what_is_there() -> None:
     missing = [
         f"{script.name}: {node.module}.{alias.name}"
-        for script in sorted((ROOT / "benchmarks").glob("*.py"))
+        for script in sorted((ROOT / "benchmarks").rglob("*.py"))
         for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom)
         for alias in node.names

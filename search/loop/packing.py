@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import floor
+from typing import TYPE_CHECKING
 
-from cluster.launched import NodeType
 from cluster.sizing import (
     RESIDENT_SHARE,
     SHARES,
@@ -17,6 +17,10 @@ from cluster.sizing import (
     share_for,
 )
 from spaces.candidate import Candidate
+
+if TYPE_CHECKING:
+    # It reads YAML, for which a machine that only trains may lack the package.
+    from cluster.launched import NodeType
 
 DEFAULT_FRACTION = 0.25
 """Share of a GPU a trial gets where the memory of the GPUs is not known."""

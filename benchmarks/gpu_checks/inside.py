@@ -1,0 +1,108 @@
+"""The few places where checks reach into a training: everything private that they use is here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest import mock
+
+import torch
+
+from trainables import batches, repeating, training
+from trainables.data import Dataset
+from trainables.device import select_device
+from trainables.feeding import StreamedFeed, as_tensor
+from trainables.training import Training
+
+
+@contextmanager
+def float32() -> Iterator[None]:
+    """Calculate in float32 and nothing shorter, with sums in the same order where cuDNN can."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
+    with mock.patch.object(
+        training, "select_device", lambda name: replace(select_device(name), bfloat16=False)
+    ):
+        matmul.allow_tf32 = cudnn.allow_tf32 = False
+        cudnn.deterministic = True
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic = before
+
+
+@contextmanager
+def eager() -> Iterator[None]:
+    """Capture no steps of new trainings."""
+    with mock.patch.object(repeating, "WORTH", 1 << 62):
+        yield
+
+
+@contextmanager
+def streamed() -> Iterator[None]:
+    """Bring the images of new trainings batch by batch."""
+
+    def open_feed(dataset: Dataset, device: torch.device, batch: int) -> StreamedFeed:
+        return StreamedFeed(as_tensor(dataset.images), device, batch)
+
+    with mock.patch.object(batches, "open_feed", open_feed):
+        yield
+
+
+def take_watched_steps(trained: Training, count: int) -> None:
+    """Take the first steps of the next epoch one by one, without a graph.
+
+    The first of them is not watched: it may load what later ones have.
+    """
+    trained._prepare_epoch()
+    trained.network.train()
+    trained._step()
+    # Whatever makes the host wait for the device raises an error.
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(count):
+            trained._step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+class Warnings(logging.Handler):
+    """Collects what trainables warn of while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first line of a message."""
+        self.messages.append(record.getMessage().partition("\n")[0])
+
+    def __enter__(self) -> Warnings:
+        logging.getLogger("trainables").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("trainables").removeHandler(self)
+
+
+class Repetition:
+    """Repeats a step as a training does, often enough that it is captured and replayed.
+
+    Args:
+        device: where the step runs.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._repeat = repeating.Repeater(device, repeating.WORTH)
+
+    def run(self, step: Callable[[], None]) -> None:
+        """Warm up, capture, and replay twice."""
+        for _ in range(repeating.WARM_UP + 2):
+            self._repeat(step)
+
+    @property
+    def is_captured(self) -> bool:
+        """Tell whether steps are replayed from a graph."""
+        return self._repeat.is_captured

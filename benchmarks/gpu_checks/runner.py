@@ -1,0 +1,122 @@
+"""Runs stages one after the other, each in a process of its own, and keeps what they found."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness import last_error, write_json
+
+from gpu_checks.processes import GRACE_SECONDS, run_limited
+from gpu_checks.records import Check, Outcome, read_checks
+from gpu_checks.stages import Stage
+
+MOST_SECONDS = 540.0
+"""Time for all stages."""
+
+
+@dataclass
+class Results:
+    """What all stages found so far; the content of ``results.json``.
+
+    Attributes:
+        date: when the first stage began, UTC.
+        stages: the names of the stages, in order.
+        checks: of all stages that have ended.
+        seconds: how long they took.
+    """
+
+    date: str
+    stages: list[str]
+    checks: list[Check] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the results, with device, versions and the benchmark's rows in front."""
+        named = {check.name: check.figures for check in self.checks if check.stage == "machine"}
+        return {
+            "date": self.date,
+            "device": named.get("device") or None,
+            "versions": named.get("versions") or None,
+            "seconds": round(self.seconds, 1),
+            "stages": self.stages,
+            "figures": [check.figures["row"] for check in self.checks if "row" in check.figures],
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def run_stages(
+    stages: Sequence[Stage], folder: Path, data: str | None, seconds: float = MOST_SECONDS
+) -> int:
+    """Run stages within so many seconds; return 1 where a check failed, else 0.
+
+    Args:
+        stages: which, in order.
+        folder: where results and logs go.
+        data: the images of the benchmark; None for its default.
+        seconds: the time for all of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    results = Results(datetime.now(UTC).isoformat(timespec="seconds"), [s.name for s in stages])
+    started = time.monotonic()
+    for stage in stages:
+        left = seconds - (time.monotonic() - started) - GRACE_SECONDS
+        if left < stage.least:
+            results.checks.append(_not_begun(stage))
+        else:
+            results.checks += run_stage(stage, folder, data, min(stage.seconds, left))
+        results.seconds = time.monotonic() - started
+        write_json(folder / "results.json", results.as_json())
+    return _summarise(results, folder)
+
+
+def run_stage(stage: Stage, folder: Path, data: str | None, seconds: float) -> list[Check]:
+    """Run one stage, and return its checks; one more where it did not come to its end."""
+    file, log = folder / f"{stage.name}.jsonl", folder / f"{stage.name}.log"
+    file.unlink(missing_ok=True)
+    started = time.monotonic()
+    command = [sys.executable, "-m", "gpu_checks.stage", stage.name, stage.work]
+    command += [str(file), str(started + seconds), str(folder), *([data] if data else [])]
+    with log.open("w", encoding="utf-8") as errors:
+        code = run_limited(command, seconds, errors=errors)
+    checks, begun = read_checks(file)
+    file.unlink(missing_ok=True)
+    if code == 0:
+        return checks
+    where = f" during: {begun}" if begun else ""
+    if code is None:
+        problem = f"not ended after {seconds:.0f} s{where}"
+    elif code < 0:
+        problem = f"killed by {signal.Signals(-code).name}{where}"
+    else:
+        problem = f"exit code {code}{where}: {last_error(log.read_text('utf-8', 'replace'))}"
+    took = round(time.monotonic() - started, 2)
+    failed = Check(stage.name, "the stage ends", Outcome.FAILED, problem, seconds=took)
+    print(failed.line(), flush=True)
+    return [*checks, failed]
+
+
+def _not_begun(stage: Stage) -> Check:
+    check = Check(stage.name, "the stage ends", Outcome.NOT_MEASURED, "no time left")
+    print(check.line(), flush=True)
+    return check
+
+
+def _summarise(results: Results, folder: Path) -> int:
+    counts = Counter(check.outcome for check in results.checks)
+    print(", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome))
+    failed = [check for check in results.checks if check.outcome is Outcome.FAILED]
+    for check in failed:
+        print(check.line())
+    device = results.as_json()["device"]
+    if "machine" in results.stages and device is None:
+        print("There is no GPU here: checks that need one are not measured.")
+    print(f"Results: {folder / 'results.json'}; what stages printed: {folder}/*.log")
+    return int(bool(failed))

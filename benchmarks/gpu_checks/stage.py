@@ -1,0 +1,27 @@
+"""One stage in a process of its own: ``gpu_checks.stage NAME WORK FILE DEADLINE OUT [DATA]``."""
+
+from __future__ import annotations
+
+import pkgutil
+import signal
+import sys
+from pathlib import Path
+
+from gpu_checks.records import Recorder
+from gpu_checks.subjects import setting
+from trainables.process import prepare_process
+
+
+def main(
+    name: str, work: str, file: str, deadline: str, folder: str, data: str | None = None
+) -> None:
+    """Make the checks of a stage, and keep them in a file."""
+    # Whoever ends the stage ends what it has started as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    prepare_process(1)
+    make_checks = pkgutil.resolve_name(work)
+    make_checks(setting(float(deadline), data, Path(folder)), Recorder(name, Path(file)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

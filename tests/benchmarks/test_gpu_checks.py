@@ -1,0 +1,325 @@
+"""The checks for a GPU: they run without one, and a stage that breaks loses only itself."""
+
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gpu_checks import operations, reuse, rows, runner
+from gpu_checks.machine import check_machine
+from gpu_checks.operations import examples
+from gpu_checks.processes import MARGIN_SECONDS
+from gpu_checks.records import Check, Outcome, Recorder, read_checks
+from gpu_checks.runner import run_stage, run_stages
+from gpu_checks.stages import STAGES, Stage, stages_of
+from gpu_checks.subjects import Setting
+from gpu_checks.suite import lacks, read_report
+
+from spaces import operations as known
+from trainables.builder import build_layer
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SCRIPT = ROOT / "benchmarks" / "on_gpu.sh"
+QUICK = ("machine", "capture", "exactness", "failures", "operations")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Calculate as a stage does, and leave the process as it was."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def setting(tmp_path: Path) -> Setting:
+    return Setting(torch.device("cpu"), time.monotonic() + 60, None, tmp_path)
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder("stage", tmp_path / "checks.jsonl")
+
+
+def checks_of(recorder: Recorder) -> list[Check]:
+    return read_checks(recorder._file)[0]
+
+
+@pytest.fixture
+def path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'benchmarks'}")
+
+
+# The whole script
+
+
+def test_without_a_gpu_the_script_ends_well_and_says_what_it_lacks(tmp_path):
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    started = time.monotonic()
+    command = ["sh", str(SCRIPT), "tests", "results", "--stages", ",".join(QUICK)]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "There is no GPU here" in done.stdout
+    results = json.loads((tmp_path / "results" / "results.json").read_text(encoding="utf-8"))
+    assert results["stages"] == list(QUICK)
+    assert results["device"] is None
+    assert results["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert results["date"].endswith("+00:00")
+    assert 0 < results["seconds"] < time.monotonic() - started
+    outcomes = {stage: set() for stage in QUICK}
+    for check in results["checks"]:
+        outcomes[check["stage"]].add(check["outcome"])
+        assert f"{check['stage']}: {check['name']}: {check['outcome']}" in done.stdout
+        if check["outcome"] == "not measured":
+            assert check["detail"].startswith("no GPU")
+    assert outcomes == {stage: {"passed", "not measured"} for stage in QUICK}
+    kinds = {check["name"]: check for check in results["checks"] if check["stage"] == "operations"}
+    (result,) = kinds["dropout"]["figures"]["operations"]
+    assert result["operation"] == "Dropout(rate=0.3)"
+    assert result["error"] is None
+
+
+@pytest.mark.parametrize("part", ["tests", "bench", "all"])
+def test_every_stage_is_found_and_the_machine_comes_first(part):
+    stages = stages_of(part)
+    assert stages[0].name == "machine"
+    for stage in stages:
+        module, _, function = stage.work.partition(":")
+        assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+def test_the_stages_of_the_tests_come_before_the_benchmark():
+    assert [*stages_of("tests"), *stages_of("bench")[1:]] == list(STAGES)
+    assert stages_of("all") == list(STAGES)
+
+
+def test_a_machine_that_only_trains_has_all_that_the_script_imports(path):
+    """Neither Ray nor MLflow, nor what they bring along."""
+    modules = [stage.work.partition(":")[0] for stage in STAGES]
+    program = f"import sys, training, {', '.join(modules)}; print(*sys.modules)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert {"torch", "optuna"} <= loaded
+    assert not loaded & {"ray", "mlflow", "yaml", "rich", "typer", "moto", "pytest"}
+
+
+# Stages that break
+
+
+def broken(name: str, seconds: float = 60.0) -> Stage:
+    return Stage(name, f"tests.benchmarks.broken_stages:{name}", seconds, least=1)
+
+
+@pytest.mark.usefixtures("path")
+def test_a_stage_that_crashes_or_raises_loses_only_itself(tmp_path, capsys):
+    stages = [broken(name) for name in ("crashing", "raising", "failing", "good")]
+    assert run_stages(stages, tmp_path, None) == 1
+    results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    found = [(c["stage"], c["name"], c["outcome"], c["detail"]) for c in results["checks"]]
+    refused = found.pop(6)
+    assert refused[:3] == ("failing", "refused", "failed")
+    # The line that raised it follows.
+    assert re.search(r"there are only \d+ training images.*\(trainables/.*:\d+\)$", refused[3])
+    fine = ("fine", "passed", "as it should be")
+    assert found == [
+        ("crashing", *fine),
+        ("crashing", "the stage ends", "failed", "killed by SIGSEGV during: crash"),
+        ("raising", *fine),
+        ("raising", "the stage ends", "failed", "exit code 1: ValueError: between two checks"),
+        ("failing", "wrong", "failed", "one is not two"),
+        ("failing", "broken", "failed", "KeyError: 'nothing'"),
+        ("failing", *fine),
+        ("good", *fine),
+    ]
+    assert "4 passed, 5 failed, 0 not measured" in capsys.readouterr().out
+    assert "between two checks" in (tmp_path / "raising.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("path")
+def test_a_stage_that_hangs_is_killed_and_keeps_its_checks(tmp_path, monkeypatch):
+    monkeypatch.setattr("gpu_checks.processes.GRACE_SECONDS", 0.2)
+    started = time.monotonic()
+    fine, hung = run_stage(broken("hanging"), tmp_path, None, 10.0)
+    assert time.monotonic() - started < 20
+    assert fine.outcome is Outcome.PASSED
+    assert hung.outcome is Outcome.FAILED
+    assert hung.detail == "not ended after 10 s during: hang"
+
+
+def test_a_stage_is_not_begun_once_the_time_is_over(tmp_path):
+    assert run_stages([broken("good")], tmp_path, None, seconds=5) == 0
+    (check,) = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["checks"]
+    assert (check["outcome"], check["detail"]) == ("not measured", "no time left")
+
+
+def test_results_are_written_after_every_stage(tmp_path, monkeypatch):
+    written = []
+
+    def stand_in(stage: Stage, folder: Path, *_: Any) -> list[Check]:
+        file = folder / "results.json"
+        written.append(json.loads(file.read_text("utf-8"))["checks"] if file.exists() else None)
+        return [Check(stage.name, "fine", Outcome.PASSED, figures={"row": {"ours": 1}})]
+
+    monkeypatch.setattr(runner, "run_stage", stand_in)
+    run_stages([broken("one"), broken("two")], tmp_path, None)
+    assert written[0] is None
+    assert [check["stage"] for check in written[1]] == ["one"]
+    results = json.loads((tmp_path / "results.json").read_text("utf-8"))
+    assert results["figures"] == [{"ours": 1}, {"ours": 1}]
+
+
+# Rows of the benchmark
+
+ROW = {"figure": "f", "ours": 2.0, "baseline": 1.0, "ratio": 2.0, "target": "-", "unit": "s"}
+FAILED_ROW = ROW | {"ours": None, "baseline": None, "ratio": None, "error": "no memory"}
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A script that stands in for the benchmark: it writes two rows."""
+    file = tmp_path / "script.py"
+    content = json.dumps([ROW, FAILED_ROW])
+    file.write_text(
+        "import pathlib, sys, time\n"
+        f"pathlib.Path(sys.argv[sys.argv.index('--json') + 1]).write_text({content!r})\n",
+        encoding="utf-8",
+    )
+    monkeypatch.setattr(rows, "SCRIPT", file)
+    return file
+
+
+def appended(script: Path, text: str) -> None:
+    with script.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def test_every_row_is_a_check_and_a_failed_one_says_why(setting, recorder, script):
+    appended(script, "sys.exit(1)")
+    rows.memory(setting, recorder)
+    good, failed = checks_of(recorder)
+    assert (good.outcome, good.figures) == (Outcome.PASSED, {"row": ROW})
+    assert good.detail == "2 against 1 s, ratio 2, target: -"
+    assert (failed.outcome, failed.detail) == (Outcome.FAILED, "no memory")
+
+
+def test_rows_measured_before_the_benchmark_hung_are_kept(setting, recorder, script):
+    appended(script, "time.sleep(600)")
+    on_gpu = dataclasses.replace(
+        setting, device=torch.device("cuda:0"), deadline=time.monotonic() + MARGIN_SECONDS + 2
+    )
+    rows.sharing(on_gpu, recorder)
+    good, failed, hung = checks_of(recorder)
+    assert good.outcome is Outcome.PASSED
+    assert failed.outcome is Outcome.FAILED
+    assert hung.outcome is Outcome.FAILED
+    assert "rows measured before are kept" in hung.detail
+
+
+def test_a_benchmark_that_crashes_says_why(setting, recorder, script):
+    script.write_text("raise RuntimeError('no device')", encoding="utf-8")
+    rows.memory(setting, recorder)
+    (check,) = checks_of(recorder)
+    assert check.detail == "exit code 1: RuntimeError: no device"
+
+
+# Stages
+
+
+def test_a_gpu_that_torch_cannot_use_is_a_failure(setting, recorder, tmp_path, monkeypatch):
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho something\n", encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    check_machine(setting, recorder)
+    device = checks_of(recorder)[-1]
+    assert device.outcome is Outcome.FAILED
+    assert "update the driver" in device.detail
+
+
+def test_many_trainings_in_one_process_are_made_without_a_gpu(setting, recorder, monkeypatch):
+    monkeypatch.setattr(reuse, "TRAININGS", 4)
+    reuse.check_reuse(setting, recorder)
+    trained, *others = checks_of(recorder)
+    assert trained.outcome is Outcome.PASSED, trained.detail
+    assert len(trained.figures["host"]) == 4
+    assert {(check.outcome, check.detail) for check in others} == {(Outcome.NOT_MEASURED, "no GPU")}
+
+
+def test_there_is_an_example_of_every_operation_with_a_layer():
+    kinds = {type(operation) for operation, _ in examples()}
+    assert kinds == set(known.OPERATIONS.values()) - {known.Input}
+    assert kinds == {kind for kind in build_layer.registry if kind is not object}
+
+
+@pytest.mark.parametrize(
+    ("field", "names"),
+    [
+        ("norm", known.NORMS + known.OTHER_NORMS),
+        ("function", known.ACTIVATIONS + known.OTHER_ACTIVATIONS),
+        ("interpolation", known.INTERPOLATIONS),
+        ("fill", known.FILLS),
+        ("mode", known.POOLING_MODES),
+    ],
+)
+def test_every_mode_of_an_operation_has_an_example(field, names):
+    found: dict[type, set[str]] = {}
+    for operation, _ in examples():
+        if field in {each.name for each in dataclasses.fields(operation)}:
+            found.setdefault(type(operation), set()).add(getattr(operation, field))
+    assert found
+    assert all(values == set(names) for values in found.values())
+
+
+def test_an_operation_whose_gradient_is_no_number_is_named(setting, recorder, monkeypatch):
+    wrong = (known.Activation("sqrt"), ((1, 2, 2),))
+    monkeypatch.setattr(operations, "examples", lambda: iter([wrong]))
+    monkeypatch.setattr(torch, "rand", lambda size, **_: torch.full(size, -0.5))
+    operations.check_operations(setting, recorder)
+    check = checks_of(recorder)[0]
+    assert check.outcome is Outcome.FAILED
+    assert "sqrt" in check.detail
+    assert "not finite" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("test_training.py", None),
+        ("test_repeating.py", None),
+        ("test_trial.py", "needs ray"),
+        ("test_finalist.py", "needs ray"),  # By what it imports.
+        ("test_splits.py", "uses no device"),
+    ],
+)
+def test_test_files_run_where_nothing_they_import_is_missing(name, reason):
+    assert lacks(ROOT / "tests" / "trainables" / name) == reason
+
+
+def test_each_test_file_of_a_report_is_a_check(tmp_path):
+    report = tmp_path / "tests.xml"
+    report.write_text(
+        "<testsuites><testsuite>"
+        '<testcase classname="tests.trainables.test_a" name="one" time="1.5"/>'
+        '<testcase classname="tests.trainables.test_a" name="two" time="1"><skipped/></testcase>'
+        '<testcase classname="tests.trainables.test_b" name="bad"><failure/></testcase>'
+        "</testsuite></testsuites>",
+        encoding="utf-8",
+    )
+    first, second = read_report(report)
+    assert (first.name, first.outcome, first.seconds) == ("test_a.py", Outcome.PASSED, 2.5)
+    assert first.detail == "1 passed, 1 skipped"
+    assert (second.name, second.outcome) == ("test_b.py", Outcome.FAILED)
+    assert second.detail == "1 failure; bad"
