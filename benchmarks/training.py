@@ -38,6 +38,7 @@ from loops import AUGMENTATION, candidate, network, noise, run_loop
 from optuna.samplers import RandomSampler
 from sharing import measure_sharing
 
+from cluster.sizing import FRAGMENTATION
 from search.loop.packing import predicted_memory
 from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
@@ -207,8 +208,9 @@ def compare_memory(given: argparse.Namespace, device: Device) -> Values:
         # what is measured, and so what is predicted, is the network alone.
         work()
         measured = measure_peak(work, device.device)
+        # What is measured on a GPU is reserved; a library's workspace is held since the first one.
         predicted = (
-            predicted_memory(chosen, bfloat16=device.bfloat16)
+            (1 + FRAGMENTATION) * predicted_memory(chosen, bfloat16=device.bfloat16)
             if on_gpu
             else chosen.training_memory(bfloat16=device.bfloat16)
         )

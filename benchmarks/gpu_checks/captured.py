@@ -9,7 +9,7 @@ from gpu_checks.inside import Warnings, take_watched_steps
 from gpu_checks.records import NO_GPU, Finding, Recorder, expect
 from gpu_checks.subjects import EVERYTHING, Setting
 from spaces.candidate import Candidate
-from trainables.job import Augmentation
+from trainables.specs import Augmentation
 
 WATCHED = 2
 """Eager steps that are watched."""

@@ -14,8 +14,8 @@ from gpu_checks.inside import Warnings, eager, float32
 from gpu_checks.records import CheckFailedError, Finding, Recorder, expect
 from gpu_checks.subjects import Setting
 from spaces.candidate import Candidate
-from trainables.process import is_out_of_memory, release_memory
-from trainables.training import Training
+from trainables.training.loop import Training
+from trainables.training.process import is_out_of_memory, release_memory
 
 ENDLESS = 1 << 50
 """More bytes than any device has."""

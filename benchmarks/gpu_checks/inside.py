@@ -10,11 +10,12 @@ from unittest import mock
 
 import torch
 
-from trainables import batches, repeating, training
 from trainables.data import Dataset
-from trainables.device import select_device
-from trainables.feeding import StreamedFeed, as_tensor
-from trainables.training import Training
+from trainables.training import batches, cuda_graphs
+from trainables.training import loop as training
+from trainables.training.device import select_device
+from trainables.training.feeds import StreamedFeed, as_tensor
+from trainables.training.loop import Training
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def float32() -> Iterator[None]:
 @contextmanager
 def eager() -> Iterator[None]:
     """Capture no steps of new trainings."""
-    with mock.patch.object(repeating, "WORTH", 1 << 62):
+    with mock.patch.object(cuda_graphs, "WORTH", 1 << 62):
         yield
 
 
@@ -95,11 +96,11 @@ class Repetition:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._repeat = repeating.Repeater(device, repeating.WORTH)
+        self._repeat = cuda_graphs.GraphedStep(device, cuda_graphs.WORTH)
 
     def run(self, step: Callable[[], None]) -> None:
         """Warm up, capture, and replay twice."""
-        for _ in range(repeating.WARM_UP + 2):
+        for _ in range(cuda_graphs.WARM_UP + 2):
             self._repeat(step)
 
     @property

@@ -11,7 +11,7 @@ from torch.profiler import DeviceType, ProfilerActivity, profile
 
 from gpu_checks.records import Finding, Recorder, expect
 from gpu_checks.subjects import Setting
-from trainables.training import Training
+from trainables.training.loop import Training
 
 STEPS = 20
 LISTED = 15

@@ -14,7 +14,7 @@ from cluster.sizing import PROCESS_BYTES
 from gpu_checks.exact import results
 from gpu_checks.records import CheckFailedError, Finding, NotMeasuredError, Recorder, expect
 from gpu_checks.subjects import EVERYTHING, Setting
-from trainables.process import release_memory
+from trainables.training.process import release_memory
 
 TRAININGS = 30
 SETTLED = 6

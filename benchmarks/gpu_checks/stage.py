@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gpu_checks.records import Recorder
 from gpu_checks.subjects import setting
-from trainables.process import prepare_process
+from trainables.training.process import prepare_process
 
 
 def main(

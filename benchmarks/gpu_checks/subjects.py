@@ -19,9 +19,9 @@ from spaces.candidate import Candidate
 from spaces.operations import Activation, Convolution, Dropout, GlobalPooling, Linear, Norm, Pooling
 from spaces.recipe import Recipe
 from trainables.data import Dataset
-from trainables.device import select_device
-from trainables.job import Augmentation
-from trainables.training import Training
+from trainables.specs import Augmentation
+from trainables.training.device import select_device
+from trainables.training.loop import Training
 
 STEPS = 24
 """Steps of an epoch; enough for a capture to be worth it."""
