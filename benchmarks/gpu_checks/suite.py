@@ -26,7 +26,7 @@ MOST_WORKERS = 8
 def run_tests(setting: Setting, recorder: Recorder) -> None:
     """Run the test files, and record each of them."""
     runnable = []
-    for file in sorted(FOLDER.glob("test_*.py")):
+    for file in sorted(FOLDER.rglob("test_*.py")):
         reason = lacks(file)
         if reason is None:
             runnable.append(file)

@@ -297,11 +297,11 @@ def test_an_operation_whose_gradient_is_no_number_is_named(setting, recorder, mo
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("test_training.py", None),
-        ("test_repeating.py", None),
+        ("training/test_loop.py", None),
+        ("training/test_cuda_graphs.py", None),
         ("test_trial.py", "needs ray"),
         ("test_finalist.py", "needs ray"),  # By what it imports.
-        ("test_splits.py", "uses no device"),
+        ("images/test_splits.py", "uses no device"),
     ],
 )
 def test_test_files_run_where_nothing_they_import_is_missing(name, reason):
