@@ -34,6 +34,7 @@ LAYERS = (
     "loop",
     "study",
     "experiment",
+    "templates",
     "base",
 )
 """The packages of `search/`, from the top down: each imports only those below it."""

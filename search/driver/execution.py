@@ -28,7 +28,8 @@ from search.loop.samplers import make_sampler
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
 from search.reporting.progress import ProgressDisplay
-from search.reporting.report import Section, as_html, build_report, print_report
+from search.reporting.report import build_report
+from search.reporting.sections import Section, as_html, print_report
 from search.signals import stopping_gently
 from search.study.database import Database
 from search.study.finalists import Finalist, choose_finalists

@@ -33,9 +33,9 @@ from search.formatting import root_cause
 from search.loop.budget import Spent, beyond
 from search.nightly.history import History, Night, Score, State, take_snapshot
 from search.nightly.identity import DataIdentity, identify
-from search.nightly.report import as_markdown, build_night, headline, index_page
+from search.nightly.report import build_night, headline, index_page
 from search.notifications import Notifier, take_addresses
-from search.reporting.report import as_html, print_report
+from search.reporting.sections import as_html, as_markdown, print_report
 from search.signals import interrupting
 from search.study.file_lock import hold
 from search.study.finalists import Finalist

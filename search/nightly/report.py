@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from html import escape
 
 from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment
 from search.formatting import duration
 from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
 from search.nightly.trend_plot import trend
-from search.reporting.report import SHOWN, Section, html_page, html_table
+from search.reporting.report import SHOWN
+from search.reporting.sections import Section
+from search.templates import render
 
 _ENDINGS = {
     State.RUNNING: "runs, or was killed",
@@ -211,28 +212,6 @@ def _finalists(night: Night) -> Section:
     return Section("Finalists", (sentence,), header, rows)
 
 
-def as_markdown(title: str, sections: Sequence[Section]) -> str:
-    """Return a report as Markdown, without its pictures."""
-    parts = [f"# {title}", ""]
-    for section in sections:
-        parts += [f"## {section.heading}", ""]
-        for sentence in section.sentences:
-            parts += [_plain(sentence), ""]
-        if section.rows:
-            lines = (section.header, ("---",) * len(section.header), *section.rows)
-            parts += [f"| {' | '.join(map(_plain, line))} |" for line in lines]
-            parts.append("")
-    return "\n".join(parts)
-
-
-def _plain(text: str) -> str:
-    """Return text in which Markdown and HTML find nothing of theirs."""
-    text = " ".join(escape(text, quote=False).split())
-    text = "".join(f"\\{each}" if each in "\\`*_[]" else each for each in text)
-    # A backslash before it is not known to all that read tables.
-    return text.replace("|", "&#124;")
-
-
 def index_page(search: str, nights: Sequence[Night]) -> str:
     """Return the page that shows all nights of a search, the last one first."""
     rows = []
@@ -243,14 +222,7 @@ def index_page(search: str, nights: Sequence[Night]) -> str:
         best = f"{after.best.accuracy:.4f}" if after is not None and after.best else "-"
         trained = str(after.spent.trials - night.before.trials) if after is not None else "-"
         first = night.finalists[0] if night.finalists else None
-        rows.append(
-            (
-                f'<a href="{escape(night.name)}/report.html">{escape(night.name)}</a>',
-                escape(headline(night, known[-1] if known else None)),
-                trained,
-                best,
-                f"{first.test:.4f} ± {first.spread:.4f}" if first else "-",
-            )
-        )
-    header = ("night", "what it came to", "trials begun", "best validation", "best finalist, test")
-    return html_page(f"Nights of {search}", "\n".join([trend(nights), html_table(header, rows)]))
+        test = f"{first.test:.4f} ± {first.spread:.4f}" if first else "-"
+        outcome = headline(night, known[-1] if known else None)
+        rows.append((night.name, (outcome, trained, best, test)))
+    return render("nights.html", title=f"Nights of {search}", trend=trend(nights), nights=rows)

@@ -1,19 +1,15 @@
-"""The report of a search: the same facts for the terminal and as a web page."""
+"""The report of a search: leaderboard, front, finalists, failures and rejections."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from html import escape
 
 from optuna.trial import FrozenTrial, TrialState
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from search.experiment.objectives import Objective
 from search.experiment.schema import BorderRule, Experiment
 from search.formatting import duration
+from search.reporting.sections import Section
 from search.study.finalists import Finalist
 from search.study.records import accuracy, failure, is_trained, outcome
 from search.study.summary import Summary, device_seconds, summarise, trained_though_rejected
@@ -25,17 +21,6 @@ from spaces.recipe import DRAWN
 
 SHOWN = 10
 _WIDEST = 40
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of a report: a heading over sentences, perhaps a table, perhaps a picture."""
-
-    heading: str
-    sentences: tuple[str, ...] = ()
-    header: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    picture: str = ""
 
 
 def build_report(
@@ -302,72 +287,3 @@ def compare(
     )
     header = (f"trial of {other}", "validation", "convolutions beyond", "epochs")
     return Section(heading, (sentence,), header, rows)
-
-
-def as_text(sections: Sequence[Section]) -> RenderableType:
-    """Return a report for the terminal, without its pictures."""
-    parts: list[RenderableType] = []
-    for section in sections:
-        if section.picture:
-            continue
-        parts.append(Text(f"\n{section.heading}", style="bold"))
-        parts += [Text(sentence) for sentence in section.sentences]
-        if section.rows:
-            table = Table(box=None, pad_edge=False, header_style="dim")
-            for column in section.header:
-                table.add_column(column, overflow="fold")
-            for row in section.rows:
-                table.add_row(*row)
-            parts.append(table)
-    return Group(*parts)
-
-
-def print_report(console: Console, sections: Sequence[Section]) -> None:
-    """Print a report."""
-    console.print(as_text(sections), highlight=False)
-
-
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;"
-    "color:#222}table{border-collapse:collapse;margin:.5rem 0}th,td{padding:.25rem .8rem;"
-    "text-align:left;border-bottom:1px solid #ddd}th{color:#666;font-weight:600}"
-    "h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2rem}svg{max-width:100%;height:auto}"
-)
-
-
-def as_html(title: str, sections: Sequence[Section]) -> str:
-    """Return a report as a web page that needs nothing else."""
-    parts: list[str] = []
-    for section in sections:
-        parts.append(f"<h2>{escape(section.heading)}</h2>")
-        parts += [f"<p>{escape(sentence)}</p>" for sentence in section.sentences]
-        if section.rows:
-            cells = [tuple(escape(cell) for cell in row) for row in section.rows]
-            parts.append(html_table(section.header, cells))
-        parts.append(section.picture)
-    return html_page(title, "\n".join(parts))
-
-
-def html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table; its header is text, its cells are HTML."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in header)
-    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
-
-
-def html_page(title: str, body: str) -> str:
-    """Return a web page that needs nothing else.
-
-    Args:
-        title: text.
-        body: HTML.
-    """
-    return "\n".join(
-        [
-            "<!doctype html>",
-            f'<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>',
-            f"<style>{_STYLE}</style></head><body><h1>{escape(title)}</h1>",
-            body,
-            "</body></html>",
-        ]
-    )

@@ -8,7 +8,8 @@ from rich.table import Table
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import duration
-from search.reporting.report import as_html, build_report, compare, print_report
+from search.reporting.report import build_report, compare
+from search.reporting.sections import as_html, print_report
 from search.reporting.stored_search import SearchView
 from search.study.records import accuracy
 from search.study.summary import Summary, summarise

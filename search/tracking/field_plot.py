@@ -1,29 +1,49 @@
 """The receptive-field plot of a candidate, as SVG text.
 
-Written as text because one is made for every trial, in the driver: a plotting library would take
+A template draws it because the driver makes one for every trial: a plotting library would take
 a thousand times as long.
 """
 
 from __future__ import annotations
 
-from html import escape
+from dataclasses import dataclass
 
+from markupsafe import Markup
+
+from search.templates import render
 from spaces.border import BorderAnalysis
 
 _WIDTH, _HEIGHT = 640, 320
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 16, 40, 44
-_PRODUCTIVE, _UNPRODUCTIVE, _IMAGE = "#2f6f9f", "#c2553f", "#444444"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, _WIDTH - 16, 40, _HEIGHT - 44
+_PRODUCTIVE, _UNPRODUCTIVE = "#2f6f9f", "#c2553f"
+_BAR = 0.7
+"""Width of a bar, relative to the distance between two bars."""
 
 
-def field_plot(analysis: BorderAnalysis, title: str) -> str:
+@dataclass(frozen=True)
+class _Bar:
+    """A convolution: its field in pixels, and where its bar and labels stand."""
+
+    size: int
+    left: float
+    top: float
+    width: float
+    height: float
+    middle: float
+    label: float
+    colour: str
+
+
+def field_plot(analysis: BorderAnalysis, title: str) -> Markup:
     """Draw the growth of the receptive field over the convolutions.
 
-    One bar per convolution, as high as its smallest field (along the axis that is seen last); a
-    line at the image size; convolutions from the border layer on in another colour.
+    Each convolution is a bar whose height is its smallest field, along the longer side of the
+    image. A line marks the image size; another colour marks the convolutions from the border
+    layer on.
 
     Args:
         analysis: fields and border layer.
-        title: what the network is.
+        title: name of the network.
 
     Returns:
         An SVG document.
@@ -31,41 +51,35 @@ def field_plot(analysis: BorderAnalysis, title: str) -> str:
     axis = 0 if analysis.resolution[0] >= analysis.resolution[1] else 1
     image = analysis.resolution[axis]
     sizes = [field.smallest[axis] for field in analysis.fields]
-    top = max([*sizes, image]) * 1.08
-    plot_width, plot_height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
-    step = plot_width / max(len(sizes), 1)
+    highest = max([*sizes, image]) * 1.08
+    step = (_RIGHT - _LEFT) / max(len(sizes), 1)
 
-    def y(value: float) -> float:
-        return _TOP + plot_height * (1 - value / top)
+    def height(value: float) -> float:
+        return (_BOTTOM - _TOP) * value / highest
+
+    def bar(number: int, size: int) -> _Bar:
+        middle, top = _LEFT + (number - 0.5) * step, _BOTTOM - height(size)
+        return _Bar(
+            size=size,
+            left=round(middle - step * _BAR / 2, 1),
+            top=round(top, 1),
+            width=round(step * _BAR, 1),
+            height=round(height(size), 1),
+            middle=round(middle, 1),
+            label=round(top - 4, 1),
+            colour=_PRODUCTIVE if analysis.is_productive(number) else _UNPRODUCTIVE,
+        )
 
     border = "no border layer" if analysis.border is None else f"border layer: {analysis.border}"
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'width="{_WIDTH}" height="{_HEIGHT}" font-family="sans-serif" font-size="12">',
-        f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-        f'<text x="{_LEFT}" y="22" font-size="14">{escape(title)}: {border} '
-        f"({analysis.rule.value})</text>",
-    ]
-    for number, size in enumerate(sizes, start=1):
-        x = _LEFT + (number - 1) * step
-        colour = _PRODUCTIVE if analysis.is_productive(number) else _UNPRODUCTIVE
-        parts.append(
-            f'<rect x="{x + step * 0.15:.1f}" y="{y(size):.1f}" width="{step * 0.7:.1f}" '
-            f'height="{plot_height * size / top:.1f}" fill="{colour}">'
-            f"<title>convolution {number}: {size} px</title></rect>"
-            f'<text x="{x + step / 2:.1f}" y="{y(size) - 4:.1f}" text-anchor="middle" '
-            f'font-size="10">{size}</text>'
-            f'<text x="{x + step / 2:.1f}" y="{_TOP + plot_height + 15}" text-anchor="middle" '
-            f'font-size="10">{number}</text>'
-        )
-    parts += [
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(image):.1f}" y2="{y(image):.1f}" '
-        f'stroke="{_IMAGE}" stroke-dasharray="5 4"/>',
-        f'<text x="{_LEFT - 6}" y="{y(image) + 4:.1f}" text-anchor="end">{image} px</text>',
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_TOP + plot_height}" '
-        f'y2="{_TOP + plot_height}" stroke="#000000"/>',
-        f'<text x="{_LEFT + plot_width / 2}" y="{_HEIGHT - 10}" text-anchor="middle">'
-        "convolution (bar: receptive field in pixels; dashed: image)</text>",
-        "</svg>",
-    ]
-    return "\n".join(parts)
+    return render(
+        "field_plot.svg",
+        title=f"{title}: {border} ({analysis.rule.value})",
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
+        right=_RIGHT,
+        bottom=_BOTTOM,
+        image=image,
+        image_y=round(_BOTTOM - height(image), 1),
+        bars=[bar(number, size) for number, size in enumerate(sizes, start=1)],
+    )

@@ -13,9 +13,9 @@ from markdown import markdown
 from search.experiment.loading import parse_experiment
 from search.loop.budget import Spent
 from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
-from search.nightly.report import as_markdown, build_night, headline, index_page
+from search.nightly.report import build_night, headline, index_page
 from search.nightly.significance import Comparison
-from search.reporting.report import Section, as_html
+from search.reporting.sections import Section, as_html, as_markdown
 
 BEFORE = replace(
     NOTHING,
