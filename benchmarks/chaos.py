@@ -39,7 +39,7 @@ from mlflow import MlflowClient
 from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.folder import DATABASE_VARIABLE, HOME_VARIABLE, Home, SearchFolder
-from search.study.records import is_trained, outcome
+from search.study.records import TrialRecord
 from search.study.storages import read_trials
 from search.tracking.journal import PARENT, Event, Finish, Metrics, read, read_all
 from spaces.errors import BadInputError
@@ -456,7 +456,8 @@ class Chaos:
             losses = self._losses()
             tally.at_stake += min(training, len(losses))
             tally.lost_reports += sum(losses.values())
-        ended = sum(is_trained(t) and t.state.is_finished() for t in self._driver.trials())
+        records = map(TrialRecord.of, self._driver.trials())
+        ended = sum(each.is_trained and each.outcome.is_finished() for each in records)
         print(
             f"driver {tally.drivers} killed; {tally.workers} workers, {self._server.kills} servers "
             f"so far; {ended} of {self._plan.trials} trials have ended; its trials "
@@ -508,14 +509,14 @@ def compare(driver: Driver, uri: str, plan: Plan, tally: Tally) -> Findings:
     """Compare the study, the journal and MLflow."""
     trials = driver.trials()
     tally.see(trials)
-    trained = [trial for trial in trials if is_trained(trial)]
+    trained = [record for record in map(TrialRecord.of, trials) if record.is_trained]
     events = list(read_all(driver.folder.journal))
     ends = Counter(
         event.run for event in events if isinstance(event, Finish) and event.status != "KILLED"
     )
     twice = tally.changed | {t.number for t in trained if ends[str(t.number)] > 1}
     present = {trial.number for trial in trials}
-    given_up = [t for t in trained if outcome(t) is TrialState.FAIL]
+    given_up = [t for t in trained if t.outcome is TrialState.FAIL]
     found = Findings(
         twice=len(twice),
         lost=len(tally.numbers - present)
@@ -534,20 +535,15 @@ def compare(driver: Driver, uri: str, plan: Plan, tally: Tally) -> Findings:
     found.retrained = sum(
         first.get((str(trial.number), epoch)) != metrics["epoch_seconds"]
         for trial in trained
-        for epoch, metrics in history(trial).items()
+        for epoch, metrics in trial.history.items()
     )
     compare_runs(driver.folder.name, trained, first, uri, found)
     return found
 
 
-def history(trial: FrozenTrial) -> dict[int, dict[str, float]]:
-    """Return what each epoch of a trial reported, by the study."""
-    return {int(epoch): metrics for epoch, metrics in trial.user_attrs["history"].items()}
-
-
 def compare_runs(
     name: str,
-    trained: list[FrozenTrial],
+    trained: list[TrialRecord],
     first: Mapping[tuple[str, int], float | None],
     uri: str,
     found: Findings,
@@ -569,7 +565,7 @@ def compare_runs(
         if key not in runs:
             found.lost += 1
             continue
-        expected = history(trial)
+        expected = trial.history
         for metric in {name for metrics in expected.values() for name in metrics}:
             told = client.get_metric_history(runs[key][0].info.run_id, metric)
             values = {each.step: each.value for each in told}

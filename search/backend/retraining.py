@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from optuna.trial import FrozenTrial
 from ray.exceptions import RayError
 
 from search.backend.node_wait import NodeWait
 from search.backend.tuning import can_train
 from search.loop.packing import Packing
 from search.study.finalists import Finalist, FinalistStore, write_results
+from search.study.records import TrialRecord
 from trainables.finalist import Retraining, retrain
 from trainables.specs import FinalistResult, TrainingSpec
 
 
 def retrain_finalists(
     spec: TrainingSpec,
-    chosen: Sequence[FrozenTrial],
+    chosen: Sequence[TrialRecord],
     *,
     seeds: int,
     first_seed: int,

@@ -33,7 +33,7 @@ from search.reporting.sections import Section, as_html, print_report
 from search.signals import stopping_gently
 from search.study.database import Database
 from search.study.finalists import Finalist, choose_finalists
-from search.study.records import INHERITED, is_trained
+from search.study.records import TrialRecord
 from search.study.study import Study
 from search.study.summary import Summary, summarise
 from search.tracking.journal import Journal, worked_seconds
@@ -135,7 +135,7 @@ class Execution:
     def _warm_start(self, warm_start: WarmStart) -> None:
         """Enter what a search begins with, as far as no driver before has done so."""
         known = self._study.trials()
-        inherited = sum(INHERITED in trial.user_attrs for trial in known)
+        inherited = sum(TrialRecord.of(trial).is_inherited for trial in known)
         drawn = len(known) - inherited
         if not drawn:
             for trial in warm_start.inherited()[inherited:]:
@@ -226,8 +226,8 @@ class Execution:
             observers=(self._recorder, self._cleanup, progress),
         )
         for trial in self._study.trials():
-            if trial.state.is_finished() and is_trained(trial):
-                self._recorder.complete(trial, partial(trials.rebuild, trial))
+            if trial.state.is_finished() and TrialRecord.of(trial).is_trained:
+                self._recorder.complete(TrialRecord.of(trial), partial(trials.rebuild, trial))
         searcher = StudySearcher(
             trials, self._packing.gpu_fraction, experiment.failures.retries, self._say
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
@@ -15,7 +14,7 @@ from search.experiment.loading import load_experiment, load_kept
 from search.experiment.objectives import cost_values
 from search.experiment.schema import Experiment
 from search.loop.screens import Screen, judge
-from search.study.records import HISTORY, INHERITED, OUTCOME, accuracy, is_trained, outcome
+from search.study.records import TrialAttributes, TrialRecord, told_constraints, told_state
 from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
@@ -127,10 +126,10 @@ def inherit(
         experiment: of this search.
     """
     for trial in trials:
-        ended = outcome(trial)
-        if not is_trained(trial):
+        record = TrialRecord.of(trial)
+        if not record.is_trained or record.accuracy is None:
             continue
-        if ended not in (TrialState.COMPLETE, TrialState.PRUNED) or accuracy(trial) is None:
+        if record.outcome not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
         translated = _translate(name, trial, space, screens, experiment)
         if translated is not None:
@@ -158,30 +157,26 @@ def _translate(
     )
     if not inside or judge(candidate, screens) is not None:
         return None
-    metrics: Mapping[str, Any] = next(
-        reversed(list(trial.user_attrs.get(HISTORY, {}).values())), {}
-    )
+    record = TrialRecord.of(trial)
+    metrics: Mapping[str, float] = record.history.get(max(record.history, default=0), {})
     try:
         costs = cost_values(experiment.objectives, candidate.costs, metrics)
     except KeyError:
         return None  # It was not measured there.
-    ended = outcome(trial)
-    attributes = {INHERITED: name, "inherited_number": trial.number, "digest": candidate.digest}
-    told = ended
-    constraints = {}
-    if ended is TrialState.PRUNED and costs:
-        # See `search.study.study.Study.finish`.
-        told = TrialState.COMPLETE
-        attributes[OUTCOME] = ended.name.lower()
-        if "stopped" in trial.user_attrs:
-            # See `search.loop.trials.Trials.finish`.
-            constraints = {"hopeless": 1.0}
+    attributes = TrialAttributes(
+        inherited=name, inherited_number=trial.number, digest=candidate.digest
+    )
+    objectives = len(experiment.objectives)
+    constraints = told_constraints(record.outcome, objectives=objectives, stopped=record.stopped)
+    told = told_state(record.outcome, objectives=objectives, is_infeasible=bool(constraints))
+    if told is not record.outcome:
+        attributes["verdict"] = record.outcome.name.lower()
     return create_trial(
         state=told,
         params=drawn.params,
         distributions=drawn.distributions,
-        values=[accuracy(trial) or 0.0, *costs],
+        values=[record.accuracy or 0.0, *costs],
         intermediate_values=trial.intermediate_values,
-        user_attrs=attributes,
+        user_attrs=dict(attributes),
         constraints=constraints or None,
     )

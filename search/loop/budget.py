@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from search.experiment.schema import BudgetSection
 from search.formatting import duration
-from search.study.records import is_trained
+from search.study.records import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,8 @@ class Spent:
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], seconds: float) -> Self:
         """Return what has been spent on a study by drivers that worked for so many seconds."""
-        begun = [trial.user_attrs for trial in trials if is_trained(trial)]
-        devices = sum(own.get("seconds", 0.0) * own.get("share", 1.0) for own in begun)
-        return cls(len(begun), seconds, devices)
+        begun = [record for record in map(TrialRecord.of, trials) if record.is_trained]
+        return cls(len(begun), seconds, sum(record.device_seconds for record in begun))
 
 
 def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:

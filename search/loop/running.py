@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 from search.study.events import StartedTrial
-from search.study.records import HISTORY
+from search.study.records import TrialAttributes
 
 
 @dataclass
@@ -49,14 +48,13 @@ class RunningTrial:
         return self.spent * self.device_fraction
 
     @property
-    def attributes(self) -> dict[str, Any]:
-        """What the study keeps of the training."""
-        found: dict[str, Any] = {
-            "seconds": self.spent,
-            "epochs": self.epoch,
-            # In full, so that tracking can be completed from the study alone.
-            HISTORY: {str(epoch): metrics for epoch, metrics in self.history.items()},
-        }
+    def attributes(self) -> TrialAttributes:
+        """What the study stores of the training."""
+        found = TrialAttributes(
+            seconds=self.spent,
+            epochs=self.epoch,
+            history={str(epoch): metrics for epoch, metrics in self.history.items()},
+        )
         if "train_accuracy" in self.metrics:
             found["train_accuracy"] = self.metrics["train_accuracy"]
         return found

@@ -19,7 +19,7 @@ from search.loop.budget import Budget
 from search.loop.running import RunningTrial
 from search.loop.screens import Screen, judge, reject_invalid
 from search.study.events import Observer, Observers, StartedTrial
-from search.study.records import Rejection, failure, is_trained, outcome
+from search.study.records import Rejection, TrialAttributes, TrialRecord, told_constraints
 from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
@@ -114,21 +114,20 @@ class Trials:
 
     def _restore(self, trial: FrozenTrial) -> None:
         """Take over what an earlier driver has left of a trial."""
-        if not is_trained(trial):
+        record = TrialRecord.of(trial)
+        if not record.is_trained:
             return
-        attributes = trial.user_attrs
         self._started += 1
         if self._asha is not None:
             for epoch, value in trial.intermediate_values.items():
                 self._asha.report(trial.number, epoch, value)
-        if trial.state is TrialState.RUNNING:
+        if record.outcome is TrialState.RUNNING:
             self._interrupted.append(trial)
             return
-        self._ended_seconds += _seconds(trial) * attributes["share"]
-        ended = outcome(trial)
-        if ended is not TrialState.FAIL or trial.constraints:
-            self._drawn.setdefault(attributes["digest"], trial.number)
-        if ended is not TrialState.FAIL:
+        self._ended_seconds += record.device_seconds
+        if record.outcome is not TrialState.FAIL or record.is_infeasible:
+            self._drawn.setdefault(record.digest, trial.number)
+        if record.outcome is not TrialState.FAIL:
             self._failed_from_start = None
 
     @property
@@ -138,7 +137,7 @@ class Trials:
         Asked by the thread, too, that tells observers: trials come and go meanwhile.
         """
         running = [each.device_seconds for each in list(self._running.values())]
-        waiting = [_seconds(each) * each.user_attrs["share"] for each in list(self._interrupted)]
+        waiting = [TrialRecord.of(each).device_seconds for each in list(self._interrupted)]
         return self._ended_seconds + math.fsum(running) + math.fsum(waiting)
 
     @property
@@ -178,7 +177,7 @@ class Trials:
         """
         for trial in self._interrupted:
             if self.study.trial(trial.number).state is TrialState.RUNNING:
-                self.study.pause(trial.number, {})
+                self.study.pause(trial.number, TrialAttributes())
                 self._observers.notify("paused", trial.number)
         for number in list(self._running):
             self.pause(number)
@@ -186,14 +185,14 @@ class Trials:
     def pause(self, number: int) -> None:
         """Keep a running trial for a later driver, as far as it is."""
         running = self._running.pop(number)
-        self.study.pause(number, {"seconds": running.spent})
+        self.study.pause(number, TrialAttributes(seconds=running.spent))
         self._interrupted.append(self.study.trial(number))
         self._observers.notify("paused", number)
 
     def requeue(self, number: int) -> None:
         """Have a running trial handed out once more: its process is gone."""
         running = self._running.pop(number)
-        self.study.annotate(number, {"seconds": running.spent})
+        self.study.annotate(number, TrialAttributes(seconds=running.spent))
         self._interrupted.append(self.study.trial(number))
 
     def next(self) -> StartedTrial | None:
@@ -224,9 +223,10 @@ class Trials:
     def _resume(self, trial: FrozenTrial) -> StartedTrial:
         """Go on with a trial that an earlier driver has begun."""
         started = self.rebuild(trial)
-        running = RunningTrial(started, trial.user_attrs["share"])
+        record = TrialRecord.of(trial)
+        running = RunningTrial(started, record.device_fraction)
         running.stored = frozenset(trial.intermediate_values)
-        running.seconds_kept = _seconds(trial)
+        running.seconds_kept = record.seconds
         self._running[trial.number] = running
         self._drawn.setdefault(started.candidate.digest, trial.number)
         self.study.resume(trial.number)
@@ -254,7 +254,7 @@ class Trials:
         try:
             candidate = self._space.draw(trial)
         except InvalidCandidateError as error:
-            self._reject(trial, reject_invalid(error), {})
+            self._reject(trial, reject_invalid(error), TrialAttributes())
             return None
         self._space.check_output(candidate)
         rejection = judge(candidate, self._screens)
@@ -268,13 +268,13 @@ class Trials:
         return None
 
     def _reject(
-        self, trial: optuna.Trial, rejection: Rejection, attributes: Mapping[str, Any]
+        self, trial: optuna.Trial, rejection: Rejection, attributes: TrialAttributes
     ) -> None:
         self.study.reject(
             trial,
             rejection.reason,
             rejection.violation,
-            {**attributes, "detail": rejection.detail},
+            TrialAttributes(**attributes, detail=rejection.detail),
         )
         self._count_rejection(trial.number, rejection)
 
@@ -290,11 +290,9 @@ class Trials:
         """
         rejection = Rejection("duplicate", 1.0, f"the same as trial {original}")
         known = self.study.trial(original)
-        attributes = {
-            "rejected": "duplicate",
-            "detail": rejection.detail,
-            "duplicate_of": original,
-        }
+        attributes = TrialAttributes(
+            rejected=rejection.reason, detail=rejection.detail, duplicate_of=original
+        )
         if known.state in (TrialState.COMPLETE, TrialState.PRUNED):
             self.study.close(
                 trial,
@@ -311,8 +309,10 @@ class Trials:
     def _start(self, trial: optuna.Trial, candidate: Candidate) -> StartedTrial:
         started = self._describe(trial.number, dict(trial.params), candidate)
         device_fraction = self._device_fraction(candidate)
-        recorded = {"beyond": started.border.beyond, "share": device_fraction}
-        self.study.start(trial, _attributes(candidate) | recorded)
+        attributes = TrialAttributes(
+            **_attributes(candidate), beyond=started.border.beyond, share=device_fraction
+        )
+        self.study.start(trial, attributes)
         self._started += 1
         self._running[trial.number] = RunningTrial(started, device_fraction)
         self._drawn.setdefault(candidate.digest, trial.number)
@@ -334,7 +334,7 @@ class Trials:
                 self._asha.report(number, epoch, objective)
         if running.seconds - running.seconds_kept >= KEEP_EVERY:
             running.seconds_kept = running.seconds
-            self.study.annotate(number, {"seconds": running.seconds})
+            self.study.annotate(number, TrialAttributes(seconds=running.seconds))
         self._observers.notify("reported", number, epoch, running.history[epoch])
 
     def decide(self, number: int) -> Decision:
@@ -370,27 +370,22 @@ class Trials:
         cause = cause or missing
         state = TrialState.COMPLETE if running.epoch >= self._epochs else TrialState.PRUNED
         attributes = running.attributes
-        constraints: dict[str, float] = {}
         if cause:
             state = TrialState.FAIL
             attributes["cause"] = cause
-            constraints = {"memory": violation} if violation > 0 else {}
         elif stopped and state is TrialState.PRUNED:
             attributes["stopped"] = stopped
-            if len(self.study.objectives) > 1:
-                # However cheap, a network that learns nothing is no compromise worth more of.
-                constraints = {"hopeless": 1.0}
+        constraints = told_constraints(
+            state, objectives=len(self.study.objectives), violation=violation, stopped=stopped
+        )
         self.study.finish(number, state, attributes, costs=costs, constraints=constraints)
-        ended = self.study.trial(number)
-        state = outcome(ended)
+        ended = TrialRecord.of(self.study.trial(number))
         if "memory" not in constraints:
-            self._count_failures(state, cause)
-        if state is TrialState.FAIL:
-            if not constraints:
-                # What failed otherwise may be drawn and tried again.
-                self._drawn.pop(running.trial.candidate.digest, None)
-            cause = failure(ended)
-        self._observers.notify("finished", number, state, cause or attributes.get("stopped", ""))
+            self._count_failures(ended.outcome, cause)
+        if ended.outcome is TrialState.FAIL and not constraints:
+            # What failed otherwise may be drawn and tried again.
+            self._drawn.pop(running.trial.candidate.digest, None)
+        self._observers.notify("finished", number, ended.outcome, ended.reason)
 
     def _costs(self, running: RunningTrial) -> tuple[list[float], str]:
         """Return the values of the objectives beyond accuracy, and what is wrong with them."""
@@ -409,14 +404,10 @@ class Trials:
                 self.hopeless = cause
 
 
-def _seconds(trial: FrozenTrial) -> float:
-    """Return what has been spent on a trial, as far as the study knows."""
-    return float(trial.user_attrs.get("seconds", 0.0))
-
-
-def _attributes(candidate: Candidate) -> dict[str, Any]:
-    """Return what the study keeps of a candidate beside its parameters."""
-    attributes: dict[str, Any] = {"digest": candidate.digest}
+def _attributes(candidate: Candidate) -> TrialAttributes:
+    """Return what the study stores of a candidate beside its parameters."""
+    attributes = TrialAttributes(digest=candidate.digest)
     with suppress(CollapsedLayerError):
-        attributes |= {"params": candidate.costs.params, "macs": candidate.costs.macs}
+        costs = candidate.costs
+        attributes["params"], attributes["macs"] = costs.params, costs.macs
     return attributes

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 
 from search.nightly.champions import Champion, ChampionStore, Contender, Files
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity
 from search.nightly.significance import Comparison, compare
 from search.study.finalists import Finalist, FinalistStore
+from search.study.records import TrialRecord
 from spaces.errors import BadInputError
 
 
@@ -35,15 +35,15 @@ class Challenge:
         self,
         search: str,
         night: str,
-        trial: FrozenTrial,
+        trial: TrialRecord,
         finalist: Finalist,
         candidate: str,
         data: DataIdentity,
         labels: NDArray[np.int64],
         folder: Path,
     ) -> None:
-        digest = trial.user_attrs["digest"]
-        self.contender = Contender(search, trial.number, night, digest, data, finalist.results)
+        results = finalist.results
+        self.contender = Contender(search, trial.number, night, trial.digest, data, results)
         self._finalist = finalist
         self._candidate = candidate
         self._labels = labels

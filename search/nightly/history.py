@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from search.loop.budget import Spent
 from search.nightly.significance import Comparison
-from search.study.records import accuracy, is_trained, outcome
+from search.study.records import TrialRecord
 from search.study.summary import summarise
 
 SAME_NIGHT = timedelta(hours=18)
@@ -89,12 +89,12 @@ def take_snapshot(trials: Sequence[FrozenTrial], seconds: float) -> Snapshot:
         failed=summary.failed,
         interrupted=summary.interrupted + summary.running,
         rejections=summary.rejections,
-        best=None if best is None else Best(best.number, accuracy(best) or 0.0),
-        front={trial.number: tuple(trial.values) for trial in summary.front},
+        best=None if best is None else Best(best.number, best.accuracy or 0.0),
+        front={trial.number: trial.values for trial in summary.front},
         failures={
-            trial.number: str(trial.user_attrs.get("cause", "unknown"))
-            for trial in trials
-            if is_trained(trial) and outcome(trial) is TrialState.FAIL
+            record.number: record.reason
+            for record in map(TrialRecord.of, trials)
+            if record.is_trained and record.outcome is TrialState.FAIL
         },
         saved_seconds=summary.savings.total,
         spent=Spent.of(trials, seconds),

@@ -39,6 +39,7 @@ from search.reporting.sections import as_html, as_markdown, print_report
 from search.signals import interrupting
 from search.study.file_lock import hold
 from search.study.finalists import Finalist
+from search.study.records import TrialRecord
 from search.study.storages import read_trials
 from search.tracking import journal
 from search.tracking.destination import Destination
@@ -229,7 +230,7 @@ class _Night:
         if not outcome.finalists:
             raise NightFailedError("no finalist could be retrained; see the cause above")
         best = outcome.finalists[0]
-        trial = next(each for each in self._trials() if each.number == best.number)
+        trial = next(TrialRecord.of(each) for each in self._trials() if each.number == best.number)
         task = describe_task(self._dataset)
         architecture = describe_training(self._experiment, task).candidates()
         candidate = candidate_json(trial.params, architecture.rebuild(trial.params).architecture)

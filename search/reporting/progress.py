@@ -17,7 +17,7 @@ from search.experiment.objectives import LATENCIES
 from search.formatting import duration
 from search.loop.trials import OBJECTIVE
 from search.study.events import Observer, StartedTrial
-from search.study.records import Rejection, accuracy
+from search.study.records import Rejection
 from search.study.summary import Summary
 
 _VERDICTS = {
@@ -58,7 +58,7 @@ class ProgressDisplay(Observer):
         if before is not None:
             self._rejections.update(before.rejections)
             if before.best is not None:
-                self._best = (accuracy(before.best) or 0.0, before.best.number)
+                self._best = (before.best.accuracy or 0.0, before.best.number)
         self._started = time.monotonic()
         self._bar = Progress(
             BarColumn(bar_width=20),

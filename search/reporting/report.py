@@ -11,8 +11,8 @@ from search.experiment.schema import BorderRule, Experiment
 from search.formatting import duration
 from search.reporting.sections import Section
 from search.study.finalists import Finalist
-from search.study.records import accuracy, failure, is_trained, outcome
-from search.study.summary import Summary, device_seconds, summarise, trained_though_rejected
+from search.study.records import TrialRecord
+from search.study.summary import Summary, summarise, trained_though_rejected
 from search.tracking.field_plot import field_plot
 from search.tracking.recorder import describe
 from spaces.border import find_border
@@ -38,14 +38,15 @@ def build_report(
         space: rebuilds the candidates.
     """
     summary = summarise(trials)
-    by_number = {trial.number: trial for trial in trials}
+    records = [TrialRecord.of(trial) for trial in trials]
+    by_number = {record.number: record for record in records}
     sections = [_leaderboard(summary, space)]
     if summary.front:
         sections.append(_front(experiment, summary, space))
     if finalists:
         sections.append(_finalists(finalists, by_number, space))
     if summary.failed:
-        sections.append(_failures(trials))
+        sections.append(_failures(records))
     sections.append(_rejections(experiment, summary))
     beyond = _beyond(experiment, summary)
     if beyond is not None:
@@ -66,9 +67,9 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
             (
                 str(rank),
                 str(trial.number),
-                f"{accuracy(trial):.4f}",
-                f"{trial.user_attrs['params']:,}",
-                f"{trial.user_attrs['macs'] / 1e6:,.2f}",
+                f"{trial.accuracy:.4f}",
+                f"{trial.param_count:,}",
+                f"{(trial.macs or 0) / 1e6:,.2f}",
                 *_structure(trial, space),
                 _epochs(trial),
             )
@@ -90,9 +91,9 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
     return Section("Leaderboard", (counts,), header, tuple(rows))
 
 
-def _epochs(trial: FrozenTrial) -> str:
-    stopped = "" if outcome(trial) is TrialState.COMPLETE else ", stopped"
-    return f"{trial.user_attrs['epochs']}{stopped}"
+def _epochs(trial: TrialRecord) -> str:
+    stopped = "" if trial.outcome is TrialState.COMPLETE else ", stopped"
+    return f"{trial.epochs}{stopped}"
 
 
 def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> Section:
@@ -101,7 +102,7 @@ def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> S
     rows = tuple(
         (
             str(trial.number),
-            f"{accuracy(trial):.4f}",
+            f"{trial.accuracy:.4f}",
             *(_cost(each, value) for each, value in zip(costs, trial.values[1:], strict=True)),
             *_structure(trial, space),
             _epochs(trial),
@@ -144,7 +145,7 @@ _SHORT = {
 }
 
 
-def _recipe(trial: FrozenTrial) -> str:
+def _recipe(trial: TrialRecord) -> str:
     """Return what was drawn of the recipe; names such as adamw speak for themselves."""
     parts = []
     for name in DRAWN:
@@ -155,7 +156,7 @@ def _recipe(trial: FrozenTrial) -> str:
     return ", ".join(parts) or "as given"
 
 
-def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str, str]:
+def _structure(trial: TrialRecord, space: CandidateSpace) -> tuple[str, str, str, str]:
     found = describe(space.rebuild(trial.params).architecture)
     features = str(found["features"])
     if len(features) > _WIDEST:
@@ -164,7 +165,7 @@ def _structure(trial: FrozenTrial, space: CandidateSpace) -> tuple[str, str, str
 
 
 def _finalists(
-    finalists: Sequence[Finalist], trials: dict[int, FrozenTrial], space: CandidateSpace
+    finalists: Sequence[Finalist], trials: dict[int, TrialRecord], space: CandidateSpace
 ) -> Section:
     rows = []
     for finalist in finalists:
@@ -175,7 +176,7 @@ def _finalists(
                 finalist.shown,
                 ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
                 f"{finalist.validation_accuracy:.4f}",
-                f"{trial.user_attrs['params']:,}",
+                f"{trial.param_count:,}",
                 *_structure(trial, space),
             )
         )
@@ -197,12 +198,12 @@ def _finalists(
     return Section("Finalists", (sentence,), header, tuple(rows))
 
 
-def _failures(trials: Sequence[FrozenTrial]) -> Section:
+def _failures(trials: Sequence[TrialRecord]) -> Section:
     """Show what trials failed with, what most of them did first."""
     failed: dict[str, list[int]] = {}
     for trial in trials:
-        if is_trained(trial) and outcome(trial) is TrialState.FAIL:
-            failed.setdefault(failure(trial), []).append(trial.number)
+        if trial.is_trained and trial.outcome is TrialState.FAIL:
+            failed.setdefault(trial.reason, []).append(trial.number)
     rows = []
     for what, numbers in sorted(failed.items(), key=lambda each: -len(each[1]))[:SHOWN]:
         more = ", .." if len(numbers) > SHOWN else ""
@@ -238,10 +239,10 @@ def _rejections(experiment: Experiment, summary: Summary) -> Section:
 
 def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
     """Say how trained candidates with layers beyond the border did against the others."""
-    beyond = [t for t in summary.leaderboard if t.user_attrs.get("beyond", 0) > 0]
+    beyond = [trial for trial in summary.leaderboard if trial.beyond > 0]
     if not beyond:
         return None
-    within = [t for t in summary.leaderboard if not t.user_attrs.get("beyond", 0)]
+    within = [trial for trial in summary.leaderboard if not trial.beyond]
     allowed = (
         "the border screen was off"
         if experiment.screens.border is BorderRule.OFF
@@ -255,8 +256,8 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
     return Section("Trained beyond the border", (sentence,))
 
 
-def _best(trials: Sequence[FrozenTrial]) -> str:
-    return f"{max(accuracy(t) or 0.0 for t in trials):.4f}" if trials else "none"
+def _best(trials: Sequence[TrialRecord]) -> str:
+    return f"{max(t.accuracy or 0.0 for t in trials):.4f}" if trials else "none"
 
 
 def compare(
@@ -274,14 +275,14 @@ def compare(
         f"{len(overlap.trials)} candidates that {name} rejected before training were trained in "
         f"{other}: best validation accuracy {_best(overlap.trials)} (trial {best.number}), against "
         f"{others} of the other candidates there; they took "
-        f"{duration(sum(map(device_seconds, overlap.trials)))} of device time."
+        f"{duration(sum(t.device_seconds for t in overlap.trials))} of device time."
     )
     rows = tuple(
         (
             str(t.number),
-            f"{accuracy(t):.4f}",
-            str(t.user_attrs["beyond"]),
-            str(t.user_attrs["epochs"]),
+            f"{t.accuracy:.4f}",
+            str(t.beyond),
+            str(t.epochs),
         )
         for t in overlap.trials[:SHOWN]
     )

@@ -11,7 +11,6 @@ from search.formatting import duration
 from search.reporting.report import build_report, compare
 from search.reporting.sections import as_html, print_report
 from search.reporting.stored_search import SearchView
-from search.study.records import accuracy
 from search.study.summary import Summary, summarise
 from search.tracking.tracker import Destination, sync, ui_command
 from spaces.errors import BadInputError
@@ -74,7 +73,7 @@ def _best(summary: Summary) -> str:
     if summary.best is None:
         return "-"
     front = f", front of {len(summary.front)}" if summary.front else ""
-    return f"{accuracy(summary.best):.4f} (trial {summary.best.number}{front})"
+    return f"{summary.best.accuracy:.4f} (trial {summary.best.number}{front})"
 
 
 def show_report(name: str, against: str | None, home: Home, console: Console) -> None:

@@ -13,8 +13,8 @@ from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.trial import FrozenTrial
 
+from search.study.records import TrialRecord
 from search.study.summary import Summary
 from spaces.errors import BadInputError
 from trainables.specs import FinalistResult
@@ -47,7 +47,7 @@ class Finalist:
         return fmean([result.validation_accuracy for result in self.results])
 
 
-def choose_finalists(summary: Summary, count: int) -> list[FrozenTrial]:
+def choose_finalists(summary: Summary, count: int) -> list[TrialRecord]:
     """Return the candidates to retrain: of the Pareto front, where there is one, the most accurate.
 
     The leaderboard fills up what the front leaves open.

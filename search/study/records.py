@@ -1,26 +1,16 @@
-"""How a trial of the study ended and how accurate it was, whatever its sampler was told.
+"""The record of a trial: what the study stores beside parameters and values, and how it is read.
 
-The state of a trial is what its sampler learns from, and that is not always what happened: a
-trial that did not fit into the device's memory is told as infeasible, since samplers ignore what
-failed; and with several objectives one that was stopped early is told as complete, since Optuna
-knows pruned trials with one objective only. Whoever asks what became of a trial asks here.
+The state of a stored trial is what the sampler was told, which is not always what happened; see
+`told_state`. Read `TrialRecord.outcome` to learn what happened.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self, TypedDict, cast
 
 from optuna.trial import FrozenTrial, TrialState
-
-OUTCOME = "verdict"
-"""Attribute of a trial whose state is not what happened to it: what did, in small letters."""
-
-REJECTED = "rejected"
-"""Attribute of a candidate that was never trained: the screen that rejected it."""
-INHERITED = "inherited"
-"""Attribute of a trial that another search has trained: its name."""
-HISTORY = "history"
-"""Attribute of a trial that has ended: what each epoch reported."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +19,9 @@ class Rejection:
 
     Attributes:
         reason: the screen: collapsed, untrainable, border, params, macs, memory, duplicate; or
-            invalid: the values that were drawn describe no network.
-        violation: how far beyond the limit, over 0: convolutions beyond the border layer, or the
-            excess relative to the limit, or what the space says.
+            invalid: the drawn values describe no network.
+        violation: how far the candidate exceeds the limit, over 0: convolutions beyond the border
+            layer, or the excess relative to the limit, or what the space says.
         detail: the same in words.
     """
 
@@ -40,32 +30,186 @@ class Rejection:
     detail: str
 
 
-def is_rejected(trial: FrozenTrial) -> bool:
-    """Tell whether a candidate was screened out and never trained."""
-    return REJECTED in trial.user_attrs
+class TrialAttributes(TypedDict, total=False):
+    """User attributes of a stored trial. Stored studies are read by these keys: rename none."""
+
+    digest: str
+    """Digest of the candidate. Candidates with the same digest train alike."""
+    params: int
+    """Number of parameters of the network; absent where it collapses or is invalid."""
+    macs: int
+    """Multiply-accumulates for one image; absent where the parameters are."""
+    beyond: int
+    """Convolutions beyond the border layer."""
+    share: float
+    """Fraction of a device that the trial occupies."""
+    seconds: float
+    """Training time so far."""
+    epochs: int
+    """Epochs that were trained."""
+    history: dict[str, dict[str, float]]
+    """Metrics of each epoch, complete, so that tracking can be restored from the study alone."""
+    train_accuracy: float
+    """Training accuracy of the last epoch."""
+    cause: str
+    """Why the trial failed."""
+    stopped: str
+    """Why the trial stopped itself early."""
+    rejected: str
+    """Reason of the rejection; absent where the candidate was trained."""
+    detail: str
+    """The rejection in words."""
+    duplicate_of: int
+    """Number of the trial that trained the same candidate."""
+    inherited: str
+    """Name of the search that trained the candidate, where it was another one."""
+    inherited_number: int
+    """Number of the trial in that search."""
+    verdict: str
+    """What happened, in small letters, where the sampler was told something else."""
 
 
-def is_trained(trial: FrozenTrial) -> bool:
-    """Tell whether a trial was trained by this search: neither screened out nor inherited."""
-    return not is_rejected(trial) and INHERITED not in trial.user_attrs
+@dataclass(frozen=True)
+class TrialRecord:
+    """What the study knows of a trial.
 
-
-def outcome(trial: FrozenTrial) -> TrialState:
-    """Return COMPLETE for trained to the end, PRUNED for stopped early, FAIL, or as it is now.
-
-    One that has not ended is WAITING (set aside) or RUNNING.
+    Attributes:
+        number: of the trial in its study.
+        params: from which the space rebuilds the candidate.
+        outcome: what happened: COMPLETE (trained to the end), PRUNED (stopped early) or FAIL;
+            RUNNING or WAITING (interrupted) for a trial that has not ended.
+        values: of the objectives, accuracy first; empty before the end and after a failure.
+        is_infeasible: the sampler was told that the candidate violates a constraint.
+        digest: of the candidate; empty for an invalid one.
+        param_count: parameters of the network; None where it collapses or is invalid.
+        macs: multiply-accumulates for one image; None likewise.
+        beyond: convolutions beyond the border layer.
+        device_fraction: of a device that the trial occupies.
+        seconds: of training so far.
+        epochs: that were trained.
+        history: metrics by epoch; empty before the end.
+        cause: why it failed; empty where it did not or no cause was stored.
+        stopped: why it stopped itself early; empty where it did not.
+        rejected_for: reason of the rejection; empty where the candidate was trained.
+        duplicate_of: number of the trial that trained the same candidate.
+        inherited_from: name of the other search that trained it; empty for this one.
     """
-    if not trial.state.is_finished():
-        return trial.state
-    name: str = trial.user_attrs.get(OUTCOME, trial.state.name)
-    return TrialState[name.upper()]
+
+    number: int
+    params: Mapping[str, Any]
+    outcome: TrialState
+    values: tuple[float, ...]
+    is_infeasible: bool
+    digest: str
+    param_count: int | None
+    macs: int | None
+    beyond: int
+    device_fraction: float
+    seconds: float
+    epochs: int
+    history: Mapping[int, Mapping[str, float]]
+    cause: str
+    stopped: str
+    rejected_for: str
+    duplicate_of: int | None
+    inherited_from: str
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> Self:
+        """Read a stored trial."""
+        stored = cast(TrialAttributes, trial.user_attrs)
+        outcome = trial.state
+        # A driver may have been killed between storing a verdict and ending the trial.
+        if outcome.is_finished() and "verdict" in stored:
+            outcome = TrialState[stored["verdict"].upper()]
+        return cls(
+            number=trial.number,
+            params=trial.params,
+            outcome=outcome,
+            values=tuple(trial.values or ()),
+            is_infeasible=bool(trial.constraints),
+            digest=stored.get("digest", ""),
+            param_count=stored.get("params"),
+            macs=stored.get("macs"),
+            beyond=stored.get("beyond", 0),
+            device_fraction=stored.get("share", 1.0),
+            seconds=stored.get("seconds", 0.0),
+            epochs=stored.get("epochs", 0),
+            history={int(epoch): each for epoch, each in stored.get("history", {}).items()},
+            cause=stored.get("cause", ""),
+            stopped=stored.get("stopped", ""),
+            rejected_for=stored.get("rejected", ""),
+            duplicate_of=stored.get("duplicate_of"),
+            inherited_from=stored.get("inherited", ""),
+        )
+
+    @property
+    def accuracy(self) -> float | None:
+        """Last validation accuracy, the first objective; None where the trial has no values."""
+        return self.values[0] if self.values else None
+
+    @property
+    def device_seconds(self) -> float:
+        """Device time of the trial; one second on half a device counts as 0.5."""
+        return self.seconds * self.device_fraction
+
+    @property
+    def is_rejected(self) -> bool:
+        """Tell whether a screen rejected the candidate, so that it was never trained."""
+        return bool(self.rejected_for)
+
+    @property
+    def is_inherited(self) -> bool:
+        """Tell whether another search trained the candidate."""
+        return bool(self.inherited_from)
+
+    @property
+    def is_trained(self) -> bool:
+        """Tell whether this search trains, or trained, the candidate."""
+        return not self.is_rejected and not self.is_inherited
+
+    @property
+    def reason(self) -> str:
+        """Why the trial failed or stopped itself; empty where it did neither."""
+        if self.outcome is TrialState.FAIL:
+            return self.cause or "the loss is no longer a number"
+        return self.stopped
 
 
-def failure(trial: FrozenTrial) -> str:
-    """Return what a trial failed with."""
-    return str(trial.user_attrs.get("cause", "the loss is no longer a number"))
+def told_state(outcome: TrialState, *, objectives: int, is_infeasible: bool) -> TrialState:
+    """Return the state from which the sampler learns an outcome.
+
+    It differs from the outcome in two cases:
+
+    - Samplers ignore failed trials, so an infeasible one is told as PRUNED.
+    - Optuna's TPE raises on pruned trials of several objectives, so these are told as COMPLETE.
+
+    Args:
+        outcome: what happened.
+        objectives: how many the study has.
+        is_infeasible: the trial violates a constraint.
+    """
+    if outcome is TrialState.FAIL and is_infeasible:
+        return TrialState.PRUNED
+    if outcome is TrialState.PRUNED and objectives > 1:
+        return TrialState.COMPLETE
+    return outcome
 
 
-def accuracy(trial: FrozenTrial) -> float | None:
-    """Return the last validation accuracy of a trial that has ended well, the first objective."""
-    return trial.values[0] if trial.values else None
+def told_constraints(
+    outcome: TrialState, *, objectives: int, violation: float = 0.0, stopped: str = ""
+) -> dict[str, float]:
+    """Return the constraints that the sampler is told a trial violates.
+
+    Args:
+        outcome: what happened.
+        objectives: how many the study has.
+        violation: over 0 where the trial ran out of memory: the excess relative to what there was.
+        stopped: why the trial stopped itself early.
+    """
+    if outcome is TrialState.FAIL and violation > 0:
+        return {"memory": violation}
+    if outcome is TrialState.PRUNED and stopped and objectives > 1:
+        # However cheap, a network that learns nothing is no compromise worth more of.
+        return {"hopeless": 1.0}
+    return {}

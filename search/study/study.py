@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.experiment.objectives import ACCURACY, Objective, directions
 from search.study.database import Database
-from search.study.records import OUTCOME
+from search.study.records import TrialAttributes, told_state
 
 # A line for every trial told would drown the progress of the search.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -89,13 +89,13 @@ class Study:
         return self._memory.ask()
 
     def reject(
-        self, trial: optuna.Trial, reason: str, violation: float, attributes: Mapping[str, Any]
+        self, trial: optuna.Trial, reason: str, violation: float, attributes: TrialAttributes
     ) -> None:
         """Tell a drawn trial as infeasible and enter it."""
         self.close(
             trial,
             TrialState.PRUNED,
-            {"rejected": reason, **attributes},
+            TrialAttributes(rejected=reason, **attributes),
             constraints={reason: violation},
         )
 
@@ -103,7 +103,7 @@ class Study:
         self,
         trial: optuna.Trial,
         state: TrialState,
-        attributes: Mapping[str, Any],
+        attributes: TrialAttributes,
         *,
         values: Sequence[float] | None = None,
         intermediate: Mapping[int, float] | None = None,
@@ -116,7 +116,7 @@ class Study:
         self._end(trial._trial_id, state, values if state is TrialState.COMPLETE else None)
         self._enter(trial.number)
 
-    def start(self, trial: optuna.Trial, attributes: Mapping[str, Any]) -> None:
+    def start(self, trial: optuna.Trial, attributes: TrialAttributes) -> None:
         """Enter a drawn trial as running."""
         self._set_attributes(trial._trial_id, attributes, {})
         self._enter(trial.number)
@@ -127,13 +127,13 @@ class Study:
         if self._database is not None:
             self._database.report(number, step, value)
 
-    def annotate(self, number: int, attributes: Mapping[str, Any]) -> None:
+    def annotate(self, number: int, attributes: TrialAttributes) -> None:
         """Record something beside a running trial."""
         self._set_attributes(self._id(number), attributes, {})
         if self._database is not None:
             self._database.annotate(number, attributes)
 
-    def pause(self, number: int, attributes: Mapping[str, Any]) -> None:
+    def pause(self, number: int, attributes: TrialAttributes) -> None:
         """Have a running trial wait to be taken up again, by a later driver: draw no more then."""
         self._set_attributes(self._id(number), attributes, {})
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
@@ -149,15 +149,15 @@ class Study:
         self,
         number: int,
         state: TrialState,
-        attributes: Mapping[str, Any],
+        attributes: TrialAttributes,
         *,
         costs: Sequence[float] = (),
         constraints: Mapping[str, float] | None = None,
     ) -> None:
         """End a running trial; its value is its last intermediate value.
 
-        A trial that never reported a number cannot be complete or pruned; it fails. See
-        `search.study.records` for what its sampler is told instead of what happened, and why.
+        A trial that never reported a number cannot be complete or pruned; it fails. The sampler is
+        told `search.study.records.told_state` of what happened.
 
         Args:
             number: of the trial.
@@ -172,24 +172,15 @@ class Study:
             values = [intermediate[max(intermediate)], *costs]
         if values is None or not all(map(math.isfinite, values)):
             state, values = TrialState.FAIL, None
-        told = self._told(state, infeasible=bool(constraints))
+        told = told_state(state, objectives=len(self.objectives), is_infeasible=bool(constraints))
         # A driver that was killed while it wrote another end may have left its verdict.
-        if told is not state or OUTCOME in self.trial(number).user_attrs:
-            attributes = {**attributes, OUTCOME: state.name.lower()}
+        if told is not state or "verdict" in self.trial(number).user_attrs:
+            attributes = TrialAttributes(**attributes, verdict=state.name.lower())
         encoded = _encoded(constraints)
         self._set_attributes(self._id(number), attributes, encoded)
         self._end(self._id(number), told, values)
         if self._database is not None:
             self._database.finish(number, told, values, attributes, encoded)
-
-    def _told(self, state: TrialState, *, infeasible: bool) -> TrialState:
-        """Return the state from which the sampler learns what happened."""
-        if state is TrialState.FAIL and infeasible:
-            return TrialState.PRUNED
-        if state is TrialState.PRUNED and len(self.objectives) > 1:
-            # Optuna's TPE cannot rank pruned trials by several values, and raises.
-            return TrialState.COMPLETE
-        return state
 
     def then(self, call: Callable[[], None]) -> None:
         """Do something once all that came before is safe: in the database, where there is one."""
@@ -213,12 +204,12 @@ class Study:
             self._database.enter(self.trial(number))
 
     def _set_attributes(
-        self, trial_id: int, attributes: Mapping[str, Any], system_attributes: Mapping[str, Any]
+        self, trial_id: int, attributes: TrialAttributes, constraints: Mapping[str, Any]
     ) -> None:
         for key, attribute in attributes.items():
             self._storage.set_trial_user_attr(trial_id, key, attribute)
-        for key, attribute in system_attributes.items():
-            self._storage.set_trial_system_attr(trial_id, key, attribute)
+        for key, constraint in constraints.items():
+            self._storage.set_trial_system_attr(trial_id, key, constraint)
 
     def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
         """End a trial in memory: what ``optuna.Study.tell`` does, without its deep copies."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
-from search.study.records import INHERITED, accuracy, is_rejected, is_trained, outcome
+from search.study.records import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Summary:
     interrupted: int
     running: int
     rejections: dict[str, int]
-    leaderboard: list[FrozenTrial]
-    front: list[FrozenTrial]
+    leaderboard: list[TrialRecord]
+    front: list[TrialRecord]
     savings: Savings
 
     @property
@@ -77,89 +77,75 @@ class Summary:
         return sum(self.rejections.values())
 
     @property
-    def best(self) -> FrozenTrial | None:
+    def best(self) -> TrialRecord | None:
         """The complete trial with the best validation accuracy."""
-        if self.leaderboard and outcome(self.leaderboard[0]) is TrialState.COMPLETE:
+        if self.leaderboard and self.leaderboard[0].outcome is TrialState.COMPLETE:
             return self.leaderboard[0]
         return None
 
 
 def summarise(trials: Sequence[FrozenTrial]) -> Summary:
     """Sum up the trials of a study."""
-    trials = [trial for trial in trials if INHERITED not in trial.user_attrs]
-    trained = [trial for trial in trials if is_trained(trial)]
-    states = Counter(map(outcome, trained))
-    ended = [t for t in trained if outcome(t) in (TrialState.COMPLETE, TrialState.PRUNED)]
-    ended.sort(key=lambda t: (outcome(t) is not TrialState.COMPLETE, -(accuracy(t) or 0), t.number))
+    records = [record for record in map(TrialRecord.of, trials) if not record.is_inherited]
+    trained = [record for record in records if record.is_trained]
+    outcomes = Counter(record.outcome for record in trained)
+    ended = [r for r in trained if r.outcome in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended.sort(key=lambda r: (r.outcome is not TrialState.COMPLETE, -(r.accuracy or 0), r.number))
     return Summary(
-        complete=states[TrialState.COMPLETE],
-        pruned=states[TrialState.PRUNED],
-        failed=states[TrialState.FAIL],
-        interrupted=states[TrialState.WAITING],
-        running=states[TrialState.RUNNING],
-        rejections=dict(
-            Counter(t.user_attrs["rejected"] for t in trials if is_rejected(t)).most_common()
-        ),
+        complete=outcomes[TrialState.COMPLETE],
+        pruned=outcomes[TrialState.PRUNED],
+        failed=outcomes[TrialState.FAIL],
+        interrupted=outcomes[TrialState.WAITING],
+        running=outcomes[TrialState.RUNNING],
+        rejections=dict(Counter(r.rejected_for for r in records if r.is_rejected).most_common()),
         leaderboard=ended,
         front=pareto_front(ended),
-        savings=estimate_savings(trials),
+        savings=estimate_savings(records),
     )
 
 
-def pareto_front(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return the trials that no other one beats in all objectives, best accuracy first.
 
     One that was stopped early counts with what it had reached, which more training seldom lowers.
-    One that gave itself up does not count, however cheap: it has learnt nothing.
+    One that stopped itself does not count, however cheap: it has learnt nothing.
 
     Args:
-        trials: complete and pruned ones.
+        records: complete and pruned trials.
     """
-    several = [
-        (t, t.values)
-        for t in trials
-        if t.values is not None and len(t.values) > 1 and "stopped" not in t.user_attrs
-    ]
+    several = [record for record in records if len(record.values) > 1 and not record.stopped]
     # In this order a trial can only be beaten by one before it.
-    several.sort(key=lambda each: (-each[1][0], each[1][1:], each[0].number))
-    front: list[tuple[FrozenTrial, list[float]]] = []
-    for trial, values in several:
+    several.sort(key=lambda r: (-r.values[0], r.values[1:], r.number))
+    front: list[TrialRecord] = []
+    for record in several:
         beaten = any(
-            other != values
-            and all(mine <= its for mine, its in zip(other[1:], values[1:], strict=True))
-            for _, other in front
+            other.values != record.values
+            and all(
+                ours <= its for ours, its in zip(other.values[1:], record.values[1:], strict=True)
+            )
+            for other in front
         )
         if not beaten:
-            front.append((trial, values))
-    return [trial for trial, _ in front]
+            front.append(record)
+    return front
 
 
-def device_seconds(trial: FrozenTrial) -> float:
-    """Return how long a trial has occupied a device, the share counted that it had of it."""
-    attributes = trial.user_attrs
-    seconds: float = attributes.get("seconds", 0.0) * attributes.get("share", 1.0)
-    return seconds
-
-
-def estimate_savings(trials: Sequence[FrozenTrial]) -> Savings:
+def estimate_savings(records: Sequence[TrialRecord]) -> Savings:
     """Predict what the rejected candidates would have cost."""
-    trained = sum(device_seconds(t) for t in trials if is_trained(t))
-    timed = [t for t in trials if t.user_attrs.get("epochs", 0) > 0 and "macs" in t.user_attrs]
+    trained = sum(record.device_seconds for record in records if record.is_trained)
+    timed = [record for record in records if record.epochs and record.macs is not None]
     if not timed:
         return Savings({}, trained)
-    macs = np.array([t.user_attrs["macs"] for t in timed], dtype=float)
-    spent = [device_seconds(t) for t in timed]
-    seconds = np.array(spent) / np.array([t.user_attrs["epochs"] for t in timed])
-    slope, base = _line(macs, seconds)
-    epochs = float(np.mean([t.user_attrs["epochs"] for t in timed]))
+    epochs = np.array([record.epochs for record in timed])
+    macs = np.array([record.macs for record in timed], dtype=float)
+    slope, base = _line(macs, np.array([record.device_seconds for record in timed]) / epochs)
     saved: dict[str, float] = {}
-    for trial in trials:
-        attributes = trial.user_attrs
+    for record in records:
         # Neither a collapsed nor an invalid network has costs: it could not be trained at all.
-        if not is_rejected(trial) or "duplicate_of" in attributes or "macs" not in attributes:
+        if not record.is_rejected or record.duplicate_of is not None or record.macs is None:
             continue
-        cost = (base + slope * attributes["macs"]) * epochs
-        saved[attributes["rejected"]] = saved.get(attributes["rejected"], 0.0) + cost
+        cost = (base + slope * record.macs) * float(epochs.mean())
+        saved[record.rejected_for] = saved.get(record.rejected_for, 0.0) + cost
     return Savings(saved, trained)
 
 
@@ -183,7 +169,7 @@ class Overlap:
         others_best: best validation accuracy among its remaining trials, None if there are none.
     """
 
-    trials: list[FrozenTrial]
+    trials: list[TrialRecord]
     others_best: float | None
 
 
@@ -192,12 +178,11 @@ def trained_though_rejected(
 ) -> Overlap:
     """Find the candidates that ``rejecting`` screened out and ``training`` trained."""
     digests = {
-        t.user_attrs["digest"]
-        for t in rejecting
-        if is_rejected(t) and "digest" in t.user_attrs and t.user_attrs["rejected"] != "duplicate"
-    }
+        record.digest
+        for record in map(TrialRecord.of, rejecting)
+        if record.is_rejected and record.rejected_for != "duplicate"
+    } - {""}
     board = summarise(training).leaderboard
-    found = [t for t in board if t.user_attrs["digest"] in digests]
-    numbers = {t.number for t in found}
-    others = [accuracy(t) or 0.0 for t in board if t.number not in numbers]
+    found = [record for record in board if record.digest in digests]
+    others = [record.accuracy or 0.0 for record in board if record.digest not in digests]
     return Overlap(found, max(others, default=None))

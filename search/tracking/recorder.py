@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from search.experiment.schema import Experiment
 from search.study.events import Observer, StartedTrial
 from search.study.finalists import Finalist
-from search.study.records import HISTORY, accuracy, outcome
+from search.study.records import TrialRecord
 from search.study.summary import Summary
 from search.tracking.field_plot import field_plot
 from search.tracking.journal import (
@@ -127,7 +127,7 @@ class JournalRecorder(Observer):
             if event.run == PARENT:
                 self._totals |= event.metrics
 
-    def complete(self, trial: FrozenTrial, rebuild: Callable[[], StartedTrial]) -> None:
+    def complete(self, trial: TrialRecord, rebuild: Callable[[], StartedTrial]) -> None:
         """Write what the driver that ended a trial did not get to write of it.
 
         Args:
@@ -138,11 +138,9 @@ class JournalRecorder(Observer):
         if written is not None and not written.is_open:
             return
         self.started(rebuild())
-        for epoch, metrics in trial.user_attrs.get(HISTORY, {}).items():
-            self.reported(trial.number, int(epoch), metrics)
-        attributes = trial.user_attrs
-        cause = attributes.get("cause", attributes.get("stopped", ""))
-        self.finished(trial.number, outcome(trial), cause)
+        for epoch, metrics in trial.history.items():
+            self.reported(trial.number, epoch, metrics)
+        self.finished(trial.number, trial.outcome, trial.reason)
 
     def paused(self, number: int) -> None:
         """Close the run of a trial that may be taken up again, unless it is closed."""
@@ -228,7 +226,7 @@ class JournalRecorder(Observer):
         }
         totals |= {f"rejected_{reason}": n for reason, n in summary.rejections.items()}
         if summary.best is not None:
-            totals["best_validation_accuracy"] = accuracy(summary.best) or 0.0
+            totals["best_validation_accuracy"] = summary.best.accuracy or 0.0
         if summary.front:
             totals["pareto_front"] = len(summary.front)
         self._total(summary.trained, totals)

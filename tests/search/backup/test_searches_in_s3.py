@@ -17,7 +17,6 @@ from search import cli
 from search.driver.resume import migrate_checkpoints
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
-from search.study.records import HISTORY
 from search.study.storages import read_trials
 from search.tracking.journal import Metrics, read_all
 from spaces.task import Task
@@ -178,7 +177,7 @@ def test_a_lost_head_is_replaced_by_a_fresh_one_that_trains_nothing_twice(
         for number, epoch in checkpoints.items()
         if known[int(number)].state is TrialState.RUNNING
     )
-    history: dict[str, Any] = after[int(number)].user_attrs[HISTORY]
+    history: dict[str, Any] = after[int(number)].user_attrs["history"]
     for each in range(1, epoch + 1):
         if (number, each) in lost:
             assert history[str(each)]["epoch_seconds"] == lost[number, each]

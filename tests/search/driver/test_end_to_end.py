@@ -36,7 +36,6 @@ from search.experiment.loading import parse_experiment
 from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.study.finalists import Finalist, FinalistResult
-from search.study.records import INHERITED
 from search.study.storages import read_trials
 from search.tracking.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
 from spaces.architecture import Architecture
@@ -769,7 +768,7 @@ def test_a_search_goes_on_though_the_one_that_it_began_with_is_gone(
     assert isinstance(outcome, Outcome), outcome
     assert outcome.summary.trained == 8
     stored = read_trials(home.folder("mine").study, "mine")
-    assert sum(INHERITED in trial.user_attrs for trial in stored) == 8
+    assert sum("inherited" in trial.user_attrs for trial in stored) == 8
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from search.experiment.schema import Experiment, ScreensSection
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
 from search.study.database import Database
-from search.study.records import HISTORY, INHERITED, outcome
+from search.study.records import TrialRecord
 from search.study.storages import read_trials
 from search.study.study import Study
 from search.study.summary import summarise
@@ -185,7 +185,7 @@ def ended(
         params={"features": features},
         distributions={"features": optuna.distributions.IntDistribution(1, 32)},
         intermediate_values=dict(enumerate(accuracies, start=1)),
-        user_attrs={"digest": "old", HISTORY: history, **attributes},
+        user_attrs={"digest": "old", "history": history, **attributes},
     )
     trial.number = number
     return trial
@@ -209,7 +209,7 @@ def test_a_trial_is_lent_with_its_end_its_value_and_where_it_comes_from(
     assert whole.intermediate_values == {1: 0.4, 2: 0.6}
     assert (stopped.state, stopped.values) == (TrialState.PRUNED, [0.3])
     for trial, number in ((whole, 3), (stopped, 7)):
-        assert trial.user_attrs[INHERITED] == "other"
+        assert trial.user_attrs["inherited"] == "other"
         assert trial.user_attrs["inherited_number"] == number
         assert trial.user_attrs["digest"] == space.rebuild(trial.params).digest
         assert trial.distributions["features"] == optuna.distributions.IntDistribution(4, 12)
@@ -251,7 +251,7 @@ def test_what_never_ended_well_is_not_lent(function_space: Spaces) -> None:
     trials = [
         ended(0, 4, 0.5, rejected="border"),
         ended(1, 5, 0.5, state="FAIL"),
-        ended(2, 6, 0.5, **{INHERITED: "a third one"}),
+        ended(2, 6, 0.5, inherited="a third one"),
         running,
         ended(4, 8, 0.5, verdict="fail"),
     ]
@@ -272,7 +272,10 @@ def test_with_several_objectives_what_was_stopped_early_is_told_as_complete_and_
     trials = [ended(0, 5, 0.5), ended(1, 6, 0.1, stopped="no better than a guess")]
     good, hopeless = inherited(trials, function_space(narrow), "params")
     for trial in (good, hopeless):
-        assert (trial.state, outcome(trial)) == (TrialState.COMPLETE, TrialState.PRUNED)
+        assert (trial.state, TrialRecord.of(trial).outcome) == (
+            TrialState.COMPLETE,
+            TrialState.PRUNED,
+        )
     # However cheap, it is no compromise worth more of.
     assert (good.constraints, hopeless.constraints) == ({}, {"hopeless": 1.0})
 
@@ -304,11 +307,11 @@ def test_numbers_and_database_agree_and_what_was_lent_is_no_trial_of_this_search
     for one, other in zip(stored, study.trials(), strict=True):
         assert (one.params, one.values, one.state) == (other.params, other.values, other.state)
         assert one.user_attrs == other.user_attrs
-    assert [INHERITED in trial.user_attrs for trial in stored[:5]] == [True] * 4 + [False]
+    assert ["inherited" in trial.user_attrs for trial in stored[:5]] == [True] * 4 + [False]
     for found in (stored, study.trials()):
         summary = summarise(found)
         assert summary.trained == 3
-        assert all(INHERITED not in trial.user_attrs for trial in summary.leaderboard)
+        assert all(not trial.is_inherited for trial in summary.leaderboard)
 
 
 @pytest.mark.parametrize("objectives", [(), ("params",)])

@@ -28,7 +28,6 @@ from search.loop.screens import build_screens
 from search.loop.trials import Decision, Trials
 from search.study.database import Database
 from search.study.events import Observer, StartedTrial
-from search.study.records import HISTORY
 from search.study.storages import read_trials
 from search.study.study import Study
 from spaces.architecture import Architecture, Builder
@@ -990,7 +989,7 @@ def test_an_epoch_that_the_study_has_already_is_told_and_not_recorded_again(
     assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.75)
     assert stored.intermediate_values == {1: 0.25, 2: 0.5, 3: 0.75}
     assert (stored.user_attrs["epochs"], stored.user_attrs["seconds"]) == (3, 3.0)
-    assert stored.user_attrs[HISTORY] == {
+    assert stored.user_attrs["history"] == {
         "1": metrics(0.25),
         "2": metrics(0.5),
         "3": metrics(0.75),

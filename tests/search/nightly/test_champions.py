@@ -23,6 +23,7 @@ from search.nightly.champions import ALIAS, ChampionStore
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity, identify
 from search.study.finalists import Finalist, FinalistStore
+from search.study.records import TrialRecord
 from search.tracking.destination import Destination
 from search.tracking.mlflow_runs import UnavailableError
 from search.tracking.tracker import create_local_store, quiet
@@ -107,7 +108,14 @@ class Nets:
         stored.number = trial
         finalist = Finalist(trial, tuple(results))
         return Challenge(
-            self.search, night, stored, finalist, '{"params": {}}', data, LABELS, self.folder
+            self.search,
+            night,
+            TrialRecord.of(stored),
+            finalist,
+            '{"params": {}}',
+            data,
+            LABELS,
+            self.folder,
         )
 
 

@@ -191,8 +191,8 @@ def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
     assert [int(row[0]) for row in section.rows] == [trial.number for trial in front]
     best = dict(zip(section.header, section.rows[0], strict=True))
     assert (best["validation"], best["ms for 64 images"], best["epochs"]) == ("0.8000", "9.00", "2")
-    assert best["params"] == f"{front[0].user_attrs['params']:,}"
-    assert best["MMACs"] == f"{front[0].user_attrs['macs'] / 1e6:,.2f}"
+    assert best["params"] == f"{front[0].param_count:,}"
+    assert best["MMACs"] == f"{front[0].macs / 1e6:,.2f}"
     stopped = dict(zip(section.header, section.rows[1], strict=True))
     assert (stopped["validation"], stopped["epochs"]) == ("0.6000", "1, stopped")
     board = search.sections()["Leaderboard"]

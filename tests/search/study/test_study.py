@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.experiment.objectives import Objective
 from search.study.database import Database
-from search.study.records import accuracy, outcome
+from search.study.records import TrialRecord
 from search.study.storages import open_storage, read_trials
 from search.study.study import Study
 from spaces.errors import BadInputError
@@ -140,7 +140,7 @@ def test_memory_and_database_hold_the_same_trials_whatever_happens(
                 steps = reported.get(number, {})
                 usable = bool(steps) and math.isfinite(steps[max(steps)])
                 happened = state if usable else TrialState.FAIL
-                assert outcome(study.trial(number)) is happened
+                assert TrialRecord.of(study.trial(number)).outcome is happened
                 assert study.trial(number).constraints == constraints
                 told[number] = happened
                 if happened is TrialState.FAIL and constraints:
@@ -229,7 +229,8 @@ def test_what_violates_a_limit_in_training_is_infeasible_for_the_sampler_and_fai
     database.flush()
     for trial in (study.trial(0), stored()[0]):
         assert (trial.state, trial.constraints) == (TrialState.PRUNED, {"memory": 0.25})
-        assert (outcome(trial), accuracy(trial)) == (TrialState.FAIL, None)
+        record = TrialRecord.of(trial)
+        assert (record.outcome, record.accuracy) == (TrialState.FAIL, None)
         assert trial.user_attrs["cause"] == "out of memory"
         assert trial.intermediate_values == reported
 
@@ -247,10 +248,14 @@ def test_with_several_objectives_what_was_stopped_early_is_told_with_all_its_val
         study.finish(trial.number, state, {}, costs=(1000.0, 2.5))
     database.close()
     for trials in (study.trials(), read_trials(path, name)):
-        assert [outcome(trial).name for trial in trials] == ["COMPLETE", "PRUNED", "FAIL"]
+        assert [TrialRecord.of(trial).outcome.name for trial in trials] == [
+            "COMPLETE",
+            "PRUNED",
+            "FAIL",
+        ]
         assert [trial.state.name for trial in trials] == ["COMPLETE", "COMPLETE", "FAIL"]
         assert [trial.values for trial in trials] == [[0.5, 1000.0, 2.5]] * 2 + [None]
-        assert [accuracy(trial) for trial in trials] == [0.5, 0.5, None]
+        assert [TrialRecord.of(trial).accuracy for trial in trials] == [0.5, 0.5, None]
 
 
 def test_a_cost_that_is_no_number_fails_the_trial() -> None:
@@ -458,11 +463,14 @@ def test_an_end_that_was_written_by_half_leaves_no_trace_in_the_one_that_counts(
     storage.set_trial_user_attr(trial_id, "verdict", "fail")
     storage.engine.dispose()
     study, database = going_on(path, name)
-    assert outcome(study.trial(0)) is TrialState.RUNNING
+    assert TrialRecord.of(study.trial(0)).outcome is TrialState.RUNNING
     study.finish(0, TrialState.COMPLETE, {"epochs": 1})
     database.close()
     for trial in (study.trial(0), read_trials(path, name)[0]):
-        assert (trial.state, outcome(trial)) == (TrialState.COMPLETE, TrialState.COMPLETE)
+        assert (trial.state, TrialRecord.of(trial).outcome) == (
+            TrialState.COMPLETE,
+            TrialState.COMPLETE,
+        )
 
 
 def test_what_is_to_happen_after_a_write_happens_after_it_and_in_order(path: Path) -> None:

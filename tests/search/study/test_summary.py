@@ -10,13 +10,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 
-from search.study.summary import estimate_savings, pareto_front, summarise, trained_though_rejected
+from search.study.records import TrialRecord
+from search.study.summary import (
+    Savings,
+    estimate_savings,
+    pareto_front,
+    summarise,
+    trained_though_rejected,
+)
 
 Stored = Callable[..., FrozenTrial]
 
 
 def timed(seconds: float, epochs: int, macs: int) -> dict[str, Any]:
     return {"seconds": seconds, "epochs": epochs, "macs": macs, "beyond": 0}
+
+
+def savings(trials: list[FrozenTrial]) -> Savings:
+    return estimate_savings([TrialRecord.of(trial) for trial in trials])
 
 
 def test_a_search_that_has_not_begun_has_come_to_nothing() -> None:
@@ -64,7 +75,7 @@ def test_the_leaderboard_has_complete_trials_first_and_the_best_of_each_kind_fir
     ]
     found = summarise(trials)
     assert [trial.number for trial in found.leaderboard] == [2, 4, 1, 5, 0, 3]
-    assert found.best is trials[2]
+    assert found.best == TrialRecord.of(trials[2])
 
 
 def test_a_trial_that_was_stopped_early_is_never_the_best(stored_trial: Stored) -> None:
@@ -82,7 +93,7 @@ def test_what_happened_to_a_trial_counts_and_not_what_its_sampler_was_told(
     found = summarise(trials)
     assert (found.complete, found.pruned, found.failed) == (1, 1, 1)
     assert [trial.number for trial in found.leaderboard] == [2, 1]
-    assert found.best is trials[2]
+    assert found.best == TrialRecord.of(trials[2])
 
 
 def test_with_one_objective_there_is_no_front(stored_trial: Stored) -> None:
@@ -116,13 +127,13 @@ def test_the_front_is_that_of_comparing_each_trial_with_each(
         return no_worse and one != other
 
     expected = {n for n, each in enumerate(values) if not any(beats(o, each) for o in values)}
-    found = pareto_front(trials)
+    found = pareto_front([TrialRecord.of(trial) for trial in trials])
     assert {trial.number for trial in found} == expected
     assert [-trial.values[0] for trial in found] == sorted(-trial.values[0] for trial in found)
 
 
 def test_nothing_trained_means_nothing_predicted(stored_trial: Stored) -> None:
-    found = estimate_savings([stored_trial(0, "PRUNED", rejected="border", macs=100)])
+    found = savings([stored_trial(0, "PRUNED", rejected="border", macs=100)])
     assert (found.seconds, found.total, found.trained_seconds) == ({}, 0, 0)
 
 
@@ -135,7 +146,7 @@ def test_savings_are_the_straight_line_through_the_measured_epochs(stored_trial:
         stored_trial(3, "PRUNED", rejected="border", macs=0),
         stored_trial(4, "PRUNED", rejected="params", macs=1000),
     ]
-    found = estimate_savings(trials)
+    found = savings(trials)
     assert found.trained_seconds == 15.0
     assert found.seconds == pytest.approx({"border": (5 + 2) * 2, "params": 12 * 2})
     assert found.total == pytest.approx(38)
@@ -143,9 +154,9 @@ def test_savings_are_the_straight_line_through_the_measured_epochs(stored_trial:
 
 def test_the_time_of_trials_that_were_set_aside_was_spent_as_well(stored_trial: Stored) -> None:
     aside = stored_trial(1, "WAITING", seconds=5.0, share=0.5)
-    assert estimate_savings([aside]).trained_seconds == 2.5
+    assert savings([aside]).trained_seconds == 2.5
     ended = stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 200))
-    assert estimate_savings([ended, aside]).trained_seconds == 14.5
+    assert savings([ended, aside]).trained_seconds == 14.5
 
 
 def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
@@ -156,14 +167,14 @@ def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
         stored_trial(1, "COMPLETE", 0.5, **timed(9.0, 1, 300)),
     ]
     slope = (100 * 1 + 300 * 9) / (100**2 + 300**2)
-    assert estimate_savings([*steep, rejected]).total == pytest.approx(10 * slope)
+    assert savings([*steep, rejected]).total == pytest.approx(10 * slope)
     # More arithmetic took less time: the mean instead.
     falling = [
         stored_trial(0, "COMPLETE", 0.5, **timed(8.0, 1, 100)),
         stored_trial(1, "COMPLETE", 0.5, **timed(2.0, 1, 300)),
     ]
-    assert estimate_savings([*falling, rejected]).total == pytest.approx(5)
-    assert estimate_savings([falling[0], rejected]).total == pytest.approx(8)
+    assert savings([*falling, rejected]).total == pytest.approx(5)
+    assert savings([falling[0], rejected]).total == pytest.approx(8)
 
 
 def test_duplicates_save_nothing_since_no_search_would_pay_for_all_of_them(
@@ -177,7 +188,7 @@ def test_duplicates_save_nothing_since_no_search_would_pay_for_all_of_them(
         stored_trial(4, "RUNNING", macs=100),
         stored_trial(5, "FAIL", rejected="duplicate", duplicate_of=4, macs=100),
     ]
-    found = estimate_savings(trials)
+    found = savings(trials)
     assert found.seconds == {}
     assert found.trained_seconds == 14.0
 
@@ -189,7 +200,7 @@ def test_a_trial_that_has_a_quarter_of_a_device_counts_a_quarter_of_its_time(
         stored_trial(0, "COMPLETE", 0.5, share=0.25, **timed(12.0, 3, 100)),
         stored_trial(1, "PRUNED", rejected="border", macs=100),
     ]
-    found = estimate_savings(trials)
+    found = savings(trials)
     assert found.trained_seconds == 3.0
     assert found.seconds == {"border": pytest.approx(3.0)}
 
@@ -201,7 +212,7 @@ def test_a_collapsed_network_saves_nothing_since_it_cannot_be_trained(
         stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 100)),
         stored_trial(1, "PRUNED", rejected="collapsed"),
     ]
-    assert estimate_savings(trials).seconds == {}
+    assert savings(trials).seconds == {}
     assert summarise(trials).rejections == {"collapsed": 1}
 
 
@@ -211,7 +222,7 @@ def test_trials_that_failed_before_an_epoch_do_not_bend_the_line(stored_trial: S
         stored_trial(1, "FAIL", seconds=0, epochs=0, macs=10**9),
         stored_trial(2, "PRUNED", rejected="border", macs=100),
     ]
-    assert estimate_savings(trials).seconds == pytest.approx({"border": 12.0})
+    assert savings(trials).seconds == pytest.approx({"border": 12.0})
 
 
 @settings(max_examples=100, deadline=None)
@@ -234,7 +245,7 @@ def test_savings_are_never_negative_and_never_less_for_more_rejections(
             stored_trial(100 + number, "PRUNED", rejected="border", macs=macs)
             for number, macs in enumerate(rejected[:count])
         ]
-        totals.append(estimate_savings([*trained, *screened]).total)
+        totals.append(savings([*trained, *screened]).total)
     assert totals[0] == 0
     assert totals == sorted(totals)
 

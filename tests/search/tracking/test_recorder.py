@@ -16,6 +16,7 @@ from search.experiment.schema import Experiment
 from search.loop.trials import Trials
 from search.study.events import StartedTrial
 from search.study.finalists import Finalist
+from search.study.records import TrialRecord
 from search.study.study import Study
 from search.study.summary import summarise
 from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
@@ -52,7 +53,7 @@ class Driver:
         self.recorder.begin()
         for trial in self.study.trials():
             if trial.state.is_finished() and "rejected" not in trial.user_attrs:
-                self.recorder.complete(trial, partial(self.trials.rebuild, trial))
+                self.recorder.complete(TrialRecord.of(trial), partial(self.trials.rebuild, trial))
 
     def start(self) -> StartedTrial:
         while (started := self.trials.next()) is None:
