@@ -28,7 +28,7 @@ class CheckpointCleanup(Observer):
         self._due: list[int] = []
         self._lock = threading.Lock()
 
-    def finished(self, number: int, state: TrialState, cause: str) -> None:
+    def finished(self, number: int, outcome: TrialState, reason: str) -> None:
         """Remove those of one trial, or note it."""
         with self._lock:
             self._due.append(number)

@@ -178,7 +178,7 @@ class Trials:
         for trial in self._interrupted:
             if self.study.trial(trial.number).state is TrialState.RUNNING:
                 self.study.pause(trial.number, TrialAttributes())
-                self._observers.notify("paused", trial.number)
+                self._observers.paused(trial.number)
         for number in list(self._running):
             self.pause(number)
 
@@ -187,7 +187,7 @@ class Trials:
         running = self._running.pop(number)
         self.study.pause(number, TrialAttributes(seconds=running.spent))
         self._interrupted.append(self.study.trial(number))
-        self._observers.notify("paused", number)
+        self._observers.paused(number)
 
     def requeue(self, number: int) -> None:
         """Have a running trial handed out once more: its process is gone."""
@@ -230,7 +230,7 @@ class Trials:
         self._running[trial.number] = running
         self._drawn.setdefault(started.candidate.digest, trial.number)
         self.study.resume(trial.number)
-        self._observers.notify("started", started)
+        self._observers.started(started)
         return started
 
     def rebuild(self, trial: FrozenTrial) -> StartedTrial:
@@ -280,7 +280,7 @@ class Trials:
 
     def _count_rejection(self, number: int, rejection: Rejection) -> None:
         self._rejected_in_a_row += 1
-        self._observers.notify("rejected", number, rejection)
+        self._observers.rejected(number, rejection)
 
     def _reject_duplicate(self, trial: optuna.Trial, original: int) -> None:
         """Give a duplicate the verdict of its original instead of training it again.
@@ -316,7 +316,7 @@ class Trials:
         self._started += 1
         self._running[trial.number] = RunningTrial(started, device_fraction)
         self._drawn.setdefault(candidate.digest, trial.number)
-        self._observers.notify("started", started)
+        self._observers.started(started)
         return started
 
     def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -335,7 +335,7 @@ class Trials:
         if running.seconds - running.seconds_kept >= KEEP_EVERY:
             running.seconds_kept = running.seconds
             self.study.annotate(number, TrialAttributes(seconds=running.seconds))
-        self._observers.notify("reported", number, epoch, running.history[epoch])
+        self._observers.reported(number, epoch, running.history[epoch])
 
     def decide(self, number: int) -> Decision:
         """Tell what is to become of a running trial after the epoch that it reported last."""
@@ -385,7 +385,7 @@ class Trials:
         if ended.outcome is TrialState.FAIL and not constraints:
             # What failed otherwise may be drawn and tried again.
             self._drawn.pop(running.trial.candidate.digest, None)
-        self._observers.notify("finished", number, ended.outcome, ended.reason)
+        self._observers.finished(number, ended.outcome, ended.reason)
 
     def _costs(self, running: RunningTrial) -> tuple[list[float], str]:
         """Return the values of the objectives beyond accuracy, and what is wrong with them."""

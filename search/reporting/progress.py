@@ -107,13 +107,13 @@ class ProgressDisplay(Observer):
         if number in self._running:
             self._ended(number, "interrupted")
 
-    def finished(self, number: int, state: TrialState, cause: str) -> None:
+    def finished(self, number: int, outcome: TrialState, reason: str) -> None:
         """Print a line."""
         reached = self._metrics.get(number, {}).get(OBJECTIVE, math.nan)
         self._done += 1
-        if state is TrialState.COMPLETE and (self._best is None or reached > self._best[0]):
+        if outcome is TrialState.COMPLETE and (self._best is None or reached > self._best[0]):
             self._best = (reached, number)
-        self._ended(number, f"{_VERDICTS[state]}: {cause}" if cause else _VERDICTS[state])
+        self._ended(number, f"{_VERDICTS[outcome]}: {reason}" if reason else _VERDICTS[outcome])
 
     def _ended(self, number: int, outcome: str) -> None:
         trial = self._running.pop(number)

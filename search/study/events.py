@@ -1,4 +1,4 @@
-"""Who watches a search: what they are told, and what becomes of those that fail."""
+"""The events of a search and who observes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spaces.costs import Costs
 
 @dataclass(frozen=True)
 class StartedTrial:
-    """A candidate that passed the screens and is to be trained.
+    """A candidate that passed the screens and starts training.
 
     Attributes:
         number: of the trial in the study.
@@ -38,10 +38,10 @@ class StartedTrial:
 
 
 class Observer:
-    """Is told what happens; every method does nothing until overridden.
+    """Receives the events of a search; each method does nothing until overridden.
 
     Attributes:
-        is_vital: the search must not go on without it; any other one may fail and be forgotten.
+        is_vital: an error of this observer ends the search; one of another observer only drops it.
     """
 
     is_vital = False
@@ -50,30 +50,30 @@ class Observer:
         """A candidate was rejected."""
 
     def started(self, trial: StartedTrial) -> None:
-        """A candidate was accepted and goes to training."""
+        """A trial started, or resumed, training."""
 
     def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """A trial has finished an epoch."""
+        """A trial finished an epoch."""
 
     def paused(self, number: int) -> None:
-        """A trial has been interrupted; a later driver takes it up again."""
+        """A trial was interrupted; a later driver can resume it."""
 
-    def finished(self, number: int, state: TrialState, cause: str) -> None:
-        """A trial has ended.
+    def finished(self, number: int, outcome: TrialState, reason: str) -> None:
+        """A trial ended.
 
         Args:
             number: of the trial.
-            state: its verdict: COMPLETE, PRUNED (stopped early) or FAIL.
-            cause: why it failed, or why it gave itself up; empty where the scheduler stopped it.
+            outcome: COMPLETE, PRUNED (stopped early) or FAIL.
+            reason: why it failed or stopped itself; empty where the scheduler stopped it.
         """
 
 
-class Observers:
-    """Tells all observers of a search what happens.
+class Observers(Observer):
+    """Passes each event to several observers.
 
     Args:
-        observers: told in this order.
-        then: calls what it is given once all that came before is safe in the study.
+        observers: receive each event in this order.
+        then: calls its argument once everything written so far is safe in the study.
     """
 
     def __init__(
@@ -82,18 +82,37 @@ class Observers:
         self._observers = list(observers)
         self._then = then
 
-    def notify(self, event: str, *arguments: Any) -> None:
-        """Have a method of each observer called, in time."""
-        self._then(lambda: self._tell(event, arguments))
+    def rejected(self, number: int, rejection: Rejection) -> None:
+        """Pass the event on."""
+        self._pass_on(lambda observer: observer.rejected(number, rejection))
 
-    def _tell(self, event: str, arguments: Sequence[Any]) -> None:
+    def started(self, trial: StartedTrial) -> None:
+        """Pass the event on."""
+        self._pass_on(lambda observer: observer.started(trial))
+
+    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Pass the event on."""
+        self._pass_on(lambda observer: observer.reported(number, epoch, metrics))
+
+    def paused(self, number: int) -> None:
+        """Pass the event on."""
+        self._pass_on(lambda observer: observer.paused(number))
+
+    def finished(self, number: int, outcome: TrialState, reason: str) -> None:
+        """Pass the event on."""
+        self._pass_on(lambda observer: observer.finished(number, outcome, reason))
+
+    def _pass_on(self, event: Callable[[Observer], None]) -> None:
+        self._then(lambda: self._call_each(event))
+
+    def _call_each(self, event: Callable[[Observer], None]) -> None:
         for observer in list(self._observers):
             try:
-                getattr(observer, event)(*arguments)
+                event(observer)
             except BaseException as error:
                 if observer.is_vital:
                     raise
-                # Whoever watches a search must not end it: a closed pipe, a full disk.
+                # An observer must not end the search: its pipe may be closed, its disk full.
                 self._observers.remove(observer)
                 line = f"{type(observer).__name__} has stopped: {type(error).__name__}: {error}"
                 with suppress(OSError, ValueError):

@@ -202,12 +202,12 @@ class JournalRecorder(Observer):
             self._journal.metrics(str(number), epoch, metrics)
             steps.add(epoch)
 
-    def finished(self, number: int, state: TrialState, cause: str) -> None:
+    def finished(self, number: int, outcome: TrialState, reason: str) -> None:
         """Close the trial's run."""
-        reason = "stopped" if state is TrialState.PRUNED else "cause"
-        tags = {"verdict": state.name.lower()} | ({reason: cause} if cause else {})
+        tag = "stopped" if outcome is TrialState.PRUNED else "cause"
+        tags = {"verdict": outcome.name.lower()} | ({tag: reason} if reason else {})
         self._journal.update(str(number), tags=tags)
-        self._finish(str(number), _STATUS[state])
+        self._finish(str(number), _STATUS[outcome])
         if time.monotonic() >= self._totals_due:
             self.totals()
             # Totals are derived from all trials: often enough to follow, too rarely to be felt.
