@@ -61,9 +61,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     except RuntimeError as error:
-        # Its module imports torch and Ray; whoever raises it has imported it.
-        module = sys.modules.get("search.driver.execution")
-        if module is None or not isinstance(error, module.SearchFailedError):
+        from search.driver.outcome import SearchFailedError
+
+        if not isinstance(error, SearchFailedError):
             raise
         _tell(f"search.py: {error}")
         return FAILED

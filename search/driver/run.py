@@ -16,7 +16,9 @@ from search.backend.connection import connected
 from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
-from search.driver.execution import Execution, Outcome, SearchFailedError, WarmStart
+from search.driver.execution import execute
+from search.driver.open_search import WarmStart, open_search
+from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import inherit, migrate_checkpoints, read_search
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
@@ -180,9 +182,9 @@ def _run_held(
         # Trials that were given no GPU must not take one that is there.
         spec = replace(spec, device="cpu")
     warm_start = WarmStart(seeds, inherited)
-    return Execution(
-        experiment, home, spec, packing, console, warm_start, backup, resume=resume
-    ).execute()
+    return execute(
+        open_search(experiment, home, spec, packing, console, warm_start, backup, resume=resume)
+    )
 
 
 def _has_trained(folder: SearchFolder) -> bool:

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from search.backup.backup import back_up_now
 from search.backup.restore import restore_missing
-from search.driver.execution import Outcome, SearchFailedError
+from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import as_resumed
 from search.driver.run import run_search
 from search.experiment.folder import Home, default_storage

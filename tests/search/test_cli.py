@@ -23,7 +23,7 @@ from optuna.samplers import RandomSampler
 from PIL import Image
 
 from search.cli import app, main
-from search.driver.execution import SearchFailedError
+from search.driver.outcome import SearchFailedError
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.loop.packing import Packing

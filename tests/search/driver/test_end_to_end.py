@@ -29,7 +29,7 @@ from cluster.sizing import Gpu
 from search.backend.node_wait import NoNodesError
 from search.backend.searcher import StudySearcher
 from search.backup.backup import NoBackup
-from search.driver.execution import Outcome, SearchFailedError
+from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.run import run_search
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
@@ -617,8 +617,8 @@ def ends(
 
         monkeypatch.setattr("search.driver.run.connected", lambda _: nullcontext())
         monkeypatch.setattr("search.driver.run.plan_packing", lambda *_: packing)
-        monkeypatch.setattr("search.driver.execution.train_trials", train)
-        monkeypatch.setattr("search.driver.execution.retrain_finalists", finalists)
+        monkeypatch.setattr("search.driver.search_phase.train_trials", train)
+        monkeypatch.setattr("search.driver.finalist_phase.retrain_finalists", finalists)
         outcome: list[Any] = []
 
         def call(console: Any) -> None:
@@ -868,7 +868,7 @@ def test_an_interruption_after_the_last_result_does_not_change_how_the_search_en
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.driver.execution.print_report", interrupted)
+    monkeypatch.setattr("search.driver.closing.print_report", interrupted)
     home, _, outcome = ends(trained, printed)
     assert isinstance(outcome, KeyboardInterrupt)
     assert ending(home)[0][PARENT] == "FINISHED"

@@ -1,0 +1,73 @@
+"""The end of a search: report, last snapshot, tracking, and where to find the results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from search.driver.open_search import OpenSearch
+from search.driver.outcome import Outcome
+from search.reporting.report import build_report
+from search.reporting.sections import Section, as_html, print_report
+from search.study.finalists import Finalist
+from search.study.summary import summarise
+from search.tracking.tracker import ui_command
+
+
+def write_report(
+    search: OpenSearch, finalists: list[Finalist], *, interrupted: bool
+) -> tuple[Outcome, list[Section]]:
+    """Close the study, write the report, and record how the search ended."""
+    search.database.close()
+    trials = search.study.trials()
+    sections = build_report(search.experiment, trials, finalists, search.space)
+    page = as_html(f"Search {search.experiment.name}", sections)
+    search.folder.report.write_text(page, encoding="utf-8")
+    search.recorder.end(
+        "KILLED" if interrupted else "FINISHED",
+        page,
+        finalists[0].test_accuracy if finalists else None,
+    )
+    return Outcome(interrupted, summarise(trials), finalists), sections
+
+
+def abort(search: OpenSearch, error: BaseException) -> None:
+    """Close everything such that the search can be resumed, and record how it ended."""
+    search.database.close()
+    with suppress(OSError):
+        search.recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+    with suppress(OSError):
+        # On a full disk, a later attempt to close it would hide the first error.
+        search.journal.close()
+    search.backup.finish(search.study.trials())
+    if search.tracker is not None:
+        search.tracker.finish(search.experiment.tracking.wait)
+
+
+def show_ending(search: OpenSearch, outcome: Outcome, sections: Sequence[Section]) -> None:
+    """Print the report, finish backup and tracking, and say where the results are."""
+    print_report(search.console, sections)
+    if not search.backup.finish(search.study.trials()):
+        search.say(
+            f"The last snapshot is not in {search.experiment.storage}; all is kept here, bring "
+            f"it with: {search.command('resume')}"
+        )
+    if outcome.interrupted:
+        search.say(f"\nInterrupted; nothing is lost. Go on with: {search.command('resume')}")
+    search.say(f"\nReport:  {search.folder.report}")
+    _finish_tracking(search)
+    search.say(f"Again:   {search.command('report')}")
+
+
+def _finish_tracking(search: OpenSearch) -> None:
+    if search.tracker is None:
+        return
+    wait = search.experiment.tracking.wait
+    search.say(f"bringing the last records to MLflow (at most {wait:.0f}s) ..")
+    if search.tracker.finish(wait):
+        search.say(f"Compare: {ui_command(search.destination)}")
+    else:
+        search.say(
+            f"MLflow ({search.destination.shown}) has not got everything; it is kept, bring it "
+            f"later with: {search.command('sync')}"
+        )

@@ -1,0 +1,168 @@
+"""An open search: its study, journal, tracking and backup, shared by all of its phases."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.trial import FrozenTrial
+from rich.console import Console
+
+from cluster.stores import open_store
+from search.backup.backup import Backup
+from search.backup.checkpoint_cleanup import CheckpointCleanup
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.schema import Experiment
+from search.loop.budget import Budget
+from search.loop.packing import Packing
+from search.loop.samplers import make_sampler
+from search.study.database import Database
+from search.study.records import TrialRecord
+from search.study.study import Study
+from search.study.summary import summarise
+from search.tracking.destination import Destination
+from search.tracking.journal import Journal, worked_seconds
+from search.tracking.recorder import JournalRecorder
+from search.tracking.tracker import Tracker
+from spaces.candidate import CandidateSpace
+from trainables.specs import TrainingSpec
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Prior knowledge that a search starts from.
+
+    Attributes:
+        seeds: parameters to try first.
+        inherited: returns trials of other searches for the sampler to learn from.
+    """
+
+    seeds: Sequence[Mapping[str, Any]] = ()
+    inherited: Callable[[], Sequence[FrozenTrial]] = tuple
+
+    def apply(self, study: Study) -> None:
+        """Add to a study what earlier drivers have not added yet."""
+        known = study.trials()
+        inherited = sum(TrialRecord.of(trial).is_inherited for trial in known)
+        drawn = len(known) - inherited
+        if not drawn:
+            for trial in self.inherited()[inherited:]:
+                study.add(trial)
+        for params in self.seeds[drawn:]:
+            study.enqueue(params)
+
+
+@dataclass(frozen=True)
+class OpenSearch:
+    """One search whose folder exists and whose cluster is up.
+
+    Attributes:
+        experiment: what is searched.
+        home: holds the folder of the search.
+        folder: of the search.
+        spec: of every training.
+        space: what candidates are drawn from.
+        packing: what trials ask of the cluster.
+        console: shows progress and report.
+        budget: of all drivers of the search.
+        database: the durable copy of the study.
+        study: every candidate and its result.
+        journal: every event, for tracking.
+        recorder: writes the journal.
+        backup: the copy in a bucket.
+        cleanup: of checkpoints that no trial needs any more.
+        destination: the tracking server.
+        tracker: replays the journal there; None if tracking is disabled.
+        stop_requested: set as soon as the search should end before its budget is spent.
+    """
+
+    experiment: Experiment
+    home: Home
+    folder: SearchFolder
+    spec: TrainingSpec
+    space: CandidateSpace
+    packing: Packing
+    console: Console
+    budget: Budget
+    database: Database
+    study: Study
+    journal: Journal
+    recorder: JournalRecorder
+    backup: Backup
+    cleanup: CheckpointCleanup
+    destination: Destination
+    tracker: Tracker | None
+    stop_requested: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, line: str) -> None:
+        """Print a line for the user."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def command(self, name: str) -> str:
+        """Return a command about this search as the user would type it here."""
+        return self.home.command(name, self.experiment.name)
+
+
+def open_search(
+    experiment: Experiment,
+    home: Home,
+    spec: TrainingSpec,
+    packing: Packing,
+    console: Console,
+    warm_start: WarmStart,
+    backup: Backup,
+    *,
+    resume: bool,
+) -> OpenSearch:
+    """Open the study and the journal of a search whose folder exists.
+
+    Raises:
+        BadInputError: the database cannot be used, or another driver writes the study.
+    """
+    folder = home.folder(experiment.name)
+    budget = Budget(experiment.budget, worked_seconds(folder.journal))
+    database = Database(
+        folder.location(experiment.database),
+        experiment.name,
+        objectives=experiment.objectives,
+        resume=resume,
+        identity=folder.identity,
+    )
+    known = database.load()
+    # The same seed again would draw the same candidates again.
+    seed = experiment.seed + len(known)
+    study = Study(
+        experiment.name,
+        make_sampler(experiment, seed),
+        seed=seed,
+        objectives=experiment.objectives,
+        database=database,
+    )
+    study.restore(known)
+    warm_start.apply(study)
+    journal = Journal(folder.journal)
+    destination = Destination.from_environment(home.path, experiment.tracking.experiment)
+    return OpenSearch(
+        experiment,
+        home,
+        folder,
+        spec,
+        spec.candidates(),
+        packing,
+        console,
+        budget,
+        database,
+        study,
+        journal,
+        JournalRecorder(journal, experiment, lambda: summarise(study.trials())),
+        backup,
+        CheckpointCleanup(
+            open_store(folder.checkpoints_in(experiment.storage)), at_once=not backup.is_remote
+        ),
+        destination,
+        Tracker(journal.path, destination, folder.identity)
+        if experiment.tracking.enabled
+        else None,
+    )

@@ -1,0 +1,172 @@
+"""The first phase of a search: draw candidates and train them until the budget is spent."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+
+from search.backend.searcher import StudySearcher
+from search.backend.tuning import train_trials
+from search.driver.open_search import OpenSearch
+from search.driver.outcome import SearchFailedError
+from search.loop.asha import Asha
+from search.loop.screens import build_screens
+from search.loop.trials import Trials
+from search.reporting.progress import ProgressDisplay
+from search.signals import stopping_gently
+from search.study.events import Observer
+from search.study.records import TrialRecord
+from search.study.summary import summarise
+
+
+def train_candidates(search: OpenSearch) -> bool:
+    """Train candidates and leave none running.
+
+    Returns:
+        Whether the search was interrupted.
+
+    Raises:
+        SearchFailedError: the first trials all failed, or no trial completed.
+    """
+    experiment = search.experiment
+    progress = ProgressDisplay(
+        search.console,
+        experiment.budget.trials,
+        experiment.epochs,
+        before=summarise(search.study.trials()),
+        budget=lambda: search.budget.describe(trials.device_seconds),
+    )
+    trials = _build_trials(search, (search.recorder, search.cleanup, progress))
+    for trial in search.study.trials():
+        record = TrialRecord.of(trial)
+        if trial.state.is_finished() and record.is_trained:
+            search.recorder.complete(record, partial(trials.rebuild, trial))
+    with progress:
+        _train(search, trials)
+    _refuse_hopeless(search, trials)
+    if trials.exhausted:
+        search.say("The space is exhausted: the last candidates drawn were all rejected.")
+    interrupted = search.stop_requested.is_set() or not trials.is_finished
+    trials.pause_all()
+    search.database.flush()
+    if not search.backup.is_remote:
+        search.cleanup.remove_ended(search.study.trials())
+    if not interrupted:
+        _require_completed_trial(search, trials)
+    if trials.stopping and not search.stop_requested.is_set():
+        spent = f"{trials.stopping[0].upper()}{trials.stopping[1:]}"
+        search.say(f"{spent}. With a larger one it goes on: {_command_to_raise(search, trials)}")
+    shutil.rmtree(search.folder.tune, ignore_errors=True)
+    return interrupted
+
+
+def _build_trials(search: OpenSearch, observers: Sequence[Observer]) -> Trials:
+    experiment = search.experiment
+    section = experiment.scheduler
+    return Trials(
+        search.study,
+        search.space,
+        build_screens(experiment.screens, search.packing),
+        budget=search.budget,
+        epochs=experiment.epochs,
+        asha=(
+            Asha(experiment.epochs, section.grace_epochs, section.reduction)
+            if section.name == "asha"
+            else None
+        ),
+        seed=experiment.seed,
+        duplicates=experiment.screens.duplicates,
+        rule=experiment.screens.rule,
+        device_fraction=search.packing.device_fraction,
+        observers=observers,
+    )
+
+
+def _train(search: OpenSearch, trials: Trials) -> None:
+    """Let the backend train trials until they are finished or a stop is requested."""
+
+    def interrupt() -> None:
+        search.stop_requested.set()
+        trials.stop("interrupted")
+        search.say(
+            "stopping after the running epochs (once more to stop at once; either way the search "
+            "can be resumed) .."
+        )
+
+    def yield_to(host: str) -> None:
+        search.stop_requested.set()
+        trials.stop("taken over")
+        search.say(f"{host} has taken the search over; stopping after the running epochs ..")
+
+    experiment = search.experiment
+    searcher = StudySearcher(
+        trials, search.packing.gpu_fraction, experiment.failures.retries, search.say
+    )
+    search.backup.on_lost(yield_to)
+    with stopping_gently(interrupt):
+        try:
+            train_trials(
+                experiment, search.spec, search.packing, searcher, search.folder.tune, search.say
+            )
+            if searcher.error is not None:
+                raise searcher.error
+        except BaseException:
+            with suppress(Exception):  # The database may be the cause.
+                trials.pause_all()
+            raise
+
+
+def _refuse_hopeless(search: OpenSearch, trials: Trials) -> None:
+    """End a search whose first trials all failed.
+
+    Raises:
+        SearchFailedError: as said.
+    """
+    if not trials.hopeless:
+        return
+    trials.pause_all()
+    failed = summarise(search.study.trials()).failed
+    raise SearchFailedError(
+        f"the first trials all failed ({trials.hopeless}); the search is given up. Mend that, "
+        f"then {_command_to_raise(search, trials, failed)}"
+    )
+
+
+def _require_completed_trial(search: OpenSearch, trials: Trials) -> None:
+    """Refuse to go on to the finalists without a single completed trial.
+
+    Raises:
+        SearchFailedError: names the causes and the command that continues the search.
+    """
+    summary = summarise(search.study.trials())
+    if summary.leaderboard:
+        return
+    causes = f"(causes: {search.command('report')})"
+    more = _command_to_raise(search, trials, summary.failed)
+    if trials.stopping:
+        others = f"; {summary.failed} failed {causes}" if summary.failed else ""
+        raise SearchFailedError(
+            f"{trials.stopping}, and no trial has come to its end{others}; go on with, for "
+            f"example: {more}"
+        )
+    if summary.failed:
+        raise SearchFailedError(
+            f"none of the {summary.failed} candidates could be trained {causes}; mend that, "
+            f"then {more}"
+        )
+
+
+def _command_to_raise(search: OpenSearch, trials: Trials, failed: int = 0) -> str:
+    """Return the command that resumes the search with a larger budget.
+
+    Args:
+        search: the search.
+        trials: of this search.
+        failed: how many failed trials the larger budget makes up for.
+    """
+    settings = search.budget.larger_limits(trials.device_seconds)
+    if failed:
+        settings.append(f"budget.trials=+{failed}")
+    return " --set ".join([search.command("resume"), *settings])
