@@ -132,7 +132,7 @@ def accuracy_on_gpu(given: argparse.Namespace) -> Values:
     for seed in range(1 if given.quick else 3):
         # How many epochs fit is found by training some, in the same process.
         probe = Training(chosen, images, epochs=3, seed=9, augmentation=augmentation)
-        lasting = [probe.run_epoch().seconds for _ in range(3)][-1]
+        lasting = [probe.run_epoch().epoch_seconds for _ in range(3)][-1]
         epochs = max(1, int(55 / lasting))
         del probe
         started = time.perf_counter()

@@ -60,7 +60,7 @@ def retrain(
             seed=seed,
             validation_accuracy=results[-1].validation_accuracy,
             test_accuracy=float((predicted == true).double().mean()),
-            seconds=sum(result.seconds for result in results),
+            seconds=sum(result.epoch_seconds for result in results),
         ),
         weights.getvalue(),
         predicted.numpy().astype(np.int32),

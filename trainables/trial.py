@@ -15,10 +15,11 @@ from ray import tune
 from cluster.storage import below
 from spaces.candidate import Candidate
 from trainables.data import Dataset
+from trainables.metrics import OBJECTIVE, EpochMetrics
 from trainables.specs import DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.device import select_device
-from trainables.training.loop import EpochResult, Training
+from trainables.training.loop import Training
 from trainables.training.process import (
     has_used_up_share,
     is_out_of_memory,
@@ -66,7 +67,7 @@ class Trial(tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         # What the last trial held is let go before the next one takes memory.
         self._training = None
-        self._history: list[dict[str, Any]] = []
+        self._history: list[EpochMetrics] = []
         self._unreported = 0
         self._latencies = {}
         release_memory()
@@ -108,14 +109,15 @@ class Trial(tune.Trainable):
         if state is None:
             self._latencies = measure_latencies(training, self._spec.latency_batches)
         else:
-            self._history, self._latencies = state.pop(HISTORY), state.pop("latencies")
+            self._history = [EpochMetrics.from_dict(each) for each in state.pop(HISTORY)]
+            self._latencies = state.pop("latencies")
             training.load_state_dict(state)
         self._unreported = len(self._history)
         return training
 
     def _state(self, training: Training) -> dict[str, Any]:
-        own = {HISTORY: self._history, "latencies": dict(self._latencies)}
-        return training.state_dict() | own
+        history = [metrics.as_dict() for metrics in self._history]
+        return training.state_dict() | {HISTORY: history, "latencies": dict(self._latencies)}
 
     def step(self) -> dict[str, Any]:
         """Train one epoch and report it; a training that cannot go on is reported as failed.
@@ -154,24 +156,25 @@ class Trial(tune.Trainable):
         unkept = ""
         if training.epoch < spec.epochs and not self._is_over():
             result = training.run_epoch()
-            self._history.append(self._report(result))
+            self._history.append(result.with_latencies(self._latencies))
             unkept = self._offer(training, result)
         # A process that was lost right after its last epoch has left nothing but to report it.
-        report = dict(self._history[-1])
+        last = self._history[-1]
+        report: dict[str, Any] = last.as_dict()
         if unkept:
             report[UNKEPT] = unkept
         if self._unreported:
             # What the process before this one may not have got through.
-            report[HISTORY] = self._history[: self._unreported]
+            report[HISTORY] = [metrics.as_dict() for metrics in self._history[: self._unreported]]
             self._unreported = 0
-        report["done"] = self._diverged() or report["epoch"] >= spec.epochs
+        report["done"] = self._has_diverged() or last.epoch >= spec.epochs
         if not report["done"] and self._is_hopeless():
-            said = f"training accuracy {report['train_accuracy']:.4f} after {report['epoch']}"
+            said = f"training accuracy {last.train_accuracy:.4f} after {last.epoch}"
             least = least_accuracy(spec.task.classes)
             report |= {STOPPED: f"{said} epochs is under {least:.4f}", "done": True}
         return report
 
-    def _offer(self, training: Training, result: EpochResult) -> str:
+    def _offer(self, training: Training, result: EpochMetrics) -> str:
         """Keep a checkpoint if it is time; return why that cannot be done, empty if it can.
 
         A full disk or a bucket that is away costs the chance to go on from here, not the training.
@@ -187,33 +190,21 @@ class Trial(tune.Trainable):
 
     def _is_over(self) -> bool:
         """Tell whether the last epoch has ended the training before its time."""
-        return self._diverged() or self._is_hopeless()
+        return self._has_diverged() or self._is_hopeless()
 
     def _is_hopeless(self) -> bool:
-        last: Mapping[str, Any] = self._history[-1] if self._history else {}
-        if last.get("epoch") != self._spec.hopeless_after or not last:
+        if not self._history or self._history[-1].epoch != self._spec.hopeless_after:
             return False
-        return bool(last["train_accuracy"] < least_accuracy(self._spec.task.classes))
+        return self._history[-1].train_accuracy < least_accuracy(self._spec.task.classes)
 
-    def _diverged(self) -> bool:
+    def _has_diverged(self) -> bool:
         result = self._training.result if self._training is not None else None
-        return result is not None and result.diverged
-
-    def _report(self, result: EpochResult) -> dict[str, Any]:
-        return {
-            "epoch": result.epoch,
-            "train_loss": result.train_loss,
-            "train_accuracy": result.train_accuracy,
-            "validation_loss": result.validation_loss,
-            "validation_accuracy": result.validation_accuracy,
-            "epoch_seconds": result.seconds,
-            **self._latencies,
-        }
+        return result is not None and result.has_diverged
 
     def _failure(self, kind: str, error: Exception) -> dict[str, Any]:
         # Tune gives up the whole search over a result without the metric that it compares by.
         cause = f"{kind}: {error}".strip().splitlines()[0]
-        return {FAILURE: cause, "validation_accuracy": math.nan, "done": True}
+        return {FAILURE: cause, OBJECTIVE: math.nan, "done": True}
 
     def _has_used_up_share(self, error: Exception) -> bool:
         device = select_device(self._spec.device).device

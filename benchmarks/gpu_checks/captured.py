@@ -50,7 +50,7 @@ def _check_recipe(
         with Warnings() as warned:
             result = trained.run_epoch()
         expect(math.isfinite(result.train_loss), f"the loss is {result.train_loss}")
-        figures = {"train_loss": result.train_loss, "seconds": result.seconds}
+        figures = {"train_loss": result.train_loss, "seconds": result.epoch_seconds}
         if setting.on_gpu:
             reason = ", ".join(warned.messages) or "without a warning"
             expect(trained.is_captured, f"steps are not captured: {reason}", figures)

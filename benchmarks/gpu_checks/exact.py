@@ -13,7 +13,8 @@ from gpu_checks.inside import eager, float32, streamed
 from gpu_checks.records import Finding, Recorder, expect
 from gpu_checks.subjects import EVERYTHING, Setting
 from spaces.candidate import Candidate
-from trainables.training.loop import EpochResult, Training
+from trainables.metrics import EpochMetrics
+from trainables.training.loop import Training
 
 EPOCHS = 2
 TOLERANCE = 1e-3
@@ -77,12 +78,12 @@ def check_exactness(setting: Setting, recorder: Recorder) -> None:
     recorder.check("streamed images against resident ones", streamed_against_resident)
 
 
-def results(trained: Training) -> list[EpochResult]:
+def results(trained: Training) -> list[EpochMetrics]:
     """Run all epochs that are left."""
     return [trained.run_epoch() for _ in range(trained.epochs - trained.epoch)]
 
 
-def compare(ours: list[EpochResult], theirs: list[EpochResult]) -> Finding:
+def compare(ours: list[EpochMetrics], theirs: list[EpochMetrics]) -> Finding:
     """Compare the losses of two trainings, epoch by epoch."""
     losses = [
         [(result.train_loss, result.validation_loss) for result in each] for each in (ours, theirs)

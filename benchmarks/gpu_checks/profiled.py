@@ -38,7 +38,7 @@ def _profile(setting: Setting, net: str, batch: int) -> Finding:
     for _ in range(2):
         trained.run_epoch()
     expect(trained.is_captured, "steps are not captured")
-    seconds = trained.run_epoch().seconds
+    seconds = trained.run_epoch().epoch_seconds
     with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as profiler:
         trained.run_epoch()
         torch.cuda.synchronize(setting.device)

@@ -92,7 +92,7 @@ def _train(setting: Setting, number: int) -> None:
     options: dict[str, Any] = {"augmentation": EVERYTHING} if number % 5 == 0 else {}
     trained = setting.train(chosen, epochs=1, seed=number, **options)
     (result,) = results(trained)
-    if result.diverged:
+    if result.has_diverged:
         raise CheckFailedError(f"training {number} diverged")
     if setting.on_gpu and not trained.is_captured:
         raise CheckFailedError(f"training {number} was not captured")

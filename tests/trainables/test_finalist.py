@@ -11,10 +11,11 @@ from spaces.task import Task
 from trainables.builder import Network
 from trainables.data import Dataset
 from trainables.finalist import Retraining, retrain
+from trainables.metrics import EpochMetrics
 from trainables.specs import Augmentation, DataSpec, FinalistResult, TrainingSpec
 from trainables.training import loop as training
 from trainables.training.device import Device
-from trainables.training.loop import EpochResult, Training
+from trainables.training.loop import Training
 from trainables.trial import shared_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread", "own_cache")
@@ -145,9 +146,9 @@ def test_the_last_epoch_counts_not_the_best(monkeypatch):
     accuracies = iter([0.2, 0.9, 0.4])
     run_epoch = Training.run_epoch
 
-    def told(trained: Training) -> EpochResult:
+    def told(trained: Training) -> EpochMetrics:
         result = run_epoch(trained)
-        return dataclasses.replace(result, validation_accuracy=next(accuracies), seconds=2.0)
+        return dataclasses.replace(result, validation_accuracy=next(accuracies), epoch_seconds=2.0)
 
     monkeypatch.setattr(Training, "run_epoch", told)
     result = retrain(SPEC, 0, PARAMS, 1).result

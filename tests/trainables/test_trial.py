@@ -21,9 +21,10 @@ from ray import tune
 from spaces.task import Task
 from tests.ray_node import ray_node
 from trainables.data import Dataset, load
+from trainables.metrics import EpochMetrics
 from trainables.specs import Augmentation, DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
-from trainables.training.loop import EpochResult, Training
+from trainables.training.loop import Training
 from trainables.trial import (
     FAILURE,
     HISTORY,
@@ -225,8 +226,8 @@ def test_a_training_has_to_reach_twice_a_guess_or_of_few_classes_half_way_to_per
 
 @pytest.mark.parametrize(("accuracy", "hopeless"), [(0.7499, True), (0.75, False)])
 def test_of_two_classes_three_quarters_have_to_be_right(monkeypatch, accuracy, hopeless):
-    def run_epoch(training: Training) -> EpochResult:
-        return EpochResult(1, 0.6, accuracy, 0.6, 0.9, 1.0)
+    def run_epoch(training: Training) -> EpochMetrics:
+        return EpochMetrics(1, 0.6, accuracy, 0.6, 0.9, 1.0)
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
     task = dataclasses.replace(SPEC.task, classes=2)
@@ -312,7 +313,7 @@ def test_an_error_in_an_epoch_ends_the_trial_and_says_why(monkeypatch):
     trial = begin(A)
     trial.step()
 
-    def run_epoch(training: Training) -> EpochResult:
+    def run_epoch(training: Training) -> EpochMetrics:
         raise torch.OutOfMemoryError("no memory left")
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
@@ -347,7 +348,7 @@ def test_only_where_memory_was_short_a_result_says_by_how_much():
 def test_memory_that_neighbours_have_used_up_costs_the_process_and_not_the_trial(monkeypatch):
     """Ray tries the trial again; nothing is held against the candidate."""
 
-    def run_epoch(training: Training) -> EpochResult:
+    def run_epoch(training: Training) -> EpochMetrics:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
@@ -372,7 +373,7 @@ def test_an_error_of_the_device_costs_the_process(monkeypatch):
         def __init__(self) -> None:
             RuntimeError.__init__(self, "the device is gone")
 
-    def run_epoch(training: Training) -> EpochResult:
+    def run_epoch(training: Training) -> EpochMetrics:
         raise BrokenDeviceError
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
@@ -401,7 +402,7 @@ def test_weights_in_the_middle_of_an_epoch_are_not_kept(tmp_path, monkeypatch):
     trial = begin(A, spec)
     first = metrics(trial.step())
 
-    def run_epoch(training: Training) -> EpochResult:
+    def run_epoch(training: Training) -> EpochMetrics:
         for parameter in training.network.parameters():
             parameter.data.zero_()
         raise torch.OutOfMemoryError("no memory left")

@@ -8,9 +8,7 @@ captured once and replayed; losses and hits are summed where they arise and read
 
 from __future__ import annotations
 
-import math
 import time
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -22,6 +20,7 @@ from spaces.candidate import Candidate
 from spaces.errors import BadInputError
 from trainables.builder import Network
 from trainables.data import Dataset
+from trainables.metrics import EpochMetrics
 from trainables.specs import Augmentation
 from trainables.training.augmentation import draw_variation
 from trainables.training.batches import Batches
@@ -34,32 +33,6 @@ from trainables.training.optimization import MovingAverage, build_optimizer, sel
 
 _SEEDS = 2**63
 """Torch takes no larger seed."""
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What one epoch gave.
-
-    Attributes:
-        epoch: number of epochs done.
-        train_loss: mean over the training images, while they were trained on.
-        train_accuracy: likewise, 0..1; of mixed images a hit is the class of the larger part.
-        validation_loss: mean over the validation images, after the epoch.
-        validation_accuracy: likewise, 0..1.
-        seconds: wall clock of training and validation.
-    """
-
-    epoch: int
-    train_loss: float
-    train_accuracy: float
-    validation_loss: float
-    validation_accuracy: float
-    seconds: float
-
-    @property
-    def diverged(self) -> bool:
-        """Tell whether the loss is no longer a number."""
-        return not (math.isfinite(self.train_loss) and math.isfinite(self.validation_loss))
 
 
 class Training:
@@ -102,7 +75,7 @@ class Training:
         self.recipe = recipe
         self.epochs = epochs
         self.epoch = 0
-        self.result: EpochResult | None = None
+        self.result: EpochMetrics | None = None
         self._seed = seed
         self._image = dataset.shape
         self._device: Device = select_device(device)
@@ -137,7 +110,7 @@ class Training:
         self._hits = torch.zeros((), dtype=torch.int64, device=target)
         self._repeat = GraphedStep(target, self._steps * epochs)
 
-    def run_epoch(self) -> EpochResult:
+    def run_epoch(self) -> EpochMetrics:
         """Train for one epoch, then score the validation split.
 
         Raises:
@@ -157,13 +130,13 @@ class Training:
         train_loss, hits = torch.stack([self._loss_sum.double(), self._hits.double()]).tolist()
         self.epoch += 1
         validation_loss, validation_accuracy = self.score("validation")
-        self.result = EpochResult(
+        self.result = EpochMetrics(
             epoch=self.epoch,
             train_loss=train_loss / trained,
             train_accuracy=hits / trained,
             validation_loss=validation_loss,
             validation_accuracy=validation_accuracy,
-            seconds=time.perf_counter() - started,
+            epoch_seconds=time.perf_counter() - started,
         )
         return self.result
 
@@ -299,7 +272,7 @@ class Training:
         """Return all that ``load_state_dict`` needs to continue; tensors and plain values only."""
         return {
             "epoch": self.epoch,
-            "result": asdict(self.result) if self.result else None,
+            "result": self.result.as_dict() if self.result else None,
             "network": self.network.state_dict(),
             "average": self._average.network.state_dict() if self._average else None,
             "optimizer": self._optimizer.state_dict(),
@@ -308,7 +281,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of the same candidate."""
         self.epoch = state["epoch"]
-        self.result = EpochResult(**state["result"]) if state["result"] else None
+        self.result = EpochMetrics.from_dict(state["result"]) if state["result"] else None
         self.network.load_state_dict(state["network"])
         if self._average is not None:
             self._average.network.load_state_dict(state["average"])

@@ -37,11 +37,12 @@ from spaces.recipe import Recipe
 from spaces.schedules import Constant, Cosine, MultiStep, OneCycle, Schedule, WarmRestarts
 from spaces.task import Task
 from trainables.data import Dataset, load
+from trainables.metrics import EpochMetrics
 from trainables.specs import Augmentation
 from trainables.training import cuda_graphs, feeds, optimization
 from trainables.training import loop as training
 from trainables.training.device import Device, select_device
-from trainables.training.loop import EpochResult, Training
+from trainables.training.loop import Training
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,8 +110,8 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
-def metrics(result: EpochResult) -> dict[str, float]:
-    return {k: v for k, v in dataclasses.asdict(result).items() if k != "seconds"}
+def metrics(result: EpochMetrics) -> dict[str, float]:
+    return {k: v for k, v in result.as_dict().items() if k != "epoch_seconds"}
 
 
 def train(
@@ -408,7 +409,7 @@ def equal(first: Any, second: Any) -> bool:
         return torch.equal(first, second)
     if isinstance(first, dict):
         keys = first.keys() | second.keys()
-        return all(key in ("seconds", "lr") or equal(first[key], second[key]) for key in keys)
+        return all(key in ("epoch_seconds", "lr") or equal(first[key], second[key]) for key in keys)
     if isinstance(first, list | tuple):
         return len(first) == len(second) and all(map(equal, first, second))
     return bool(first == second)
@@ -866,17 +867,17 @@ def test_a_training_that_diverges_says_so_and_does_not_fail(
     candidate = with_recipe(plain_candidate, learning_rate=1e20)
     trained = Training(candidate, few_digits, epochs=3, seed=0)
     results = [trained.run_epoch() for _ in range(3)]
-    assert results[0].diverged
-    assert results[-1].diverged
+    assert results[0].has_diverged
+    assert results[-1].has_diverged
     assert all(0 <= result.validation_accuracy <= 1 for result in results)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_no_number_on_either_split_is_divergence(bad):
-    fine = EpochResult(1, 2.0, 0.1, 2.0, 0.1, 1.0)
-    assert not fine.diverged
-    assert dataclasses.replace(fine, train_loss=bad).diverged
-    assert dataclasses.replace(fine, validation_loss=bad).diverged
+    fine = EpochMetrics(1, 2.0, 0.1, 2.0, 0.1, 1.0)
+    assert not fine.has_diverged
+    assert dataclasses.replace(fine, train_loss=bad).has_diverged
+    assert dataclasses.replace(fine, validation_loss=bad).has_diverged
 
 
 # Images
