@@ -6,11 +6,11 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from search.console import make_console, note, output, warn
 from spaces.errors import BadInputError
 
 BAD_INPUT, INTERRUPTED, FAILED = 2, 130, 1
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         if not isinstance(error, SearchFailedError):
             raise
-        _tell(f"search.py: {error}")
+        warn(str(error))
         return FAILED
     except Exception as error:
         # The parser's own complaints; their class is not public in every version of typer.
@@ -74,12 +74,12 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         return _refuse(f"{message()} (see: python search.py --help)")
     if result == INTERRUPTED:  # The parser returns this for Ctrl-C, too, without a word.
-        _tell("interrupted")
+        note("interrupted")
     return int(result or 0)
 
 
 def _refuse(line: str) -> int:
-    _tell(f"search.py: {' '.join(line.split())}")
+    warn(" ".join(line.split()))
     return BAD_INPUT
 
 
@@ -132,7 +132,9 @@ def run(
         run_search,  # After the file is known to be good: this costs seconds.
     )
 
-    outcome = run_search(loaded, Home.locate(home), _console(), address=address, resume=resuming)
+    outcome = run_search(
+        loaded, Home.locate(home), make_console(), address=address, resume=resuming
+    )
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -164,7 +166,7 @@ def resume(
     loaded = load_resumed(place.existing(name), changes)
     from search.driver.run import run_search
 
-    outcome = run_search(loaded, place, _console(), address=address, resume=True)
+    outcome = run_search(loaded, place, make_console(), address=address, resume=True)
     return INTERRUPTED if outcome.interrupted else 0
 
 
@@ -216,7 +218,7 @@ def nightly(
         return 0
     from search.nightly.night import run_night
 
-    interrupted = run_night(experiment, set_ or [], place, _console(), address)
+    interrupted = run_night(experiment, set_ or [], place, make_console(), address)
     return INTERRUPTED if interrupted else 0
 
 
@@ -230,7 +232,7 @@ def screen(
     from search.experiment.loading import load_experiment
     from search.reporting.screening import screen_space
 
-    screen_space(load_experiment(experiment, set_ or []), draws, _console())
+    screen_space(load_experiment(experiment, set_ or []), draws, make_console())
     return 0
 
 
@@ -273,9 +275,9 @@ def analyze(
 
     document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
     if as_json:
-        print(json.dumps(document))  # noqa: T201
+        output(json.dumps(document))
     else:
-        show_analysis(document, _console())
+        show_analysis(document, make_console())
     if picture is not None:
         from search.reporting.border_plot import draw_analysis
 
@@ -284,9 +286,9 @@ def analyze(
         except (OSError, ValueError) as error:
             raise BadInputError("--picture", picture, str(error), "name a file to write") from None
         for file in files:
-            print(f"drawn: {file}", file=sys.stderr)  # noqa: T201
+            note(f"drawn: {file}")
     if fail and document["border"] is not None:
-        print(f"search.py: {border_summary(document)}", file=sys.stderr)  # noqa: T201
+        warn(border_summary(document))
         return FAILED
     return 0
 
@@ -302,7 +304,7 @@ def status(
     from search.experiment.folder import Home
     from search.reporting.status import show_status
 
-    show_status(name, Home.locate(home), _console())
+    show_status(name, Home.locate(home), make_console())
     return 0
 
 
@@ -318,7 +320,7 @@ def report(
     from search.experiment.folder import Home
     from search.reporting.status import show_report
 
-    show_report(name, against, Home.locate(home), _console())
+    show_report(name, against, Home.locate(home), make_console())
     return 0
 
 
@@ -328,34 +330,5 @@ def sync(name: NameArgument, home: HomeOption = None) -> int:
     from search.experiment.folder import Home
     from search.reporting.status import sync_search
 
-    sync_search(name, Home.locate(home), _console())
+    sync_search(name, Home.locate(home), make_console())
     return 0
-
-
-class _Console(Console):
-    """Falls silent when its reader is gone, where rich would end the process in mid-search."""
-
-    def on_broken_pipe(self) -> None:
-        """Write nothing any more: Ctrl-C ends the `tee` of a search, too, before its last words."""
-        self.quiet = True
-        _silence(sys.stdout)
-
-
-def _console() -> Console:
-    console = _Console()
-    # Into a file or a log, tables are not squeezed into the width of a terminal that is not there.
-    return console if console.is_terminal else _Console(width=140)
-
-
-def _tell(line: str) -> None:
-    """Print a line on standard error, if anybody reads it."""
-    try:
-        print(line, file=sys.stderr, flush=True)  # noqa: T201
-    except BrokenPipeError:
-        _silence(sys.stderr)
-
-
-def _silence(stream: TextIO) -> None:
-    """Have a stream whose reader is gone lead nowhere: else it changes the exit code at the end."""
-    with Path(os.devnull).open("w") as nowhere:
-        os.dup2(nowhere.fileno(), stream.fileno())

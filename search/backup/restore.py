@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ import yaml
 from search.backup.backup import as_bad_input
 from search.backup.bucket_lock import find_holder
 from search.backup.snapshots import EXPERIMENT, JOURNAL, STUDY, is_copied
+from search.console import note
 from search.experiment.folder import Home, SearchFolder
 from search.formatting import root_cause
 from spaces.errors import BadInputError
@@ -81,7 +81,7 @@ def restore_missing(home: Home, name: str, storage: str | None) -> None:
         problem = f"cannot take the search from {storage} ({root_cause(error)})"
         raise BadInputError("--home", home.path, problem, "make room, or name another") from error
     if restored is not None:
-        print(f"search {name}: restored from {storage}", file=sys.stderr)  # noqa: T201
+        note(f"search {name}: restored from {storage}")
 
 
 def _fill(folder: SearchFolder, store: BucketStore) -> None:

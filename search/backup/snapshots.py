@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.backup.bucket_lock import LOCK_FILE, BucketLock, TakenOverError
 from search.backup.checkpoint_cleanup import CheckpointCleanup
+from search.console import note
 from search.experiment.folder import SearchFolder
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ def copy_study(source: Path, target: Path) -> None:
         writer.execute("PRAGMA journal_mode = DELETE")
 
 
-def _say(line: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        print(f"storage: {line}", file=sys.stderr)  # noqa: T201
+_note = partial(note, source="storage")
 
 
 class Snapshots:
@@ -129,7 +128,7 @@ class Snapshots:
         lock: BucketLock,
         cleanup: CheckpointCleanup,
         *,
-        say: Callable[[str], None] = _say,
+        say: Callable[[str], None] = _note,
         every: float | None = None,
     ) -> None:
         self._folder = folder

@@ -13,6 +13,7 @@ from rich.console import Console
 from cluster.stores import open_store
 from search.backup.backup import Backup
 from search.backup.checkpoint_cleanup import CheckpointCleanup
+from search.console import say
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.schema import Experiment
 from search.loop.budget import Budget
@@ -98,7 +99,7 @@ class OpenSearch:
 
     def say(self, line: str) -> None:
         """Print a line for the user."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(self.console, line)
 
     def command(self, name: str) -> str:
         """Return a command about this search as the user would type it here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial
@@ -16,6 +16,7 @@ from search.backend.connection import connected
 from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
+from search.console import say
 from search.driver.execution import execute
 from search.driver.open_search import WarmStart, open_search
 from search.driver.outcome import Outcome, SearchFailedError
@@ -138,38 +139,35 @@ def _run_held(
     if not resume:
         # Of a search that goes on they may be gone, and it has seldom any need of them.
         inherited()
-    console.print(
+    say(
+        console,
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
         f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
         f"to {experiment.epochs} epochs",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
     # Ray comes last before writing: it is what may be missing or refuse to start.
     stack.enter_context(connected(address))
     packing = plan_packing(
         experiment,
         dataset.images.nbytes,
-        lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True),
+        partial(say, console),
     )
     stack.callback(backup.release)
     stack.enter_context(_writing(home, folder))
     backup.acquire(folder, new=not resume)
     if resume:
         if not migrate_checkpoints(folder, experiment):
-            console.print("The checkpoints so far stay behind.", highlight=False)
+            say(console, "The checkpoints so far stay behind.")
         folder.write_experiment(experiment.to_yaml())
     else:
         folder.create(experiment.to_yaml(), spec.task)
         stack.enter_context(hold(folder.lock, folder.name))
         backup.record_driver(folder)
     if packing.is_guessed:
-        console.print(
+        say(
+            console,
             f"How much memory the GPUs have could not be found out: {DEFAULT_FRACTION:g} of one "
             f"for each trial; set resources.gpus for another share.",
-            highlight=False,
-            soft_wrap=True,
         )
     spec = replace(
         spec,

@@ -7,7 +7,6 @@ not come to its end is gone on with by the next start (see `search.nightly.histo
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,6 +21,7 @@ from rich.console import Console
 
 from search.backup.backup import back_up_now
 from search.backup.restore import restore_missing
+from search.console import say, warn
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import as_resumed
 from search.driver.run import run_search
@@ -87,7 +87,7 @@ def run_night(
         SearchFailedError: the search failed, the comparison could not be made, or what came of it
             cannot be written.
     """
-    notifier = Notifier(take_addresses(), _warn)
+    notifier = Notifier(take_addresses(), warn)
     night: _Night | None = None
     name = path.stem
     try:
@@ -208,7 +208,7 @@ class _Night:
                 if champion is not None:
                     refuse_other_data(self._model, champion, self._data)
         except UnavailableError as error:
-            _warn(
+            warn(
                 f"the champion at {self._destination.shown} cannot be read now ({error}); the "
                 "search goes on, and it is looked for again at the end"
             )
@@ -302,7 +302,7 @@ class _Night:
         self.message = (short, text, _KINDS.get(night.state, NotifyType.FAILURE))
         print_report(self._console, sections)
         for what, path in (("Night:  ", place / "report.html"), ("Nights: ", index)):
-            self._console.print(f"{what} {path}", highlight=False, markup=False, soft_wrap=True)
+            say(self._console, f"{what} {path}")
         if self._experiment.tracking.enabled:
             self._attach(night, page)
         self._bring(trials)
@@ -315,7 +315,7 @@ class _Night:
         except BadInputError as error:
             whole, cause = False, f" ({error})"
         if not whole:
-            _warn(f"the night is not in {storage} yet{cause}; the next one brings it")
+            warn(f"the night is not in {storage} yet{cause}; the next one brings it")
 
     def _attach(self, night: Night, page: str) -> None:
         """Add the report to the search's run in MLflow."""
@@ -330,7 +330,7 @@ class _Night:
             if night.state is not State.UNDECIDED:
                 sync(folder.journal, self._destination, folder.identity)
         except Exception as error:  # Tracking never hurts, least of all when all is done.
-            _warn(f"the report is not in MLflow yet: {_one_line(error)}")
+            warn(f"the report is not in MLflow yet: {_one_line(error)}")
 
 
 def _scores(finalists: Sequence[Finalist]) -> tuple[Score, ...]:
@@ -358,8 +358,3 @@ def _insist(call: Callable[[], _Found]) -> _Found:
 def _one_line(error: BaseException) -> str:
     text = str(error) if isinstance(error, BadInputError | SearchFailedError) else root_cause(error)
     return " ".join(text.split())
-
-
-def _warn(line: str) -> None:
-    with suppress(OSError, ValueError):
-        print(f"search.py: {line}", file=sys.stderr)  # noqa: T201

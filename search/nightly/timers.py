@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.timers import MANIFEST, Daily, Timer, cron_manifest
+from search.console import note, output
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.notifications import VARIABLE
@@ -45,7 +46,7 @@ def install_timer(
         _install_cron(timer)
     else:
         _install_systemd(timer)
-    _say(f"secrets such as {VARIABLE}, one NAME='value' a line: {timer.environment} (mode 600)")
+    note(f"secrets such as {VARIABLE}, one NAME='value' a line: {timer.environment} (mode 600)")
 
 
 def show_timer(
@@ -61,15 +62,15 @@ def show_timer(
     timer = describe_timer(at, experiment, overrides, home, address)
     if kind == "systemd":
         for path, text in _units(timer).items():
-            _print(f"# {path}\n{text}")
+            output(f"# {path}\n{text}")
     elif kind == "cron":
-        _print(timer.crontab_line())
+        output(timer.crontab_line())
     elif kind == "ray-job":
-        _print(timer.ray_job(os.environ.get("RAY_API_SERVER_ADDRESS", DASHBOARD)))
+        output(timer.ray_job(os.environ.get("RAY_API_SERVER_ADDRESS", DASHBOARD)))
     else:
         command = ["python", PROGRAM.name, "nightly", _in_image(experiment), *_sets(overrides)]
         try:
-            _print(cron_manifest(MANIFEST.read_text(encoding="utf-8"), timer.at, command))
+            output(cron_manifest(MANIFEST.read_text(encoding="utf-8"), timer.at, command))
         except (OSError, ValueError) as error:
             cause = error.strerror if isinstance(error, OSError) else error
             remedy = "see cluster/README.md"
@@ -139,12 +140,12 @@ def _install_systemd(timer: Timer) -> None:
     for path, text in _units(timer).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        _say(f"written: {path}")
+        note(f"written: {path}")
     _run([systemctl, "--user", "daemon-reload"], "systemd")
     _run([systemctl, "--user", "enable", "--now", f"{timer.name}.timer"], "systemd")
-    _say(f"next: systemctl --user list-timers {timer.name}.timer")
-    _say(f"logs: journalctl --user -u {timer.name}")
-    _say('nights also while you are logged out: loginctl enable-linger "$USER"')
+    note(f"next: systemctl --user list-timers {timer.name}.timer")
+    note(f"logs: journalctl --user -u {timer.name}")
+    note('nights also while you are logged out: loginctl enable-linger "$USER"')
 
 
 def _install_cron(timer: Timer) -> None:
@@ -157,8 +158,8 @@ def _install_cron(timer: Timer) -> None:
     timer.log.parent.mkdir(parents=True, exist_ok=True)
     before = listed.stdout if listed.returncode == 0 else ""
     _run([crontab, "-"], "cron", timer.in_crontab(before))
-    _say(f"installed: {timer.crontab_line()}")
-    _say(f"logs: {timer.log}")
+    note(f"installed: {timer.crontab_line()}")
+    note(f"logs: {timer.log}")
 
 
 def _find(program: str, kind: str) -> str:
@@ -180,11 +181,3 @@ def _run(command: Sequence[str], kind: str, given: str | None = None) -> None:
 def _refused(kind: str, said: str) -> BadInputError:
     problem = " ".join(said.split()) or "it is refused without a word"
     return BadInputError("--install", kind, problem, f"print it instead: --show {kind}")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)  # noqa: T201
-
-
-def _print(text: str) -> None:
-    print(text)  # noqa: T201

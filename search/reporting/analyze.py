@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from search.console import say
 from search.experiment.folder import Home
 from search.reporting.stored_search import SearchView
 from spaces.architecture import Architecture, CollapsedLayerError
@@ -227,7 +228,7 @@ def show_analysis(document: dict[str, Any], console: Console) -> None:
         )
     console.print(table, highlight=False)
     console.print(f"{document['params']:,} parameters, {document['macs']:,} MACs", highlight=False)
-    console.print(border_summary(document), highlight=False, markup=False, soft_wrap=True)
+    say(console, border_summary(document))
     if document["border"] is not None:
         _show_remedies(document["remedies"], console)
 

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from search.console import say
 from search.experiment.objectives import LATENCIES
 from search.formatting import duration
 from search.loop.trials import OBJECTIVE
@@ -123,14 +124,12 @@ class ProgressDisplay(Observer):
             f"  {metrics[key]:>8,.2f} ms" for key in LATENCIES.values() if key in metrics
         )
         shown = "-     " if math.isnan(reached) else f"{reached:.4f}"
-        self._bar.console.print(
+        say(
+            self._bar.console,
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
             f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
             f"  {trial.costs.params / 1e3:>8,.1f}k params{latencies}"
             f"  {outcome:<13} | {self._line()}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
         )
         self._refresh()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from search.console import say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import duration
@@ -22,7 +23,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     """Show how far one search, or every search, is."""
     names = home.names() if name is None else [home.existing(name).name]
     if not names:
-        console.print(f"no search in {home.path} yet; start one: python search.py", markup=False)
+        say(console, f"no search in {home.path} yet; start one: python search.py")
         return
     table = Table(box=None, header_style="dim")
     for column in (
@@ -66,7 +67,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         )
     console.print(table, highlight=False)
     for line in below:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
 
 
 def _best(summary: Summary) -> str:
@@ -94,9 +95,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         problem = f"the page cannot be written there ({error.strerror})"
         remedy = "make room, or ask its owner for one"
         raise BadInputError("NAME", view.folder.report, problem, remedy) from error
-    console.print(
-        f"\nAs a page: {view.folder.report}", highlight=False, markup=False, soft_wrap=True
-    )
+    say(console, f"\nAs a page: {view.folder.report}")
 
 
 def sync_search(name: str, home: Home, console: Console) -> None:
@@ -105,10 +104,8 @@ def sync_search(name: str, home: Home, console: Console) -> None:
     experiment = load_experiment(view.experiment)
     destination = Destination.from_environment(home.path, experiment.tracking.experiment)
     done = sync(view.journal, destination, view.identity)
-    console.print(
+    say(
+        console,
         f"{done.events} events of {done.runs} runs brought to {destination.shown}; "
         f"compare: {ui_command(destination)}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )

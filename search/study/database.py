@@ -7,11 +7,9 @@ order: a crash can lose the last moments, but nothing is ever reported that the 
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -21,6 +19,7 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
+from search.console import warn
 from search.experiment.objectives import ACCURACY, Objective, directions
 from search.formatting import root_cause
 from search.study.storages import name_taken, open_storage
@@ -203,16 +202,11 @@ class Database:
                 if until is None:
                     until = now + self._timeout
                     if now < until:
-                        _say(f"the database does not answer ({root_cause(error)}); waiting for it")
+                        warn(f"the database does not answer ({root_cause(error)}); waiting for it")
                 if now >= until:
                     raise
                 time.sleep(_PAUSE)
                 continue
             if until is not None:
-                _say("the database answers again")
+                warn("the database answers again")
             return
-
-
-def _say(line: str) -> None:
-    with suppress(OSError, ValueError):
-        print(f"search.py: {line}", file=sys.stderr)  # noqa: T201

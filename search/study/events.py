@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.trial import TrialState
 
+from search.console import warn
 from search.study.records import Rejection
 from spaces.border import BorderAnalysis
 from spaces.candidate import Candidate
@@ -115,5 +114,4 @@ class Observers(Observer):
                 # An observer must not end the search: its pipe may be closed, its disk full.
                 self._observers.remove(observer)
                 line = f"{type(observer).__name__} has stopped: {type(error).__name__}: {error}"
-                with suppress(OSError, ValueError):
-                    print(f"search.py: {line}", file=sys.stderr)  # noqa: T201
+                warn(line)

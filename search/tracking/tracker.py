@@ -25,9 +25,11 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.console import note
 from search.tracking import journal
 from search.tracking.destination import DEFAULT_EXPERIMENT, Destination, ui_command
 from search.urls import sqlite_uri
@@ -120,7 +122,7 @@ class Tracker:
                 command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
             )
         except OSError as error:
-            _say(f"the tracking process does not start ({error}); all is kept in {self._journal}")
+            _note(f"the tracking process does not start ({error}); all is kept in {self._journal}")
 
     def finish(self, timeout: float) -> bool:
         """Wait until everything has arrived; call it after the journal has been closed.
@@ -197,7 +199,7 @@ def sync(
         stack.enter_context(quiet())
         from search.tracking.replay import Replayer  # noqa: PLC0415
 
-        replayer = Replayer(journal_path, destination, search, _say, warn_after=_SYNC_ATTEMPTS + 1)
+        replayer = Replayer(journal_path, destination, search, _note, warn_after=_SYNC_ATTEMPTS + 1)
         if from_start:
             replayer.restart()
         size = journal_path.stat().st_size
@@ -262,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         gc.disable()
         from search.tracking.replay import Replayer  # noqa: PLC0415
 
-        replayer = Replayer(options.journal, destination, options.search, _say)
+        replayer = Replayer(options.journal, destination, options.search, _note)
         replayer.step()
         gc.freeze()
         gc.enable()
@@ -327,11 +329,7 @@ def quiet() -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _say(line: str) -> None:
-    # The terminal may be gone, and the work goes on.
-    with contextlib.suppress(OSError):
-        sys.stderr.write(f"tracking: {line}\n")
-        sys.stderr.flush()
+_note = partial(note, source="tracking")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,73 @@
+"""Prints lines for people: results to standard output, notes and warnings to standard error.
+
+These lines are no log: MLflow's and Ray's clients reconfigure and silence loggers, and a line for
+the user must appear all the same. Every function returns normally if nobody reads the output any
+more, because a search must not end with its terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from rich.console import Console
+
+_WIDTH = 140
+"""Columns of tables in a file or a log; rich would assume a terminal of 80."""
+
+
+class _SearchConsole(Console):
+    """A console that falls silent on a closed pipe, where rich would exit the process."""
+
+    def on_broken_pipe(self) -> None:
+        """Write nothing from here on: Ctrl-C also ends the `tee` that a search is piped to."""
+        self.quiet = True
+        _discard(sys.stdout)
+
+
+def make_console() -> Console:
+    """Return the console of a command."""
+    console = _SearchConsole()
+    return console if console.is_terminal else _SearchConsole(width=_WIDTH)
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is: without markup, highlighting or line breaks of rich's own.
+
+    Commands and paths in it can be copied from the terminal.
+    """
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def output(text: str) -> None:
+    """Print what another program may read to standard output."""
+    print(text)  # noqa: T201
+
+
+def note(line: str, source: str = "") -> None:
+    """Print a line to standard error.
+
+    Args:
+        line: to print.
+        source: part of the program that the line comes from; printed before it.
+    """
+    try:
+        print(f"{source}: {line}" if source else line, file=sys.stderr, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        _discard(sys.stderr)
+    except (OSError, ValueError):  # A full disk, or a closed stream.
+        return
+
+
+def warn(line: str) -> None:
+    """Print a warning or an error of the command to standard error."""
+    note(line, "search.py")
+
+
+def _discard(stream: TextIO) -> None:
+    """Redirect a stream without a reader to the null device: it would change the exit code."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), stream.fileno())
