@@ -3,48 +3,69 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from optuna.trial import TrialState
+
+from search.experiment.objectives import Objective, cost_values
 from search.study.events import StartedTrial
-from search.study.records import TrialAttributes
+from search.study.records import TrialAttributes, told_constraints
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training ended, as `search.study.study.Study.finish` stores it.
+
+    Attributes:
+        outcome: COMPLETE, PRUNED (stopped early) or FAIL.
+        attributes: what the study stores of the training.
+        costs: values of the objectives beyond accuracy; empty where they are unknown.
+        constraints: which the sampler is told the candidate violates, and by how much.
+    """
+
+    outcome: TrialState
+    attributes: TrialAttributes
+    costs: Sequence[float]
+    constraints: dict[str, float]
 
 
 @dataclass
 class RunningTrial:
-    """A trial in training: what its epochs have reported so far."""
+    """A trial in training and what its epochs have reported so far."""
 
     trial: StartedTrial
     device_fraction: float
-    history: dict[int, dict[str, float]] = field(default_factory=dict)
-    """What each epoch reported."""
     stored: frozenset[int] = frozenset()
-    """Epochs that the study had from an earlier driver."""
-    seconds_kept: float = 0.0
-    """What the study knows to be spent on it; a driver's first report brings these epochs again."""
+    """Epochs that an earlier driver has stored in the study."""
+    seconds_stored: float = 0.0
+    """Training time in the study. The first report of a resumed trial repeats these epochs."""
+    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    """Metrics of each epoch."""
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Number of epochs done."""
         return max(self.history, default=0)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """What the last epoch reported."""
+        """Metrics of the last epoch."""
         return self.history.get(self.epoch, {})
 
     @property
     def seconds(self) -> float:
-        """Seconds of the epochs that have been reported; any thread may ask."""
+        """Training time of the reported epochs; any thread may ask."""
         return math.fsum(metrics["epoch_seconds"] for metrics in list(self.history.values()))
 
     @property
     def spent(self) -> float:
-        """Seconds of training so far, those that an earlier driver had counted too."""
-        return max(self.seconds, self.seconds_kept)
+        """Training time so far, including what an earlier driver stored."""
+        return max(self.seconds, self.seconds_stored)
 
     @property
     def device_seconds(self) -> float:
-        """Seconds of devices that it has taken so far."""
+        """Device time so far; one second on half a device counts as 0.5."""
         return self.spent * self.device_fraction
 
     @property
@@ -58,3 +79,42 @@ class RunningTrial:
         if "train_accuracy" in self.metrics:
             found["train_accuracy"] = self.metrics["train_accuracy"]
         return found
+
+    def end(
+        self,
+        epochs: int,
+        objectives: Sequence[Objective],
+        cause: str = "",
+        *,
+        violation: float = 0.0,
+        stopped: str = "",
+    ) -> Ending:
+        """Return how the training ended.
+
+        It failed if there is a cause or a latency was not measured. Otherwise it is complete after
+        its last epoch and pruned before.
+
+        Args:
+            epochs: length of a whole training.
+            objectives: of the study.
+            cause: why it failed.
+            violation: over 0 where it ran out of memory: the excess relative to what there was.
+            stopped: why it stopped itself early.
+        """
+        costs: Sequence[float] = ()
+        try:
+            costs = cost_values(objectives, self.trial.costs, self.metrics)
+        except KeyError as error:
+            if self.epoch:
+                cause = cause or f"the trial did not report {error.args[0]}"
+        outcome = TrialState.COMPLETE if self.epoch >= epochs else TrialState.PRUNED
+        attributes = self.attributes
+        if cause:
+            outcome = TrialState.FAIL
+            attributes["cause"] = cause
+        elif stopped and outcome is TrialState.PRUNED:
+            attributes["stopped"] = stopped
+        constraints = told_constraints(
+            outcome, objectives=len(objectives), violation=violation, stopped=stopped
+        )
+        return Ending(outcome, attributes, costs, constraints)

@@ -66,11 +66,7 @@ def test_a_suggestion_asks_for_the_share_of_a_gpu_that_its_candidate_needs(trial
 
     searcher = StudySearcher(trials, gpu_fraction)
     assert [searcher.suggest(name)["gpus"] for name in "ab"] == [0.25, 1.0]
-    numbers = (trial.number for trial in trials.study.trials())
-    space = trials._space
-    assert [each.digest for each in asked] == [
-        space.rebuild(trials.study.trial(number).params).digest for number in numbers
-    ]
+    assert asked == [trials.rebuild(trial).candidate for trial in trials.study.trials()]
 
 
 def test_without_gpus_a_suggestion_asks_for_none(trials: Trials) -> None:
@@ -240,7 +236,7 @@ def test_a_time_slice_without_a_candidate_is_no_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("search.loop.trials.TIME_SLICE", 0.0)
-    monkeypatch.setattr("search.loop.trials.GIVE_UP_AFTER", 3)
+    monkeypatch.setattr("search.loop.candidates.GIVE_UP_AFTER", 3)
     searcher = StudySearcher(make_trials(vgg_space(), screens={"max_params": 1}))
     assert [searcher.suggest("a") for _ in range(4)] == [
         None,

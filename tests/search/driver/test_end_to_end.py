@@ -736,7 +736,7 @@ def test_a_space_that_is_used_up_ends_the_search_as_finished(
     printed: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("search.loop.trials.GIVE_UP_AFTER", 50)
+    monkeypatch.setattr("search.loop.candidates.GIVE_UP_AFTER", 50)
     space = {"depth": 1, "features": [4, 6], "kernel": 3, "pools": 0}
     fixed = {"batch_size": 128, "learning_rate": 0.1, "weight_decay": 0.0}
     _, out, outcome = ends(trained, printed, space=space, recipe=fixed)
@@ -886,7 +886,7 @@ def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
         def fail(*_: Any) -> Any:
             raise BadInputError("space", "mine:space", "the space function raised", "mend it")
 
-        monkeypatch.setattr("search.loop.trials.judge", fail)
+        monkeypatch.setattr("search.loop.candidates.judge", fail)
         trained(searcher)
 
     home, _, outcome = ends(drive, printed)

@@ -21,9 +21,11 @@ from optuna.trial import TrialState
 from search.experiment.objectives import Objective
 from search.experiment.schema import BudgetSection, ScreensSection
 from search.loop import budget as budget_module
+from search.loop import candidates
 from search.loop import trials as module
 from search.loop.asha import Asha
 from search.loop.budget import Budget
+from search.loop.failure_policy import HOPELESS_AFTER
 from search.loop.screens import build_screens
 from search.loop.trials import Decision, Trials
 from search.study.database import Database
@@ -185,7 +187,7 @@ def test_rejected_candidates_cost_no_trial(
 def test_a_space_of_which_everything_is_rejected_is_exhausted_after_a_bounded_number_of_draws(
     make_trials: MakeTrials, vgg_space: Spaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "GIVE_UP_AFTER", 60)
+    monkeypatch.setattr(candidates, "GIVE_UP_AFTER", 60)
     trials = make_trials(vgg_space(), screens={"max_params": 1}, limit=5)
     while not trials.is_finished:
         assert trials.next() is None
@@ -222,7 +224,7 @@ def test_a_sampler_that_insists_on_what_is_rejected_is_overruled(
     trials = make_trials(vgg_space(depth=[1, 10]), study=study, limit=1)
     started = started_by(trials)
     assert started.border.beyond == 0
-    assert module.EXPLORE_AFTER <= started.number < module.EXPLORE_AFTER + 100
+    assert candidates.EXPLORE_AFTER <= started.number < candidates.EXPLORE_AFTER + 100
 
 
 # Duplicates
@@ -234,7 +236,7 @@ def test_no_candidate_is_trained_twice_and_a_space_that_is_used_up_ends_the_sear
     train: Train,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "GIVE_UP_AFTER", 200)
+    monkeypatch.setattr(candidates, "GIVE_UP_AFTER", 200)
     trials = make_trials(eight_candidates, limit=20)
     found = all_started(trials, lambda n: train(trials, n, 0.5, 0.6, 0.7))
     assert len(found) == 8
@@ -427,7 +429,7 @@ def test_a_search_whose_first_trials_all_fail_is_given_up_with_the_cause(
 ) -> None:
     trials = make_trials(vgg_space(), limit=20)
     found = all_started(trials, lambda n: train(trials, n, cause="no such device"))
-    assert len(found) == module.HOPELESS_AFTER
+    assert len(found) == HOPELESS_AFTER
     assert trials.hopeless == "no such device"
 
 
@@ -511,7 +513,7 @@ def test_nor_do_they_hide_that_all_others_fail(
         trials, lambda n: train(trials, n, cause="no such device", violation=next(endings))
     )
     assert trials.hopeless == "no such device"
-    assert len(found) == 2 * module.HOPELESS_AFTER
+    assert len(found) == 2 * HOPELESS_AFTER
 
 
 def test_a_candidate_without_enough_memory_is_not_tried_again_and_its_duplicates_are_infeasible(

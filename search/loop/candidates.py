@@ -1,0 +1,133 @@
+"""Draws candidates and rejects those that are not trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+
+from search.loop.duplicates import Duplicates
+from search.loop.screens import Screen, judge, reject_invalid
+from search.study.events import Observer, StartedTrial
+from search.study.records import Rejection, TrialAttributes
+from search.study.study import Study
+from spaces.architecture import CollapsedLayerError
+from spaces.border import Rule, find_border
+from spaces.candidate import Candidate, CandidateSpace
+from spaces.errors import InvalidCandidateError
+
+EXPLORE_AFTER = 20
+"""After so many rejections in a row draws are random, until one is accepted."""
+GIVE_UP_AFTER = 2000
+"""After so many rejections in a row the space counts as exhausted."""
+
+
+@dataclass(frozen=True)
+class AcceptedTrial:
+    """A drawn trial that may be trained, and the candidate that it describes."""
+
+    drawn: optuna.Trial
+    started: StartedTrial
+
+
+class Candidates:
+    """Draws candidates from a space until one is accepted.
+
+    Args:
+        study: draws the parameters and stores the rejections.
+        space: makes a candidate of them.
+        screens: reject candidates.
+        duplicates: reject what is trained already; None trains candidates repeatedly.
+        observer: is told of rejections.
+        seed: of the search.
+        rule: finds the border layer that is recorded with every trial, screened or not.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        space: CandidateSpace,
+        screens: Sequence[Screen],
+        duplicates: Duplicates | None,
+        observer: Observer,
+        *,
+        seed: int,
+        rule: Rule,
+    ) -> None:
+        self._study = study
+        self._space = space
+        self._screens = screens
+        self._duplicates = duplicates
+        self._observer = observer
+        self._seed = seed
+        self._rule = rule
+        self._rejected_in_a_row = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Tell whether the space seems to hold no further acceptable candidate."""
+        return self._rejected_in_a_row >= GIVE_UP_AFTER
+
+    def draw(self) -> AcceptedTrial | None:
+        """Draw one candidate; return None if it was rejected.
+
+        Raises:
+            BadInputError: the space function failed.
+        """
+        trial = self._study.ask(explore=self._rejected_in_a_row >= EXPLORE_AFTER)
+        try:
+            candidate = self._space.draw(trial)
+        except InvalidCandidateError as error:
+            self._reject(trial, reject_invalid(error), TrialAttributes())
+            return None
+        self._space.check_output(candidate)
+        rejection = judge(candidate, self._screens)
+        if rejection is not None:
+            self._reject(trial, rejection, attributes_of(candidate))
+            return None
+        original = self._duplicates.original(candidate.digest) if self._duplicates else None
+        if self._duplicates and original is not None:
+            self._count(trial, self._duplicates.reject(trial, original))
+            return None
+        self._rejected_in_a_row = 0
+        return AcceptedTrial(trial, self._describe(trial.number, dict(trial.params), candidate))
+
+    def rebuild(self, trial: FrozenTrial) -> StartedTrial:
+        """Return what was told of a trial when it was started."""
+        params = dict(trial.params)
+        return self._describe(trial.number, params, self._space.rebuild(params))
+
+    def _describe(self, number: int, params: dict[str, Any], candidate: Candidate) -> StartedTrial:
+        return StartedTrial(
+            number=number,
+            params=params,
+            # The digest decides, so a candidate trains alike in every search with this seed.
+            seed=(int(candidate.digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
+            candidate=candidate,
+            costs=candidate.costs,
+            border=find_border(candidate.architecture, self._rule),
+        )
+
+    def _reject(
+        self, trial: optuna.Trial, rejection: Rejection, attributes: TrialAttributes
+    ) -> None:
+        attributes = TrialAttributes(**attributes, detail=rejection.detail)
+        self._study.reject(trial, rejection.reason, rejection.violation, attributes)
+        self._count(trial, rejection)
+
+    def _count(self, trial: optuna.Trial, rejection: Rejection) -> None:
+        self._rejected_in_a_row += 1
+        self._observer.rejected(trial.number, rejection)
+
+
+def attributes_of(candidate: Candidate) -> TrialAttributes:
+    """Return what the study stores of a candidate beside its parameters."""
+    attributes = TrialAttributes(digest=candidate.digest)
+    with suppress(CollapsedLayerError):
+        costs = candidate.costs
+        attributes["params"], attributes["macs"] = costs.params, costs.macs
+    return attributes
