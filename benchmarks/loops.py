@@ -33,7 +33,7 @@ from spaces.operations import Activation, Convolution, GlobalPooling, Linear, No
 from spaces.recipe import Recipe
 from trainables.builder import Network
 from trainables.data import Dataset, load
-from trainables.specs import Augmentation
+from trainables.specs import Augmentation, DataSpec
 from trainables.training.cuda_graphs import GraphedStep
 from trainables.training.device import select_device
 from trainables.training.loop import Training
@@ -70,7 +70,7 @@ def candidate(name: str, batch: int) -> Candidate:
 
 
 def dataset(options: dict[str, Any]) -> Dataset:
-    return load(options["data"], 32, subset=options["subset"], validation=0.002)
+    return load(DataSpec(options["data"], 32, subset=options["subset"], validation=0.002))
 
 
 def noise(count: int, side: int = 32) -> Dataset:

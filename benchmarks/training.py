@@ -48,7 +48,7 @@ from spaces.recipe import Recipe
 from spaces.schedules import Constant
 from spaces.task import Task
 from trainables.data import Dataset, load
-from trainables.specs import Augmentation
+from trainables.specs import Augmentation, DataSpec
 from trainables.training.device import Device, select_device
 from trainables.training.loop import Training
 from trainables.training.peak_memory import measure_peak
@@ -124,7 +124,7 @@ def best_recipe(batch: int) -> tuple[Recipe, Augmentation]:
 
 def accuracy_on_gpu(given: argparse.Namespace) -> Values:
     """Train the best recipe until 60 seconds are over, with three seeds."""
-    images = load(given.data, 32, validation=0.02)
+    images = load(DataSpec(given.data, 32, validation=0.02))
     recipe, augmentation = best_recipe(512)
     features = (64, 128, 128, 256, 256, 256, 512, 512)
     chosen = network(features, (2, 4, 6), recipe)
@@ -149,7 +149,7 @@ def accuracy_on_gpu(given: argparse.Namespace) -> Values:
 def ranking_on_cpu(given: argparse.Namespace) -> Values:
     """Train the same recipes in our number format and in float32, and compare their order."""
     subset = 0.02 if given.quick else 0.06
-    images = load(given.data, 32, subset=subset, validation=0.3)
+    images = load(DataSpec(given.data, 32, subset=subset, validation=0.3))
     epochs = 3 if given.quick else 8
     plain, (best, varied) = Recipe(0.1, 5e-4, 64, 0.0, 0.9), best_recipe(64)
     recipes = {
@@ -267,7 +267,8 @@ def main() -> int:
     print(f"torch {torch.__version__}, {name}, bfloat16 {device.bfloat16}")
     if asked != ["memory"]:
         try:
-            load(given.data, 32, validation=0.002)  # Decoded once, before anything is timed.
+            # Decode once, before timing starts.
+            load(DataSpec(given.data, 32, validation=0.002))
         except BadInputError as error:
             parser.error(str(error))
     table = Table(given.json)

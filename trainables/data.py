@@ -21,6 +21,7 @@ from trainables.images.files import open_images
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
 from trainables.images.splits import draw_splits
+from trainables.specs import DataSpec
 
 LARGEST_RESOLUTION = 4096
 
@@ -99,48 +100,29 @@ class Dataset:
 
 
 def load(
-    source: str,
-    resolution: int | None = None,
+    data: DataSpec,
     *,
-    subset: float = 1.0,
-    validation: float = 0.1,
-    test: float = 0.1,
-    split_seed: int = 0,
     cache: Path | None = None,
-    identity: str | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Dataset:
     """Load a set of labelled images.
 
-    The first call for a source and resolution decodes it into the cache; later ones, also from
-    other processes and with other splits, map the result into memory within milliseconds.
-    Processes that ask at the same time wait for the one that decodes.
+    The first call for a source and resolution decodes the images into the cache. Later calls, also
+    from other processes and with other splits, map the cached images within milliseconds.
+    Concurrent calls wait for the process that decodes.
 
     Args:
-        source: ``digits`` (bundled with scikit-learn); ``cifar10``, ``cifar100``, ``mnist``,
-            ``fashion-mnist`` or ``svhn`` (downloaded by torchvision); or ``images:PATH``, a
-            folder or archive of ``CLASS/*.jpg`` or of ``train/CLASS/*.jpg``, optionally with
-            ``val/`` and ``test/`` beside ``train/``; in S3 ``images:s3://bucket/prefix/`` or
-            ``images:s3://bucket/key.tar``.
-        resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
-            and the centre cropped. None keeps the size that all images share.
-        subset: share of each split to keep, in (0, 1], of each class and at least one image.
-        validation: fraction of train, of each class, to validate on where the source has no
-            validation split of its own; in (0, 1).
-        test: fraction of all images, of each class, to test on where the source has no test
-            split of its own; in (0, 1).
-        split_seed: decides which images are drawn for the splits and the subset; not negative.
+        data: source, resolution and splits.
         cache: folder of decoded sets; by default BORDERLINE_CACHE or the user's cache folder.
-        identity: of another load, see :class:`Dataset`: these images or none. What this node has
-            of them needs no bucket, and where it has none, a bucket that is away is waited for.
-        progress: is told bytes fetched so far and their total while fetching, then images decoded
-            and their total (None before it is known); never called for what is cached.
+        progress: called with the bytes fetched and their total while fetching, then with the images
+            decoded and their total (None while unknown); never called for cached images.
 
     Raises:
         BadInputError: an argument or the data cannot be used; the message is one line that says
             why, and what to do instead.
     """
-    _check_arguments(resolution, subset, validation, test, split_seed)
+    _check(data)
+    source, resolution = data.source, data.resolution
     report = progress or _silent
     root = cache_root(cache)
 
@@ -153,18 +135,18 @@ def load(
         image_store.write(folder, opened.listing(), resolution, report)
 
     try:
-        opened = _open(source, root, report, patient=identity is not None)
-        wanted = identity or opened.identity()
+        opened = _open(source, root, report, patient=data.identity is not None)
+        wanted = data.identity or opened.identity()
         key = _key(wanted, resolution)
         stored = fetch(root, key, image_store.read, decode_into)
         splits = draw_splits(
             stored.labels,
             stored.splits,
             stored.classes,
-            validation=validation,
-            test=test,
-            subset=subset,
-            seed=split_seed,
+            validation=data.validation,
+            test=data.test,
+            subset=data.subset,
+            seed=data.split_seed,
         )
     except (UnusableDataError, StorageError) as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
@@ -205,24 +187,22 @@ def _key(identity: str, resolution: int | None) -> str:
     return hashlib.sha256(decoded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def _check_arguments(
-    resolution: int | None, subset: float, validation: float, test: float, split_seed: int
-) -> None:
-    if resolution is not None and not 1 <= resolution <= LARGEST_RESOLUTION:
+def _check(data: DataSpec) -> None:
+    if data.resolution is not None and not 1 <= data.resolution <= LARGEST_RESOLUTION:
         raise BadInputError(
             "resolution",
-            resolution,
+            data.resolution,
             "it is not a usable number of pixels",
             f"give 1 to {LARGEST_RESOLUTION}, or leave it out to keep the images' own size",
         )
-    if not 0 < subset <= 1:
+    if not 0 < data.subset <= 1:
         raise BadInputError(
             "subset",
-            subset,
-            "it is not a share of the images",
+            data.subset,
+            "it is not a fraction of the images",
             "give a number above 0, and at most 1 for all of them",
         )
-    for field, fraction in (("validation", validation), ("test", test)):
+    for field, fraction in (("validation", data.validation), ("test", data.test)):
         if not 0 < fraction < 1:
             raise BadInputError(
                 field,
@@ -230,8 +210,8 @@ def _check_arguments(
                 "it is not a fraction that leaves images on both sides",
                 "give a number between 0 and 1, such as 0.1",
             )
-    if split_seed < 0:
-        raise BadInputError("split_seed", split_seed, "it is negative", "give 0 or more")
+    if data.split_seed < 0:
+        raise BadInputError("split_seed", data.split_seed, "it is negative", "give 0 or more")
 
 
 def _silent(_done: int, _total: int | None) -> None:

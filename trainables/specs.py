@@ -5,42 +5,56 @@ The driver sends it to each worker once; what travels per trial is only the flat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.data import Dataset, load
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """How training images are varied, each on its own.
+def _flip(value: object) -> object:
+    # Older files say yes or no, and YAML 1.1 reads a bare `off` as false.
+    if isinstance(value, bool):
+        return "random" if value else "none"
+    return value
 
-    Attributes:
-        crop: pad by so many pixels (black) and crop at random.
-        translate: shift by up to this share of each side, in either direction; black comes in.
-        flip: mirror horizontally: never, with probability one half in every epoch, or every
-            second epoch (each image begins at random).
-        erase: probability of random erasing (Zhong et al. 2017, arXiv 1708.04896).
-        cutout: side in pixels of a square that is cut out, 0 for none (DeVries & Taylor 2017,
-            arXiv 1708.04552).
-        mixup: alpha of the Beta distribution by which pairs of images are mixed, 0 for none
-            (Zhang et al. 2018, arXiv 1710.09412).
+
+def _above_zero(alpha: float | None) -> float | None:
+    if alpha is not None and alpha <= 0:
+        raise ValueError("use a number above 0, or leave it out for no mixup")
+    return alpha
+
+
+class Augmentation(BaseModel):
+    """Random changes to training images: a section of the experiment and part of the worker's spec.
+
+    Erasing is from Zhong et al. 2017 (arXiv 1708.04896), cutout from DeVries & Taylor 2017 (arXiv
+    1708.04552), and mixup from Zhang et al. 2018 (arXiv 1710.09412). Shifted images are padded
+    with black. Alternating flips start at random for each image.
     """
 
-    crop: int = 0
-    translate: float = 0.0
-    flip: Literal["none", "random", "alternating"] = "none"
-    erase: float = 0.0
-    cutout: int = 0
-    mixup: float = 0.0
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    crop: int = Field(0, ge=0, description="pad by this many pixels, then crop at random")
+    translate: float = Field(
+        0.0, ge=0, lt=1, description="shift at random by up to this fraction of each side"
+    )
+    flip: Annotated[Literal["none", "random", "alternating"], BeforeValidator(_flip)] = Field(
+        "none", description="mirror horizontally: none, random, or alternating (every second epoch)"
+    )
+    erase: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
+    cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out")
+    mixup: Annotated[float | None, AfterValidator(_above_zero)] = Field(
+        None, description="alpha of the Beta distribution that mixes pairs of images; empty: none"
+    )
 
     def check(self, height: int, width: int) -> None:
-        """Refuse what does not fit images of this size in pixels.
+        """Check that the augmentation fits images of this size in pixels.
 
         Raises:
             BadInputError: naming the field, the value and the remedy.
@@ -61,9 +75,9 @@ class Augmentation:
             raise BadInputError("augmentation.translate", self.translate, problem, remedy)
 
     def padding(self, height: int, width: int) -> tuple[int, int]:
-        """Return by how many rows and columns images of this size may be shifted.
+        """Return the largest shift in rows and columns for images of this size.
 
-        However a share rounds to whole pixels, a row and a column of the image stay.
+        At least one row and one column of the image always stay visible.
         """
         if self.translate:
             down, across = (min(round(self.translate * side), side - 1) for side in (height, width))
@@ -73,31 +87,34 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which images, and how they are split; see `trainables.data.load`.
+    """The images of a search and their splits.
 
-    With ``identity`` a bucket is not asked again for what a node has of it.
+    Attributes:
+        source: ``digits`` (bundled with scikit-learn); ``cifar10``, ``cifar100``, ``mnist``,
+            ``fashion-mnist`` or ``svhn`` (downloaded by torchvision); or ``images:PATH``, a
+            folder or archive of ``CLASS/*.jpg`` or of ``train/CLASS/*.jpg``, optionally with
+            ``val/`` and ``test/`` beside ``train/``; in S3 ``images:s3://bucket/prefix/`` or
+            ``images:s3://bucket/key.tar``.
+        resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
+            and the centre cropped. None keeps the size that all images share.
+        subset: fraction of each split to keep, in (0, 1], of each class and at least one image.
+        validation: fraction of train, of each class, to validate on if the source has no
+            validation split; in (0, 1).
+        test: fraction of all images, of each class, to test on if the source has no test split;
+            in (0, 1).
+        split_seed: decides which images are drawn for the splits and the subset; not negative.
+        identity: `Dataset.identity` of an earlier load: load exactly these images. Images cached
+            on this node then need no bucket; otherwise loading waits while the bucket is
+            unavailable.
     """
 
     source: str
     resolution: int | None = None
     subset: float = 1.0
-    validation: float = 0.1
-    test: float = 0.1
+    validation: float = 0.15
+    test: float = 0.15
     split_seed: int = 0
     identity: str | None = None
-
-    def load(self, progress: Callable[[int, int | None], None] | None = None) -> Dataset:
-        """Return the images, decoding them first where no one on this node has yet."""
-        return load(
-            self.source,
-            self.resolution,
-            subset=self.subset,
-            validation=self.validation,
-            test=self.test,
-            split_seed=self.split_seed,
-            identity=self.identity,
-            progress=progress,
-        )
 
 
 @dataclass(frozen=True)

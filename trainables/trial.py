@@ -14,7 +14,7 @@ from ray import tune
 
 from cluster.storage import below
 from spaces.candidate import Candidate
-from trainables.data import Dataset
+from trainables.data import Dataset, load
 from trainables.metrics import OBJECTIVE, EpochMetrics
 from trainables.specs import DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
@@ -282,4 +282,4 @@ def least_accuracy(classes: int) -> float:
 @lru_cache(maxsize=1)
 def shared_dataset(data: DataSpec) -> Dataset:
     """Return the images; all trials of a process look at the same map."""
-    return data.load()
+    return load(data)

@@ -19,6 +19,7 @@ from pydantic import (
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from spaces.border import Rule
 from spaces.errors import BadInputError
+from trainables.specs import Augmentation, DataSpec
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -180,36 +181,6 @@ class ResourcesSection(_Section):
     )
 
 
-def _flip(value: object) -> object:
-    # What a bare yes or no said when there was one way to flip, and YAML 1.1 reads `off` as false.
-    if isinstance(value, bool):
-        return "random" if value else "none"
-    return value
-
-
-def _above_zero_if_given(alpha: float | None) -> float | None:
-    if alpha is not None and alpha <= 0:
-        raise ValueError("use a number above 0, or leave it out for no mixup")
-    return alpha
-
-
-class AugmentationSection(_Section):
-    """How training images are varied."""
-
-    crop: int = Field(0, ge=0, description="pad by so many pixels and crop at random")
-    translate: float = Field(
-        0.0, ge=0, lt=1, description="shift at random by up to this share of each side"
-    )
-    flip: Annotated[Literal["none", "random", "alternating"], BeforeValidator(_flip)] = Field(
-        "none", description="mirror horizontally: none, random, or alternating (every second epoch)"
-    )
-    erase: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
-    cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out")
-    mixup: Annotated[float | None, AfterValidator(_above_zero_if_given)] = Field(
-        None, description="alpha of the Beta distribution that mixes pairs of images; empty: none"
-    )
-
-
 class FinalistsSection(_Section):
     """Which candidates are retrained and scored on the test split."""
 
@@ -276,10 +247,26 @@ class Experiment(_Section):
 
     name: str = Field("search", pattern=NAME_PATTERN, description="of the search and its folder")
     data: str = Field("digits", description="digits, cifar10, .., or images:PATH")
-    resolution: int | None = Field(None, ge=1, description="pixels; empty: as the images are")
-    subset: float = Field(1.0, gt=0, le=1, description="share of each split that is used")
-    validation: float = Field(0.15, gt=0, lt=1, description="share of train held out to choose on")
-    test: float = Field(0.15, gt=0, lt=1, description="share held out where data has no test split")
+    resolution: int | None = Field(
+        DataSpec.resolution,
+        ge=1,
+        description="side of the images in pixels; empty: their own size",
+    )
+    subset: float = Field(
+        DataSpec.subset, gt=0, le=1, description="fraction of each split that is used"
+    )
+    validation: float = Field(
+        DataSpec.validation,
+        gt=0,
+        lt=1,
+        description="fraction of train held out for validation, if the data has no such split",
+    )
+    test: float = Field(
+        DataSpec.test,
+        gt=0,
+        lt=1,
+        description="fraction held out for testing, if the data has no test split",
+    )
     seed: int = Field(
         0, ge=0, lt=1 << 32, description="of the sampler, the splits and the trainings"
     )
@@ -289,7 +276,7 @@ class Experiment(_Section):
     )
     recipe: dict[str, Any] = Field(default_factory=dict, description="see spaces.recipe.recipe")
     epochs: int = Field(10, ge=1, description="passes over the training images")
-    augmentation: AugmentationSection = Field(default_factory=AugmentationSection)
+    augmentation: Augmentation = Field(default_factory=Augmentation)
     screens: ScreensSection = Field(default_factory=ScreensSection)
     objectives: Annotated[list[Objective], AfterValidator(check_objectives)] = Field(
         default_factory=lambda: list(ACCURACY),

@@ -11,8 +11,8 @@ from search.experiment.objectives import latency_batches
 from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.data import Dataset
-from trainables.specs import Augmentation, DataSpec, TrainingSpec
+from trainables.data import Dataset, load
+from trainables.specs import DataSpec, TrainingSpec
 
 
 def describe_data(experiment: Experiment) -> DataSpec:
@@ -35,7 +35,7 @@ def load_images(experiment: Experiment, console: Console) -> Dataset:
         def advance(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total)
 
-        return describe_data(experiment).load(advance)
+        return load(describe_data(experiment), progress=advance)
 
 
 def _absolute(source: str) -> str:
@@ -55,18 +55,6 @@ def describe_task(dataset: Dataset) -> Task:
     return Task(channels, height, width, len(dataset.classes))
 
 
-def _describe_augmentation(experiment: Experiment) -> Augmentation:
-    section = experiment.augmentation
-    return Augmentation(
-        crop=section.crop,
-        translate=section.translate,
-        flip=section.flip,
-        erase=section.erase,
-        cutout=section.cutout,
-        mixup=section.mixup or 0.0,
-    )
-
-
 def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
     """Return what all trials of an experiment have in common.
 
@@ -79,7 +67,7 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         space_options=experiment.space.options,
         recipe_options=experiment.recipe,
         epochs=experiment.epochs,
-        augmentation=_describe_augmentation(experiment),
+        augmentation=experiment.augmentation,
         device=experiment.device,
         threads=experiment.resources.cpus or 1,
         compile=experiment.compile,

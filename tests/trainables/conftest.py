@@ -12,6 +12,7 @@ import torch
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.task import Task
 from trainables.data import Dataset, load
+from trainables.specs import DataSpec
 from trainables.training.checkpoints import Checkpoints
 
 
@@ -32,7 +33,7 @@ def own_cache(image_cache: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def few_digits(image_cache: Path) -> Dataset:
     """A fifth of the digits."""
-    return load("digits", subset=0.2, cache=image_cache)
+    return load(DataSpec("digits", subset=0.2), cache=image_cache)
 
 
 @pytest.fixture(scope="session")

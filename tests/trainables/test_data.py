@@ -27,6 +27,7 @@ from trainables.images import decode_pool
 from trainables.images import store as image_store
 from trainables.images.decoding import Chunk, moments
 from trainables.images.errors import UnusableDataError
+from trainables.specs import DataSpec
 
 ROOT = Path(__file__).parents[2]
 SHARED_DATA = ROOT.parent / "shared/data"
@@ -79,7 +80,7 @@ def names_in(cache: Path) -> set[str]:
 
 
 def test_digits_are_there_without_a_network(tmp_path):
-    data = load("digits", cache=tmp_path)
+    data = load(DataSpec("digits", validation=0.1, test=0.1), cache=tmp_path)
     assert data.shape == (8, 8, 1)
     assert data.channels == 1
     assert data.classes == tuple("0123456789")
@@ -90,18 +91,18 @@ def test_digits_are_there_without_a_network(tmp_path):
 
 
 def test_digits_can_be_enlarged(tmp_path):
-    assert load("digits", 32, cache=tmp_path).shape == (32, 32, 1)
+    assert load(DataSpec("digits", 32), cache=tmp_path).shape == (32, 32, 1)
 
 
 def test_images_are_mapped_read_only_from_the_cache(tmp_path):
-    data = load("digits", cache=tmp_path)
+    data = load(DataSpec("digits"), cache=tmp_path)
     assert isinstance(data.images, np.memmap)
     assert Path(data.images.filename).is_relative_to(tmp_path)
     assert not data.images.flags.writeable
 
 
 def test_mean_and_deviation_are_those_of_the_training_pixels(tmp_path):
-    data = load("digits", cache=tmp_path, subset=0.5, split_seed=3)
+    data = load(DataSpec("digits", subset=0.5, split_seed=3), cache=tmp_path)
     pixels = data.images[data.train] / 255
     assert data.mean == pytest.approx(pixels.mean(axis=(0, 1, 2)))
     assert data.std == pytest.approx(pixels.std(axis=(0, 1, 2)))
@@ -151,14 +152,14 @@ def test_moments_are_exact_for_the_largest_values():
 )
 def test_an_argument_out_of_range_is_refused_by_its_name(tmp_path, field, value):
     with pytest.raises(BadInputError) as raised:
-        load("digits", cache=tmp_path, **{field: value})
+        load(DataSpec("digits", **{field: value}), cache=tmp_path)
     assert (raised.value.field, raised.value.value) == (field, value)
     assert names_in(tmp_path) == set()
 
 
 def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path):
     with pytest.raises(BadInputError) as raised:
-        load("CIFAR-10", cache=tmp_path)
+        load(DataSpec("CIFAR-10"), cache=tmp_path)
     assert str(raised.value) == (
         "data = CIFAR-10: there is no such data set; did you mean cifar10? Otherwise use one of "
         "digits, cifar10, cifar100, mnist, fashion-mnist, svhn, images:PATH"
@@ -167,13 +168,13 @@ def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path):
 
 def test_a_path_given_as_source_is_told_its_prefix(tmp_path, small):
     with pytest.raises(BadInputError) as raised:
-        load(str(small), cache=tmp_path)
+        load(DataSpec(str(small)), cache=tmp_path)
     assert raised.value.remedy == f"for your own images write images:{small}"
 
 
 def test_a_source_like_no_other_is_refused_with_the_list(tmp_path):
     with pytest.raises(BadInputError, match="use one of digits, cifar10") as raised:
-        load("?" * 5000 + "\0", cache=tmp_path)
+        load(DataSpec("?" * 5000 + "\0"), cache=tmp_path)
     assert "did you mean" not in str(raised.value)
 
 
@@ -182,15 +183,15 @@ def test_a_source_like_no_other_is_refused_with_the_list(tmp_path):
 
 def test_other_splits_and_subsets_use_what_is_decoded(tmp_path, small):
     cache = tmp_path / "cache"
-    load(f"images:{small}", cache=cache)
+    load(DataSpec(f"images:{small}"), cache=cache)
     calls = Calls()
     for arguments in ({"subset": 0.5}, {"split_seed": 1}, {"validation": 0.3}, {"test": 0.4}):
-        load(f"images:{small}", cache=cache, progress=calls, **arguments)
+        load(DataSpec(f"images:{small}", **arguments), cache=cache, progress=calls)
     assert calls.seen == []
 
 
 def test_the_split_of_the_digits_is_pinned(tmp_path):
-    data = load("digits", cache=tmp_path)
+    data = load(DataSpec("digits"), cache=tmp_path)
     assert data.test[:8].tolist() == [2, 3, 11, 13, 20, 48, 53, 59]
     assert data.validation[:8].tolist() == [15, 21, 32, 55, 62, 66, 69, 88]
 
@@ -202,7 +203,7 @@ def test_the_split_of_the_digits_is_pinned(tmp_path):
 def test_progress_counts_up_to_the_total(tmp_path, request, archive):
     calls = Calls()
     place = request.getfixturevalue(archive)
-    data = load(f"images:{place}", cache=tmp_path / "cache", progress=calls)
+    data = load(DataSpec(f"images:{place}"), cache=tmp_path / "cache", progress=calls)
     first, *rest = calls.seen
     assert first == (0, None)
     assert {total for _, total in rest} == {len(data.images)}
@@ -218,9 +219,9 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, large):
 
     cache = tmp_path / "cache"
     with pytest.raises(KeyboardInterrupt):
-        load(f"images:{large}", cache=cache, progress=interrupt)
+        load(DataSpec(f"images:{large}"), cache=cache, progress=interrupt)
     assert names_in(cache) == set()
-    assert len(load(f"images:{large}", cache=cache).images) == 3000
+    assert len(load(DataSpec(f"images:{large}"), cache=cache).images) == 3000
 
 
 # The cache
@@ -228,15 +229,15 @@ def test_an_interruption_leaves_nothing_behind(tmp_path, large):
 
 def decoded_again(place: Path, cache: Path, resolution: int | None = None) -> bool:
     calls = Calls()
-    load(f"images:{place}", resolution, cache=cache, progress=calls)
+    load(DataSpec(f"images:{place}", resolution), cache=cache, progress=calls)
     return calls.seen != []
 
 
 def test_what_is_decoded_is_not_decoded_again(tmp_path, small):
     cache = tmp_path / "cache"
-    first = load(f"images:{small}", cache=cache)
+    first = load(DataSpec(f"images:{small}"), cache=cache)
     calls = Calls()
-    second = load(f"images:{small}", cache=cache, progress=calls)
+    second = load(DataSpec(f"images:{small}"), cache=cache, progress=calls)
     assert calls.seen == []
     assert second.images.filename == first.images.filename
     assert np.array_equal(second.train, first.train)
@@ -252,7 +253,7 @@ def test_each_resolution_is_decoded_once(tmp_path, small):
 
 def test_a_changed_archive_is_decoded_again(tmp_path, small):
     cache = tmp_path / "cache"
-    load(f"images:{small}", cache=cache)
+    load(DataSpec(f"images:{small}"), cache=cache)
     write_tar(small, 11)
     assert decoded_again(small, cache)
     status = small.stat()
@@ -279,7 +280,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_folder_is_decoded_again(tmp_path, small, change):
     place, cache = folder_of(small), tmp_path / "cache"
-    load(f"images:{place}", cache=cache)
+    load(DataSpec(f"images:{place}"), cache=cache)
     assert not decoded_again(place, cache)
     CHANGES[change](place)
     assert decoded_again(place, cache)
@@ -287,15 +288,15 @@ def test_a_changed_folder_is_decoded_again(tmp_path, small, change):
 
 def test_a_new_empty_class_folder_is_noticed(tmp_path, small):
     place, cache = folder_of(small), tmp_path / "cache"
-    load(f"images:{place}", cache=cache)
+    load(DataSpec(f"images:{place}"), cache=cache)
     (place / "shade999").mkdir()
     with pytest.raises(BadInputError, match="the class folder shade999 has no images"):
-        load(f"images:{place}", cache=cache)
+        load(DataSpec(f"images:{place}"), cache=cache)
 
 
 def test_files_that_are_no_images_may_change_freely(tmp_path, small):
     place, cache = folder_of(small), tmp_path / "cache"
-    load(f"images:{place}", cache=cache)
+    load(DataSpec(f"images:{place}"), cache=cache)
     (place / "notes.txt").write_text("seen")
     assert not decoded_again(place, cache)
 
@@ -304,7 +305,7 @@ def test_files_that_are_no_images_may_change_freely(tmp_path, small):
 @pytest.mark.parametrize("damage", ["missing", "empty", "half"])
 def test_a_damaged_cache_is_made_anew(tmp_path, small, name, damage):
     cache = tmp_path / "cache"
-    load(f"images:{small}", cache=cache)
+    load(DataSpec(f"images:{small}"), cache=cache)
     path = next(cache.rglob(name))
     size = path.stat().st_size
     if damage == "missing":
@@ -317,7 +318,7 @@ def test_a_damaged_cache_is_made_anew(tmp_path, small, name, damage):
 
 def test_the_cache_folder_can_be_set_in_the_environment(tmp_path, small, monkeypatch):
     monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "elsewhere"))
-    load(f"images:{small}")
+    load(DataSpec(f"images:{small}"))
     assert "images.npy" in names_in(tmp_path / "elsewhere")
 
 
@@ -325,14 +326,14 @@ def test_the_cache_folder_is_the_users_by_default(tmp_path, small, monkeypatch):
     monkeypatch.delenv("BORDERLINE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path))
-    load(f"images:{small}")
+    load(DataSpec(f"images:{small}"))
     assert "images.npy" in names_in(platformdirs.user_cache_path("borderline"))
 
 
 def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_variable_to_set(tmp_path, small):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadInputError) as raised:
-        load(f"images:{small}", cache=tmp_path / "file/cache")
+        load(DataSpec(f"images:{small}"), cache=tmp_path / "file/cache")
     assert str(raised.value) == (
         f"BORDERLINE_CACHE = {tmp_path / 'file/cache'}: the cache folder cannot be used "
         "(Not a directory); set BORDERLINE_CACHE to a folder that can be written and has room"
@@ -352,7 +353,7 @@ def small_files_only() -> Iterator[None]:
 def test_a_disk_that_fills_up_is_one_plain_error_and_leaves_nothing(tmp_path, small):
     cache = tmp_path / "cache"
     with pytest.raises(BadInputError) as raised:
-        load(f"images:{small}", 64, cache=cache)
+        load(DataSpec(f"images:{small}", 64), cache=cache)
     assert (raised.value.field, raised.value.value) == ("BORDERLINE_CACHE", cache)
     assert "the cache folder cannot be used (File too large)" in str(raised.value)
     assert names_in(cache) == set()
@@ -362,7 +363,7 @@ def test_a_disk_with_too_little_room_is_refused_before_it_is_filled(tmp_path, sm
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 10_000))
     with pytest.raises(BadInputError) as raised:
-        load(f"images:{small}", 2000, cache=tmp_path / "cache")
+        load(DataSpec(f"images:{small}", 2000), cache=tmp_path / "cache")
     assert raised.value.problem == "the decoded images need 0.1 GB, and 0.0 GB are free"
     assert names_in(tmp_path / "cache") == set()
 
@@ -374,6 +375,7 @@ DECODING_PAUSES = """
 import sys, time
 from pathlib import Path
 from trainables.data import load
+from trainables.specs import DataSpec
 
 source, cache, release = sys.argv[1:]
 
@@ -385,7 +387,8 @@ def pause(done, total):
 
 print("asking", flush=True)
 told = []
-data = load(source, cache=Path(cache), progress=lambda *call: (told.append(call), pause(*call)))
+report = lambda *call: (told.append(call), pause(*call))
+data = load(DataSpec(source), cache=Path(cache), progress=report)
 print("decoded" if told else "cached", len(data.images), flush=True)
 """
 
@@ -461,7 +464,7 @@ def test_a_killed_process_leaves_the_cache_usable(tmp_path, large, loader):
     assert killed.says() == "decoding"
     killed.process.send_signal(signal.SIGKILL)
     killed.process.wait()
-    assert len(load(f"images:{large}", cache=cache).images) == 3000
+    assert len(load(DataSpec(f"images:{large}"), cache=cache).images) == 3000
     assert [path.suffix for path in (cache / "decoded").iterdir()] == [""]
 
 
@@ -510,9 +513,9 @@ def test_a_decoding_process_that_dies_is_reported_with_the_images_it_had(monkeyp
 
 
 def test_many_processes_give_what_one_gives(tmp_path, large, monkeypatch):
-    parallel = load(f"images:{large}", 5, cache=tmp_path / "parallel")
+    parallel = load(DataSpec(f"images:{large}", 5), cache=tmp_path / "parallel")
     monkeypatch.setattr(image_store, "FEW_IMAGES", 10**6)
-    alone = load(f"images:{large}", 5, cache=tmp_path / "alone")
+    alone = load(DataSpec(f"images:{large}", 5), cache=tmp_path / "alone")
     assert np.array_equal(parallel.images, alone.images)
     assert np.array_equal(parallel.moments, alone.moments)
     assert np.array_equal(parallel.labels, alone.labels)
@@ -538,7 +541,7 @@ def test_a_bad_image_among_thousands_is_named_and_no_process_is_left(tmp_path, l
         info.size = 3
         archive.addfile(info, io.BytesIO(b"bad"))
     with pytest.raises(BadInputError, match=r"the image shade200/bad\.png cannot be read"):
-        load(f"images:{large}", cache=tmp_path / "cache")
+        load(DataSpec(f"images:{large}"), cache=tmp_path / "cache")
     assert names_in(tmp_path / "cache") == set()
     me = os.getpid()
     children = Path(f"/proc/{me}/task/{me}/children")
@@ -564,8 +567,9 @@ def test_a_script_without_a_main_guard_can_load(tmp_path, large):
     script.write_text(
         "from pathlib import Path\n"
         "from trainables.data import load\n"
+        "from trainables.specs import DataSpec\n"
         "print('once')\n"
-        f"print(load('images:{large}', cache=Path('{tmp_path / 'cache'}')))\n"
+        f"print(load(DataSpec('images:{large}'), cache=Path('{tmp_path / 'cache'}')))\n"
     )
     first, second = run_python(str(script)).splitlines()
     assert first == "once"
@@ -614,7 +618,7 @@ def gives_up(*_: object, **__: object) -> None:
 def test_a_failed_download_is_one_plain_error(tmp_path, monkeypatch, name, kind, failure):
     monkeypatch.setattr(torchvision.datasets, kind, failure)
     with pytest.raises(BadInputError) as raised:
-        load(name, cache=tmp_path)
+        load(DataSpec(name), cache=tmp_path)
     assert raised.value.field == "data"
     assert str(raised.value).startswith(f"data = {name}: the data set {name} could not be down")
     assert "check the network, or give images you have as images:PATH" in str(raised.value)
@@ -660,7 +664,7 @@ class Svhn:
 
 def test_cifar_comes_as_torchvision_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
-    data = load("cifar10", cache=tmp_path)
+    data = load(DataSpec("cifar10"), cache=tmp_path)
     assert data.classes == ("airplane", "frog")
     assert data.shape == (32, 32, 3)
     assert [len(data.train), len(data.validation), len(data.test)] == [18, 2, 6]
@@ -671,7 +675,7 @@ def test_cifar_comes_as_torchvision_has_it(tmp_path, monkeypatch):
 
 def test_mnist_comes_with_one_channel_and_plain_class_names(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "MNIST", Mnist)
-    data = load("mnist", cache=tmp_path)
+    data = load(DataSpec("mnist"), cache=tmp_path)
     assert data.classes == ("0", "1")
     assert data.shape == (28, 28, 1)
     expected = Mnist(tmp_path, train=False, download=True).data.numpy()
@@ -680,7 +684,7 @@ def test_mnist_comes_with_one_channel_and_plain_class_names(tmp_path, monkeypatc
 
 def test_svhn_comes_with_its_channels_last(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "SVHN", Svhn)
-    data = load("svhn", cache=tmp_path)
+    data = load(DataSpec("svhn"), cache=tmp_path)
     assert data.classes == tuple("0123456789")
     assert np.all(data.images == (0, 0, 255))
     assert len(data.test) == 10
@@ -688,9 +692,9 @@ def test_svhn_comes_with_its_channels_last(tmp_path, monkeypatch):
 
 def test_a_set_once_downloaded_needs_no_torchvision_again(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
-    load("cifar10", cache=tmp_path)
+    load(DataSpec("cifar10"), cache=tmp_path)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", unreachable)
-    assert len(load("cifar10", cache=tmp_path).images) == 26
+    assert len(load(DataSpec("cifar10"), cache=tmp_path).images) == 26
 
 
 # Real archives
@@ -710,7 +714,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @shared_archive("cifar10-images.tar.xz")
 def test_cifar10_from_its_archive(shared_cache):
     source = f"images:{SHARED_DATA / 'cifar10-images.tar.xz'}"
-    data = load(source, cache=shared_cache)
+    data = load(DataSpec(source), cache=shared_cache)
     assert data.images.shape == (60_000, 32, 32, 3)
     assert len(data.classes) == 10
     assert data.classes[:2] == ("airplane", "automobile")
@@ -721,7 +725,7 @@ def test_cifar10_from_its_archive(shared_cache):
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.002)
     assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.003)
     calls = Calls()
-    tenth = load(source, subset=0.1, split_seed=5, cache=shared_cache, progress=calls)
+    tenth = load(DataSpec(source, subset=0.1, split_seed=5), cache=shared_cache, progress=calls)
     assert [len(tenth.train), len(tenth.validation), len(tenth.test)] == [4500, 500, 1000]
     assert calls.seen == []
 
@@ -729,7 +733,7 @@ def test_cifar10_from_its_archive(shared_cache):
 @pytest.mark.needs_data
 @shared_archive("mnist-images.tar.xz")
 def test_mnist_from_its_archive(shared_cache):
-    data = load(f"images:{SHARED_DATA / 'mnist-images.tar.xz'}", cache=shared_cache)
+    data = load(DataSpec(f"images:{SHARED_DATA / 'mnist-images.tar.xz'}"), cache=shared_cache)
     assert data.images.shape == (70_000, 28, 28, 1)
     assert data.classes == tuple("0123456789")
     assert [len(data.train), len(data.validation), len(data.test)] == [54_000, 6_000, 10_000]

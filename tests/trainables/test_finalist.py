@@ -9,7 +9,7 @@ import torch
 
 from spaces.task import Task
 from trainables.builder import Network
-from trainables.data import Dataset
+from trainables.data import Dataset, load
 from trainables.finalist import Retraining, retrain
 from trainables.metrics import EpochMetrics
 from trainables.specs import Augmentation, DataSpec, FinalistResult, TrainingSpec
@@ -75,7 +75,7 @@ def test_a_retraining_is_a_training_of_all_epochs_scored_on_test():
     retraining = retrain(SPEC, 0, PARAMS, 4)
     alone = Training(
         SPEC.candidates().rebuild(PARAMS),
-        SPEC.data.load(),
+        load(SPEC.data),
         epochs=3,
         seed=4,
         augmentation=SPEC.augmentation,
@@ -93,7 +93,7 @@ def test_the_weights_reproduce_accuracy_and_predictions_in_a_plain_network(monke
     retraining = retrain(SPEC, 0, PARAMS, 1)
     network = Network(SPEC.candidates().rebuild(PARAMS).architecture)
     network.load_state_dict(read(retraining))
-    dataset = SPEC.data.load()
+    dataset = load(SPEC.data)
     assert retraining.result.test_accuracy == pytest.approx(accuracy(network, dataset, "test"))
     assert retraining.predictions.dtype == np.int32
     np.testing.assert_array_equal(
@@ -120,7 +120,7 @@ def test_where_weights_are_averaged_those_that_are_kept_are_those_that_score(mon
 
     network = Network(spec.candidates().rebuild(PARAMS).architecture)
     network.load_state_dict(weights)
-    dataset = spec.data.load()
+    dataset = load(spec.data)
     result = retraining.result
     assert result.validation_accuracy == pytest.approx(accuracy(network, dataset, "validation"))
     assert result.test_accuracy == pytest.approx(accuracy(network, dataset, "test"))

@@ -123,7 +123,7 @@ def alone(
     """
     training = Training(
         SPEC.candidates().rebuild(config["params"]),
-        SPEC.data.load(),
+        load(SPEC.data),
         epochs=EPOCHS,
         seed=config["seed"],
         augmentation=SPEC.augmentation,
@@ -698,9 +698,9 @@ def test_all_trials_of_a_process_look_at_one_data_set(monkeypatch):
 
     def counting_load(data: DataSpec) -> Dataset:
         loaded.append(data)
-        return load(data.source, subset=data.subset)
+        return load(DataSpec(data.source, subset=data.subset))
 
-    monkeypatch.setattr(DataSpec, "load", counting_load)
+    monkeypatch.setattr("trainables.trial.load", counting_load)
     trial = begin(A)
     trial.step()
     trial.reset(copied(B))

@@ -157,7 +157,7 @@ def test_trials_vary_their_images_and_compile_as_the_experiment_says(mixup: floa
     asked = {"translate": 0.25, "flip": "alternating", "erase": 0.5, "cutout": 3}
     document = {"augmentation": asked | {"mixup": mixup}, "compile": True}
     spec = describe_training(parse_experiment(document), Task(1, 8, 8, 10))
-    assert spec.augmentation == Augmentation(0, 0.25, "alternating", 0.5, 3, mixup or 0.0)
+    assert spec.augmentation == Augmentation(**asked, mixup=mixup)
     assert spec.compile
     crop = {"augmentation": {"crop": 2}}
     spec = describe_training(parse_experiment(crop), Task(1, 8, 8, 10))

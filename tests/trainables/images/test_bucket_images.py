@@ -23,6 +23,7 @@ from spaces.errors import BadInputError
 from tests import s3
 from trainables.data import Dataset, load
 from trainables.images import staging
+from trainables.specs import DataSpec
 
 ROOT = Path(__file__).resolve().parents[3]
 CLASSES = ("cat", "dog")
@@ -78,7 +79,7 @@ def archive(s3_place: str, s3_gate: s3.Gate, monkeypatch: pytest.MonkeyPatch) ->
 
 def images(store: BucketStore, cache: Path, **options: object) -> Dataset:
     slash = "" if store.prefix.endswith(".tar") else "/"
-    return load(f"images:{store.location}{slash}", cache=cache, **options)
+    return load(DataSpec(f"images:{store.location}{slash}", **options), cache=cache)
 
 
 def local(tmp_path: Path, files: Mapping[str, bytes]) -> Dataset:
@@ -87,7 +88,7 @@ def local(tmp_path: Path, files: Mapping[str, bytes]) -> Dataset:
     for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
         (place / name).write_bytes(content)
-    return load(f"images:{place}", cache=tmp_path / "local-cache")
+    return load(DataSpec(f"images:{place}"), cache=tmp_path / "local-cache")
 
 
 def assert_same(found: Dataset, expected: Dataset) -> None:
@@ -123,7 +124,7 @@ def test_the_suffix_of_a_key_tells_how_it_is_read(
 ) -> None:
     store = open_bucket(s3_place)
     store.write(f"photos.{suffix}", lzma.compress(tar(class_folders())))
-    found = load(f"images:{s3_place}/photos.{suffix}", cache=tmp_path / "cache")
+    found = load(DataSpec(f"images:{s3_place}/photos.{suffix}"), cache=tmp_path / "cache")
     assert_same(found, local(tmp_path, class_folders()))
 
 
@@ -139,7 +140,7 @@ def test_split_folders_and_empty_objects_for_folders_are_understood(
     for name, content in files.items():
         store.write(name, content)
     store.write("photos/train/", b"")
-    found = load(f"images:{s3_place}", cache=tmp_path / "cache")
+    found = load(DataSpec(f"images:{s3_place}"), cache=tmp_path / "cache")
     assert_same(found, local(tmp_path, files))
 
 
@@ -185,9 +186,10 @@ import sys
 from pathlib import Path
 from trainables.data import load
 from trainables.images import staging
+from trainables.specs import DataSpec
 
 staging.PART, staging._CONNECTIONS = 1000, 2
-found = load(sys.argv[1], cache=Path(sys.argv[2]))
+found = load(DataSpec(sys.argv[1]), cache=Path(sys.argv[2]))
 print(len(found.labels))
 """
 
@@ -311,7 +313,7 @@ def test_patience_with_a_bucket_that_stays_away_has_an_end(
 
 def refusal(source: str, tmp_path: Path) -> BadInputError:
     with pytest.raises(BadInputError) as raised:
-        load(source, cache=tmp_path / "cache")
+        load(DataSpec(source), cache=tmp_path / "cache")
     assert raised.value.field == "data"
     assert "\n" not in str(raised.value)
     return raised.value

@@ -22,6 +22,7 @@ from spaces.errors import BadInputError
 from trainables.data import Dataset, load
 from trainables.images.archives import ARCHIVE_SUFFIXES
 from trainables.images.errors import shown
+from trainables.specs import DataSpec
 
 Files = Mapping[str, bytes]
 
@@ -81,14 +82,14 @@ def write_archive(place: Path, files: Files) -> Path:
 
 def load_files(tmp_path: Path, files: Files, resolution: int | None = None) -> Dataset:
     place = write_folder(tmp_path / "images", files)
-    return load(f"images:{place}", resolution, cache=tmp_path / "cache")
+    return load(DataSpec(f"images:{place}", resolution), cache=tmp_path / "cache")
 
 
 def refusal(tmp_path: Path, place: Path, resolution: int | None = None) -> BadInputError:
     """Return the error for a place, having checked what all such errors have in common."""
     cache = tmp_path / "cache"
     with pytest.raises(BadInputError) as raised:
-        load(f"images:{place}", resolution, cache=cache)
+        load(DataSpec(f"images:{place}", resolution), cache=cache)
     assert_plain(raised.value)
     assert leftovers(cache) == []
     return raised.value
@@ -151,7 +152,7 @@ def test_an_archive_gives_the_same_as_the_folder_it_was_made_of(tmp_path, suffix
     }
     folder = load_files(tmp_path, files)
     place = write_archive(tmp_path / f"archive{suffix}", files)
-    archive = load(f"images:{place}", cache=tmp_path / "cache")
+    archive = load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
     assert archive.classes == folder.classes == ("ant", "zebra")
     assert np.array_equal(archive.images, folder.images)
     assert np.array_equal(archive.labels, folder.labels)
@@ -164,7 +165,7 @@ def test_an_archive_is_read_without_unpacking_it(tmp_path, monkeypatch):
     work.mkdir()
     monkeypatch.chdir(work)
     monkeypatch.setenv("TMPDIR", str(work))
-    load(f"images:{place}", cache=tmp_path / "cache")
+    load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
     assert list(work.iterdir()) == []
     assert not [path for path in leftovers(tmp_path / "cache") if path.suffix == ".png"]
 
@@ -204,7 +205,7 @@ def test_the_last_of_the_members_with_one_name_counts_as_on_unpacking(tmp_path):
         info = tarfile.TarInfo("cat/0.png")
         info.size = len(picture(BLUE))
         archive.addfile(info, io.BytesIO(picture(BLUE)))
-    data = load(f"images:{place}", cache=tmp_path / "cache")
+    data = load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
     assert len(data.images) == 8
     assert np.all(data.images[0] == BLUE)
 
@@ -212,13 +213,13 @@ def test_the_last_of_the_members_with_one_name_counts_as_on_unpacking(tmp_path):
 def test_paths_written_by_windows_tools_are_understood(tmp_path):
     files = {name.replace("/", "\\"): content for name, content in class_folders().items()}
     place = write_zip(tmp_path / "a.zip", files)
-    assert load(f"images:{place}", cache=tmp_path / "cache").classes == ("cat", "dog")
+    assert load(DataSpec(f"images:{place}"), cache=tmp_path / "cache").classes == ("cat", "dog")
 
 
 def test_the_home_folder_can_be_written_as_a_tilde(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     write_folder(tmp_path / "pets", class_folders())
-    assert len(load("images:~/pets", cache=tmp_path / "cache").images) == 8
+    assert len(load(DataSpec("images:~/pets"), cache=tmp_path / "cache").images) == 8
 
 
 def test_links_between_local_folders_are_followed_but_not_in_circles(tmp_path):
@@ -227,7 +228,7 @@ def test_links_between_local_folders_are_followed_but_not_in_circles(tmp_path):
     (tmp_path / "elsewhere/9.png").write_bytes(picture())
     (place / "cat/more").symlink_to(tmp_path / "elsewhere")
     (place / "cat/circle").symlink_to(place)
-    data = load(f"images:{place}", cache=tmp_path / "cache")
+    data = load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
     assert np.bincount(data.labels).tolist() == [5, 4]
 
 
@@ -422,7 +423,7 @@ def test_images_that_cannot_be_used_are_refused(tmp_path, kind, files, problem):
     # Too few images to split is found in what is decoded already, and kept for other splits.
     if "to be shared" in problem:
         with pytest.raises(BadInputError) as raised:
-            load(f"images:{place}", cache=tmp_path / "cache")
+            load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
         error = raised.value
     else:
         error = refusal(tmp_path, place)
@@ -493,7 +494,7 @@ def test_an_image_that_vanishes_while_the_others_are_read_is_named(tmp_path):
     place = write_folder(tmp_path / "images", class_folders())
     with pytest.raises(BadInputError) as raised:
         load(
-            f"images:{place}",
+            DataSpec(f"images:{place}"),
             cache=tmp_path / "cache",
             progress=lambda _done, _total: (place / "dog/3.png").unlink(missing_ok=True),
         )
@@ -509,7 +510,7 @@ def test_an_archive_replaced_while_it_is_read_is_refused(tmp_path):
             write_tar(place, class_folders("", 1))
 
     with pytest.raises(BadInputError, match=r"images\.tar|were gone"):
-        load(f"images:{place}", cache=tmp_path / "cache", progress=replace)
+        load(DataSpec(f"images:{place}"), cache=tmp_path / "cache", progress=replace)
     assert leftovers(tmp_path / "cache") == []
 
 
@@ -549,7 +550,7 @@ def test_a_member_path_is_refused_exactly_when_it_can_leave_the_folder(parts):
         if leaves:
             assert "leads outside" in refusal(Path(folder), place).problem
         else:
-            assert len(load(f"images:{place}", cache=Path(folder) / "cache").images) == 6
+            assert len(load(DataSpec(f"images:{place}"), cache=Path(folder) / "cache").images) == 6
 
 
 @pytest.mark.parametrize(
@@ -635,7 +636,7 @@ def assert_refused_or_valid(content: bytes, suffix: str) -> None:
         place.write_bytes(content)
         cache = Path(folder) / "cache"
         try:
-            data = load(f"images:{place}", cache=cache)
+            data = load(DataSpec(f"images:{place}"), cache=cache)
         except BadInputError as error:
             assert_plain(error)
             # What was decoded whole stays even where it cannot be split.
@@ -728,7 +729,7 @@ def test_a_damaged_image_is_decoded_or_refused_but_never_anything_else(kind, cha
         warnings.simplefilter("error")
         place = write_folder(Path(folder) / "images", files)
         try:
-            data = load(f"images:{place}", 8, cache=Path(folder) / "cache")
+            data = load(DataSpec(f"images:{place}", 8), cache=Path(folder) / "cache")
         except BadInputError as error:
             assert_plain(error)
             problem = error.problem

@@ -38,7 +38,7 @@ from spaces.schedules import Constant, Cosine, MultiStep, OneCycle, Schedule, Wa
 from spaces.task import Task
 from trainables.data import Dataset, load
 from trainables.metrics import EpochMetrics
-from trainables.specs import Augmentation
+from trainables.specs import Augmentation, DataSpec
 from trainables.training import cuda_graphs, feeds, optimization
 from trainables.training import loop as training
 from trainables.training.device import Device, select_device
@@ -254,7 +254,7 @@ def test_gradients_that_a_failed_capture_left_do_not_reach_the_next_step(
 
 
 def test_it_learns_the_digits(image_cache, either_format):
-    digits = load("digits", cache=image_cache)
+    digits = load(DataSpec("digits"), cache=image_cache)
     space = {"depth": 3, "features": 16, "kernel": 3, "pools": 1, "convs_before_pool": 1}
     recipe = {"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 64}
     candidate = CandidateSpace(Task(1, 8, 8, 10), "vgg", space, recipe).rebuild({})
@@ -382,7 +382,7 @@ def test_whatever_the_recipe_a_training_resumed_at_any_epoch_continues_bit_by_bi
     options: dict[str, Any] = {
         "epochs": 3,
         "seed": 1,
-        "augmentation": dataclasses.replace(EVERYTHING, **augmentation),
+        "augmentation": EVERYTHING.model_copy(update=augmentation),
     }
     whole = Training(candidate, few_digits, **options)
     states, results = [reloaded(whole)], []
@@ -848,7 +848,8 @@ def test_a_schedule_that_does_not_fit_the_epochs_is_refused_as_it_says_itself(
 
 
 @pytest.mark.parametrize(
-    "augmentation", [Augmentation(crop=8), Augmentation(cutout=9), Augmentation(1, 0.1)]
+    "augmentation",
+    [Augmentation(crop=8), Augmentation(cutout=9), Augmentation(crop=1, translate=0.1)],
 )
 def test_an_augmentation_that_does_not_fit_the_images_is_refused_as_it_says_itself(
     few_digits, plain_candidate, monkeypatch, augmentation
