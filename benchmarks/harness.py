@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+
+from cluster.files import write_atomically
 
 Values = tuple[float, float, float]
 """Our value, the baseline's, and the ratio of the two."""
@@ -124,10 +125,8 @@ def last_error(log: str) -> str:
 
 
 def write_json(file: Path, content: object) -> None:
-    """Replace a file at once: whoever reads it finds the old content or the new."""
-    partial = file.with_name(f"{file.name}.part")
-    partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    """Replace a JSON file atomically."""
+    write_atomically(file, json.dumps(content, indent=1) + "\n")
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:

@@ -29,8 +29,8 @@ from cluster.storage import SCHEME, Entry, StorageError
 
 CONNECTIONS = 16
 """Requests that a process makes at a time."""
-CONNECT_WITHIN, ANSWER_WITHIN, TRIES = 5.0, 15.0, 3
-PATIENCE = 90.0
+CONNECT_TIMEOUT, READ_TIMEOUT, TRIES = 5.0, 15.0, 3
+REQUEST_TIMEOUT = 90.0
 """All tries of one request together, with the pauses between them."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _EXAMPLE = "write s3://bucket/prefix"
@@ -91,9 +91,9 @@ class BucketStore:
         return f"{SCHEME}{self.bucket}/{self.prefix}".rstrip("/")
 
     @property
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """See `cluster.storage.Store`."""
-        return PATIENCE
+        return REQUEST_TIMEOUT
 
     def within(self, name: str) -> BucketStore:
         """See `cluster.storage.Store`."""
@@ -289,8 +289,8 @@ def _make_client(_pid: int, _settings: tuple[tuple[str, str], ...]) -> Any:
     # Sums of everything sent and received are checked by default; whoever has a server that
     # cannot do so says it by AWS_REQUEST_CHECKSUM_CALCULATION, which a word here would overrule.
     config = Config(
-        connect_timeout=CONNECT_WITHIN,
-        read_timeout=ANSWER_WITHIN,
+        connect_timeout=CONNECT_TIMEOUT,
+        read_timeout=READ_TIMEOUT,
         retries={"mode": "standard", "total_max_attempts": TRIES},
         max_pool_connections=CONNECTIONS,
         user_agent_extra="borderline",

@@ -1,70 +1,69 @@
-"""Which share of a GPU a training asks for, from the memory it is predicted to take.
+"""Chooses the fraction of a GPU for a training from its predicted memory.
 
-Several trainings share one GPU, each in a process of its own. Ray counts the shares; nothing but
-these figures keeps the processes out of each other's memory. What else decides how much a training
-takes stands here as well: trainings keep to it, and predictions count on it.
+Several trainings share one GPU, each in its own process. Ray only counts fractions; these limits
+keep each process within its memory. Training and prediction use the same constants.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
-"""A few fixed sizes: a process is used again only for a training that asks for the same."""
+GPU_FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 1.0)
+"""The fractions a trial may request. Ray reuses a process only for an equal request."""
 PROCESS_BYTES = 700_000_000
-"""What a process takes of a GPU beside torch's allocator: CUDA's context and libraries."""
+"""GPU memory of a process outside torch's allocator: CUDA context and libraries."""
 WORKSPACE_BYTES = 150_000_000
-"""What matrix products and convolutions take of torch's allocator to work in, beside tensors."""
+"""Workspace of matrix products and convolutions in torch's allocator, in addition to tensors."""
 FRAGMENTATION = 0.1
-"""What torch's allocator holds beyond the tensors in it, relative to them."""
-RESIDENT_SHARE = 0.25
-"""Share of the memory a process may use on a GPU up to which all images are kept there."""
+"""Memory that torch's allocator reserves beyond its tensors, relative to them."""
+RESIDENT_FRACTION = 0.25
+"""Images stay on the GPU if they take at most this fraction of a process's memory limit."""
 LARGEST_EVALUATION_BATCH = 1024
-"""Images that are scored at a time, at most."""
+"""Maximum number of images in an evaluation batch."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a search has to know of a GPU.
+    """Properties of a GPU that a search depends on.
 
     Attributes:
         memory: in bytes.
-        bfloat16: whether it calculates in bfloat16 by itself.
+        bfloat16: whether the GPU computes bfloat16 natively.
     """
 
     memory: int
     bfloat16: bool
 
 
-def memory_limit(share: float, gpu_memory: int) -> int:
-    """Return how many bytes the allocator of a process with this share may hold.
+def memory_limit(gpu_fraction: float, gpu_memory: int) -> int:
+    """Return the allocator's limit in bytes for a process with a fraction of a GPU.
 
     Args:
-        share: of one GPU; whole GPUs beyond the first give a process no more.
+        gpu_fraction: of one GPU; above 1 counts as 1.
         gpu_memory: of one GPU, in bytes.
     """
-    return max(0, int(min(share, 1.0) * gpu_memory) - PROCESS_BYTES)
+    return max(0, int(min(gpu_fraction, 1.0) * gpu_memory) - PROCESS_BYTES)
 
 
-def largest_prediction(share: float, gpu_memory: int) -> int:
-    """Return the most bytes that a training may be predicted to take in this share of a GPU."""
-    there = memory_limit(share, gpu_memory) / (1 + FRAGMENTATION)
-    return max(0, int(there) - WORKSPACE_BYTES)
+def largest_prediction(gpu_fraction: float, gpu_memory: int) -> int:
+    """Return the largest predicted memory in bytes that fits into a fraction of a GPU."""
+    available = memory_limit(gpu_fraction, gpu_memory) / (1 + FRAGMENTATION)
+    return max(0, int(available) - WORKSPACE_BYTES)
 
 
-def share_for(predicted: int, gpu_memory: int) -> float:
-    """Return the smallest share that holds a training; a whole GPU where none does.
+def gpu_fraction_for(predicted: int, gpu_memory: int) -> float:
+    """Return the smallest fraction of a GPU that fits a training; 1 if none does.
 
     Args:
-        predicted: bytes that its tensors take at their peak.
+        predicted: peak memory of the training's tensors, in bytes.
         gpu_memory: of one GPU, in bytes.
     """
-    for share in SHARES:
-        if predicted <= largest_prediction(share, gpu_memory):
-            return share
-    return SHARES[-1]
+    for fraction in GPU_FRACTIONS:
+        if predicted <= largest_prediction(fraction, gpu_memory):
+            return fraction
+    return GPU_FRACTIONS[-1]
 
 
 def evaluation_batch(batch_size: int) -> int:
-    """Return how many images are scored at a time: without gradients twice a batch fits easily."""
+    """Return the evaluation batch size: without gradients, twice the training batch fits easily."""
     return min(2 * batch_size, LARGEST_EVALUATION_BATCH)

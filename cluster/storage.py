@@ -65,7 +65,7 @@ class Store(Protocol):
         """Where it is, as the user would write it."""
 
     @property
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """Seconds that a call may take beyond the transfer itself where the place is away."""
 
     def within(self, name: str) -> Store:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.files import PARTIAL_SUFFIX, write_atomically
 from cluster.storage import Entry, Store, is_bucket
-
-_ASIDE = ".part"
 
 
 def open_store(location: Path | str) -> Store:
@@ -43,7 +41,7 @@ class FolderStore:
         return str(self.path)
 
     @property
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """See `Store`."""
         return 0.0
 
@@ -60,8 +58,8 @@ class FolderStore:
         found = []
         for folder, _, files in os.walk(self.path):
             for file in files:
-                if file.startswith(".") and file.endswith(_ASIDE):
-                    continue  # Being written, or left by who was killed while writing.
+                if file.startswith(".") and file.endswith(PARTIAL_SUFFIX):
+                    continue  # Being written, or left by a killed process.
                 path = Path(folder, file)
                 with suppress(FileNotFoundError):
                     status = path.stat()
@@ -81,14 +79,7 @@ class FolderStore:
         """See `Store`."""
         path = self.path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.parent / f".{uuid.uuid4().hex}{_ASIDE}"
-        try:
-            # Not forced to the disk: whoever must know tells by a digest what a power cut tears.
-            aside.write_bytes(content)
-            aside.replace(path)
-        except OSError:
-            aside.unlink(missing_ok=True)
-            raise
+        write_atomically(path, content)
 
     def remove(self, name: str) -> None:
         """See `Store`."""

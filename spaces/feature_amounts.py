@@ -37,7 +37,7 @@ def skew_normal(x: float, location: float, scale: float, skew: float) -> float:
 
 
 @lru_cache(maxsize=4096)
-def layer_shares(location: float, scale: float, skew: float, layers: int) -> tuple[float, ...]:
+def layer_fractions(location: float, scale: float, skew: float, layers: int) -> tuple[float, ...]:
     """Return the share of all features that each layer gets.
 
     The density over ``[l, l + 1)`` by the trapezoid rule over 100 points a hundredth apart: as in
@@ -69,7 +69,7 @@ def skew_normal_amounts(
     """
     if scale < LEAST_SCALE:
         return None
-    shares = layer_shares(location, scale, skew, layers)
+    shares = layer_fractions(location, scale, skew, layers)
     amounts = tuple([ceil(share * total) for share in shares])
     return None if sum(shares) <= LEAST_MASS or min(amounts) < LEAST_FEATURES else amounts
 
@@ -87,7 +87,7 @@ def violation(location: float, scale: float, skew: float, total: int, layers: in
         return 2.0
     if skew_normal_amounts(location, scale, skew, total, layers) is not None:
         return 0.0
-    shares = layer_shares(location, scale, skew, layers)
+    shares = layer_fractions(location, scale, skew, layers)
     lacking = sum([max(0.0, 1 - share * total) for share in shares]) / layers
     # On the limit itself a distribution is not valid either.
     return max(0.0, LEAST_MASS - sum(shares)) + lacking or 1e-9

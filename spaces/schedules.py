@@ -22,7 +22,7 @@ class Schedule(ABC):
     """How the learning rate changes over a training."""
 
     @abstractmethod
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """Return the learning rate of a step as a share of the peak, 0..1.
 
         Args:
@@ -46,8 +46,8 @@ class Schedule(ABC):
 class Constant(Schedule):
     """The peak learning rate throughout."""
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """See `Schedule.share`."""
+    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """See `Schedule.ratio`."""
         return 1.0
 
 
@@ -58,8 +58,8 @@ class OneCycle(Schedule):
     After Smith & Topin 2018 (arXiv 1708.07120), with the cosine that is usual since.
     """
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """See `Schedule.share`."""
+    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """See `Schedule.ratio`."""
         position = (step + 0.5) / (steps_per_epoch * epochs)
         if position < WARM_UP:
             return position / WARM_UP
@@ -76,8 +76,8 @@ class Cosine(Schedule):
 
     floor: float
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """See `Schedule.share`."""
+    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """See `Schedule.ratio`."""
         return _half_cosine(step, steps_per_epoch * epochs, self.floor)
 
 
@@ -93,8 +93,8 @@ class MultiStep(Schedule):
     milestones: tuple[int, ...]
     factor: float
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """See `Schedule.share`."""
+    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """See `Schedule.ratio`."""
         return self.factor ** bisect_right(self.milestones, step // steps_per_epoch)
 
     def check(self, epochs: int) -> None:
@@ -123,8 +123,8 @@ class WarmRestarts(Schedule):
     growth: int
     floor: float
 
-    def share(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """See `Schedule.share`."""
+    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+        """See `Schedule.ratio`."""
         start, length = self._cycle(step, self.first * steps_per_epoch)
         return _half_cosine(step - start, length, self.floor)
 

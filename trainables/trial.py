@@ -21,7 +21,7 @@ from trainables.training.checkpoints import Checkpoints
 from trainables.training.device import select_device
 from trainables.training.loop import Training
 from trainables.training.process import (
-    has_used_up_share,
+    has_reached_memory_limit,
     is_out_of_memory,
     prepare_process,
     release_memory,
@@ -135,7 +135,7 @@ class Trial(tune.Trainable):
             # Weights in the middle of an epoch are no state to go on from.
             self._training = None
             if is_out_of_memory(error):
-                if not self._has_used_up_share(error):
+                if not self._has_reached_memory_limit(error):
                     raise
                 return self._failure("out of memory", error) | {VIOLATION: self._excess()}
             if isinstance(error, torch.AcceleratorError):
@@ -147,7 +147,7 @@ class Trial(tune.Trainable):
         after = self._spec.hang_after
         if after is None or self._checkpoints is None:
             return after
-        return after + self._checkpoints.patience
+        return after + self._checkpoints.timeout
 
     def _step(self) -> dict[str, Any]:
         if self._training is None:
@@ -206,9 +206,9 @@ class Trial(tune.Trainable):
         cause = f"{kind}: {error}".strip().splitlines()[0]
         return {FAILURE: cause, OBJECTIVE: math.nan, "done": True}
 
-    def _has_used_up_share(self, error: Exception) -> bool:
+    def _has_reached_memory_limit(self, error: Exception) -> bool:
         device = select_device(self._spec.device).device
-        return has_used_up_share(error, device, self._config.get("gpus", 0.0))
+        return has_reached_memory_limit(error, device, self._config.get("gpus", 0.0))
 
     def _excess(self) -> float:
         """Return by how much the memory was exceeded, relative to what there is."""

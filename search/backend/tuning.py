@@ -16,7 +16,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.sizing import SHARES, Gpu, memory_limit
+from cluster.sizing import GPU_FRACTIONS, Gpu, memory_limit
 from search.backend.credentials import withhold_credentials
 from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 from search.backend.nodes import alive, await_hosts, cluster_nodes, describe, startable_types
@@ -73,7 +73,7 @@ def plan_packing(
     cpus = section.cpus or 1
     if section.cpus is None and section.concurrent is not None and fixed == 0:
         cpus = fair_threads(nodes, section.concurrent)
-    check_resources(nodes, cpus, SHARES[-1] if fixed is None else fixed)
+    check_resources(nodes, cpus, GPU_FRACTIONS[-1] if fixed is None else fixed)
     batches = latency_batches(experiment.objectives, experiment.latency_batch)
     packing = Packing(cpus, fixed, image_bytes=image_bytes, latency_batch=max(batches, default=0))
     gpus = []

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from cluster.files import write_atomically
 from cluster.storage import below, is_bucket
 from cluster.stores import open_store
 from spaces.errors import BadInputError
@@ -252,9 +253,7 @@ class SearchFolder:
 
     def write_experiment(self, experiment_yaml: str) -> None:
         """Write the experiment, whole or not at all."""
-        aside = self.path / f".experiment.{os.getpid()}"
-        aside.write_text(experiment_yaml, encoding="utf-8")
-        aside.replace(self.experiment)
+        write_atomically(self.experiment, experiment_yaml)
 
     def refuse_existing(self) -> None:
         """Refuse to start a search under a name that is taken.

@@ -152,7 +152,7 @@ class FailuresSection(_Section):
     )
 
 
-def _whole_or_share(gpus: float | None) -> float | None:
+def _whole_or_fraction(gpus: float | None) -> float | None:
     if gpus is not None and gpus > 1 and gpus != int(gpus):
         raise ValueError("use a share up to 1, or whole GPUs")
     return gpus
@@ -166,7 +166,7 @@ class ResourcesSection(_Section):
         ge=1,
         description="CPU threads a trial; empty: one, or on CPUs with `concurrent` a fair share",
     )
-    gpus: Annotated[float | None, AfterValidator(_whole_or_share)] = Field(
+    gpus: Annotated[float | None, AfterValidator(_whole_or_fraction)] = Field(
         None, ge=0, description="share of a GPU a trial; empty: by its predicted memory"
     )
     concurrent: int | None = Field(

@@ -8,13 +8,13 @@ from math import floor
 from typing import TYPE_CHECKING
 
 from cluster.sizing import (
-    RESIDENT_SHARE,
-    SHARES,
+    GPU_FRACTIONS,
+    RESIDENT_FRACTION,
     Gpu,
     evaluation_batch,
+    gpu_fraction_for,
     largest_prediction,
     memory_limit,
-    share_for,
 )
 from spaces.candidate import Candidate
 
@@ -67,7 +67,7 @@ class Packing:
         """The least share of a GPU that a trial may ask for."""
         if self.fixed is not None:
             return self.fixed
-        return DEFAULT_FRACTION if self.smallest is None else SHARES[0]
+        return DEFAULT_FRACTION if self.smallest is None else GPU_FRACTIONS[0]
 
     def gpu_fraction(self, candidate: Candidate) -> float:
         """Return the share of a GPU that the training of a candidate asks for."""
@@ -77,10 +77,10 @@ class Packing:
             return DEFAULT_FRACTION
         memory = self.smallest.memory
         predicted = self.predict(candidate)
-        lean = share_for(predicted, memory)
-        if self.image_bytes > RESIDENT_SHARE * memory_limit(lean, memory):
+        lean = gpu_fraction_for(predicted, memory)
+        if self.image_bytes > RESIDENT_FRACTION * memory_limit(lean, memory):
             return lean  # The images are brought batch by batch.
-        return share_for(predicted + self.image_bytes, memory)
+        return gpu_fraction_for(predicted + self.image_bytes, memory)
 
     def device_fraction(self, candidate: Candidate) -> float:
         """Return the share of a device that a training occupies; without GPUs it has its own."""
@@ -92,7 +92,7 @@ class Packing:
         if not self.on_gpus or self.largest is None:
             return None
         gpu_fraction, memory = self.fixed or 1.0, self.largest.memory
-        resident = self.image_bytes <= RESIDENT_SHARE * memory_limit(gpu_fraction, memory)
+        resident = self.image_bytes <= RESIDENT_FRACTION * memory_limit(gpu_fraction, memory)
         return max(
             1, largest_prediction(gpu_fraction, memory) - (self.image_bytes if resident else 0)
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import TypeAdapter, ValidationError
 
+from cluster.files import write_atomically
 from search.loop.budget import Spent
 from search.nightly.significance import Comparison
 from search.study.records import TrialRecord
@@ -251,9 +252,7 @@ class History:
         """
         place = self.place(night)
         place.mkdir(parents=True, exist_ok=True)
-        aside = place / ".night.json"
-        aside.write_text(json.dumps(asdict(night), indent=1), encoding="utf-8")
-        aside.replace(place / "night.json")
+        write_atomically(place / "night.json", json.dumps(asdict(night), indent=1))
 
     def forget(self, night: Night) -> None:
         """Remove what was kept of a night that has not come to begin."""

@@ -14,6 +14,7 @@ from statistics import fmean, stdev
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.files import write_atomically
 from search.study.records import TrialRecord
 from search.study.summary import Summary
 from spaces.errors import BadInputError
@@ -87,8 +88,8 @@ class FinalistStore:
         content = io.BytesIO()
         np.savez_compressed(content, allow_pickle=False, predictions=predictions, **scores)
         self._folder.mkdir(parents=True, exist_ok=True)
-        _replace(self.weights(number, seed), weights)
-        _replace(self.record(number, seed), content.getvalue())
+        write_atomically(self.weights(number, seed), weights)
+        write_atomically(self.record(number, seed), content.getvalue())
 
     def results(self) -> Iterator[FinalistResult]:
         """Yield what each retraining that is whole has come to, in no particular order."""
@@ -123,17 +124,11 @@ def read_record(path: Path) -> dict[str, NDArray[np.int32]] | None:
     return found if found.keys() == names else None
 
 
-def _replace(path: Path, content: bytes) -> None:
-    aside = path.with_name(f".{path.name}")
-    aside.write_bytes(content)
-    aside.replace(path)
-
-
 def write_results(folder: Path, finalists: Sequence[Finalist]) -> None:
     """Keep the finalists' results, whole or not at all, for later reports and a search resumed."""
     folder.mkdir(parents=True, exist_ok=True)
     document = [asdict(finalist) for finalist in finalists]
-    _replace(folder / RESULTS_FILE, json.dumps(document, indent=1).encode())
+    write_atomically(folder / RESULTS_FILE, json.dumps(document, indent=1))
 
 
 def read_results(folder: Path) -> list[Finalist]:

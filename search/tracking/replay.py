@@ -6,7 +6,6 @@ wrong one must not hold up the metrics.
 """
 
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
+from cluster.files import write_atomically
 from search.tracking.destination import Destination
 from search.tracking.journal import (
     PARENT,
@@ -72,9 +72,7 @@ class _Progress:
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        aside.write_text(json.dumps(asdict(self)))
-        aside.replace(path)
+        write_atomically(path, json.dumps(asdict(self)))
 
 
 @dataclass

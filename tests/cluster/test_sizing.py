@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.sizing import PROCESS_BYTES, SHARES, largest_prediction, memory_limit, share_for
+from cluster.sizing import (
+    GPU_FRACTIONS,
+    PROCESS_BYTES,
+    gpu_fraction_for,
+    largest_prediction,
+    memory_limit,
+)
 
 GB = 10**9
 
@@ -24,36 +30,36 @@ predictions = st.integers(1, 250 * GB)
     ],
 )
 def test_a_training_gets_the_share_that_its_memory_needs(predicted, gpu_memory, share):
-    assert share_for(predicted, gpu_memory) == share
+    assert gpu_fraction_for(predicted, gpu_memory) == share
 
 
 @given(predictions, gpus)
 def test_the_share_is_the_smallest_that_holds_the_training(predicted, gpu_memory):
-    share = share_for(predicted, gpu_memory)
-    holding = [s for s in SHARES if predicted <= largest_prediction(s, gpu_memory)]
+    share = gpu_fraction_for(predicted, gpu_memory)
+    holding = [s for s in GPU_FRACTIONS if predicted <= largest_prediction(s, gpu_memory)]
     assert share == min(holding, default=1)
 
 
 @given(predictions, predictions, gpus)
 def test_more_memory_never_means_a_smaller_share(first, second, gpu_memory):
     small, large = sorted((first, second))
-    assert share_for(small, gpu_memory) <= share_for(large, gpu_memory)
+    assert gpu_fraction_for(small, gpu_memory) <= gpu_fraction_for(large, gpu_memory)
 
 
 @given(predictions, gpus, gpus)
 def test_a_larger_gpu_never_means_a_larger_share(predicted, first, second):
     small, large = sorted((first, second))
-    assert share_for(predicted, large) <= share_for(predicted, small)
+    assert gpu_fraction_for(predicted, large) <= gpu_fraction_for(predicted, small)
 
 
-@given(gpus, st.sampled_from(SHARES))
+@given(gpus, st.sampled_from(GPU_FRACTIONS))
 def test_all_processes_that_fit_on_a_gpu_stay_within_its_memory(gpu_memory, share):
     one = memory_limit(share, gpu_memory)
     if one:
         assert (one + PROCESS_BYTES) / share <= gpu_memory
 
 
-@given(gpus, st.sampled_from(SHARES))
+@given(gpus, st.sampled_from(GPU_FRACTIONS))
 def test_what_is_predicted_leaves_the_allocator_room(gpu_memory, share):
     assert largest_prediction(share, gpu_memory) * 1.1 <= memory_limit(share, gpu_memory) + 1
 

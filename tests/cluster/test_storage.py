@@ -320,7 +320,7 @@ def test_a_server_that_is_not_there_is_given_up_soon(s3_gate: s3.Gate, s3_place:
     s3_gate.shut()
     began = time.monotonic()
     error = failure(s3_place)
-    assert time.monotonic() - began < module.PATIENCE
+    assert time.monotonic() - began < module.REQUEST_TIMEOUT
     assert error.problem.startswith("its server does not answer (")
     assert s3_gate.url in error.problem
     assert error.passing
@@ -331,7 +331,7 @@ def test_a_server_that_is_not_there_is_given_up_soon(s3_gate: s3.Gate, s3_place:
 def test_a_server_that_takes_connections_and_never_answers_is_given_up(
     monkeypatch: pytest.MonkeyPatch, s3_place: str
 ) -> None:
-    monkeypatch.setattr(module, "ANSWER_WITHIN", 0.5)
+    monkeypatch.setattr(module, "READ_TIMEOUT", 0.5)
     monkeypatch.setattr(module, "TRIES", 2)
     with s3.running() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server.url)

@@ -10,7 +10,7 @@ from optuna.trial import FixedTrial
 from spaces import BadInputError, InvalidCandidateError
 from spaces.feature_amounts import (
     draw_skew_normal,
-    layer_shares,
+    layer_fractions,
     skew_normal,
     skew_normal_amounts,
     violation,
@@ -68,7 +68,7 @@ def test_skew_moves_the_density_to_one_side():
 
 
 def test_the_last_hundredth_of_each_layer_is_left_out_as_published():
-    assert sum(layer_shares(50.0, 5.0, 0.0, 100)) == pytest.approx(0.99, abs=1e-3)
+    assert sum(layer_fractions(50.0, 5.0, 0.0, 100)) == pytest.approx(0.99, abs=1e-3)
 
 
 distributions = st.tuples(

@@ -317,6 +317,6 @@ def test_whatever_an_option_holds_all_draws_are_recipes_or_all_are_refused(optio
             assert 0 <= drawn.momentum < 1
             assert 0 <= drawn.ema < 1
             assert drawn.clip >= 0
-            assert 0 <= drawn.schedule.share(7, 5, 30) <= 1
+            assert 0 <= drawn.schedule.ratio(7, 5, 30) <= 1
             verdicts.add("drawn")
     assert len(verdicts) == 1

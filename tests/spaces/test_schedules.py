@@ -34,7 +34,7 @@ FACTORS = st.floats(0, 0.999)
 
 def shares(schedule: Schedule, epochs: int, steps: int) -> list[float]:
     """Return the share of every step of a whole training."""
-    return [schedule.share(step, steps, epochs) for step in range(epochs * steps)]
+    return [schedule.ratio(step, steps, epochs) for step in range(epochs * steps)]
 
 
 def torch_shares(make, epochs: int, steps: int, *, every: int = 1) -> list[float]:
@@ -73,7 +73,7 @@ def test_one_cycle_is_exact_in_every_bit_so_that_a_training_can_be_repeated():
         position = (step + 0.5) / 35
         rise = position / WARM_UP
         fall = 0.5 * (1 + math.cos(math.pi * (position - WARM_UP) / (1 - WARM_UP)))
-        assert OneCycle().share(step, 5, 7) == (rise if position < WARM_UP else fall)
+        assert OneCycle().ratio(step, 5, 7) == (rise if position < WARM_UP else fall)
 
 
 @examples(60)
@@ -311,7 +311,7 @@ def test_warm_restarts_fit_exactly_where_the_next_step_would_start_a_cycle(
     epochs, steps, first, growth
 ):
     schedule = WarmRestarts(first, growth, floor=0.0)
-    if schedule.share(epochs * steps, steps, epochs) == 1.0:
+    if schedule.ratio(epochs * steps, steps, epochs) == 1.0:
         schedule.check(epochs)
     else:
         assert refusal(schedule, epochs).field == "recipe.first_cycle"

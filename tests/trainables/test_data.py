@@ -191,7 +191,7 @@ def test_other_splits_and_subsets_use_what_is_decoded(tmp_path, small):
 
 
 def test_the_split_of_the_digits_is_pinned(tmp_path):
-    data = load(DataSpec("digits"), cache=tmp_path)
+    data = load(DataSpec("digits", validation=0.1, test=0.1), cache=tmp_path)
     assert data.test[:8].tolist() == [2, 3, 11, 13, 20, 48, 53, 59]
     assert data.validation[:8].tolist() == [15, 21, 32, 55, 62, 66, 69, 88]
 
@@ -664,7 +664,7 @@ class Svhn:
 
 def test_cifar_comes_as_torchvision_has_it(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
-    data = load(DataSpec("cifar10"), cache=tmp_path)
+    data = load(DataSpec("cifar10", validation=0.1), cache=tmp_path)
     assert data.classes == ("airplane", "frog")
     assert data.shape == (32, 32, 3)
     assert [len(data.train), len(data.validation), len(data.test)] == [18, 2, 6]
@@ -714,7 +714,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @shared_archive("cifar10-images.tar.xz")
 def test_cifar10_from_its_archive(shared_cache):
     source = f"images:{SHARED_DATA / 'cifar10-images.tar.xz'}"
-    data = load(DataSpec(source), cache=shared_cache)
+    data = load(DataSpec(source, validation=0.1), cache=shared_cache)
     assert data.images.shape == (60_000, 32, 32, 3)
     assert len(data.classes) == 10
     assert data.classes[:2] == ("airplane", "automobile")
@@ -725,7 +725,8 @@ def test_cifar10_from_its_archive(shared_cache):
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.002)
     assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.003)
     calls = Calls()
-    tenth = load(DataSpec(source, subset=0.1, split_seed=5), cache=shared_cache, progress=calls)
+    tenth_of = DataSpec(source, subset=0.1, validation=0.1, split_seed=5)
+    tenth = load(tenth_of, cache=shared_cache, progress=calls)
     assert [len(tenth.train), len(tenth.validation), len(tenth.test)] == [4500, 500, 1000]
     assert calls.seen == []
 
@@ -733,7 +734,8 @@ def test_cifar10_from_its_archive(shared_cache):
 @pytest.mark.needs_data
 @shared_archive("mnist-images.tar.xz")
 def test_mnist_from_its_archive(shared_cache):
-    data = load(DataSpec(f"images:{SHARED_DATA / 'mnist-images.tar.xz'}"), cache=shared_cache)
+    source = f"images:{SHARED_DATA / 'mnist-images.tar.xz'}"
+    data = load(DataSpec(source, validation=0.1), cache=shared_cache)
     assert data.images.shape == (70_000, 28, 28, 1)
     assert data.classes == tuple("0123456789")
     assert [len(data.train), len(data.validation), len(data.test)] == [54_000, 6_000, 10_000]

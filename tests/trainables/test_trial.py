@@ -352,7 +352,9 @@ def test_memory_that_neighbours_have_used_up_costs_the_process_and_not_the_trial
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
     monkeypatch.setattr(Training, "run_epoch", run_epoch)
-    monkeypatch.setattr("trainables.trial.has_used_up_share", lambda error, device, gpus: False)
+    monkeypatch.setattr(
+        "trainables.trial.has_reached_memory_limit", lambda error, device, gpus: False
+    )
     with pytest.raises(torch.OutOfMemoryError):
         begin(A).step()
 
@@ -420,7 +422,7 @@ def test_weights_in_the_middle_of_an_epoch_are_not_kept(tmp_path, monkeypatch):
 @pytest.fixture
 def every_epoch(monkeypatch) -> None:
     """Write a checkpoint after every epoch, however short these are."""
-    monkeypatch.setattr("trainables.training.checkpoints.SHARE", 1e9)
+    monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e9)
 
 
 @pytest.fixture
@@ -533,7 +535,7 @@ def test_what_was_not_written_after_its_epoch_is_written_when_the_process_turns_
 ):
     """Large networks are written seldom: none of their epochs is lost for that."""
     expected, _ = alone(A)
-    monkeypatch.setattr("trainables.training.checkpoints.SHARE", 1e-9)
+    monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e-9)
     trial = begin(A, kept, number=1)
     for _ in range(2):
         trial.step()
@@ -551,7 +553,7 @@ def test_what_was_not_written_after_its_epoch_is_written_when_the_process_turns_
 @pytest.mark.parametrize("epochs", [1, EPOCHS])
 def test_of_a_trial_that_has_ended_nothing_is_written_any_more(kept, monkeypatch, epochs):
     """The search has removed its checkpoints; it may have stopped it early."""
-    monkeypatch.setattr("trainables.training.checkpoints.SHARE", 1e-9)
+    monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e-9)
     trial = begin(A, kept, number=1)
     for _ in range(epochs):
         trial.step()

@@ -80,17 +80,17 @@ def draw_splits(
         for needed_after, (split, fraction) in zip(
             reversed(range(1, len(drawn) + 1)), drawn.items(), strict=True
         ):
-            taken = min(_share(len(pool), fraction), len(pool) - needed_after)
+            taken = min(_round(len(pool), fraction), len(pool) - needed_after)
             parts[split][label], pool = pool[:taken], pool[taken:]
         parts[_TRAIN][label] = pool
     kept = {
-        split: np.sort(np.concatenate([rows[: _share(len(rows), subset)] for rows in by_class]))
+        split: np.sort(np.concatenate([rows[: _round(len(rows), subset)] for rows in by_class]))
         for split, by_class in parts.items()
     }
     return Splits(kept[_TRAIN], kept[_VALIDATION], kept[_TEST])
 
 
-def _share(count: int, fraction: float) -> int:
+def _round(count: int, fraction: float) -> int:
     return max(1, floor(count * fraction + 0.5))
 
 

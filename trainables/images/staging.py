@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from cluster.files import write_atomically
 from cluster.storage import StorageError
 from spaces.errors import BadInputError
 from trainables.images.cache import VARIABLE, locked, usable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 PART = 8 << 20
 """Bytes that are fetched, and held in memory, at a time."""
-PATIENCE = 300.0
+RETRY_TIMEOUT = 300.0
 """Seconds without any progress after which a bucket that is away is given up."""
 _PAUSE = 1.0
 _TIMES = 3
@@ -130,12 +131,12 @@ class Staging:
             self._remove_others({each.path.name for each in wanted})
 
     def insist(self, call: Callable[[], Result]) -> Result:
-        """Do something, again and again while the bucket is away, until patience is at its end."""
+        """Do something, again and again while the bucket is away, until the timeout."""
         while True:
             try:
                 result = call()
             except StorageError as error:
-                if not error.passing or time.monotonic() - self._alive > PATIENCE:
+                if not error.passing or time.monotonic() - self._alive > RETRY_TIMEOUT:
                     raise
                 if not self._waiting:
                     self._waiting = True
@@ -191,10 +192,8 @@ class Staging:
             if _is_plausible(wanted, len(content), _md5([content])) or content == before:
                 break
             before = content
-        aside = wanted.path.with_name(f"{wanted.path.name}.{threading.get_ident()}.aside")
         with usable(self._root):
-            aside.write_bytes(content)
-            aside.replace(wanted.path)
+            write_atomically(wanted.path, content)
         return wanted.size
 
     def _parts(self, wanted: Wanted) -> Iterator[Callable[[], int]]:

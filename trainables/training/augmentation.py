@@ -87,7 +87,7 @@ def draw_variation(
         shift=_draw_shift(augmentation.padding(*shape), size, generator),
         mirrored=_draw_mirrored(augmentation.flip, rows, seed, epoch, generator),
         boxes=torch.stack(rectangles, -2) if rectangles else None,
-        mixup_lambda=_draw_shares(augmentation.mixup, size, generator)
+        mixup_lambda=_draw_lambdas(augmentation.mixup, size, generator)
         if augmentation.mixup
         else None,
     )
@@ -150,7 +150,7 @@ def _draw_cutout(
     return torch.stack(ends, -1)
 
 
-def _draw_shares(alpha: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def _draw_lambdas(alpha: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Draw from Beta(alpha, alpha); torch draws that from its global generator alone."""
     seed = int(torch.randint(2**62, (), generator=generator))
     drawn = np.random.default_rng(seed).beta(alpha, alpha, size)

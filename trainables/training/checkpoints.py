@@ -21,7 +21,7 @@ import torch
 
 from cluster.stores import open_store
 
-SHARE = 0.05
+WRITING_FRACTION = 0.05
 """Most of a training's time that is spent on writing checkpoints, also in vain."""
 _KEPT = 2
 _NAME = re.compile(r"epoch-(\d+)-accuracy-(\d\.\d+)-([0-9a-f]{16})\.pt")
@@ -62,9 +62,9 @@ class Checkpoints:
         return self._store.exists()
 
     @property
-    def patience(self) -> float:
+    def timeout(self) -> float:
         """Seconds that a storage which is away may hold up a call beyond what the call takes."""
-        return self._store.patience
+        return self._store.timeout
 
     def offer(self, epoch: int, accuracy: float, state: Mapping[str, Any]) -> None:
         """Write the state after an epoch, unless the last one was written only just now.
@@ -152,4 +152,4 @@ class Checkpoints:
 def _rested(started: float) -> float:
     """Return the time from which on what was begun then has taken its share of the time."""
     now = time.monotonic()
-    return now + (now - started) / SHARE
+    return now + (now - started) / WRITING_FRACTION

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cluster.sizing import RESIDENT_SHARE
+from cluster.sizing import RESIDENT_FRACTION
 from trainables.data import Dataset
 from trainables.training.process import usable_memory
 
@@ -151,7 +151,7 @@ def open_feed(dataset: Dataset, device: torch.device, batch: int) -> Feed:
         device: where they are needed.
         batch: images in each batch of training.
     """
-    if device.type == "cuda" and dataset.images.nbytes > RESIDENT_SHARE * usable_memory(device):
+    if device.type == "cuda" and dataset.images.nbytes > RESIDENT_FRACTION * usable_memory(device):
         return StreamedFeed(as_tensor(dataset.images), device, batch)
     return _resident(dataset, device)
 

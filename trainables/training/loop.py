@@ -168,7 +168,7 @@ class Training:
         first = epoch * self._steps
         rates = [
             self.recipe.learning_rate
-            * self.recipe.schedule.share(first + step, self._steps, self.epochs)
+            * self.recipe.schedule.ratio(first + step, self._steps, self.epochs)
             for step in range(self._steps)
         ]
         return EpochPlan(

@@ -62,7 +62,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and bool(_SHORT_OF_MEMORY.search(str(error)))
 
 
-def has_used_up_share(error: BaseException, device: torch.device, gpus: float) -> bool:
+def has_reached_memory_limit(error: BaseException, device: torch.device, gpus: float) -> bool:
     """Tell whether a process that is out of memory has reached the limit of its own share.
 
     Otherwise its neighbours on the GPU hold more than theirs, and the training may fit elsewhere

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.launched import NodeType
-from cluster.sizing import LARGEST_EVALUATION_BATCH, SHARES, Gpu, largest_prediction
+from cluster.sizing import GPU_FRACTIONS, LARGEST_EVALUATION_BATCH, Gpu, largest_prediction
 from search.loop.packing import (
     DEFAULT_FRACTION,
     Node,
@@ -181,7 +181,7 @@ def test_as_many_trials_fit_as_cpus_and_gpus_of_one_node_each_allow(
     assert fitting_trials(there, cpus, gpus) == fitting
 
 
-@given(nodes, st.integers(1, 8), st.sampled_from([0, *SHARES, 2]))
+@given(nodes, st.integers(1, 8), st.sampled_from([0, *GPU_FRACTIONS, 2]))
 def test_what_fits_never_takes_more_than_there_is(
     there: list[Node], cpus: int, gpus: float
 ) -> None:

@@ -23,6 +23,7 @@ from spaces.errors import BadInputError
 from tests import s3
 from trainables.data import Dataset, load
 from trainables.images import staging
+from trainables.images.store import Progress
 from trainables.specs import DataSpec
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,9 +78,17 @@ def archive(s3_place: str, s3_gate: s3.Gate, monkeypatch: pytest.MonkeyPatch) ->
     return store
 
 
-def images(store: BucketStore, cache: Path, **options: object) -> Dataset:
+def images(
+    store: BucketStore,
+    cache: Path,
+    resolution: int | None = None,
+    *,
+    identity: str | None = None,
+    progress: Progress | None = None,
+) -> Dataset:
     slash = "" if store.prefix.endswith(".tar") else "/"
-    return load(DataSpec(f"images:{store.location}{slash}", **options), cache=cache)
+    data = DataSpec(f"images:{store.location}{slash}", resolution, identity=identity)
+    return load(data, cache=cache, progress=progress)
 
 
 def local(tmp_path: Path, files: Mapping[str, bytes]) -> Dataset:
@@ -299,10 +308,10 @@ def test_a_bucket_that_goes_away_while_it_is_fetched_is_waited_for(
     assert set(said) == {expected}
 
 
-def test_patience_with_a_bucket_that_stays_away_has_an_end(
+def test_retries_of_an_unavailable_bucket_end_at_the_timeout(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "PATIENCE", 0.0)
+    monkeypatch.setattr(staging, "RETRY_TIMEOUT", 0.0)
     s3_gate.answer = lambda method, path: (503, "SlowDown") if ".png" in path else None
     error = refusal(f"images:{folder.location}/", tmp_path)
     assert error.problem == "the server asks to slow down (SlowDown)"

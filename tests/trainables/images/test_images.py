@@ -82,7 +82,8 @@ def write_archive(place: Path, files: Files) -> Path:
 
 def load_files(tmp_path: Path, files: Files, resolution: int | None = None) -> Dataset:
     place = write_folder(tmp_path / "images", files)
-    return load(DataSpec(f"images:{place}", resolution), cache=tmp_path / "cache")
+    data = DataSpec(f"images:{place}", resolution, validation=0.1, test=0.1)
+    return load(data, cache=tmp_path / "cache")
 
 
 def refusal(tmp_path: Path, place: Path, resolution: int | None = None) -> BadInputError:

@@ -74,7 +74,7 @@ def test_where_writing_failed_no_training_of_the_process_tries_again_soon(
     for checkpoints in (first, second):
         checkpoints.offer(2, 0.5, state(2))
     assert s3_gate.asked == []
-    assert Checkpoints._away_until - time.monotonic() > 0.1 / module.SHARE
+    assert Checkpoints._away_until - time.monotonic() > 0.1 / module.WRITING_FRACTION
     # What must be kept is tried whenever that was.
     s3_gate.answer = lambda method, path: None
     second.save(2, 0.5, state(2))
@@ -106,7 +106,7 @@ def measured(report: dict[str, Any]) -> dict[str, Any]:
 def test_a_trial_goes_on_from_its_checkpoint_in_the_bucket(
     s3_place: str, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARE", 1e9)
+    monkeypatch.setattr(module, "WRITING_FRACTION", 1e9)
     whole = trial(SPEC)
     expected = [whole.step() for _ in range(4)]
     spec = dataclasses.replace(SPEC, checkpoints=s3_place)
@@ -134,8 +134,8 @@ def test_a_bucket_that_is_away_costs_no_training(
     # The first one says why; the others do not even try until the storage has had its rest.
     assert s3_place in found[0].pop("unkept")
     assert found == expected
-    # Looked for once and offered once; each gives up within its patience.
-    assert time.monotonic() - began < 3 * Checkpoints(s3_place).patience
+    # Looked for once and offered once; each gives up within its timeout.
+    assert time.monotonic() - began < 3 * Checkpoints(s3_place).timeout
 
 
 def _steps(spec: TrainingSpec) -> list[dict[str, Any]]:
@@ -149,4 +149,4 @@ def test_an_epoch_hangs_no_sooner_because_a_bucket_may_be_away(s3_place: str) ->
     hangs = dataclasses.replace(SPEC, hang_after=5.0)
     assert trial(hangs)._hang_after() == 5.0
     kept = trial(dataclasses.replace(hangs, checkpoints=s3_place))
-    assert kept._hang_after() == 5.0 + Checkpoints(s3_place).patience
+    assert kept._hang_after() == 5.0 + Checkpoints(s3_place).timeout

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from trainables.training import checkpoints as module
-from trainables.training.checkpoints import SHARE, Checkpoints
+from trainables.training.checkpoints import WRITING_FRACTION, Checkpoints
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -135,9 +135,11 @@ def test_what_takes_long_to_write_is_written_so_seldom_that_it_takes_a_small_sha
         if clock.now > before:
             written.append(epoch)
     assert written[0] == 1
-    assert len(written) * clock.writing / (clock.now - began) <= SHARE * 1.1
+    assert len(written) * clock.writing / (clock.now - began) <= WRITING_FRACTION * 1.1
     # And not more seldom than that: half of a minute is lost at most.
-    assert max(b - a for a, b in itertools.pairwise(written)) * 3.0 <= (clock.writing / SHARE + 3.0)
+    assert max(b - a for a, b in itertools.pairwise(written)) * 3.0 <= (
+        clock.writing / WRITING_FRACTION + 3.0
+    )
 
 
 def test_what_must_be_kept_is_written_whenever_it_was_written_last(

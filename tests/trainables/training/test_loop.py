@@ -159,7 +159,7 @@ def test_every_step_has_the_learning_rate_of_the_schedule(
     for _ in range(3):
         trained.run_epoch()
     steps = len(few_digits.train) // 32
-    expected = [0.1 * schedule.share(number, steps, 3) for number in range(3 * steps)]
+    expected = [0.1 * schedule.ratio(number, steps, 3) for number in range(3 * steps)]
     assert rates == pytest.approx(expected, rel=1e-6)
 
 
@@ -171,7 +171,7 @@ def test_a_resumed_training_goes_on_in_the_schedule(few_digits, plain_candidate,
     resumed.run_epoch()
     steps = len(few_digits.train) // 32
     (rate,) = {group["lr"].item() for group in resumed._optimizer.param_groups}
-    assert rate == pytest.approx(0.1 * OneCycle().share(2 * steps - 1, steps, 3))
+    assert rate == pytest.approx(0.1 * OneCycle().ratio(2 * steps - 1, steps, 3))
 
 
 # On a GPU, as far as that can be seen without one
@@ -624,7 +624,7 @@ def one_step(dataset: Dataset, candidate: Candidate) -> tuple[Training, dict[str
 
 
 def test_only_kernels_and_matrices_decay(few_digits, random_candidate, float32):
-    rate = 0.05 * OneCycle().share(0, 1, 1)
+    rate = 0.05 * OneCycle().ratio(0, 1, 1)
     plain = with_recipe(random_candidate, momentum=0.0, weight_decay=0.0)
     free, before = one_step(few_digits, plain)
     decayed, _ = one_step(few_digits, with_recipe(plain, weight_decay=0.5))
@@ -646,7 +646,7 @@ def test_a_step_goes_down_the_gradient_of_the_smoothed_loss(few_digits, plain_ca
     targets = 0.8 * F.one_hot(labels, 10) + 0.02
     F.cross_entropy(start(normalised(few_digits, few_digits.train)), targets).backward()
     for name, parameter in start.named_parameters():
-        expected = before[name] - 0.1 * OneCycle().share(0, 1, 1) * parameter.grad
+        expected = before[name] - 0.1 * OneCycle().ratio(0, 1, 1) * parameter.grad
         moved = trained.network.get_parameter(name).detach()
         torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-5)
 
@@ -665,7 +665,7 @@ def test_momentum_is_nesterovs(few_digits, plain_candidate, float32):
         for name, parameter in network.named_parameters():
             velocity[name] = 0.8 * velocity[name] + parameter.grad
             ahead = parameter.grad + 0.8 * velocity[name]
-            parameter.data -= 0.1 * OneCycle().share(step, 1, 2) * ahead
+            parameter.data -= 0.1 * OneCycle().ratio(step, 1, 2) * ahead
     for name, parameter in network.named_parameters():
         torch.testing.assert_close(
             trained.network.get_parameter(name), parameter, rtol=1e-3, atol=1e-4
@@ -798,7 +798,7 @@ def test_images_mixed_with_nothing_are_trained_on_as_they_are_under_their_own_la
     candidate = with_recipe(plain_candidate, batch_size=size, label_smoothing=0.1)
     plain = Training(candidate, few_digits, epochs=1, seed=0).run_epoch()
     monkeypatch.setattr(
-        "trainables.training.augmentation._draw_shares",
+        "trainables.training.augmentation._draw_lambdas",
         lambda alpha, size, _: torch.full(size, share),
     )
     mixed = Augmentation(mixup=1.0)

@@ -10,7 +10,7 @@ import torch
 from cluster.sizing import memory_limit
 from trainables.training.device import select_device
 from trainables.training.process import (
-    has_used_up_share,
+    has_reached_memory_limit,
     is_out_of_memory,
     prepare_process,
     release_memory,
@@ -103,14 +103,14 @@ SAID = "CUDA out of memory. Tried to allocate {}. GPU 0 has a total capacity of 
 def test_memory_taken_by_neighbours_is_not_charged_to_a_process(gpu, reserved, said, own):
     gpu.reserved = reserved
     error = torch.OutOfMemoryError(said)
-    assert has_used_up_share(error, torch.device("cuda:0"), 1 / 8) is own
+    assert has_reached_memory_limit(error, torch.device("cuda:0"), 1 / 8) is own
 
 
 def test_a_process_alone_on_its_gpu_has_used_it_up_itself(gpu):
     gpu.reserved = 79 * GIB
     error = torch.OutOfMemoryError(SAID.format("2.00 GiB"))
-    assert has_used_up_share(error, torch.device("cuda:0"), 0.0)
-    assert has_used_up_share(MemoryError(), torch.device("cpu"), 0.0)
+    assert has_reached_memory_limit(error, torch.device("cuda:0"), 0.0)
+    assert has_reached_memory_limit(MemoryError(), torch.device("cpu"), 0.0)
 
 
 def test_other_errors_are_not():
@@ -257,6 +257,7 @@ import sys
 from spaces.candidate import CandidateSpace
 from spaces.task import Task
 from trainables.data import load
+from trainables.specs import DataSpec
 from trainables.training.loop import Training
 
 space = {{"depth": 2, "features": 8, "kernel": 3, "pools": 1, "convs_before_pool": 1}}
@@ -264,7 +265,7 @@ recipe = {{"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 32}}
 recipe |= {{"optimizer": "{optimizer}", "ema": 0.9, "clip": 1.0}}
 candidate = CandidateSpace(Task(1, 8, 8, 10), "vgg", space, recipe).rebuild({{}})
 first, second = (
-    Training(candidate, load("digits", subset=0.2), epochs=2, seed=0, device="cpu")
+    Training(candidate, load(DataSpec("digits", subset=0.2)), epochs=2, seed=0, device="cpu")
     for _ in range(2)
 )
 first.run_epoch()
