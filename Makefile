@@ -7,7 +7,7 @@ JOBS ?= 3
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format mlflow clean
+.PHONY: help install demo test lint format docs mlflow clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,8 +41,12 @@ format: $(INSTALLED)  ## let ruff put the code in shape
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
+docs: $(INSTALLED)  ## the documentation as a site, in site/
+	@$(BIN)/python -m docs.generate
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 mlflow: $(INSTALLED)  ## the MLflow UI over the local store (another port: make mlflow PORT=5001)
 	@sh mlflow/serve.sh $(if $(PORT),--port $(PORT))
 
 clean:  ## remove the environment and caches, not runs/
-	@rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis site

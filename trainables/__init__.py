@@ -1,0 +1,1 @@
+"""Trains candidates on a device: images, modules, the training loop; traces users' modules."""
