@@ -138,7 +138,7 @@ def estimate_savings(records: Sequence[TrialRecord]) -> Savings:
         return Savings({}, trained)
     epochs = np.array([record.epochs for record in timed])
     macs = np.array([record.macs for record in timed], dtype=float)
-    slope, base = _line(macs, np.array([record.device_seconds for record in timed]) / epochs)
+    slope, base = _fit_line(macs, np.array([record.device_seconds for record in timed]) / epochs)
     saved: dict[str, float] = {}
     for record in records:
         # Neither a collapsed nor an invalid network has costs: it could not be trained at all.
@@ -149,15 +149,15 @@ def estimate_savings(records: Sequence[TrialRecord]) -> Savings:
     return Savings(saved, trained)
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return slope and intercept, neither under 0, that fit y over x."""
-    if len(x) > 1 and np.ptp(x) > 0:
-        slope, base = np.polyfit(x, y, 1)
-        if slope >= 0 and base >= 0:
-            return float(slope), float(base)
-        if slope >= 0:
-            return float((x @ y) / (x @ x)), 0.0
-    return 0.0, float(y.mean())
+def _fit_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return slope and intercept, neither below 0, that fit y over x by least squares."""
+    from scipy.optimize import nnls  # noqa: PLC0415 - imports slowly
+
+    if np.ptp(x) == 0:
+        return 0.0, float(y.mean())  # Any slope fits.
+    scale = x.max()  # Columns of like size keep the problem well-conditioned.
+    (slope, base), _ = nnls(np.column_stack([x / scale, np.ones_like(x)]), y)
+    return float(slope / scale), float(base)
 
 
 @dataclass(frozen=True)
