@@ -41,7 +41,13 @@ from optuna.trial import FrozenTrial, TrialState
 from search.experiment.folder import DATABASE_VARIABLE, HOME_VARIABLE, Home, SearchFolder
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
-from search.tracking.journal import PARENT, Event, Finish, Metrics, read, read_all
+from search.tracking.journal_events import (
+    PARENT,
+    Event,
+    Finish,
+    Metrics,
+)
+from search.tracking.journal_reader import read, read_all
 from spaces.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -27,7 +27,8 @@ from rich.console import Console
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
-from search.tracking.journal import PARENT, Finish, read_all
+from search.tracking.journal_events import PARENT, Finish
+from search.tracking.journal_reader import read_all
 
 NAME = "scale"
 EARLY = 200

@@ -24,7 +24,8 @@ from search.study.records import TrialRecord
 from search.study.study import Study
 from search.study.summary import summarise
 from search.tracking.destination import Destination
-from search.tracking.journal import Journal, worked_seconds
+from search.tracking.journal import Journal
+from search.tracking.journal_reader import worked_seconds
 from search.tracking.recorder import JournalRecorder
 from search.tracking.tracker import Tracker
 from spaces.candidate import CandidateSpace

@@ -30,7 +30,8 @@ from search.loop.preflight import check_space, find_seeds
 from search.loop.screens import build_screens
 from search.study.file_lock import hold
 from search.study.storages import check_server
-from search.tracking.journal import PARENT, Start, read_all
+from search.tracking.journal_events import PARENT, Start
+from search.tracking.journal_reader import read_all
 from spaces.errors import BadInputError
 
 

@@ -1,10 +1,8 @@
-"""The champion of a model in MLflow's registry: what it is, and how another one takes its place.
+"""The champion of a model in MLflow's registry: reading and replacing it.
 
-With `search.tracking.mlflow_runs` one of the two modules that import MLflow, and like it, it raises
-what says what to do next: `UnavailableError` (try again later). Each promotion is one version of
-the model; its files lie with a run of its own, below that of the search, and the alias ``champion``
-says which version it is. All that a comparison needs is among the files, and nothing in them can
-run code.
+Each promotion is one version of the registered model, and the alias ``champion`` names the current
+one. The files of a version belong to a run of its own, below that of the search. They hold all that
+a comparison needs, and none of them can execute code.
 """
 
 from __future__ import annotations
@@ -28,15 +26,15 @@ from pydantic import TypeAdapter, ValidationError
 from search.nightly.identity import DataIdentity
 from search.study.finalists import read_record
 from search.tracking.destination import Destination
-from search.tracking.journal import PARENT, Metrics
-from search.tracking.mlflow_runs import (
+from search.tracking.journal_events import PARENT, Metrics
+from search.tracking.local_store import prepare
+from search.tracking.mlflow_errors import (
     RefusedError,
-    RunStore,
     UnavailableError,
     VanishedError,
-    prepare,
     translated,
 )
+from search.tracking.mlflow_runs import RunStore
 from spaces.errors import BadInputError
 from trainables.specs import FinalistResult
 

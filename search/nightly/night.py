@@ -41,9 +41,11 @@ from search.study.file_lock import hold
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
-from search.tracking import journal
 from search.tracking.destination import Destination
-from search.tracking.journal import PARENT, Journal, worked_seconds
+from search.tracking.journal import Journal
+from search.tracking.journal_events import PARENT
+from search.tracking.journal_reader import last_status, worked_seconds
+from search.tracking.mlflow_errors import UnavailableError
 from search.tracking.recorder import candidate_json
 from search.tracking.tracker import quiet, sync
 from spaces.errors import BadInputError
@@ -198,8 +200,6 @@ class _Night:
 
     def _look_at_champion(self) -> None:
         """Refuse a champion that cannot be compared with, before anything is spent."""
-        from search.tracking.mlflow_runs import UnavailableError  # noqa: PLC0415 - imports MLflow
-
         try:
             with quiet():
                 from search.nightly.challenge import refuse_other_data  # noqa: PLC0415
@@ -225,8 +225,6 @@ class _Night:
 
     def _judge(self, night: Night, outcome: Outcome) -> Night:
         """Let the best finalist stand against the champion."""
-        from search.tracking.mlflow_runs import UnavailableError  # noqa: PLC0415 - imports MLflow
-
         if not outcome.finalists:
             raise NightFailedError("no finalist could be retrained; see the cause above")
         best = outcome.finalists[0]
@@ -322,7 +320,7 @@ class _Night:
         folder = self._folder
         try:
             with hold(folder.lock, folder.name):
-                ending = journal.last_status(folder.journal) or "FAILED"
+                ending = last_status(folder.journal) or "FAILED"
                 with Journal(folder.journal) as book:
                     book.update(PARENT, artifacts={f"nights/{night.name}.html": page})
                     book.finish(PARENT, ending)
@@ -346,8 +344,6 @@ def _insist(call: Callable[[], _Found]) -> _Found:
     Raises:
         UnavailableError: it never answered.
     """
-    from search.tracking.mlflow_runs import UnavailableError  # noqa: PLC0415 - imports MLflow
-
     for _ in range(_TRIES - 1):
         with suppress(UnavailableError):
             return call()

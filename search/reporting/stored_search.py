@@ -10,7 +10,7 @@ from search.experiment.training_spec import describe_training
 from search.study.file_lock import is_held
 from search.study.finalists import Finalist, read_results
 from search.study.storages import is_written, read_trials
-from search.tracking.journal import last_status
+from search.tracking.journal_reader import last_status
 from spaces.candidate import CandidateSpace
 
 _ENDINGS: dict[str | None, str] = {"FINISHED": "finished", "FAILED": "failed"}

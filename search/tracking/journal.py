@@ -1,106 +1,35 @@
-"""The local journal of a search: every event, written before anything else hears of it.
+"""The journal of a search: a local file that holds every event, written before MLflow sees it.
 
 A journal is a file of JSON lines. The driver is its only writer; readers may follow it while it
-grows. It is what makes tracking harmless: whatever happens to the tracking server, the events are
-here and can be replayed.
+grows. Tracking is harmless because of it: whatever happens to the tracking server, the journal has
+the events and can be replayed.
 """
 
-import json
+from __future__ import annotations
+
 import math
 import os
 import threading
 import time as clock
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import BinaryIO, Self
 
-PARENT = ""
-"""Key of the run that stands for the whole search; its trials are the other keys."""
-
-Scalar = str | int | float | bool | None
-Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-
-@dataclass(frozen=True)
-class Open:
-    """A driver begins to write: that of a new search, or of one that is resumed."""
-
-    time: int
-
-
-@dataclass(frozen=True)
-class Start:
-    """A run begins, or is taken up again after it had finished."""
-
-    run: str
-    time: int
-    name: str
-    params: Mapping[str, Scalar] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
-    artifacts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Values that a run reported at one step; they may be NaN or infinite."""
-
-    run: str
-    time: int
-    step: int
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Update:
-    """Tags and text files that are added to a run or replace those of the same name."""
-
-    run: str
-    time: int
-    tags: Mapping[str, str] = field(default_factory=dict)
-    artifacts: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Finish:
-    """A run ends."""
-
-    run: str
-    time: int
-    status: Status
-
-
-@dataclass(frozen=True)
-class Retrain:
-    """The driver has ended the search and retrains finalists, which no budget counts."""
-
-    time: int
-
-
-@dataclass(frozen=True)
-class Close:
-    """The driver has ended; what follows, if anything, begins with an `Open`."""
-
-    time: int
-
-
-OfDriver = Open | Retrain | Close
-"""What is said of a driver and of no run."""
-Event = OfDriver | Start | Metrics | Update | Finish
-
-_KINDS: dict[str, type[Event]] = {
-    "open": Open,
-    "start": Start,
-    "metrics": Metrics,
-    "update": Update,
-    "finish": Finish,
-    "retrain": Retrain,
-    "close": Close,
-}
-_NAMES = {kind: name for name, kind in _KINDS.items()}
-_LONGEST_END = 512
-"""Bytes of the last two events of a driver that has ended, at most."""
+from search.tracking.journal_events import (
+    Close,
+    Event,
+    Finish,
+    Metrics,
+    Open,
+    Retrain,
+    Scalar,
+    Start,
+    Status,
+    Update,
+    decode,
+    encode,
+)
 
 
 class Journal:
@@ -246,139 +175,6 @@ class Journal:
                 raise
 
 
-def encode(event: Event) -> bytes:
-    """Return the line that stands for an event, with its newline."""
-    fields = asdict(event)
-    if isinstance(event, Metrics):
-        fields["metrics"] = {key: _number(value) for key, value in event.metrics.items()}
-    line = json.dumps({"event": _NAMES[type(event)], **fields}, allow_nan=False)
-    return line.encode() + b"\n"
-
-
-def decode(line: bytes) -> Event | None:
-    """Return the event that a line stands for.
-
-    Args:
-        line: one line of a journal.
-
-    Returns:
-        The event, or None for a well-formed line of a kind or shape that is not known here (written
-        by a later version).
-
-    Raises:
-        ValueError: the line is no JSON object: it is torn.
-    """
-    fields = json.loads(line)
-    if not isinstance(fields, dict):
-        raise ValueError("not an event")
-    kind = _KINDS.get(str(fields.get("event")))
-    if kind is None:
-        return None
-    known = {name: fields[name] for name in kind.__dataclass_fields__ if name in fields}
-    try:
-        if kind is Metrics:
-            values: dict[str, Any] = known["metrics"]
-            known["metrics"] = {key: float(value) for key, value in values.items()}
-        return kind(**known)
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return None
-
-
-def read(path: Path, offset: int = 0, limit: int = 1 << 20) -> tuple[list[Event], int]:
-    """Read the events that follow an offset.
-
-    A torn line is passed over only when whole ones follow it: at the end of the file it may still
-    be in the making, or be cut off by the next writer.
-
-    Args:
-        path: the journal; an absent one is empty.
-        offset: where to begin, in bytes: 0 or what an earlier call returned.
-        limit: stop at the first event that ends this many bytes after the offset, or later.
-
-    Returns:
-        The events, and the offset to go on from.
-    """
-    events: list[Event] = []
-    end = position = offset
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return events, offset
-    with file:
-        file.seek(offset)
-        while end - offset < limit and (line := file.readline()).endswith(b"\n"):
-            position += len(line)
-            try:
-                event = decode(line)
-            except ValueError:
-                continue
-            end = position
-            if event is not None:
-                events.append(event)
-    return events, end
-
-
-def read_all(path: Path) -> Iterator[Event]:
-    """Yield all events of a journal; an absent one is empty."""
-    offset = 0
-    while True:
-        events, end = read(path, offset)
-        yield from events
-        if end == offset:
-            return
-        offset = end
-
-
-def worked_seconds(path: Path) -> float:
-    """Return for how long drivers have searched, to the last sign of each.
-
-    Finalists come on top: what a search may yet spend does not depend on how long they took.
-    """
-    total = began = last = 0
-    searches = True
-    for event in read_all(path):
-        if isinstance(event, Open):
-            total += last - began
-            began, searches = event.time, True
-        if searches:
-            last = max(began, event.time)
-        searches = searches and not isinstance(event, Retrain)
-    return (total + last - began) / 1000
-
-
-def ended(path: Path) -> bool:
-    """Return whether the driver has ended: whether the last event is a `Close`."""
-    return isinstance(_last(path)[-1], Close)
-
-
-def last_status(path: Path) -> Status | None:
-    """Return how the last driver of a search said that it ended; None where it did not say."""
-    finish, close = _last(path)
-    said = isinstance(close, Close) and isinstance(finish, Finish) and finish.run == PARENT
-    return finish.status if said and isinstance(finish, Finish) else None
-
-
-def _last(path: Path) -> tuple[Event | None, Event | None]:
-    """Return the last two events, None for what is too long to be of the end of a driver."""
-    try:
-        with path.open("rb") as file:
-            # These events are short: this is asked often, and the last line can be megabytes.
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))
-            tail = file.read()
-    except FileNotFoundError:
-        return None, None
-    if not tail.endswith(b"\n"):
-        return None, None
-    found: list[Event | None] = []
-    for line in tail.splitlines()[-2:]:
-        try:
-            found.append(decode(line))
-        except ValueError:
-            found.append(None)
-    finish, close = [None, None, *found][-2:]
-    return finish, close
-
-
 def _repair(path: Path) -> None:
     """Cut off what is torn at the end of a journal."""
     if not path.exists():
@@ -415,13 +211,6 @@ def _line_before(file: BinaryIO, end: int) -> tuple[int, bytes]:
 
 def _now(time: int | None) -> int:
     return clock.time_ns() // 1_000_000 if time is None else int(time)
-
-
-def _number(value: float) -> float | str:
-    """Return what stands for a metric in strict JSON, which knows no NaN and no infinity."""
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 def _scalar(value: object) -> Scalar:

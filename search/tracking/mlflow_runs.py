@@ -1,27 +1,28 @@
-"""The runs of one search in MLflow, by key: the one module that imports it.
+"""The runs of one search in MLflow, by key.
 
-Every call either does what it says or raises one of two errors, which say what to do next:
-`UnavailableError` (try again later) or `VanishedError` (begin again from the journal). What the
-server refuses for its own sake is left out with a warning: one bad value never blocks the rest.
+A call succeeds or raises one of two errors: `UnavailableError` (try again later) or
+`VanishedError` (replay the journal from its start). A value that the server refuses is left out
+with a warning: one bad value never blocks the others.
 """
 
-import contextlib
-import fcntl
 import json
 import re
-import sqlite3
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag, ViewType
-from mlflow.exceptions import MlflowException
 
-from search.tracking.journal import Metrics, Scalar, Status
-from search.urls import redacted, sqlite_uri
+from search.tracking.journal_events import Metrics, Scalar, Status
+from search.tracking.local_store import prepare
+from search.tracking.mlflow_errors import (
+    RefusedError,
+    UnavailableError,
+    VanishedError,
+    translated,
+)
 
 RUN_TAG = "borderline.run"
 _PARENT_TAG = "mlflow.parentRunId"
@@ -40,18 +41,6 @@ _PLAIN_NAME = re.compile(r"[/\w.\- :]{1,250}")
 _PLAIN_FILE = re.compile(r"(?:(?!\.\.?/)[\w.\- ]{1,200}/)*(?!\.\.?$)[\w.\- ]{1,200}")
 
 _Entry = Metric | Param | RunTag
-
-
-class UnavailableError(Exception):
-    """The store cannot take anything at present; the text is the cause, in one line."""
-
-
-class VanishedError(Exception):
-    """Something that had been stored is no longer there: the store has been emptied or replaced."""
-
-
-class RefusedError(Exception):
-    """The store will never take this."""
 
 
 class RunStore:
@@ -274,73 +263,13 @@ class RunStore:
             return True
 
 
-def prepare(tracking_uri: str) -> None:
-    """Make sure that a database file can be opened; create it, complete, where there is none.
-
-    Other stores need nothing.
-
-    Raises:
-        OSError: the file cannot be written.
-        sqlite3.Error: the file is no database.
-    """
-    if not tracking_uri.startswith("sqlite:///"):
-        return
-    database = Path(unquote(tracking_uri.removeprefix("sqlite:///").partition("?")[0]))
-    if not database.name or database.name == ":memory:":
-        return
-    if not database.exists():
-        _build_aside(database)
-    # MLflow would try for a minute and a half before it says what is wrong.
-    with contextlib.closing(sqlite3.connect(database)) as connection:
-        connection.execute("PRAGMA schema_version")
-
-
-def _build_aside(database: Path) -> None:
-    """Create an MLflow database under another name and move it into place whole.
-
-    MLflow's migrations are no transaction: a process that is ended among them leaves a file that
-    MLflow refuses for good, and two that run them at once get in each other's way.
-    """
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with database.with_name(f".{database.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if database.exists():
-            return
-        for left in database.parent.glob(f".{database.name}.new-*"):
-            left.unlink()
-        # MLflow keeps connections by name for as long as the process lives: never use one twice.
-        aside = database.with_name(f".{database.name}.new-{uuid.uuid4().hex}")
-        MlflowClient(sqlite_uri(aside))
-        aside.replace(database)
-
-
-@contextlib.contextmanager
+@contextmanager
 def _opening() -> Iterator[None]:
     """Take a store that refuses to be opened for unavailable: a wrong address can be put right."""
     try:
         yield
     except RefusedError as error:
         raise UnavailableError(str(error)) from error
-
-
-@contextlib.contextmanager
-def translated() -> Iterator[None]:
-    """Turn whatever a store raises into the errors of this module."""
-    try:
-        yield
-    except (UnavailableError, VanishedError, RefusedError):
-        raise
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise VanishedError(_cause(error)) from error
-        if error.error_code == "INVALID_PARAMETER_VALUE":
-            raise RefusedError(_cause(error)) from error
-        raise UnavailableError(_cause(error)) from error
-    except Exception as error:
-        # Artifact stores raise whatever their own client libraries do.
-        if getattr(getattr(error, "response", None), "status_code", None) in {400, 413}:
-            raise RefusedError(_cause(error)) from error
-        raise UnavailableError(_cause(error)) from error
 
 
 def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
@@ -378,30 +307,3 @@ def _clean(text: str, longest: int | None = None) -> str:
 def _shown(entry: _Entry) -> str:
     kind = {Metric: "metric", Param: "parameter", RunTag: "tag"}[type(entry)]
     return f"the {kind} {entry.key[:60]!r} = {str(entry.value)[:60]!r}"
-
-
-_CAUSES = (
-    (
-        re.compile(r"error code 401\b|\b401 Client Error"),
-        "it does not know this user by this password: "
-        "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
-    ),
-    (
-        re.compile(r"\b403\b.*Permission denied"),
-        "this user may not write there: an administrator of the server can grant it",
-    ),
-    (re.compile(r"timed out|timeout exception", re.IGNORECASE), "it does not answer in time"),
-    (re.compile(r"too many (\d+) error responses"), r"it answers with error \1"),
-    (re.compile(r"\[Errno -?\d+\] ([^'\"()<>]+)"), r"\1"),
-)
-
-
-def _cause(error: Exception) -> str:
-    """Return one short line about what went wrong, out of the pages that libraries write."""
-    text = redacted(" ".join(str(error).split()))
-    for pattern, cause in _CAUSES:
-        if match := pattern.search(text):
-            return match.expand(cause).strip().rstrip(".")
-    text = re.sub(r"^(API request to \S+ failed with exception|[A-Z_]+:) ", "", text)
-    text = text or type(error).__name__
-    return text if len(text) <= 200 else text[:199] + "…"

@@ -22,17 +22,17 @@ from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.summary import Summary
 from search.tracking.field_plot import field_plot
-from search.tracking.journal import (
+from search.tracking.journal import Journal
+from search.tracking.journal_events import (
     PARENT,
     Event,
     Finish,
-    Journal,
     Metrics,
     OfDriver,
     Start,
     Status,
-    read_all,
 )
+from search.tracking.journal_reader import read_all
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from cluster.files import write_atomically
 from search.tracking.destination import Destination
-from search.tracking.journal import (
+from search.tracking.journal_events import (
     PARENT,
     Event,
     Finish,
@@ -24,9 +24,10 @@ from search.tracking.journal import (
     Scalar,
     Start,
     Update,
-    read,
 )
-from search.tracking.mlflow_runs import RunStore, UnavailableError, VanishedError
+from search.tracking.journal_reader import read
+from search.tracking.mlflow_errors import UnavailableError, VanishedError
+from search.tracking.mlflow_runs import RunStore
 
 _WINDOW = 1 << 20
 _FIRST_DELAY = 0.5

@@ -15,7 +15,6 @@ Example:
 
 import argparse
 import contextlib
-import fcntl
 import gc
 import logging
 import os
@@ -29,9 +28,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from search.console import note
-from search.tracking import journal
 from search.tracking.destination import DEFAULT_EXPERIMENT, Destination, ui_command
+from search.tracking.journal_reader import ended
 from search.urls import sqlite_uri
 from spaces.errors import BadInputError
 
@@ -224,7 +225,7 @@ def create_local_store(home: Path) -> None:
         OSError: the folder cannot be written.
     """
     with quiet():
-        from search.tracking.mlflow_runs import prepare  # noqa: PLC0415
+        from search.tracking.local_store import prepare  # noqa: PLC0415
 
         prepare(sqlite_uri(home / "mlflow.db"))
 
@@ -253,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return os.getppid() != parent
 
     def ending() -> bool:
-        return orphaned() or journal.ended(options.journal)
+        return orphaned() or ended(options.journal)
 
     with contextlib.ExitStack() as stack:
         # The process of an earlier session may still be about its last attempts.
@@ -298,18 +299,21 @@ def _lock(journal_path: Path, wait: Callable[[], bool] = lambda: False) -> Itera
         journal_path: the journal.
         wait: asked again and again whether to go on waiting for the other process.
     """
-    with journal_path.with_name("tracking.lock").open("a") as file:
-        while True:
+    lock = FileLock(journal_path.with_name("tracking.lock"))
+    while True:
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            if wait():
+                time.sleep(_GLANCE)
+                continue
+            yield False
+        else:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if wait():
-                    time.sleep(_GLANCE)
-                    continue
-                yield False
-            else:
                 yield True
-            return
+            finally:
+                lock.release()
+        return
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ import yaml
 from optuna.trial import TrialState
 
 from search.study.storages import read_trials
-from search.tracking.journal import Metrics, read
+from search.tracking.journal_events import Metrics
+from search.tracking.journal_reader import read
 from tests.cluster.world import ROOT, World, world
 from tests.search.users import SMALL
 

@@ -29,7 +29,8 @@ from search.experiment.loading import parse_experiment
 from search.loop.packing import Packing
 from search.study.database import Database
 from search.study.study import Study
-from search.tracking.journal import PARENT, Journal
+from search.tracking.journal import Journal
+from search.tracking.journal_events import PARENT
 from spaces.architecture import Architecture, Builder
 from spaces.operations import Add, Convolution, GlobalPooling, Linear
 from spaces.task import Task

@@ -18,7 +18,8 @@ from search.driver.resume import migrate_checkpoints
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.study.storages import read_trials
-from search.tracking.journal import Metrics, read_all
+from search.tracking.journal_events import Metrics
+from search.tracking.journal_reader import read_all
 from spaces.task import Task
 from tests import s3
 from tests.search.users import ROOT, SMALL, User, end_of, wait_for

@@ -24,7 +24,9 @@ from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.study.database import Database
 from search.study.storages import read_trials
-from search.tracking.journal import Journal, Metrics, read_all
+from search.tracking.journal import Journal
+from search.tracking.journal_events import Metrics
+from search.tracking.journal_reader import read_all
 from spaces.errors import BadInputError
 from spaces.task import Task
 from tests import s3

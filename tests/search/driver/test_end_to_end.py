@@ -37,7 +37,14 @@ from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.study.finalists import Finalist, FinalistResult
 from search.study.storages import read_trials
-from search.tracking.journal import PARENT, Event, Finish, Metrics, Start, read, read_all
+from search.tracking.journal_events import (
+    PARENT,
+    Event,
+    Finish,
+    Metrics,
+    Start,
+)
+from search.tracking.journal_reader import read, read_all
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task

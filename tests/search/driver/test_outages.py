@@ -24,7 +24,12 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.storages import read_trials
-from search.tracking.journal import Finish, Metrics, Start, read
+from search.tracking.journal_events import (
+    Finish,
+    Metrics,
+    Start,
+)
+from search.tracking.journal_reader import read
 from tests.search.users import Result, User, descendants, end_of, wait_for
 
 # Real searches, one after the other, on a machine that may have more to do.

@@ -16,7 +16,15 @@ from search.loop.trials import Trials
 from search.reporting.progress import ProgressDisplay
 from search.study.study import Study
 from search.study.summary import summarise
-from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read
+from search.tracking.journal import Journal
+from search.tracking.journal_events import (
+    PARENT,
+    Finish,
+    Metrics,
+    Start,
+    Update,
+)
+from search.tracking.journal_reader import read
 from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
 

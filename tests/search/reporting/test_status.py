@@ -16,7 +16,9 @@ from search.reporting.stored_search import SearchView
 from search.study.database import Database
 from search.study.file_lock import hold
 from search.study.study import Study
-from search.tracking.journal import PARENT, Journal, Status, last_status
+from search.tracking.journal import Journal
+from search.tracking.journal_events import PARENT, Status
+from search.tracking.journal_reader import last_status
 from spaces.task import Task
 
 

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.tracking import journal
-from search.tracking.journal import (
+from search.tracking.journal import Journal
+from search.tracking.journal_events import (
     PARENT,
     Close,
+    Event,
     Finish,
-    Journal,
     Metrics,
     Open,
     Retrain,
@@ -24,6 +25,8 @@ from search.tracking.journal import (
     Update,
     decode,
     encode,
+)
+from search.tracking.journal_reader import (
     ended,
     read,
     worked_seconds,
@@ -56,13 +59,13 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("journal") / "journal.jsonl"
 
 
-def without_sessions(path: Path) -> list[journal.Event]:
+def without_sessions(path: Path) -> list[Event]:
     return [event for event in read(path)[0] if not isinstance(event, Open | Close)]
 
 
 @given(st.lists(events))
 def test_any_sequence_of_events_is_read_as_it_was_written(
-    scratch: Path, written: list[journal.Event]
+    scratch: Path, written: list[Event]
 ) -> None:
     scratch.write_bytes(b"".join(encode(event) for event in written))
 
@@ -75,7 +78,7 @@ def test_any_sequence_of_events_is_read_as_it_was_written(
 
 @given(st.lists(events, min_size=1), st.data())
 def test_a_cut_anywhere_loses_the_events_after_it_and_no_more(
-    scratch: Path, written: list[journal.Event], data: st.DataObject
+    scratch: Path, written: list[Event], data: st.DataObject
 ) -> None:
     lines = [encode(event) for event in written]
     whole = b"".join(lines)
@@ -91,7 +94,7 @@ def test_a_cut_anywhere_loses_the_events_after_it_and_no_more(
 
 @given(st.lists(events), st.binary(max_size=40), st.booleans())
 def test_a_writer_never_merges_an_event_with_what_a_crash_left(
-    scratch: Path, written: list[journal.Event], torn: bytes, newline: bool
+    scratch: Path, written: list[Event], torn: bytes, newline: bool
 ) -> None:
     whole = b"".join(encode(event) for event in written)
     torn = b"\xff" + torn.replace(b"\n", b"") + (b"\n" if newline else b"")
@@ -106,11 +109,11 @@ def test_a_writer_never_merges_an_event_with_what_a_crash_left(
 
 @given(st.lists(events), st.integers(1, 200))
 def test_reading_in_pieces_finds_each_event_once(
-    scratch: Path, written: list[journal.Event], limit: int
+    scratch: Path, written: list[Event], limit: int
 ) -> None:
     scratch.write_bytes(b"".join(encode(event) for event in written))
 
-    found: list[journal.Event] = []
+    found: list[Event] = []
     offset = 0
     while (step := read(scratch, offset, limit))[1] > offset:
         found += step[0]

@@ -19,7 +19,15 @@ from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.study import Study
 from search.study.summary import summarise
-from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Update, read_all
+from search.tracking.journal import Journal
+from search.tracking.journal_events import (
+    PARENT,
+    Finish,
+    Metrics,
+    Start,
+    Update,
+)
+from search.tracking.journal_reader import read_all
 from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
 from trainables.specs import FinalistResult

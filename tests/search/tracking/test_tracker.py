@@ -23,7 +23,16 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from search.tracking.journal import PARENT, Finish, Journal, Metrics, Start, Status, Update, read
+from search.tracking.journal import Journal
+from search.tracking.journal_events import (
+    PARENT,
+    Finish,
+    Metrics,
+    Start,
+    Status,
+    Update,
+)
+from search.tracking.journal_reader import read
 from search.tracking.tracker import (
     Destination,
     SyncReport,

@@ -1,0 +1,138 @@
+"""The events of a journal, and the JSON line that stands for each of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+PARENT = ""
+"""Key of the run that stands for the whole search; its trials are the other keys."""
+
+Scalar = str | int | float | bool | None
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+@dataclass(frozen=True)
+class Open:
+    """A driver begins to write: that of a new search, or of one that is resumed."""
+
+    time: int
+
+
+@dataclass(frozen=True)
+class Start:
+    """A run begins, or is taken up again after it had finished."""
+
+    run: str
+    time: int
+    name: str
+    params: Mapping[str, Scalar] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Values that a run reported at one step; they may be NaN or infinite."""
+
+    run: str
+    time: int
+    step: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Update:
+    """Tags and text files that are added to a run or replace those of the same name."""
+
+    run: str
+    time: int
+    tags: Mapping[str, str] = field(default_factory=dict)
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """A run ends."""
+
+    run: str
+    time: int
+    status: Status
+
+
+@dataclass(frozen=True)
+class Retrain:
+    """The driver has ended the search and retrains finalists, which no budget counts."""
+
+    time: int
+
+
+@dataclass(frozen=True)
+class Close:
+    """The driver has ended; what follows, if anything, begins with an `Open`."""
+
+    time: int
+
+
+OfDriver = Open | Retrain | Close
+"""What is said of a driver and of no run."""
+Event = OfDriver | Start | Metrics | Update | Finish
+
+_KINDS: dict[str, type[Event]] = {
+    "open": Open,
+    "start": Start,
+    "metrics": Metrics,
+    "update": Update,
+    "finish": Finish,
+    "retrain": Retrain,
+    "close": Close,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def encode(event: Event) -> bytes:
+    """Return the line that stands for an event, with its newline."""
+    fields = asdict(event)
+    if isinstance(event, Metrics):
+        fields["metrics"] = {key: _number(value) for key, value in event.metrics.items()}
+    line = json.dumps({"event": _NAMES[type(event)], **fields}, allow_nan=False)
+    return line.encode() + b"\n"
+
+
+def decode(line: bytes) -> Event | None:
+    """Return the event that a line stands for.
+
+    Args:
+        line: one line of a journal.
+
+    Returns:
+        The event, or None for a well-formed line of a kind or shape that is not known here (written
+        by a later version).
+
+    Raises:
+        ValueError: the line is no JSON object: it is torn.
+    """
+    fields = json.loads(line)
+    if not isinstance(fields, dict):
+        raise ValueError("not an event")
+    kind = _KINDS.get(str(fields.get("event")))
+    if kind is None:
+        return None
+    known = {name: fields[name] for name in kind.__dataclass_fields__ if name in fields}
+    try:
+        if kind is Metrics:
+            values: dict[str, Any] = known["metrics"]
+            known["metrics"] = {key: float(value) for key, value in values.items()}
+        return kind(**known)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _number(value: float) -> float | str:
+    """Return what stands for a metric in strict JSON, which knows no NaN and no infinity."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
