@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
@@ -158,7 +158,7 @@ def _translate(
     if not inside or judge(candidate, screens) is not None:
         return None
     record = TrialRecord.of(trial)
-    metrics: Mapping[str, float] = record.history.get(max(record.history, default=0), {})
+    metrics = record.history.get(max(record.history, default=0), {})
     try:
         costs = cost_values(experiment.objectives, candidate.costs, metrics)
     except KeyError:

@@ -87,7 +87,7 @@ class TrialRecord:
         device_fraction: of a device that the trial occupies.
         seconds: of training so far.
         epochs: that were trained.
-        history: metrics by epoch; empty before the end.
+        stored_history: metrics by epoch, whose number JSON keeps as text; see ``history``.
         cause: why it failed; empty where it did not or no cause was stored.
         stopped: why it stopped itself early; empty where it did not.
         rejected_for: reason of the rejection; empty where the candidate was trained.
@@ -107,7 +107,7 @@ class TrialRecord:
     device_fraction: float
     seconds: float
     epochs: int
-    history: Mapping[int, Mapping[str, float]]
+    stored_history: Mapping[str, Mapping[str, float]]
     cause: str
     stopped: str
     rejected_for: str
@@ -135,13 +135,19 @@ class TrialRecord:
             device_fraction=stored.get("share", 1.0),
             seconds=stored.get("seconds", 0.0),
             epochs=stored.get("epochs", 0),
-            history={int(epoch): each for epoch, each in stored.get("history", {}).items()},
+            stored_history=stored.get("history", {}),
             cause=stored.get("cause", ""),
             stopped=stored.get("stopped", ""),
             rejected_for=stored.get("rejected", ""),
             duplicate_of=stored.get("duplicate_of"),
             inherited_from=stored.get("inherited", ""),
         )
+
+    @property
+    def history(self) -> dict[int, Mapping[str, float]]:
+        """Metrics by epoch; empty before the end."""
+        # On demand: a summary of many trials needs none of it.
+        return {int(epoch): metrics for epoch, metrics in self.stored_history.items()}
 
     @property
     def accuracy(self) -> float | None:
