@@ -17,9 +17,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
+from search.private_apis import ray_on_loopback
 from spaces.errors import BadInputError
 
 REACHED_WITHIN = 10.0
@@ -73,7 +73,7 @@ def _start() -> None:
     if not _has_token():
         # Ray would make one for good, in a file that others may read.
         os.environ[_TOKEN] = secrets.token_hex(32)
-    with _on_loopback():
+    with ray_on_loopback():
         _init("local")
 
 
@@ -101,21 +101,6 @@ def _init(address: str) -> None:
         logging_level=logging.ERROR,
         log_to_driver=False,
     )
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Have the Ray that is started meanwhile listen to this machine alone.
-
-    It does so where clusters are not supported (on Macs); elsewhere it listens to everybody, and
-    turns the address 127.0.0.1 into that of the machine.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _has_token() -> bool:

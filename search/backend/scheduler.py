@@ -7,6 +7,7 @@ from typing import Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.backend.searcher import StudySearcher, last_line
+from search.private_apis import unstage_trial
 
 
 class StudyScheduler(FIFOScheduler):
@@ -30,9 +31,7 @@ class StudyScheduler(FIFOScheduler):
         for trial in tune_controller.get_trials():
             if trial.status == "PENDING":
                 self._searcher.withdraw(trial.trial_id)
-                # Tune forgets to: processes of trials that end would be kept for it, unclosed.
-                if trial in tune_controller._staged_trials:
-                    tune_controller._unstage_trial_with_resources(trial)
+                unstage_trial(tune_controller, trial)
                 tune_controller.stop_trial(trial)
         return None
 

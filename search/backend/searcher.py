@@ -12,6 +12,7 @@ from ray.tune.search import Searcher
 
 from search.experiment.objectives import LATENCIES
 from search.loop.trials import OBJECTIVE, Decision, Trials
+from search.private_apis import searcher_state
 from search.study.events import StartedTrial
 from spaces.candidate import Candidate
 from trainables.trial import FAILURE, HISTORY, STOPPED, UNKEPT, VIOLATION
@@ -186,7 +187,7 @@ class StudySearcher(Searcher):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the study out of the snapshots that Tune makes of its searcher."""
-        return {"_metric": self._metric, "_mode": self._mode}
+        return searcher_state(self)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Save nothing: the study in its database is what a search resumes from."""

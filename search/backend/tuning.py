@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,13 +10,10 @@ from typing import Any
 
 import ray
 from ray import tune
-from ray.air._internal import usage
 from ray.exceptions import RayError, RayTaskError
-from ray.tune.progress_reporter import TrialProgressCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.sizing import GPU_FRACTIONS, Gpu, memory_limit
-from search.backend.credentials import withhold_credentials
 from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 from search.backend.nodes import alive, await_hosts, cluster_nodes, describe, startable_types
 from search.backend.scheduler import StudyScheduler
@@ -27,6 +23,7 @@ from search.experiment.schema import Experiment
 from search.formatting import duration
 from search.loop.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
 from search.loop.trials import OBJECTIVE
+from search.private_apis import silent_progress, withhold_credentials, without_usage_tags
 from spaces.errors import BadInputError
 from trainables.specs import TrainingSpec
 from trainables.training.device import find_gpu
@@ -190,27 +187,6 @@ def nodes_waited_for(packing: Packing) -> str:
     return f"a trial asks for {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
 
 
-class _NoLines(TrialProgressCallback):
-    """Takes the place of Tune's own lines about trials; some come whatever its verbosity."""
-
-    def _print(self, msg: str) -> None:
-        """Print nothing."""
-
-
-@contextmanager
-def _uncounted() -> Iterator[None]:
-    """Have Ray not count callbacks for its usage statistics: it would load MLflow to do so, 0.7 s.
-
-    Tracking has a process of its own.
-    """
-    count = usage.tag_callbacks
-    usage.tag_callbacks = lambda callbacks: False
-    try:
-        yield
-    finally:
-        usage.tag_callbacks = count
-
-
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
     """Return what tells Ray Tune the resources of a trial, from its config.
 
@@ -269,11 +245,11 @@ def train_trials(
             # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
             failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
-            callbacks=[watch, _NoLines()],
+            callbacks=[watch, silent_progress()],
         ),
     )
     try:
-        with _uncounted():
+        with without_usage_tags():
             tuner.fit()
     except Exception:
         if watch.error is not None:

@@ -14,6 +14,7 @@ from search.experiment.loading import load_experiment, load_kept
 from search.experiment.objectives import cost_values
 from search.experiment.schema import Experiment
 from search.loop.screens import Screen, judge
+from search.private_apis import contains
 from search.study.records import TrialAttributes, TrialRecord, told_constraints, told_state
 from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
@@ -152,7 +153,7 @@ def _translate(
         return None
     # A fixed trial takes any value, whatever is asked for.
     inside = all(
-        distribution._contains(distribution.to_internal_repr(drawn.params[parameter]))
+        contains(distribution, drawn.params[parameter])
         for parameter, distribution in drawn.distributions.items()
     )
     if not inside or judge(candidate, screens) is not None:

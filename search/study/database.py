@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.console import warn
 from search.experiment.objectives import ACCURACY, Objective, directions
 from search.formatting import root_cause
+from search.private_apis import trial_id
 from search.study.storages import name_taken, open_storage
 
 TIMEOUT = 120.0
@@ -95,7 +96,7 @@ class Database:
     def load(self) -> list[FrozenTrial]:
         """Return the trials that are there, in the order of their numbers; before any write."""
         trials = self._storage.get_all_trials(self._study, deepcopy=False)
-        self._ids = {trial.number: trial._trial_id for trial in trials}
+        self._ids = {trial.number: trial_id(trial) for trial in trials}
         return trials
 
     def enter(self, trial: FrozenTrial) -> None:

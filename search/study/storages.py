@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
-from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
-from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial
 
 from search.formatting import root_cause
+from search.private_apis import one_writer_storage, server_storage
 from search.study.postgres import PostgresLock, find_holder
 from search.urls import engine_url, parse_url, shown_url, sqlite_uri
 from spaces.errors import BadInputError
@@ -105,50 +104,6 @@ def _unreadable(location: Path | str, error: Exception) -> BadInputError:
     return BadInputError("database", shown(location), f"cannot be used ({cause})", remedy)
 
 
-class _OneWriterStorage(RDBStorage):
-    """Optuna's storage without the two look-ups that it makes before it writes a parameter.
-
-    They guard against other writers of the same trial and against a parameter that has changed its
-    kind, which the study in memory has refused already; they make up most of the time that a trial
-    takes. Where Optuna comes to write parameters in another way, that way is taken instead.
-    """
-
-    def _set_trial_param_without_commit(
-        self,
-        session: Any,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-        previous_distribution: BaseDistribution | None = None,
-    ) -> None:
-        session.add(
-            models.TrialParamModel(
-                trial_id=trial_id,
-                param_name=param_name,
-                param_value=param_value_internal,
-                distribution_json=distribution_to_json(distribution),
-            )
-        )
-
-
-class _ServerStorage(_OneWriterStorage):
-    """The storage on a server, whose answer that a trial was entered may get lost."""
-
-    def _get_prepared_new_trial(
-        self, study_id: int, template_trial: FrozenTrial | None, session: Any
-    ) -> models.TrialModel:
-        if template_trial is not None:
-            found: models.TrialModel | None = (
-                session.query(models.TrialModel)
-                .filter_by(study_id=study_id, number=template_trial.number)
-                .one_or_none()
-            )
-            if found is not None:
-                return found
-        return super()._get_prepared_new_trial(study_id, template_trial, session)
-
-
 def open_storage(location: Path | str, claimed: str | None = None) -> RDBStorage:
     """Open the storage of studies at a place.
 
@@ -173,10 +128,10 @@ def _open_server(url: sqlalchemy.URL, claimed: str | None) -> RDBStorage:
     # A connection that the server has closed meanwhile is replaced before it is used.
     settings: dict[str, Any] = {"pool_pre_ping": True, "connect_args": _CONNECT}
     try:
-        storage = _ServerStorage(text, engine_kwargs=settings)
+        storage = server_storage()(text, engine_kwargs=settings)
     except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
         # Someone else has made the tables just now.
-        storage = _ServerStorage(text, engine_kwargs=settings)
+        storage = server_storage()(text, engine_kwargs=settings)
     if claimed is not None:
         storage.engine.dispose()
         storage.remove_session()
@@ -200,7 +155,7 @@ def _template(url: str) -> str:
 def _open_file(path: Path) -> RDBStorage:
     """Open an sqlite storage in which readers and the one writer do not wait for each other."""
     url = _template(sqlite_uri(path))
-    storage = _OneWriterStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    storage = one_writer_storage()(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
     def set_pragmas(connection: Any, _: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")

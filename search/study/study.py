@@ -18,6 +18,7 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.experiment.objectives import ACCURACY, Objective, directions
+from search.private_apis import study_id, trial_id
 from search.study.database import Database
 from search.study.records import TrialAttributes, told_state
 
@@ -53,6 +54,7 @@ class Study:
             sampler=sampler,
             directions=directions(objectives),
         )
+        self._study_id = study_id(self._memory)
         self._sampler = sampler
         self._explorer = RandomSampler(seed=seed)
         self._database = database
@@ -68,12 +70,12 @@ class Study:
             if known.state is TrialState.WAITING:
                 # Optuna would hand a waiting trial out as a new one.
                 known.state = TrialState.RUNNING
-            self._storage.create_new_trial(self._memory._study_id, template_trial=known)
+            self._storage.create_new_trial(self._study_id, template_trial=known)
 
     def add(self, trial: FrozenTrial) -> None:
         """Enter a trial that has ended elsewhere; the sampler learns from it."""
-        number = self._storage.get_n_trials(self._memory._study_id)
-        self._storage.create_new_trial(self._memory._study_id, template_trial=trial)
+        number = self._storage.get_n_trials(self._study_id)
+        self._storage.create_new_trial(self._study_id, template_trial=trial)
         self._enter(number)
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
@@ -110,15 +112,15 @@ class Study:
         constraints: Mapping[str, float] | None = None,
     ) -> None:
         """Tell a drawn trial that is not to be trained, and enter it."""
-        self._set_attributes(trial._trial_id, attributes, _encoded(constraints))
+        self._set_attributes(trial_id(trial), attributes, _encoded(constraints))
         for step, reported in (intermediate or {}).items():
-            self._storage.set_trial_intermediate_value(trial._trial_id, step, reported)
-        self._end(trial._trial_id, state, values if state is TrialState.COMPLETE else None)
+            self._storage.set_trial_intermediate_value(trial_id(trial), step, reported)
+        self._end(trial_id(trial), state, values if state is TrialState.COMPLETE else None)
         self._enter(trial.number)
 
     def start(self, trial: optuna.Trial, attributes: TrialAttributes) -> None:
         """Enter a drawn trial as running."""
-        self._set_attributes(trial._trial_id, attributes, {})
+        self._set_attributes(trial_id(trial), attributes, {})
         self._enter(trial.number)
 
     def report(self, number: int, step: int, value: float) -> None:
@@ -218,7 +220,7 @@ class Study:
         self._storage.set_trial_state_values(trial_id, state, values)
 
     def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._memory._study_id, number)
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
 def _encoded(constraints: Mapping[str, float] | None) -> dict[str, Any]:
