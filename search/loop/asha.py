@@ -1,11 +1,12 @@
-"""Which trials are stopped early: asynchronous successive halving.
+"""Asynchronous successive halving (ASHA): stops unpromising trials early.
 
 After Li et al. 2020 (arXiv 1810.05934).
 
-The rungs hold nothing but what trials have reported there, so that they can be filled again from a
-study, and a search that is resumed stops what it would have stopped. What a trial is measured by is
-what others had reported before it, as in Ray's scheduler of that name: whenever it is asked, the
-answer is the same.
+A rung holds only the reported values of its trials. A resumed search fills the rungs from its study
+and stops the same trials. As in Ray's scheduler of that name, a trial is compared with those that
+reached the rung before it, so the decision never changes afterwards.
+
+It is implemented here because Ray's scheduler cannot be restored from a study.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import numpy as np
 
 
 class Asha:
-    """Stops a trial at a rung unless it is among the best that have come there so far.
+    """Stops a trial at a rung unless it is among the best that have reached it so far.
 
     Args:
-        epochs: of a whole training; no rung lies there.
+        epochs: length of a whole training, which is no rung.
         grace: epochs of the first rung.
-        reduction: at each rung one in so many goes on, and the next lies so many times as far.
+        reduction: factor between two rungs; the best 1/reduction of the trials at a rung continue.
     """
 
     def __init__(self, epochs: int, grace: int, reduction: int) -> None:
@@ -35,15 +36,15 @@ class Asha:
             rung *= reduction
 
     def report(self, number: int, epoch: int, value: float) -> None:
-        """Enter what a trial has reported after an epoch; what is no rung is not kept."""
+        """Record the value that a trial reported after an epoch, if a rung lies there."""
         rung = self._rungs.get(epoch)
         if rung is not None:
             rung.setdefault(number, value)
 
     def should_stop(self, number: int, epoch: int) -> bool:
-        """Tell whether a trial that has entered ends here: it lies under those that go on.
+        """Tell whether a trial stops after an epoch that it has reported.
 
-        The first of a rung goes on; what is no number never does.
+        The first trial at a rung continues. A trial whose value is not a number stops.
         """
         rung: Mapping[int, float] = self._rungs.get(epoch, {})
         if number not in rung:
@@ -51,8 +52,8 @@ class Asha:
         value = rung[number]
         if math.isnan(value):
             return True
-        before = [rung[other] for other in takewhile(lambda other: other != number, rung)]
-        found = [other for other in before if not math.isnan(other)]
-        if not found:
+        earlier = [rung[other] for other in takewhile(lambda other: other != number, rung)]
+        known = [other for other in earlier if not math.isnan(other)]
+        if not known:
             return False
-        return bool(value < np.percentile(found, 100 * (1 - 1 / self._reduction)))
+        return bool(value < np.percentile(known, 100 * (1 - 1 / self._reduction)))

@@ -1,4 +1,4 @@
-"""What a search may spend, and what it has spent, over all drivers that have worked on it."""
+"""The budget of a search and the part that is spent, across all its drivers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from search.study.records import TrialRecord
 
 @dataclass(frozen=True)
 class Spent:
-    """What a search has spent, as its limits count it.
+    """The spent part of a budget.
 
     Attributes:
-        trials: that were begun.
-        seconds: wall clock of its drivers.
-        device_seconds: of its trials, the share counted that each had of a device.
+        trials: that were started.
+        seconds: wall clock of the drivers.
+        device_seconds: device time of the trials; one second on half a device counts as 0.5.
     """
 
     trials: int = 0
@@ -31,13 +31,13 @@ class Spent:
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], seconds: float) -> Self:
-        """Return what has been spent on a study by drivers that worked for so many seconds."""
-        begun = [record for record in map(TrialRecord.of, trials) if record.is_trained]
-        return cls(len(begun), seconds, sum(record.device_seconds for record in begun))
+        """Return what the trials of a study and a wall clock of so many seconds have spent."""
+        started = [record for record in map(TrialRecord.of, trials) if record.is_trained]
+        return cls(len(started), seconds, sum(record.device_seconds for record in started))
 
 
 def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:
-    """Return limits that leave a whole budget to spend on top of what was spent."""
+    """Return limits that leave the whole budget on top of what is spent."""
     hours = spent.device_seconds / 3600
     before: dict[str, float] = {
         "trials": spent.trials,
@@ -52,7 +52,7 @@ def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:
 
 @dataclass
 class Budget:
-    """Counts what is spent from now on, on top of what was spent before.
+    """Counts the wall clock and compares it, device time and money with their limits.
 
     Args:
         section: the limits.
@@ -61,36 +61,36 @@ class Budget:
 
     section: BudgetSection
     seconds_before: float = 0.0
-    _began: float = field(init=False)
+    _started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._began = time.monotonic()
+        self._started = time.monotonic()
 
     @property
     def trials(self) -> int:
-        """Candidates to train."""
+        """Number of candidates to train."""
         return self.section.trials
 
     @property
     def seconds(self) -> float:
-        """Wall clock so far."""
-        return self.seconds_before + time.monotonic() - self._began
+        """Wall clock so far, across all drivers."""
+        return self.seconds_before + time.monotonic() - self._started
 
     def spent(self, device_seconds: float) -> str:
-        """Return which limit is reached, in words; empty where none is."""
+        """Return in words which limit is reached; empty where none is."""
         for what, *_ in self._reached(device_seconds):
             return f"the budget of {what} is spent"
         return ""
 
     def larger_limits(self, device_seconds: float) -> list[str]:
-        """Return settings that raise what is spent, so that as much as was spent is left again."""
+        """Return the settings that leave, of each reached limit, as much as is spent."""
         reached = self._reached(device_seconds)
         return [
             f"budget.{name}=+{_plainly(2 * spent - limit)}" for _, name, spent, limit in reached
         ]
 
     def describe(self, device_seconds: float) -> str:
-        """Return what is spent and left of each limit that there is."""
+        """Return in words what is spent and left of each limit."""
         hours = device_seconds / 3600
         section = self.section
         parts = []
@@ -107,7 +107,7 @@ class Budget:
         return "; ".join(parts)
 
     def _reached(self, device_seconds: float) -> Iterator[tuple[str, str, float, float]]:
-        """Yield each limit that is reached: what it is of, its field, what is spent, the limit."""
+        """Yield the name, field, spent amount and limit of each limit that is reached."""
         section, hours = self.section, device_seconds / 3600
         for what, name, spent in (
             ("time", "wall_clock", self.seconds),
@@ -120,5 +120,5 @@ class Budget:
 
 
 def _plainly(number: float) -> str:
-    """Write a number as an experiment file can say it, rounded up: without an exponent."""
+    """Format a number for an experiment file: rounded up, without an exponent."""
     return f"{ceil(1000 * number) / 1000:.3f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""How trials share a cluster: the CPUs and the share of a GPU that each of them asks for."""
+"""How trials share a cluster: the CPUs and the fraction of a GPU that each requests."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from cluster.sizing import (
 from spaces.candidate import Candidate
 
 if TYPE_CHECKING:
-    # It reads YAML, for which a machine that only trains may lack the package.
+    # Imports PyYAML, which a machine that only trains may lack.
     from cluster.launched import NodeType
 
 DEFAULT_FRACTION = 0.25
-"""Share of a GPU a trial gets where the memory of the GPUs is not known."""
+"""Fraction of a GPU for a trial where the memory of the GPUs is unknown."""
 
 Node = Mapping[str, float]
-"""What one node of a cluster has, by Ray's names."""
+"""Resources of one node of a cluster, by Ray's names."""
 
 
 @dataclass(frozen=True)
 class Packing:
-    """What trials ask of a cluster.
+    """The resources that trials request from a cluster.
 
     Attributes:
         cpus: CPUs, and threads, of each trial.
-        fixed: share of a GPU that every trial gets, 0 for none; None: by its predicted memory.
-        smallest: the GPU with the least memory, None where it is not known. A trial may come to
-            any of them.
-        largest: that with the most.
-        bfloat16: whether all of them calculate in bfloat16.
-        image_bytes: size of all images, which a training keeps on its GPU if they fit well.
+        fixed: fraction of a GPU for every trial, 0 for none; None derives it from the predicted
+            memory of each trial.
+        smallest: the GPU with the least memory, None where it is unknown. A trial may run on any.
+        largest: the GPU with the most memory.
+        bfloat16: whether all GPUs calculate in bfloat16.
+        image_bytes: size of all images; a training keeps them on its GPU if they fit well.
         latency_batch: images in the largest batch whose latency is measured; 0 for none.
     """
 
@@ -59,18 +59,18 @@ class Packing:
 
     @property
     def is_guessed(self) -> bool:
-        """Tell whether trials get a share that has nothing to do with their memory."""
+        """Tell whether the fraction of a GPU is unrelated to the memory that trials need."""
         return self.fixed is None and self.smallest is None
 
     @property
     def smallest_fraction(self) -> float:
-        """The least share of a GPU that a trial may ask for."""
+        """The smallest fraction of a GPU that a trial may request."""
         if self.fixed is not None:
             return self.fixed
         return DEFAULT_FRACTION if self.smallest is None else GPU_FRACTIONS[0]
 
     def gpu_fraction(self, candidate: Candidate) -> float:
-        """Return the share of a GPU that the training of a candidate asks for."""
+        """Return the fraction of a GPU that the training of a candidate requests."""
         if self.fixed is not None:
             return self.fixed
         if self.smallest is None:
@@ -79,16 +79,16 @@ class Packing:
         predicted = self.predict(candidate)
         lean = gpu_fraction_for(predicted, memory)
         if self.image_bytes > RESIDENT_FRACTION * memory_limit(lean, memory):
-            return lean  # The images are brought batch by batch.
+            return lean  # The images are copied to the GPU batch by batch.
         return gpu_fraction_for(predicted + self.image_bytes, memory)
 
     def device_fraction(self, candidate: Candidate) -> float:
-        """Return the share of a device that a training occupies; without GPUs it has its own."""
+        """Return the fraction of a device that a training occupies: all of it without GPUs."""
         return self.gpu_fraction(candidate) or 1.0
 
     @property
     def largest_training(self) -> int | None:
-        """Bytes that a training may be predicted to take; None where no limit is known."""
+        """Largest predicted memory, in bytes, that fits on a GPU; None where it is unknown."""
         if not self.on_gpus or self.largest is None:
             return None
         gpu_fraction, memory = self.fixed or 1.0, self.largest.memory
@@ -98,15 +98,14 @@ class Packing:
         )
 
     def predict(self, candidate: Candidate) -> int:
-        """Return the bytes that training a candidate on a GPU is predicted to take there."""
+        """Return the predicted memory, in bytes, of training a candidate on a GPU."""
         return predicted_memory(candidate, self.latency_batch, bfloat16=self.bfloat16)
 
 
 def predicted_memory(candidate: Candidate, latency_batch: int = 0, *, bfloat16: bool) -> int:
-    """Return the bytes that training a candidate on a GPU is predicted to take there.
+    """Return the predicted memory, in bytes, of training a candidate on a GPU.
 
-    A step that is replayed as a CUDA graph keeps its memory, so that what scoring takes between
-    epochs comes on top.
+    A CUDA graph keeps the memory of its step, so evaluation between epochs needs memory on top.
 
     Args:
         candidate: architecture and recipe.
@@ -120,7 +119,7 @@ def predicted_memory(candidate: Candidate, latency_batch: int = 0, *, bfloat16: 
 
 
 def fair_threads(nodes: Sequence[Node], concurrent: int) -> int:
-    """Return the most CPUs that each of so many trials can have at a time, at least 1."""
+    """Return the most CPUs, at least 1, that each of ``concurrent`` trials can have at a time."""
     cpus = [floor(node.get("CPU", 0)) for node in nodes]
     for threads in range(sum(cpus) // concurrent, 1, -1):
         if sum(each // threads for each in cpus) >= concurrent:
@@ -129,11 +128,11 @@ def fair_threads(nodes: Sequence[Node], concurrent: int) -> int:
 
 
 def reachable_nodes(nodes: Sequence[Node], types: Sequence[NodeType]) -> list[Node]:
-    """Return the nodes that a cluster has once it has grown as far as it can.
+    """Return the nodes of a cluster that its autoscaler has grown to the limit.
 
     Args:
-        nodes: those that are alive.
-        types: what its autoscaler can start; what is alive of a type counts towards its number.
+        nodes: that are alive.
+        types: that the autoscaler can start; live nodes of a type count towards its limit.
     """
     reachable = list(nodes)
     for kind in types:
@@ -148,9 +147,9 @@ def _is_of(node: Node, kind: NodeType) -> bool:
 
 
 def fitting_trials(nodes: Sequence[Node], cpus: float, gpus: float) -> int:
-    """Return how many trials that ask for this fit on the nodes at a time.
+    """Return how many trials with these requests fit on the nodes at a time.
 
-    A share is always a share of one GPU; it cannot be put together from several.
+    A fraction of a GPU always lies on one GPU.
     """
     fitting = 0
     for node in nodes:

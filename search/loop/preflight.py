@@ -1,4 +1,4 @@
-"""What is checked before anything is written: a few draws at random, judged and thrown away."""
+"""Checks a space before anything is written, with random candidates that are not stored."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from spaces.task import Task
 
 DRAWS = 1000
 NEEDED = 5
-"""Fewer accepted among ``DRAWS`` and a search would spend its time on drawing."""
+"""Accepted candidates among ``DRAWS``; with fewer, a search would spend its time on drawing."""
 SCHEDULE_DRAWS = 100
-"""So many values of every schedule that can be drawn are held against the epochs."""
+"""Draws of each schedule that are checked against the number of epochs."""
 
 
 def find_seeds(
     names: Sequence[str], family: str, task: Task, options: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Return the parameters of the named nets with which a search begins.
+    """Return the parameters of the named networks with which a search starts.
 
     Raises:
-        BadInputError: there is no such net, or the space does not include it.
+        BadInputError: no such network exists, or the space does not include it.
     """
     for name in names:
         if named_params(name)[0] != family:
             problem = f"is a {named_params(name)[0]}, but the space is {family}"
-            raise BadInputError("enqueue", name, problem, "name nets of the searched family")
+            raise BadInputError("enqueue", name, problem, "name networks of the searched family")
     return [seed_params(name, task, options) for name in names]
 
 
@@ -48,20 +48,20 @@ def check_space(
     epochs: int,
     seed: int = 0,
 ) -> None:
-    """Refuse a space that fails, or of which the screens leave (almost) nothing.
+    """Refuse a space that fails, or of which the screens accept almost nothing.
 
     Args:
-        space: what is drawn from.
-        screens: what is rejected.
-        training_images: size of the training split, which no batch may exceed.
-        epochs: length of a whole training, which every schedule must fit.
+        space: to draw from.
+        screens: that reject candidates.
+        training_images: size of the training split; no batch may be larger.
+        epochs: length of a whole training; every schedule must fit it.
         seed: of the draws.
 
     Raises:
         BadInputError: naming the field and what to change.
     """
     study = Study("preflight", RandomSampler(seed=seed))
-    recipe(study.ask(), space.task, **space.recipe_options)  # Refuses what cannot be read.
+    recipe(study.ask(), space.task, **space.recipe_options)  # Refuses invalid options.
     _check_schedules(space, study, epochs)
     sizes = space.recipe_options.get("batch_size", 0)
     largest = max(sizes) if isinstance(sizes, list) and sizes else 0
@@ -107,7 +107,7 @@ def check_space(
 
 
 def _check_schedules(space: CandidateSpace, study: Study, epochs: int) -> None:
-    """Refuse schedules that do not fit the epochs, also those that are seldom drawn.
+    """Refuse schedules that do not fit the epochs, including rarely drawn ones.
 
     Raises:
         BadInputError: naming the field and what to change.

@@ -1,4 +1,4 @@
-"""The samplers that an experiment may name."""
+"""Makes the sampler of an experiment."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from search.experiment.schema import Experiment
 
 
 def make_sampler(experiment: Experiment, seed: int) -> BaseSampler:
-    """Return the sampler that an experiment asks for."""
+    """Return the sampler that an experiment names."""
     return RandomSampler(seed=seed) if experiment.sampler == "random" else TPESampler(seed=seed)

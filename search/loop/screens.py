@@ -1,7 +1,7 @@
-"""Screens: what is rejected before it costs a trial.
+"""Screens reject candidates before they cost a trial.
 
-A screen looks at a candidate and returns a `Rejection` or None. The violation grows with the
-distance from what would be accepted, so that the sampler learns which way to turn.
+A screen takes a candidate and returns a `Rejection` or None. The violation grows with the distance
+from an accepted candidate, so that the sampler learns a direction.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Screen: TypeAlias = Callable[[Candidate], Rejection | None]
 
 
 def judge(candidate: Candidate, screens: Sequence[Screen]) -> Rejection | None:
-    """Return the first rejection, or None if the candidate may be trained."""
+    """Return the first rejection; None if every screen accepts the candidate."""
     for screen in screens:
         rejection = screen(candidate)
         if rejection is not None:
@@ -32,14 +32,14 @@ def judge(candidate: Candidate, screens: Sequence[Screen]) -> Rejection | None:
 
 
 def build_screens(section: ScreensSection, packing: Packing | None = None) -> list[Screen]:
-    """Return the screens that an experiment asks for, in the order in which they judge.
+    """Return the screens of an experiment in the order in which they run.
 
-    A collapsed feature map is always rejected: such a network cannot be built. So is one of
-    which nothing would be trained, and what no GPU of the cluster can hold.
+    Three kinds of candidates are always rejected: a network with a collapsed feature map, a network
+    in which nothing is trained, and a network that fits on no GPU of the cluster.
 
     Args:
         section: of the experiment.
-        packing: how trials share the cluster; None while that is not known.
+        packing: how trials share the cluster; None while it is unknown.
     """
     screens: list[Screen] = [reject_collapsed, reject_untrainable]
     if section.border is not BorderRule.OFF:
@@ -54,27 +54,27 @@ def build_screens(section: ScreensSection, packing: Packing | None = None) -> li
 
 
 def reject_invalid(error: InvalidCandidateError) -> Rejection:
-    """Return the rejection of what a space could not make a candidate of."""
+    """Return the rejection of drawn values that describe no network."""
     return Rejection("invalid", error.violation, error.detail)
 
 
 def reject_untrainable(candidate: Candidate) -> Rejection | None:
-    """Reject a network without batch norms of which nothing but these is to be trained."""
+    """Reject networks without batch norm when only batch norms are trained."""
     if candidate.recipe.trainable != "batchnorm":
         return None
     layers = candidate.architecture.layers
     norms = (layers[i].operation for i in candidate.architecture.indices(Norm))
     if any(isinstance(norm, Norm) and norm.norm == "batch" and norm.affine for norm in norms):
         return None
-    return Rejection("untrainable", 1.0, "it has no batch norms, and nothing else is trained")
+    return Rejection("untrainable", 1.0, "only batch norms are trained, and it has none")
 
 
 def reject_collapsed(candidate: Candidate) -> Rejection | None:
-    """Reject a network in which a feature map has no pixel left."""
+    """Reject a network in which a feature map has no pixels left."""
     try:
         _ = candidate.architecture.shapes
     except CollapsedLayerError as error:
-        # The more layers are left over, the further from a network that fits.
+        # More remaining layers mean a larger distance from a network that fits.
         left_over = len(candidate.architecture.layers) - error.index
         return Rejection("collapsed", float(left_over), str(error))
     return None
@@ -85,9 +85,9 @@ class BorderScreen:
     """Reject networks with convolutions beyond the border layer.
 
     Attributes:
-        rule: which published rule finds the border layer.
-        allow_beyond: how many may lie beyond it; the border layer itself may always stay, as in
-            the truncated networks of Richter et al. 2021.
+        rule: published rule that finds the border layer.
+        allow_beyond: number of convolutions allowed beyond it. The border layer itself is always
+            allowed, as in the truncated networks of Richter et al. 2021.
     """
 
     rule: Rule
@@ -108,13 +108,13 @@ class BorderScreen:
 
 @dataclass(frozen=True)
 class CostScreen:
-    """Reject networks that cost too much.
+    """Reject networks that exceed a limit; None is no limit.
 
     Attributes:
-        max_params: most parameters, None for no limit.
-        max_macs: most multiply-accumulates of a forward pass of one image.
-        max_memory: most predicted memory of training, in bytes.
-        bfloat16: whether trainings run in bfloat16; the prediction for float32 is the larger one.
+        max_params: limit of the parameters.
+        max_macs: limit of the multiply-accumulates for one image.
+        max_memory: limit of the predicted training memory, in bytes.
+        bfloat16: whether trials train in bfloat16; float32 needs more memory.
     """
 
     max_params: int | None
@@ -141,8 +141,8 @@ class GpuScreen:
     """Reject networks that no GPU of the cluster can train with their batch size.
 
     Attributes:
-        largest_training: most bytes that a training may be predicted to take.
-        bfloat16: whether trainings run in bfloat16.
+        largest_training: limit of the predicted training memory, in bytes.
+        bfloat16: whether trials train in bfloat16.
     """
 
     largest_training: int
@@ -153,5 +153,5 @@ class GpuScreen:
         memory = predicted_memory(candidate, bfloat16=self.bfloat16)
         if memory <= self.largest_training:
             return None
-        detail = f"memory {memory:,} exceeds {self.largest_training:,}, what the largest GPU holds"
+        detail = f"memory {memory:,} exceeds the {self.largest_training:,} of the largest GPU"
         return Rejection("memory", memory / self.largest_training - 1, detail)

@@ -1,8 +1,8 @@
 """The durable copy of a study, written in order by a thread of its own.
 
-One candidate takes a database ten milliseconds and more, which neither Ray's event loop nor the
-next draw should wait for. What is written, and what is told to observers after it, keeps its
-order: a crash can lose the last moments, but nothing is ever reported that the database lacks.
+Writing a candidate takes ten milliseconds or more. Neither Ray's event loop nor the next draw waits
+for it. Writes, and the events that observers receive after them, keep their order: a crash can lose
+the last moments, but observers never receive an event that the database lacks.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from search.private_apis import trial_id
 from search.study.storages import name_taken, open_storage
 
 TIMEOUT = 120.0
-"""Seconds that a server may be away before the search ends for want of it."""
+"""Seconds that a server may be unavailable before the search fails."""
 IDENTITY = "search"
-"""Attribute of a study: the search that it belongs to."""
+"""Attribute of a study: identity of the search that it belongs to."""
 _BACKLOG = 1000
-"""Writes that may wait; beyond that the search waits for the database."""
+"""Number of queued writes beyond which the search waits for the database."""
 _PAUSE = 1.0
 
 
@@ -41,8 +41,8 @@ class Database:
         location: an sqlite file, created where absent, or the URL of a database server.
         name: of the study.
         objectives: of the study.
-        resume: go on with the study if it is there already; see `load`.
-        identity: of the search; a study of another search is not gone on with.
+        resume: use the study if it exists; see `load`.
+        identity: of the search; a study of another search is refused.
 
     Raises:
         BadInputError: the database holds a study of that name already or cannot be reached, or,
@@ -94,13 +94,13 @@ class Database:
         return study
 
     def load(self) -> list[FrozenTrial]:
-        """Return the trials that are there, in the order of their numbers; before any write."""
+        """Return the stored trials, ordered by number. Call it before any write."""
         trials = self._storage.get_all_trials(self._study, deepcopy=False)
         self._ids = {trial.number: trial_id(trial) for trial in trials}
         return trials
 
     def enter(self, trial: FrozenTrial) -> None:
-        """Write a trial as it is now; trials must come in the order of their numbers."""
+        """Write a new trial; call it in the order of the trials' numbers."""
 
         def write() -> None:
             self._ids[trial.number] = self._storage.create_new_trial(self._study, trial)
@@ -122,7 +122,7 @@ class Database:
             self._storage.set_trial_user_attr(self._ids[number], key, attribute)
 
     def set_state(self, number: int, state: TrialState) -> None:
-        """Write that a trial is set aside (WAITING), or taken up again (RUNNING)."""
+        """Write that a trial is paused (WAITING) or resumed (RUNNING)."""
         self.then(lambda: self._set_state(number, state))
 
     def _set_state(self, number: int, state: TrialState) -> None:
@@ -148,21 +148,21 @@ class Database:
         self.then(write)
 
     def then(self, call: Callable[[], None]) -> None:
-        """Do something once all that came before is in the database.
+        """Call a function once all earlier writes are in the database.
 
         Raises:
-            Exception: what an earlier write failed with; nothing is written after a failure.
+            Exception: the error of an earlier write; nothing is written after a failure.
         """
         self._raise()
         self._queue.put(call)
 
     def flush(self) -> None:
-        """Wait until everything is in the database; see ``then`` for errors."""
+        """Wait for all writes; raises the errors that ``then`` raises."""
         self._queue.join()
         self._raise()
 
     def close(self) -> None:
-        """Write what waits and end the thread."""
+        """Finish the queued writes and end the thread."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -177,19 +177,18 @@ class Database:
             try:
                 # After a failure later writes would leave gaps.
                 if self._error is None:
-                    self._insist(call)
+                    self._retry(call)
             except BaseException as error:
-                # Also what would end the thread: nobody could wait for its writes any more.
+                # Catches all errors: without the thread, `flush` would wait for ever.
                 self._error = error
             finally:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _insist(self, call: Callable[[], None]) -> None:
-        """Do something, again and again for a while where a server is away.
+    def _retry(self, call: Callable[[], None]) -> None:
+        """Call a function; repeat it until a timeout while a server is unavailable.
 
-        Each write may be repeated: what the server had done, though its answer got lost, is not
-        done twice.
+        Repeating is safe: a write that the server did before its answer was lost is not done twice.
         """
         until: float | None = None
         while True:

@@ -1,4 +1,8 @@
-"""One driver at a time for each search: a lock that the system lets go of when its holder dies."""
+"""Allows one driver at a time for each search on a machine.
+
+The system releases the lock when its holder dies. The lock file says who holds it, which the
+`filelock` library does not offer.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +26,15 @@ def hold(path: Path, name: str, what: str = "it") -> Iterator[None]:
     """Hold the lock of a search.
 
     Args:
-        path: the lock file; who holds it is written there.
+        path: the lock file, which names its holder.
         name: of the search.
-        what: of the search is being run by whoever holds it, in words.
+        what: subject of the error message: what the holder is running.
 
     Raises:
-        BadInputError: another driver holds it; says which.
+        BadInputError: another driver holds it; the message names the driver.
     """
     with path.open("a+", encoding="utf-8") as file:
-        # Who only asks whether it is held (`is_held`) holds it for a moment, too.
+        # `is_held` takes the lock for a moment, too.
         for _ in range(_TRIES):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

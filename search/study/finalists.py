@@ -1,4 +1,4 @@
-"""Finalists: what came of the best candidates, retrained and scored on the test split."""
+"""Finalists: the best candidates, retrained and scored on the test split."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RESULTS_FILE = "results.json"
 
 @dataclass(frozen=True)
 class Finalist:
-    """One candidate with all its retrainings."""
+    """One candidate with the results of its retraining."""
 
     number: int
     results: tuple[FinalistResult, ...]
@@ -38,47 +38,47 @@ class Finalist:
 
     @property
     def shown(self) -> str:
-        """Test accuracy as people read it: with its standard deviation, where there is one."""
+        """Test accuracy in words, with its standard deviation for several seeds."""
         mean, std = self.test_accuracy
         return f"{mean:.4f} ± {std:.4f}" if len(self.results) > 1 else f"{mean:.4f}"
 
     @property
     def validation_accuracy(self) -> float:
-        """Mean over the seeds: what finalists are ranked by, so that test stays unseen."""
+        """Mean over the seeds. Finalists are ranked by it, so that the test split stays unseen."""
         return fmean([result.validation_accuracy for result in self.results])
 
 
 def choose_finalists(summary: Summary, count: int) -> list[TrialRecord]:
-    """Return the candidates to retrain: of the Pareto front, where there is one, the most accurate.
+    """Return the candidates to retrain: the most accurate of the Pareto front, if there is one.
 
-    The leaderboard fills up what the front leaves open.
+    The leaderboard fills the remaining places.
     """
     return list({t.number: t for t in [*summary.front, *summary.leaderboard]}.values())[:count]
 
 
 class FinalistStore:
-    """What came of each retraining, in two files of its own, whatever it is ranked by later.
+    """Stores the result of each retraining in two files of its own.
 
-    The weights are a file of torch's; beside them lies an ``.npz`` with the scores and the
-    prediction for every test image. It is written last: where it is, the retraining is whole.
+    The weights are a file of torch's. An ``.npz`` beside them holds the scores and the prediction
+    for every test image. It is written last: if it exists, the result is complete.
 
     Args:
-        folder: created when the first is written.
+        folder: of the files; created with the first.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def weights(self, number: int, seed: int) -> Path:
-        """Return the file of a retraining's weights."""
+        """Return the path of the weights."""
         return self._folder / f"trial-{number}-seed-{seed}.pt"
 
     def record(self, number: int, seed: int) -> Path:
-        """Return the file of a retraining's scores and predictions."""
+        """Return the path of the scores and predictions."""
         return self._folder / f"trial-{number}-seed-{seed}.npz"
 
     def write(self, result: FinalistResult, weights: bytes, predictions: NDArray[np.int32]) -> None:
-        """Keep a retraining, whole or not at all.
+        """Store a result atomically.
 
         Raises:
             OSError: it could not be written.
@@ -92,7 +92,7 @@ class FinalistStore:
         write_atomically(self.record(number, seed), content.getvalue())
 
     def results(self) -> Iterator[FinalistResult]:
-        """Yield what each retraining that is whole has come to, in no particular order."""
+        """Yield all complete results, in no particular order."""
         for path in self._folder.glob("trial-*-seed-*.npz"):
             match = re.fullmatch(r"trial-(\d+)-seed-(\d+)", path.stem)
             content = read_record(path)
@@ -110,12 +110,12 @@ class FinalistStore:
 
 
 def read_record(path: Path) -> dict[str, NDArray[np.int32]] | None:
-    """Return scores and predictions of a retraining, None for what is not there or not whole.
+    """Return scores and predictions of a file; None if it is missing or damaged.
 
-    Nothing in the file can run code.
+    Reading the file runs no code from it.
     """
     try:
-        # Of a file that it opened itself, numpy leaves it open where it is not whole.
+        # If numpy opens a damaged file itself, it does not close it.
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as content:
             found = {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
@@ -125,14 +125,14 @@ def read_record(path: Path) -> dict[str, NDArray[np.int32]] | None:
 
 
 def write_results(folder: Path, finalists: Sequence[Finalist]) -> None:
-    """Keep the finalists' results, whole or not at all, for later reports and a search resumed."""
+    """Store the results of the finalists atomically, for reports and a resumed search."""
     folder.mkdir(parents=True, exist_ok=True)
     document = [asdict(finalist) for finalist in finalists]
     write_atomically(folder / RESULTS_FILE, json.dumps(document, indent=1))
 
 
 def read_results(folder: Path) -> list[Finalist]:
-    """Return the finalists of a search, none if it has not come to them.
+    """Return the finalists of a search; none before they are retrained.
 
     Raises:
         BadInputError: the file is damaged.
@@ -146,5 +146,5 @@ def read_results(folder: Path) -> list[Finalist]:
             for each in json.loads(path.read_text(encoding="utf-8"))
         ]
     except (ValueError, TypeError, KeyError):
-        remedy = "remove it; a resumed search writes it again from the files beside it"
+        remedy = "remove it; a resumed search restores it from the files beside it"
         raise BadInputError("NAME", folder.parent.name, f"{path} is damaged", remedy) from None

@@ -1,8 +1,8 @@
-"""One driver at a time for each study on a Postgres server.
+"""Allows one driver at a time for each study on a Postgres server.
 
-A driver holds an advisory lock of the server on the very connection that it writes through: what it
-writes, it writes while it holds the lock. The server lets go of the lock with the connection, so
-that of a driver that died stands in nobody's way.
+A driver holds an advisory lock of the server on the connection through which it writes, so every
+write happens under the lock. The server releases the lock when the connection ends, so a driver
+that died blocks nobody.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import sqlalchemy
 from spaces.errors import BadInputError
 
 _LONGEST = 63
-"""Bytes that Postgres keeps of a connection's name."""
+"""Length in bytes to which Postgres cuts the name of a connection."""
 _TRIES, _PAUSE = 10, 0.2
 
 
 class PostgresLock:
-    """The right to write a study, on every connection that the driver of a database makes.
+    """Takes the lock of a study on each new connection to the database.
 
     Args:
         name: of the study.
@@ -39,23 +39,23 @@ class PostgresLock:
         self._called = begin + host[: _LONGEST - len(begin) - len(end)] + end
 
     def __call__(self, connection: Any, _: object = None) -> None:
-        """Take the lock for as long as a connection lives.
+        """Take the lock for the lifetime of a connection.
 
         Raises:
-            BadInputError: another driver holds it; says which.
+            BadInputError: another driver holds it; the message names the driver.
         """
         try:
             self._take(connection)
         except BadInputError:
             raise
         except Exception as error:
-            # As SQLAlchemy raises it wherever else a connection breaks.
+            # SQLAlchemy raises this error for a broken connection.
             raise sqlalchemy.exc.OperationalError("lock", None, error) from error
 
     def _take(self, connection: Any) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT set_config('application_name', %s, false)", (self._called,))
-            # The server is to notice within a minute when the machine of a driver is gone.
+            # Lets the server notice within a minute that the machine of a driver is gone.
             for setting, value in (("idle", 15), ("interval", 15), ("count", 3)):
                 cursor.execute(f"SET tcp_keepalives_{setting} = {value}")
             for _ in range(_TRIES):
@@ -72,11 +72,11 @@ class PostgresLock:
         raise BadInputError("NAME", self._name, problem, "wait for it, or stop it first")
 
     def _end_own(self, cursor: Any) -> bool:
-        """End a connection before this one that the server has not noticed to be dead."""
+        """End an earlier connection of this driver that the server still believes to be alive."""
         cursor.execute(_HOLDERS, (_key(self._name),))
         found = cursor.fetchone()
         if found is None:
-            return True  # It has been let go of just now.
+            return True  # It has just been released.
         if found[1] != self._called:
             return False
         cursor.execute("SELECT pg_terminate_backend(%s)", (found[0],))
@@ -84,7 +84,7 @@ class PostgresLock:
 
 
 def find_holder(engine: sqlalchemy.Engine, name: str) -> str | None:
-    """Return by whom a study is being run, in words; None where nobody runs it."""
+    """Return in words which process is running a study; None if none is."""
     with engine.connect() as connection, closing(connection.connection.cursor()) as cursor:
         return _holder(cursor, name)
 

@@ -1,6 +1,6 @@
-"""Where studies lie: opening an sqlite file or a Postgres server, and reading what is there.
+"""Opens the sqlite file or Postgres server of a study, and reads stored studies.
 
-What cannot be opened or read is one plain line that names it, never with a password.
+An error is one plain line that names the location without its password.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CONNECT = {"connect_timeout": 10}
 
 
 def check_server(url: str, name: str, *, new: bool) -> None:
-    """Check, before anything is written here, that a server will take a study.
+    """Check that a server accepts a study, before anything is written locally.
 
     Raises:
-        BadInputError: it cannot be reached, another driver is running the study, or a new one has a
-            name that is taken.
+        BadInputError: the server cannot be reached, another driver is running the study, or the
+            name of a new study is taken.
     """
     storage = open_storage(url, name)
     try:
@@ -41,7 +41,7 @@ def check_server(url: str, name: str, *, new: bool) -> None:
 
 
 def is_written(url: str, name: str) -> bool:
-    """Tell whether a driver, on whatever machine, is running a study on a server.
+    """Tell whether a driver on any machine is running a study on a server.
 
     Raises:
         BadInputError: the server cannot be reached.
@@ -57,7 +57,7 @@ def is_written(url: str, name: str) -> bool:
 
 
 def read_trials(location: Path | str, name: str) -> list[FrozenTrial]:
-    """Return the trials of a stored study, also while a search is writing it.
+    """Return the trials of a stored study; a driver may be writing it.
 
     Raises:
         BadInputError: there is no such study.
@@ -76,14 +76,14 @@ def read_trials(location: Path | str, name: str) -> list[FrozenTrial]:
 
 
 def shown(location: Path | str) -> str:
-    """Return where a study lies, without the password."""
+    """Return the location of a study without its password."""
     if isinstance(location, Path):
         return str(location)
     return shown_url(parse_url(location))
 
 
 def name_taken(location: Path | str, name: str) -> BadInputError:
-    """Return the refusal of a new study under a name that another one has."""
+    """Return the error for a new study whose name is taken."""
     problem = f"{shown(location)} already holds a study of that name"
     return BadInputError("name", name, problem, "choose another name")
 
@@ -98,7 +98,7 @@ def _unreadable(location: Path | str, error: Exception) -> BadInputError:
     if isinstance(location, Path):
         problem, remedy = f"cannot be read ({cause})", "restore it, or name another search"
         return BadInputError("study", location, problem, remedy)
-    remedy = "see that the server runs and lets you in; PGPASSWORD may hold the password"
+    remedy = "check that the server runs and accepts you; PGPASSWORD may hold the password"
     if isinstance(error, ImportError):
         remedy = "install its driver: pip install psycopg2-binary"
     return BadInputError("database", shown(location), f"cannot be used ({cause})", remedy)
@@ -109,11 +109,11 @@ def open_storage(location: Path | str, claimed: str | None = None) -> RDBStorage
 
     Args:
         location: an sqlite file, or the URL of a Postgres server such as ``postgresql://host/name``.
-        claimed: the study that is to be written; on a server no other driver may write it as long
-            as the storage is open.
+        claimed: the study to write; while the storage is open, a server refuses other drivers of
+            this study.
 
     Raises:
-        BadInputError: it cannot be reached, or another driver writes the study.
+        BadInputError: the location cannot be reached, or another driver is running the study.
     """
     try:
         if isinstance(location, Path):
@@ -125,17 +125,17 @@ def open_storage(location: Path | str, claimed: str | None = None) -> RDBStorage
 
 def _open_server(url: sqlalchemy.URL, claimed: str | None) -> RDBStorage:
     text = _template(url.render_as_string(hide_password=False))
-    # A connection that the server has closed meanwhile is replaced before it is used.
+    # Replaces a connection that the server has closed before it is used.
     settings: dict[str, Any] = {"pool_pre_ping": True, "connect_args": _CONNECT}
     try:
         storage = server_storage()(text, engine_kwargs=settings)
     except (sqlalchemy.exc.ProgrammingError, sqlalchemy.exc.IntegrityError):
-        # Someone else has made the tables just now.
+        # Another process has just created the tables.
         storage = server_storage()(text, engine_kwargs=settings)
     if claimed is not None:
         storage.engine.dispose()
         storage.remove_session()
-        # The one connection that there is holds the claim.
+        # The only connection holds the lock.
         storage.engine = sqlalchemy.create_engine(url, pool_size=1, max_overflow=0, **settings)
         sqlalchemy.event.listen(storage.engine, "connect", PostgresLock(claimed))
         storage.scoped_session.configure(bind=storage.engine)
@@ -148,21 +148,21 @@ def _open_server(url: sqlalchemy.URL, claimed: str | None) -> RDBStorage:
 
 
 def _template(url: str) -> str:
-    """Return an address as Optuna takes it, which fills in what stands in braces."""
+    """Escape an address for Optuna, which formats it with ``str.format``."""
     return url.replace("{", "{{").replace("}", "}}")
 
 
 def _open_file(path: Path) -> RDBStorage:
-    """Open an sqlite storage in which readers and the one writer do not wait for each other."""
+    """Open an sqlite storage whose readers and single writer do not block each other."""
     url = _template(sqlite_uri(path))
     storage = one_writer_storage()(url, engine_kwargs={"connect_args": {"timeout": 60}})
 
     def set_pragmas(connection: Any, _: object) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
-        # With a write-ahead log a power cut can lose the last transactions, never the database.
+        # With a write-ahead log, a power cut can lose the last transactions, never the database.
         connection.execute("PRAGMA synchronous=NORMAL")
 
     sqlalchemy.event.listen(storage.engine, "connect", set_pragmas)
-    # Connections made while the tables were created do not have them yet.
+    # Connections that created the tables lack these pragmas.
     storage.engine.dispose()
     return storage

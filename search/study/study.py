@@ -1,8 +1,8 @@
-"""The study: an Optuna study in memory, every change of which goes on to a database.
+"""The study: an Optuna study in memory that passes every change on to a database.
 
-Sampling from memory costs a tenth of sampling from a database, and a candidate that is drawn,
-judged and told arrives there as one write instead of one per parameter. The driver is the only
-writer, so both hold the same trials under the same numbers.
+Sampling from memory takes a tenth of the time of sampling from a database. A rejected candidate
+becomes one write instead of one per parameter. The driver is the only writer, so memory and
+database hold the same trials under the same numbers.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from search.private_apis import study_id, trial_id
 from search.study.database import Database
 from search.study.records import TrialAttributes, told_state
 
-# A line for every trial told would drown the progress of the search.
+# Optuna's line for every trial would hide the progress of the search.
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 class Study:
-    """Draws trials and keeps what became of them.
+    """Draws trials and stores their results.
 
     Args:
         name: of the study.
         sampler: draws the parameters.
-        seed: of the draws that explore (see ``ask``).
-        objectives: what the values of a trial are, in this order.
-        database: the durable copy, of the same objectives; None keeps the study in memory only.
+        seed: of random draws (see ``ask``).
+        objectives: of the search; the values of a trial have this order.
+        database: the durable copy, with the same objectives; None keeps the study in memory only.
     """
 
     def __init__(
@@ -60,10 +60,9 @@ class Study:
         self._database = database
 
     def restore(self, trials: Sequence[FrozenTrial]) -> None:
-        """Take over the trials of the database, under the numbers they have there.
+        """Fill an empty study with the trials of the database, under the same numbers.
 
-        Only into an empty study. A trial that was running, or set aside, counts as running: it is
-        to be taken up again.
+        A paused trial counts as running, because it will be resumed.
         """
         for trial in trials:
             known = copy.copy(trial)
@@ -73,27 +72,27 @@ class Study:
             self._storage.create_new_trial(self._study_id, template_trial=known)
 
     def add(self, trial: FrozenTrial) -> None:
-        """Enter a trial that has ended elsewhere; the sampler learns from it."""
+        """Add a trial that ended in another search; the sampler learns from it."""
         number = self._storage.get_n_trials(self._study_id)
         self._storage.create_new_trial(self._study_id, template_trial=trial)
         self._enter(number)
 
     def enqueue(self, params: Mapping[str, Any]) -> None:
-        """Have a later ``ask`` draw these parameters; what they leave open is sampled.
+        """Have a later ``ask`` draw these parameters; missing ones are sampled.
 
-        Only before the first ``ask``: numbers are given in the order of drawing.
+        Call it before the first ``ask``: trials are numbered in the order of drawing.
         """
         self._memory.enqueue_trial(dict(params))
 
     def ask(self, *, explore: bool = False) -> optuna.Trial:
-        """Draw a new trial; with ``explore`` at random, whatever the sampler."""
+        """Draw a new trial from the sampler, or at random with ``explore``."""
         self._memory.sampler = self._explorer if explore else self._sampler
         return self._memory.ask()
 
     def reject(
         self, trial: optuna.Trial, reason: str, violation: float, attributes: TrialAttributes
     ) -> None:
-        """Tell a drawn trial as infeasible and enter it."""
+        """Tell the sampler that a drawn trial is infeasible, and store it."""
         self.close(
             trial,
             TrialState.PRUNED,
@@ -111,7 +110,7 @@ class Study:
         intermediate: Mapping[int, float] | None = None,
         constraints: Mapping[str, float] | None = None,
     ) -> None:
-        """Tell a drawn trial that is not to be trained, and enter it."""
+        """End a drawn trial without training, and store it."""
         self._set_attributes(trial_id(trial), attributes, _encoded(constraints))
         for step, reported in (intermediate or {}).items():
             self._storage.set_trial_intermediate_value(trial_id(trial), step, reported)
@@ -119,31 +118,31 @@ class Study:
         self._enter(trial.number)
 
     def start(self, trial: optuna.Trial, attributes: TrialAttributes) -> None:
-        """Enter a drawn trial as running."""
+        """Store a drawn trial as running."""
         self._set_attributes(trial_id(trial), attributes, {})
         self._enter(trial.number)
 
     def report(self, number: int, step: int, value: float) -> None:
-        """Record an intermediate value of a running trial."""
+        """Store an intermediate value of a running trial."""
         self._storage.set_trial_intermediate_value(self._id(number), step, value)
         if self._database is not None:
             self._database.report(number, step, value)
 
     def annotate(self, number: int, attributes: TrialAttributes) -> None:
-        """Record something beside a running trial."""
+        """Store attributes of a running trial."""
         self._set_attributes(self._id(number), attributes, {})
         if self._database is not None:
             self._database.annotate(number, attributes)
 
     def pause(self, number: int, attributes: TrialAttributes) -> None:
-        """Have a running trial wait to be taken up again, by a later driver: draw no more then."""
+        """Store a running trial as WAITING for a later driver. Draw no further trial then."""
         self._set_attributes(self._id(number), attributes, {})
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
         if self._database is not None:
             self._database.finish(number, TrialState.WAITING, None, attributes, {})
 
     def resume(self, number: int) -> None:
-        """Write that a trial runs again."""
+        """Store an interrupted trial as running."""
         if self._database is not None:
             self._database.set_state(number, TrialState.RUNNING)
 
@@ -164,9 +163,9 @@ class Study:
         Args:
             number: of the trial.
             state: what happened: COMPLETE, PRUNED (stopped early) or FAIL.
-            attributes: what is kept beside.
+            attributes: of the training.
             costs: values of the objectives beyond the first.
-            constraints: by how much it violates what; the sampler is led away from there.
+            constraints: violation by name of the constraint; the sampler avoids such candidates.
         """
         intermediate = self.trial(number).intermediate_values
         values: list[float] | None = None
@@ -175,7 +174,7 @@ class Study:
         if values is None or not all(map(math.isfinite, values)):
             state, values = TrialState.FAIL, None
         told = told_state(state, objectives=len(self.objectives), is_infeasible=bool(constraints))
-        # A driver that was killed while it wrote another end may have left its verdict.
+        # A driver killed while writing another ending may have left its verdict.
         if told is not state or "verdict" in self.trial(number).user_attrs:
             attributes = TrialAttributes(**attributes, verdict=state.name.lower())
         encoded = _encoded(constraints)
@@ -185,7 +184,7 @@ class Study:
             self._database.finish(number, told, values, attributes, encoded)
 
     def then(self, call: Callable[[], None]) -> None:
-        """Do something once all that came before is safe: in the database, where there is one."""
+        """Call a function once everything written so far is in the database, if there is one."""
         if self._database is None:
             call()
         else:
@@ -196,9 +195,9 @@ class Study:
         return self._storage.get_trial(self._id(number))
 
     def trials(self) -> list[FrozenTrial]:
-        """Return all trials that have been drawn, in the order of their numbers."""
+        """Return all drawn trials, ordered by number."""
         trials = self._memory.get_trials(deepcopy=False)
-        # What is enqueued waits as well, but nothing is known of it yet.
+        # An enqueued trial is WAITING too, but has no attributes yet.
         return [each for each in trials if each.state is not TrialState.WAITING or each.user_attrs]
 
     def _enter(self, number: int) -> None:
@@ -214,7 +213,7 @@ class Study:
             self._storage.set_trial_system_attr(trial_id, key, constraint)
 
     def _end(self, trial_id: int, state: TrialState, values: Sequence[float] | None) -> None:
-        """End a trial in memory: what ``optuna.Study.tell`` does, without its deep copies."""
+        """End a trial in memory as ``optuna.Study.tell`` does, but without its deep copies."""
         trial = self._storage.get_trial(trial_id)
         self._sampler.after_trial(self._memory, trial, state, values)
         self._storage.set_trial_state_values(trial_id, state, values)
@@ -224,9 +223,9 @@ class Study:
 
 
 def _encoded(constraints: Mapping[str, float] | None) -> dict[str, Any]:
-    """Return the attributes in which Optuna keeps constraints.
+    """Return the system attributes as which Optuna stores constraints.
 
-    ``optuna.Trial.set_constraint`` writes them too, but takes the trial object that was drawn.
+    ``optuna.Trial.set_constraint`` needs the trial object that was drawn.
     """
     if not constraints:
         return {}

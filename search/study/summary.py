@@ -1,7 +1,6 @@
-"""What a search has come to, derived from its study: counts, leaderboard, savings.
+"""Summarises the trials of a study: counts, leaderboard, Pareto front, savings.
 
-Everything here is a function of the trials, so a running search, a finished one and a comparison
-of two read alike.
+Every result is a pure function of the trials, for a running as for a finished search.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ from search.study.records import TrialRecord
 
 @dataclass(frozen=True)
 class Savings:
-    """What pruning before training saved.
+    """Device time that rejections saved, and that training took.
+
+    One second on half a device counts as 0.5.
 
     Attributes:
-        seconds: predicted training time of the rejected candidates, by reason. Predicted from the
-            multiply-accumulates with the seconds an epoch took in the trials that were trained
-            (straight line, least squares), times the epochs these got on average. Duplicates do
-            not count: no search would pay for all of them.
-        trained_seconds: measured training time of the trials, those included that are set aside.
-
-    Both are seconds of the device, the share counted that a trial has of it.
+        seconds: predicted for the rejected candidates, by reason: the time of an epoch, fitted over
+            the multiply-accumulates of the trained candidates (straight line, least squares), times
+            their mean number of epochs. Duplicates do not count: no search would train them all.
+        trained_seconds: measured for the trials, including interrupted ones.
     """
 
     seconds: dict[str, float]
@@ -35,24 +33,24 @@ class Savings:
 
     @property
     def total(self) -> float:
-        """Predicted device seconds saved."""
+        """Predicted device seconds that all rejections saved."""
         return sum(self.seconds.values())
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a search has come to.
+    """The state of a search.
 
     Attributes:
         complete: trials trained for all epochs.
         pruned: trials stopped early.
         failed: trials that failed.
-        interrupted: trials that were ended from outside; they go on when the search does.
+        interrupted: trials that continue when the search is resumed.
         running: trials in training.
         rejections: candidates rejected, by reason.
         leaderboard: complete and pruned trials, best validation accuracy first, complete first.
-        front: trials that no other one beats in all objectives, best validation accuracy first;
-            empty where accuracy is the only objective.
+        front: the Pareto front, best validation accuracy first; empty where accuracy is the only
+            objective.
         savings: what the rejections saved.
     """
 
@@ -68,7 +66,7 @@ class Summary:
 
     @property
     def trained(self) -> int:
-        """Trials that have ended training, whichever way."""
+        """Trials that ended training with any outcome."""
         return self.complete + self.pruned + self.failed
 
     @property
@@ -85,7 +83,7 @@ class Summary:
 
 
 def summarise(trials: Sequence[FrozenTrial]) -> Summary:
-    """Sum up the trials of a study."""
+    """Summarise the trials of a study."""
     records = [record for record in map(TrialRecord.of, trials) if not record.is_inherited]
     trained = [record for record in records if record.is_trained]
     outcomes = Counter(record.outcome for record in trained)
@@ -105,33 +103,33 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Return the trials that no other one beats in all objectives, best accuracy first.
+    """Return the trials that no other trial dominates, best accuracy first.
 
-    One that was stopped early counts with what it had reached, which more training seldom lowers.
-    One that stopped itself does not count, however cheap: it has learnt nothing.
+    A trial that was stopped early counts with its last accuracy, which more training seldom lowers.
+    A trial that stopped itself learnt nothing and does not count, however cheap it is.
 
     Args:
         records: complete and pruned trials.
     """
     several = [record for record in records if len(record.values) > 1 and not record.stopped]
-    # In this order a trial can only be beaten by one before it.
+    # In this order, only an earlier trial can dominate a later one.
     several.sort(key=lambda r: (-r.values[0], r.values[1:], r.number))
     front: list[TrialRecord] = []
     for record in several:
-        beaten = any(
+        dominated = any(
             other.values != record.values
             and all(
                 ours <= its for ours, its in zip(other.values[1:], record.values[1:], strict=True)
             )
             for other in front
         )
-        if not beaten:
+        if not dominated:
             front.append(record)
     return front
 
 
 def estimate_savings(records: Sequence[TrialRecord]) -> Savings:
-    """Predict what the rejected candidates would have cost."""
+    """Predict the device time that the rejected candidates would have taken."""
     trained = sum(record.device_seconds for record in records if record.is_trained)
     timed = [record for record in records if record.epochs and record.macs is not None]
     if not timed:
@@ -141,7 +139,7 @@ def estimate_savings(records: Sequence[TrialRecord]) -> Savings:
     slope, base = _fit_line(macs, np.array([record.device_seconds for record in timed]) / epochs)
     saved: dict[str, float] = {}
     for record in records:
-        # Neither a collapsed nor an invalid network has costs: it could not be trained at all.
+        # A collapsed or invalid network has no costs, for it cannot be trained.
         if not record.is_rejected or record.duplicate_of is not None or record.macs is None:
             continue
         cost = (base + slope * record.macs) * float(epochs.mean())
@@ -162,7 +160,7 @@ def _fit_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Candidates that one search rejected and another one trained.
+    """Candidates that one search rejected and another search trained.
 
     Attributes:
         trials: the other search's trials of these candidates, best first.
@@ -176,7 +174,7 @@ class Overlap:
 def trained_though_rejected(
     rejecting: Sequence[FrozenTrial], training: Sequence[FrozenTrial]
 ) -> Overlap:
-    """Find the candidates that ``rejecting`` screened out and ``training`` trained."""
+    """Find the candidates that the search ``rejecting`` rejected and ``training`` trained."""
     digests = {
         record.digest
         for record in map(TrialRecord.of, rejecting)
