@@ -539,7 +539,7 @@ def compare(driver: Driver, uri: str, plan: Plan, tally: Tally) -> Findings:
         if isinstance(event, Metrics)
     }
     found.retrained = sum(
-        first.get((str(trial.number), epoch)) != metrics["epoch_seconds"]
+        first.get((str(trial.number), epoch)) != metrics.epoch_seconds
         for trial in trained
         for epoch, metrics in trial.history.items()
     )
@@ -571,7 +571,7 @@ def compare_runs(
         if key not in runs:
             found.lost += 1
             continue
-        expected = trial.history
+        expected = {epoch: metrics.values for epoch, metrics in trial.history.items()}
         for metric in {name for metrics in expected.values() for name in metrics}:
             told = client.get_metric_history(runs[key][0].info.run_id, metric)
             values = {each.step: each.value for each in told}

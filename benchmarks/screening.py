@@ -25,6 +25,7 @@ from search.loop.trials import Trials
 from search.study.study import Study
 from spaces import CandidateSpace, Task
 from trainables.builder import Network
+from trainables.metrics import EpochMetrics
 
 TASK = Task(channels=3, height=32, width=32, classes=10)
 SCREENS = ScreensSection(max_params=5_000_000, max_macs=500_000_000, max_memory_mb=4000)
@@ -68,13 +69,7 @@ def judging(space: CandidateSpace, count: int, rounds: int) -> Figure:
 
 
 def whole_path(space: CandidateSpace, count: int, rounds: int) -> Figure:
-    metrics = {
-        "train_loss": 1.0,
-        "train_accuracy": 0.5,
-        "validation_loss": 1.0,
-        "validation_accuracy": 0.5,
-        "epoch_seconds": 0.1,
-    }
+    metrics = EpochMetrics(1, 1.0, 0.5, 1.0, 0.5, 0.1)
 
     def ours() -> float:
         study = Study("benchmark", RandomSampler(seed=0))
@@ -85,7 +80,7 @@ def whole_path(space: CandidateSpace, count: int, rounds: int) -> Figure:
         while drawn < count:
             trial = trials.next()
             if trial is not None:
-                trials.report(trial.number, 1, metrics)
+                trials.report(trial.number, metrics)
                 trials.finish(trial.number)
                 drawn = trial.number + 1
         return per_second(drawn, started)

@@ -10,25 +10,15 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
-from search.experiment.objectives import LATENCIES
-from search.loop.trials import OBJECTIVE, Decision, Trials
+from search.loop.trials import Decision, Trials
 from search.private_apis import searcher_state
 from search.study.events import StartedTrial
 from spaces.candidate import Candidate
+from trainables.metrics import OBJECTIVE, EpochMetrics
 from trainables.trial import FAILURE, HISTORY, STOPPED, UNKEPT, VIOLATION
 
-METRICS = (
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "epoch_seconds",
-)
-"""What every epoch reports."""
 _ADVICE = " Some common causes include"
 """What Ray goes on with after it has said how a process ended."""
-_MEASURED = tuple(LATENCIES.values())
-"""What it reports where the search asks for it."""
 
 
 class StudySearcher(Searcher):
@@ -97,9 +87,7 @@ class StudySearcher(Searcher):
             )
         with self._guarded():
             for report in [*result.get(HISTORY, []), result]:
-                keys = [*METRICS, *(key for key in _MEASURED if key in report)]
-                metrics = {key: float(report[key]) for key in keys}
-                self._trials.report(self._numbers[trial_id], int(report["epoch"]), metrics)
+                self._trials.report(self._numbers[trial_id], EpochMetrics.from_dict(report))
 
     def should_continue(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Record an epoch, and tell whether the trial goes on after it."""

@@ -22,9 +22,9 @@ from search.experiment.objectives import latency_batches
 from search.experiment.schema import Experiment
 from search.formatting import duration
 from search.loop.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
-from search.loop.trials import OBJECTIVE
 from search.private_apis import silent_progress, withhold_credentials, without_usage_tags
 from spaces.errors import BadInputError
+from trainables.metrics import OBJECTIVE
 from trainables.specs import TrainingSpec
 from trainables.training.device import find_gpu
 from trainables.trial import Trial

@@ -159,7 +159,8 @@ def _translate(
     if not inside or judge(candidate, screens) is not None:
         return None
     record = TrialRecord.of(trial)
-    metrics = record.history.get(max(record.history, default=0), {})
+    last = record.history.get(record.epochs)
+    metrics = last.values if last else {}
     try:
         costs = cost_values(experiment.objectives, candidate.costs, metrics)
     except KeyError:

@@ -11,6 +11,7 @@ from optuna.trial import TrialState
 from search.experiment.objectives import Objective, cost_values
 from search.study.events import StartedTrial
 from search.study.records import TrialAttributes, told_constraints
+from trainables.metrics import EpochMetrics
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class RunningTrial:
     """Epochs that an earlier driver has stored in the study."""
     seconds_stored: float = 0.0
     """Training time in the study. The first report of a resumed trial repeats these epochs."""
-    history: dict[int, dict[str, float]] = field(default_factory=dict)
+    history: dict[int, EpochMetrics] = field(default_factory=dict)
     """Metrics of each epoch."""
 
     @property
@@ -49,14 +50,14 @@ class RunningTrial:
         return max(self.history, default=0)
 
     @property
-    def metrics(self) -> dict[str, float]:
-        """Metrics of the last epoch."""
-        return self.history.get(self.epoch, {})
+    def metrics(self) -> EpochMetrics | None:
+        """Metrics of the last epoch; None before the first."""
+        return self.history.get(self.epoch)
 
     @property
     def seconds(self) -> float:
         """Training time of the reported epochs; any thread may ask."""
-        return math.fsum(metrics["epoch_seconds"] for metrics in list(self.history.values()))
+        return math.fsum(metrics.epoch_seconds for metrics in list(self.history.values()))
 
     @property
     def spent(self) -> float:
@@ -74,10 +75,10 @@ class RunningTrial:
         found = TrialAttributes(
             seconds=self.spent,
             epochs=self.epoch,
-            history={str(epoch): metrics for epoch, metrics in self.history.items()},
+            history={str(epoch): metrics.values for epoch, metrics in self.history.items()},
         )
-        if "train_accuracy" in self.metrics:
-            found["train_accuracy"] = self.metrics["train_accuracy"]
+        if self.metrics is not None:
+            found["train_accuracy"] = self.metrics.train_accuracy
         return found
 
     def end(
@@ -103,7 +104,8 @@ class RunningTrial:
         """
         costs: Sequence[float] = ()
         try:
-            costs = cost_values(objectives, self.trial.costs, self.metrics)
+            measured = self.metrics.values if self.metrics else {}
+            costs = cost_values(objectives, self.trial.costs, measured)
         except KeyError as error:
             if self.epoch:
                 cause = cause or f"the trial did not report {error.args[0]}"

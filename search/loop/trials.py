@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
 from optuna.trial import FrozenTrial
@@ -22,8 +22,7 @@ from search.study.records import TrialAttributes, TrialRecord
 from search.study.study import Study
 from spaces.border import Rule
 from spaces.candidate import Candidate, CandidateSpace
-
-OBJECTIVE = "validation_accuracy"
+from trainables.metrics import EpochMetrics
 
 STORE_EVERY = 60.0
 """Seconds of training after which the study is told how long a trial has taken.
@@ -220,21 +219,20 @@ class Trials:
         """Return what was told of a trial when it was started."""
         return self._candidates.rebuild(trial)
 
-    def report(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def report(self, number: int, metrics: EpochMetrics) -> None:
         """Record an epoch of a running trial; a repeated or late one is ignored."""
         running = self._running[number]
-        if epoch <= running.epoch:
+        if metrics.epoch <= running.epoch:
             return
-        running.history[epoch] = dict(metrics)
-        if epoch not in running.stored:
-            objective = _objective(metrics)
-            self.study.report(number, epoch, objective)
+        running.history[metrics.epoch] = metrics
+        if metrics.epoch not in running.stored:
+            self.study.report(number, metrics.epoch, metrics.objective)
             if self._asha is not None:
-                self._asha.report(number, epoch, objective)
+                self._asha.report(number, metrics.epoch, metrics.objective)
         if running.seconds - running.seconds_stored >= STORE_EVERY:
             running.seconds_stored = running.seconds
             self.study.annotate(number, TrialAttributes(seconds=running.seconds))
-        self._observers.reported(number, epoch, running.history[epoch])
+        self._observers.reported(number, metrics)
 
     def decide(self, number: int) -> Decision:
         """Decide what a running trial does after the epoch that it reported last."""
@@ -296,9 +294,3 @@ class Trials:
         self._failures.ended(record)
         self._duplicates.ended(record)
         self._observers.finished(number, record.outcome, record.reason)
-
-
-def _objective(metrics: Mapping[str, float]) -> float:
-    """Return the accuracy of an epoch; not a number where a loss is not, for it is a guess then."""
-    losses = [value for name, value in metrics.items() if name.endswith("_loss")]
-    return metrics[OBJECTIVE] if all(map(math.isfinite, losses)) else math.nan

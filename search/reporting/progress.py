@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -14,12 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from search.console import say
-from search.experiment.objectives import LATENCIES
 from search.formatting import duration
-from search.loop.trials import OBJECTIVE
 from search.study.events import Observer, StartedTrial
 from search.study.records import Rejection
 from search.study.summary import Summary
+from trainables.metrics import EpochMetrics
 
 _VERDICTS = {
     TrialState.COMPLETE: "complete",
@@ -52,8 +50,7 @@ class ProgressDisplay(Observer):
         self._epochs = epochs
         self._rejections: Counter[str] = Counter()
         self._running: dict[int, StartedTrial] = {}
-        self._metrics: dict[int, Mapping[str, float]] = {}
-        self._epoch: dict[int, int] = {}
+        self._metrics: dict[int, EpochMetrics] = {}
         self._done = self._done_before = before.trained if before else 0
         self._best: tuple[float, int] | None = None
         if before is not None:
@@ -97,10 +94,9 @@ class ProgressDisplay(Observer):
         self._running[trial.number] = trial
         self._refresh()
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def reported(self, number: int, metrics: EpochMetrics) -> None:
         """Remember how far a trial is."""
         self._metrics[number] = metrics
-        self._epoch[number] = epoch
         self._refresh()
 
     def paused(self, number: int) -> None:
@@ -110,24 +106,25 @@ class ProgressDisplay(Observer):
 
     def finished(self, number: int, outcome: TrialState, reason: str) -> None:
         """Print a line."""
-        reached = self._metrics.get(number, {}).get(OBJECTIVE, math.nan)
         self._done += 1
-        if outcome is TrialState.COMPLETE and (self._best is None or reached > self._best[0]):
-            self._best = (reached, number)
+        if outcome is TrialState.COMPLETE:
+            reached = self._metrics[number].validation_accuracy
+            if self._best is None or reached > self._best[0]:
+                self._best = (reached, number)
         self._ended(number, f"{_VERDICTS[outcome]}: {reason}" if reason else _VERDICTS[outcome])
 
     def _ended(self, number: int, outcome: str) -> None:
         trial = self._running.pop(number)
-        metrics, epoch = self._metrics.pop(number, {}), self._epoch.pop(number, 0)
-        reached = metrics.get(OBJECTIVE, math.nan)
-        latencies = "".join(
-            f"  {metrics[key]:>8,.2f} ms" for key in LATENCIES.values() if key in metrics
-        )
-        shown = "-     " if math.isnan(reached) else f"{reached:.4f}"
+        metrics = self._metrics.pop(number, None)
+        epoch, reached, latencies = 0, "-     ", ""
+        if metrics is not None:
+            epoch, reached = metrics.epoch, f"{metrics.validation_accuracy:.4f}"
+            measured = (metrics.latency_ms, metrics.batch_latency_ms)
+            latencies = "".join(f"  {each:>8,.2f} ms" for each in measured if each is not None)
         say(
             self._bar.console,
             f"[{self._done:>{len(str(self._trials))}}/{self._trials}] trial {number:<4}"
-            f" accuracy {shown}  {epoch:>2}/{self._epochs} epochs"
+            f" accuracy {reached}  {epoch:>2}/{self._epochs} epochs"
             f"  {trial.costs.params / 1e3:>8,.1f}k params{latencies}"
             f"  {outcome:<13} | {self._line()}",
         )

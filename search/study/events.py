@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from search.study.records import Rejection
 from spaces.border import BorderAnalysis
 from spaces.candidate import Candidate
 from spaces.costs import Costs
+from trainables.metrics import EpochMetrics
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Observer:
     def started(self, trial: StartedTrial) -> None:
         """A trial started, or resumed, training."""
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def reported(self, number: int, metrics: EpochMetrics) -> None:
         """A trial finished an epoch."""
 
     def paused(self, number: int) -> None:
@@ -89,9 +90,9 @@ class Observers(Observer):
         """Pass the event on."""
         self._pass_on(lambda observer: observer.started(trial))
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def reported(self, number: int, metrics: EpochMetrics) -> None:
         """Pass the event on."""
-        self._pass_on(lambda observer: observer.reported(number, epoch, metrics))
+        self._pass_on(lambda observer: observer.reported(number, metrics))
 
     def paused(self, number: int) -> None:
         """Pass the event on."""

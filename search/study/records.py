@@ -12,6 +12,8 @@ from typing import Any, Self, TypedDict, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
+from trainables.metrics import EpochMetrics
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -144,10 +146,13 @@ class TrialRecord:
         )
 
     @property
-    def history(self) -> dict[int, Mapping[str, float]]:
+    def history(self) -> dict[int, EpochMetrics]:
         """Metrics by epoch; empty before the end."""
         # On demand: a summary of many trials needs none of it.
-        return {int(epoch): metrics for epoch, metrics in self.stored_history.items()}
+        return {
+            int(epoch): EpochMetrics.from_dict({**metrics, "epoch": epoch})
+            for epoch, metrics in self.stored_history.items()
+        }
 
     @property
     def accuracy(self) -> float | None:

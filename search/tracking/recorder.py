@@ -36,6 +36,7 @@ from search.tracking.journal_reader import read_all
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
+from trainables.metrics import EpochMetrics
 
 _STATUS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",
@@ -138,8 +139,8 @@ class JournalRecorder(Observer):
         if written is not None and not written.is_open:
             return
         self.started(rebuild())
-        for epoch, metrics in trial.history.items():
-            self.reported(trial.number, epoch, metrics)
+        for metrics in trial.history.values():
+            self.reported(trial.number, metrics)
         self.finished(trial.number, trial.outcome, trial.reason)
 
     def paused(self, number: int) -> None:
@@ -195,12 +196,12 @@ class JournalRecorder(Observer):
             },
         )
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
+    def reported(self, number: int, metrics: EpochMetrics) -> None:
         """Log an epoch, once."""
         steps = self._written.setdefault(str(number), _Written()).steps
-        if epoch not in steps:
-            self._journal.metrics(str(number), epoch, metrics)
-            steps.add(epoch)
+        if metrics.epoch not in steps:
+            self._journal.metrics(str(number), metrics.epoch, metrics.values)
+            steps.add(metrics.epoch)
 
     def finished(self, number: int, outcome: TrialState, reason: str) -> None:
         """Close the trial's run."""

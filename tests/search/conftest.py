@@ -31,6 +31,7 @@ from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Po
 from spaces.recipe import Recipe
 from spaces.task import Task
 from tests.ray_node import ray_node
+from trainables.metrics import EpochMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = Task(channels=1, height=8, width=8, classes=10)
@@ -132,8 +133,8 @@ class Recorder(Observer):
     def started(self, trial: StartedTrial) -> None:
         self.events.append(("started", trial.number, trial))
 
-    def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        self.events.append(("reported", number, epoch, metrics))
+    def reported(self, number: int, metrics: EpochMetrics) -> None:
+        self.events.append(("reported", number, metrics))
 
     def paused(self, number: int) -> None:
         self.events.append(("paused", number))
@@ -152,17 +153,13 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture(scope="session")
-def metrics() -> Callable[..., dict[str, float]]:
+def metrics() -> Callable[..., EpochMetrics]:
     """Return a function that makes what an epoch reports."""
 
-    def make(accuracy: float, *, seconds: float = 1.0, loss: float = 0.5) -> dict[str, float]:
-        return {
-            "train_loss": loss,
-            "train_accuracy": accuracy,
-            "validation_loss": loss,
-            "validation_accuracy": accuracy,
-            "epoch_seconds": seconds,
-        }
+    def make(
+        accuracy: float, epoch: int = 1, *, seconds: float = 1.0, loss: float = 0.5
+    ) -> EpochMetrics:
+        return EpochMetrics(epoch, loss, accuracy, loss, accuracy, seconds)
 
     return make
 
@@ -199,14 +196,14 @@ def make_trials() -> Callable[..., Trials]:
 
 
 @pytest.fixture(scope="session")
-def train(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
+def train(metrics: Callable[..., EpochMetrics]) -> Callable[..., None]:
     """Return a function that lets a started trial report accuracies and end."""
 
     def run(
         trials: Trials, number: int, *accuracies: float, cause: str = "", **ending: Any
     ) -> None:
         for epoch, accuracy in enumerate(accuracies, start=1):
-            trials.report(number, epoch, metrics(accuracy))
+            trials.report(number, metrics(accuracy, epoch))
         trials.finish(number, cause, **ending)
 
     return run

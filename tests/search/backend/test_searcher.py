@@ -26,6 +26,7 @@ from spaces.architecture import Architecture
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.metrics import EpochMetrics
 from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
 
 MakeTrials = Callable[..., Trials]
@@ -38,12 +39,12 @@ def trials(make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: 
 
 
 @pytest.fixture
-def result(metrics: Callable[..., dict[str, float]]) -> Result:
+def result(metrics: Callable[..., EpochMetrics]) -> Result:
     """Return a function that makes a result as Tune hands it on, with fields of its own."""
 
     def make(epoch: int, accuracy: float, **more: Any) -> dict[str, Any]:
         tune = {"training_iteration": epoch, "trial_id": "a", "done": False, "config/seed": 3}
-        return metrics(accuracy) | {"epoch": epoch} | tune | more
+        return metrics(accuracy, epoch).as_dict() | tune | more
 
     return make
 
@@ -194,7 +195,7 @@ def test_latencies_are_metrics_where_they_were_measured(
     searcher.suggest("a")
     searcher.on_trial_result("a", result(1, 0.5))
     searcher.on_trial_result("a", result(2, 0.5, latency_ms=0.4, batch_latency_ms=9))
-    first, second = (metrics for _, _, metrics in recorder.of("reported"))
+    first, second = (metrics.values for _, metrics in recorder.of("reported"))
     assert set(second) - set(first) == {"latency_ms", "batch_latency_ms"}
     assert (second["latency_ms"], second["batch_latency_ms"]) == (0.4, 9.0)
 
@@ -324,7 +325,7 @@ def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
     before = [result(1, 0.5), result(2, 0.6)]
     assert searcher.should_continue("a", result(3, 0.7, **{HISTORY: before}))
     searcher.on_trial_complete("a", result(3, 0.7, done=True, **{HISTORY: before}))
-    assert [epoch for _, epoch, _ in recorder.of("reported")] == [1, 2, 3]
+    assert [metrics.epoch for _, metrics in recorder.of("reported")] == [1, 2, 3]
     stored = trials.study.trial(number)
     assert (stored.state, stored.intermediate_values) == (
         TrialState.COMPLETE,

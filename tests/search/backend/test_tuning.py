@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from search.study.events import Observer, StartedTrial
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.metrics import EpochMetrics
 
 GPUS = 1
 GB = 10**9
@@ -178,14 +179,14 @@ def stretches(
     tmp_path_factory: pytest.TempPathFactory,
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> list[dict[str, Any]]:
     """When trials of different shares ran, and in which process: on one GPU, for half a second.
 
     The first three take half a GPU each, the next five a quarter.
     """
     folder = tmp_path_factory.mktemp("stretches")
-    reported = metrics(0.5) | {"epoch": 1, "done": True}
+    reported = metrics(0.5).as_dict() | {"done": True}
 
     class Stretch(tune.Trainable):
         def setup(self, config: dict[str, Any], spec: object) -> None:
@@ -308,8 +309,8 @@ def stopped(
                 if trial.number == 2:
                     when_all_wait(trials)
 
-            def reported(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-                if epoch == interrupt_at:
+            def reported(self, number: int, metrics: EpochMetrics) -> None:
+                if metrics.epoch == interrupt_at:
                     trials.stop("interrupted")
 
         trials = make_trials(

@@ -49,6 +49,7 @@ from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
+from trainables.metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -594,7 +595,7 @@ Drive = Callable[[StudySearcher], None]
 def ends(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> Callable[..., tuple[Home, str, Any]]:
     """Return a function that runs a search in which ``drive`` stands in for Ray Tune."""
     monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
@@ -640,7 +641,7 @@ def ends(
 
 
 @pytest.fixture
-def trained(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
+def trained(metrics: Callable[..., EpochMetrics]) -> Callable[..., None]:
     """Return a function that trains so many trials to the end, then leaves others running."""
 
     def drive(searcher: StudySearcher, whole: int = 10**6, running: int = 0) -> None:
@@ -652,13 +653,13 @@ def trained(metrics: Callable[..., dict[str, float]]) -> Callable[..., None]:
             if not isinstance(config, dict):
                 return
             for epoch in (1, 2, 3):
-                searcher.on_trial_result(name, metrics(0.5) | {"epoch": epoch})
-            searcher.on_trial_complete(name, metrics(0.5) | {"epoch": 3})
+                searcher.on_trial_result(name, metrics(0.5, epoch).as_dict())
+            searcher.on_trial_complete(name, metrics(0.5, 3).as_dict())
         for _ in range(running):
             name = next(names)
             while searcher.suggest(name) is None:
                 pass
-            searcher.on_trial_result(name, metrics(0.5) | {"epoch": 1})
+            searcher.on_trial_result(name, metrics(0.5).as_dict())
 
     return drive
 
@@ -954,7 +955,7 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     monkeypatch: pytest.MonkeyPatch,
     diverged: int,
 ) -> None:
@@ -963,7 +964,7 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
             while not isinstance(searcher.suggest(name), dict):
                 pass
         if diverged:
-            nothing = metrics(0.1, loss=math.nan) | {"epoch": 1}
+            nothing = metrics(0.1, loss=math.nan).as_dict()
             searcher.on_trial_complete("diverges", nothing)
         monkeypatch.setattr(Budget, "seconds", 3700.0)
         assert searcher.is_stopping()
@@ -989,9 +990,9 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
 
 
 def test_a_search_in_which_every_training_diverges_fails(
-    ends: Callable[..., Any], printed: Callable[..., str], metrics: Callable[..., dict[str, float]]
+    ends: Callable[..., Any], printed: Callable[..., str], metrics: Callable[..., EpochMetrics]
 ) -> None:
-    diverged = metrics(0.1, loss=math.nan) | {"epoch": 1}
+    diverged = metrics(0.1, loss=math.nan).as_dict()
     home, _, outcome = ends(ending_each_with(diverged), printed)
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)

@@ -29,6 +29,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
 from spaces.task import Task
+from trainables.metrics import EpochMetrics
 
 MakeTrials = Callable[..., Trials]
 Spaces = Callable[..., CandidateSpace]
@@ -176,16 +177,18 @@ def ended(
     number: int, features: int, *accuracies: float, state: str = "PRUNED", **attributes: Any
 ) -> FrozenTrial:
     """Return a trial of another search as its study keeps it."""
-    last = {"validation_accuracy": accuracies[-1], "latency_ms": attributes.pop("latency", None)}
-    history = {str(epoch): {} for epoch in range(1, len(accuracies))}
-    history[str(len(accuracies))] = {k: v for k, v in last.items() if v is not None}
+    latency = attributes.pop("latency", None)
+    history = {
+        str(epoch): EpochMetrics(epoch, 1.0, 0.5, 1.0, accuracy, 1.0, latency).values
+        for epoch, accuracy in enumerate(accuracies, start=1)
+    }
     trial = optuna.trial.create_trial(
         state=TrialState[state],
         values=None if state == "FAIL" else [accuracies[-1]],
         params={"features": features},
         distributions={"features": optuna.distributions.IntDistribution(1, 32)},
         intermediate_values=dict(enumerate(accuracies, start=1)),
-        user_attrs={"digest": "old", "history": history, **attributes},
+        user_attrs={"digest": "old", "history": history, "epochs": len(history), **attributes},
     )
     trial.number = number
     return trial
@@ -284,7 +287,7 @@ def test_with_several_objectives_what_was_stopped_early_is_told_as_complete_and_
 def test_numbers_and_database_agree_and_what_was_lent_is_no_trial_of_this_search(
     function_space: Spaces,
     make_trials: MakeTrials,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     tmp_path: Path,
     objectives: tuple[Objective, ...],
 ) -> None:
@@ -299,7 +302,7 @@ def test_numbers_and_database_agree_and_what_was_lent_is_no_trial_of_this_search
     while not trials.is_finished:
         started = trials.next()
         if started is not None:
-            trials.report(started.number, 1, metrics(0.5))
+            trials.report(started.number, metrics(0.5))
             trials.finish(started.number)
     database.close()
     stored = read_trials(path, "mine")

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,6 +38,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
 from spaces.task import Task
+from trainables.metrics import EpochMetrics
 
 MakeTrials = Callable[..., Trials]
 Train = Callable[..., None]
@@ -322,7 +324,7 @@ def test_duplicates_are_trained_where_their_screen_is_off(
 def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_epoch(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     clock: SimpleNamespace,
     recorder: Any,
 ) -> None:
@@ -330,17 +332,17 @@ def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_e
     trials = make_trials(eight_candidates, budget=budget, observers=[recorder])
     clock.now = 199.9
     first, second = started_by(trials), started_by(trials)
-    trials.report(first.number, 1, metrics(0.5))
+    trials.report(first.number, metrics(0.5))
     assert trials.decide(first.number) is Decision.CONTINUE
     clock.now = 200.0
     assert trials.next() is None
     assert trials.is_finished
     assert trials.stopping == "the budget of time is spent"
-    trials.report(first.number, 2, metrics(0.6))
+    trials.report(first.number, metrics(0.6, 2))
     assert trials.decide(first.number) is Decision.PAUSE
     trials.pause(first.number)
     for epoch in (1, 2, 3):
-        trials.report(second.number, epoch, metrics(0.5))
+        trials.report(second.number, metrics(0.5, epoch))
     # What has come to its end has ended, whatever is spent.
     assert trials.decide(second.number) is Decision.CONTINUE
     trials.finish(second.number)
@@ -359,20 +361,20 @@ def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_e
 def test_device_hours_are_counted_by_shares_also_while_trials_run(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     limits: dict[str, float],
     cause: str,
 ) -> None:
     budget = Budget(BudgetSection(trials=8, **limits))
     trials = make_trials(eight_candidates, budget=budget, device_fraction=lambda candidate: 0.25)
     ended, running = started_by(trials), started_by(trials)
-    trials.report(ended.number, 1, metrics(0.5, seconds=3600.0))
+    trials.report(ended.number, metrics(0.5, seconds=3600.0))
     trials.finish(ended.number)
     assert trials.device_seconds == 900
-    trials.report(running.number, 1, metrics(0.5, seconds=6 * 3600.0))
+    trials.report(running.number, metrics(0.5, seconds=6 * 3600.0))
     assert trials.device_seconds == 7 * 900
     assert trials.decide(running.number) is Decision.CONTINUE
-    trials.report(running.number, 2, metrics(0.5, seconds=3600.0))
+    trials.report(running.number, metrics(0.5, 2, seconds=3600.0))
     assert trials.device_seconds == 2 * 3600
     assert trials.decide(running.number) is Decision.PAUSE
     assert trials.stopping == cause
@@ -437,13 +439,13 @@ def test_what_still_runs_when_a_search_is_given_up_is_set_aside(
     make_trials: MakeTrials,
     vgg_space: Spaces,
     train: Train,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> None:
     trials = make_trials(vgg_space(), limit=20)
     running = started_by(trials).number
     all_started(trials, lambda n: train(trials, n, cause="no such device"))
     assert trials.hopeless
-    trials.report(running, 1, metrics(0.5))
+    trials.report(running, metrics(0.5))
     assert trials.decide(running) is Decision.PAUSE
 
 
@@ -459,12 +461,12 @@ def test_failures_after_a_success_do_not_end_a_search(
 
 
 def test_losses_that_diverge_are_the_candidates_fault_and_do_not_end_a_search(
-    make_trials: MakeTrials, vgg_space: Spaces, metrics: Callable[..., dict[str, float]]
+    make_trials: MakeTrials, vgg_space: Spaces, metrics: Callable[..., EpochMetrics]
 ) -> None:
     trials = make_trials(vgg_space(), limit=12)
 
     def diverge(number: int) -> None:
-        trials.report(number, 1, metrics(0.1, loss=math.nan))
+        trials.report(number, metrics(0.1, loss=math.nan))
         trials.finish(number)
 
     assert len(all_started(trials, diverge)) == 12
@@ -589,7 +591,7 @@ def several(*objectives: Objective, sampler: BaseSampler | None = None, **option
 def test_every_trial_is_told_with_all_its_values_also_what_was_stopped_early(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     recorder: Any,
 ) -> None:
     study = several("macs", "batch_latency", "params", "latency")
@@ -598,7 +600,7 @@ def test_every_trial_is_told_with_all_its_values_also_what_was_stopped_early(
         started = started_by(trials)
         for epoch, accuracy in enumerate(accuracies, start=1):
             latencies = {"latency_ms": 0.5, "batch_latency_ms": 8.0}
-            trials.report(started.number, epoch, metrics(accuracy) | latencies)
+            trials.report(started.number, metrics(accuracy, epoch).with_latencies(latencies))
         trials.finish(started.number)
         costs = started.costs
         assert study.trial(started.number).values == [
@@ -715,15 +717,15 @@ def test_a_trial_is_complete_only_after_its_last_epoch(
 def test_a_loss_that_is_no_number_fails_the_trial_however_good_its_accuracy_looks(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     recorder: Any,
     loss: str,
     value: float,
 ) -> None:
     trials = make_trials(eight_candidates, epochs=2, observers=[recorder])
     number = started_by(trials).number
-    trials.report(number, 1, metrics(0.5))
-    trials.report(number, 2, metrics(0.5) | {loss: value})
+    trials.report(number, metrics(0.5))
+    trials.report(number, replace(metrics(0.5, 2), **{loss: value}))
     trials.finish(number)
     assert trials.study.trial(number).state is TrialState.FAIL
     assert recorder.of("finished") == [(number, TrialState.FAIL, "the loss is no longer a number")]
@@ -732,20 +734,20 @@ def test_a_loss_that_is_no_number_fails_the_trial_however_good_its_accuracy_look
 def test_epochs_that_are_reported_again_or_late_are_ignored(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     recorder: Any,
 ) -> None:
     trials = make_trials(eight_candidates, epochs=3, observers=[recorder])
     number = started_by(trials).number
     for epoch, accuracy in ((1, 0.5), (1, 0.9), (2, 0.6), (1, 0.9), (2, 0.1), (3, 0.7), (3, 0.2)):
-        trials.report(number, epoch, metrics(accuracy, seconds=2.0))
+        trials.report(number, metrics(accuracy, epoch, seconds=2.0))
     trials.finish(number)
     stored = trials.study.trial(number)
     assert stored.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
     assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.7)
     assert (stored.user_attrs["seconds"], stored.user_attrs["epochs"]) == (6.0, 3)
     assert stored.user_attrs["train_accuracy"] == 0.7
-    assert [(n, epoch) for n, epoch, _ in recorder.of("reported")] == [
+    assert [(n, metrics.epoch) for n, metrics in recorder.of("reported")] == [
         (number, 1),
         (number, 2),
         (number, 3),
@@ -755,15 +757,14 @@ def test_epochs_that_are_reported_again_or_late_are_ignored(
 def test_what_a_trial_reports_later_does_not_change_what_observers_were_told(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     recorder: Any,
 ) -> None:
     trials = make_trials(eight_candidates, observers=[recorder])
     number = started_by(trials).number
-    reused = metrics(0.5)
-    trials.report(number, 1, reused)
-    reused |= metrics(0.9)
-    assert recorder.of("reported")[0][2] == metrics(0.5)
+    trials.report(number, metrics(0.5))
+    trials.report(number, metrics(0.9, 2))
+    assert recorder.of("reported")[0] == (number, metrics(0.5))
 
 
 # Observers
@@ -788,10 +789,10 @@ class Life(Observer):
         assert self.state[number] == "started"
         self.state[number] = "WAITING"
 
-    def reported(self, number: int, epoch: int, metrics: Any) -> None:
+    def reported(self, number: int, metrics: Any) -> None:
         assert self.state[number] == "started"
-        assert epoch > self.epoch.get(number, 0)
-        self.epoch[number] = epoch
+        assert metrics.epoch > self.epoch.get(number, 0)
+        self.epoch[number] = metrics.epoch
 
     def finished(self, number: int, state: TrialState, cause: str) -> None:
         assert self.state[number] == "started"
@@ -818,7 +819,7 @@ steps = st.lists(
 def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     sequence: list[tuple[Any, ...]],
     seed: int,
     limit: int,
@@ -839,7 +840,7 @@ def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
                     assert digest not in ended
                     running.append(started)
             case "report", [which, epoch, accuracy] if running:
-                trials.report(running[which % len(running)].number, epoch, metrics(accuracy))
+                trials.report(running[which % len(running)].number, metrics(accuracy, epoch))
             case "finish", [which, cause] if running:
                 trial = running.pop(which % len(running))
                 trials.finish(trial.number, cause)
@@ -927,7 +928,7 @@ def resumed(
 def test_a_later_driver_first_takes_up_what_was_interrupted_under_its_own_number(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     train: Train,
     recorder: Any,
     gently: bool,
@@ -935,7 +936,7 @@ def test_a_later_driver_first_takes_up_what_was_interrupted_under_its_own_number
     first = make_trials(eight_candidates, limit=5)
     begun = [started_by(first) for _ in range(3)]
     train(first, begun[1].number, 0.5, 0.6, 0.7)
-    first.report(begun[0].number, 1, metrics(0.25))
+    first.report(begun[0].number, metrics(0.25))
     if gently:
         first.stop("interrupted")
         first.pause_all()
@@ -975,50 +976,50 @@ def test_what_has_ended_is_never_trained_again_and_counts(
 def test_an_epoch_that_the_study_has_already_is_told_and_not_recorded_again(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     recorder: Any,
 ) -> None:
     """It comes again with the first report from a checkpoint, with all that was measured."""
     first = make_trials(eight_candidates)
     number = started_by(first).number
-    first.report(number, 1, metrics(0.25))
+    first.report(number, metrics(0.25))
     later = resumed(make_trials, first, eight_candidates, observers=[recorder])
     assert started_by(later).number == number
     for epoch, accuracy in ((1, 0.25), (2, 0.5), (3, 0.75)):
-        later.report(number, epoch, metrics(accuracy))
+        later.report(number, metrics(accuracy, epoch))
     later.finish(number)
     stored = later.study.trial(number)
     assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.75)
     assert stored.intermediate_values == {1: 0.25, 2: 0.5, 3: 0.75}
     assert (stored.user_attrs["epochs"], stored.user_attrs["seconds"]) == (3, 3.0)
     assert stored.user_attrs["history"] == {
-        "1": metrics(0.25),
-        "2": metrics(0.5),
-        "3": metrics(0.75),
+        "1": metrics(0.25).values,
+        "2": metrics(0.5).values,
+        "3": metrics(0.75).values,
     }
-    assert [epoch for _, epoch, _ in recorder.of("reported")] == [1, 2, 3]
+    assert [metrics.epoch for _, metrics in recorder.of("reported")] == [1, 2, 3]
 
 
 def test_device_hours_count_over_all_drivers_and_nothing_twice(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> None:
     fraction = {"device_fraction": lambda candidate: 0.5}
     first = make_trials(eight_candidates, **fraction)
     ended, aside = started_by(first).number, started_by(first).number
-    first.report(ended, 1, metrics(0.5, seconds=100.0))
+    first.report(ended, metrics(0.5, seconds=100.0))
     first.finish(ended)
-    first.report(aside, 1, metrics(0.5, seconds=60.0))
+    first.report(aside, metrics(0.5, seconds=60.0))
     first.stop("interrupted")
     first.pause_all()
     later = resumed(make_trials, first, eight_candidates, **fraction)
     assert first.device_seconds == later.device_seconds == 80
     assert started_by(later).number == aside
     assert later.device_seconds == 80
-    later.report(aside, 1, metrics(0.5, seconds=60.0))
+    later.report(aside, metrics(0.5, seconds=60.0))
     assert later.device_seconds == 80
-    later.report(aside, 2, metrics(0.5, seconds=40.0))
+    later.report(aside, metrics(0.5, 2, seconds=40.0))
     assert later.device_seconds == 100
     later.pause(aside)
     last = resumed(make_trials, later, eight_candidates, **fraction)
@@ -1028,7 +1029,7 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
 def test_what_a_killed_driver_had_spent_counts_before_its_trials_are_taken_up_again(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     tmp_path: Path,
 ) -> None:
     """A cluster that has shrunk comes to the last of them long after the first."""
@@ -1040,25 +1041,25 @@ def test_what_a_killed_driver_had_spent_counts_before_its_trials_are_taken_up_ag
     numbers = [started_by(first).number for _ in range(3)]
     for number in numbers:
         for epoch in (1, 2):
-            first.report(number, epoch, metrics(0.5, seconds=1800.0))
+            first.report(number, metrics(0.5, epoch, seconds=1800.0))
     database.close()
     study = Study("test", RandomSampler(seed=1))
     study.restore(read_trials(path, "test"))
     later = make_trials(eight_candidates, study=study)
     assert later.device_seconds == 3 * 3600
     assert started_by(later).number == numbers[0]
-    later.report(numbers[0], 1, metrics(0.5, seconds=1800.0))
+    later.report(numbers[0], metrics(0.5, seconds=1800.0))
     assert later.device_seconds == 3 * 3600
 
 
 def test_what_was_spent_on_a_trial_that_is_lost_before_it_reports_again_is_kept(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> None:
     first = make_trials(eight_candidates)
     number = started_by(first).number
-    first.report(number, 1, metrics(0.5, seconds=40.0))
+    first.report(number, metrics(0.5, seconds=40.0))
     first.pause(number)
     later = resumed(make_trials, first, eight_candidates)
     assert started_by(later).number == number
@@ -1072,7 +1073,7 @@ def test_what_was_spent_on_a_trial_that_is_lost_before_it_reports_again_is_kept(
 def test_what_is_spent_can_be_asked_for_while_trials_come_and_go(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> None:
     trials = make_trials(eight_candidates, screens={"duplicates": False}, limit=150, epochs=10)
     ended = threading.Event()
@@ -1093,7 +1094,7 @@ def test_what_is_spent_can_be_asked_for_while_trials_come_and_go(
         while not trials.is_finished:
             started = trials.next()
             for epoch in range(1, 10) if started is not None else ():
-                trials.report(started.number, epoch, metrics(0.5))
+                trials.report(started.number, metrics(0.5, epoch))
     finally:
         ended.set()
         asking.join()
@@ -1104,12 +1105,12 @@ def test_what_is_spent_can_be_asked_for_while_trials_come_and_go(
 def test_a_search_whose_money_is_spent_trains_nothing_more_when_it_is_resumed(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> None:
     limits = BudgetSection(money=1.0, price=1.0)
     first = make_trials(eight_candidates, budget=Budget(limits))
     number = started_by(first).number
-    first.report(number, 1, metrics(0.5, seconds=3600.0))
+    first.report(number, metrics(0.5, seconds=3600.0))
     assert first.decide(number) is Decision.PAUSE
     first.pause(number)
     later = resumed(make_trials, first, eight_candidates, budget=Budget(limits))
@@ -1176,40 +1177,40 @@ def test_what_did_not_fit_into_memory_stays_infeasible_and_what_failed_otherwise
 def test_early_stopping_goes_on_from_what_the_study_holds(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     train: Train,
 ) -> None:
     first = make_trials(eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     train(first, started_by(first).number, 0.5, 0.5)
     aside = started_by(first).number
     for epoch in (1, 2):
-        first.report(aside, epoch, metrics(0.6))
+        first.report(aside, metrics(0.6, epoch))
     assert first.decide(aside) is Decision.CONTINUE
     later = resumed(make_trials, first, eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     assert started_by(later).number == aside
     worse, best = started_by(later).number, started_by(later).number
     for number, accuracy in ((best, 0.9), (worse, 0.3)):
         for epoch in (1, 2):
-            later.report(number, epoch, metrics(accuracy))
+            later.report(number, metrics(accuracy, epoch))
     assert later.decide(best) is Decision.CONTINUE
     assert later.decide(worse) is Decision.STOP
     # It has passed that rung, whoever has come there since.
     for epoch, accuracy in ((1, 0.6), (2, 0.6), (3, 0.6)):
-        later.report(aside, epoch, metrics(accuracy))
+        later.report(aside, metrics(accuracy, epoch))
     assert later.decide(aside) is Decision.CONTINUE
 
 
 def test_a_rung_that_was_passed_in_a_checkpoint_only_is_decided_on_when_it_is_reported(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     train: Train,
 ) -> None:
     trials = make_trials(eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     train(trials, started_by(trials).number, 0.5, 0.5)
     number = started_by(trials).number
     for epoch in (1, 2, 3):  # All in one report.
-        trials.report(number, epoch, metrics(0.4))
+        trials.report(number, metrics(0.4, epoch))
     assert trials.decide(number) is Decision.STOP
 
 
@@ -1247,7 +1248,7 @@ rounds = st.lists(
 def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_all_of_them_do(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     sequence: list[tuple[list[tuple[Any, ...]], bool]],
     limit: int,
     asha: bool,
@@ -1275,7 +1276,7 @@ def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_
     def train_epoch(trials: Trials, running: dict[int, bool], number: int, accuracy: float) -> None:
         checkpoints.setdefault(number, []).append(accuracy)
         for epoch, each in enumerate(checkpoints[number], start=1):
-            trials.report(number, epoch, metrics(each))
+            trials.report(number, metrics(each, epoch))
         stops = trials.decide(number) is Decision.STOP
         if stops or len(checkpoints[number]) == 3:
             trials.finish(number)
@@ -1383,8 +1384,7 @@ def test_an_observer_that_fails_is_dropped_and_the_search_goes_on(
         observers=(Broken(), counting),
     )
     while (trial := trials.next()) is not None:
-        metrics = {"validation_accuracy": 0.5, "train_accuracy": 0.5, "epoch_seconds": 0.1}
-        trials.report(trial.number, 1, metrics)
+        trials.report(trial.number, EpochMetrics(1, 1.0, 0.5, 1.0, 0.5, 0.1))
         trials.finish(trial.number)
     database.flush()
     database.close()

@@ -27,6 +27,7 @@ from search.tracking.journal_events import (
 from search.tracking.journal_reader import read
 from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
+from trainables.metrics import EpochMetrics
 
 OBJECTIVES: tuple[Objective, ...] = ("accuracy", "params", "latency")
 
@@ -35,7 +36,7 @@ OBJECTIVES: tuple[Objective, ...] = ("accuracy", "params", "latency")
 def events(
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     tmp_path: Path,
     printed: Callable[..., str],
 ) -> tuple[list[Any], str]:
@@ -61,7 +62,7 @@ def events(
             while started is None:
                 started = trials.next()
             if "cause" not in ending:
-                trials.report(started.number, 1, metrics(0.2) | {"latency_ms": 1.25})
+                trials.report(started.number, metrics(0.2).with_latencies({"latency_ms": 1.25}))
             trials.finish(started.number, **ending)
         recorder.end("FINISHED")
 

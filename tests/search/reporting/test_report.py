@@ -21,6 +21,7 @@ from search.study.finalists import Finalist, FinalistResult
 from search.study.study import Study
 from search.study.summary import summarise
 from spaces.candidate import CandidateSpace
+from trainables.metrics import EpochMetrics
 
 Printed = Callable[..., str]
 
@@ -136,7 +137,7 @@ def test_what_trials_failed_with_is_told_with_the_most_frequent_cause_first(
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
     train: Callable[..., None],
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
 ) -> None:
     trials = make_trials(eight_candidates, limit=5, epochs=2)
     numbers = []
@@ -149,7 +150,7 @@ def test_what_trials_failed_with_is_told_with_the_most_frequent_cause_first(
         elif cause:
             trials.finish(started.number, cause)
         else:
-            trials.report(started.number, 1, metrics(0.1, loss=math.nan))
+            trials.report(started.number, metrics(0.1, loss=math.nan))
             trials.finish(started.number)
     search = Search(Experiment(), trials.study.trials(), eight_candidates)
     section = search.sections()["Failed"]
@@ -168,7 +169,7 @@ def test_nothing_is_said_of_failures_where_there_were_none(screened: Search) -> 
 def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
-    metrics: Callable[..., dict[str, float]],
+    metrics: Callable[..., EpochMetrics],
     printed: Printed,
 ) -> None:
     objectives = ("accuracy", "macs", "params", "batch_latency")
@@ -181,7 +182,7 @@ def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
             started = trials.next()
         for epoch, accuracy in enumerate(endings, start=1):
             latency = {"batch_latency_ms": milliseconds}
-            trials.report(started.number, epoch, metrics(accuracy) | latency)
+            trials.report(started.number, metrics(accuracy, epoch).with_latencies(latency))
         trials.finish(started.number)
     experiment = parse_experiment({"objectives": list(objectives), "latency_batch": 64})
     search = Search(experiment, trials.study.trials(), eight_candidates)

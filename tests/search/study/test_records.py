@@ -8,6 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.study.records import TrialRecord, told_constraints, told_state
+from trainables.metrics import EpochMetrics
 
 Stored = Callable[..., FrozenTrial]
 
@@ -15,7 +16,11 @@ COMPLETE, PRUNED, FAIL = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL
 
 
 def test_every_stored_attribute_is_read_by_its_key() -> None:
-    history = {"1": {"validation_accuracy": 0.4}, "2": {"validation_accuracy": 0.5}}
+    first, second = (
+        EpochMetrics(epoch, 1.0, 0.5, 1.0, accuracy, 2.0)
+        for epoch, accuracy in ((1, 0.4), (2, 0.5))
+    )
+    history = {"1": first.values, "2": second.values}
     stored = create_trial(
         state=COMPLETE,
         values=[0.5],
@@ -35,7 +40,7 @@ def test_every_stored_attribute_is_read_by_its_key() -> None:
     assert (record.digest, record.param_count, record.macs, record.beyond) == ("abc", 7, 9, 2)
     assert (record.seconds, record.device_fraction, record.device_seconds) == (8.0, 0.25, 2.0)
     assert (record.epochs, record.accuracy) == (2, 0.5)
-    assert record.history == {1: history["1"], 2: history["2"]}
+    assert record.history == {1: first, 2: second}
     assert record.is_trained
 
 

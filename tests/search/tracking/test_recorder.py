@@ -30,10 +30,11 @@ from search.tracking.journal_events import (
 from search.tracking.journal_reader import read_all
 from search.tracking.recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
+from trainables.metrics import EpochMetrics
 from trainables.specs import FinalistResult
 
 MakeTrials = Callable[..., Trials]
-MakeMetrics = Callable[..., dict[str, float]]
+MakeMetrics = Callable[..., EpochMetrics]
 
 
 class Driver:
@@ -96,11 +97,11 @@ def test_what_a_driver_that_was_killed_had_written_is_not_written_again(
     first = drive()
     number = first.start().number
     for epoch in (1, 2):
-        first.trials.report(number, epoch, metrics(0.5))
+        first.trials.report(number, metrics(0.5, epoch))
     later = drive(first)
     assert later.start().number == number
     for epoch in (1, 2, 3):
-        later.trials.report(number, epoch, metrics(0.5))
+        later.trials.report(number, metrics(0.5, epoch))
     later.trials.finish(number)
     assert later.steps(number) == [1, 2, 3]
     # It was open all the time.
@@ -114,7 +115,7 @@ def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
 ) -> None:
     first = drive()
     number = first.start().number
-    first.trials.report(number, 1, metrics(0.5))
+    first.trials.report(number, metrics(0.5))
     first.trials.stop("interrupted")
     first.trials.pause_all()
     first.trials.pause_all()
@@ -124,7 +125,7 @@ def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
     later = drive(first)
     assert later.start().number == number
     for epoch in (1, 2, 3):
-        later.trials.report(number, epoch, metrics(0.5))
+        later.trials.report(number, metrics(0.5, epoch))
     later.trials.finish(number)
     assert later.steps(number) == [1, 2, 3]
     begun, again = later.events(number, Start)
@@ -141,7 +142,7 @@ def test_the_run_of_a_trial_that_no_driver_comes_back_to_is_closed(
 ) -> None:
     first = drive()
     number = first.start().number
-    first.trials.report(number, 1, metrics(0.5))
+    first.trials.report(number, metrics(0.5))
     for _ in range(2):  # The second finds it closed.
         later = drive(first)
         later.trials.stop("the budget of time is spent")
@@ -175,7 +176,7 @@ def test_what_a_driver_that_was_killed_did_not_get_to_write_is_completed_from_th
     }
     for number, ending in ends.items():
         for epoch in (1, 2) if ending else (1, 2, 3):
-            first.trials.report(number, epoch, metrics(epoch / 10))
+            first.trials.report(number, metrics(epoch / 10, epoch))
         first.trials.finish(number, **ending)
     first.journal.close()
     whole = first.path.read_bytes()
@@ -225,7 +226,7 @@ def test_totals_that_have_not_changed_are_not_logged_again(
 ) -> None:
     first = drive()
     number = first.start().number
-    first.trials.report(number, 1, metrics(0.5))
+    first.trials.report(number, metrics(0.5))
     first.trials.finish(number)
     first.recorder.end("FINISHED", "<html>", (0.9, 0.01))
     before = [event.metrics for event in first.events(PARENT, Metrics)]
