@@ -289,9 +289,7 @@ def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> Iterator[st
         if isinstance(section, type) and issubclass(section, BaseModel):
             yield from fields(section, f"{prefix}{name}.")
         else:
-            described = _cell(field.description or "")
-            meaning = described[:1].upper() + described[1:]
-            yield f"| `{prefix}{name}` | {_default(field)} | {meaning} |"
+            yield f"| `{prefix}{name}` | {_default(field)} | {_cell(field.description or '')} |"
 
 
 def field_table() -> str:
