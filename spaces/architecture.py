@@ -1,7 +1,7 @@
-"""An architecture: a frozen graph of layers from which everything else is derived.
+"""Defines an architecture: a frozen graph of layers.
 
-Receptive fields, border, costs, the duplicate hash, the JSON and the ``torch.nn.Module`` are all
-functions of this graph; building and analysing one never touches torch.
+Receptive fields, border layer, costs, digest, JSON and the ``torch.nn.Module`` derive from this
+graph. Building and analysing a graph never imports torch.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ FORMAT = 1
 
 @lru_cache(maxsize=1 << 16)
 def _text(operation: Operation) -> str:
-    """Return all of an operation as text; most layers of most candidates recur."""
+    """Return an operation as text; cached because layers recur across candidates."""
     return repr(operation)
 
 
 class Layer(NamedTuple):
-    """One operation and the layers (by index) whose outputs it takes."""
+    """An operation and the indices of its input layers."""
 
     operation: Operation
     inputs: tuple[int, ...] = ()
@@ -41,10 +41,10 @@ class Layer(NamedTuple):
 
 
 class CollapsedLayerError(CollapsedMapError):
-    """A feature map of an architecture would have no pixel left.
+    """A feature map of an architecture shrinks to less than one pixel.
 
     Attributes:
-        index: the first layer concerned.
+        index: the first such layer.
     """
 
     def __init__(self, index: int, problem: str) -> None:
@@ -56,14 +56,13 @@ class CollapsedLayerError(CollapsedMapError):
 class Architecture:
     """A directed acyclic graph of layers in forward order.
 
-    Layer 0 is the image, the last layer is the output, and every layer takes its inputs from
-    layers before it.
+    Layer 0 is the image, the last layer is the output, and the inputs of every layer precede it.
 
     Args:
         layers: the layers, in forward order.
 
     Raises:
-        ValueError: the layers do not form such a graph.
+        ValueError: the layers violate these rules.
     """
 
     layers: tuple[Layer, ...]
@@ -92,8 +91,8 @@ class Architecture:
         """Output shape ``(channels, height, width)`` of every layer.
 
         Raises:
-            CollapsedLayerError: a feature map has no pixel left.
-            ValueError: inputs do not fit an operation.
+            CollapsedLayerError: a feature map has less than one pixel.
+            ValueError: an operation does not accept its inputs.
         """
         shapes: list[Shape] = []
         for index, (operation, inputs, _) in enumerate(self.layers):
@@ -107,10 +106,10 @@ class Architecture:
 
     @cached_property
     def windows(self) -> tuple[tuple[Window, Window] | None, ...]:
-        """Sliding window (height, width) of every layer, None where each pixel stays alone.
+        """Sliding window (height, width) of every layer; None for pixel-wise layers.
 
         Raises:
-            CollapsedLayerError: a feature map has no pixel left.
+            CollapsedLayerError: a feature map has less than one pixel.
         """
         shapes = self.shapes
         return tuple(
@@ -126,14 +125,14 @@ class Architecture:
 
     @cached_property
     def digest(self) -> str:
-        """Hash of the function space the graph spans: 32 hexadecimal digits.
+        """Hash of the graph as 32 hexadecimal digits, equal for equivalent graphs.
 
-        Equal for graphs that differ only in names, in the order in which independent layers are
-        listed, in the order of the summands of an addition, or in layers that do not reach the
-        output. Different graphs get different digests: the hash is taken over a complete
-        serialisation, in which every layer stands once, in the order of a walk from the output.
-        (Summands that are equal below but used differently above keep their order: such a twin may
-        be missed as a duplicate, never a different graph taken for one.)
+        The digest ignores names, the order of independent layers, the order of summands, and
+        layers that do not reach the output. It hashes a complete serialisation in the order of a
+        walk from the output, so different graphs have different digests.
+
+        Limitation: summands with equal subgraphs that are used differently elsewhere keep their
+        order. Such a duplicate may be missed, but different graphs are never confused.
         """
         order = self._walk_from_output()
         numbers = {index: number for number, (index, _) in enumerate(order)}
@@ -146,9 +145,9 @@ class Architecture:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def _walk_from_output(self) -> list[tuple[int, tuple[int, ...]]]:
-        """Return the layers that reach the output, each with its inputs, inputs first.
+        """Return the layers that reach the output with their inputs, in topological order.
 
-        The order depends on the graph alone, not on the order in which its layers are listed.
+        The order does not depend on the order in which the layers are listed.
         """
         if [layer.inputs for layer in self.layers[1:]] == [
             (i,) for i in range(len(self.layers) - 1)
@@ -177,7 +176,7 @@ class Architecture:
         return order
 
     def _subtree_keys(self) -> list[bytes]:
-        """Return for every layer a key of all that lies below it, to put summands in order."""
+        """Return a key of the subgraph below every layer, by which summands are sorted."""
         keys: list[bytes] = []
         for operation, inputs, _ in self.layers:
             below = [keys[i] for i in inputs]
@@ -187,7 +186,7 @@ class Architecture:
         return keys
 
     def to_json(self) -> str:
-        """Return the graph as JSON; ``from_json`` gives back an equal one."""
+        """Return the graph as JSON, the inverse of `from_json`."""
         layers = []
         for operation, inputs, name in self.layers:
             entry: dict[str, Any] = {"kind": operation.kind, "inputs": inputs, "name": name}
@@ -198,10 +197,10 @@ class Architecture:
 
     @classmethod
     def from_json(cls, text: str) -> Architecture:
-        """Rebuild a graph from ``to_json``.
+        """Rebuild a graph from the JSON of `to_json`.
 
         Raises:
-            ValueError: the text is not such a graph.
+            ValueError: the text does not describe a valid graph.
         """
         try:
             document = json.loads(text)
@@ -236,7 +235,7 @@ class Builder:
     """
 
     image = 0
-    """Index of the image, the first layer's input."""
+    """Index of the image."""
 
     def __init__(self, image_shape: Shape) -> None:
         self._layers = [Layer(Input(*image_shape))]
@@ -247,5 +246,5 @@ class Builder:
         return len(self._layers) - 1
 
     def build(self) -> Architecture:
-        """Return the graph; the layer added last is its output."""
+        """Return the graph; its output is the layer that was added last."""
         return Architecture(tuple(self._layers))

@@ -1,4 +1,4 @@
-"""What networks of every family are put together from: norm, activation, attention, head."""
+"""Building blocks of all families: norm, activation, attention, stem and head."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ DOWNSAMPLINGS = ("max", "average", "stride")
 STEMS = ("cifar", "imagenet")
 
 NORM_GROUPS = 8
-"""Most groups of group normalisation."""
+"""Maximum number of groups of group normalisation."""
 REDUCTION = 16
-"""Squeeze-and-excitation squeezes so many channels into one (Hu et al. 2018)."""
+"""Reduction ratio of squeeze-and-excitation (Hu et al. 2018, arXiv 1709.01507)."""
 LEAST_SQUEEZED = 4
-"""Narrow layers are squeezed less, or nothing would be left to decide by."""
+"""Minimum number of squeezed channels, if the layer has as many."""
 SPATIAL_KERNEL = 7
-"""Kernel size of spatial attention (Woo et al. 2018)."""
+"""Kernel size of spatial attention (Woo et al. 2018, arXiv 1807.06521)."""
 
-# Layers without a choice in them are the same value in every candidate; so are, by the caches
-# below, those that recur: making an operation takes longer than all the rest of a layer.
+# Creating an operation dominates the cost of adding a layer, so constant operations are created
+# once and recurring ones are cached.
 _SIGMOID = Activation("sigmoid")
 _CONCAT = Concat()
 _GATE = Gate()
@@ -53,14 +53,14 @@ _CHANNEL_MAXIMUM = ChannelPooling("max")
 
 @dataclass(frozen=True)
 class Style:
-    """What all layers of a network have in common.
+    """Options that all layers of a network share.
 
     Attributes:
         activation: relu, leaky_relu, celu, gelu or silu.
         norm: batch, instance, layer or group.
         attention: none, squeeze-excitation (Hu et al. 2018, arXiv 1709.01507), spatial (the
             second half of CBAM, Woo et al. 2018, arXiv 1807.06521) or both, in this order.
-        dropout: rate in the head.
+        dropout: dropout rate in the head.
     """
 
     activation: str
@@ -76,7 +76,7 @@ def draw_style(
     attention: Choices[str],
     dropout: FloatRange,
 ) -> Style:
-    """Draw what all families leave open; see `Style`.
+    """Draw the options that all families share; see `Style`.
 
     Raises:
         BadInputError: an option is out of range.
@@ -99,7 +99,7 @@ def convolution(
     groups: int = 1,
     bias: bool = False,
 ) -> Convolution:
-    """Return a convolution with an odd kernel, padded so that only its stride shrinks the map."""
+    """Return a convolution with an odd kernel whose padding keeps the size at stride 1."""
     padding = dilation * (kernel // 2)
     return Convolution(
         features, pair(kernel), pair(stride), pair(padding), pair(dilation), groups, bias
@@ -108,13 +108,13 @@ def convolution(
 
 @lru_cache(maxsize=256)
 def downsampling_pool(mode: str, factor: int) -> Pooling:
-    """Return the pooling whose windows lie side by side."""
+    """Return a pooling with adjacent, non-overlapping windows."""
     return Pooling(mode, pair(factor), pair(factor))
 
 
 @lru_cache(maxsize=4096)
 def _norm(norm: str, channels: int) -> Norm:
-    """Return a norm that fits; groups have two channels at least, or they would be instances."""
+    """Return a norm for a number of channels; groups have at least two channels."""
     if norm != "group":
         return Norm(norm)
     groups = [g for g in range(1, NORM_GROUPS + 1) if NORM_GROUPS % g == 0]
@@ -128,7 +128,7 @@ def _linear(features: int, bias: bool) -> Linear:
 
 
 class NetBuilder(Builder):
-    """A builder that knows the blocks that families have in common.
+    """A builder with the blocks that families share.
 
     Args:
         task: the images and classes.
@@ -194,8 +194,8 @@ class NetBuilder(Builder):
     def head(self, x: int, hidden: Sequence[int] = (), *, bias: bool = True) -> int:
         """Append global average pooling, hidden fully connected layers and the classifier.
 
-        Dropout follows each hidden layer; where there is none, the pooling. Instance norm, which
-        has nothing to average over in one pixel, is left out of hidden layers.
+        Dropout follows each hidden layer, or the pooling if there is none. Hidden layers omit
+        instance norm, which is undefined for a single pixel.
 
         Args:
             x: the last feature map.

@@ -1,10 +1,10 @@
-"""The border layer: from where on a network's convolutions can no longer help.
+"""Finds the border layer: the first of the trailing convolutions that cannot help.
 
-A convolution is *unproductive* if even the smallest receptive field of its input already exceeds
-the image: it cannot bring together anything that earlier layers had not seen together. The
-*border layer* is the first convolution from which all are unproductive (Richter et al. 2021,
-"Should You Go Deeper?", arXiv 2106.12307). Three published readings differ by one layer; the rule
-is therefore a parameter.
+A convolution is *unproductive* if even the smallest receptive field of its input exceeds the
+image: it combines nothing that earlier layers have not already combined. The *border layer* is the
+first convolution from which all convolutions are unproductive (Richter et al. 2021, "Should You Go
+Deeper?", arXiv 2106.12307). Three published definitions differ by one layer, so the rule is a
+parameter.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from spaces.receptive_field import (
 
 
 class Rule(StrEnum):
-    """When a convolution counts as unproductive, for an image of size i."""
+    """Condition under which a convolution is unproductive, for an image of size i."""
 
     PREVIOUS_CONV = "previous-conv"
-    """The previous convolution's field exceeds i (a pool between is not counted)."""
+    """The field of the previous convolution exceeds i; pooling in between does not count."""
     DIRECT_INPUT = "direct-input"
-    """The field of the operation that feeds the convolution exceeds i (a pool counts)."""
+    """The field of the direct input exceeds i; pooling counts."""
     NON_STRICT = "non-strict"
-    """The field of the direct input reaches i and the convolution's own exceeds it."""
+    """The field of the direct input reaches i, and the convolution's own field exceeds i."""
 
 
 @dataclass(frozen=True)
 class BorderAnalysis:
-    """What the border rule says of every convolution of an architecture.
+    """The border layer and the receptive fields of all convolutions.
 
     Attributes:
         rule: the rule applied.
@@ -54,11 +54,11 @@ class BorderAnalysis:
 
     @property
     def beyond(self) -> int:
-        """How many convolutions lie behind the border layer (0 where there is no border)."""
+        """Number of convolutions after the border layer; 0 without a border layer."""
         return 0 if self.border is None else len(self.convolutions) - self.border
 
     def is_productive(self, number: int) -> bool:
-        """Tell whether the convolution with this 1-based number lies before the border layer."""
+        """Tell whether a convolution, by its 1-based number, precedes the border layer."""
         return self.border is None or number < self.border
 
 
@@ -71,19 +71,29 @@ def find_border(
 ) -> BorderAnalysis:
     """Find the border layer.
 
-    A field exceeds a non-square image when it does so along both axes: as long as one axis can
-    still grow, a convolution has something to gain. A convolution that only helps to calculate a
-    gate is never what decides, unless ``include_gates``.
+    A field exceeds a non-square image if it does so along both axes; otherwise a convolution still
+    gains context along one axis. Convolutions that only compute a gate are ignored unless
+    ``include_gates``.
 
     Args:
         architecture: the graph.
         rule: one of the published rules.
-        resolution: judge for images of this size (height, width) instead of the graph's own.
-        include_gates: follow the branches that compute gates as well.
+        resolution: image size (height, width) in pixels; by default the graph's own.
+        include_gates: include the branches that compute gates.
 
     Raises:
-        CollapsedLayerError: a feature map has no pixel left.
-        ValueError: unknown rule.
+        CollapsedLayerError: a feature map has less than one pixel.
+        ValueError: the rule is unknown.
+
+    Example:
+        >>> from spaces.architecture import Builder
+        >>> from spaces.operations import Convolution
+        >>> builder = Builder((3, 5, 5))
+        >>> x = builder.image
+        >>> for _ in range(4):
+        ...     x = builder.add(Convolution(8), x)
+        >>> find_border(builder.build()).border
+        4
     """
     rule = Rule(rule)
     height, width = resolution if resolution is not None else architecture.shapes[0][1:]

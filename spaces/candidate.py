@@ -1,4 +1,4 @@
-"""Candidates: drawn from a space by a trial, or rebuilt from the trial's parameters."""
+"""Draws candidates from a space, or rebuilds them from the parameters of a trial."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Candidate:
 
     @cached_property
     def costs(self) -> Costs:
-        """Of the architecture; see `spaces.costs.costs`."""
+        """Costs of the architecture; see `spaces.costs.costs`."""
         return costs(self.architecture)
 
     def training_memory(self, *, bfloat16: bool = False) -> int:
-        """Predict the bytes that its training takes; see `spaces.costs.Costs.training_memory`."""
+        """Predict the training memory in bytes; see `spaces.costs.Costs.training_memory`."""
         recipe = self.recipe
         kept = 2 if recipe.optimizer == "adamw" else int(recipe.momentum > 0)
         kept += recipe.ema > 0
@@ -56,13 +56,13 @@ class Candidate:
 
     @cached_property
     def digest(self) -> str:
-        """Equal for candidates that are the same network trained the same way."""
+        """Hash that is equal for equal networks with equal recipes."""
         text = f"{self.architecture.digest} {self.recipe!r}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 class CandidateSpace:
-    """The one description of what can be drawn, on the head node and on every worker.
+    """A space with its options: draws candidates on the driver and rebuilds them on workers.
 
     Args:
         task: the images and classes.
@@ -71,7 +71,7 @@ class CandidateSpace:
         recipe_options: keyword arguments of `spaces.recipe.recipe`.
 
     Raises:
-        BadInputError: the function cannot be imported, or does not take an option.
+        BadInputError: the function cannot be imported or does not accept an option.
     """
 
     def __init__(
@@ -90,11 +90,11 @@ class CandidateSpace:
         self.recipe_options = dict(recipe_options)
 
     def draw(self, trial: BaseTrial) -> Candidate:
-        """Draw a candidate: the trial decides every open value.
+        """Draw a candidate; the trial suggests every searched value.
 
         Raises:
-            BadInputError: the space function failed or did not return an architecture.
-            InvalidCandidateError: the values that were drawn describe no network.
+            BadInputError: the space function fails or does not return an architecture.
+            InvalidCandidateError: the drawn values do not describe a network.
         """
         try:
             architecture = self._space(trial, self.task)
@@ -102,7 +102,7 @@ class CandidateSpace:
             raise
         except Exception as error:
             problem = f"the space function raised {type(error).__name__}: {error}"
-            remedy = f"mend {self.name} or its options"
+            remedy = f"fix {self.name} or its options"
             raise BadInputError("space", self.name, problem, remedy) from error
         if not isinstance(architecture, Architecture):
             problem = f"the space function returned a {type(architecture).__name__}"
@@ -110,10 +110,10 @@ class CandidateSpace:
         return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
 
     def rebuild(self, params: Mapping[str, Any]) -> Candidate:
-        """Rebuild the candidate that was drawn with these parameters.
+        """Rebuild the candidate that a trial drew with these parameters.
 
         Raises:
-            BadInputError: as `draw`; also for parameters that describe no network.
+            BadInputError: as for `draw`, or the parameters do not describe a network.
         """
         try:
             return self.draw(FixedTrial(dict(params)))
@@ -122,25 +122,25 @@ class CandidateSpace:
             raise BadInputError("params", dict(params), problem, "use another trial") from None
 
     def check_output(self, candidate: Candidate) -> None:
-        """Refuse a network whose output is not one value per class.
+        """Check that a network outputs one value per class.
 
         Raises:
-            BadInputError: as said.
+            BadInputError: it does not, or its layers do not fit together.
         """
         try:
             output = candidate.architecture.shapes[-1]
         except CollapsedLayerError:
-            return  # Judged by a screen.
+            return  # A screen rejects it.
         except Exception as error:
             problem = f"its networks cannot be built ({type(error).__name__}: {error})"
-            raise BadInputError("space", self.name, problem, "mend the space") from error
+            raise BadInputError("space", self.name, problem, "fix the space") from error
         if output != (self.task.classes, 1, 1):
             problem = f"its networks end in {output}, but there are {self.task.classes} classes"
             raise BadInputError("space", self.name, problem, "end with Linear(task.classes)")
 
 
 def _import(reference: str) -> Callable[..., Architecture]:
-    """Return the function that ``module:function`` names."""
+    """Import the function named by ``module:function``."""
     module_name, _, function_name = reference.partition(":")
     if not function_name:
         close = get_close_matches(reference, FAMILIES, n=1)
@@ -158,7 +158,7 @@ def _import(reference: str) -> Callable[..., Architecture]:
 
 
 def _check_options(field: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:
-    """Refuse options that the function does not take, with the nearest name."""
+    """Refuse options that the function does not accept, and suggest the nearest name."""
     parameters = inspect.signature(function).parameters
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         return

@@ -1,4 +1,4 @@
-"""ConvMixer: patches, mixed by depthwise convolutions over space and by 1x1 ones over channels.
+"""The ConvMixer family: patches, mixed by depthwise and 1x1 convolutions.
 
 Trockman & Kolter 2022, "Patches Are All You Need?", arXiv 2201.09792.
 """
@@ -32,11 +32,11 @@ def convmixer(
 ) -> Architecture:
     """Draw a ConvMixer: patch embedding, equal blocks, a linear head.
 
-    A block is a depthwise convolution around which there is a skip, and a 1x1 convolution; norm
-    stands behind the activation. Convolutions have a bias, as published.
+    Each block is a depthwise convolution with a skip connection, then a 1x1 convolution. Norm
+    follows activation, and convolutions have a bias, as published.
 
     Args:
-        trial: what draws (or replays) the values.
+        trial: suggests or replays the values.
         task: the images and classes.
         width: feature amount of all layers, on a logarithmic scale.
         depth: number of blocks.

@@ -1,4 +1,4 @@
-"""What an architecture costs: parameters, multiply-accumulates, memory while training."""
+"""Derives the costs of an architecture: parameters, multiply-accumulates, training memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spaces.operations import (
 )
 
 _INDEX_BYTES = 8
-"""Max pooling keeps the position of every maximum as a 64-bit integer."""
+"""Max pooling keeps the index of every maximum as a 64-bit integer."""
 _FLOAT32, _BFLOAT16 = 4, 2
 _FLOAT32_NORMS = frozenset(("layer", "group", "channel"))
 _FLOAT32_ACTIVATIONS = frozenset(("softplus", "softmax", "log_softmax", "exp", "square", "sqrt"))
@@ -31,7 +31,7 @@ _FREE = frozenset(
     for kind in OPERATIONS.values()
     if kind.params is Operation.params and kind.macs is Operation.macs
 )
-"""Operations that have no parameters and multiply nothing: not worth the question."""
+"""Operations without parameters and multiply-accumulates; skipped for speed."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,10 @@ class Costs:
         params: number of trainable parameters.
         macs: multiply-accumulates of a forward pass of one sample.
         kept_values: values per sample that backpropagation keeps.
-        kept_indices: positions of maxima per sample that backpropagation keeps.
-        live_values: most values per sample that a forward pass holds at one time when nothing is
-            kept for backpropagation.
-        peak_values: most values per sample that training holds at one time: at the layer where
-            what is still kept and the gradients on their way back are the most together.
+        kept_indices: indices of maxima per sample that backpropagation keeps.
+        live_values: maximum number of values per sample that inference holds at one time.
+        peak_values: maximum number of values per sample that training holds at one time: kept
+            values plus gradients, at the layer where their sum is largest.
         mixed_live: bytes per sample of ``live_values`` under bfloat16 autocast.
         mixed_peak: bytes per sample of ``peak_values`` under bfloat16 autocast.
         image_values: values of one sample.
@@ -65,30 +64,30 @@ class Costs:
     def training_memory(
         self, batch_size: int, *, bfloat16: bool = False, optimizer_values: int = 1
     ) -> int:
-        """Predict the most bytes that the tensors of a training take at one time.
+        """Predict the peak memory of a training's tensors in bytes.
 
-        Counted are weights, gradients, what the optimiser keeps, activations, the gradients of
-        activations, and the batch of images. Not counted is what lies outside of torch's tensors:
-        workspaces of the convolution library and the process's own share of a device.
+        Includes weights, gradients, optimiser state, activations, gradients of activations and
+        the batch of images. Excludes memory outside of torch's tensors: workspaces of the
+        convolution library and the CUDA context of the process.
 
         Args:
-            batch_size: samples a step.
-            bfloat16: whether convolutions and matrix products run in bfloat16 by autocast, which
-                keeps the weights in float32 and makes a copy of the kernels in bfloat16.
-            optimizer_values: values kept per parameter beside value and gradient: 1 for SGD with
-                momentum, 2 for Adam, 1 more for an average of the weights.
+            batch_size: samples per step.
+            bfloat16: whether autocast runs convolutions and matrix products in bfloat16, which
+                keeps the weights in float32 and copies the kernels to bfloat16.
+            optimizer_values: values per parameter besides weight and gradient: 1 for SGD with
+                momentum, 2 for Adam, plus 1 for a moving average of the weights.
         """
         weight = _FLOAT32 * (2 + optimizer_values)
         if bfloat16:
             weight += _BFLOAT16
-            # The images themselves stay beside the copy that the first layer takes.
+            # The float32 images stay in memory beside the copy for the first layer.
             sample = self.mixed_peak + _FLOAT32 * self.image_values
         else:
             sample = _FLOAT32 * self.peak_values
         return weight * self.params + batch_size * (sample + _INDEX_BYTES * self.kept_indices)
 
     def evaluation_memory(self, batch_size: int, *, bfloat16: bool = False) -> int:
-        """Predict the bytes that scoring takes beside the weights: images and activations."""
+        """Predict the memory of inference in bytes, without weights: images and activations."""
         if bfloat16:
             return batch_size * (self.mixed_live + _FLOAT32 * self.image_values)
         return batch_size * _FLOAT32 * self.live_values
@@ -98,7 +97,13 @@ def costs(architecture: Architecture) -> Costs:
     """Derive the costs of an architecture.
 
     Raises:
-        CollapsedLayerError: a feature map has no pixel left.
+        CollapsedLayerError: a feature map has less than one pixel.
+
+    Example:
+        >>> from spaces.named import named
+        >>> from spaces.task import Task
+        >>> costs(named("resnet18", Task(channels=3, height=224, width=224, classes=1000))).params
+        11689512
     """
     layers = architecture.layers
     shapes = architecture.shapes
@@ -128,8 +133,8 @@ def costs(architecture: Architecture) -> Costs:
                 indices += sizes[index]
         elif kind in _FORMAT_CHOOSING and _runs_in_float32(operation):
             mixed = True
-        # On the way back, the gradients are there of exactly those tensors that were live on the
-        # way here; and of what is kept, all that was kept up to here.
+        # At this layer, backpropagation holds gradients of the tensors that are live in the
+        # forward pass, and all values kept up to here.
         live += sizes[index]
         lives.append(live)
         totals.append(kept_values + live)
@@ -155,12 +160,12 @@ def costs(architecture: Architecture) -> Costs:
 
 
 def _last_uses(architecture: Architecture) -> dict[int, int]:
-    """Return the last layer that takes the output of each layer that is taken at all."""
+    """Return the last consumer of every layer that has one."""
     return {i: index for index, layer in enumerate(architecture.layers) for i in layer[1]}
 
 
 def _runs_in_float32(operation: Operation) -> bool:
-    """Tell whether autocast on a GPU runs it in float32, whatever comes in.
+    """Tell whether autocast on a GPU runs the operation in float32, whatever its input.
 
     See "CUDA Ops that can autocast to float32" in torch's documentation of torch.amp.
     """
@@ -170,9 +175,9 @@ def _runs_in_float32(operation: Operation) -> bool:
 
 
 def _mixed_memory(architecture: Architecture, sizes: Sequence[int]) -> tuple[int, int]:
-    """Return ``mixed_live`` and ``mixed_peak`` of a net in which some layers run in float32.
+    """Return ``mixed_live`` and ``mixed_peak`` of a network with some layers in float32.
 
-    A layer that takes another format than its input has makes a copy, and keeps that.
+    A layer whose format differs from its input's makes a copy and keeps the copy.
     """
     last_use = _last_uses(architecture)
     formats: list[int] = []

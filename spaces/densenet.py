@@ -1,4 +1,4 @@
-"""Densely connected networks: every layer takes the outputs of all layers before it in its block.
+"""The DenseNet family: every layer takes the outputs of all earlier layers of its block.
 
 Huang et al. 2017, "Densely Connected Convolutional Networks", arXiv 1608.06993.
 """
@@ -52,25 +52,25 @@ def densenet(
 ) -> Architecture:
     """Draw a densely connected network: a stem, dense blocks, transitions between, a linear head.
 
-    Norm and activation stand before each convolution.
+    Norm and activation precede each convolution.
 
     Args:
-        trial: what draws (or replays) the values.
+        trial: suggests or replays the values.
         task: the images and classes.
         stem: ``cifar`` (3x3) or ``imagenet`` (7x7 with stride 2, max pooling 3x3 with stride 2).
         growth: features that each layer adds, on a logarithmic scale.
         blocks: number of dense blocks.
         layers: layers of each block.
-        bottleneck: a layer's 1x1 convolution gives out so many times ``growth``; 0: there is none.
-        compression: share of the features that a transition leaves, over 0 up to 1.
+        bottleneck: output of a layer's 1x1 convolution in multiples of ``growth``; 0 omits it.
+        compression: fraction of the features that a transition keeps, in (0, 1].
         stem_features: feature amount of the stem; None: twice ``growth``.
-        downsampling: of transitions: ``max`` or ``average`` pooling, or ``stride``: the
-            transition's convolution is 2x2 with stride 2.
+        downsampling: of transitions: ``max`` or ``average`` pooling, or ``stride`` for a 2x2
+            convolution with stride 2.
         kernel: kernel size of the layers' convolutions, odd.
         dilation: of the layers' convolutions.
         activation: relu, leaky_relu, celu, gelu or silu.
         norm: batch, instance, layer or group.
-        attention: none, squeeze-excitation, spatial or both, on what each layer adds.
+        attention: none, squeeze-excitation, spatial or both, on the features that a layer adds.
         dropout: rate before the classifier.
 
     Raises:
@@ -113,7 +113,7 @@ def densenet(
                 y, width = net.add(convolution(widest, 1), y, name=f"{name}conv1"), widest
             y = net.activate(net.norm(y, width))
             y = net.attend(net.add(added, y, name=f"{name}conv2"), grown, name)
-            # All that came before is already side by side in x: the graph stays linear in size.
+            # x already concatenates all earlier outputs, so the graph grows linearly.
             x = net.add(_CONCAT, x, y, name=f"{name}concat")
             channels += grown
     net.head(net.norm_activation(x, channels))
@@ -123,7 +123,7 @@ def densenet(
 def _append_transition(
     net: NetBuilder, x: int, channels: int, left: float, shrinking: str, number: int
 ) -> tuple[int, int]:
-    """Return the number of features and the output of the transition behind a block."""
+    """Append the transition after a block; return its number of features and its layer."""
     features = max(1, int(channels * left))
     x = net.activate(net.norm(x, channels))
     name = f"transition{number}"

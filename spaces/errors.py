@@ -1,24 +1,28 @@
-"""The errors of the project: what a user got wrong, and draws that describe no network."""
+"""Errors of the project: invalid user input and invalid draws."""
 
 import re
 
 _PASSWORD = re.compile(
     r"(?<=://)[^\s/@]*:\S*(?=@)|(?:(?<=[?&]password=)|(?<=[?&]sslpassword=))[^\s&]*"
 )
-"""User and password of an address; cut-off values may lack what would tell them from others."""
+"""User and password of a URL, also of a URL that is cut off."""
 
 
 class BadInputError(ValueError):
-    """A value given by the user that cannot be used.
+    """The user gave a value that cannot be used.
 
-    Every package raises this for mistakes that are the user's; the command line prints it as one
-    line and exits with code 2.
+    Every package raises this error for a user's mistake. The command line prints it as one line
+    and exits with code 2.
 
     Args:
-        field: what was given, by the name the user knows (``space.depth``, ``data``, ``--set``).
-        value: what it was, as given.
-        problem: why it cannot be used.
+        field: name that the user knows (``space.depth``, ``data``, ``--set``).
+        value: as given by the user.
+        problem: why the value cannot be used.
         remedy: what to do instead.
+
+    Example:
+        >>> print(BadInputError("epochs", 0, "is below 1", "use 1 or more"))
+        epochs = 0: is below 1; use 1 or more
     """
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
@@ -29,7 +33,7 @@ class BadInputError(ValueError):
         super().__init__(field, value, problem, remedy)
 
     def __str__(self) -> str:
-        """Return the one line that the user reads, without the password of an address in it."""
+        """Return the message as one line without passwords of URLs."""
         value = str(self.value)
         shown = value if len(value) <= 120 else value[:117] + "..."
         line = f"{self.field} = {shown!s}: {self.problem}; {self.remedy}"
@@ -37,13 +41,13 @@ class BadInputError(ValueError):
 
 
 class InvalidCandidateError(ValueError):
-    """Values that were drawn in range but together describe no network.
+    """Drawn values are in range, but together do not describe a network.
 
-    A space function raises it after it has drawn all its values; the search then rejects the
-    candidate and tells the sampler how far off it was.
+    A space function raises this error after it has drawn all its values. The search then rejects
+    the candidate and reports the violation to the sampler.
 
     Args:
-        detail: what is wrong, in words.
+        detail: the violated rule with its values.
         violation: over 0, and the smaller the nearer the values are to a network.
     """
 
@@ -53,5 +57,5 @@ class InvalidCandidateError(ValueError):
         super().__init__(detail, violation)
 
     def __str__(self) -> str:
-        """Return what is wrong."""
+        """Return the detail."""
         return self.detail

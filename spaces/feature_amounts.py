@@ -1,8 +1,8 @@
-"""Feature amounts that follow a skew-normal density over depth.
+"""Distributes feature amounts over depth by a skew-normal density.
 
 Mundt et al. 2018, "Rethinking Layer-wise Feature Amounts in Convolutional Neural Network
-Architectures", arXiv 1812.05836: three numbers shape the whole network, and its total amount of
-features stays what it is.
+Architectures", arXiv 1812.05836. Three numbers shape the network; the total number of features is
+fixed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from spaces.errors import InvalidCandidateError
 from spaces.options import FloatRange, IntRange, draw_float, draw_int
 
 SAMPLES = 100
-"""Points per layer at which the density is taken, as in the published code."""
+"""Samples of the density per layer, as in the published code."""
 LEAST_SCALE = 1 / SAMPLES
-"""What is narrower falls between the points."""
+"""A narrower density falls between the samples."""
 LEAST_MASS = 0.95
 LEAST_FEATURES = 2
 _FARTHEST = 40.0
-"""So many scales from its location a normal density is 0 in floating point."""
+"""At this many scales from its location, a normal density is 0 in floating point."""
 
 
 def skew_normal(x: float, location: float, scale: float, skew: float) -> float:
@@ -38,16 +38,16 @@ def skew_normal(x: float, location: float, scale: float, skew: float) -> float:
 
 @lru_cache(maxsize=4096)
 def layer_fractions(location: float, scale: float, skew: float, layers: int) -> tuple[float, ...]:
-    """Return the share of all features that each layer gets.
+    """Return the fraction of all features for each layer.
 
-    The density over ``[l, l + 1)`` by the trapezoid rule over 100 points a hundredth apart: as in
-    the published code, which so leaves out the last hundredth of each layer, about 1 %.
+    Integrates the density over ``[l, l + 1)`` by the trapezoid rule over 100 samples. Like the
+    published code, this omits the last hundredth of each layer, about 1 %.
     """
-    shares = []
+    fractions = []
     for layer in range(layers):
         values = [skew_normal(layer + i / SAMPLES, location, scale, skew) for i in range(SAMPLES)]
-        shares.append(sum(a + b for a, b in pairwise(values)) / (2 * SAMPLES))
-    return tuple(shares)
+        fractions.append(sum(a + b for a, b in pairwise(values)) / (2 * SAMPLES))
+    return tuple(fractions)
 
 
 def skew_normal_amounts(
@@ -59,38 +59,38 @@ def skew_normal_amounts(
         location: xi, in layers from the first.
         scale: omega, in layers.
         skew: alpha; 0 is a normal distribution.
-        total: N, features to distribute.
-        layers: L, how many layers share them.
+        total: N, number of features to distribute.
+        layers: L, number of layers.
 
     Returns:
-        The feature amount of each layer, ``ceil(share * total)``; None for a distribution that is
-        not valid: (next to) no scale, under 95 % of the mass within the layers, or a layer with
-        fewer than two features.
+        The feature amount of each layer, ``ceil(fraction * total)``; None if the distribution is
+        invalid: a scale near 0, at most 95 % of the mass within the layers, or a layer with fewer
+        than two features.
     """
     if scale < LEAST_SCALE:
         return None
-    shares = layer_fractions(location, scale, skew, layers)
-    amounts = tuple([ceil(share * total) for share in shares])
-    return None if sum(shares) <= LEAST_MASS or min(amounts) < LEAST_FEATURES else amounts
+    fractions = layer_fractions(location, scale, skew, layers)
+    amounts = tuple([ceil(fraction * total) for fraction in fractions])
+    return None if sum(fractions) <= LEAST_MASS or min(amounts) < LEAST_FEATURES else amounts
 
 
 def violation(location: float, scale: float, skew: float, total: int, layers: int) -> float:
-    """Return how far a distribution is from a valid one.
+    """Return the distance of a distribution from a valid one.
 
     See `skew_normal_amounts` for the arguments.
 
     Returns:
-        0 for a valid distribution; else the mass that is missing within the layers plus what the
-        layers, on average, lack of the one feature that is rounded up to two.
+        0 for a valid distribution; else the mass missing within the layers, plus the average
+        deficit of the layers below one feature.
     """
     if scale < LEAST_SCALE:
         return 2.0
     if skew_normal_amounts(location, scale, skew, total, layers) is not None:
         return 0.0
-    shares = layer_fractions(location, scale, skew, layers)
-    lacking = sum([max(0.0, 1 - share * total) for share in shares]) / layers
-    # On the limit itself a distribution is not valid either.
-    return max(0.0, LEAST_MASS - sum(shares)) + lacking or 1e-9
+    fractions = layer_fractions(location, scale, skew, layers)
+    lacking = sum([max(0.0, 1 - fraction * total) for fraction in fractions]) / layers
+    # A distribution exactly on the limit is invalid, too.
+    return max(0.0, LEAST_MASS - sum(fractions)) + lacking or 1e-9
 
 
 def draw_skew_normal(
@@ -107,17 +107,16 @@ def draw_skew_normal(
     Draws ``total_features`` (on a logarithmic scale), ``location``, ``scale`` and ``skew``.
 
     Args:
-        trial: what draws (or replays) the values.
-        layers: how many layers share the features.
-        total: N, features to distribute.
-        location: xi, in layers from the first; None: anywhere from the first to behind the last.
-        scale: omega, in layers; None: 0.2 to 0.4 of the depth, outside of which hardly a
-            distribution is valid.
+        trial: suggests or replays the values.
+        layers: number of layers.
+        total: N, number of features to distribute.
+        location: xi, in layers from the first; None: from 0 to the number of layers.
+        scale: omega, in layers; None: 0.2 to 0.4 of the depth, because few other scales are valid.
         skew: alpha.
 
     Raises:
         BadInputError: an option is out of range.
-        InvalidCandidateError: the distribution that was drawn is not valid.
+        InvalidCandidateError: the drawn distribution is invalid.
     """
     total_drawn = draw_int(trial, "total_features", total, field="space.total_features", log=True)
     drawn = (

@@ -1,8 +1,8 @@
-"""Published networks, each as one point of its family's space.
+"""Defines published networks as points of their families' spaces.
 
-What makes a network is written down once, as a value for every quantity that the family can
-search. From that follow the architecture, the options and parameters that draw it, and the
-parameters by which it enters a search as its first trial.
+Each network is one value for every quantity that its family can search. The architecture, the
+options and parameters that draw it, and the parameters that enqueue it in a search derive from
+these values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.task import Task
 
 _ANY_TASK = Task(channels=3, height=224, width=224, classes=10)
-"""Large enough that every pooling layer of every network is drawn."""
+"""Large enough for every pooling layer of every network."""
 
 Values = dict[str, Any]
 
@@ -33,9 +33,9 @@ class NamedNet:
     """A published network.
 
     Attributes:
-        family: the space function, by its name in `spaces.FAMILIES`.
-        values: of every quantity of the space, by the name of its parameter.
-        origin: where the network comes from.
+        family: name of the space function in `spaces.FAMILIES`.
+        values: value of every quantity of the space by parameter name.
+        origin: publication or library that defines the network.
     """
 
     family: str
@@ -44,7 +44,7 @@ class NamedNet:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options of the space function that leave open only what differs from layer to layer."""
+        """Options of the space function that search only values differing between layers."""
         known = signature(FAMILIES[self.family]).parameters
         options: dict[str, Any] = {}
         ranges: dict[str, list[Any]] = {}
@@ -60,20 +60,25 @@ class NamedNet:
 
 
 def named(name: str, task: Task) -> Architecture:
-    """Return a published network, for any images and classes.
+    """Return a published network for a task.
 
     Raises:
-        BadInputError: there is no network of this name.
+        BadInputError: the name is unknown.
+
+    Example:
+        >>> from spaces.task import Task
+        >>> named("vgg16", Task(channels=3, height=32, width=32, classes=10)).shapes[-1]
+        (10, 1, 1)
     """
     net = _find(name)
     return FAMILIES[net.family](FixedTrial(dict(net.values)), task, **net.options)
 
 
 def named_params(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return ``(family, options, params)``: the family, with these options, draws it by these.
+    """Return ``(family, options, params)`` that draw a published network.
 
     Raises:
-        BadInputError: there is no network of this name.
+        BadInputError: the name is unknown.
     """
     net = _find(name)
     options = net.options
@@ -81,18 +86,18 @@ def named_params(name: str) -> tuple[str, dict[str, Any], dict[str, Any]]:
 
 
 def seed_params(name: str, task: Task, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parameters by which a network is drawn in a search of its family.
+    """Return the parameters that draw a published network in a search of its family.
 
     Args:
-        name: of the network.
-        task: of the search.
-        options: of the search's space.
+        name: name of the network.
+        task: task of the search.
+        options: space options of the search.
 
     Returns:
-        What ``study.enqueue_trial`` takes.
+        Parameters for ``study.enqueue_trial``.
 
     Raises:
-        BadInputError: there is no network of this name, or these options do not include it.
+        BadInputError: the name is unknown, or the options exclude the network.
     """
     net = _find(name)
     try:
@@ -118,17 +123,17 @@ def _find(name: str) -> NamedNet:
 def _replay(
     net: NamedNet, task: Task, options: Mapping[str, Any]
 ) -> tuple[Architecture, dict[str, Any]]:
-    """Return the network that a space draws by a net's values, and the values that it took."""
+    """Return the network drawn from a net's values, and the values that were used."""
     trial = FixedTrial(dict(net.values))
     with warnings.catch_warnings():
-        # Optuna only warns of a value out of range; enqueued, the trial would draw another one.
+        # Optuna only warns about a value out of range; an enqueued trial would draw another one.
         warnings.simplefilter("error", UserWarning)
         architecture = FAMILIES[net.family](trial, task, **options)
     return architecture, dict(trial.params)
 
 
 def _difference(net: NamedNet, options: Mapping[str, Any]) -> str:
-    """Say which options the network needs where the space's are different ones."""
+    """Describe the options that the network needs and the space lacks."""
     own = net.options
     known = signature(FAMILIES[net.family]).parameters
     needed = [
@@ -141,7 +146,7 @@ def _difference(net: NamedNet, options: Mapping[str, Any]) -> str:
 
 
 def _includes(given: list[Any] | tuple[Any, ...], value: Any) -> bool:
-    """Tell whether a list of choices, or a range, includes a value or a narrower range."""
+    """Tell whether choices or a range include a value or a narrower range."""
     values = value if isinstance(value, list) else [value]
     if all(v in given for v in values):
         return True
@@ -160,7 +165,7 @@ def _numbered(name: str, values: tuple[int, ...]) -> Values:
 
 
 def _vgg(blocks: tuple[int, ...], hidden: int = 0, dropout: float = 0.0) -> Values:
-    """Return a VGG with so many convolutions before each of its five pooling layers."""
+    """Return a VGG by the numbers of convolutions before its five pooling layers."""
     widths = (64, 128, 256, 512, 512)
     features = [w for w, n in zip(widths, blocks, strict=True) for _ in range(n)]
     return {
@@ -180,7 +185,7 @@ def _vgg(blocks: tuple[int, ...], hidden: int = 0, dropout: float = 0.0) -> Valu
 
 
 def _resnet(blocks: tuple[int, ...], **other: str | int) -> Values:
-    """Return torchvision's ResNet with so many basic blocks in each stage, but for ``other``."""
+    """Return torchvision's ResNet by the blocks of its stages, with ``other`` values replaced."""
     values: Values = {
         **_STYLE,
         "block": "basic",
@@ -283,15 +288,15 @@ def _named_resnets() -> dict[str, NamedNet]:
             _resnet((3, 4, 6, 3), block="bottleneck", width_per_group=128),
             "torchvision; Zagoruyko & Komodakis 2016, arXiv 1605.07146",
         ),
-        # Not published but for the count of 10.02 million parameters with 10 classes, which these
-        # have: basic blocks, the second convolution of each in 32 groups of 4 (10,021,194).
+        # Only the 10.02 million parameters with 10 classes are published. Basic blocks whose
+        # second convolution has 32 groups of 4 match it (10,021,194).
         "resnext18": NamedNet(
             "resnet",
             _resnet((2, 2, 2, 2), stem="cifar", groups=32, width_per_group=4),
             "a published comparison on CIFAR-10: 10.02 million parameters",
         ),
-        # Likewise 21.06 million: 2, 2, 1 and 1 blocks of 128 to 1024 features (21,063,818); of
-        # all ways to have six basic blocks and doubled features it is the only one.
+        # Likewise 21.06 million: 2, 2, 1 and 1 blocks of 128 to 1024 features (21,063,818) are the
+        # only match among six basic blocks with doubling features.
         "wide_resnet14": NamedNet(
             "resnet",
             _resnet((2, 2, 1, 1), stem="cifar", width=128),
@@ -332,8 +337,8 @@ NAMED: dict[str, NamedNet] = {
     **_named_vggs(),
     **_named_resnets(),
     **_named_densenets(),
-    # Kernel and patch are not published; 7 and 2 give the published 1.28 million parameters
-    # (1,280,266), and of all odd kernels 7 is the only one that can.
+    # Kernel and patch size are not published. 7 and 2 give the published 1.28 million parameters
+    # (1,280,266); no other odd kernel can.
     "convmixer256d16": NamedNet(
         "convmixer",
         _convmixer(256, 16, kernel=7, patch=2),
@@ -346,4 +351,4 @@ NAMED: dict[str, NamedNet] = {
         "convmixer", _convmixer(1536, 20, kernel=9, patch=7), f"{_CONVMIXER_PAPER}, for ImageNet"
     ),
 }
-"""By name; a final ``c`` is a variant for small images, as in CIFAR."""
+"""Networks by name; a final ``c`` marks a variant for small images such as CIFAR's."""

@@ -1,4 +1,4 @@
-"""What every operation answers about itself, and how windows slide."""
+"""The interface of all operations, and the arithmetic of sliding windows."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ Pair: TypeAlias = tuple[int, int]
 Window: TypeAlias = tuple[int, int] | tuple[Fraction, Fraction]
 """Effective kernel size and stride along one axis, in pixels of the operation's input.
 
-Fractions where a map is resampled: an output pixel of a transposed convolution with stride 2 and
-kernel 4 takes two input pixels, and the next one starts half a pixel on.
+Resampling operations use fractions: an output pixel of a transposed convolution with stride 2 and
+kernel 4 covers two input pixels, and the next output pixel starts half an input pixel later.
 """
 
 
 class CollapsedMapError(ValueError):
-    """A feature map would have no pixel left."""
+    """A feature map shrinks to less than one pixel."""
 
 
 def pair(value: int | Pair) -> Pair:
-    """Return ``(value, value)`` for a number and a pair unchanged: (height, width)."""
+    """Return a number as a (height, width) pair; return a pair unchanged.
+
+    Example:
+        >>> pair(3)
+        (3, 3)
+        >>> pair((3, 5))
+        (3, 5)
+    """
     return (value, value) if isinstance(value, int) else value
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """Base of all operations; the defaults are those of an element-wise one.
+    """Base class of all operations; its defaults describe an element-wise operation.
 
-    The class attributes say which tensors backpropagation has to keep: the memory estimate in
-    ``spaces.costs`` is built from them.
+    The class attributes state which tensors backpropagation keeps; `spaces.costs` estimates
+    memory from them.
     """
 
     kind: ClassVar[str]
     arity: ClassVar[int | None] = 1
-    """Number of inputs; None for any number from one on."""
+    """Number of inputs; None for one or more."""
     keeps_input: ClassVar[bool] = False
     keeps_output: ClassVar[bool] = False
 
@@ -43,8 +50,8 @@ class Operation:
         """Return the shape of the output.
 
         Raises:
-            CollapsedMapError: the output would have no pixel.
-            ValueError: the inputs do not fit the operation.
+            CollapsedMapError: the output has less than one pixel.
+            ValueError: the operation does not accept the inputs.
         """
         return inputs[0]
 
@@ -53,19 +60,19 @@ class Operation:
         return 0
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        """Return multiply-accumulates for one sample, as torch's flop counter counts them / 2."""
+        """Return multiply-accumulates per sample: half of what torch's FLOP counter reports."""
         return 0
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return the sliding window per axis (height, width), None where each pixel is alone."""
+        """Return the sliding window per axis (height, width); None for pixel-wise operations."""
         return None
 
 
 def slide(size: int, kernel: int, stride: int, padding: int, ceil: bool = False) -> int:
-    """Return how many positions a window takes along one axis (PyTorch's formula)."""
+    """Return the number of window positions along one axis (PyTorch's formula)."""
     span = size + 2 * padding - kernel
     if ceil and -stride < span < 0:
-        return 1  # The only window, a partial one.
+        return 1  # A single, partial window.
     if span < 0:
         raise CollapsedMapError(f"a window of {kernel} does not fit into {size} + 2 * {padding}")
     positions = span // stride + 1

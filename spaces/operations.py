@@ -1,8 +1,8 @@
-"""What a layer can do: one frozen, torch-free value class per kind of operation.
+"""Defines the operations of layers: one frozen, torch-free value class per kind.
 
-Shapes are ``(channels, height, width)`` of one sample. Every operation answers the same questions
-about itself (shape, parameters, multiply-accumulates, window), so that analyses of a graph need no
-case distinctions and a new kind of layer is one class here, one line in the module builder.
+Shapes are ``(channels, height, width)`` of one sample. Every operation reports its output shape,
+parameters, multiply-accumulates and window, so analyses need no case distinctions. A new kind of
+layer is one class here and one entry in `trainables.layers`.
 """
 
 from __future__ import annotations
@@ -90,13 +90,13 @@ POOLING_MODES = ("max", "average")
 NORMS = ("batch", "instance", "layer", "group")
 ACTIVATIONS = ("relu", "leaky_relu", "celu", "gelu", "silu", "sigmoid")
 OTHER_NORMS = ("channel",)
-"""Norms that no family offers and users' nets have; ``channel``: over the channels of a pixel."""
+"""Norms of users' networks only; ``channel`` normalises over the channels of each pixel."""
 OTHER_ACTIVATIONS = (
     *("relu6", "elu", "selu", "mish", "softplus", "hardtanh", "hardsigmoid"),
     *("hardswish", "hardshrink", "softshrink", "tanh", "log_sigmoid"),
     *("softmax", "log_softmax", "exp", "sqrt", "square", "abs"),
 )
-"""Activations that no family offers; softmax is the one over the channels of a pixel."""
+"""Activations of users' networks only; softmax is over the channels of each pixel."""
 _DERIVED_FROM_OUTPUT = frozenset(
     ("relu", "sigmoid", "tanh", "softmax", "log_softmax", "exp", "sqrt")
 )
@@ -104,7 +104,7 @@ _DERIVED_FROM_OUTPUT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Input(Operation):
-    """The image: always and only layer 0."""
+    """The image: always layer 0."""
 
     kind: ClassVar[str] = "input"
     arity: ClassVar[int | None] = 0
@@ -120,7 +120,7 @@ class Input(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Convolution(Operation):
-    """A two-dimensional convolution; ``features`` is its number of output channels."""
+    """A two-dimensional convolution with ``features`` output channels."""
 
     kind: ClassVar[str] = "convolution"
     keeps_input: ClassVar[bool] = True
@@ -185,7 +185,7 @@ class Pooling(Operation):
     ceil: bool = False
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return ``(channels, height, width)`` with as many channels as the input."""
+        """Return the pooled shape; the number of channels is unchanged."""
         channels, height, width = inputs[0]
         (kh, kw), (sh, sw), (ph, pw) = self.kernel, self.stride, self.padding
         return (
@@ -201,7 +201,7 @@ class Pooling(Operation):
 
 @dataclass(frozen=True, slots=True)
 class GlobalPooling(Operation):
-    """Average (or maximum) over the whole feature map, down to one pixel."""
+    """Average or maximum over the whole feature map."""
 
     kind: ClassVar[str] = "global_pooling"
 
@@ -209,7 +209,7 @@ class GlobalPooling(Operation):
 
     @property
     def keeps_input(self) -> bool:  # type: ignore[override]
-        """Tell whether backpropagation needs the input: a mean's gradient does not."""
+        """Tell whether backpropagation needs the input; the gradient of a mean does not."""
         return self.mode == "max"
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -217,16 +217,16 @@ class GlobalPooling(Operation):
         return (inputs[0][0], 1, 1)
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return a window that covers the whole map."""
+        """Return a window over the whole map."""
         _, height, width = inputs[0]
         return ((height, height), (width, width))
 
 
 @dataclass(frozen=True, slots=True)
 class Norm(Operation):
-    """Batch, instance, layer (over channels, height, width: one group) or group normalisation.
+    """Batch, instance, layer (over channels, height and width) or group normalisation.
 
-    The statistics mix pixels; receptive fields leave that aside, as the published ones do.
+    Statistics mix pixels; receptive fields ignore that, as published ones do.
     """
 
     kind: ClassVar[str] = "norm"
@@ -234,16 +234,16 @@ class Norm(Operation):
 
     norm: str = "batch"
     groups: int = 1
-    """Number of groups of ``group``; the other norms ignore it."""
+    """Number of groups; only ``group`` uses it."""
     affine: bool = True
-    """Whether every channel has a gamma and a beta."""
+    """Whether each channel has a learned scale and shift."""
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the shape of the input.
 
         Raises:
-            CollapsedMapError: instance normalisation of one pixel, which is nothing but beta.
-            ValueError: the channels cannot be grouped so.
+            CollapsedMapError: instance normalisation of a single pixel.
+            ValueError: the channels are not divisible by the groups.
         """
         if self.norm == "instance" and inputs[0][1] * inputs[0][2] == 1:
             raise CollapsedMapError("instance normalisation needs more than one pixel")
@@ -255,7 +255,7 @@ class Norm(Operation):
         return inputs[0]
 
     def params(self, inputs: tuple[Shape, ...]) -> int:
-        """Return gamma and beta of every channel."""
+        """Return the number of scales and shifts."""
         return 2 * inputs[0][0] if self.affine else 0
 
 
@@ -269,18 +269,18 @@ class Activation(Operation):
 
     @property
     def keeps_input(self) -> bool:  # type: ignore[override]
-        """Tell whether the derivative is calculated from the input."""
+        """Tell whether the derivative uses the input."""
         return self.function not in _DERIVED_FROM_OUTPUT
 
     @property
     def keeps_output(self) -> bool:  # type: ignore[override]
-        """Tell whether the derivative is calculated from the output."""
+        """Tell whether the derivative uses the output."""
         return self.function in _DERIVED_FROM_OUTPUT
 
 
 @dataclass(frozen=True, slots=True)
 class Dropout(Operation):
-    """Zero each value with probability ``rate`` while training."""
+    """Zeroes each value with probability ``rate`` during training."""
 
     kind: ClassVar[str] = "dropout"
     keeps_output: ClassVar[bool] = True
@@ -290,7 +290,7 @@ class Dropout(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Add(Operation):
-    """The sum of tensors of one shape: the join of a residual block."""
+    """The sum of equally shaped tensors, as in residual blocks."""
 
     kind: ClassVar[str] = "add"
     arity: ClassVar[int | None] = None
@@ -304,7 +304,7 @@ class Add(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Concat(Operation):
-    """Tensors side by side along the channels: the join of a dense block."""
+    """Concatenation along the channels, as in dense blocks."""
 
     kind: ClassVar[str] = "concat"
     arity: ClassVar[int | None] = None
@@ -318,9 +318,9 @@ class Concat(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Gate(Operation):
-    """The first input multiplied by the second, which may be one pixel or one channel wide.
+    """The first input multiplied by a gate that broadcasts to it.
 
-    The join of squeeze-and-excitation and of spatial attention.
+    Used by squeeze-and-excitation and spatial attention.
     """
 
     kind: ClassVar[str] = "gate"
@@ -337,7 +337,7 @@ class Gate(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Linear(Operation):
-    """A fully connected layer over the flattened input."""
+    """A fully connected layer on the flattened input."""
 
     kind: ClassVar[str] = "linear"
     keeps_input: ClassVar[bool] = True
@@ -360,14 +360,14 @@ class Linear(Operation):
         return self.features * channels * height * width
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return a window that covers the whole map."""
+        """Return a window over the whole map."""
         _, height, width = inputs[0]
         return None if height == width == 1 else ((height, height), (width, width))
 
 
 @dataclass(frozen=True, slots=True)
 class ChannelPooling(Operation):
-    """Average or maximum over the channels of each pixel: what spatial attention looks at."""
+    """Average or maximum over the channels of each pixel, as in spatial attention."""
 
     kind: ClassVar[str] = "channel_pooling"
 
@@ -375,12 +375,12 @@ class ChannelPooling(Operation):
 
     @property
     def keeps_input(self) -> bool:  # type: ignore[override]
-        """Tell whether backpropagation needs the input: a mean's gradient does not."""
+        """Tell whether backpropagation needs the input; the gradient of a mean does not."""
         return self.mode == "max"
 
     @property
     def keeps_output(self) -> bool:  # type: ignore[override]
-        """Tell whether backpropagation needs the output: it is compared with the input."""
+        """Tell whether backpropagation compares the output with the input."""
         return self.mode == "max"
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
@@ -389,7 +389,7 @@ class ChannelPooling(Operation):
 
 
 CONVOLUTIONS = (Convolution, TransposedConvolution)
-"""The kinds of layers among which the border layer is counted."""
+"""The kinds of layers that can be a border layer."""
 
 OPERATIONS: dict[str, type[Operation]] = {
     operation.kind: operation

@@ -1,10 +1,10 @@
-"""Draw one value of a candidate from what the experiment file says about it.
+"""Draws one value of a candidate from an option of the experiment file.
 
-Everywhere in an experiment file a single value fixes a quantity; ``[low, high]`` searches a range
-and a list of choices searches those. Fixed quantities are not parameters of the study.
+In an experiment file, a single value fixes a quantity, ``[low, high]`` searches a range, and a list
+searches its choices. Fixed quantities are not parameters of the study.
 
-These functions run some twenty times for every candidate: types are compared exactly because
-that is several times faster than an isinstance against an abstract class.
+These functions run about twenty times per candidate. They compare types exactly, which is several
+times faster than isinstance with an abstract class.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Choices: TypeAlias = T | Sequence[T]
 
 _SINGLE = (int, float, str, bool)
 _LARGEST = 2**53
-"""Up to here every whole number is exact as a float, as which samplers draw it."""
+"""Samplers draw integers as floats, which are exact up to here."""
 
 
 def draw_int(
@@ -37,20 +37,27 @@ def draw_int(
     matters_to: int | None = None,
     log: bool = False,
 ) -> int:
-    """Draw a whole number.
+    """Draw an integer.
 
     Args:
-        trial: what draws (or replays) the value.
-        name: the parameter's name in the study.
-        option: a number, or the lowest and the highest.
-        field: what the user calls ``option``.
-        minimum: the lowest value that makes sense.
-        matters_to: a range ends here, because all higher values would mean the same.
-        log: draw so that equal ratios are equally likely.
+        trial: suggests or replays the value.
+        name: name of the parameter in the study.
+        option: a number, or its lower and upper bound.
+        field: name of the option in the experiment file.
+        minimum: lowest valid value.
+        matters_to: upper bound of ranges, because higher values are equivalent.
+        log: draw on a logarithmic scale.
 
     Raises:
-        BadInputError: the option is not a number or a range, lies under the minimum or is too
+        BadInputError: the option is not a number or a range, is below the minimum, or is too
             large to be drawn exactly.
+
+    Example:
+        >>> from optuna.trial import FixedTrial
+        >>> draw_int(FixedTrial({"depth": 7}), "depth", (2, 12), field="space.depth")
+        7
+        >>> draw_int(FixedTrial({}), "depth", 5, field="space.depth")
+        5
     """
     low, high = _ends(option, (int,), field, "whole number")
     if low < minimum:
@@ -73,19 +80,19 @@ def draw_float(
     below: float = inf,
     log: bool = False,
 ) -> float:
-    """Draw a real number, by default one that is not negative (with ``log``, of a range: positive).
+    """Draw a float, by default at least 0; with ``log`` a range must be positive.
 
     See `draw_int` for the other arguments and the errors.
 
     Args:
-        trial: what draws (or replays) the value.
-        name: the parameter's name in the study.
-        option: a number, or the lowest and the highest.
-        field: what the user calls ``option``.
-        minimum: the lowest value that makes sense.
-        maximum: the highest value that makes sense.
-        below: what the value must stay under.
-        log: draw so that equal ratios are equally likely.
+        trial: suggests or replays the value.
+        name: name of the parameter in the study.
+        option: a number, or its lower and upper bound.
+        field: name of the option in the experiment file.
+        minimum: lowest valid value.
+        maximum: highest valid value.
+        below: exclusive upper limit.
+        log: draw on a logarithmic scale.
     """
     ends = _ends(option, (float, int), field, "number")
     try:
@@ -102,7 +109,7 @@ def draw_float(
         raise BadInputError(field, option, f"{high:g} is over {maximum:g}", "use less")
     if high >= below:
         raise BadInputError(field, option, f"{high:g} is {below:g} or more", "use less")
-    # Optuna gives a numpy number where it draws the upper end: it reads differently in a digest.
+    # Optuna may return a numpy number, whose repr would change the digest.
     return low if fixed else float(trial.suggest_float(name, low, high, log=log))
 
 
@@ -124,16 +131,16 @@ def draw_choice(trial: BaseTrial, name: str, option: Choices[T], *, field: str) 
 def draw_name(
     trial: BaseTrial, name: str, option: Choices[str], known: Sequence[str], *, field: str
 ) -> str:
-    """Draw one of several names, all of which must be known.
+    """Draw one of several known names.
 
     See `draw_int` for the other arguments and the errors.
 
     Args:
-        trial: what draws (or replays) the value.
-        name: the parameter's name in the study.
+        trial: suggests or replays the value.
+        name: name of the parameter in the study.
         option: a name or a list of names.
-        known: the names that mean something.
-        field: what the user calls ``option``.
+        known: valid names.
+        field: name of the option in the experiment file.
     """
     drawn = draw_choice(trial, name, option, field=field)
     for value in choices(option):
@@ -146,7 +153,7 @@ def draw_name(
 def draw_kernel(
     trial: BaseTrial, option: Choices[int], *, name: str = "kernel", field: str = "space.kernel"
 ) -> int:
-    """Draw the size of a square kernel: odd, so that padding can keep the size of the map.
+    """Draw the size of a square kernel; it must be odd so that padding can keep the map's size.
 
     See `draw_int` for the arguments and errors.
     """
@@ -169,7 +176,11 @@ N = TypeVar("N", int, float)
 def _ends(
     option: N | Sequence[N], kinds: tuple[type[N], ...], field: str, expected: str
 ) -> tuple[N, N]:
-    """Return (low, high) of a number or a range, or say what is wrong with it."""
+    """Return (low, high) of a number or a range.
+
+    Raises:
+        BadInputError: the option is neither.
+    """
     if type(option) in kinds:
         return cast("N", option), cast("N", option)
     known = option if isinstance(option, (list, tuple)) and len(option) == 2 else (None, None)

@@ -1,4 +1,4 @@
-"""Operations that move, cut or scale values and mix no pixels: what hand-written nets need."""
+"""Operations that move, cut or scale values without mixing pixels, for users' networks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FILLS = ("constant", "reflect", "replicate", "circular")
 
 @dataclass(frozen=True, slots=True)
 class Slice(Operation):
-    """The channels from ``start`` up to, not including, ``stop``: one part of a split."""
+    """The channels from ``start`` to ``stop`` (exclusive)."""
 
     kind: ClassVar[str] = "slice"
 
@@ -20,7 +20,7 @@ class Slice(Operation):
     stop: int
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the shape with the channels left."""
+        """Return the shape with the remaining channels."""
         if not 0 <= self.start < self.stop <= inputs[0][0]:
             raise ValueError(
                 f"0 <= start < stop <= channels must hold, "
@@ -31,7 +31,7 @@ class Slice(Operation):
 
 @dataclass(frozen=True, slots=True)
 class ChannelShuffle(Operation):
-    """Channels dealt out like cards from ``groups`` stacks (Zhang et al. 2018, ShuffleNet)."""
+    """Channel shuffle between groups (ShuffleNet, Zhang et al. 2018, arXiv 1707.01083)."""
 
     kind: ClassVar[str] = "channel_shuffle"
 
@@ -49,12 +49,12 @@ class ChannelShuffle(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Padding(Operation):
-    """Rows, columns or channels of their own before and after a map; negative amounts cut off.
+    """Padding of channels, rows and columns; negative amounts crop.
 
     Attributes:
-        before: how many channels, rows and columns to put in front.
-        after: how many to put behind.
-        fill: ``constant`` (zeros) or made from the map's own border.
+        before: channels, rows and columns added in front.
+        after: channels, rows and columns added behind.
+        fill: ``constant`` (zeros), ``reflect``, ``replicate`` or ``circular``.
     """
 
     kind: ClassVar[str] = "padding"
@@ -64,7 +64,7 @@ class Padding(Operation):
     fill: str = "constant"
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the larger or smaller shape."""
+        """Return the padded shape."""
         channels, height, width = [
             size + before + after
             for size, before, after in zip(inputs[0], self.before, self.after, strict=True)
@@ -76,7 +76,7 @@ class Padding(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Flatten(Operation):
-    """All values of a map as the channels of one pixel."""
+    """Flattens a map into the channels of one pixel."""
 
     kind: ClassVar[str] = "flatten"
 
@@ -93,12 +93,12 @@ class Flatten(Operation):
 
 @dataclass(frozen=True, slots=True)
 class _Constant(Operation):
-    """A tensor of the layer's own that broadcasts to the input.
+    """A constant or learned tensor that broadcasts to the input.
 
     Attributes:
-        shape: of the tensor; each entry is 1 or that of the input.
+        shape: of the tensor; each entry is 1 or the input's.
         learned: whether it is trained.
-        value: what it is, or where it starts; known of plain numbers, else a stand-in.
+        value: the value or initial value; a placeholder unless it is one number.
     """
 
     shape: Shape = (1, 1, 1)
@@ -112,25 +112,25 @@ class _Constant(Operation):
         return inputs[0]
 
     def params(self, inputs: tuple[Shape, ...]) -> int:
-        """Return the values of the tensor, if they are learned."""
+        """Return the size of the tensor if it is learned, else 0."""
         return self.shape[0] * self.shape[1] * self.shape[2] if self.learned else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Scale(_Constant):
-    """The input times a number or a tensor of the layer's own (layer scale, for example)."""
+    """Multiplies the input by a number or tensor, such as layer scale."""
 
     kind: ClassVar[str] = "scale"
 
     @property
     def keeps_input(self) -> bool:  # type: ignore[override]
-        """Tell whether backpropagation needs the input: only what is learned does."""
+        """Tell whether backpropagation needs the input: for a learned scale only."""
         return self.learned
 
 
 @dataclass(frozen=True, slots=True)
 class Shift(_Constant):
-    """The input plus a number or a tensor of the layer's own."""
+    """Adds a number or tensor to the input."""
 
     kind: ClassVar[str] = "shift"
 
@@ -139,7 +139,7 @@ class Shift(_Constant):
 
 @dataclass(frozen=True, slots=True)
 class ParametricRelu(Operation):
-    """Leaky ReLU with a learned slope, or one for every channel (He et al. 2015)."""
+    """Leaky ReLU with one learned slope, or one per channel (He et al. 2015, arXiv 1502.01852)."""
 
     kind: ClassVar[str] = "parametric_relu"
     keeps_input: ClassVar[bool] = True
@@ -159,7 +159,7 @@ class ParametricRelu(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Product(Operation):
-    """The product of two maps of one shape, neither of which merely gates the other."""
+    """The product of two equally shaped maps."""
 
     kind: ClassVar[str] = "product"
     arity: ClassVar[int | None] = 2

@@ -1,27 +1,25 @@
-"""Receptive fields: how much of the image each value of each layer sees.
+"""Computes receptive fields: the extent of the image that a value of a layer depends on.
 
 Recurrence per axis, from ``r = j = 1`` at the image (Araujo et al. 2019, "Computing receptive
 fields of convolutional neural networks"; Richter et al. 2021, arXiv 2106.12307)::
 
     r_l = r_{l-1} + (k_eff - 1) * j_{l-1}        j_l = j_{l-1} * s_l
 
-Where paths join, a layer has a smallest field (shortest path) and a largest (longest). For a
-given jump the recurrence is monotone in r, so keeping the extremes for every jump that occurs is
-exact: it equals the enumeration of all paths at a cost linear in the number of edges.
+Where paths join, a layer has a smallest field (shortest path) and a largest field (longest path).
+For a given jump the recurrence is monotone in r, so keeping the extremes per jump is exact. It
+equals enumerating all paths, at a cost linear in the number of edges.
 
-Where a map is resampled (transposed convolution, upsampling, adaptive pooling), jumps become
-fractions, and output pixels differ in how much they see: of two neighbours on a map upsampled by
-two, a 3x3 convolution sees two pixels of the coarse map or three. What is reported is the largest
-extent over all output positions (and over all paddings, which decide the positions)::
+Resampling (transposed convolution, upsampling, adaptive pooling) makes jumps fractional, and output
+pixels differ in their extent: on a map upsampled by two, a 3x3 convolution depends on two or three
+pixels of the coarse map. The result is the largest extent over all output positions and paddings::
 
     r + ceil(e) * J
 
-with r and J the field and jump of the last map before the resampling, and e, in pixels of that
-map, what the windows since then have added: ``e += (k - 1) * j / J``. Once the jump is a whole
-multiple of J again, the recurrence goes on from this field. For resampling by whole factors this
-is exact (nested roundings are one rounding); where a strided window or a ratio such as 2 / 3
-meets one, some positions never occur, and it is a bound, at most one pixel of J too large for
-each such place.
+Here r and J are the field and jump of the last map before resampling, and e is the extent added by
+later windows, in pixels of that map: ``e += (k - 1) * j / J``. Once the jump is a whole multiple of
+J again, the recurrence continues from this field. The result is exact for resampling by whole
+factors. With strided windows or ratios such as 2 / 3 some positions never occur, and the result is
+an upper bound that is at most one pixel of J too large for each such layer.
 """
 
 from __future__ import annotations
@@ -34,26 +32,26 @@ from spaces.architecture import Architecture
 from spaces.operations import CONVOLUTIONS, Gate, Pair, Window
 
 _State: TypeAlias = tuple[tuple[int, int, int], ...]
-"""For every jump that occurs: (jump, smallest field, largest field)."""
+"""(jump, smallest field, largest field) for every jump."""
 
 _Position: TypeAlias = tuple[int, Fraction, Fraction]
-"""Where a resampled map stands: J, the jump in units of J, and e (see above)."""
+"""State of a resampled map: J, the jump in units of J, and e (see above)."""
 _Resampled: TypeAlias = dict[_Position, Pair]
-"""For every position that occurs: smallest and largest field r."""
+"""Smallest and largest field r for every position."""
 
 
 class ReceptiveField(NamedTuple):
-    """Extent in pixels of the image, (height, width), over the shortest and the longest path."""
+    """Extent (height, width) in pixels of the image, over the shortest and the longest path."""
 
     smallest: Pair
     largest: Pair
 
 
 def field_inputs(architecture: Architecture, index: int, include_gates: bool) -> tuple[int, ...]:
-    """Return the inputs through which layer ``index`` sees the image.
+    """Return the inputs of a layer that count for its receptive field.
 
-    The branch that computes a gate (squeeze-and-excitation, attention) pools globally and so
-    always sees everything; it is left out unless ``include_gates``.
+    The branch that computes a gate (squeeze-and-excitation, attention) pools globally, so its field
+    is always the whole image. It is excluded unless ``include_gates``.
     """
     layer = architecture.layers[index]
     if type(layer.operation) is Gate and not include_gates:
@@ -62,7 +60,7 @@ def field_inputs(architecture: Architecture, index: int, include_gates: bool) ->
 
 
 def gate_branches(architecture: Architecture) -> set[int]:
-    """Return the layers that take part in nothing but the calculation of gates."""
+    """Return the layers that only compute gates."""
     gates = [layer.inputs[1] for layer in architecture.layers if type(layer.operation) is Gate]
     if not gates:
         return set()
@@ -87,15 +85,24 @@ def receptive_fields(
 ) -> list[ReceptiveField]:
     """Return the receptive field of every layer's output.
 
-    Padding moves a field and does not change its size; a field larger than the image is reported
-    as it is.
+    Padding shifts a field without changing its size. A field may be larger than the image.
 
     Args:
-        architecture: the graph; its feature maps must not collapse.
-        include_gates: follow the branches that compute gates as well.
+        architecture: the graph.
+        include_gates: include the branches that compute gates.
 
     Raises:
-        CollapsedLayerError: a feature map has no pixel left.
+        CollapsedLayerError: a feature map has less than one pixel.
+
+    Example:
+        >>> from spaces.architecture import Builder
+        >>> from spaces.operations import Convolution, Pooling
+        >>> builder = Builder((3, 32, 32))
+        >>> x = builder.add(Convolution(8), builder.image)
+        >>> x = builder.add(Pooling(), x)
+        >>> x = builder.add(Convolution(8), x)
+        >>> [field.smallest for field in receptive_fields(builder.build())]
+        [(1, 1), (3, 3), (4, 4), (8, 8)]
     """
     heights = _along(architecture, 0, include_gates)
     square = all(w is None or w[0] == w[1] for w in architecture.windows)
@@ -136,9 +143,9 @@ def _along(architecture: Architecture, axis: int, include_gates: bool) -> list[_
 
 
 def _along_resampled(architecture: Architecture, axis: int, include_gates: bool) -> list[_State]:
-    """Return the state of every layer along one axis of a graph that resamples.
+    """Return the state of every layer along one axis of a graph with resampling.
 
-    The jumps returned are rounded: they serve no further recurrence.
+    The returned jumps are rounded and not meant for further recurrences.
     """
     one = Fraction(1)
     states: list[_Resampled] = [{(1, one, Fraction(0)): (1, 1)}]
@@ -164,11 +171,11 @@ def _along_resampled(architecture: Architecture, axis: int, include_gates: bool)
 
 
 def _slid(position: _Position, window: Window) -> tuple[_Position, int]:
-    """Return where a window leads to, and by how much the field r of its map has grown."""
+    """Return the position after a window, and the growth of the field r."""
     base, jump, extra = position
     kernel, stride = window
     if stride.denominator > 1 and (jump.numerator > 1 or (extra / jump).denominator > 1):
-        # Roundings that do not nest: each window may meet one more pixel of the map before.
+        # Roundings do not nest here: a window may touch one more pixel of the previous map.
         extra += jump * Fraction(stride.denominator - 1, stride.denominator)
     extra += (kernel - 1) * jump
     jump *= stride
@@ -203,10 +210,9 @@ def previous_convolution_fields(
     *,
     include_gates: bool = False,
 ) -> list[Pair]:
-    """Return for every layer the smallest field of the convolution that comes before it.
+    """Return the smallest field (height, width) of the convolution before every layer.
 
-    Over all paths that lead to the layer, the smallest field (height, width) that the last
-    convolution on the path has: one pixel where there is none.
+    The minimum is over all paths to the layer; a path without a convolution counts as one pixel.
     """
     previous: list[Pair] = [(1, 1)]
     for index in range(1, len(architecture.layers)):

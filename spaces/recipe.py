@@ -1,4 +1,4 @@
-"""How a candidate is trained: the hyperparameters that are searched with the architecture."""
+"""Draws the training hyperparameters that are searched with the architecture."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ DRAWN = (
     "clip",
     "trainable",
 )
-"""Names of the parameters that a recipe may have in a study, for people to read in this order."""
+"""Parameters of a recipe in a study, in the order in which tables show them."""
 
 
 @dataclass(frozen=True)
@@ -58,17 +58,17 @@ class Recipe:
 
     Attributes:
         learning_rate: peak learning rate.
-        weight_decay: of kernels and weight matrices: L2 penalty of SGD, decoupled from the
+        weight_decay: for kernels and weight matrices only: L2 penalty of SGD, decoupled from the
             gradient in AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
-        batch_size: samples a step.
+        batch_size: samples per step.
         label_smoothing: probability mass spread over all classes.
-        momentum: of SGD; of AdamW beta1.
+        momentum: momentum of SGD, or beta1 of AdamW.
         optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
-        schedule: of the learning rate.
-        ema: decay per step of an exponential moving average of the weights, 0..1; 0 for none.
-        clip: largest norm of the gradient over all parameters; 0 for no limit.
-        trainable: ``all`` parameters, or of batch norms alone (``batchnorm``): scale and shift;
-            everything else keeps its initial value (Frankle et al. 2021, arXiv 2003.00152).
+        schedule: learning-rate schedule.
+        ema: decay per step of an exponential moving average of the weights, in [0, 1); 0 for none.
+        clip: maximum norm of the gradient over all parameters; 0 for no limit.
+        trainable: ``all`` parameters, or only scale and shift of batch norms (``batchnorm``); other
+            parameters keep their initial values (Frankle et al. 2021, arXiv 2003.00152).
     """
 
     learning_rate: float
@@ -105,11 +105,11 @@ def recipe(
 ) -> Recipe:
     """Draw a recipe.
 
-    Learning rate and weight decay are drawn on a logarithmic scale; what is named and
-    ``batch_size`` is one value or a list of choices. See `Recipe` for what is not said here.
+    Learning rate and weight decay are drawn on a logarithmic scale. Names and ``batch_size`` are
+    one value or a list of choices. See `Recipe` for more about each quantity.
 
     Args:
-        trial: what draws (or replays) the values.
+        trial: suggests or replays the values.
         task: the images and classes.
         learning_rate: peak learning rate.
         weight_decay: see `Recipe`.
@@ -117,19 +117,19 @@ def recipe(
         label_smoothing: see `Recipe`.
         momentum: see `Recipe`.
         optimizer: ``sgd`` or ``adamw``.
-        schedule: of the learning rate: ``one_cycle``, ``cosine``, ``multi_step``,
+        schedule: ``one_cycle``, ``cosine``, ``multi_step``,
             ``warm_restarts`` or ``constant``; see `spaces.schedules`.
-        milestones: of ``multi_step``: the epochs after which the learning rate falls; not searched.
-        decay: of ``multi_step``: the factor by which it falls each time.
+        milestones: of ``multi_step``: epochs after which the learning rate drops; not searched.
+        decay: of ``multi_step``: factor of each drop.
         first_cycle: of ``warm_restarts``: epochs of the first cycle.
-        cycle_growth: of ``warm_restarts``: each cycle is so many times as long as the last.
-        floor: of ``cosine`` and ``warm_restarts``: share of the peak to which they fall.
+        cycle_growth: of ``warm_restarts``: length of each cycle relative to the previous one.
+        floor: of ``cosine`` and ``warm_restarts``: lowest learning rate relative to the peak.
         ema: see `Recipe`.
         clip: see `Recipe`.
         trainable: ``all`` or ``batchnorm``.
 
     Raises:
-        BadInputError: an option is out of range, whether or not this trial draws it.
+        BadInputError: an option is out of range, even if this trial does not draw it.
     """
     drawn = Recipe(
         learning_rate=draw_float(
@@ -167,7 +167,7 @@ def _draw_schedule(
     cycle_growth: IntRange,
     floor: FloatRange,
 ) -> Schedule:
-    """Draw a schedule and the parameters that matter to it; check those of all others."""
+    """Draw a schedule and its parameters; only check the parameters of the others."""
     name = draw_name(trial, "schedule", schedule, SCHEDULES, field="recipe.schedule")
     if milestones is not None or "multi_step" in choices(schedule):
         check_milestones(milestones)
@@ -188,7 +188,7 @@ def _draw_schedule(
 
 
 class _CheckOnly:
-    """Stands in for the trial where an option is checked though its value is not needed."""
+    """Replaces the trial to check an option without drawing it."""
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool) -> int:
         return low

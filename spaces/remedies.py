@@ -1,8 +1,8 @@
-"""What to do about an unproductive tail: cut it off, or let the receptive field grow more slowly.
+"""Proposes remedies for an unproductive tail: truncation or slower growth of receptive fields.
 
-Richter et al. 2021 (arXiv 2106.12307) truncate; the README of their toolbox shows the other way on
-ResNet18 with 16-pixel images: less downsampling raised the accuracy from 17 % to 34 % at some
-eight times the compute, truncation kept it at 18 % with a fifth of the compute.
+Richter et al. 2021 (arXiv 2106.12307) truncate. The README of their toolbox shows the alternative
+on ResNet18 with 16-pixel images: less downsampling raises the accuracy from 17 % to 34 % at about
+eight times the compute; truncation keeps 18 % at a fifth of the compute.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from spaces.costs import Costs, costs
 from spaces.operations import CONVOLUTIONS, Convolution, Operation, Pair, Pooling
 
 MOST_TRIED = 2000
-"""Placements of pooling layers tried at most: a fraction of a second for the deepest VGG."""
+"""Maximum number of pooling placements tried: under a second for the deepest VGG."""
 _BATCH = 128
 
 
@@ -26,12 +26,12 @@ class Remedy:
     """A changed network without an unproductive tail.
 
     Attributes:
-        kind: ``truncate``, ``move`` or ``remove`` (downsampling).
-        description: what was changed, in words.
+        kind: ``truncate``, ``move`` (downsampling) or ``remove`` (downsampling).
+        description: the change, in words.
         architecture: the changed network.
-        params: parameters against the original's, as a ratio.
-        macs: multiply-accumulates, likewise.
-        memory: predicted memory of training at batch 128 in float32, likewise.
+        params: parameters relative to the original.
+        macs: multiply-accumulates relative to the original.
+        memory: predicted training memory at batch 128 in float32, relative to the original.
     """
 
     kind: str
@@ -53,15 +53,15 @@ def propose_remedies(
     """Propose networks in which every convolution is productive.
 
     Args:
-        architecture: the network; without a border layer there is nothing to mend.
-        rule: which published rule finds the border layer.
-        resolution: image size (height, width) it is judged for, None for the graph's own.
-        keep_border: let the truncated network keep the border layer itself.
-        shifts: how many changes of the downsampling to propose at most, cheapest in
-            multiply-accumulates first.
+        architecture: the network.
+        rule: published rule that finds the border layer.
+        resolution: image size (height, width) in pixels; by default the graph's own.
+        keep_border: keep the border layer in the truncated network.
+        shifts: maximum number of changes of the downsampling; those with the fewest
+            multiply-accumulates are proposed.
 
     Returns:
-        The truncated network first, where the graph has a place to cut, then the shifts.
+        The truncated network, if the graph can be cut, then the shifts; empty without a border.
     """
     analysis = find_border(architecture, rule, resolution=resolution)
     if analysis.border is None:
@@ -75,7 +75,7 @@ def propose_remedies(
         remedies.append(_remedy("truncate", text, truncated, before))
 
     def is_productive(changed: Architecture) -> bool:
-        # Changing the downsampling moves no convolution: none may be left beyond.
+        # Changing the downsampling keeps all convolutions, so none may be unproductive.
         return find_border(changed, rule, resolution=resolution).border is None
 
     moved = _cheapest(_moved_pools(architecture), is_productive, shifts)
@@ -93,15 +93,14 @@ def truncate(
     resolution: Pair | None = None,
     keep_border: bool = False,
 ) -> Architecture | None:
-    """Drop the unproductive tail and put the head on what is left.
+    """Drop the unproductive tail and attach the head to the remaining layers.
 
-    The graph is cut where a single tensor carries everything on, at the first such place behind
-    the last productive convolution (with ``keep_border``: behind the border layer). The head is
-    what follows the last convolution. The authors' truncated networks keep the border layer in
-    some variants and drop it in others.
+    The graph is cut at the first layer after the last productive convolution (with
+    ``keep_border``: after the border layer) that no edge bypasses. The head is everything after
+    the last convolution. Published truncated networks keep or drop the border layer.
 
     Returns:
-        The shorter network; None if there is no tail, or no place to cut before its end.
+        The shorter network; None without a tail or without a place to cut.
     """
     analysis = find_border(architecture, rule, resolution=resolution)
     if analysis.border is None:
@@ -114,9 +113,9 @@ def truncate(
     first_dropped = analysis.convolutions[kept]
     cut = max((w for w in waists if w < first_dropped), default=None)
     if cut is None or cut < analysis.convolutions[kept - 1]:
-        # The productive layers end within a block: keep the block whole.
+        # The productive layers end within a block, so keep the whole block.
         cut = min((w for w in waists if w >= analysis.convolutions[kept - 1]), default=last)
-    # A pooling layer right before the cut served the layers that are gone.
+    # A pooling layer right before the cut served only the removed layers.
     while isinstance(architecture.layers[cut].operation, Pooling):
         cut = architecture.layers[cut].inputs[0]
     joint = min((w for w in waists if w >= last), default=None)
@@ -135,7 +134,7 @@ def truncate(
 
 
 def _waists(architecture: Architecture) -> list[int]:
-    """Return the layers whose output alone carries everything on: no edge passes over them."""
+    """Return the layers that no edge bypasses."""
     reach = 0
     waists = []
     farthest = [0] * len(architecture.layers)
@@ -183,24 +182,24 @@ def _cheapest(
     is_productive: Callable[[Architecture], bool],
     count: int,
 ) -> list[tuple[str, Architecture]]:
-    """Return the changes that help, those with the fewest multiply-accumulates first."""
+    """Return the changes that help, by multiply-accumulates in ascending order."""
     helping = []
     for text, changed in changes:
         try:
             if is_productive(changed):
                 helping.append((costs(changed).macs, text, changed))
         except ValueError:
-            # Two paths no longer meet at the same size, or a map has collapsed.
+            # Paths no longer join at the same size, or a map collapses.
             continue
     helping.sort(key=lambda entry: entry[:2])
     return [(text, changed) for _, text, changed in helping[:count]]
 
 
 def _removed_steps(architecture: Architecture) -> Iterator[tuple[str, Architecture]]:
-    """Yield the network without one or several of its downsampling steps.
+    """Yield the network without one or more of its downsampling steps.
 
-    A step is all layers that downsample from the same resolution: a strided block and its strided
-    shortcut go together.
+    A step comprises all layers that downsample the same resolution, such as a strided block and
+    its shortcut.
     """
     steps = _downsampling_steps(architecture)
     for count in range(1, len(steps) + 1):
@@ -211,7 +210,7 @@ def _removed_steps(architecture: Architecture) -> Iterator[tuple[str, Architectu
 
 
 def _downsampling_steps(architecture: Architecture) -> list[tuple[int, ...]]:
-    """Group the strided layers by the size of the map that they take, largest first."""
+    """Group the strided layers by the size of their input, largest first."""
     steps: dict[Pair, list[int]] = {}
     convolutions = architecture.indices(*CONVOLUTIONS)
     last = convolutions[-1] if convolutions else 0
@@ -227,7 +226,7 @@ def _stride(operation: Operation) -> Pair:
 
 
 def _without_downsampling(architecture: Architecture, chosen: list[int]) -> Architecture:
-    """Give convolutions stride 1 and take pooling layers out."""
+    """Set the stride of convolutions to 1 and remove pooling layers."""
     pools = {i for i in chosen if isinstance(architecture.layers[i].operation, Pooling)}
     strided: dict[int, Operation] = {}
     for index in chosen:
@@ -240,8 +239,8 @@ def _without_downsampling(architecture: Architecture, chosen: list[int]) -> Arch
 def _moved_pools(architecture: Architecture) -> Iterator[tuple[str, Architecture]]:
     """Yield the network with its pooling layers at later places.
 
-    Only for pooling layers that everything passes through; they move to behind the norm and
-    activation of a later convolution that everything passes through as well.
+    Considers only pooling layers and convolutions that no edge bypasses. A pooling layer moves
+    behind the norm and activation of a later convolution.
     """
     waists = set(_waists(architecture))
     convolutions = [i for i in architecture.indices(Convolution) if i in waists]
@@ -267,7 +266,7 @@ def _moved_pools(architecture: Architecture) -> Iterator[tuple[str, Architecture
 
 
 def _later_places(now: Sequence[int], last: int) -> Iterator[tuple[int, ...]]:
-    """Yield increasing places, none before where it is now, all at most ``last``; never ``now``."""
+    """Yield increasing places from ``now`` up to ``last``, except ``now`` itself."""
 
     def extend(chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         number = len(chosen)
@@ -275,7 +274,7 @@ def _later_places(now: Sequence[int], last: int) -> Iterator[tuple[int, ...]]:
             yield chosen
             return
         first = max(now[number], chosen[-1] + 1 if chosen else 1)
-        # The places behind it need room as well.
+        # Leave room for the remaining places.
         for place in range(first, last - (len(now) - number) + 2):
             yield from extend((*chosen, place))
 
@@ -300,7 +299,7 @@ def _edit(
     replaced: Mapping[int, Operation] | None = None,
     inserted: Mapping[int, Layer] | None = None,
 ) -> Architecture:
-    """Take layers with one input out, exchange operations, put layers in behind others."""
+    """Remove layers with one input, replace operations, insert layers after others."""
     replaced, inserted = replaced or {}, inserted or {}
     layers: list[Layer] = []
     numbers: dict[int, int] = {}

@@ -1,8 +1,8 @@
-"""Operations that put a map on another grid: transposed convolution, upsampling, adaptive pooling.
+"""Operations that resample a map: transposed convolution, upsampling, adaptive pooling.
 
-Their windows are fractions of input pixels. For an output on ``b`` pixels where the input has
-``a`` (in lowest terms) the stride is ``a / b``; the kernel is chosen so that ``ceil(kernel)`` is
-the largest number of input pixels that any one output pixel takes.
+Their windows are fractions of input pixels. If ``b`` output pixels span ``a`` input pixels (in
+lowest terms), the stride is ``a / b``. The kernel is chosen so that ``ceil(kernel)`` is the largest
+number of input pixels that an output pixel depends on.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 def _window(kernel: Fraction, stride: Fraction) -> Window:
-    """Return a window in whole numbers where it is one: analyses of those are faster."""
+    """Return whole numbers as int, because analyses of integers are faster."""
     if kernel.denominator == stride.denominator == 1:
         return kernel.numerator, stride.numerator
     return kernel, stride
 
 
 def _interpolated(interpolation: str, stride: Fraction, align_corners: bool = False) -> Window:
-    """Return the window of an interpolation: how many pixels on both sides it weighs.
+    """Return the window of an interpolation.
 
-    Where an output pixel falls exactly on an input pixel, that one alone counts. With ``a / b``
-    in lowest terms this happens for some outputs if a and b are odd (pixel centres coincide) or
-    the corners are aligned, and for none otherwise.
+    An output pixel that falls exactly on an input pixel depends on that pixel alone. With stride
+    ``a / b`` in lowest terms this happens if a and b are odd (pixel centres coincide) or if the
+    corners are aligned.
     """
     if interpolation == "nearest":
         return _window(Fraction(1), stride)
@@ -43,7 +43,7 @@ def _interpolated(interpolation: str, stride: Fraction, align_corners: bool = Fa
 
 @dataclass(frozen=True, slots=True)
 class TransposedConvolution(Operation):
-    """The transpose of a convolution: stride s makes the map s times as large."""
+    """A transposed convolution: stride s enlarges the map s times."""
 
     kind: ClassVar[str] = "transposed_convolution"
     keeps_input: ClassVar[bool] = True
@@ -82,16 +82,16 @@ class TransposedConvolution(Operation):
         return self._weights(inputs) + (self.features if self.bias else 0)
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
-        """Return weights times input pixels: each of them is spread by the kernel."""
+        """Return weights times input pixels."""
         return self._weights(inputs) * inputs[0][1] * inputs[0][2]
 
     def _weights(self, inputs: tuple[Shape, ...]) -> int:
         return inputs[0][0] * (self.features // self.groups) * self.kernel[0] * self.kernel[1]
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return kernel / stride and 1 / stride: what an output pixel takes and how it moves on.
+        """Return kernel / stride and 1 / stride, in input pixels.
 
-        The kernel may be under one input pixel: then some output pixels take none at all.
+        A kernel below one input pixel means that some output pixels depend on no input.
         """
         return (
             _window(Fraction(self._extent(0), self.stride[0]), Fraction(1, self.stride[0])),
@@ -101,7 +101,7 @@ class TransposedConvolution(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Upsampling(Operation):
-    """Interpolation to a multiple of the size."""
+    """Interpolation by an integer factor."""
 
     kind: ClassVar[str] = "upsampling"
 
@@ -109,12 +109,12 @@ class Upsampling(Operation):
     interpolation: str = "nearest"
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the shape of the input, ``factor`` times as high and wide."""
+        """Return the enlarged shape."""
         channels, height, width = inputs[0]
         return (channels, height * self.factor[0], width * self.factor[1])
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return the pixels that are weighed and 1 / factor."""
+        """Return the interpolated pixels and 1 / factor."""
         return (
             _interpolated(self.interpolation, Fraction(1, self.factor[0])),
             _interpolated(self.interpolation, Fraction(1, self.factor[1])),
@@ -132,11 +132,11 @@ class Resizing(Operation):
     align_corners: bool = False
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the shape of the input in the new size."""
+        """Return the input's channels at the new size."""
         return (inputs[0][0], *self.size)
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return the pixels that are weighed and old / new size."""
+        """Return the interpolated pixels and old / new size."""
         _, height, width = inputs[0]
         return self._window_along(height, self.size[0]), self._window_along(width, self.size[1])
 
@@ -150,7 +150,7 @@ class Resizing(Operation):
 
 @dataclass(frozen=True, slots=True)
 class AdaptivePooling(Operation):
-    """Max or average pooling to a given size (height, width), by windows of uneven size."""
+    """Max or average pooling to a given size (height, width), with windows of varying size."""
 
     kind: ClassVar[str] = "adaptive_pooling"
 
@@ -163,7 +163,7 @@ class AdaptivePooling(Operation):
         return self.mode == "max"
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the shape of the input in the new size."""
+        """Return the input's channels at the new size."""
         return (inputs[0][0], *self.size)
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
@@ -182,14 +182,14 @@ class AdaptivePooling(Operation):
 
 @dataclass(frozen=True, slots=True)
 class PixelShuffle(Operation):
-    """Channels to pixels: each block of ``factor`` squared channels becomes one finer channel."""
+    """Rearranges ``factor`` squared channels into pixels of one finer channel."""
 
     kind: ClassVar[str] = "pixel_shuffle"
 
     factor: Pair = (2, 2)
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the finer map."""
+        """Return the enlarged shape."""
         channels, height, width = inputs[0]
         high, wide = self.factor
         if high != wide or channels % (high * wide):
@@ -206,14 +206,14 @@ class PixelShuffle(Operation):
 
 @dataclass(frozen=True, slots=True)
 class PixelUnshuffle(Operation):
-    """Pixels to channels: each block of ``factor`` squared pixels becomes one coarser pixel."""
+    """Rearranges each block of ``factor`` squared pixels into channels of one pixel."""
 
     kind: ClassVar[str] = "pixel_unshuffle"
 
     factor: Pair = (2, 2)
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
-        """Return the coarser map."""
+        """Return the reduced shape."""
         channels, height, width = inputs[0]
         high, wide = self.factor
         if high != wide or height % high or width % wide:
@@ -221,5 +221,5 @@ class PixelUnshuffle(Operation):
         return (channels * high * wide, height // high, width // wide)
 
     def windows(self, inputs: tuple[Shape, ...]) -> tuple[Window, Window] | None:
-        """Return the block, as kernel and stride."""
+        """Return the block size as kernel and stride."""
         return ((self.factor[0], self.factor[0]), (self.factor[1], self.factor[1]))

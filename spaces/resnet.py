@@ -1,8 +1,8 @@
-"""Residual networks: ResNet, ResNeXt and wide ResNet, for small images and for large ones.
+"""The ResNet family: ResNet, ResNeXt and wide ResNet, for small and large images.
 
 He et al. 2016, arXiv 1512.03385; Xie et al. 2017 (ResNeXt), arXiv 1611.05431; Zagoruyko &
-Komodakis 2016 (wide ResNet), arXiv 1605.07146. Blocks and shortcuts are those of torchvision:
-the shortcut is a 1x1 convolution with norm where shape changes, and nothing where it does not.
+Komodakis 2016 (wide ResNet), arXiv 1605.07146. Blocks and shortcuts match torchvision: a
+shortcut is a 1x1 convolution with norm if the shape changes, else the identity.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from spaces.task import Task
 BLOCKS = ("basic", "bottleneck")
 AMOUNTS = ("doubling", "free")
 EXPANSION = 4
-"""A bottleneck block gives out so many times the features of its stage."""
+"""Output features of a bottleneck block relative to its stage."""
 _PLAIN_WIDTH_PER_GROUP = 64
-"""At this width per group, and one group, a block is as wide within as its stage (torchvision)."""
+"""With this width and one group, the inner width of a block is that of its stage (torchvision)."""
 _ADD = Add()
 
 
@@ -68,22 +68,22 @@ def resnet(
     """Draw a residual network: a stem, stages of blocks, a linear head.
 
     Args:
-        trial: what draws (or replays) the values.
+        trial: suggests or replays the values.
         task: the images and classes.
         block: ``basic`` (two convolutions) or ``bottleneck`` (1x1, one convolution, 1x1 with four
             times the features).
         stem: ``cifar`` (3x3) or ``imagenet`` (7x7 with stride 2, max pooling 3x3 with stride 2).
         stages: number of stages.
         blocks: blocks of each stage.
-        width: feature amount of the stem and of stages, on a logarithmic scale.
-        amounts: ``doubling``: ``width`` is that of the first stage and doubles from stage to
-            stage; ``free``: it is drawn for each stage.
-        widening: all stages, but not the stem, have so many times the features (wide ResNet).
-        groups: of a block's convolution (the second of a basic block): ResNeXt's cardinality. A
-            stage of basic blocks is widened to the next multiple of it.
-        width_per_group: features per group within a block, of which 64 are as many as the stage
-            has: 4 with 32 groups is ResNeXt 32x4d, 128 with one group torchvision's wide ResNet.
-        stage_stride: downsampling factor at the start of each stage but the first.
+        width: features of the stem and the stages, on a logarithmic scale.
+        amounts: ``doubling``: ``width`` is for the first stage and doubles with every stage;
+            ``free``: it is drawn for each stage.
+        widening: multiplies the features of the stages, not of the stem (wide ResNet).
+        groups: groups of a block's convolution (the second of a basic block): ResNeXt's
+            cardinality. Widths of basic blocks are rounded up to a multiple of it.
+        width_per_group: inner width of a block per group; 64 means the width of the stage. 4 with
+            32 groups is ResNeXt 32x4d; 128 with one group is torchvision's wide ResNet.
+        stage_stride: downsampling factor at the start of every stage except the first.
         downsampling: by ``stride`` of the first block, or by ``max`` or ``average`` pooling
             before it.
         kernel: kernel size of the convolutions in blocks, odd.

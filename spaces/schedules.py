@@ -1,7 +1,7 @@
-"""Learning-rate schedules: which share of the peak learning rate each step of a training gets.
+"""Learning-rate schedules: the ratio of each step's learning rate to the peak.
 
-A schedule has only the parameters that matter to it: digests of candidates are taken of its text,
-so equal trainings must read the same.
+A schedule has no unused parameters. The digest of a candidate hashes the schedule's repr, so
+equal trainings must have equal reprs.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ from dataclasses import dataclass
 from spaces.errors import BadInputError
 
 WARM_UP = 0.2
-"""Share of all steps over which the learning rate of `OneCycle` rises."""
+"""Fraction of the steps over which the learning rate of `OneCycle` rises."""
 
 
 class Schedule(ABC):
-    """How the learning rate changes over a training."""
+    """Base class of learning-rate schedules."""
 
     @abstractmethod
     def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
-        """Return the learning rate of a step as a share of the peak, 0..1.
+        """Return the ratio of a step's learning rate to the peak, 0..1.
 
         Args:
-            step: counted from 0 over the whole training.
-            steps_per_epoch: steps of one epoch.
-            epochs: of the whole training.
+            step: index of the step in the whole training, from 0.
+            steps_per_epoch: steps per epoch.
+            epochs: number of epochs of the training.
         """
 
     def check(self, epochs: int) -> None:  # noqa: B027 - most schedules fit every length
-        """Refuse a length of training that the schedule does not fit.
+        """Check that the schedule fits a number of epochs.
 
         Args:
-            epochs: of the whole training.
+            epochs: number of epochs of the training.
 
         Raises:
-            BadInputError: naming the field of the recipe and what would fit.
+            BadInputError: it does not fit; the error names the field of the recipe and a remedy.
         """
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The peak learning rate throughout."""
+    """A constant learning rate."""
 
     def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
         """See `Schedule.ratio`."""
@@ -53,9 +53,9 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class OneCycle(Schedule):
-    """A linear rise over the first fifth of all steps, then a half cosine to zero.
+    """A linear rise over the first fifth of the steps, then a half cosine to 0.
 
-    After Smith & Topin 2018 (arXiv 1708.07120), with the cosine that is usual since.
+    From Smith & Topin 2018 (arXiv 1708.07120), with the cosine that is now common.
     """
 
     def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
@@ -71,7 +71,7 @@ class Cosine(Schedule):
     """A half cosine over the whole training.
 
     Attributes:
-        floor: share of the peak learning rate to which it falls, 0..1.
+        floor: lowest learning rate relative to the peak, 0..1.
     """
 
     floor: float
@@ -83,11 +83,11 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class MultiStep(Schedule):
-    """The learning rate falls by the same factor after each of some epochs.
+    """The learning rate drops by a factor at each milestone.
 
     Attributes:
-        milestones: numbers of epochs after which it falls, rising.
-        factor: by which it is multiplied each time, 0..1.
+        milestones: epochs after which it drops, in increasing order.
+        factor: multiplies the learning rate at each milestone, 0..1.
     """
 
     milestones: tuple[int, ...]
@@ -98,7 +98,7 @@ class MultiStep(Schedule):
         return self.factor ** bisect_right(self.milestones, step // steps_per_epoch)
 
     def check(self, epochs: int) -> None:
-        """Refuse milestones that do not lie within the training; see `Schedule.check`."""
+        """Check that the milestones precede the last epoch; see `Schedule.check`."""
         milestones = list(self.milestones)
         check_milestones(milestones)
         if milestones[-1] >= epochs:
@@ -109,14 +109,14 @@ class MultiStep(Schedule):
 
 @dataclass(frozen=True)
 class WarmRestarts(Schedule):
-    """Half cosines that begin again at the peak, each longer than the one before.
+    """Half cosines that restart at the peak.
 
     Loshchilov & Hutter 2017 (SGDR, arXiv 1608.03983).
 
     Attributes:
         first: epochs of the first cycle, at least 1.
-        growth: each cycle is so many times as long as the one before, at least 1.
-        floor: share of the peak learning rate to which each falls, 0..1.
+        growth: length of each cycle relative to the previous one, at least 1.
+        floor: lowest learning rate of each cycle relative to the peak, 0..1.
     """
 
     first: int
@@ -129,9 +129,9 @@ class WarmRestarts(Schedule):
         return _half_cosine(step - start, length, self.floor)
 
     def check(self, epochs: int) -> None:
-        """Refuse a training that ends within a cycle; see `Schedule.check`.
+        """Check that the training ends with a cycle; see `Schedule.check`.
 
-        It would end at a high learning rate.
+        Otherwise it would end at a high learning rate.
         """
         start, length = self._cycle(epochs, self.first)
         if start == epochs:
@@ -145,7 +145,7 @@ class WarmRestarts(Schedule):
         raise BadInputError("recipe.first_cycle", self.first, problem, remedy)
 
     def _cycle(self, time: int, first: int) -> tuple[int, int]:
-        """Return (start, length) of the cycle at a time, in the unit of the first one's length."""
+        """Return (start, length) of the cycle at a time, in the unit of ``first``."""
         if self.growth == 1:
             return time - time % first, first
         start, length = 0, first
@@ -156,10 +156,10 @@ class WarmRestarts(Schedule):
 
 
 def check_milestones(milestones: Sequence[int] | None) -> None:
-    """Refuse anything but a list of rising numbers of epochs, each 1 or more.
+    """Check that milestones are increasing epochs, each 1 or more.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: they are not.
     """
     remedy = "list the epochs after which the learning rate falls, such as [30, 60]"
     if not isinstance(milestones, (list, tuple)) or not milestones:
@@ -177,5 +177,5 @@ def check_milestones(milestones: Sequence[int] | None) -> None:
 
 
 def _half_cosine(elapsed: float, length: float, floor: float = 0.0) -> float:
-    """Return what falls from 1 to the floor over a length, where so much of it has elapsed."""
+    """Return the half cosine from 1 to the floor over a length, after a part has elapsed."""
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * elapsed / length))

@@ -1,4 +1,4 @@
-"""What a candidate is drawn for: the images and the classes."""
+"""Defines the task of a search: image shape and number of classes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Task:
 
     Attributes:
         channels: 1 for greyscale, 3 for colour.
-        height: of the images, in pixels.
-        width: of the images, in pixels.
+        height: height of the images in pixels.
+        width: width of the images in pixels.
         classes: number of classes.
     """
 

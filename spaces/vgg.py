@@ -1,4 +1,4 @@
-"""Plain networks in the manner of VGG (Simonyan & Zisserman 2015): one path, no skips."""
+"""The VGG family: plain networks without skips (Simonyan & Zisserman 2015, arXiv 1409.1556)."""
 
 from __future__ import annotations
 
@@ -47,31 +47,31 @@ def vgg(
     attention: Choices[str] = "none",
     dropout: FloatRange = 0.0,
 ) -> Architecture:
-    """Draw a plain network: convolution, norm, activation; downsampling between; a linear head.
+    """Draw a plain network: convolutions with norm, activation and downsampling; a linear head.
 
-    Pooling positions are drawn as the number of convolutions before each pooling layer; pooling
-    stops at the last convolution or after ``pools``. So every draw is a network, and no two
-    draws of positions are the same network. Feature amounts are drawn layer by layer, on a
-    logarithmic scale, or follow a skew-normal density over depth (Mundt et al. 2018, arXiv
-    1812.05836): then the hidden layers are the last of the layers that share the features.
+    Pooling positions are drawn as numbers of convolutions before each pooling layer. Pooling stops
+    at the last convolution or after ``pools`` layers, so every draw is valid and different draws
+    of positions are different networks. Feature amounts are drawn per layer, on a logarithmic
+    scale, or follow a skew-normal density over depth (Mundt et al. 2018, arXiv 1812.05836), which
+    then includes the hidden layers.
 
     Args:
-        trial: what draws (or replays) the values.
+        trial: suggests or replays the values.
         task: the images and classes.
         depth: number of convolutions.
         features: feature amount of each convolution.
         kernel: kernel size of all convolutions, odd.
-        pools: pooling layers at most; None: as many as leave one pixel of the image.
-        convs_before_pool: convolutions before the first and between two pooling layers.
-        pool_after: numbers of the convolutions that a pooling layer follows, in place of drawn
-            positions: ``[2, 4, 7, 10, 13]`` is VGG16; those beyond the last are left out.
+        pools: maximum number of pooling layers; None: until one pixel of the image is left.
+        convs_before_pool: convolutions before each pooling layer.
+        pool_after: convolutions (1-based) that a pooling layer follows, instead of drawn positions:
+            ``[2, 4, 7, 10, 13]`` is VGG16. Numbers beyond the last convolution are ignored.
         downsampling: ``max`` or ``average`` pooling, or ``stride``: the convolution before the
             position has stride 2.
         dilation: of all convolutions.
-        bias: give convolutions and hidden layers a bias (batch norm makes it superfluous;
-            published counts have it).
+        bias: whether convolutions and hidden layers have a bias. Batch norm makes it redundant;
+            published parameter counts include it.
         hidden: fully connected layers before the classifier.
-        hidden_features: feature amount of each.
+        hidden_features: features of each hidden layer.
         amounts: ``free`` or ``skew-normal``.
         total_features: of ``skew-normal``: N, the sum of all feature amounts.
         location: of ``skew-normal``: xi, in layers; None: within the depth.
@@ -80,11 +80,17 @@ def vgg(
         activation: relu, leaky_relu, celu, gelu or silu.
         norm: batch, instance, layer or group.
         attention: none, squeeze-excitation, spatial or both, after each convolution's activation.
-        dropout: rate, after each hidden layer (without any: before the classifier).
+        dropout: rate after each hidden layer, or before the classifier without hidden layers.
 
     Raises:
         BadInputError: an option is out of range.
-        InvalidCandidateError: the skew-normal distribution that was drawn is not valid.
+        InvalidCandidateError: the drawn skew-normal distribution is invalid.
+
+    Example:
+        >>> from optuna.trial import FixedTrial
+        >>> task = Task(channels=3, height=32, width=32, classes=10)
+        >>> vgg(FixedTrial({}), task, depth=2, features=16, kernel=3, pools=0).shapes[-1]
+        (10, 1, 1)
     """
     _check_fixed(bias, pools, pool_after)
     size = draw_kernel(trial, kernel)
@@ -129,7 +135,7 @@ def vgg(
 
 
 def _check_fixed(bias: bool, pools: int | None, pool_after: Sequence[int] | None) -> None:
-    """Refuse options that are never searched and are not what they must be."""
+    """Check the options that are never searched."""
     if type(bias) is not bool:
         raise BadInputError("space.bias", bias, "is neither true nor false", "use one of the two")
     if pools is not None and (type(pools) is not int or pools < 0):
@@ -144,7 +150,7 @@ def _check_fixed(bias: bool, pools: int | None, pool_after: Sequence[int] | None
 
 
 def _draw_amounts(trial: BaseTrial, name: str, option: IntRange, layers: int) -> tuple[int, ...]:
-    """Return a feature amount for each layer, each drawn for itself."""
+    """Draw a feature amount for each layer."""
     field = f"space.{name}"
     return tuple(
         [
@@ -157,7 +163,7 @@ def _draw_amounts(trial: BaseTrial, name: str, option: IntRange, layers: int) ->
 def _draw_pools(
     trial: BaseTrial, layers: int, most_pools: int, convs_before_pool: IntRange
 ) -> set[int]:
-    """Return the numbers of the convolutions that a pooling layer follows."""
+    """Draw the numbers of the convolutions that a pooling layer follows."""
     positions: set[int] = set()
     position = 0
     for number in range(1, most_pools + 1):
@@ -168,7 +174,7 @@ def _draw_pools(
             f"convs_before_pool_{number}",
             convs_before_pool,
             field="space.convs_before_pool",
-            matters_to=layers - position + 1,  # One more than are left: no pooling layer.
+            matters_to=layers - position + 1,  # Beyond the last convolution: no pooling layer.
         )
         positions.add(position)
     return positions

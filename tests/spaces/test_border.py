@@ -101,7 +101,7 @@ def test_a_pooling_between_counts_for_the_direct_input_only():
     assert border_at(architecture, 8, Rule.DIRECT_INPUT) == 2
 
 
-def test_a_productive_convolution_behind_pushes_the_border_back():
+def test_later_productive_convolution_moves_the_border_back():
     """A shortcut around a wide kernel brings fine detail to the last convolution."""
     builder = nets.Builder((1, 8, 8))
     x = builder.add(conv(3, features=1), builder.image)
@@ -181,9 +181,7 @@ def test_a_larger_image_never_has_an_earlier_border(rule, architecture, resoluti
 @pytest.mark.parametrize("rule", Rule)
 @examples(100)
 @given(plain_chains((1, 16, 16)), pairs(1, 16))
-def test_a_chain_is_productive_up_to_its_border_and_unproductive_from_there_on(
-    rule, architecture, resolution
-):
+def test_chain_is_unproductive_from_its_border_on(rule, architecture, resolution):
     analysis = find_border(architecture, rule, resolution=resolution)
     height, width = resolution
     fields = [field.smallest for field in receptive_fields(architecture)]
@@ -206,7 +204,7 @@ def test_a_chain_is_productive_up_to_its_border_and_unproductive_from_there_on(
 @pytest.mark.parametrize("rule", Rule)
 @examples(100)
 @given(plain_chains((1, 24, 24), layers=8), pairs(1, 8))
-def test_what_is_left_of_a_cut_chain_has_its_border_at_the_end(rule, architecture, resolution):
+def test_truncated_chain_has_its_border_at_the_end(rule, architecture, resolution):
     analysis = find_border(architecture, rule, resolution=resolution)
     if analysis.border is None:
         return

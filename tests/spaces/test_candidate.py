@@ -124,7 +124,7 @@ def test_options_reach_the_space_and_the_recipe():
     assert candidate.recipe.learning_rate == 0.25
 
 
-def test_the_digest_changes_with_the_architecture_and_with_every_value_of_the_recipe():
+def test_digest_covers_architecture_and_every_recipe_value():
     candidate = Candidate(nets.classic_vgg("VGG11"), RECIPE)
     others = [Candidate(nets.classic_vgg("VGG13"), RECIPE)]
     for field in dataclasses.fields(Recipe):
@@ -296,7 +296,7 @@ def test_an_unknown_option_is_refused_with_the_nearest_name(where, name, hint):
 
 @examples(100)
 @given(st.text(max_size=12))
-def test_whatever_the_space_is_called_it_is_known_or_refused(name):
+def test_any_space_name_is_known_or_refused(name):
     try:
         space = CandidateSpace(TASK, name, {}, {})
     except BadInputError as error:

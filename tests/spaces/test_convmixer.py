@@ -20,7 +20,7 @@ def convolutions(architecture: Architecture) -> list[Convolution]:
     return [architecture.layers[i].operation for i in architecture.indices(Convolution)]
 
 
-def test_what_is_fixed_is_no_parameter_of_the_study():
+def test_fixed_option_is_not_a_study_parameter():
     trial = random_trial()
     convmixer(trial, TASK, **FIXED)
 

@@ -31,7 +31,7 @@ VGG_TABLE = {
 
 
 @pytest.mark.parametrize("name", VGG_TABLE)
-def test_published_costs_of_vgg_and_of_what_is_left_up_to_its_border(name):
+def test_published_costs_of_vgg_and_truncated_vgg(name):
     feature_extractor = nets.feature_extractor(nets.classic_vgg(name))
     border = find_border(feature_extractor).border
     truncated = nets.cut(feature_extractor, border)
@@ -149,7 +149,7 @@ def test_a_forward_pass_holds_the_input_and_the_output_of_one_layer():
     assert costs(architecture).live_values == (4 + 16) * 8 * 8
 
 
-def test_what_a_later_layer_takes_is_held_until_then():
+def test_output_is_held_until_its_last_consumer():
     builder = nets.Builder((2, 4, 4))
     x = builder.add(RELU, builder.image)
     x = builder.add(RELU, x)
@@ -159,7 +159,7 @@ def test_what_a_later_layer_takes_is_held_until_then():
     assert costs(builder.build()).live_values == 3 * 2 * 4 * 4
 
 
-def test_training_holds_the_most_where_kept_values_meet_the_gradients_on_their_way_back():
+def test_training_peak_counts_kept_values_and_gradients():
     wide_first = chain((1, 8, 8), conv(features=8), conv(features=8), Pooling(), Linear(10))
     counted = costs(wide_first)
     # At the pooling layer: what it and all before it keep, with the gradients of its two sides.
@@ -193,7 +193,7 @@ def test_scoring_holds_what_a_forward_pass_holds():
     assert counted.evaluation_memory(10, bfloat16=True) == 10 * (2 * (16 + 32) + 4 * 16)
 
 
-def test_norms_that_autocast_runs_in_float32_take_the_memory_of_float32_and_of_the_copies():
+def test_float32_norms_count_float32_and_copies():
     """Its input, its output, and the copy of that which the next convolution makes."""
     batch, group = (
         costs(chain(IMAGE, *block(norm=Norm(norm, 4)) * 3, *HEAD)) for norm in ("batch", "group")
@@ -236,7 +236,7 @@ def test_training_holds_more_than_scoring(architecture):
     assert 2 * counted.peak_values <= counted.mixed_peak <= 6 * counted.peak_values
 
 
-def test_the_memory_of_a_candidate_is_that_of_its_batch_and_its_optimiser():
+def test_candidate_memory_depends_on_batch_and_optimiser():
     architecture = chain((1, 4, 4), Convolution(2), Pooling(), Linear(3))
     counted = costs(architecture)
 

@@ -24,7 +24,7 @@ def convolutions(architecture: Architecture, part: str = "") -> list[Convolution
     ]
 
 
-def test_what_is_fixed_is_no_parameter_of_the_study():
+def test_fixed_option_is_not_a_study_parameter():
     trial = random_trial()
     densenet(trial, TASK, **FIXED)
 
@@ -55,7 +55,7 @@ def test_a_bottleneck_is_a_1x1_convolution_or_is_left_out():
 
 
 @pytest.mark.parametrize(("compression", "features"), [(1, 30), (0.5, 15), (0.49, 14), (0.01, 1)])
-def test_a_transition_leaves_a_share_of_the_features(compression, features):
+def test_transition_keeps_a_fraction_of_the_features(compression, features):
     architecture = draw(compression=compression)
 
     assert [c.features for c in convolutions(architecture, "transition")] == [features]
@@ -78,7 +78,7 @@ def test_a_transition_may_stride_instead():
     assert architecture.shapes[-3][1:] == (16, 16)
 
 
-def test_the_stem_has_twice_the_growth_or_what_is_asked_for():
+def test_stem_has_twice_the_growth_by_default():
     assert convolutions(draw(), "stem")[0].features == 12
     assert convolutions(draw(stem_features=20), "stem")[0].features == 20
 

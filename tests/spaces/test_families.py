@@ -328,7 +328,7 @@ def test_a_bad_option_is_refused_at_every_draw(family, option, value, problem):
 @examples(150)
 @families
 @given(data=st.data())
-def test_whatever_an_option_holds_all_draws_are_networks_or_all_are_refused(family, data):
+def test_option_value_gives_only_networks_or_only_refusals(family, data):
     known = sorted(set(inspect.signature(FAMILIES[family]).parameters) - {"trial", "task"})
     option = data.draw(st.sampled_from(known))
     value = data.draw(OPTIONS)

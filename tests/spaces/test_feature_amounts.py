@@ -50,7 +50,7 @@ def test_published_amounts_and_parameters_of_vgg_d(distribution, features, param
 @pytest.mark.parametrize(
     ("layers", "total", "valid"), [(15, 5248, 193), (12, 3968, 194), (18, 6528, 139)]
 )
-def test_as_many_candidates_of_the_published_grid_are_valid_as_published(layers, total, valid):
+def test_published_grid_has_the_published_number_of_valid_candidates(layers, total, valid):
     scales = [n / 2 for n in range(12)]
     grid = list(product(range(layers + 1), scales, range(-40, 41, 4)))
 
@@ -82,7 +82,7 @@ distributions = st.tuples(
 
 @examples(100)
 @given(distributions)
-def test_a_violation_is_what_a_distribution_that_is_not_valid_has(distribution):
+def test_only_invalid_distribution_has_a_violation(distribution):
     amounts = skew_normal_amounts(*distribution)
 
     assert (violation(*distribution) > 0) == (amounts is None)
@@ -92,7 +92,7 @@ def test_a_violation_is_what_a_distribution_that_is_not_valid_has(distribution):
         assert sum(amounts) > 0.95 * distribution[3]
 
 
-def test_the_violation_grows_with_the_distance_from_a_valid_distribution():
+def test_violation_grows_with_distance_from_valid_distribution():
     assert violation(7, 3.5, 0, 5248, 15) == 0
     farther = [violation(location, 3.5, 0, 5248, 15) for location in (11, 13, 16, 20)]
     thinner = [violation(7, scale, 0, 5248, 15) for scale in (1.8, 1.2, 0.6, 0)]
@@ -111,7 +111,7 @@ def test_a_drawn_distribution_is_replayed_from_its_parameters():
     assert draw_skew_normal(FixedTrial(params), 15, **OPTIONS) == tuple(PUBLISHED[1][1])
 
 
-def test_a_distribution_that_is_not_valid_is_refused_with_what_it_was():
+def test_invalid_distribution_is_refused_with_its_values():
     with pytest.raises(InvalidCandidateError, match=r"5248 features over 15 .* scale 1,") as caught:
         draw_skew_normal(FixedTrial({"location": 7, "scale": 1, "skew": 0}), 15, **OPTIONS)
 

@@ -49,7 +49,7 @@ VGG_TABLE = {
 
 
 @pytest.mark.parametrize("name", VGG_TABLE)
-def test_published_costs_of_vgg_and_of_what_is_left_up_to_its_border(name):
+def test_published_costs_of_vgg_and_truncated_vgg(name):
     family, options, params = named_params(name)
     with_bias = FAMILIES[family](FixedTrial(params), CIFAR, **(options | {"bias": True}))
     whole = feature_extractor(with_bias)
@@ -145,7 +145,7 @@ def test_a_named_network_is_drawn_by_its_options_and_parameters(name):
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_the_parameters_are_all_that_the_options_leave_open(name):
+def test_params_cover_exactly_the_open_options(name):
     family, options, params = named_params(name)
     trial = FixedTrial(params)
     FAMILIES[family](trial, IMAGENET, **options)
@@ -159,7 +159,7 @@ def test_no_two_named_networks_are_the_same():
     assert set(digests.values()) == {1}
 
 
-def test_every_named_network_says_where_it_comes_from():
+def test_every_named_network_has_an_origin():
     assert all(net.origin for net in NAMED.values())
 
 
@@ -206,13 +206,13 @@ def test_a_named_network_can_be_the_first_of_a_search(name, options):
         ("convmixer256d8", {"width": [16, 128]}, "it needs width 256"),
     ],
 )
-def test_a_space_that_does_not_include_a_network_is_told_what_it_lacks(name, options, problem):
+def test_error_names_the_options_that_a_network_needs(name, options, problem):
     with pytest.raises(BadInputError, match="is not in the space") as caught:
         seed_params(name, CIFAR, options)
     assert str(caught.value).endswith(problem)
 
 
-def test_other_mistakes_in_a_spaces_options_are_told_as_such():
+def test_other_mistakes_in_space_options_keep_their_error():
     with pytest.raises(BadInputError, match="4 is not an odd size"):
         seed_params("vgg16", CIFAR, {"depth": 13, "kernel": 4})
 

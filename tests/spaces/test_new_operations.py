@@ -125,7 +125,7 @@ def test_inputs_that_do_not_fit_are_refused(operation, inputs, rule) -> None:
     "operation",
     [TransposedConvolution(1, (1, 1), (1, 1), (3, 3)), Padding((0, -3, 0), (0, -2, 0))],
 )
-def test_maps_that_nothing_is_left_of_have_collapsed(operation) -> None:
+def test_maps_without_pixels_have_collapsed(operation) -> None:
     with pytest.raises(CollapsedLayerError, match="layer 1"):
         _ = chain((1, 5, 5), operation).shapes
 
@@ -218,7 +218,7 @@ def within(operations: list[Operation], height: int) -> Architecture:
     st.lists(coarsening(), max_size=3),
     st.lists(st.one_of(refining(), smoothing()), min_size=1, max_size=4),
 )
-def test_fields_after_whole_factors_are_the_largest_extent_of_gradients(coarse, fine) -> None:
+def test_fields_after_whole_factors_match_gradient_extents(coarse, fine) -> None:
     architecture = within([*coarse, *fine], height=96)
 
     assert receptive_fields(architecture)[-1].largest[0] == max(1, measured_extent(architecture))
@@ -320,7 +320,7 @@ def test_a_transposed_convolution_is_one_of_the_convolutions() -> None:
     assert find_border(architecture, resolution=(2, 2)).border == 2
 
 
-def test_what_is_cut_or_padded_or_dealt_out_keeps_its_field() -> None:
+def test_cropping_padding_and_shuffling_keep_the_field() -> None:
     operations = [
         *(Padding((0, 2, 2), (0, -1, 0)), Slice(0, 4), ChannelShuffle(2), Scale((4, 1, 1))),
         *(Shift(), ParametricRelu(), Norm("channel")),

@@ -66,7 +66,7 @@ def test_a_fixed_number_is_a_float_however_it_is_written():
     assert type(draw_float(random_trial(), "x", 1, field="f")) is float
 
 
-def test_a_fixed_number_may_be_zero_on_a_logarithmic_scale_and_a_range_may_not():
+def test_only_fixed_number_may_be_zero_on_logarithmic_scale():
     assert draw_float(random_trial(), "x", 0, field="f", log=True) == 0
     with pytest.raises(BadInputError, match="0 is not positive"):
         draw_float(random_trial(), "x", [0, 1], field="f", log=True)
@@ -131,7 +131,7 @@ def test_a_bad_number_is_refused_with_field_value_and_remedy(option, problem):
 @pytest.mark.parametrize("draw", [draw_int, draw_float, draw_choice])
 @examples(150)
 @given(option=OPTIONS)
-def test_whatever_an_option_holds_it_is_drawn_from_or_refused(draw, option):
+def test_option_value_is_drawn_from_or_refused(draw, option):
     try:
         value = draw(random_trial(), "x", option, field="space.x")
     except BadInputError as error:
@@ -166,7 +166,7 @@ def test_a_long_value_is_cut_in_the_error_and_kept_in_it():
     assert error.value == value
 
 
-def test_the_error_survives_the_way_between_processes():
+def test_error_survives_pickling_between_processes():
     error = BadInputError("space.depth", [8, 2], "low <= high must hold", "swap the two")
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
 

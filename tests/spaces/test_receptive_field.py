@@ -55,7 +55,7 @@ def test_fields_of_published_plain_networks(name):
     assert of_convolutions == [ReceptiveField((r, r), (r, r)) for r in expected]
 
 
-def test_resnet18_sees_least_over_its_shortcuts_and_most_over_its_blocks():
+def test_resnet18_field_is_smallest_over_shortcuts():
     architecture = nets.resnet18()
     fields = [receptive_fields(architecture)[i] for i in nets.main_path_convolutions(architecture)]
 
@@ -129,7 +129,7 @@ def averaging_path(operations: list[Operation], side: int) -> Architecture:
         max_size=8,
     ).map(lambda operations: averaging_path(operations, side=160))
 )
-def test_the_largest_field_of_a_path_is_the_extent_of_the_input_gradient(architecture):
+def test_largest_field_is_the_extent_of_the_input_gradient(architecture):
     image = torch.rand(1, *architecture.shapes[0], dtype=torch.float64, requires_grad=True)
     output = TorchRun(architecture, image, training=False).outputs[-1][0, 0]
     output[output.shape[0] // 2, output.shape[1] // 2].backward()
@@ -172,7 +172,7 @@ def test_a_linear_layer_over_a_map_sees_all_of_it():
     assert receptive_fields(architecture)[-1] == ReceptiveField((10, 14), (10, 14))
 
 
-def test_global_pooling_sees_the_whole_map_and_one_pixel_adds_nothing():
+def test_global_pooling_sees_the_whole_map():
     architecture = chain((1, 8, 8), conv(), GlobalPooling(), Norm(), Linear(10))
 
     fields = receptive_fields(architecture)

@@ -87,7 +87,7 @@ def test_a_draw_is_rebuilt_from_its_parameters_alone():
         assert recipe(FixedTrial(trial.params), TASK, **options) == drawn
 
 
-def test_what_is_fixed_is_no_parameter_of_the_study():
+def test_fixed_option_is_not_a_study_parameter():
     trial = random_trial()
     drawn = recipe(trial, TASK, learning_rate=0.1, weight_decay=0)
 
@@ -97,7 +97,7 @@ def test_what_is_fixed_is_no_parameter_of_the_study():
     )
 
 
-def test_what_is_fixed_never_asks_the_trial():
+def test_fixed_option_never_asks_the_trial():
     """Optuna would take longer than all the rest."""
     drawn = recipe(
         None,
@@ -120,7 +120,7 @@ def test_what_is_fixed_never_asks_the_trial():
     )
 
 
-def test_a_recipe_is_by_default_sgd_on_one_cycle_that_trains_all_with_nothing_added():
+def test_default_recipe_is_plain_sgd_on_one_cycle():
     assert Recipe(0.1, 0.0, 128, 0.0, 0.9) == Recipe(
         0.1,
         0.0,
@@ -192,7 +192,7 @@ def test_every_schedule_of_a_list_is_drawn():
     assert drawn == {OneCycle, Cosine, MultiStep, WarmRestarts, Constant}
 
 
-def test_the_options_of_another_schedule_do_not_change_how_a_recipe_reads():
+def test_unused_schedule_options_do_not_change_the_repr():
     """Digests are taken of the text: equal trainings must not be trained twice."""
     others = {"decay": 0.5, "first_cycle": 3, "cycle_growth": 1, "milestones": [1]}
     plain = recipe(FixedTrial({}), TASK, learning_rate=1, weight_decay=0, schedule="cosine")
@@ -216,7 +216,7 @@ def test_the_options_of_another_schedule_do_not_change_how_a_recipe_reads():
     ],
     ids=str,
 )
-def test_recipes_that_train_differently_read_differently(changes):
+def test_different_recipes_have_different_reprs(changes):
     fixed = {"learning_rate": 0.1, "weight_decay": 0.0}
     texts = {repr(recipe(None, TASK, **fixed, **options)) for options in ({}, changes)}
     texts.add(repr(recipe(None, TASK, **fixed, schedule="cosine", floor=0.2)))
@@ -225,14 +225,14 @@ def test_recipes_that_train_differently_read_differently(changes):
 
 
 @pytest.mark.parametrize("schedule", ["multi_step", ["one_cycle", "multi_step"]], ids=str)
-def test_multi_step_without_milestones_is_refused_even_where_it_is_seldom_drawn(schedule):
+def test_multi_step_without_milestones_is_always_refused(schedule):
     for seed in range(6):
         with pytest.raises(BadInputError, match="multi_step needs a list of epochs") as caught:
             recipe(random_trial(seed), TASK, schedule=schedule)
         assert_one_helpful_line(caught.value, "recipe.milestones", None)
 
 
-def test_equal_recipes_read_the_same_however_their_numbers_are_written():
+def test_equal_recipes_have_equal_reprs_for_any_number_format():
     """Digests are taken of the text."""
     whole = recipe(random_trial(), TASK, learning_rate=1, weight_decay=0, momentum=0)
     real = recipe(random_trial(), TASK, learning_rate=1.0, weight_decay=0.0, momentum=0.0)
@@ -290,7 +290,7 @@ def test_equal_recipes_read_the_same_however_their_numbers_are_written():
     ],
     ids=str,
 )
-def test_a_bad_option_is_refused_at_every_draw_with_field_value_and_remedy(option, value, problem):
+def test_bad_option_is_refused_with_field_value_and_remedy(option, value, problem):
     """Also where the option matters to a schedule that is not drawn."""
     for seed in range(6):
         with pytest.raises(BadInputError) as caught:
@@ -301,7 +301,7 @@ def test_a_bad_option_is_refused_at_every_draw_with_field_value_and_remedy(optio
 
 @examples(300)
 @given(st.sampled_from(OPTION_NAMES), OPTIONS)
-def test_whatever_an_option_holds_all_draws_are_recipes_or_all_are_refused(option, value):
+def test_option_value_gives_only_recipes_or_only_refusals(option, value):
     verdicts = set()
     for seed in (1, 2, 3):
         try:

@@ -15,7 +15,7 @@ TRUNCATED = [("VGG11", 6, 4.504), ("VGG13", 8, 4.689), ("VGG16", 8, 2.919), ("VG
 
 
 @pytest.mark.parametrize(("name", "kept", "params"), TRUNCATED)
-def test_truncated_vggs_keep_the_published_convolutions_and_parameters(name, kept, params):
+def test_truncated_vggs_match_published_convolutions_and_parameters(name, kept, params):
     truncated = truncate(nets.classic_vgg(name), keep_border=True)
     assert truncated is not None
     assert len(truncated.indices(Convolution)) == kept
@@ -82,14 +82,14 @@ def assert_helpful(original: Architecture, rule: Rule, resolution: tuple[int, in
     ],
     ids=["VGG16", "AlexNet", "MobileNetV2", "ResNet18", "DenseNet-121"],
 )
-def test_every_remedy_of_a_known_net_makes_every_convolution_productive(net, size, rule):
+def test_remedies_of_named_nets_make_all_convolutions_productive(net, size, rule):
     assert propose_remedies(net, rule, resolution=(size, size))
     assert_helpful(net, rule, (size, size))
 
 
 @examples(60)
 @given(st.integers(0, 10_000), st.sampled_from(list(Rule)), st.sampled_from([8, 16, 32]))
-def test_every_remedy_of_a_drawn_net_makes_every_convolution_productive(seed, rule, size):
+def test_remedies_of_drawn_nets_make_all_convolutions_productive(seed, rule, size):
     space = CandidateSpace(Task(3, size, size, 10), "vgg", {"depth": [3, 9]}, {})
     net = space.draw(random_trial(seed)).architecture
     assume(find_border(net, rule).border not in (None, 1))

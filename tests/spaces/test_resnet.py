@@ -31,7 +31,7 @@ def map_sizes(architecture: Architecture) -> list[int]:
     return [architecture.shapes[i][1] for i in architecture.indices(Add)]
 
 
-def test_what_is_fixed_is_no_parameter_of_the_study():
+def test_fixed_option_is_not_a_study_parameter():
     trial = random_trial()
     resnet(trial, CIFAR, **FIXED)
 
@@ -63,7 +63,7 @@ def test_widening_leaves_the_stem_as_it_is():
     assert [c.features for c in convolutions(wide, "conv1")] == [64, 64, 128, 128, 256, 256]
 
 
-def test_a_shortcut_is_a_convolution_with_norm_where_the_shape_changes_alone():
+def test_shortcut_is_a_convolution_only_if_the_shape_changes():
     basic, bottleneck = draw(), draw(block="bottleneck")
 
     def shortcuts(architecture: Architecture) -> list[str]:
@@ -79,7 +79,7 @@ def test_a_shortcut_is_a_convolution_with_norm_where_the_shape_changes_alone():
     assert len(basic.indices(Norm)) == len(basic.indices(Convolution))
 
 
-def test_a_bottleneck_gives_out_four_times_the_features_and_strides_in_the_middle():
+def test_bottleneck_expands_four_times_and_strides_in_the_middle():
     architecture = draw(block="bottleneck")
 
     assert [c.kernel[0] for c in convolutions(architecture, "stage2.block1.conv1")] == [1]

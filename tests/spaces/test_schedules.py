@@ -68,7 +68,7 @@ def test_one_cycle_rises_linearly_and_falls_with_a_half_cosine():
         assert share == pytest.approx(expected)
 
 
-def test_one_cycle_is_exact_in_every_bit_so_that_a_training_can_be_repeated():
+def test_one_cycle_is_bitwise_reproducible():
     for step in range(35):
         position = (step + 0.5) / 35
         rise = position / WARM_UP
@@ -102,7 +102,7 @@ def test_the_mean_of_one_cycle_is_half_the_peak(steps):
 
 @examples(60)
 @given(EPOCHS, STEPS)
-def test_one_cycle_spans_all_steps_however_they_are_divided_into_epochs(epochs, steps):
+def test_one_cycle_depends_only_on_the_number_of_steps(epochs, steps):
     assert shares(OneCycle(), epochs, steps) == shares(OneCycle(), 1, epochs * steps)
 
 
@@ -206,13 +206,13 @@ SCHEDULES = st.one_of(
 
 @examples(100)
 @given(SCHEDULES, EPOCHS, STEPS)
-def test_a_share_is_never_negative_and_never_over_the_peak(schedule, epochs, steps):
+def test_ratio_is_between_zero_and_one(schedule, epochs, steps):
     assert all(0 <= share <= 1 for share in shares(schedule, epochs, steps))
 
 
 @examples(100)
 @given(SCHEDULES, SCHEDULES)
-def test_schedules_read_the_same_exactly_where_they_are_equal(first, second):
+def test_schedules_have_equal_reprs_exactly_if_equal(first, second):
     """Digests of candidates are taken of the text."""
     assert (repr(first) == repr(second)) == (first == second)
     assert repr(dataclasses.replace(first)) == repr(first)
@@ -294,9 +294,7 @@ def test_warm_restarts_fit_where_a_cycle_ends_with_the_training(growth, fitting)
         (10**9 + 1, 1, "1000000000 or 1000000010"),
     ],
 )
-def test_warm_restarts_that_would_break_off_are_refused_with_the_nearest_lengths(
-    epochs, growth, nearest
-):
+def test_incomplete_warm_restarts_name_the_nearest_lengths(epochs, growth, nearest):
     """A training that ends within a cycle ends at a high learning rate."""
     error = refusal(WarmRestarts(first=10, growth=growth, floor=0.0), epochs)
     assert_one_helpful_line(error, "recipe.first_cycle", error.value)
@@ -307,9 +305,7 @@ def test_warm_restarts_that_would_break_off_are_refused_with_the_nearest_lengths
 
 @examples(60)
 @given(EPOCHS, STEPS, st.integers(1, 24), st.integers(1, 4))
-def test_warm_restarts_fit_exactly_where_the_next_step_would_start_a_cycle(
-    epochs, steps, first, growth
-):
+def test_warm_restarts_fit_if_the_next_step_starts_a_cycle(epochs, steps, first, growth):
     schedule = WarmRestarts(first, growth, floor=0.0)
     if schedule.ratio(epochs * steps, steps, epochs) == 1.0:
         schedule.check(epochs)

@@ -55,7 +55,7 @@ def test_published_networks_are_in_the_space(name):
     assert architecture.shapes[-1] == (10, 1, 1)
 
 
-def test_a_network_is_convolution_norm_activation_with_poolings_between_and_a_linear_head():
+def test_network_is_conv_norm_activation_pooling_and_linear_head():
     architecture = vgg(random_trial(), TASK, **FIXED)
 
     block = [Convolution, Norm, Activation]
@@ -126,7 +126,7 @@ def test_equal_seeds_draw_equal_networks_and_others_differ():
     assert len(set(digests)) == 3
 
 
-def test_what_is_fixed_is_no_parameter_of_the_study():
+def test_fixed_option_is_not_a_study_parameter():
     trial = random_trial()
     vgg(trial, TASK, **FIXED)
 
@@ -143,7 +143,7 @@ def test_what_is_fixed_is_no_parameter_of_the_study():
     ],
     ids=str,
 )
-def test_what_is_searched_is_a_parameter_of_the_study(option, names):
+def test_searched_option_is_a_study_parameter(option, names):
     trial = random_trial()
     vgg(trial, TASK, **(FIXED | option))
 
@@ -198,7 +198,7 @@ def test_the_default_poolings_leave_one_pixel(size, pools):
     assert architecture.shapes[-3] == (16, 1, 1)
 
 
-def test_more_poolings_than_the_image_bears_are_left_to_the_screens():
+def test_too_many_poolings_are_left_to_the_screens():
     architecture = vgg(random_trial(), TASK, **(FIXED | {"pools": 6, "depth": 12}))
 
     with pytest.raises(ValueError, match="does not fit into 1"):
@@ -264,7 +264,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("option", "value", "problem"), BAD, ids=str)
-def test_a_bad_option_is_refused_at_every_draw_with_field_value_and_remedy(option, value, problem):
+def test_bad_option_is_refused_with_field_value_and_remedy(option, value, problem):
     for seed in range(6):
         with pytest.raises(BadInputError) as caught:
             vgg(random_trial(seed), TASK, **{option: value})
@@ -276,7 +276,7 @@ def test_a_bad_option_is_refused_at_every_draw_with_field_value_and_remedy(optio
 @given(
     st.sampled_from(["depth", "features", "kernel", "pools", "convs_before_pool", "bias"]), OPTIONS
 )
-def test_whatever_an_option_holds_all_draws_are_networks_or_all_are_refused(option, value):
+def test_option_value_gives_only_networks_or_only_refusals(option, value):
     verdicts = set()
     for seed in (1, 2, 3):
         try:

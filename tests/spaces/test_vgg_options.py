@@ -60,7 +60,7 @@ def test_other_depths_of_vgg_can_be_skew_normal_too(depth, hidden, total):
     assert 0.95 * total < sum(amounts) < total + depth + hidden
 
 
-def test_a_distribution_that_is_not_valid_is_no_candidate():
+def test_invalid_distribution_is_no_candidate():
     params = {"location": 7, "scale": 0.5, "skew": 0}
 
     with pytest.raises(InvalidCandidateError, match="skew-normal") as caught:
@@ -89,7 +89,7 @@ def test_hidden_layers_have_norm_activation_and_dropout():
 
 
 @pytest.mark.parametrize("norm", ["batch", "instance", "layer", "group"])
-def test_hidden_layers_are_one_pixel_which_instance_norm_cannot_normalise(norm):
+def test_hidden_layers_omit_instance_norm(norm):
     architecture = vgg(random_trial(), TASK, **FIXED, hidden=1, norm=norm)
 
     assert architecture.shapes[-1] == (10, 1, 1)
