@@ -1,1 +1,5 @@
-"""Trains candidates on a device: images, modules, the training loop; traces users' modules."""
+"""Trains candidates on a worker: builds networks, loads images, trains, measures and exports.
+
+Start with `trainables.trial` (a Ray Tune trainable) and `trainables.training.loop` (pure torch);
+the package never imports `search`.
+"""

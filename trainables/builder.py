@@ -1,4 +1,4 @@
-"""From an architecture to the ``torch.nn.Module`` that it describes."""
+"""Builds the ``torch.nn.Module`` of an architecture."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ __all__ = ["Network", "build_layer", "initialise"]
 
 
 class Network(nn.Module):
-    """The module of an architecture: float images ``[n, c, h, w]`` in, logits ``[n, classes]`` out.
+    """The module of an architecture: float images ``[n, c, h, w]`` to logits ``[n, classes]``.
 
-    Layer i of the architecture is ``layers[i]``; layer 0, the image, is an identity.
+    Layer i of the architecture is ``layers[i]``. Layer 0, the image, is an identity.
 
     Args:
-        architecture: the graph; its last layer must be one pixel in size.
+        architecture: the graph; its output must be a single pixel.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -32,7 +32,7 @@ class Network(nn.Module):
         )
         self._inputs = [layer.inputs for layer in architecture.layers]
         last_use = {source: i for i, inputs in enumerate(self._inputs) for source in inputs}
-        # What no later layer takes is let go at once, so that evaluation needs little memory.
+        # Outputs are freed after their last use, so that evaluation needs little memory.
         self._spent = [
             [source for source in set(inputs) if last_use[source] == index]
             for index, inputs in enumerate(self._inputs)
@@ -50,7 +50,7 @@ class Network(nn.Module):
 
 
 def initialise(module: nn.Module) -> None:
-    """He-normal kernels, unit gamma, zero beta (He et al. 2015, arXiv 1502.01852)."""
+    """Initialise kernels as He-normal and biases as 0 (He et al. 2015, arXiv 1502.01852)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:

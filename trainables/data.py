@@ -1,4 +1,4 @@
-"""Loads the images of a search: decoded once for each node, split the same way everywhere."""
+"""Loads the images of a search: decoded once per node, with equal splits everywhere."""
 
 import difflib
 import hashlib
@@ -33,16 +33,16 @@ class Dataset:
     """Labelled images in three disjoint splits.
 
     Args:
-        images: uint8 [n, height, width, channels]; read-only, and mapped from the cache where
-            :func:`load` made it, so that a slice of it costs only its own pages.
-        labels: position in ``classes`` of each image, int64 [n].
+        images: uint8 [n, height, width, channels], read-only. :func:`load` maps them from the
+            cache, so that a slice reads only its own pages.
+        labels: class index of each image, int64 [n].
         classes: names of the classes.
-        train: rows to learn from, int64, sorted.
-        validation: rows the search chooses on, int64, sorted.
-        test: rows only finalists see, int64, sorted.
+        train: rows of the training split, int64, sorted.
+        validation: rows of the split on which the search compares trials, int64, sorted.
+        test: rows of the split that scores finalists only, int64, sorted.
         moments: sums and sums of squares of each image, int64 [n, channels, 2], see
-            :func:`trainables.images.decoding.moments`; computed from the images where not given.
-        identity: tells images in a bucket from others that lie there later; None elsewhere.
+            :func:`trainables.images.decoding.moments`; by default computed from the images.
+        identity: identifies this version of images in a bucket; None for other sources.
     """
 
     images: NDArray[np.uint8]
@@ -69,7 +69,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """1 for greyscale, 3 for colour (red, green, blue)."""
+        """1 for greyscale, 3 for RGB."""
         return self.shape[2]
 
     @property
@@ -81,7 +81,7 @@ class Dataset:
     def std(self) -> tuple[float, ...]:
         """Standard deviation of each channel over the train split, in units of 0..1.
 
-        It is 1 for a channel that never varies, so that dividing by it is always safe.
+        1 for a constant channel, so that dividing by it is safe.
         """
         return self._statistics[1]
 
@@ -118,8 +118,8 @@ def load(
             decoded and their total (None while unknown); never called for cached images.
 
     Raises:
-        BadInputError: an argument or the data cannot be used; the message is one line that says
-            why, and what to do instead.
+        BadInputError: an argument or the data cannot be used; the message states cause and remedy
+            in one line.
     """
     _check(data)
     source, resolution = data.source, data.resolution
@@ -130,12 +130,12 @@ def load(
         report(0, None)
         if opened.identity() != wanted:
             raise UnusableDataError(
-                "the images have changed since the search began", "bring back those of then"
+                "the images have changed since the search started", "restore the original images"
             )
         image_store.write(folder, opened.listing(), resolution, report)
 
     try:
-        opened = _open(source, root, report, patient=data.identity is not None)
+        opened = _open(source, root, report, wait_for_bucket=data.identity is not None)
         wanted = data.identity or opened.identity()
         key = _key(wanted, resolution)
         stored = fetch(root, key, image_store.read, decode_into)
@@ -162,14 +162,16 @@ def load(
     )
 
 
-def _open(source: str, root: Path, report: image_store.Progress, *, patient: bool) -> Source:
+def _open(
+    source: str, root: Path, report: image_store.Progress, *, wait_for_bucket: bool
+) -> Source:
     if source.startswith(_IMAGES):
         path = source.removeprefix(_IMAGES)
         if is_bucket(path):
-            # Costs half a second, which only those pay who have a bucket.
+            # Importing boto3 takes half a second, so only buckets do it.
             from trainables.images.remote import open_bucket_images  # noqa: PLC0415
 
-            return open_bucket_images(path, root, report, patient=patient)
+            return open_bucket_images(path, root, report, wait_for_bucket=wait_for_bucket)
         return open_images(path)
     if source in SET_NAMES:
         return open_named(source, root / "downloads")
@@ -215,4 +217,4 @@ def _check(data: DataSpec) -> None:
 
 
 def _silent(_done: int, _total: int | None) -> None:
-    """Tell nobody."""
+    """Ignore progress."""

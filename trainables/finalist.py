@@ -1,4 +1,4 @@
-"""Retrain a finalist from scratch and score it on the test split."""
+"""Retrains a finalist from scratch and scores it on the test split."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from trainables.trial import start_training
 
 @dataclass(frozen=True, eq=False)
 class Retraining:
-    """What a retraining gives to whoever asked for it, wherever it ran.
+    """The outcome of retraining a finalist with one seed.
 
     Attributes:
-        result: what it came to.
-        weights: the trained network's ``state_dict`` as a file, or that of its moving average where
-            that is what is scored; ``torch.load`` reads it with ``weights_only=True`` and without
+        result: accuracies and duration.
+        weights: the ``state_dict`` of the scored network (its moving average if the recipe has one)
+            as the content of a file. ``torch.load`` reads it with ``weights_only=True`` and without
             a GPU.
-        predictions: class that is predicted for each image of the test split, in its order; its
-            position in the classes, int32 [images].
+        predictions: index of the predicted class of each test image, in the order of the split,
+            int32 ``[images]``.
     """
 
     result: FinalistResult
@@ -40,11 +40,11 @@ def retrain(
     """Train a candidate for all epochs with one seed and score it on test.
 
     Args:
-        spec: the search's.
-        number: the trial the candidate comes from.
-        params: the candidate's parameters.
-        seed: of initial weights, order and augmentation.
-        gpus: share of a GPU that the process has.
+        spec: training spec of the search.
+        number: number of the finalist's trial.
+        params: parameters of the candidate.
+        seed: seed of initial weights, order and augmentation.
+        gpus: fraction of a GPU for the process.
     """
     prepare_process(spec.threads, gpus)
     release_memory()

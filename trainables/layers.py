@@ -1,4 +1,4 @@
-"""From an operation of the graph to the ``torch.nn.Module`` of one layer."""
+"""Builds the ``torch.nn.Module`` of one operation."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ class _ChannelMaximum(nn.Module):
 
 
 class _Classifier(nn.Linear):
-    """A linear layer whose output stays an image of one pixel, as in the graph."""
+    """A linear layer whose output is a single pixel, as in the graph."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear
         return super().forward(input.flatten(1))[:, :, None, None]
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm that does not count its batches: a kernel less in every step.
+    """Batch norm that does not count its batches, which saves a kernel per step.
 
-    The count matters only without a momentum. It stays in the state, which any
-    ``nn.BatchNorm2d`` loads.
+    The count matters only without momentum. It stays in the state, so that any ``nn.BatchNorm2d``
+    can load it.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.BatchNorm2d
@@ -96,7 +96,7 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 class _ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel, as ConvNeXt has it."""
+    """Layer norm over the channels of each pixel, as in ConvNeXt."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.LayerNorm
         return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -135,7 +135,7 @@ class _Flattened(nn.Module):
 
 
 class _Constant(nn.Module):
-    """A number, a fixed tensor or a parameter that is combined with the input."""
+    """A number, constant tensor or parameter that is combined with the input."""
 
     def __init__(self, operation: Scale | Shift) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ class _Magnitude(nn.Module):
 
 @singledispatch
 def build_layer(operation: Operation, inputs: tuple[Shape, ...]) -> nn.Module:
-    """Return the module of one operation for inputs of these shapes ``(c, h, w)``."""
+    """Return the module of an operation for inputs of shapes ``(c, h, w)``."""
     raise TypeError(f"no module for {operation.kind}")
 
 
@@ -312,7 +312,7 @@ def _(operation: Upsampling, inputs: tuple[Shape, ...]) -> nn.Module:
 
 @build_layer.register
 def _(operation: Resizing, inputs: tuple[Shape, ...]) -> nn.Module:
-    # Nearest-neighbour interpolation has no corners to align, and torch refuses to be told.
+    # Torch refuses align_corners for nearest-neighbour interpolation.
     aligned = None if operation.interpolation == "nearest" else operation.align_corners
     return _Resized(operation.size, operation.interpolation, aligned)
 
@@ -350,7 +350,7 @@ def _(operation: Padding, inputs: tuple[Shape, ...]) -> nn.Module:
         for around in zip(operation.before[::-1], operation.after[::-1], strict=True)
         for amount in around
     ]
-    # Other fills than zeros are for rows and columns alone.
+    # Fills other than zeros apply only to rows and columns.
     return _Padded(amounts if operation.fill == "constant" else amounts[:4], operation.fill)
 
 

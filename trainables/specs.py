@@ -1,6 +1,6 @@
-"""What every trial of a search has in common; plain data, free of torch.
+"""Specifies the training and the data of a search: plain data, free of torch.
 
-The driver sends it to each worker once; what travels per trial is only the flat ``params``.
+The driver sends a spec to each worker once. Per trial, only the flat ``params`` travel.
 """
 
 from __future__ import annotations
@@ -119,26 +119,27 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class TrainingSpec:
-    """What every trial of a search has in common.
+    """The training settings that all trials of a search share.
 
     Attributes:
-        data: the images.
-        task: their shape and classes.
+        data: the images and their splits.
+        task: shape of the images and number of classes.
         space: a family's name or ``module:function``.
-        space_options: keyword arguments of the space.
-        recipe_options: keyword arguments of the recipe.
-        epochs: passes over the training images of a whole training.
-        augmentation: how training images are varied.
+        space_options: keyword arguments of the space function.
+        recipe_options: keyword arguments of `spaces.recipe.recipe`.
+        epochs: number of epochs of a full training.
+        augmentation: random changes to training images.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        threads: CPU threads a trial uses.
-        compile: let ``torch.compile`` translate each network; it costs seconds to minutes each.
-        hopeless_after: epochs after which a training is given up unless its training accuracy is
-            at least twice that of a guess; None for never.
-        latency_batches: sizes of the batches whose latency is measured before training.
-        checkpoints: place of the trials' checkpoints, which all nodes can reach: a folder or
-            ``s3://bucket/prefix``, in it one for each trial by its number, and in that one by its
-            seed; None for no checkpoints.
-        hang_after: seconds after which an epoch that has not ended costs the process; None: never.
+        threads: number of CPU threads per trial.
+        compile: whether to compile each network with ``torch.compile``, which takes seconds to
+            minutes per network.
+        hopeless_after: epoch after which a training stops unless its training accuracy is at least
+            twice that of a guess; None for never.
+        latency_batches: batch sizes for which latency is measured before training.
+        checkpoints: folder or ``s3://bucket/prefix`` of checkpoints, reachable from all nodes.
+            Checkpoints lie below it by trial number and seed. None for no checkpoints.
+        hang_after: seconds after which an epoch counts as hung and its process ends; None for
+            never.
     """
 
     data: DataSpec
@@ -163,14 +164,14 @@ class TrainingSpec:
 
 @dataclass(frozen=True)
 class FinalistResult:
-    """One retraining of one finalist.
+    """Result of retraining a finalist with one seed.
 
     Attributes:
-        number: the trial it was chosen from.
+        number: number of the finalist's trial.
         seed: the fresh seed.
         validation_accuracy: after the last epoch, 0..1.
         test_accuracy: after the last epoch, 0..1.
-        seconds: wall clock of the training.
+        seconds: wall-clock time of the training.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""The thin layer between Ray Tune and the training loop."""
+"""Connects Ray Tune to the training loop."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ from trainables.training.process import (
 )
 
 FAILURE = "failure"
-"""Key of a result that says why a training cannot go on."""
+"""Result key: why a training failed."""
 VIOLATION = "violation"
-"""Key beside it where the device's memory did not suffice: the excess, relative to the limit."""
+"""Result key after running out of memory: the excess relative to the limit."""
 STOPPED = "stopped"
-"""Key of a last result that says why the trial gave itself up."""
+"""Result key: why the trial stopped itself early."""
 UNKEPT = "unkept"
-"""Key of a result that says why no checkpoint of it could be kept."""
+"""Result key: why no checkpoint of the epoch could be saved."""
 HISTORY = "history"
-"""Key of a result that goes on from a checkpoint: what the epochs before it had reported."""
+"""Result key of a resumed trial: the metrics of the epochs before its checkpoint."""
 _LEAST_EXCESS = 0.01
 
 
 class Trial(tune.Trainable):
-    """One candidate in training; one step is one epoch.
+    """Trains one candidate; one step is one epoch.
 
-    ``config`` holds ``number``, ``params`` (the candidate's), ``seed`` and ``gpus`` (the share of
-    a GPU that the trial has). The process serves many trials one after the other, all with the
-    same share; what belongs to a trial is renewed by `_begin`.
+    ``config`` holds ``number``, ``params`` (of the candidate), ``seed`` and ``gpus`` (the fraction
+    of a GPU for the trial). One process serves many trials with the same fraction, one after
+    another; `_begin` resets the state of a trial.
     """
 
     _training: Training | None = None
@@ -65,7 +65,7 @@ class Trial(tune.Trainable):
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        # What the last trial held is let go before the next one takes memory.
+        # Free the memory of the last trial before the next one allocates.
         self._training = None
         self._history: list[EpochMetrics] = []
         self._unreported = 0
@@ -78,13 +78,13 @@ class Trial(tune.Trainable):
         place = self._spec.checkpoints
         if place is None:
             return None
-        # A number alone does not say which candidate: a driver may be killed after it has handed
-        # one out and before its database knows, and the next gives the number to another one.
+        # A number alone does not identify a candidate: if a driver is killed after starting a trial
+        # and before recording it, the next driver reuses the number.
         number, seed = self._config["number"], self._config["seed"]
         return Checkpoints(below(place, str(number), f"{seed:08x}"))
 
     def cleanup(self) -> None:
-        """Keep what a trial has done that ends before its last epoch: it may be taken up again."""
+        """Save a trial that ends before its last epoch, because it may be resumed."""
         self._keep()
 
     def _keep(self) -> None:
@@ -92,7 +92,7 @@ class Trial(tune.Trainable):
         if training is None or checkpoints is None or training.result is None:
             return
         with suppress(OSError):
-            # The search removes what it has of a trial that has ended.
+            # The search removes the checkpoints of a finished trial.
             if training.epoch < self._spec.epochs and checkpoints.exist:
                 checkpoints.save(
                     training.epoch, training.result.validation_accuracy, self._state(training)
@@ -102,7 +102,7 @@ class Trial(tune.Trainable):
         return self._spec.candidates().rebuild(self._config["params"])
 
     def _start(self) -> Training:
-        """Begin the training, or go on with it where a process before this one has left it."""
+        """Start the training, or resume it from the checkpoint of an earlier process."""
         gpus = self._config.get("gpus", 0.0)
         training = start_training(self._spec, self._candidate(), self._config["seed"], gpus)
         state = self._checkpoints.load() if self._checkpoints is not None else None
@@ -120,19 +120,19 @@ class Trial(tune.Trainable):
         return training.state_dict() | {HISTORY: history, "latencies": dict(self._latencies)}
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch and report it; a training that cannot go on is reported as failed.
+        """Train one epoch and report its metrics; a failed training reports its cause.
 
-        An error that a second try would meet again does not cost the process and its retries. Two
-        kinds do: errors of the device, after which nothing in the process can be trusted, and
-        memory that a neighbour on the GPU has used up.
+        An error that a retry would repeat is reported and does not end the process. Two kinds of
+        errors end it and are retried: errors of the device, after which nothing in the process can
+        be trusted, and memory exhausted by another process on the GPU.
         """
         try:
-            # Fetching and decoding have locks and time limits of their own, and no epochs.
+            # Outside of the hang limit: fetching and decoding have their own timeouts.
             shared_dataset(self._spec.data)
             with ending_if_hung(self._hang_after()):
                 return self._step()
         except Exception as error:
-            # Weights in the middle of an epoch are no state to go on from.
+            # A training cannot be resumed from the middle of an epoch.
             self._training = None
             if is_out_of_memory(error):
                 if not self._has_reached_memory_limit(error):
@@ -143,7 +143,7 @@ class Trial(tune.Trainable):
             return self._failure(type(error).__name__, error)
 
     def _hang_after(self) -> float | None:
-        """Return the longest time of an epoch, with what a storage that is away may hold it up."""
+        """Return the time limit of an epoch, including the timeout of unavailable storage."""
         after = self._spec.hang_after
         if after is None or self._checkpoints is None:
             return after
@@ -158,13 +158,13 @@ class Trial(tune.Trainable):
             result = training.run_epoch()
             self._history.append(result.with_latencies(self._latencies))
             unkept = self._offer(training, result)
-        # A process that was lost right after its last epoch has left nothing but to report it.
+        # A process lost right after its last epoch leaves only the report to be done.
         last = self._history[-1]
         report: dict[str, Any] = last.as_dict()
         if unkept:
             report[UNKEPT] = unkept
         if self._unreported:
-            # What the process before this one may not have got through.
+            # The earlier process may not have reported these epochs.
             report[HISTORY] = [metrics.as_dict() for metrics in self._history[: self._unreported]]
             self._unreported = 0
         report["done"] = self._has_diverged() or last.epoch >= spec.epochs
@@ -175,9 +175,9 @@ class Trial(tune.Trainable):
         return report
 
     def _offer(self, training: Training, result: EpochMetrics) -> str:
-        """Keep a checkpoint if it is time; return why that cannot be done, empty if it can.
+        """Save a checkpoint if one is due; return the cause of a failure, or "".
 
-        A full disk or a bucket that is away costs the chance to go on from here, not the training.
+        With a full disk or an unavailable bucket, training continues without this checkpoint.
         """
         if self._checkpoints is not None:
             try:
@@ -189,7 +189,7 @@ class Trial(tune.Trainable):
         return ""
 
     def _is_over(self) -> bool:
-        """Tell whether the last epoch has ended the training before its time."""
+        """Tell whether the last epoch ended the training early."""
         return self._has_diverged() or self._is_hopeless()
 
     def _is_hopeless(self) -> bool:
@@ -202,7 +202,7 @@ class Trial(tune.Trainable):
         return result is not None and result.has_diverged
 
     def _failure(self, kind: str, error: Exception) -> dict[str, Any]:
-        # Tune gives up the whole search over a result without the metric that it compares by.
+        # Tune aborts the whole search if a result lacks the metric that it compares.
         cause = f"{kind}: {error}".strip().splitlines()[0]
         return {FAILURE: cause, OBJECTIVE: math.nan, "done": True}
 
@@ -211,25 +211,25 @@ class Trial(tune.Trainable):
         return has_reached_memory_limit(error, device, self._config.get("gpus", 0.0))
 
     def _excess(self) -> float:
-        """Return by how much the memory was exceeded, relative to what there is."""
+        """Return the predicted excess of memory, relative to the usable memory."""
         device = select_device(self._spec.device)
         needed = self._candidate().training_memory(bfloat16=device.bfloat16)
-        # Where the prediction held it to fit, it was wrong by a little at least.
+        # If the prediction fits, it was too low by at least a little.
         there = max(1, usable_memory(device.device))
         return max(needed / there - 1, _LEAST_EXCESS)
 
 
 @contextmanager
 def ending_if_hung(seconds: float | None) -> Iterator[None]:
-    """End the process if what is inside takes longer, whatever it hangs in; it is then tried again.
+    """End the process if the block takes too long; Ray then retries the trial.
 
     Args:
-        seconds: how long it may take; None for as long as it likes.
+        seconds: time limit; None for no limit.
     """
     if seconds is None:
         yield
         return
-    # A thread outside of the interpreter keeps the time: a hung kernel holds the interpreter.
+    # faulthandler uses a thread outside the interpreter, because a hung kernel blocks the latter.
     faulthandler.dump_traceback_later(seconds, exit=True)
     try:
         yield
@@ -240,14 +240,14 @@ def ending_if_hung(seconds: float | None) -> Iterator[None]:
 def start_training(
     spec: TrainingSpec, candidate: Candidate, seed: int, gpus: float = 0.0
 ) -> Training:
-    """Return a training of a candidate, about to begin.
+    """Return a new training of a candidate.
 
     Args:
-        spec: what the trials of the search have in common.
+        spec: training spec of the search.
         candidate: architecture and recipe.
-        seed: of initial weights, order and augmentation.
-        gpus: share of a GPU that the process holds: it then trains on the GPU, never on the CPU
-            because torch cannot use the GPU.
+        seed: seed of initial weights, order and augmentation.
+        gpus: fraction of a GPU for the process. If it is not 0, ``auto`` never falls back to the
+            CPU.
 
     Raises:
         BadInputError: the device cannot be used, or the candidate cannot be trained on the images.
@@ -264,7 +264,7 @@ def start_training(
 
 
 def measure_latencies(training: Training, batches: Sequence[int]) -> dict[str, float]:
-    """Return the latencies of a network in milliseconds: of one image, and of a larger batch."""
+    """Return the latencies of a network for batch sizes, in milliseconds, by metric name."""
     return {
         "latency_ms" if batch == 1 else "batch_latency_ms": training.measure_latency(batch)
         for batch in batches
@@ -272,14 +272,14 @@ def measure_latencies(training: Training, batches: Sequence[int]) -> dict[str, f
 
 
 def least_accuracy(classes: int) -> float:
-    """Return the training accuracy under which a training is hopeless: twice that of a guess.
+    """Return the training accuracy below which a training is hopeless: twice that of a guess.
 
-    Of very few classes half of the way from a guess to perfection: twice may be all there is.
+    With very few classes it is halfway between a guess and 1, because twice a guess may be 1.
     """
     return min(2 / classes, (1 + 1 / classes) / 2)
 
 
 @lru_cache(maxsize=1)
 def shared_dataset(data: DataSpec) -> Dataset:
-    """Return the images; all trials of a process look at the same map."""
+    """Return the images; all trials of a process share one memory map."""
     return load(data)

@@ -1,1 +1,4 @@
-"""Where images come from: sources, archives, decoding, the cache of decoded sets."""
+"""Reads image data sets: sources, archives, staging from buckets, decoding, splits, cache.
+
+Start with `trainables.data.load`, which puts these steps together.
+"""

@@ -1,4 +1,4 @@
-"""The source ``images:s3://..``: class folders below a prefix of a bucket, or an archive in it."""
+"""The source ``images:s3://..``: class folders below a prefix of a bucket, or an archive."""
 
 import hashlib
 from collections.abc import Callable
@@ -18,17 +18,19 @@ from trainables.images.staging import Staging, Wanted, name_of
 Progress = Callable[[int, int | None], None]
 
 
-def open_bucket_images(location: str, root: Path, progress: Progress, *, patient: bool) -> Source:
+def open_bucket_images(
+    location: str, root: Path, progress: Progress, *, wait_for_bucket: bool
+) -> Source:
     """Return the source for a prefix or an archive in a bucket.
 
     Args:
         location: ``s3://bucket/prefix/`` or ``s3://bucket/key.tar.xz`` and the like.
-        root: the cache folder, to which it is brought before it is decoded.
-        progress: is told how many bytes have come, and how many there are.
-        patient: wait for a bucket that is away, also before anything has come of it.
+        root: the cache folder, to which files are fetched before decoding.
+        progress: called with the fetched bytes and their total.
+        wait_for_bucket: retry while the bucket is unavailable, also on first access.
 
     Raises:
-        UnusableDataError: it is no such location.
+        UnusableDataError: the location is invalid.
     """
     try:
         bucket, prefix = parse_location(location)
@@ -37,8 +39,8 @@ def open_bucket_images(location: str, root: Path, progress: Progress, *, patient
     store = BucketStore(bucket, prefix)
     staging = Staging(root, store, progress)
     if not location.endswith("/") and prefix.lower().endswith(ARCHIVE_SUFFIXES):
-        return BucketArchive(store, staging, patient)
-    return BucketFolder(store, staging, patient)
+        return BucketArchive(store, staging, wait_for_bucket)
+    return BucketFolder(store, staging, wait_for_bucket)
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class BucketArchive:
 
     store: BucketStore
     staging: Staging
-    patient: bool
+    wait_for_bucket: bool
 
     def identity(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
@@ -56,7 +58,7 @@ class BucketArchive:
     def listing(self) -> Listing:
         """See :class:`trainables.images.sources.Source`."""
         key, found = self.store.prefix, self._found
-        # The suffix tells how to read it.
+        # The suffix determines the format.
         suffix = next(each for each in ARCHIVE_SUFFIXES if key.lower().endswith(each))
         name = name_of(key, found.version, found.size) + suffix
         wanted = Wanted(key, found.size, found.version, self.staging.folder / name)
@@ -74,7 +76,7 @@ class BucketArchive:
                     "check the key",
                 ) from error
 
-        return self.staging.insist(look) if self.patient else look()
+        return self.staging.insist(look) if self.wait_for_bucket else look()
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class BucketFolder:
 
     store: BucketStore
     staging: Staging
-    patient: bool
+    wait_for_bucket: bool
 
     def identity(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
@@ -117,8 +119,12 @@ class BucketFolder:
 
     @cached_property
     def _found(self) -> tuple[list[Entry], list[str]]:
-        """Return images and folders; a folder may be an object of its own, without content."""
-        entries = self.staging.insist(self.store.entries) if self.patient else self.store.entries()
+        """Return images and folders; a folder may be an empty object."""
+        entries = (
+            self.staging.insist(self.store.entries)
+            if self.wait_for_bucket
+            else self.store.entries()
+        )
         if not entries:
             raise UnusableDataError(
                 f"there is nothing below {shown(self.store.prefix)}/ in the bucket "

@@ -1,4 +1,4 @@
-"""The training loop and everything that one candidate in training needs; free of Ray.
+"""Trains one candidate on one device: loop, augmentation, optimisers, feeds, CUDA graphs.
 
-Start with `trainables.training.loop`.
+The package is pure torch and free of Ray; start with `trainables.training.loop`.
 """

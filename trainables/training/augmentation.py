@@ -1,8 +1,8 @@
-"""Augmentation of whole batches on their device, with randomness of its own for each image.
+"""Augments whole batches on their device, with independent randomness for each image.
 
-What happens to each image is drawn for a whole epoch at once, on the CPU (`draw_variation`), so
-that a seed means the same on every device and a step waits for nothing; batches are then moved,
-erased and mixed where they lie.
+`draw_variation` draws the changes of a whole epoch on the CPU. A seed therefore gives the same
+changes on every device, and a step waits for nothing. `move`, `erase` and `mix` then change batches
+on their device.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from torch import Tensor
 from trainables.specs import Augmentation
 
 ERASED_AREA = (0.02, 0.33)
-"""Share of the image that random erasing takes, lowest and highest."""
+"""Minimum and maximum fraction of the image that random erasing removes."""
 ERASED_ASPECT = (0.3, 3.3)
-"""Height over width of what random erasing takes."""
+"""Minimum and maximum height-to-width ratio of erased rectangles."""
 _TRIES = 10
-"""So many rectangles are drawn for each image; the first that fits is erased."""
+"""Rectangles drawn per image; the first that fits is erased."""
 _FLIP_SEED = 0x5EED
 
 
 @dataclass(frozen=True)
 class Variation:
-    """What happens to each image of a batch, or of an epoch; None where nothing does.
+    """The changes of each image of a batch or an epoch; None for changes that are off.
 
     The leading dimensions, ``...``, are those of the images.
 
     Attributes:
-        shift: rows and columns by which the window on the padded image is moved, int64 ``[..., 2]``
-            from 0 to twice the padding; the padding itself leaves the image where it is.
-        mirrored: whether it is mirrored, int64 0 or 1 ``[...]``.
-        boxes: rectangles that are erased, int64 ``[..., k, 4]``: top, bottom, left, right, the
-            ends excluded; empty where nothing is erased.
-        mixup_lambda: what mixup leaves of each image, float32 ``[...]``; the rest is the image
-            before it in the batch.
+        shift: position of the crop in the padded image in rows and columns, int64 ``[..., 2]``,
+            from 0 to twice the padding; the padding itself keeps the image in place.
+        mirrored: whether the image is mirrored, int64 0 or 1 ``[...]``.
+        boxes: erased rectangles, int64 ``[..., k, 4]``: top, bottom, left, right with exclusive
+            ends; an empty rectangle erases nothing.
+        mixup_lambda: weight of each image, float32 ``[...]``; the rest is the weight of the
+            previous image of the batch.
     """
 
     shift: Tensor | None = None
@@ -48,13 +48,13 @@ class Variation:
     mixup_lambda: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Variation:
-        """Return a variation of which every tensor has been changed."""
+        """Return a variation with a function applied to every tensor."""
         present = {f.name: getattr(self, f.name) for f in fields(self)}
         changed = {name: change(value) for name, value in present.items() if value is not None}
         return replace(self, **changed)
 
     def tensors(self) -> list[Tensor]:
-        """Return what is there, always in the same order."""
+        """Return the tensors that are present, always in the same order."""
         return [value for f in fields(self) if (value := getattr(self, f.name)) is not None]
 
 
@@ -67,14 +67,14 @@ def draw_variation(
     epoch: int,
     generator: torch.Generator,
 ) -> Variation:
-    """Draw what happens to each image of an epoch.
+    """Draw the changes of each image of an epoch.
 
     Args:
-        augmentation: what may happen.
-        rows: which image of the data set stands where, int64 ``[...]``.
+        augmentation: the changes to draw.
+        rows: positions of the images in the data set, int64 ``[...]``.
         shape: height and width of the images in pixels.
-        seed: of the training; with it every image begins to alternate its flip.
-        epoch: number of epochs done.
+        seed: seed of the training; determines the first flip of each image if flips alternate.
+        epoch: number of finished epochs.
         generator: source of all other randomness, on the CPU.
     """
     size = tuple(rows.shape)
@@ -109,7 +109,7 @@ def _draw_mirrored(
         return None
     if flip == "random":
         return torch.randint(0, 2, tuple(rows.shape), generator=generator)
-    # Every image keeps how it began for the whole training, whichever batch it comes in.
+    # The first flip belongs to the image for the whole training, whatever its batch.
     first = torch.Generator().manual_seed((seed ^ _FLIP_SEED) % 2**63)
     begins = torch.randint(0, 2, (int(rows.max()) + 1,), generator=first)
     return (begins[rows] + epoch) % 2
@@ -121,7 +121,7 @@ def _draw_erasing(
     shape: tuple[int, int],
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw the rectangles of random erasing: of the first of some tries that fits the image."""
+    """Draw the rectangles of random erasing: the first of several tries that fits the image."""
     height, width = shape
     drawn = torch.rand((5, *size, _TRIES), generator=generator)
     area = height * width * (ERASED_AREA[0] + drawn[0] * (ERASED_AREA[1] - ERASED_AREA[0]))
@@ -133,7 +133,7 @@ def _draw_erasing(
     top = (drawn[2] * (height - rows + 1)).floor()
     left = (drawn[3] * (width - columns + 1)).floor()
     boxes = torch.stack([top, top + rows, left, left + columns], -1)
-    # The first that fits; none of them, or an image that is spared, has an empty rectangle.
+    # Without a fitting rectangle, or for a spared image, the rectangle is empty.
     first = fits.int().argmax(-1)[..., None, None].expand(*size, 1, 4)
     erased = fits.any(-1) & (drawn[4, ..., 0] < probability)
     return (boxes.gather(-2, first).squeeze(-2) * erased[..., None]).long()
@@ -142,7 +142,7 @@ def _draw_erasing(
 def _draw_cutout(
     side: int, size: tuple[int, ...], shape: tuple[int, int], generator: torch.Generator
 ) -> Tensor:
-    """Draw squares around a random pixel; what lies outside the image is lost."""
+    """Draw squares centred on a random pixel, clipped to the image."""
     ends = []
     for length in shape:
         begin = torch.randint(0, length, size, generator=generator) - side // 2
@@ -151,7 +151,7 @@ def _draw_cutout(
 
 
 def _draw_lambdas(alpha: float, size: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """Draw from Beta(alpha, alpha); torch draws that from its global generator alone."""
+    """Draw from Beta(alpha, alpha) with NumPy; torch only offers its global generator."""
     seed = int(torch.randint(2**62, (), generator=generator))
     drawn = np.random.default_rng(seed).beta(alpha, alpha, size)
     return torch.from_numpy(drawn.astype(np.float32))
@@ -160,13 +160,13 @@ def _draw_lambdas(alpha: float, size: tuple[int, ...], generator: torch.Generato
 def move(
     images: Tensor, shift: Tensor | None, mirrored: Tensor | None, padding: tuple[int, int]
 ) -> Tensor:
-    """Cut a window out of every image padded with black, perhaps mirrored.
+    """Crop every image from its copy padded with black, then mirror it if asked.
 
     Args:
         images: uint8 ``[n, height, width, channels]``.
         shift: see `Variation`.
-        mirrored: see `Variation`; mirrored is what the window shows.
-        padding: rows and columns that are added on each side.
+        mirrored: see `Variation`; applies to the crop.
+        padding: rows and columns added on each side.
 
     Returns:
         A batch of the same shape, type and device.
@@ -180,7 +180,7 @@ def move(
         padded = images.new_zeros((count, rows, columns, channels))
         padded[:, down : down + height, across : across + width] = images
         images = padded
-    # Each pixel of the result by its place among all pixels of the padded images: one gather.
+    # One gather: each pixel of the result by its index among all pixels of the padded images.
     row, column, number = (
         torch.arange(size, device=images.device) for size in (height, width, count)
     )
@@ -196,7 +196,7 @@ def move(
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
-    """Set rectangles to zero, in place: to the mean colour where the images are normalised.
+    """Set rectangles of normalised images to zero, the mean colour, in place.
 
     Args:
         images: ``[n, channels, height, width]``.
@@ -213,7 +213,7 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
 
 
 def mix(images: Tensor, mixup_lambda: Tensor) -> Tensor:
-    """Mix every image with the one before it in the batch.
+    """Mix every image with the previous image of the batch.
 
     Args:
         images: ``[n, channels, height, width]``.

@@ -1,4 +1,4 @@
-"""Batches of images, varied and normalised where they are trained on."""
+"""Augments and normalises batches of images on the training device."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from trainables.training.feeds import as_tensor, open_feed
 
 
 class Batches:
-    """The images of a data set as a network takes them.
+    """The images of a data set as inputs of a network.
 
     Args:
         dataset: the images.
-        augmentation: how those of training are varied.
-        size: images in each batch of training.
-        device: where they are needed.
+        augmentation: random changes to training images.
+        size: training batch size.
+        device: device of the batches.
     """
 
     def __init__(
@@ -30,23 +30,23 @@ class Batches:
         self._padding = augmentation.padding(height, width)
         self._feed = open_feed(dataset, device, size)
         self._labels = as_tensor(dataset.labels).to(device)
-        # One multiply-add per value: (x / 255 - mean) / std. A row of pixels at a time: vectors
-        # of three values would leave a processor's registers almost empty.
+        # One multiply-add per value: (x / 255 - mean) / std, for a row of pixels at a time.
+        # Vectors of three values would leave vector registers almost empty.
         std = torch.tensor(dataset.std, dtype=torch.float32).repeat(width)
         mean = torch.tensor(dataset.mean, dtype=torch.float32).repeat(width)
         self._scale = (1 / (255 * std)).to(device)
         self._offset = (-mean / std).to(device)
 
     def feed(self, batches: Sequence[Tensor]) -> Iterator[None]:
-        """Make each of these batches, rows ``[n]`` on the CPU, the current one in turn."""
+        """Make each batch, given as rows ``[n]`` on the CPU, the current one in turn."""
         return self._feed.feed(batches)
 
     def current(self, rows: Tensor, variation: Variation) -> tuple[Tensor, Tensor]:
-        """Return the current batch of training; reads fixed memory alone.
+        """Return the current training batch; reads only fixed memory.
 
         Args:
-            rows: of the batch, on the device.
-            variation: of its images.
+            rows: rows of the batch, on the device.
+            variation: changes of its images.
 
         Returns:
             Images, float32 ``[n, c, h, w]`` (channels last in memory), and labels ``[n]``.
@@ -61,7 +61,7 @@ class Batches:
         return images, self._labels.index_select(0, rows)
 
     def sweep(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels of these batches, as they are."""
+        """Yield images and labels of these batches without augmentation."""
         for rows, images in zip(batches, self._feed.sweep(batches), strict=True):
             yield (
                 self._normalised(images),

@@ -1,7 +1,8 @@
-"""The checkpoints of one training: written whole or not at all, and never trusted blindly.
+"""Saves and loads the checkpoints of one training.
 
-The digest of its content is part of a file's name, so a file that was cut short or has changed is
-told from a good one, and the one before it is used. What is kept: the last two, and the best.
+Files are written atomically, and their names contain a digest of the content. A truncated or
+changed file is therefore detected, and the previous one is used. The last two and the best
+checkpoint are kept.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from cluster.stores import open_store
 
 WRITING_FRACTION = 0.05
-"""Most of a training's time that is spent on writing checkpoints, also in vain."""
+"""Maximum fraction of a training's time spent on writing checkpoints, successfully or not."""
 _KEPT = 2
 _NAME = re.compile(r"epoch-(\d+)-accuracy-(\d\.\d+)-([0-9a-f]{16})\.pt")
 
@@ -36,16 +37,16 @@ class _File:
 
 
 class Checkpoints:
-    """The checkpoints of one training in a place of their own.
+    """The checkpoints of one training.
 
-    A storage that is away costs the chance to go on from there, never the training.
+    When storage is unavailable, training continues without new checkpoints.
 
     Args:
-        place: a folder or ``s3://bucket/prefix``; made when the first is written.
+        place: a folder or ``s3://bucket/prefix``; created with the first checkpoint.
     """
 
     _away_until: ClassVar[float] = 0.0
-    """Until when no training of this process offers anything to a storage that was away."""
+    """Time before which no training of this process retries unavailable storage."""
 
     def __init__(self, place: Path | str) -> None:
         self._store = open_store(place)
@@ -54,23 +55,23 @@ class Checkpoints:
 
     @property
     def exist(self) -> bool:
-        """Tell whether there are any, or were.
+        """Tell whether the place of the checkpoints exists.
 
         Raises:
-            OSError: the storage is away.
+            OSError: the storage is unavailable.
         """
         return self._store.exists()
 
     @property
     def timeout(self) -> float:
-        """Seconds that a storage which is away may hold up a call beyond what the call takes."""
+        """Maximum delay of a call by unavailable storage, in seconds."""
         return self._store.timeout
 
     def offer(self, epoch: int, accuracy: float, state: Mapping[str, Any]) -> None:
-        """Write the state after an epoch, unless the last one was written only just now.
+        """Write the state after an epoch, unless writing would take too much time.
 
-        Small networks are written after every epoch; for large ones writing takes at most a
-        twentieth of the time.
+        Writing takes at most 1/20 of the time: states of small networks are written after every
+        epoch, others less often.
         """
         if time.monotonic() >= max(self._next, Checkpoints._away_until):
             self.save(epoch, accuracy, state)
@@ -79,12 +80,12 @@ class Checkpoints:
         """Write the state after an epoch.
 
         Args:
-            epoch: number of epochs done.
-            accuracy: by which the best is known, 0..1.
+            epoch: number of finished epochs.
+            accuracy: validation accuracy, 0..1; decides which checkpoint is the best.
             state: tensors and plain values.
 
         Raises:
-            OSError: it could not be written; what was there before is still there.
+            OSError: the state cannot be written; earlier checkpoints are intact.
         """
         if epoch == self._saved:
             return
@@ -93,22 +94,22 @@ class Checkpoints:
         torch.save(dict(state), content)
         data = content.getbuffer()
         digest = hashlib.blake2b(data, digest_size=8).hexdigest()
-        # A trial that is not a number has no accuracy to speak of.
+        # Accuracy is NaN after divergence.
         shown = accuracy if 0 <= accuracy <= 1 else 0.0
         try:
             self._store.write(f"epoch-{epoch:05}-accuracy-{shown:.6f}-{digest}.pt", data)
             self._saved = epoch
             self._remove_old()
         except OSError:
-            # Another try may take as long, and the next trial of this process would fare alike.
+            # Another try may take as long, also for the next trial of this process.
             Checkpoints._away_until = _rested(started)
             raise
         self._next = _rested(started)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last state that is whole, None where there is none.
+        """Return the last intact state, or None.
 
-        Nothing in it can run code; tensors come to the CPU, wherever they were.
+        Loading runs no code from the file. Tensors are loaded to the CPU.
         """
         with suppress(OSError):
             for file in reversed(self._files()):
@@ -119,21 +120,21 @@ class Checkpoints:
         return None
 
     def _read(self, file: _File) -> dict[str, Any] | None:
-        """Return what a file holds, None where it is not whole."""
+        """Return the state in a file, or None if the file is damaged."""
         try:
             data = self._store.read(file.name)
         except OSError:
             return None
         if hashlib.blake2b(data, digest_size=8).hexdigest() != file.digest:
             return None
-        # A digest says that a file is whole, not who has written it.
+        # A digest proves that a file is intact, not who wrote it.
         with suppress(UnpicklingError, RuntimeError):
             state: dict[str, Any] = torch.load(io.BytesIO(data), "cpu", weights_only=True)
             return state
         return None
 
     def _files(self) -> list[_File]:
-        """Return what is there, oldest first."""
+        """Return the checkpoint files, oldest first."""
         found = [
             _File(entry.name, int(match[1]), float(match[2]), match[3])
             for entry in self._store.entries()
@@ -150,6 +151,6 @@ class Checkpoints:
 
 
 def _rested(started: float) -> float:
-    """Return the time from which on what was begun then has taken its share of the time."""
+    """Return the time before which no further checkpoint is written."""
     now = time.monotonic()
     return now + (now - started) / WRITING_FRACTION

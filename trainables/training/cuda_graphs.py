@@ -1,8 +1,8 @@
-"""Repeats a training step: as it is, or on a GPU as a CUDA graph, which costs one launch each.
+"""Repeats a training step, on a GPU as a CUDA graph with a single launch.
 
-A small network's step is hundreds of kernels that each run for microseconds: launching them one
-by one takes longer than they do. A graph is captured in a fraction of a second for any network,
-where a compiler would take a minute.
+A step of a small network is hundreds of kernels of a few microseconds, so launching them one by one
+takes longer than running them. Capturing a graph takes a fraction of a second for any network; a
+compiler takes a minute.
 """
 
 from __future__ import annotations
@@ -15,25 +15,25 @@ from typing import Any
 import torch
 
 WARM_UP = 3
-"""Steps before the capture: what libraries set up at first use must not be captured."""
+"""Steps before the capture, because libraries initialise at first use."""
 WORTH = 20
-"""A capture pays for itself from about so many steps."""
+"""Minimum number of steps for which a capture pays off."""
 
 _log = logging.getLogger(__name__)
 
 
 class GraphedStep:
-    """Repeats one step, which reads and writes fixed memory and never waits for the device.
+    """Repeats one step that uses only fixed memory and never waits for the device.
 
     Args:
-        device: where it runs.
-        steps: how often it will be repeated.
+        device: device of the step.
+        steps: number of repetitions.
     """
 
     def __init__(self, device: torch.device, steps: int) -> None:
         self._graph: torch.cuda.CUDAGraph | None = None
-        # Warm-up and capture share a stream of their own: what autograd has begun on one stream
-        # it would wait for on another, which a capture does not allow.
+        # Warm-up and capture share one side stream: autograd synchronises across streams, which a
+        # capture forbids.
         self._stream = _side_stream(device) if device.type == "cuda" else None
         self._until_capture = WARM_UP if self._stream is not None and steps >= WORTH else -1
 
@@ -43,7 +43,7 @@ class GraphedStep:
         return self._graph is not None
 
     def __call__(self, step: Callable[[], None]) -> None:
-        """Take one step, always the same; the first ones, before the capture, as it is."""
+        """Run the step, which must always be the same; the first steps run without a graph."""
         if self._until_capture == 0 and self._graph is None and self._stream is not None:
             self._capture(step, self._stream)
         if self._graph is not None:
@@ -60,11 +60,11 @@ class GraphedStep:
         working.wait_stream(self._stream)
 
     def _capture(self, step: Callable[[], None], stream: torch.cuda.Stream) -> None:
-        """Record the step without running it; go on without a graph where that fails."""
+        """Capture the step without running it; on failure continue without a graph."""
         graph = torch.cuda.CUDAGraph()
         pool = torch.cuda.graph_pool_handle()
         try:
-            # The outer context gives the stream back even where ending the capture fails.
+            # The outer context restores the stream even if ending the capture fails.
             with (
                 torch.cuda.stream(stream),
                 torch.cuda.graph(
@@ -73,7 +73,7 @@ class GraphedStep:
             ):
                 step()
         except RuntimeError as error:
-            # If the device itself is broken, this raises: nothing on it can be trusted any more.
+            # Raises if the device itself is broken: then nothing on it can be trusted.
             torch.cuda.synchronize(stream.device)
             _leave_pool(pool, stream.device)
             _renew_generator(stream.device)
@@ -85,31 +85,31 @@ class GraphedStep:
 
 @lru_cache
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the one stream of this process on which steps are begun and captured.
+    """Return the one stream of this process for warm-up and capture.
 
-    Libraries keep a workspace for each stream that they have met, for the life of the process.
+    Libraries keep a workspace per stream for the lifetime of the process.
     """
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _leave_pool(pool: Any, device: torch.device) -> None:
-    """Have the allocator forget a capture that could not be ended.
+    """Close the memory pool of a capture that failed to end.
 
-    Torch ends a capture before it closes its memory pool; where the first fails, the pool stays
-    open, and the allocator would never again give memory back for any later training.
+    Torch ends a capture before it closes its memory pool. If ending fails, the pool stays open and
+    the allocator never frees memory again.
     """
     try:
         torch._C._cuda_endAllocateToPool(device.index or 0, pool)
     except RuntimeError:
-        return  # It was ended, and closed.
+        return  # The pool is closed already.
     torch._C._cuda_releasePool(device.index or 0, pool)
 
 
 def _renew_generator(device: torch.device) -> None:
-    """Give the device's default generator a state that belongs to no capture.
+    """Give the device's default generator a state without capture.
 
-    Where a capture could not be ended, the state stays marked as captured (torch 2.11), and the
-    next dropout raises. Seed and offset stay, so that it draws on as if nothing had been captured.
+    After a capture that failed to end, the state stays marked as captured (torch 2.11), and the
+    next dropout raises. Seed and offset are kept, so random numbers continue unchanged.
     """
     generator = torch.cuda.default_generators[device.index or 0]
     fresh = torch.Generator(device)

@@ -1,4 +1,4 @@
-"""Which device trains, and in which number format it is fastest."""
+"""Selects the training device and its fastest number format."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from spaces.errors import BadInputError
 
 @dataclass(frozen=True)
 class Device:
-    """A torch device and how to use it.
+    """A torch device and its number format.
 
     Attributes:
         device: the torch device.
-        bfloat16: run convolutions and matrix products in bfloat16 (weights stay float32).
+        bfloat16: whether convolutions and matrix products run in bfloat16; weights stay float32.
     """
 
     device: torch.device
     bfloat16: bool
 
     def autocast(self) -> torch.autocast:
-        """Return the context in which the forward pass runs."""
+        """Return the autocast context of the forward pass."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
 
@@ -32,7 +32,7 @@ def find_gpu() -> Gpu:
     """Return the first GPU of this process.
 
     Raises:
-        BadInputError: torch cannot use it; says why.
+        BadInputError: torch cannot use it; the error states why.
     """
     device = select_device("cuda")
     memory = torch.cuda.get_device_properties(device.device).total_memory
@@ -46,7 +46,7 @@ def select_device(name: str = "auto") -> Device:
         name: ``auto`` (a GPU if there is one), ``cpu``, ``cuda`` or ``cuda:N``.
 
     Raises:
-        BadInputError: the device is not there.
+        BadInputError: the device is unknown or unavailable.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -56,30 +56,30 @@ def select_device(name: str = "auto") -> Device:
     if gpu is None:
         raise BadInputError("device", name, "unknown device", "use auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
-        remedy = f"mend that (torch {torch.__version__} is built for {_build()}), or use cpu"
+        remedy = f"fix that (torch {torch.__version__} is built for {_build()}), or use cpu"
         raise BadInputError("device", name, _initialization_error(), remedy)
     if int(gpu[1] or 0) >= torch.cuda.device_count():
         problem = f"there are {torch.cuda.device_count()} CUDA devices here"
         raise BadInputError("device", name, problem, "use auto or cpu")
-    # With its index: torch refuses "cuda" alone where it asks for memory, streams and generators.
+    # With its index: torch refuses plain "cuda" for memory, streams and generators.
     device = torch.device("cuda", int(gpu[1] or 0))
     return Device(device, torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _cpu_gains_from_bfloat16() -> bool:
-    """Tell whether the processor multiplies bfloat16 itself; emulation is slower than float32."""
+    """Tell whether the CPU computes bfloat16 natively; emulation is slower than float32."""
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _build() -> str:
-    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "processors alone"
+    return f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU only"
 
 
 def _initialization_error() -> str:
-    """Return why torch cannot use CUDA: no driver, one that is too old, no device."""
+    """Return why torch cannot use CUDA: no driver, an old driver, or no device."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        # What follows the first sentence is advice, several lines of it.
+        # The sentences after the first are advice.
         return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
     return f"there are {torch.cuda.device_count()} CUDA devices here"

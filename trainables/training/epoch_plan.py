@@ -1,4 +1,4 @@
-"""Everything that the steps of an epoch need, drawn on the CPU before the epoch begins."""
+"""Plans the steps of an epoch on the CPU before the epoch starts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from trainables.training.augmentation import Variation
 
 @dataclass(frozen=True)
 class EpochPlan:
-    """The plan of an epoch; of a single step, the same without the first dimension.
+    """The plan of an epoch, or of one step without the first dimension.
 
     Attributes:
         rows: the images of each step, by position in the data set, int64 ``[steps, batch]``.
         rate: learning rate, float32 ``[steps]``.
         ema_weight: weight of the new values in the moving average, float32 ``[steps]``; None
             without a moving average.
-        variation: how each image is varied.
+        variation: changes of each image.
     """
 
     rows: Tensor
@@ -47,11 +47,11 @@ class EpochPlan:
 class DevicePlan:
     """The plan of the current epoch in fixed memory on the device.
 
-    All tensors of one type lie in one tensor, so that a single kernel picks those of a step.
+    All tensors of a dtype are packed into one, so a single kernel selects those of a step.
 
     Args:
-        plan: of the first epoch; later ones have the same shapes.
-        device: where the steps run.
+        plan: plan of the first epoch; later plans have the same shapes.
+        device: device of the steps.
     """
 
     def __init__(self, plan: EpochPlan, device: torch.device) -> None:
@@ -67,7 +67,7 @@ class DevicePlan:
         """Return the plan of one step.
 
         Args:
-            step: number of the step, int64 ``[1]`` on the device; the host does not wait for it.
+            step: index of the step, int64 ``[1]`` on the device; the host does not wait for it.
         """
         shapes = self._structure.tensors()
         parts = {}
@@ -81,7 +81,7 @@ class DevicePlan:
 
 
 def _pack(plan: EpochPlan) -> dict[torch.dtype, Tensor]:
-    """Return one tensor ``[steps, values]`` for each type."""
+    """Return one tensor ``[steps, values]`` per dtype."""
     tensors = plan.tensors()
     return {
         kind: torch.cat([t.reshape(len(t), -1) for t in tensors if t.dtype == kind], dim=1)

@@ -1,7 +1,7 @@
-"""Brings images to the device: all of them once where they fit, else batch by batch.
+"""Brings images to the device: all at once if they fit, else batch by batch.
 
-Either way they stay uint8 until they are on the device, a quarter of the bytes of float32. On the
-CPU nothing is copied: all processes of a node look at the same map of the cache.
+Images stay uint8 until they are on the device, a quarter of the bytes of float32. On the CPU
+nothing is copied: all processes of a node share one memory map of the cache.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from trainables.data import Dataset
 from trainables.training.process import usable_memory
 
 _AHEAD = 2
-"""Batches that are read from the map, and copied, before they are needed."""
+"""Batches that are read from the map and copied ahead of time."""
 
 
 class Feed(Protocol):
-    """Where batches of images come from."""
+    """Interface of the sources of image batches."""
 
     def feed(self, batches: Sequence[Tensor]) -> Iterator[None]:
-        """Make each of these batches, rows ``[n]`` on the CPU, the current one in turn."""
+        """Make each batch, given as rows ``[n]`` on the CPU, the current one in turn."""
         ...
 
     def current(self, rows: Tensor) -> Tensor:
         """Return the current batch, uint8 ``[n, height, width, channels]``, on the device.
 
-        Reads fixed memory alone, so that it can be captured in a CUDA graph.
+        Reads only fixed memory, so a CUDA graph can capture it.
 
         Args:
-            rows: of the current batch, on the device.
+            rows: rows of the current batch, on the device.
         """
         ...
 
     def sweep(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield these batches, whatever their sizes, as `current` does."""
+        """Yield batches of any size in the format of `current`."""
         ...
 
 
 class ResidentFeed:
-    """All images lie on the device."""
+    """Keeps all images on the device."""
 
     def __init__(self, images: Tensor) -> None:
         self.images = images
 
     def feed(self, batches: Sequence[Tensor]) -> Iterator[None]:
-        """Do nothing for each batch: `current` finds its rows by itself."""
+        """Do nothing per batch; `current` selects rows itself."""
         for _ in batches:
             yield
 
@@ -70,12 +70,12 @@ class ResidentFeed:
 
 
 class StreamedFeed:
-    """Images are read from the map by a thread and copied while the device works.
+    """Reads images from the map in a thread and copies them while the device works.
 
     Args:
         images: uint8 ``[n, height, width, channels]`` on the CPU.
-        device: where batches go.
-        batch: images in each batch that is fed.
+        device: device of the batches.
+        batch: size of the batches to feed.
     """
 
     def __init__(self, images: Tensor, device: torch.device, batch: int) -> None:
@@ -85,19 +85,19 @@ class StreamedFeed:
         self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
 
     def feed(self, batches: Sequence[Tensor]) -> Iterator[None]:
-        """Copy each batch to where `current` finds it."""
+        """Copy each batch into the memory that `current` returns."""
         for images in self.sweep(batches):
             self._batch.copy_(images)
             yield
 
     def current(self, rows: Tensor) -> Tensor:
-        """Return the batch that was fed last."""
+        """Return the last fed batch."""
         return self._batch
 
     def sweep(self, batches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yield the images of each batch, the next ones being read and copied meanwhile.
+        """Yield the images of each batch while later batches are read and copied.
 
-        The host is held back to a few batches before the device: what it has queued takes memory.
+        The host runs at most a few batches ahead of the device, because queued batches take memory.
         """
         used: deque[torch.cuda.Event] = deque()
         for images in self._read_and_copied(batches):
@@ -125,7 +125,7 @@ class StreamedFeed:
 
     def _read(self, rows: Tensor) -> Tensor:
         images = self._images.index_select(0, rows)
-        # From pinned memory the device fetches by itself, without the host waiting for it.
+        # The device copies from pinned memory without blocking the host.
         return images.pin_memory() if self._copying is not None else images
 
     def _copy(self, images: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
@@ -135,7 +135,7 @@ class StreamedFeed:
             return images.to(self._device, non_blocking=True), self._copying.record_event()
 
     def _arrived(self, images: Tensor, event: torch.cuda.Event | None) -> Tensor:
-        """Have the device wait until a copy is there, and keep its memory until it is used."""
+        """Make the device wait for a copy, and keep the copy's memory until it is used."""
         if event is not None:
             working = torch.cuda.current_stream(self._device)
             working.wait_event(event)
@@ -144,12 +144,12 @@ class StreamedFeed:
 
 
 def open_feed(dataset: Dataset, device: torch.device, batch: int) -> Feed:
-    """Return the fastest feed that the device has memory for.
+    """Return the fastest feed that fits into the memory of the device.
 
     Args:
         dataset: the images.
-        device: where they are needed.
-        batch: images in each batch of training.
+        device: device of the batches.
+        batch: training batch size.
     """
     if device.type == "cuda" and dataset.images.nbytes > RESIDENT_FRACTION * usable_memory(device):
         return StreamedFeed(as_tensor(dataset.images), device, batch)
@@ -158,13 +158,13 @@ def open_feed(dataset: Dataset, device: torch.device, batch: int) -> Feed:
 
 @lru_cache(maxsize=1)
 def _resident(dataset: Dataset, device: torch.device) -> ResidentFeed:
-    """Bring the images to the device once for each process: its trainings share them."""
+    """Copy the images to the device once per process; its trainings share them."""
     return ResidentFeed(as_tensor(dataset.images).to(device))
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:
-    """Return a tensor over the same memory, also where it is a read-only map of a file."""
+    """Return a tensor over the same memory, which may be a read-only memory map."""
     with warnings.catch_warnings():
-        # Nothing here writes to the images.
+        # Images are never written to.
         warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
         return torch.from_numpy(np.asarray(array))

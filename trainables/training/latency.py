@@ -1,8 +1,8 @@
-"""How long a network takes for a batch, measured on the device that is to run it.
+"""Measures the latency of a network for a batch on a device.
 
-Measured as one would deploy it: weights in the number format of the device, cast once, and on a
-GPU the forward pass replayed as a CUDA graph. Otherwise a small network's figure is that of casting
-its weights and launching its kernels.
+Measures the network as deployed: weights are cast once to the device's number format, and a GPU
+replays the forward pass as a CUDA graph. Otherwise the figure of a small network would be dominated
+by casting weights and launching kernels.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from trainables.training.device import Device
 _MULTIPLYING = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 """Layers whose weights autocast casts in every forward pass."""
 WARM_UP_ROUNDS = (5, 20)
-"""Fewest and most rounds that do not count; between them they end once timings have settled."""
+"""Minimum and maximum number of warm-up rounds; they end early once timings have settled."""
 WARM_UP_SECONDS = 1.0
-"""After so long not even the fewest rounds are waited for, but for the first two."""
+"""Warm-up ends after this time even below the minimum, but not before two rounds."""
 SETTLED = 1.1
-"""Timings have settled when, of three in a row, the slowest took so many times the fastest."""
+"""Timings have settled if the slowest of three rounds takes at most this times the fastest."""
 REPEATS = (10, 100)
-"""Fewest and most rounds that count."""
+"""Minimum and maximum number of measured rounds."""
 REPEAT_SECONDS = 0.5
-"""After so long no more than the fewest are made."""
+"""After this time, measuring ends at the minimum number of rounds."""
 
 
 def measure_latency(
@@ -40,16 +40,16 @@ def measure_latency(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return the milliseconds that a network takes from a batch to its logits: the median.
+    """Return the median time in milliseconds from a batch to its logits.
 
-    Where the forward pass cannot be captured as a CUDA graph, it is measured as it is, and a
-    warning says so. The network is left as it was, and so are the global random number generators.
+    If the forward pass cannot be captured as a CUDA graph, it is measured without one, and a
+    warning is logged. The network and the global random number generators are left unchanged.
 
     Args:
-        network: on the device.
+        network: the network, on the device.
         shape: channels, height and width of an image.
-        batch: images at a time.
-        device: what is measured; waited for in every round, as who needs the answer waits for it.
+        batch: batch size.
+        device: device to measure; every round waits for its result.
         clock: returns seconds.
     """
     images = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0))
@@ -77,7 +77,7 @@ def measure_latency(
 
 
 def _warm_up(timed: Callable[[], float]) -> None:
-    """Run until caches, clock rates and the choice of kernels have settled."""
+    """Run until caches, clock rates and kernel selection have settled."""
     seconds: list[float] = []
     fewest, most = WARM_UP_ROUNDS
     while len(seconds) < most:
@@ -104,7 +104,7 @@ def _wait_for(device: Device) -> None:
 
 @contextmanager
 def _untouched(network: nn.Module, device: Device) -> Iterator[None]:
-    """Evaluate a network for a while, and leave no trace of it."""
+    """Put a network into evaluation mode, then restore it and the random generators."""
     training = {module: module.training for module in network.modules()}
     gpus = [device.device] if device.device.type == "cuda" else []
     with torch.random.fork_rng(devices=gpus):
@@ -112,14 +112,14 @@ def _untouched(network: nn.Module, device: Device) -> Iterator[None]:
         try:
             yield
         finally:
-            # Each by itself: a part may have been frozen before.
+            # Per module, because parts may have been in evaluation mode before.
             for module, mode in training.items():
                 module.training = mode
 
 
 @contextmanager
 def _cast_weights(network: nn.Module, device: Device) -> Iterator[None]:
-    """Hold weights in the format that autocast casts them to; the results are the same."""
+    """Cast weights to autocast's format for a while; the results are the same."""
     if not device.bfloat16:
         yield
         return

@@ -1,9 +1,12 @@
 """The training loop: pure torch, one candidate, one device.
 
-Nothing in an epoch waits for the device. What is random in it is drawn beforehand and follows
-from (seed, epoch) alone, so a training that is resumed at an epoch continues as if it had never
-stopped; every step finds its part of it by a counter on the device, so that a step can be
-captured once and replayed; losses and hits are summed where they arise and read at the end.
+Nothing in an epoch waits for the device:
+
+- Random numbers are drawn before the epoch and depend only on (seed, epoch), so a resumed training
+  continues as if it had never stopped.
+- Each step selects its part by a counter on the device, so a step can be captured once and
+  replayed.
+- Losses and hits are summed on the device and read at the end.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from trainables.training.latency import measure_latency
 from trainables.training.optimization import MovingAverage, build_optimizer, select_trainable
 
 _SEEDS = 2**63
-"""Torch takes no larger seed."""
+"""Exclusive upper limit of torch's seeds."""
 
 
 class Training:
@@ -41,21 +44,21 @@ class Training:
     Args:
         candidate: architecture and recipe.
         dataset: the images.
-        epochs: length of the whole training; the schedule spans it.
-        seed: of initial weights, order and augmentation.
-        augmentation: how training images are varied.
+        epochs: number of epochs of the whole training, which the schedule spans.
+        seed: seed of initial weights, order and augmentation.
+        augmentation: random changes to training images.
         device: see `trainables.training.device.select_device`.
-        compile: let ``torch.compile`` translate the network.
+        compile: whether to compile the network with ``torch.compile``.
 
     Attributes:
-        network: as it is trained.
-        evaluated: what scores: the network, or its moving average where the recipe asks for one.
-        epoch: number of epochs done.
-        result: of the last of them.
+        network: the trained network.
+        evaluated: the scored network: the moving average if the recipe has one, else ``network``.
+        epoch: number of finished epochs.
+        result: metrics of the last finished epoch.
 
     Raises:
-        BadInputError: the device is not there, or the recipe or the augmentation does not fit the
-            data, the network or the epochs.
+        BadInputError: the device is unavailable, or recipe or augmentation do not fit the data, the
+            network or the number of epochs.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class Training:
         seed: int,
         augmentation: Augmentation | None = None,
         device: str = "auto",
-        compile: bool = False,  # noqa: A002 - as torch calls it
+        compile: bool = False,  # noqa: A002 - torch's name
     ) -> None:
         recipe = candidate.recipe
         self._augmentation = augmentation or Augmentation()
@@ -97,8 +100,8 @@ class Training:
         self.evaluated: nn.Module = self._average.network if self._average else self.network
         self._trained = trained
         if compile:
-            # Torch compiles the same lines for eight networks only: later ones would run as they
-            # are, without an error.
+            # Torch compiles the same code for eight networks only; later networks would silently
+            # run uncompiled.
             torch.compiler.reset()
         self._forward = torch.compile(self.network) if compile else self.network
         self._rate = torch.zeros((), device=target)
@@ -111,10 +114,10 @@ class Training:
         self._repeat = GraphedStep(target, self._steps * epochs)
 
     def run_epoch(self) -> EpochMetrics:
-        """Train for one epoch, then score the validation split.
+        """Train one epoch, then score the validation split.
 
         Raises:
-            RuntimeError: all epochs are done.
+            RuntimeError: all epochs are finished.
         """
         if self.epoch >= self.epochs:
             raise RuntimeError(f"all {self.epochs} epochs are done")
@@ -124,7 +127,7 @@ class Training:
         for _ in self._batches.feed(plan.rows.unbind()):
             self._repeat(self._step)
         if self.epoch + 1 < self.epochs:
-            # While a GPU still works on the steps: next comes a wait for it.
+            # Draw while a GPU still runs the steps; the next statement waits for it.
             self._next = (self.epoch + 1, self._draw(self.epoch + 1))
         trained = self._steps * self.recipe.batch_size
         train_loss, hits = torch.stack([self._loss_sum.double(), self._hits.double()]).tolist()
@@ -141,7 +144,7 @@ class Training:
         return self.result
 
     def _prepare_epoch(self) -> EpochPlan:
-        """Bring the plan of the next epoch to the device, and return it."""
+        """Copy the plan of the next epoch to the device, and return it."""
         epoch, plan = self._next or (-1, None)
         if plan is None or epoch != self.epoch:
             plan = self._draw(self.epoch)
@@ -160,7 +163,7 @@ class Training:
         return (self._seed * 1_000_003 + epoch) % _SEEDS
 
     def _draw(self, epoch: int) -> EpochPlan:
-        """Draw everything that is random in an epoch, except for dropout."""
+        """Draw all random numbers of an epoch except those of dropout."""
         generator = torch.Generator().manual_seed(self._epoch_seed(epoch))
         train, size = self._splits["train"], self.recipe.batch_size
         order = train[torch.randperm(len(train), generator=generator)]
@@ -186,7 +189,7 @@ class Training:
         )
 
     def _step(self) -> None:
-        """Take the step to which the cursor points, and move it on."""
+        """Run the step at the cursor, and advance the cursor."""
         assert self._plan is not None  # noqa: S101 - made by run_epoch
         plan = self._plan.at(self._cursor)
         mixup_lambda = plan.variation.mixup_lambda
@@ -194,14 +197,14 @@ class Training:
         with self._device.autocast():
             logits = self._forward(images)
             loss = self._loss(logits, labels, mixup_lambda)
-        # A capture that failed leaves gradients which were recorded and never computed.
+        # A failed capture leaves gradients that were recorded but never computed.
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
         self._rate.copy_(plan.rate)
         self._optimizer.step()
-        # Let go at once: what comes next, and a capture, would need its memory beside theirs.
+        # Free gradients at once, so that their memory can be reused, also within a capture.
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None and plan.ema_weight is not None:
             self._average.update(plan.ema_weight)
@@ -212,7 +215,7 @@ class Training:
         self._cursor += 1
 
     def _loss(self, logits: Tensor, labels: Tensor, mixup_lambda: Tensor | None) -> Tensor:
-        """Return the mean cross-entropy; of mixed images with both labels, by their shares."""
+        """Return the mean cross-entropy; for mixed images weighted over both labels."""
         smoothing = self.recipe.label_smoothing
         if mixup_lambda is None:
             return F.cross_entropy(logits, labels, label_smoothing=smoothing)
@@ -240,13 +243,13 @@ class Training:
 
     @torch.inference_mode()
     def predict(self, split: str) -> tuple[Tensor, Tensor]:
-        """Return the class that is predicted for each image of a split, and its true one.
+        """Return the predicted and the true class of each image of a split.
 
         Args:
-            split: ``train``, ``validation`` or ``test``; the last is for finalists alone.
+            split: ``train``, ``validation`` or ``test``; the last is for finalists only.
 
         Returns:
-            Positions in the classes, two int64 tensors [images] on the CPU, in the split's order.
+            Two int64 tensors ``[images]`` of class indices on the CPU, in the order of the split.
         """
         self.evaluated.eval()
         size = evaluation_batch(self.recipe.batch_size)
@@ -259,7 +262,7 @@ class Training:
         return torch.cat(predicted).cpu(), torch.cat(true).cpu()
 
     def measure_latency(self, batch: int) -> float:
-        """Return the milliseconds that the network takes for a batch of so many images."""
+        """Return the latency of the network for a batch size, in milliseconds."""
         height, width, channels = self._image
         return measure_latency(self.evaluated, (channels, height, width), batch, self._device)
 
@@ -269,7 +272,7 @@ class Training:
         return self._repeat.is_captured
 
     def state_dict(self) -> dict[str, Any]:
-        """Return all that ``load_state_dict`` needs to continue; tensors and plain values only."""
+        """Return the state for `load_state_dict`; only tensors and plain values."""
         return {
             "epoch": self.epoch,
             "result": self.result.as_dict() if self.result else None,
@@ -285,17 +288,17 @@ class Training:
         self.network.load_state_dict(state["network"])
         if self._average is not None:
             self._average.network.load_state_dict(state["average"])
-        # Constants follow from the recipe and the device, which may be another one by now.
+        # Hyperparameters depend on the recipe and the device, which may have changed.
         constants = [dict(group) for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self._optimizer.param_groups, constants, strict=True):
             group.update(own)
-        # A captured step writes to the tensors that the optimiser held before.
+        # A captured step would write to the previous tensors of the optimiser.
         self._repeat = GraphedStep(self._device.device, self._steps * (self.epochs - self.epoch))
 
 
 def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:
-    """Refuse what does not fit together, before anything is built."""
+    """Check recipe and augmentation against the data before anything is built."""
     size, images = candidate.recipe.batch_size, len(dataset.train)
     if size > images:
         problem = f"there are only {images} training images"

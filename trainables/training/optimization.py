@@ -1,4 +1,4 @@
-"""What a recipe makes of a network's weights: which are trained, by which optimiser, averaged."""
+"""Applies a recipe to a network: trainable parameters, optimiser, moving average."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from spaces.errors import BadInputError
 from spaces.recipe import Recipe
 
 _RAMP = 10
-"""Steps over which the moving average begins to trust its past."""
+"""Controls how fast the decay of the moving average grows at the start."""
 
 
 def select_trainable(network: nn.Module, subset: str) -> list[nn.Parameter]:
-    """Freeze what is not to be trained, and return the rest.
+    """Freeze all other parameters, and return the trainable ones.
 
     Args:
-        network: all of whose parameters are trainable so far.
-        subset: ``all``, or ``batchnorm``: the scales and shifts of batch norms alone (Frankle et
-            al. 2020, arXiv 2003.00152).
+        network: network with only trainable parameters.
+        subset: ``all``, or ``batchnorm`` for only the scales and shifts of batch norms (Frankle et
+            al. 2021, arXiv 2003.00152).
 
     Raises:
-        BadInputError: nothing is left to train.
+        BadInputError: there are no such parameters.
     """
     if subset == "batchnorm":
         network.requires_grad_(False)
@@ -40,10 +40,10 @@ def select_trainable(network: nn.Module, subset: str) -> list[nn.Parameter]:
 
 
 def _without_compiler(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.optim.Optimizer]:
-    """Return an optimiser of torch that does not load torch's compiler.
+    """Return a torch optimiser that does not load torch's compiler.
 
-    Methods of the original load it when first called, if only to tell it to leave them alone; that
-    costs each process 1.5 s and 150 MB.
+    The original methods load the compiler at their first call, only to disable it. That costs each
+    process 1.5 s and 150 MB.
     """
     names = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in names}
@@ -58,15 +58,15 @@ _SGD = _without_compiler(torch.optim.SGD)
 def build_optimizer(
     parameters: list[nn.Parameter], recipe: Recipe, rate: Tensor
 ) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser; only kernels and weight matrices decay.
+    """Return the recipe's optimiser; weight decay applies to kernels and weight matrices only.
 
-    One fused kernel updates many tensors, on a GPU and on a processor.
+    The optimiser is fused, on GPU and CPU.
 
     Args:
-        parameters: what is trained, all on one device.
-        recipe: names the optimiser and its constants.
-        rate: learning rate, a scalar on their device: whoever writes to it changes the rate of
-            the next step without the host having to wait for the device.
+        parameters: trainable parameters, all on one device.
+        recipe: optimiser and its hyperparameters.
+        rate: learning rate, a scalar on the same device. Writing to it changes the rate of the
+            next step without a wait for the device.
     """
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
@@ -81,13 +81,13 @@ def build_optimizer(
             fused=True,
             capturable=rate.device.type == "cuda",
         )
-        # It would warn of steps outside of a graph; those before the capture are meant to be.
+        # Suppress the warning about uncaptured steps: warm-up steps are intended.
         optimizer._warned_capturable_if_run_uncaptured = True
     else:
         nesterov = recipe.momentum > 0
         optimizer = _SGD(groups, momentum=recipe.momentum, nesterov=nesterov, fused=True)
     for group in optimizer.param_groups:
-        # Not before: torch would compare it with zero, and so wait for the device.
+        # Set afterwards: the constructor would compare it with 0 and wait for the device.
         group["lr"] = rate
     return optimizer
 
@@ -95,31 +95,31 @@ def build_optimizer(
 class MovingAverage:
     """The exponential moving average of a network's weights and statistics.
 
-    Until it has seen many steps it forgets faster: step t keeps at most (1 + t) / (10 + t) of the
-    past, so that the random beginning does not weigh on short trainings.
+    The decay of step t is at most (1 + t) / (10 + t), so that the random initial weights do not
+    dominate short trainings.
 
     Args:
-        network: what is averaged, step by step.
-        decay: share of the past that is kept at each step, below 1.
+        network: the network to average.
+        decay: weight of the past at each step, below 1.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
         self._decay = decay
         self.network = copy.deepcopy(network).requires_grad_(False)
-        # Whole numbers are constants: batch norms do not count their batches.
+        # Integers are constant, because batch norms do not count their batches.
         pairs = zip(_state(self.network), _state(network), strict=True)
         changing = [(ours, current) for ours, current in pairs if ours.is_floating_point()]
         self._average = [ours for ours, _ in changing]
         self._current = [current for _, current in changing]
 
     def ema_weights(self, first: int, steps: int) -> Tensor:
-        """Return what the weights after each of some steps count, float32 ``[steps]``."""
+        """Return the weights of the new values for consecutive steps, float32 ``[steps]``."""
         step = torch.arange(first, first + steps, dtype=torch.float64)
         return (1 - ((1 + step) / (_RAMP + step)).clamp(max=self._decay)).float()
 
     @torch.no_grad()
     def update(self, ema_weight: Tensor) -> None:
-        """Take in the network as it is now; ``ema_weight`` is a scalar on its device."""
+        """Update the average with the current network; ``ema_weight`` is a scalar on its device."""
         difference = torch._foreach_sub(self._current, self._average)
         torch._foreach_mul_(difference, ema_weight)
         torch._foreach_add_(self._average, difference)

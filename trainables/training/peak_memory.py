@@ -1,4 +1,4 @@
-"""How much memory a piece of work takes at its peak, beyond what was taken before."""
+"""Measures the additional peak memory of a function."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def measure_peak(work: Callable[[], object], device: torch.device | str) -> int:
-    """Run some work and return the most bytes that its tensors took at one time.
+    """Run a function and return the peak memory of its tensors in bytes.
 
-    What the work itself returns is let go; build the network inside of it to have its weights
-    counted. On a GPU the figure is what torch's allocator reserved, from an emptied cache: blocks
-    that are free within the pool of a CUDA graph belong to no tensor, but nobody else can use
-    them. The CUDA context of the process is not counted. On a CPU the figure is what torch's
-    allocator handed out, to any thread.
+    The function's result is discarded. Build the network inside of it to include the weights.
+
+    On a GPU the figure is the memory that torch's allocator reserves, starting from an empty cache.
+    It includes free blocks in the pool of a CUDA graph, which nothing else can use, and excludes
+    the CUDA context. On a CPU the figure is the memory that torch allocates, in any thread.
 
     Args:
-        work: called once; call it once before where the first call differs, for example by
-            choosing algorithms.
-        device: the torch device that it works on.
+        work: called once; call it before if its first call differs, such as by selecting
+            algorithms.
+        device: torch device of the work.
 
     Raises:
         ValueError: neither a CPU nor a CUDA device.

@@ -1,4 +1,4 @@
-"""What a process that trains many networks sets up once, and gives back between two of them."""
+"""Sets up processes that train many networks, and frees memory between trainings."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGE = 1 << 30
 
 _SHORT_OF_MEMORY = re.compile(
-    # The processor's memory, of which torch says it in words alone.
+    # CPU memory, for which torch has no error class.
     r"can't allocate memory"
-    # What CUDA and its libraries ask for beside torch's allocator.
+    # Allocations of CUDA and its libraries outside torch's allocator.
     r"|CUDA error: out of memory"
     r"|CU[A-Z]+_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED"
 )
 _REQUESTED = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMG]iB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SEGMENT = 20 * 2**20
-"""Bytes that torch's allocator reserves for a smaller request."""
+"""Minimum number of bytes that torch's allocator reserves for a request."""
 
 
 def prepare_process(threads: int, gpus: float = 0.0) -> None:
     """Set up the process for training.
 
     Args:
-        threads: how many of the processor's it may use.
-        gpus: share of a GPU it has. It gets no more of its memory: what takes too much fails by
-            itself, and not its neighbours.
+        threads: number of CPU threads.
+        gpus: fraction of a GPU for the process. It also limits the memory, so that a training that
+            needs too much fails alone.
     """
     torch.set_num_threads(threads)
     _keep_freed_memory()
     if gpus and torch.cuda.is_available():
         total = torch.cuda.get_device_properties(0).total_memory
-        share = memory_limit(gpus, total) / total if gpus < 1 else 1.0
-        torch.cuda.set_per_process_memory_fraction(share, 0)
+        fraction = memory_limit(gpus, total) / total if gpus < 1 else 1.0
+        torch.cuda.set_per_process_memory_fraction(fraction, 0)
 
 
 def release_memory() -> None:
-    """Give back what the last training has freed, before the next one is begun."""
+    """Return the memory of the last training to the device and the system."""
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        # The cache can give back only what no unreachable network still holds.
+        # Unreachable networks would keep their memory in the cache.
         gc.collect()
         torch.cuda.empty_cache()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
@@ -56,22 +56,22 @@ def release_memory() -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether a training failed because the memory of its device did not suffice."""
+    """Tell whether a training failed because its device ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(_SHORT_OF_MEMORY.search(str(error)))
 
 
 def has_reached_memory_limit(error: BaseException, device: torch.device, gpus: float) -> bool:
-    """Tell whether a process that is out of memory has reached the limit of its own share.
+    """Tell whether a process that ran out of memory has reached its own limit.
 
-    Otherwise its neighbours on the GPU hold more than theirs, and the training may fit elsewhere
-    or later. Ask before memory is given back.
+    Otherwise other processes on the GPU exceed theirs, and the training may fit later or elsewhere.
+    Call this function before memory is released.
 
     Args:
-        error: what the training failed with; see `is_out_of_memory`.
-        device: that it trained on.
-        gpus: share of a GPU that the process has, 0 for all of it.
+        error: out-of-memory error; see `is_out_of_memory`.
+        device: device of the training.
+        gpus: fraction of a GPU for the process; 0 for all of it.
     """
     if device.type != "cuda":
         return True
@@ -83,7 +83,7 @@ def has_reached_memory_limit(error: BaseException, device: torch.device, gpus: f
 
 
 def usable_memory(device: torch.device) -> int:
-    """Return how many bytes of the device's memory this process may use."""
+    """Return the memory of the device that this process may use, in bytes."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         return int(total * torch.cuda.get_per_process_memory_fraction(device))
@@ -91,10 +91,10 @@ def usable_memory(device: torch.device) -> int:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep freed memory: its pages are not fetched from the system for every layer.
+    """Make glibc keep freed memory instead of returning its pages to the system.
 
-    By default every tensor of more than some megabytes is fresh memory, which costs a page fault
-    for each 4 KiB of it: 6 to 11 % of a small network's step.
+    By default every tensor above a few megabytes is fresh memory with a page fault per 4 KiB, which
+    costs 6 to 11 % of a small network's step.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

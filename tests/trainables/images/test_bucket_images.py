@@ -287,7 +287,7 @@ def test_a_search_does_not_go_on_with_images_that_have_changed(
     assert images(folder, tmp_path / "cache").identity != first.identity
     with pytest.raises(BadInputError) as raised:
         images(folder, tmp_path / "another node", identity=first.identity)
-    assert raised.value.problem == "the images have changed since the search began"
+    assert raised.value.problem == "the images have changed since the search started"
 
 
 def test_a_bucket_that_goes_away_while_it_is_fetched_is_waited_for(

@@ -76,25 +76,25 @@ NONE = "Found no NVIDIA driver on your system. Please check that you have an NVI
         (
             RuntimeError(OLD),
             "13.0",
-            "The NVIDIA driver on your system is too old (found version 11040); mend that "
+            "The NVIDIA driver on your system is too old (found version 11040); fix that "
             "(torch 9.9 is built for CUDA 13.0), or use cpu",
         ),
         (
             RuntimeError(NONE),
             "13.0",
-            "Found no NVIDIA driver on your system; mend that "
+            "Found no NVIDIA driver on your system; fix that "
             "(torch 9.9 is built for CUDA 13.0), or use cpu",
         ),
         (
             AssertionError("Torch not compiled with CUDA enabled"),
             None,
-            "Torch not compiled with CUDA enabled; mend that "
-            "(torch 9.9 is built for processors alone), or use cpu",
+            "Torch not compiled with CUDA enabled; fix that "
+            "(torch 9.9 is built for CPU only), or use cpu",
         ),
         (
             None,
             "13.0",
-            "there are 0 CUDA devices here; mend that "
+            "there are 0 CUDA devices here; fix that "
             "(torch 9.9 is built for CUDA 13.0), or use cpu",
         ),
     ],
