@@ -1,4 +1,4 @@
-"""Reads image archives member by member, trusting nothing they say and writing nothing to disk."""
+"""Reads untrusted image archives member by member, without extracting them to disk."""
 
 import bz2
 import gzip
@@ -25,10 +25,10 @@ _DECOMPRESSORS = ((b"\x1f\x8b", gzip.open), (b"BZh", bz2.open), (b"\xfd7zXZ\x00"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One file or folder in an archive.
+    """A file or folder in an archive.
 
     Args:
-        ordinal: its position in the archive; names may repeat, positions do not.
+        ordinal: position in the archive; names may repeat, positions do not.
         path: relative path with ``/`` between parts.
         size: bytes of content.
         is_folder: whether it is a folder.
@@ -41,18 +41,18 @@ class Member:
 
 
 class Archive(Protocol):
-    """An archive that is read from its beginning to its end."""
+    """An archive that is read sequentially."""
 
     def members(self) -> Iterator[Member]:
         """Yield all files and folders.
 
         Raises:
-            UnusableDataError: the archive is damaged, or a member is a link, a device, or has a
-                path that leads outside.
+            UnusableDataError: the archive is damaged, or a member is a link or a device, or its
+                path leads outside.
         """
 
     def contents(self, ordinals: Collection[int]) -> Iterator[tuple[int, bytes]]:
-        """Yield ordinal and bytes of the files at these positions, in the archive's order.
+        """Yield ordinal and content of the files at these positions, in archive order.
 
         Raises:
             UnusableDataError: as for ``members``.
@@ -67,7 +67,7 @@ def open_archive(path: Path) -> Archive:
 
 @dataclass(frozen=True)
 class TarArchive:
-    """A tar archive; its compression is told from its first bytes."""
+    """A tar archive; its compression is detected from its first bytes."""
 
     path: Path
 
@@ -97,21 +97,21 @@ class TarArchive:
         ):
             reached = -1
             while (info := archive.next()) is not None:
-                # A negative size would lead back to a member already read, for ever.
+                # A negative size would lead back to an earlier member, forever.
                 if info.offset <= reached or info.size < 0:
                     raise tarfile.ReadError("its members overlap")
                 reached = info.offset
                 yield archive, info
-                # tarfile remembers every member; millions of them would fill the memory.
+                # tarfile keeps every member; millions of them would fill the memory.
                 archive.members.clear()  # type: ignore[attr-defined]
-            # Decompressors verify their checksums only on reaching the end.
+            # Decompressors verify checksums only at the end.
             if not _is_plain(stream):
                 while stream.read(2**20):
                     pass
 
 
 class _StrictTarInfo(tarfile.TarInfo):
-    """Makes damage an error: tarfile takes a bad header after the first for a regular end."""
+    """Raises on damage: tarfile treats a later bad header as a regular end."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -153,12 +153,11 @@ class ZipArchive:
 
 
 def _safe(name: str) -> str:
-    """Return a member's path in plain form.
+    """Return the normalised path of a member.
 
-    Nothing is ever extracted, but an archive with such a name was made to do harm, or by a tool
-    that cannot be trusted with the rest.
+    Although nothing is extracted, a path that leads outside means a malicious or broken archive.
     """
-    path = name.replace("\\", "/")  # as written by some tools on Windows
+    path = name.replace("\\", "/")  # Some tools on Windows write backslashes.
     parts = path.split("/")
     if path.startswith("/") or _DRIVE.match(path) or ".." in parts:
         raise UnusableDataError(
@@ -185,8 +184,8 @@ def _readable(path: Path) -> Iterator[None]:
         raise UnusableDataError("there is no such file", "check the path") from error
     except PermissionError as error:
         raise UnusableDataError("it may not be read", "check its permissions") from error
-    # Beyond the documented errors, tarfile, zipfile and the decompressors let ValueError,
-    # KeyError, struct.error, OverflowError and others through when bytes are wrong.
+    # For wrong bytes tarfile, zipfile and the decompressors also raise undocumented errors:
+    # ValueError, KeyError, struct.error, OverflowError and others.
     except Exception as error:
         raise UnusableDataError(
             f"the archive {shown(path.name)} is damaged or incomplete ({cause(error)})",

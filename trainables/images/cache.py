@@ -1,4 +1,4 @@
-"""A folder of finished entries, each made once however many processes ask for it at once."""
+"""A cache folder whose entries are created once, even by concurrent processes."""
 
 import fcntl
 import os
@@ -21,7 +21,7 @@ Entry = TypeVar("Entry")
 
 
 def cache_root(given: Path | None = None) -> Path:
-    """Return the cache folder: as given, or as BORDERLINE_CACHE says, or the user's own."""
+    """Return the cache folder: as given, else BORDERLINE_CACHE, else the user's cache folder."""
     if given is not None:
         return given.expanduser().absolute()
     if configured := os.environ.get(VARIABLE):
@@ -32,16 +32,16 @@ def cache_root(given: Path | None = None) -> Path:
 def fetch(
     root: Path, key: str, read: Callable[[Path], Entry | None], make: Callable[[Path], None]
 ) -> Entry:
-    """Return an entry, making it first where it is missing.
+    """Return an entry, creating it if it is missing.
 
-    An entry appears whole or not at all: it is made in a folder beside and then renamed. What a
-    killed process left of it is removed when the entry is next made.
+    Entries appear atomically: they are created in a temporary folder, which is then renamed. The
+    remains of a killed process are removed when the entry is next created.
 
     Args:
-        root: the cache folder; created where missing.
+        root: the cache folder; created if missing.
         key: name of the entry.
-        read: opens the finished folder; None where it is missing or damaged.
-        make: fills an empty folder. Other processes that want the same entry wait for it.
+        read: opens a finished folder; returns None if it is missing or damaged.
+        make: fills an empty folder, while other processes wait for the same entry.
 
     Raises:
         BadInputError: the cache folder cannot be used.
@@ -49,7 +49,7 @@ def fetch(
     entries = root / _ENTRIES
     finished = entries / key
     with usable(root):
-        # Without the lock, so that a cache shared read-only can be used.
+        # Without the lock, so that a read-only cache works.
         if (entry := read(finished)) is not None:
             return entry
         entries.mkdir(parents=True, exist_ok=True)
@@ -74,13 +74,13 @@ def fetch(
 
 
 def root_of(entry: Path) -> Path:
-    """Return the cache folder that an entry's folder lies in."""
+    """Return the cache folder of an entry's folder."""
     return entry.parents[1]
 
 
 @contextmanager
 def usable(root: Path) -> Iterator[None]:
-    """Turn a failure of the cache's disk into advice on where else the cache may be."""
+    """Convert a failure of the cache's disk to a `BadInputError` with a remedy."""
     try:
         yield
     except OSError as error:
@@ -94,11 +94,13 @@ def usable(root: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(root: Path, path: Path) -> Iterator[None]:
-    """Hold a lock file; the kernel lets go of it when a process dies, however it dies.
+    """Hold a lock file; the kernel releases it when the process dies.
+
+    Not `filelock`: the file is removed on release, so a cache holds no leftovers.
 
     Args:
         root: the cache folder.
-        path: of the file, which is there only while someone holds it.
+        path: the lock file, which exists only while it is held.
 
     Raises:
         BadInputError: the cache folder cannot be used.
@@ -108,7 +110,7 @@ def locked(root: Path, path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While still held: a process that waits on the removed file sees that it was removed.
+        # Remove it while held: a waiting process notices that its file was removed.
         path.unlink(missing_ok=True)
         os.close(descriptor)
 

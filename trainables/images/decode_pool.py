@@ -1,9 +1,8 @@
-"""Decodes chunks of images in several processes at once, in bounded memory.
+"""Decodes chunks of images in parallel processes with bounded memory.
 
-The processes are started directly rather than by :mod:`multiprocessing`, for two reasons that
-matter on a cluster. Its spawned processes import the caller's main module again, which costs
-seconds where that imports torch, and never ends where that calls ``load`` unguarded: the copy
-waits for the lock that its parent holds. And the workers of its pools outlive a killed parent.
+:mod:`multiprocessing` is not used for two reasons. Its spawned processes import the main module
+again, which costs seconds if that imports torch, and deadlocks if that calls ``load`` unguarded,
+because the child waits for its parent's lock. And its workers outlive a killed parent.
 """
 
 import os
@@ -23,7 +22,7 @@ Outcome = Decoded | Unreadable | Misfit
 
 
 def decode_here(chunks: Iterable[Chunk]) -> Generator[Outcome, None, None]:
-    """Decode in this process: for so few images that starting others would take longer."""
+    """Decode in this process, which is faster for few images."""
     for chunk in chunks:
         yield decode(chunk)
 
@@ -31,19 +30,19 @@ def decode_here(chunks: Iterable[Chunk]) -> Generator[Outcome, None, None]:
 def decode_in_parallel(
     chunks: Iterable[Chunk], workers: int | None = None
 ) -> Generator[Outcome, None, None]:
-    """Decode in other processes, one chunk at a time each.
+    """Decode in other processes, one chunk per process at a time.
 
-    At most ``workers + 1`` chunks exist at once, so memory stays bounded however large the set.
+    At most ``workers + 1`` chunks exist at once, so memory is bounded for data sets of any size.
 
     Args:
-        chunks: what to decode; drawn from only as processes become free.
-        workers: number of processes; by default one for each core this process may use.
+        chunks: chunks to decode; consumed only as processes become free.
+        workers: number of processes; by default one per core that this process may use.
 
     Yields:
-        One outcome for each chunk, in order of completion.
+        One outcome per chunk, in order of completion.
 
     Raises:
-        UnusableDataError: a process died while decoding.
+        UnusableDataError: a decoding process died.
     """
     limit = workers or available_cores()
     started: list[_Worker] = []
@@ -71,14 +70,14 @@ def decode_in_parallel(
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class _Worker:
-    """One decoding process and the connection to it."""
+    """A decoding process and its connection."""
 
     def __init__(self) -> None:
         self.connection, theirs = Pipe()
@@ -86,7 +85,7 @@ class _Worker:
         self._process = subprocess.Popen(  # noqa: S603 (our own interpreter and module)
             [
                 sys.executable,
-                # Without -P the current folder would come first: the user's, with any files.
+                # Without -P the user's current folder would come first on the path.
                 "-P",
                 "-c",
                 f"from trainables.images.decoding import serve; serve({theirs.fileno()})",
@@ -100,7 +99,7 @@ class _Worker:
 
     def hand(self, chunk: Chunk) -> None:
         self._chunk = chunk
-        # A process that died shows when its answer is collected, where the cause is known.
+        # collect() reports a process that died.
         with suppress(ConnectionError):
             self.connection.send(chunk)
 
@@ -117,6 +116,6 @@ class _Worker:
 
     def stop(self) -> None:
         self.connection.close()
-        # Nothing is lost with it: whatever it still decodes, nobody will collect.
+        # Unfinished chunks are no longer needed.
         self._process.kill()
         self._process.wait()

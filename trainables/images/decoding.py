@@ -1,6 +1,6 @@
-"""Turns image files into arrays of one size; this is what the decoding processes run.
+"""Decodes image files to arrays of one size; runs in the decoding processes.
 
-It imports NumPy and Pillow only, so that a decoding process starts in a fraction of a second.
+The module imports only NumPy and Pillow, so that decoding processes start quickly.
 """
 
 import io
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 Content = bytes | str | NDArray[np.uint8]
-"""One image: the bytes of an image file, the path of one, or pixels [h, w] or [h, w, 3]."""
+"""An image: content or path of an image file, or pixels [h, w] or [h, w, 3]."""
 
 # Pillow picks the decoder by content, whatever the file is called; this keeps the exotic ones,
 # among them EPS that runs Ghostscript, away from files of unknown origin.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
 GREY_MODES = frozenset({"1", "L", "LA", "La"})
 SIXTEEN_BIT_GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
-# What undoes each value of the EXIF orientation tag.
+# Undoes each value of the EXIF orientation tag.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,19 +34,19 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# 32-bit integers and floats have no agreed white: any scaling to 0..255 would be a guess.
+# 32-bit integers and floats have no defined white, so scaling to 0..255 would be a guess.
 UNSCALABLE_MODES = frozenset({"I", "F"})
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A few images to decode together.
+    """Images to decode together.
 
     Args:
-        rows: where each belongs in the data set.
-        names: what the user calls each.
-        contents: the images themselves.
-        size: (width, height) in pixels that all must have, or None for whatever the first has.
+        rows: rows of the images in the data set.
+        names: names for messages.
+        contents: the images.
+        size: required (width, height) in pixels; None for the size of the first image.
         fit: whether images of another size are resized and cropped to ``size``.
     """
 
@@ -62,8 +62,8 @@ class Decoded:
     """The pixels of one chunk.
 
     Args:
-        rows: where each image belongs in the data set, [k].
-        images: uint8 [k, height, width, channels], one channel only if all are greyscale.
+        rows: rows of the images in the data set, [k].
+        images: uint8 [k, height, width, channels]; one channel if all images are greyscale.
         moments: see :func:`moments`.
     """
 
@@ -74,7 +74,7 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The first image of a chunk that Pillow could not decode, and why."""
+    """The first image of a chunk that Pillow cannot decode, and the cause."""
 
     name: str
     cause: str
@@ -82,28 +82,28 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """The first image of a chunk whose (width, height) is not the required one."""
+    """The first image of a chunk with the wrong (width, height)."""
 
     name: str
     size: tuple[int, int]
 
 
 def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
-    """Decode the images of one chunk; the first that cannot be used is returned instead.
+    """Decode the images of a chunk, or return the first unusable image.
 
-    Bad images are an answer rather than an exception because the answer crosses processes.
+    A bad image is a return value, not an exception, because it crosses processes.
     """
     size = chunk.size
     pictures: list[NDArray[np.uint8]] = []
     with warnings.catch_warnings():
-        # Pillow warns about odd metadata, which decides nothing here, and about images so large
-        # that they may be decompression bombs, which must not be decoded.
+        # Ignore warnings about odd metadata, but refuse images so large that they may be
+        # decompression bombs.
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for name, content in zip(chunk.names, chunk.contents, strict=True):
             try:
                 picture = _pixels(content, size if chunk.fit else None)
-            except Exception as error:  # decoders raise a dozen undocumented types on bad bytes
+            except Exception as error:  # Decoders raise a dozen undocumented types for bad bytes.
                 return Unreadable(name, _why(error))
             height, width, _ = picture.shape
             if size is None:
@@ -118,8 +118,8 @@ def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
 def moments(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """Return the sum and the sum of squares of the pixels of each image and channel.
 
-    They are exact, and adding them up gives the mean and deviation of any subset of the images
-    without reading the pixels again.
+    The sums are exact. Adding them gives the mean and deviation of any subset without reading
+    pixels again.
 
     Args:
         images: [n, height, width, channels].
@@ -137,13 +137,13 @@ def moments(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 def serve(descriptor: int) -> None:
     """Decode chunks from a connection until the other end closes it.
 
-    The connection also ends when the other process is killed, so no decoding process outlives
-    the one that wanted the images.
+    The connection also closes when the other process is killed, so no decoding process outlives
+    its parent.
 
     Args:
         descriptor: an open socket inherited from the starting process.
     """
-    # Ctrl-C reaches the whole process group; the starting process decides what it means.
+    # Ctrl-C reaches the whole process group; the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
     try:
@@ -154,11 +154,11 @@ def serve(descriptor: int) -> None:
 
 
 def _pixels(content: Content, fitted: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """Return one image as [height, width, channels], resized and cropped where asked."""
+    """Return an image as [height, width, channels], resized and cropped if asked."""
     with _opened(content) as image:
         if fitted is not None:
-            # Lets a JPEG be decoded at a half, a quarter or an eighth of its size; twice the
-            # wanted size is kept so that what the following resize averages stays accurate.
+            # Decodes a JPEG at 1/2, 1/4 or 1/8 of its size, but at least at twice the wanted size,
+            # so that the following resize stays accurate.
             image.draft(None, (2 * fitted[0], 2 * fitted[1]))
         image.load()
         plain = _grey_or_rgb(_upright(image))
@@ -182,7 +182,7 @@ def _opened(content: Content) -> Iterator[Image.Image]:
 
 def _upright(image: Image.Image) -> Image.Image:
     orientation = None
-    # Metadata that cannot be read says nothing; the pixels may be as good as any.
+    # Ignore unreadable metadata; the pixels may be fine.
     with suppress(Exception):
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
@@ -193,7 +193,7 @@ def _grey_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode in UNSCALABLE_MODES:
         raise ValueError(f"its pixels are 32-bit ({image.mode}), only 8 and 16 bits are read")
     if image.mode in SIXTEEN_BIT_GREY_MODES:
-        # 65535 / 257 = 255: the full 16-bit range maps onto the full 8-bit one.
+        # 65535 / 257 = 255 maps the full 16-bit range to the full 8-bit range.
         deep = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
     if image.mode in GREY_MODES:
@@ -217,7 +217,7 @@ def _same_channels(pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]
 
 def _why(error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
-        # Pillow's own text names a buffer by its address in memory.
+        # Pillow's message contains a memory address.
         return "not in a known image format"
     if isinstance(error, struct.error | IndexError | KeyError | TypeError | SyntaxError):
         return f"damaged: {error}"

@@ -1,11 +1,11 @@
-"""How the readers of image data say that the data cannot be used."""
+"""Errors of image sources, and helpers that format their messages."""
 
 
 class UnusableDataError(Exception):
-    """Something in the data source cannot be used.
+    """An image source cannot be used.
 
-    Readers deep inside an archive do not know what the user wrote; :func:`trainables.data.load`
-    does, and turns this into the :class:`spaces.errors.BadInputError` that the user reads.
+    Readers do not know the user's input. :func:`trainables.data.load` does, and converts this error
+    to a :class:`spaces.errors.BadInputError`.
 
     Args:
         problem: why the data cannot be used.
@@ -19,10 +19,9 @@ class UnusableDataError(Exception):
 
 
 def printable(text: str) -> str:
-    """Return text with whatever a terminal would not print as it is escaped.
+    """Escape unprintable characters.
 
-    Names of files are whatever an archive says: terminal escapes, line breaks, even bytes that
-    are not text at all.
+    File names from an archive may contain terminal escapes, line breaks or undecodable bytes.
     """
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
@@ -30,17 +29,17 @@ def printable(text: str) -> str:
 
 
 def shown(name: str, longest: int = 120) -> str:
-    """Return the name of a file for a message: printable, and of a long one only the end."""
+    """Return a file name for a message: printable, and only the end of a long name."""
     text = printable(name)
     return text if len(text) <= longest else "..." + text[3 - longest :]
 
 
 def brief(text: str, longest: int = 200) -> str:
-    """Return what another library says for a message: printable, and of a long one the start."""
+    """Return a library's message for ours: printable, and only the start of a long one."""
     line = printable(" ".join(text.split()))
     return line if len(line) <= longest else line[: longest - 3] + "..."
 
 
 def cause(error: BaseException) -> str:
-    """Return what an error says as one short line, or its kind where it says nothing."""
+    """Return an error's message as one short line, or its type if it has none."""
     return brief(str(error)) or type(error).__name__

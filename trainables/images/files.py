@@ -1,4 +1,4 @@
-"""The source ``images:PATH``: a local folder or archive with one folder for each class."""
+"""The source ``images:PATH``: a local folder or archive with one folder per class."""
 
 import hashlib
 import os
@@ -13,12 +13,12 @@ from trainables.images.errors import UnusableDataError, cause, shown
 from trainables.images.layout import arrange, is_hidden, is_image
 from trainables.images.sources import Item, Listing, Source
 
-# Files are read into memory whole, and the header of an archive can claim any size.
+# Files are read into memory, and an archive can claim any size.
 LARGEST_IMAGE = 256 * 2**20
 
 
 def open_images(path: str) -> Source:
-    """Return the source for the folder or archive at a path; ``~`` is the user's home.
+    """Return the source for a local folder or archive; ``~`` is the user's home.
 
     Raises:
         UnusableDataError: the path is missing, remote, or neither a folder nor a known archive.
@@ -64,11 +64,11 @@ class ImageArchive:
     def listing(self) -> Listing:
         """See :class:`trainables.images.sources.Source`.
 
-        The archive is read through twice, here for its names only: which of its images count, as
-        what, and how many they are has to be known before the first is decoded.
+        Reads all names first, because the images, their classes and their number must be known
+        before decoding.
         """
         archive = open_archive(self.path)
-        # A later member of the same name replaces an earlier one, as on unpacking.
+        # A later member replaces an earlier one of the same name, as on extraction.
         images: dict[str, tuple[int, int]] = {}
         folders: set[str] = set()
         for member in archive.members():
@@ -116,7 +116,7 @@ class ImageFolder:
     def identity(self) -> str:
         """See :class:`trainables.images.sources.Source`.
 
-        Content is not read; a changed file shows by its size or time of change.
+        Content is not read: size and modification time reveal changed files.
         """
         digest = hashlib.sha256()
         files, folders = self._found
@@ -156,16 +156,16 @@ def list_files(
     path_of: Callable[[str], str],
     bring: Callable[[list[str]], None] = lambda names: None,
 ) -> Listing:
-    """Return what class folders of files hold.
+    """Return the listing of class folders.
 
     Args:
-        files: name, relative to the top, and size in bytes of each image.
+        files: relative name and size in bytes of each image.
         folders: names of all folders.
-        path_of: returns where the file of a name lies.
-        bring: called with the names of all images that count, before the first is read.
+        path_of: returns the path of a file by name.
+        bring: called with the names of all used images before the first is read.
 
     Raises:
-        UnusableDataError: they are not arranged as they should be, or an image is too large.
+        UnusableDataError: the layout is wrong, or an image is too large.
     """
     arrangement = arrange([name for name, _ in files], folders)
     chosen = [files[position] for position in arrangement.chosen]
@@ -174,7 +174,7 @@ def list_files(
     def items() -> Generator[Item, None, None]:
         bring([name for name, _ in chosen])
         for row, (name, size) in enumerate(chosen):
-            # The decoding processes read the files, so reading is as parallel as decoding.
+            # The decoding processes read the files in parallel.
             yield Item(row, shown(name), path_of(name), size)
 
     return Listing(
@@ -193,7 +193,7 @@ def _walk(
     files: list[_File],
     folders: list[str],
 ) -> None:
-    """Collect what lies under a folder; links are followed, except back to where they lie."""
+    """Collect files and folders recursively; follow links unless they form a cycle."""
     status = os.stat(folder)
     here = (status.st_dev, status.st_ino)
     if here in above:
@@ -226,7 +226,7 @@ def _total(sizes: Iterable[tuple[str, int]]) -> int:
 
 
 def with_parents(folders: set[str]) -> set[str]:
-    """Add the folders that an archive implies by what lies deeper."""
+    """Add the parents of all folders."""
     complete: set[str] = set()
     for folder in folders:
         path = folder

@@ -1,4 +1,4 @@
-"""Which class and split an image belongs to, by the folders it lies in."""
+"""Derives the class and split of each image from its folders."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from trainables.images.errors import UnusableDataError, printable, shown
 
 SPLITS = ("train", "validation", "test")
-"""The splits; arrays of splits hold positions in this tuple."""
+"""The splits; arrays of splits hold indices of this tuple."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
 
@@ -24,16 +24,15 @@ _SPLIT_OF_FOLDER = {
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The images of a data set in their order, with what their folders say.
+    """The images of a data set in order, with their classes and splits.
 
-    The order depends on names alone, so a folder and any archive made of it agree.
+    The order depends only on names, so a folder and an archive of it agree.
 
     Args:
         classes: names of the classes, sorted.
-        chosen: for each row, the position of its image among those given, [n].
-        labels: position in ``classes`` of each row, [n].
-        splits: position in :data:`SPLITS` of each row, [n]; ``train`` also where there are no
-            split folders at all.
+        chosen: index of each row's image among the given images, [n].
+        labels: class index of each row, [n].
+        splits: index in :data:`SPLITS` of each row, [n]; ``train`` without split folders.
     """
 
     classes: tuple[str, ...]
@@ -43,29 +42,29 @@ class Arrangement:
 
 
 def is_image(path: str) -> bool:
-    """Tell whether a file is taken for an image, by its name."""
+    """Tell whether a file is an image, by its suffix."""
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def is_hidden(path: str) -> bool:
-    """Tell whether a path is what systems leave behind rather than what the user put there."""
+    """Tell whether a path is hidden or created by the operating system."""
     return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
 
 
 def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
     """Find the class and the split of each image.
 
-    The folders are ``train/CLASS``, optionally with ``test/CLASS`` and ``val/CLASS`` (or
-    ``validation/CLASS``), or just ``CLASS``; one folder may wrap them all. Images deeper inside a
-    class folder belong to it; images and folders beside are left out.
+    The layout is ``train/CLASS``, optionally with ``test/CLASS`` and ``val/CLASS`` (or
+    ``validation/CLASS``), or just ``CLASS``. One folder may contain everything. Images in
+    subfolders of a class folder belong to it; other images and folders are ignored.
 
     Args:
-        images: paths of the image files, with ``/`` between parts, relative to the top.
-        folders: paths of all folders, also those without images.
+        images: relative paths of the image files, with ``/`` between parts.
+        folders: paths of all folders, including those without images.
 
     Raises:
-        UnusableDataError: the folders are not arranged like that; a class has no images; there
-            are fewer than two classes; the splits differ in their classes.
+        UnusableDataError: the layout is wrong, a class has no images, there are fewer than two
+            classes, or the splits have different classes.
     """
     wrapper = _wrapper(images)
     paths = {
@@ -111,7 +110,7 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
 
 
 def _wrapper(images: Sequence[str]) -> str:
-    """Return the one folder around everything, with its slash, or nothing."""
+    """Return the folder that contains everything, with a slash, or ""."""
     tops = {path.partition("/")[0] for path in images if "/" in path}
     if len(tops) != 1 or not any(path.count("/") > 1 for path in images):
         return ""
@@ -132,7 +131,7 @@ def _split_folders(tops: Collection[str]) -> dict[str, str]:
 
 
 def _classes(placed: set[tuple[int, str]], expected: set[tuple[int, str]]) -> list[str]:
-    """Return the classes, having made sure that each split has images of each."""
+    """Return the classes after checking that each split has images of each."""
     if empty := sorted(expected - placed):
         split, name = empty[0]
         where = shown(name) if not any(s for s, _ in placed) else f"{SPLITS[split]}/{shown(name)}"

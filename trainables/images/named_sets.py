@@ -1,4 +1,4 @@
-"""The sources known by name: scikit-learn's digits and the sets that torchvision downloads."""
+"""Sources with a name: scikit-learn's digits and data sets that torchvision downloads."""
 
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -26,15 +26,15 @@ def open_named(name: str, downloads: Path) -> Source:
     """Return the source for one of :data:`SET_NAMES`.
 
     Args:
-        name: the set.
-        downloads: folder for the files that torchvision downloads.
+        name: name of the data set.
+        downloads: folder for torchvision's downloads.
     """
     return Digits() if name == "digits" else TorchvisionSet(name, downloads / name)
 
 
 @dataclass(frozen=True)
 class Digits:
-    """The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn."""
+    """The 1,797 handwritten digits (8x8 pixels) of scikit-learn."""
 
     def identity(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
@@ -53,7 +53,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class TorchvisionSet:
-    """A public set with its own test split, downloaded once."""
+    """A public data set with its own test split, downloaded once."""
 
     name: str
     folder: Path
@@ -80,8 +80,8 @@ class TorchvisionSet:
         which = {"split": split} if self.name == "svhn" else {"train": split == "train"}
         try:
             return kind(self.folder, download=True, **which)
-        # torchvision passes on what urllib, tarfile, zlib and hashlib raise, and wraps some of it
-        # in RuntimeError.
+        # torchvision raises errors of urllib, tarfile, zlib and hashlib, some wrapped in
+        # RuntimeError.
         except Exception as error:
             raise UnusableDataError(
                 f"the data set {self.name} could not be downloaded ({cause(error)})",
@@ -90,13 +90,13 @@ class TorchvisionSet:
 
     def _pixels(self, part: Any) -> NDArray[np.uint8]:
         pixels = np.asarray(part.data, dtype=np.uint8)
-        # SVHN alone keeps its channels before height and width.
+        # Only SVHN stores channels first.
         return pixels.transpose(0, 2, 3, 1) if self.name == "svhn" else pixels
 
     def _classes(self, part: Any) -> tuple[str, ...]:
         if self.name == "svhn":
             return tuple("0123456789")
-        # MNIST's read "3 - three".
+        # MNIST's names read "3 - three".
         return tuple(str(name).partition(" - ")[0] for name in part.classes)
 
 

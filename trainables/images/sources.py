@@ -1,4 +1,4 @@
-"""What every source of images offers, whether bundled, downloaded or the user's own."""
+"""Interface of image sources, whether bundled, downloaded or the user's own."""
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from trainables.images.decoding import Content
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One image, not yet decoded.
+    """An image before decoding.
 
     Args:
-        row: where it belongs in the data set.
-        name: what the user calls it.
-        content: the image itself, or the path to it.
-        size: bytes of the file.
+        row: row of the image in the data set.
+        name: name for messages.
+        content: the image, or the path to it.
+        size: size of the file in bytes.
     """
 
     row: int
@@ -29,15 +29,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source holds, known before any image is decoded.
+    """The content of a source, known before decoding.
 
     Args:
         classes: names of the classes.
-        labels: position in ``classes`` of each image, [n].
-        splits: position in :data:`trainables.images.layout.SPLITS` of each image, [n], as the
-            source itself has it; ``train`` for all where it has none.
-        total_size: bytes of all image files together.
-        items: yields each image exactly once, in whatever order is cheapest to read.
+        labels: class index of each image, [n].
+        splits: index in :data:`trainables.images.layout.SPLITS` of each image, [n]; ``train`` for
+            all images if the source has no splits.
+        total_size: size of all image files in bytes.
+        items: yields each image exactly once, in the cheapest order to read.
     """
 
     classes: tuple[str, ...]
@@ -48,18 +48,18 @@ class Listing:
 
 
 class Source(Protocol):
-    """Where images come from."""
+    """A source of images."""
 
     def identity(self) -> str:
-        """Return text that changes whenever the decoded images could.
+        """Return text that changes whenever the decoded images may change.
 
         Raises:
-            UnusableDataError: there is nothing to read.
+            UnusableDataError: the source has no images.
         """
 
     def listing(self) -> Listing:
-        """Return what there is.
+        """Return the content.
 
         Raises:
-            UnusableDataError: the source cannot be read or is not arranged as it should be.
+            UnusableDataError: the source cannot be read or has the wrong layout.
         """

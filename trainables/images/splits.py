@@ -1,4 +1,4 @@
-"""Draws the three splits; the same arguments give the same splits, on any machine."""
+"""Draws the three splits; equal arguments give equal splits on every machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Rows of the images of each split: disjoint, sorted, each with every class."""
+    """Rows of the images of each split: disjoint, sorted, and with every class."""
 
     train: Rows
     validation: Rows
@@ -34,26 +34,26 @@ def draw_splits(
     subset: float,
     seed: int,
 ) -> Splits:
-    """Split images, keeping the share of each class in each split.
+    """Draw stratified splits.
 
-    The test split is the source's own or, where it has none, the fraction ``test`` of all images;
-    the validation split is the source's own or the fraction ``validation`` of what then remains.
-    Shares are rounded to the nearest image of each class, and are at least one. A smaller
-    ``subset`` with the same seed is part of the larger one.
+    The test split is the source's own, or else the fraction ``test`` of all images. The validation
+    split is the source's own, or else the fraction ``validation`` of the remaining images. Counts
+    are rounded per class and are at least 1. With equal seeds, a smaller ``subset`` is part of a
+    larger one.
 
     Args:
-        labels: class of each image, [n].
-        given: position in :data:`trainables.images.layout.SPLITS` of each image, [n].
+        labels: class index of each image, [n].
+        given: index in :data:`trainables.images.layout.SPLITS` of each image, [n].
         classes: names of the classes, for messages.
         validation: fraction in (0, 1).
         test: fraction in (0, 1).
-        subset: share of each split to keep, in (0, 1].
-        seed: decides which images; not negative.
+        subset: fraction of each split to keep, in (0, 1].
+        seed: seed of the draw; not negative.
 
     Raises:
-        UnusableDataError: a class has too few images for one in each split.
+        UnusableDataError: a class has fewer images than splits.
     """
-    # Raw output of a bit generator is the one random stream that NumPy promises never to change.
+    # NumPy guarantees only the raw output of bit generators to never change.
     keys = np.random.PCG64(np.random.SeedSequence(seed)).random_raw(len(labels))
 
     def shuffled_by_class(split: int) -> list[Rows]:

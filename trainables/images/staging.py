@@ -1,8 +1,7 @@
-"""Brings objects of a bucket to this node: once, side by side, and resumed where it broke off.
+"""Fetches objects of a bucket to this node: once, in parallel, and resumable.
 
-A file is there whole or not at all, under a name that tells the object, its version and its size:
-what has changed in the bucket is another file. Large objects come in parts, and each part that has
-arrived is written down.
+A file appears atomically under a name that encodes the object's key, version and size, so a changed
+object is another file. Large objects are fetched in parts, and each finished part is recorded.
 """
 
 import hashlib
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
     from cluster.s3 import BucketStore
 
 PART = 8 << 20
-"""Bytes that are fetched, and held in memory, at a time."""
+"""Bytes per part; each connection holds one part in memory."""
 RETRY_TIMEOUT = 300.0
-"""Seconds without any progress after which a bucket that is away is given up."""
+"""Seconds without progress after which retrying an unavailable bucket ends."""
 _PAUSE = 1.0
 _TIMES = 3
-"""A version that is no sum of the content is believed when the content comes the same twice."""
+"""Maximum number of fetches of an object whose content does not match its version."""
 _CONNECTIONS = 16
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
@@ -44,13 +43,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One object that is to be on this node.
+    """An object to fetch.
 
     Args:
-        key: in the bucket.
-        size: in bytes.
-        version: as `cluster.storage.Entry.version`.
-        path: of the file.
+        key: key in the bucket.
+        size: size in bytes.
+        version: as in `cluster.storage.Entry.version`.
+        path: path of the local file.
     """
 
     key: str
@@ -60,33 +59,33 @@ class Wanted:
 
     @property
     def is_here(self) -> bool:
-        """Whether the file is there: it is renamed when it is whole."""
+        """Whether the complete file exists."""
         return self.path.is_file() and self.path.stat().st_size == self.size
 
     @property
     def partial(self) -> Path:
-        """The file of an object that comes in parts, before it is whole."""
+        """Incomplete file of an object that is fetched in parts."""
         return self.path.with_name(f"{self.path.name}.partial")
 
     @property
     def arrived(self) -> Path:
-        """Which of its parts have arrived, by their positions."""
+        """File that records the fetched parts by position."""
         return self.path.with_name(f"{self.path.name}.arrived")
 
 
 def name_of(key: str, version: str, size: int) -> str:
-    """Return the name of the file for a version of an object."""
+    """Return the file name for a version of an object."""
     identity = f"{key}\n{version}\n{size}"
     return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 class Staging:
-    """The objects of one location on this node.
+    """The local copies of the objects of one location.
 
     Args:
         root: the cache folder.
-        store: the location.
-        report: is told how many bytes have come, and how many there are.
+        store: store of the location.
+        report: called with the fetched bytes and their total.
     """
 
     def __init__(
@@ -102,13 +101,13 @@ class Staging:
         self.folder = root / "staged" / name
 
     def bring(self, wanted: Sequence[Wanted]) -> None:
-        """Bring what is not here yet, and remove what is not wanted any more.
+        """Fetch missing objects, and remove files that are not wanted.
 
-        Another process that wants the same waits, and then finds it there.
+        Other processes that want the same objects wait.
 
         Raises:
-            BadInputError: the cache folder cannot be used, or has no room.
-            UnusableDataError: an object has changed or is gone.
+            BadInputError: the cache folder cannot be used or is full.
+            UnusableDataError: an object has changed, is gone or arrives damaged.
             StorageError: the bucket cannot be used.
         """
         with usable(self._root):
@@ -126,12 +125,13 @@ class Staging:
                 missing = [each for each in missing if not each.is_here]
             if missing:
                 raise UnusableDataError(
-                    f"{shown(missing[0].key)} comes damaged", "see to the connection, or the bucket"
+                    f"{shown(missing[0].key)} arrives damaged",
+                    "check the connection and the bucket",
                 )
             self._remove_others({each.path.name for each in wanted})
 
     def insist(self, call: Callable[[], Result]) -> Result:
-        """Do something, again and again while the bucket is away, until the timeout."""
+        """Call a function; retry it while the bucket is unavailable, until the timeout."""
         while True:
             try:
                 result = call()
@@ -161,13 +161,13 @@ class Staging:
             )
 
     def _fetch_all(self, missing: Sequence[Wanted]) -> Iterator[int]:
-        """Fetch side by side; yields the bytes that have come, as they come."""
+        """Fetch in parallel; yield the fetched bytes of each task."""
         pool = ThreadPoolExecutor(_CONNECTIONS, thread_name_prefix="staging")
         running: set[Future[int]] = set()
         try:
             for task in self._tasks(missing):
                 running.add(pool.submit(task))
-                # What is in memory stays bounded, however many objects there are.
+                # Bound the memory for any number of objects.
                 while len(running) >= 2 * _CONNECTIONS:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     yield from (each.result() for each in done)
@@ -197,7 +197,7 @@ class Staging:
         return wanted.size
 
     def _parts(self, wanted: Wanted) -> Iterator[Callable[[], int]]:
-        """Yield what fetches each part that has not arrived; the last to arrive completes it."""
+        """Yield the tasks that fetch missing parts; the last part completes the object."""
         count = -(-wanted.size // PART)
         with usable(self._root):
             here = _read_arrived(wanted)
@@ -213,7 +213,7 @@ class Staging:
             before = 0
 
     def _fetch_part(self, wanted: Wanted, part: int, left: set[int], before: int) -> int:
-        """Fetch a part; returns the bytes that have come, with those that had before."""
+        """Fetch a part; return its bytes plus those of earlier parts."""
         first, length = part * PART, _length(wanted, part)
         with _unchanged(wanted):
             content = self.insist(
@@ -228,7 +228,7 @@ class Staging:
                 while rest:
                     written = os.pwrite(descriptor, rest, first + length - len(rest))
                     rest = rest[written:]
-                # Before it is said to be here: a power cut must not keep the word alone.
+                # Sync before recording the part: a power cut must not keep only the record.
                 os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
@@ -240,7 +240,7 @@ class Staging:
         return before + length + (self._complete(wanted) if complete else 0)
 
     def _complete(self, wanted: Wanted) -> int:
-        """Give an object its name; returns by how many bytes it has to come again."""
+        """Rename a complete object; return 0, or minus its size if it must be fetched again."""
         marked = wanted.path.with_name(f"{wanted.path.name}.sum")
         with usable(self._root):
             with wanted.partial.open("rb") as file:
@@ -267,7 +267,7 @@ def _length(wanted: Wanted, part: int) -> int:
 
 
 def _read_arrived(wanted: Wanted) -> set[int]:
-    """Return the parts of an object that are here."""
+    """Return the fetched parts of an object."""
     if not wanted.partial.is_file() or not wanted.arrived.is_file():
         wanted.arrived.unlink(missing_ok=True)
         return set()
@@ -283,10 +283,10 @@ def _md5(parts: "Iterator[bytes] | Sequence[bytes]") -> str:
 
 
 def _is_plausible(wanted: Wanted, size: int, md5: str) -> bool:
-    """Tell whether content is what its size and version say.
+    """Tell whether content matches the size and version of an object.
 
-    A version that looks like an MD5 sum mostly is one; where the bucket encrypts with keys of its
-    owner, it is none. Then only a second time tells.
+    A version that looks like an MD5 sum usually is one, but not in buckets encrypted with customer
+    keys. Then only a second fetch with equal content confirms it.
     """
     if size != wanted.size:
         return False
@@ -295,7 +295,7 @@ def _is_plausible(wanted: Wanted, size: int, md5: str) -> bool:
 
 @contextmanager
 def _unchanged(wanted: Wanted) -> Iterator[None]:
-    """Say of an object that is another one than was listed that it has changed."""
+    """Report an object that differs from its listing as changed."""
     try:
         yield
     except (FileNotFoundError, FileExistsError) as error:
@@ -305,7 +305,7 @@ def _unchanged(wanted: Wanted) -> Iterator[None]:
 def _changed(wanted: Wanted) -> UnusableDataError:
     return UnusableDataError(
         f"{shown(wanted.key)} was changed or removed while it was fetched",
-        "leave the images alone until they are here, and start again",
+        "do not change the images while they are fetched, then start again",
     )
 
 

@@ -1,6 +1,6 @@
-"""Decoded images on disk, mapped into memory rather than read.
+"""Stores decoded images on disk and maps them into memory.
 
-All processes of a node that map the same file share one copy of it in the page cache.
+All processes of a node share one copy of a mapped file in the page cache.
 """
 
 import json
@@ -24,15 +24,15 @@ from trainables.images.errors import UnusableDataError, brief
 from trainables.images.sources import Item, Listing
 
 FORMAT = 1
-"""Version of the files written here; a change makes all cached sets be decoded again."""
+"""Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]
 
-# Starting processes pays only beyond so many images or bytes of image files.
+# Parallel decoding pays only above this many images or bytes.
 FEW_IMAGES = 2_000
 FEW_BYTES = 64 * 2**20
 
-# One chunk is the unit of work of one process, and of the memory it takes.
+# A chunk is a process's unit of work and bounds its memory.
 CHUNK_IMAGES = 256
 CHUNK_BYTES = 16 * 2**20
 
@@ -47,7 +47,7 @@ _IMAGES, _MOMENTS, _LABELS, _SPLITS, _FACTS = (
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A decoded set as it lies in the cache.
+    """A decoded set in the cache.
 
     Args:
         images: uint8 [n, height, width, channels], mapped read-only.
@@ -66,7 +66,7 @@ class Stored:
 
 
 def read(folder: Path) -> Stored | None:
-    """Open a decoded set; None where it is missing or damaged."""
+    """Open a decoded set; return None if it is missing or damaged."""
     try:
         facts = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
         return Stored(
@@ -84,21 +84,21 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
     """Decode all images of a source into an empty folder.
 
     Args:
-        folder: where the files go.
-        listing: what to decode.
-        resolution: side of the images in pixels, or None to keep the size they all have.
-        progress: is told the number of images decoded so far, and of all.
+        folder: folder of the files.
+        listing: images to decode.
+        resolution: side of the images in pixels; None keeps their common size.
+        progress: called with the number of decoded images and their total.
 
     Raises:
         UnusableDataError: an image cannot be read.
-        BadInputError: the images differ in size and no resolution is given; the disk is full.
+        BadInputError: the images differ in size without a resolution, or the disk is full.
     """
     count = len(listing.labels)
     few = count <= FEW_IMAGES and listing.total_size <= FEW_BYTES
     decode_all = decode_here if few else decode_in_parallel
     moments = np.zeros((count, 3, 2), dtype=np.int64)
     done = 0
-    # What fails leaves neither the archive open nor decoding processes running.
+    # On failure close the archive and end decoding processes.
     with closing(listing.items()) as items:
         first = next(items, None)
         if first is None:
@@ -125,7 +125,7 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
         np.save(folder / _SPLITS, listing.splits)
         facts = {"classes": listing.classes}
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-        # The folder is renamed next; without this a power cut could keep the name alone.
+        # Sync before the folder is renamed: a power cut must not keep only the name.
         for path in folder.iterdir():
             _flush(path)
 
@@ -133,10 +133,10 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
 class ImageFile:
     """An ``.npy`` file of images, filled in any order.
 
-    It has one channel until the first colour image comes, and three from then on.
+    It has one channel until the first colour image, then three.
 
     Args:
-        path: the file, which must not exist.
+        path: path of the file, which must not exist.
         count: number of images.
         size: (width, height) in pixels.
     """
@@ -176,7 +176,7 @@ class ImageFile:
                 f"the decoded images need {_gigabytes(needed)}, and {_gigabytes(free)} are free",
                 f"set {VARIABLE} to a folder with room, or choose a smaller resolution",
             )
-        # Unbuffered: a full disk shows in the write that meets it, not in closing the file.
+        # Unbuffered, so that a full disk fails the write, not the close.
         file = FileIO(path, "x+")
         header = {
             "descr": "|u1",
@@ -207,7 +207,7 @@ class ImageFile:
         self.channels = 3
         with grey:
             row = 0
-            # Shorter than the whole where the last rows were not written yet.
+            # The file is shorter if the last rows are not written yet.
             while len(block := np.fromfile(grey, dtype=np.uint8, count=at_once * pixels)):
                 images = block.reshape(-1, self._height, self._width, 1)
                 self._write(self._file, row, images)
@@ -217,8 +217,8 @@ class ImageFile:
 
 def _gone(missing: int, count: int) -> UnusableDataError:
     return UnusableDataError(
-        f"{missing} of its {count} images were gone when they were to be decoded",
-        "leave the files alone while they are read",
+        f"{missing} of its {count} images disappeared before they were decoded",
+        "do not change the files while they are read",
     )
 
 
@@ -229,7 +229,7 @@ def _size_of(item: Item) -> tuple[int, int]:
 
 
 def _chunks(items: Iterator[Item], size: tuple[int, int], *, fit: bool) -> Iterator[Chunk]:
-    """Gather items into chunks that are bounded in number, in encoded and in decoded bytes."""
+    """Group items into chunks with bounded numbers of images, encoded and decoded bytes."""
     most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (3 * size[0] * size[1])))
     gathered: list[Item] = []
     encoded = 0
@@ -267,12 +267,12 @@ def _accept(outcome: Outcome, first: str, size: tuple[int, int]) -> Decoded:
                 None,
                 f"the images differ in size ({first} has {size[0]}x{size[1]} pixels, "
                 f"{name} has {width}x{height})",
-                "set resolution to the side in pixels that all shall have",
+                "set resolution to the common side in pixels",
             )
 
 
 def _runs(rows: NDArray[np.int64]) -> Iterator[slice]:
-    """Yield the parts of ``rows`` that count up by one, so that each is one write."""
+    """Yield the slices of consecutive ``rows``, each of which is one write."""
     breaks = np.flatnonzero(np.diff(rows) != 1) + 1
     bounds = [0, *breaks.tolist(), len(rows)]
     for start, end in pairwise(bounds):

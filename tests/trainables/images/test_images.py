@@ -370,7 +370,7 @@ def test_images_of_different_sizes_need_a_resolution(tmp_path):
     assert error.field == "resolution"
     assert str(error) == (
         "resolution = None: the images differ in size (cat/0.png has 8x8 pixels, dog/0.png has "
-        "9x7); set resolution to the side in pixels that all shall have"
+        "9x7); set resolution to the common side in pixels"
     )
 
 
