@@ -158,7 +158,7 @@ def draw_packages() -> str:
     graph = package_imports()
     heights = _heights(graph)
     order = sorted(graph, key=lambda package: (-heights[package], package))
-    row, box, width = 72, 62, 600
+    row, box, width = 76, 66, 600
     middle = {package: 10 + row * number + box // 2 for number, package in enumerate(order)}
     shapes = [
         _box(10, middle[each] - box // 2, width, box, each, wrap(_purpose(each), 88)[:2])

@@ -45,3 +45,21 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# One\n[a](#one) [b](#two) [c](page.md#one) [d](missing.md)")
     assert broken_links(page) == ["#two", "missing.md#"]
+
+
+REPOSITORY_PATH = re.compile(
+    r"`((?:search|spaces|trainables|cluster|mlflow|tests|benchmarks|experiments|docs)/[\w./-]*)`"
+)
+TO_BE_ADDED = {
+    "spaces/allconv.py",
+    "tests/spaces/test_allconv.py",
+    "tests/search/loop/test_samplers.py",
+    "benchmarks/results/DEVICE.json",
+}
+"""Paths in the documentation that its reader creates."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_paths_named_in_the_documentation_exist(page: str) -> None:
+    named = set(REPOSITORY_PATH.findall((ROOT / page).read_text(encoding="utf-8")))
+    assert {path for path in named - TO_BE_ADDED if not (ROOT / path).exists()} == set()
