@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.study.driver_lock import refusal
 from spaces.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -103,12 +104,19 @@ class Holder:
 
     def refusal(self, name: str, age: float) -> BadInputError:
         """Return what a second driver is told."""
-        problem = (
-            f"it is being run by process {self.pid} on {self.host} since {self.since} "
+        remedy = f"wait for it, or stop it first; one that is gone is replaced after {STALE:.0f}s"
+        return refusal(name, self.describe(age), remedy=remedy)
+
+    def describe(self, age: float) -> str:
+        """Return the driver in words.
+
+        Args:
+            age: seconds since it wrote the claim.
+        """
+        return (
+            f"by process {self.pid} on {self.host} since {self.since} "
             f"(last sign of life {max(0, round(age))}s ago)"
         )
-        remedy = f"wait for it, or stop it first; one that is gone is replaced after {STALE:.0f}s"
-        return BadInputError("NAME", name, problem, remedy)
 
 
 def find_holder(store: BucketStore, name: str) -> Holder | None:
@@ -198,6 +206,21 @@ class BucketLock:
                 remedy = "move its folder here away, then resume it from the storage"
                 raise BadInputError("NAME", self._name, problem, remedy)
         return self._store.replace(LOCK_FILE, self._holder.to_json(), content.version)
+
+    def holder(self) -> str | None:
+        """See `search.study.driver_lock.DriverLock`.
+
+        Raises:
+            StorageError: the bucket cannot be used.
+        """
+        try:
+            content = self._store.read_content(LOCK_FILE)
+        except FileNotFoundError:
+            return None
+        holder = Holder.parse(content.data)
+        if holder is None or holder.is_gone(content.age, self._stale):
+            return None
+        return holder.describe(content.age)
 
     def on_lost(self, call: Callable[[str], None]) -> None:
         """Have something called, once and in a thread, with the host that has taken over."""

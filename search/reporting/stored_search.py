@@ -7,7 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_kept
 from search.experiment.training_spec import describe_training
-from search.study.file_lock import is_held
+from search.study.file_lock import DriverFileLock
 from search.study.finalists import Finalist, read_results
 from search.study.storages import is_written, read_trials
 from search.tracking.journal_reader import last_status
@@ -28,7 +28,7 @@ class SearchView:
         self.experiment = load_kept(folder)
         location = folder.location(self.experiment.database)
         # Asked first: what has ended since then is read as ended.
-        held = is_held(folder.lock)
+        held = DriverFileLock(folder.lock, folder.name).holder() is not None
         if not held and isinstance(location, str):
             held = is_written(location, self.experiment.name)
         self.state = "running" if held else _ENDINGS.get(last_status(folder.journal), "interrupted")

@@ -1,8 +1,4 @@
-"""Allows one driver at a time for each search on a machine.
-
-The system releases the lock when its holder dies. The lock file says who holds it, which the
-`filelock` library does not offer.
-"""
+"""The driver lock on one machine: a file, whose lock the system releases when its holder dies."""
 
 from __future__ import annotations
 
@@ -11,61 +7,88 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
-from spaces.errors import BadInputError
+from search.study.driver_lock import held, refusal
 
 _TRIES, _PAUSE = 5, 0.1
 
 
-@contextmanager
-def hold(path: Path, name: str, what: str = "it") -> Iterator[None]:
-    """Hold the lock of a search.
+class DriverFileLock:
+    """See `search.study.driver_lock.DriverLock`.
+
+    `filelock.FileLock` would not do: who holds the lock is written into the file, and `holder` asks
+    with a shared lock that changes nothing.
 
     Args:
-        path: the lock file, which names its holder.
+        path: of the file, which the lock creates.
         name: of the search.
-        what: subject of the error message: what the holder is running.
-
-    Raises:
-        BadInputError: another driver holds it; the message names the driver.
+        activity: see `search.study.driver_lock.refusal`.
     """
-    with path.open("a+", encoding="utf-8") as file:
-        # `is_held` takes the lock for a moment, too.
+
+    def __init__(self, path: Path, name: str, activity: str = "it") -> None:
+        self._path = path
+        self._name = name
+        self._activity = activity
+        self._file: TextIO | None = None
+
+    def acquire(self) -> None:
+        """See `search.study.driver_lock.DriverLock`."""
+        file = self._path.open("a+", encoding="utf-8")
+        try:
+            self._lock(file)
+            file.seek(0)
+            file.truncate()
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": since}, file)
+            file.flush()
+        except BaseException:
+            with suppress(OSError):  # A full disk fails again on close.
+                file.close()
+            raise
+        self._file = file
+
+    def _lock(self, file: TextIO) -> None:
         for _ in range(_TRIES):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
             except BlockingIOError:
-                time.sleep(_PAUSE)
-        else:
-            problem = f"{what} is being run {_holder(path)}"
-            raise BadInputError("NAME", name, problem, "wait for it, or stop it first")
-        file.seek(0)
-        file.truncate()
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        json.dump({"host": socket.gethostname(), "pid": os.getpid(), "since": since}, file)
-        file.flush()
-        yield
+                time.sleep(_PAUSE)  # `holder` takes the lock for a moment, too.
+            else:
+                return
+        raise refusal(self._name, _read_holder(self._path), activity=self._activity)
 
+    def release(self) -> None:
+        """See `search.study.driver_lock.DriverLock`."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
-def is_held(path: Path) -> bool:
-    """Tell whether a driver is running the search."""
-    try:
-        with path.open("r", encoding="utf-8") as file:
-            try:
+    def holder(self) -> str | None:
+        """See `search.study.driver_lock.DriverLock`."""
+        try:
+            with self._path.open("r", encoding="utf-8") as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            return False
-    except OSError:
-        return False
+        except BlockingIOError:
+            return _read_holder(self._path)
+        except OSError:
+            return None  # Without a file there is no holder.
+        return None
 
 
-def _holder(path: Path) -> str:
+def hold(path: Path, name: str, activity: str = "it") -> AbstractContextManager[None]:
+    """Hold a `DriverFileLock` inside a block.
+
+    Raises:
+        BadInputError: another driver holds it.
+    """
+    return held(DriverFileLock(path, name, activity))
+
+
+def _read_holder(path: Path) -> str:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         return f"by process {found['pid']} on {found['host']} since {found['since']}"

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from search.formatting import root_cause
 from search.private_apis import one_writer_storage, server_storage
-from search.study.postgres import PostgresLock, find_holder
+from search.study.postgres import PostgresLock
 from search.urls import engine_url, parse_url, shown_url, sqlite_uri
 from spaces.errors import BadInputError
 
@@ -47,11 +47,8 @@ def is_written(url: str, name: str) -> bool:
         BadInputError: the server cannot be reached.
     """
     try:
-        engine = sqlalchemy.create_engine(engine_url(url), connect_args=_CONNECT)
-        try:
-            return find_holder(engine, name) is not None
-        finally:
-            engine.dispose()
+        lock = PostgresLock(engine_url(url), name, {"connect_args": _CONNECT})
+        return lock.holder() is not None
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
         raise _unreadable(url, error) from None
 
@@ -135,15 +132,11 @@ def _open_server(url: sqlalchemy.URL, claimed: str | None) -> RDBStorage:
     if claimed is not None:
         storage.engine.dispose()
         storage.remove_session()
-        # The only connection holds the lock.
-        storage.engine = sqlalchemy.create_engine(url, pool_size=1, max_overflow=0, **settings)
-        sqlalchemy.event.listen(storage.engine, "connect", PostgresLock(claimed))
-        storage.scoped_session.configure(bind=storage.engine)
-        try:
-            storage.engine.connect().close()
-        except BaseException:
-            storage.engine.dispose()
-            raise
+        lock = PostgresLock(url, claimed, settings)
+        lock.acquire()
+        # Disposing of the engine, as the database does in the end, releases the lock.
+        storage.engine = lock.engine
+        storage.scoped_session.configure(bind=lock.engine)
     return storage
 
 

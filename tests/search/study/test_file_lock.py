@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from search.study.file_lock import hold, is_held
+from search.study.file_lock import DriverFileLock, hold
 from spaces.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -71,27 +71,27 @@ def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(path: Path) -> Non
     with another_process(path) as holder:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
-        assert not is_held(path)
+        assert not DriverFileLock(path, "mine").holder()
         with hold(path, "mine"):
             assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
 def test_whether_it_is_held_can_be_asked_by_anyone_and_changes_nothing(path: Path) -> None:
-    assert not is_held(path)
+    assert not DriverFileLock(path, "mine").holder()
     assert not path.exists()
     with another_process(path):
         before = path.read_bytes()
-        assert is_held(path)
+        assert DriverFileLock(path, "mine").holder()
         assert path.read_bytes() == before
-    assert not is_held(path)
+    assert not DriverFileLock(path, "mine").holder()
 
 
 def test_within_one_process_it_is_held_until_it_is_let_go(path: Path) -> None:
     with hold(path, "mine"):
-        assert is_held(path)
+        assert DriverFileLock(path, "mine").holder()
         with pytest.raises(BadInputError, match=f"process {os.getpid()} on"), hold(path, "mine"):
             pytest.fail("both hold it")
-    assert not is_held(path)
+    assert not DriverFileLock(path, "mine").holder()
     with hold(path, "mine"):
         pass
 
@@ -99,7 +99,7 @@ def test_within_one_process_it_is_held_until_it_is_let_go(path: Path) -> None:
 def test_an_error_inside_lets_it_go(path: Path) -> None:
     with pytest.raises(RuntimeError, match="inside"), hold(path, "mine"):
         raise RuntimeError("inside")
-    assert not is_held(path)
+    assert not DriverFileLock(path, "mine").holder()
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"host": "a"}'])
