@@ -106,6 +106,6 @@ def sync_search(name: str, home: Home, console: Console) -> None:
     done = sync(view.journal, destination, view.identity)
     say(
         console,
-        f"{done.events} events of {done.runs} runs brought to {destination.shown}; "
+        f"{done.events} events of {done.runs} runs sent to {destination.shown}; "
         f"compare: {ui_command(destination)}",
     )

@@ -1,4 +1,4 @@
-"""Records every event in a local journal and replays it into MLflow in a process of its own.
+"""Records every event of a search in a local journal and replays it into MLflow in its own process.
 
 Start with `search.tracking.journal`, then `search.tracking.tracker`, the process. Only
 `local_store`, `mlflow_runs` and `mlflow_errors` import MLflow.

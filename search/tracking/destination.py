@@ -1,4 +1,4 @@
-"""Where the runs of a search are tracked, and how to look at them."""
+"""Where the runs of a search are tracked, and how to view them."""
 
 import os
 import re
@@ -20,8 +20,8 @@ class Destination:
     """An experiment in an MLflow store.
 
     Args:
-        tracking_uri: address of the store, as MLflow takes it.
-        home: the folder of all runs, which the local store lies in.
+        tracking_uri: address of the store, as MLflow expects it.
+        home: folder of all searches, which holds the local store.
         experiment: name of the MLflow experiment.
     """
 
@@ -31,32 +31,32 @@ class Destination:
 
     @classmethod
     def from_environment(cls, home: Path, experiment: str = DEFAULT_EXPERIMENT) -> Self:
-        """Return the store that MLFLOW_TRACKING_URI names, or else the local one under `home`."""
+        """Return the store in MLFLOW_TRACKING_URI, or the local one under `home`."""
         uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db")
         return cls(uri, home, experiment)
 
     @property
     def local(self) -> bool:
-        """Whether this is the local store under `home`."""
+        """Tell whether this is the local store under `home`."""
         return self.tracking_uri == sqlite_uri(self.home / "mlflow.db")
 
     @property
     def artifacts(self) -> str | None:
-        """Where a new experiment is to keep its artifacts; None leaves it to the store."""
+        """Address for the artifacts of a new experiment; None for the store's default."""
         return (self.home / "mlartifacts").absolute().as_uri() if self.local else None
 
     @property
     def shown(self) -> str:
-        """The address without the password that it may hold."""
+        """The address without its password."""
         return redacted(self.tracking_uri)
 
 
 def ui_command(destination: Destination) -> str:
-    """Return how to look at the runs.
+    """Return how to view the runs.
 
     Returns:
-        The address of a tracking server; for a store that no server is known for, the shell
-        command, good for the current folder, that serves it to this machine alone.
+        The address of a tracking server; for a store without a server, the shell command that
+        serves it to this machine, valid in the current folder.
     """
     if re.match(r"https?://", destination.tracking_uri):
         return destination.shown
@@ -67,7 +67,7 @@ def ui_command(destination: Destination) -> str:
         usual = home == _PROJECT / "runs" and "BORDERLINE_HOME" not in os.environ
         setting = "" if usual else f"BORDERLINE_HOME={shlex.quote(str(home))} "
         return f"{setting}sh {shlex.quote(path)}"
-    # The address may hold a password, which belongs neither on a screen nor in a list of processes.
+    # The address may hold a password, which must not appear on a screen or in a process list.
     store = (
         shlex.quote(destination.tracking_uri)
         if destination.shown == destination.tracking_uri

@@ -1,8 +1,7 @@
 """The journal of a search: a local file that holds every event, written before MLflow sees it.
 
-A journal is a file of JSON lines. The driver is its only writer; readers may follow it while it
-grows. Tracking is harmless because of it: whatever happens to the tracking server, the journal has
-the events and can be replayed.
+A journal is a file of JSON lines. The driver is its only writer, and readers can follow it while it
+grows. Whatever happens to the tracking server, the journal holds the events and can be replayed.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ from search.tracking.journal_events import (
 class Journal:
     """Appends events to a journal file, one line and one write each.
 
-    Opening repairs what a crash left: a torn last line is cut off, so that no event is ever merged
-    with it. A journal may be shared by threads, not by processes.
+    Opening cuts off a last line that a crash has torn, so that no event is appended to it. Threads
+    may share a journal; processes may not.
 
     Args:
-        path: the file; it and its folder are created where absent.
+        path: the file; it and its folder are created if absent.
 
     Raises:
         OSError: the file cannot be opened or written.
@@ -67,18 +66,18 @@ class Journal:
         artifacts: Mapping[str, str] | None = None,
         time: int | None = None,
     ) -> None:
-        """Record that a run begins, or is taken up again.
+        """Record that a run starts or resumes.
 
         Args:
             run: key of the run within the search; ``PARENT`` for the search itself.
-            name: what people read.
-            params: what defines the run; what is no plain scalar is kept as its text.
-            tags: short labels, kept as text.
-            artifacts: file name to text content.
-            time: milliseconds since the epoch; now, where not given.
+            name: shown to people.
+            params: definition of the run; values that are no scalars are stored as text.
+            tags: short labels, stored as text.
+            artifacts: text of each file by its name.
+            time: milliseconds since the epoch; now by default.
 
         Raises:
-            OSError: the event could not be written (no space left, for one).
+            OSError: the event cannot be written, for example to a full disk.
         """
         self._append(
             Start(
@@ -94,10 +93,10 @@ class Journal:
     def metrics(
         self, run: str, step: int, metrics: Mapping[str, float], *, time: int | None = None
     ) -> None:
-        """Record what a run reported at a step.
+        """Record metrics of a run at a step.
 
         Raises:
-            OSError: the event could not be written.
+            OSError: the event cannot be written.
         """
         values = {key: float(value) for key, value in metrics.items()}
         self._append(Metrics(run, _now(time), int(step), values))
@@ -110,35 +109,35 @@ class Journal:
         artifacts: Mapping[str, str] | None = None,
         time: int | None = None,
     ) -> None:
-        """Record tags and text files of a run that has started.
+        """Record tags and text files of a started run.
 
         Raises:
-            OSError: the event could not be written.
+            OSError: the event cannot be written.
         """
         labels = {key: str(value) for key, value in (tags or {}).items()}
         self._append(Update(run, _now(time), labels, dict(artifacts or {})))
 
     def finish(self, run: str, status: Status, *, time: int | None = None) -> None:
-        """Record that a run ended.
+        """Record the end of a run.
 
         Raises:
-            OSError: the event could not be written.
+            OSError: the event cannot be written.
         """
         self._append(Finish(run, _now(time), status))
 
     def retrain(self) -> None:
-        """Record that the search has ended and finalists are retrained.
+        """Record that the search has ended and that finalists are retrained from here on.
 
         Raises:
-            OSError: the event could not be written.
+            OSError: the event cannot be written.
         """
         self._append(Retrain(_now(None)))
 
     def close(self) -> None:
-        """Record that the driver has ended and close the file; a second call does nothing.
+        """Record the end of the driver and close the file; a second call does nothing.
 
         Raises:
-            OSError: the event could not be written; the file is closed all the same.
+            OSError: the event cannot be written; the file is closed nevertheless.
         """
         if self._file is None:
             return
@@ -170,13 +169,13 @@ class Journal:
                 while rest:
                     rest = rest[os.write(self._file, rest) :]
             except BaseException:
-                # Half a line would swallow the event that is written next.
+                # The next event would be appended to half a line.
                 os.ftruncate(self._file, before)
                 raise
 
 
 def _repair(path: Path) -> None:
-    """Cut off what is torn at the end of a journal."""
+    """Cut off torn lines at the end of a journal."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -195,7 +194,7 @@ def _repair(path: Path) -> None:
 
 
 def _line_before(file: BinaryIO, end: int) -> tuple[int, bytes]:
-    """Return the line that ends at an offset, and the offset at which it begins."""
+    """Return the offset at which the line before an offset starts, and that line."""
     line = b""
     begin = end
     while begin:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 PARENT = ""
-"""Key of the run that stands for the whole search; its trials are the other keys."""
+"""Key of the search's own run; the other keys are those of its trials and finalists."""
 
 Scalar = str | int | float | bool | None
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -17,14 +17,14 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 @dataclass(frozen=True)
 class Open:
-    """A driver begins to write: that of a new search, or of one that is resumed."""
+    """A driver of a new or resumed search starts to write."""
 
     time: int
 
 
 @dataclass(frozen=True)
 class Start:
-    """A run begins, or is taken up again after it had finished."""
+    """A run starts, or resumes after its end."""
 
     run: str
     time: int
@@ -36,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Values that a run reported at one step; they may be NaN or infinite."""
+    """Metrics of a run at one step; values may be NaN or infinite."""
 
     run: str
     time: int
@@ -46,7 +46,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Update:
-    """Tags and text files that are added to a run or replace those of the same name."""
+    """Tags and text files that a run gains, or that replace those of the same name."""
 
     run: str
     time: int
@@ -65,20 +65,20 @@ class Finish:
 
 @dataclass(frozen=True)
 class Retrain:
-    """The driver has ended the search and retrains finalists, which no budget counts."""
+    """The search has ended and the driver retrains finalists, which no budget counts."""
 
     time: int
 
 
 @dataclass(frozen=True)
 class Close:
-    """The driver has ended; what follows, if anything, begins with an `Open`."""
+    """The driver has ended; an `Open` comes before any further event."""
 
     time: int
 
 
 OfDriver = Open | Retrain | Close
-"""What is said of a driver and of no run."""
+"""Events of a driver, which belong to no run."""
 Event = OfDriver | Start | Metrics | Update | Finish
 
 _KINDS: dict[str, type[Event]] = {
@@ -94,7 +94,7 @@ _NAMES = {kind: name for name, kind in _KINDS.items()}
 
 
 def encode(event: Event) -> bytes:
-    """Return the line that stands for an event, with its newline."""
+    """Return the line of an event, with its newline."""
     fields = asdict(event)
     if isinstance(event, Metrics):
         fields["metrics"] = {key: _number(value) for key, value in event.metrics.items()}
@@ -103,17 +103,17 @@ def encode(event: Event) -> bytes:
 
 
 def decode(line: bytes) -> Event | None:
-    """Return the event that a line stands for.
+    """Return the event of a line.
 
     Args:
         line: one line of a journal.
 
     Returns:
-        The event, or None for a well-formed line of a kind or shape that is not known here (written
-        by a later version).
+        The event, or None for a well-formed line of unknown kind or shape, which a later version
+        has written.
 
     Raises:
-        ValueError: the line is no JSON object: it is torn.
+        ValueError: the line is torn: it is not a JSON object.
     """
     fields = json.loads(line)
     if not isinstance(fields, dict):
@@ -132,7 +132,7 @@ def decode(line: bytes) -> Event | None:
 
 
 def _number(value: float) -> float | str:
-    """Return what stands for a metric in strict JSON, which knows no NaN and no infinity."""
+    """Return a metric as strict JSON holds it: NaN and infinity as text."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""Reading a journal: its events, also while it grows, and what they say about drivers."""
+"""Reads a journal while it grows: its events, and the time and end of its drivers."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from search.tracking.journal_events import (
 )
 
 _LONGEST_END = 512
-"""Bytes of the last two events of a driver that has ended, at most."""
+"""Most bytes of the last two events of an ended driver."""
 
 
 def read(path: Path, offset: int = 0, limit: int = 1 << 20) -> tuple[list[Event], int]:
     """Read the events that follow an offset.
 
-    A torn line is passed over only when whole ones follow it: at the end of the file it may still
-    be in the making, or be cut off by the next writer.
+    A torn line is skipped if whole lines follow it. At the end of the file it may still be
+    incomplete, or the next writer cuts it off.
 
     Args:
-        path: the journal; an absent one is empty.
-        offset: where to begin, in bytes: 0 or what an earlier call returned.
-        limit: stop at the first event that ends this many bytes after the offset, or later.
+        path: the journal; an absent file is empty.
+        offset: in bytes: 0 or the offset that an earlier call returned.
+        limit: stop after the event that reaches this many bytes after the offset.
 
     Returns:
-        The events, and the offset to go on from.
+        The events, and the offset of the next call.
     """
     events: list[Event] = []
     end = position = offset
@@ -56,7 +56,7 @@ def read(path: Path, offset: int = 0, limit: int = 1 << 20) -> tuple[list[Event]
 
 
 def read_all(path: Path) -> Iterator[Event]:
-    """Yield all events of a journal; an absent one is empty."""
+    """Yield all events of a journal; an absent file is empty."""
     offset = 0
     while True:
         events, end = read(path, offset)
@@ -67,9 +67,9 @@ def read_all(path: Path) -> Iterator[Event]:
 
 
 def worked_seconds(path: Path) -> float:
-    """Return for how long drivers have searched, to the last sign of each.
+    """Return the time that drivers have searched, each up to its last event.
 
-    Finalists come on top: what a search may yet spend does not depend on how long they took.
+    Retraining finalists is not counted, as in the budget.
     """
     total = began = last = 0
     searches = True
@@ -84,22 +84,22 @@ def worked_seconds(path: Path) -> float:
 
 
 def ended(path: Path) -> bool:
-    """Return whether the driver has ended: whether the last event is a `Close`."""
+    """Tell whether the driver has ended: the last event is a `Close`."""
     return isinstance(_last(path)[-1], Close)
 
 
 def last_status(path: Path) -> Status | None:
-    """Return how the last driver of a search said that it ended; None where it did not say."""
+    """Return the status that the last driver recorded at its end; None if it was killed."""
     finish, close = _last(path)
     said = isinstance(close, Close) and isinstance(finish, Finish) and finish.run == PARENT
     return finish.status if said and isinstance(finish, Finish) else None
 
 
 def _last(path: Path) -> tuple[Event | None, Event | None]:
-    """Return the last two events, None for what is too long to be of the end of a driver."""
+    """Return the last two events; None for one that is too long for the end of a driver."""
     try:
         with path.open("rb") as file:
-            # These events are short: this is asked often, and the last line can be megabytes.
+            # Called often, and another last line can be megabytes long.
             file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_END))
             tail = file.read()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Making the local MLflow store: a database file that is complete before anything opens it."""
+"""Creates the local MLflow store: a database file that is complete before anything opens it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ from search.urls import sqlite_uri
 
 
 def prepare(tracking_uri: str) -> None:
-    """Make sure that a database file can be opened; create it, complete, where there is none.
-
-    Other stores need nothing.
+    """Create a missing database file and check that it opens; do nothing for another store.
 
     Raises:
         OSError: the file cannot be written.
-        sqlite3.Error: the file is no database.
+        sqlite3.Error: the file is not a database.
     """
     if not tracking_uri.startswith("sqlite:///"):
         return
@@ -30,7 +28,7 @@ def prepare(tracking_uri: str) -> None:
         return
     if not database.exists():
         _build_aside(database)
-    # MLflow would try for a minute and a half before it says what is wrong.
+    # MLflow itself would retry for a minute and a half before it reports an error.
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA schema_version")
 
@@ -38,8 +36,8 @@ def prepare(tracking_uri: str) -> None:
 def _build_aside(database: Path) -> None:
     """Create an MLflow database under another name and move it into place whole.
 
-    MLflow's migrations are no transaction: a process that is ended among them leaves a file that
-    MLflow refuses for good, and two that run them at once get in each other's way.
+    MLflow's migrations are not a transaction. A process killed during them leaves a file that
+    MLflow refuses for good, and two processes that run them at once break each other.
     """
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_name(f".{database.name}.lock")):
@@ -47,7 +45,7 @@ def _build_aside(database: Path) -> None:
             return
         for left in database.parent.glob(f".{database.name}.new-*"):
             left.unlink()
-        # MLflow keeps connections by name for as long as the process lives: never use one twice.
+        # MLflow caches connections by name for the whole process: never use a name twice.
         aside = database.with_name(f".{database.name}.new-{uuid.uuid4().hex}")
         MlflowClient(sqlite_uri(aside))
         aside.replace(database)

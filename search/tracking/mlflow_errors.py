@@ -1,4 +1,4 @@
-"""Errors of an MLflow store: three, each of which says what the caller does next."""
+"""The three errors of an MLflow store; each implies what the caller does next."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from search.urls import redacted
 
 
 class UnavailableError(Exception):
-    """The store cannot take anything at present; the text is the cause, in one line."""
+    """The store accepts nothing at present: try again later. The text is the cause in one line."""
 
 
 class VanishedError(Exception):
-    """Something that had been stored is no longer there: the store has been emptied or replaced."""
+    """A stored object is gone: the store was emptied or replaced. Replay the journal."""
 
 
 class RefusedError(Exception):
-    """The store will never take this."""
+    """The store will never accept this value: leave it out."""
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn whatever a store raises into the errors of this module."""
+    """Translate any error of a store into the errors of this module."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415 - takes seconds
 
     try:
@@ -37,7 +37,7 @@ def translated() -> Iterator[None]:
             raise RefusedError(_cause(error)) from error
         raise UnavailableError(_cause(error)) from error
     except Exception as error:
-        # Artifact stores raise whatever their own client libraries do.
+        # Artifact stores raise errors of their own client libraries.
         if getattr(getattr(error, "response", None), "status_code", None) in {400, 413}:
             raise RefusedError(_cause(error)) from error
         raise UnavailableError(_cause(error)) from error
@@ -46,12 +46,12 @@ def translated() -> Iterator[None]:
 _CAUSES = (
     (
         re.compile(r"error code 401\b|\b401 Client Error"),
-        "it does not know this user by this password: "
-        "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+        "it does not accept this user and password: "
+        "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     ),
     (
         re.compile(r"\b403\b.*Permission denied"),
-        "this user may not write there: an administrator of the server can grant it",
+        "this user may not write there: ask the server's administrator for permission",
     ),
     (re.compile(r"timed out|timeout exception", re.IGNORECASE), "it does not answer in time"),
     (re.compile(r"too many (\d+) error responses"), r"it answers with error \1"),
@@ -60,7 +60,7 @@ _CAUSES = (
 
 
 def _cause(error: Exception) -> str:
-    """Return one short line about what went wrong, out of the pages that libraries write."""
+    """Return the cause of an error in one short line; libraries write pages."""
     text = redacted(" ".join(str(error).split()))
     for pattern, cause in _CAUSES:
         if match := pattern.search(text):

@@ -27,12 +27,12 @@ from search.tracking.mlflow_errors import (
 RUN_TAG = "borderline.run"
 _PARENT_TAG = "mlflow.parentRunId"
 
-# What every server takes by the client's documentation; what is longer is cut.
+# Lengths that every server accepts by the client's documentation; longer text is cut.
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 5000
 _LONGEST_NAME = 250
 
-# A request's limits; the last one leaves room for what surrounds the entries.
+# Limits of a request; the last one leaves room for what surrounds the entries.
 _METRICS_A_BATCH = 1000
 _OTHERS_A_BATCH = 100
 _BYTES_A_BATCH = 900_000
@@ -48,15 +48,14 @@ class RunStore:
 
     Args:
         tracking_uri: address of the store.
-        experiment: name of the experiment; it is created where absent.
-        artifacts: where an experiment that is created here keeps its artifacts, as a URI; the
-            store's own default where None.
+        experiment: name of the experiment; it is created if absent.
+        artifacts: URI at which a new experiment keeps its artifacts; None for the store's default.
         search: identifies the search among all others in the store.
-        warn: called with one line about each entry that the store refuses.
+        warn: called with a line about each entry that the store refuses.
 
     Raises:
         UnavailableError: the store cannot be reached or used.
-        VanishedError: the store lost the experiment in the same moment.
+        VanishedError: the store has lost the experiment.
     """
 
     def __init__(
@@ -84,13 +83,13 @@ class RunStore:
                 else self._client.create_experiment(
                     experiment,
                     artifact_location=artifacts,
-                    # Without it the UI takes the runs for those of a language model.
+                    # Without it the UI shows the runs as those of a language model.
                     tags={"mlflow.experimentKind": "custom_model_development"},
                 )
             )
 
     def holds_runs(self) -> bool:
-        """Return whether any run of the search is in the store, deleted ones included."""
+        """Tell whether any run of the search is in the store, including deleted ones."""
         with translated():
             return bool(
                 self._client.search_runs(
@@ -102,7 +101,7 @@ class RunStore:
             )
 
     def exists(self, run_id: str) -> bool:
-        """Return whether a run is in the store, deleted or not."""
+        """Tell whether a run is in the store, deleted or not."""
         try:
             with translated():
                 self._client.get_run(run_id)
@@ -113,14 +112,13 @@ class RunStore:
     def find(self, key: str, known: str | None = None, digest: str | None = None) -> str | None:
         """Return the id of the run with a key.
 
-        A server that answers too late leaves runs that nobody heard of. Where several have the key,
-        the others are deleted.
+        A server that answers too late may create a run twice; all but one are deleted.
 
         Args:
             key: the run's key within the search.
-            known: the id to keep, where it is known.
-            digest: of the candidate, where it is known. A head that was lost may have given the
-                number to another one, of which nobody knows any more.
+            known: the id to keep, if it is known.
+            digest: of the candidate, if it is known. A head node that was lost may have used the
+                number for another candidate; its run is marked as lost.
         """
         with translated():
             runs = self._client.search_runs(
@@ -131,7 +129,7 @@ class RunStore:
                     self._mark_lost(run.info.run_id, key)
                     runs.remove(run)
             active = sorted(run.info.run_id for run in runs if run.info.lifecycle_stage == "active")
-            # With none active, people have deleted the run: writing to it is refused, as it should.
+            # If none is active, somebody has deleted the run, and the store refuses to write to it.
             keep = known or next(iter(active or [run.info.run_id for run in runs]), None)
             for run_id in active:
                 if run_id != keep:
@@ -139,7 +137,7 @@ class RunStore:
             return keep
 
     def _mark_lost(self, run_id: str, key: str) -> None:
-        """Have a run no longer be that of a key."""
+        """Detach a run from its key."""
         self._client.set_tag(run_id, RUN_TAG, f"{self._tag(key)} (lost)")
         self._client.set_tag(run_id, "verdict", "lost")
         self._client.set_terminated(run_id, "KILLED")
@@ -151,13 +149,13 @@ class RunStore:
 
         Args:
             key: the run's key within the search.
-            name: what people read.
-            time: when it began, in milliseconds since the epoch.
-            tags: its labels.
-            parent: id of the run that it belongs under.
+            name: shown to people.
+            time: start in milliseconds since the epoch.
+            tags: of the run.
+            parent: id of the parent run.
         """
         own = {RUN_TAG: self._tag(key)} | ({} if parent is None else {_PARENT_TAG: parent})
-        # Names that no store takes would have the whole run refused, or worse, half taken.
+        # A name that no store accepts would have the whole run refused, or created in part.
         plain = {label: text for label, text in tags.items() if _PLAIN_NAME.fullmatch(label)}
         labels = {label: _clean(text, _LONGEST_TAG) for label, text in plain.items()} | own
         try:
@@ -167,7 +165,7 @@ class RunStore:
                 )
                 run_id: str = run.info.run_id
         except RefusedError as error:
-            # Not for the run's own sake: the experiment has been deleted, for one.
+            # The run itself is valid: for example, its experiment was deleted.
             raise UnavailableError(str(error)) from error
         self.log(run_id, key, tags={label: tags[label] for label in tags.keys() - plain.keys()})
         return run_id
@@ -181,10 +179,10 @@ class RunStore:
         tags: Mapping[str, str] | None = None,
         metrics: Sequence[Metrics] = (),
     ) -> None:
-        """Write to a run; what is there already stays as it is.
+        """Write to a run without changing what it has.
 
-        MLflow keeps one row for metrics of equal name, step, time and value, and takes a parameter
-        again when its value is the same, so writing twice does no harm.
+        Writing twice is harmless: MLflow keeps one row for metrics of equal name, step, time and
+        value, and accepts a parameter again if its value is the same.
         """
         entries: list[_Entry] = [
             *(Param(name, _clean(str(value), _LONGEST_PARAM)) for name, value in _items(params)),
@@ -201,7 +199,7 @@ class RunStore:
     def log_text(self, run_id: str, key: str, name: str, text: str) -> None:
         """Write a text file to the artifacts of a run."""
         if not _PLAIN_FILE.fullmatch(name):
-            self._warn(f"run {key!r}: the file {name[:60]!r} is left out: that is no plain path")
+            self._warn(f"run {key!r}: the file {name[:60]!r} is left out: not a plain path")
             return
         try:
             with translated():
@@ -210,15 +208,15 @@ class RunStore:
             self._warn(f"run {key!r}: the file {name!r} is left out: {error}")
 
     def finish(self, run_id: str, key: str, status: Status, time: int) -> None:
-        """Set how and when a run ended."""
+        """Set the status and the end of a run."""
         self._change(run_id, key, lambda: self._client.set_terminated(run_id, status, time))
 
     def resume(self, run_id: str, key: str) -> None:
-        """Set a run that had ended to running."""
+        """Set an ended run to running."""
         self._change(run_id, key, lambda: self._client.update_run(run_id, status="RUNNING"))
 
     def _tag(self, key: str) -> str:
-        # Filters know no escapes, so no quote may reach them.
+        # Filters have no escapes, so the text must not contain a quote.
         return quote(f"{self._search}/{key}", safe="/ :+@=,")
 
     def _log(self, run_id: str, key: str, entries: Sequence[_Entry]) -> None:
@@ -231,12 +229,12 @@ class RunStore:
                     [entry for entry in entries if isinstance(entry, RunTag)],
                 )
         except RefusedError as error:
-            if self._left_alone(run_id):
+            if self._is_deleted(run_id):
                 return
             if len(entries) == 1:
                 self._warn(f"run {key!r}: {_shown(entries[0])} is left out: {error}")
                 return
-            # One bad entry has the whole batch refused: find it by halves.
+            # One bad entry has the whole batch refused: find it by bisection.
             half = len(entries) // 2
             self._log(run_id, key, entries[:half])
             self._log(run_id, key, entries[half:])
@@ -246,14 +244,14 @@ class RunStore:
             with translated():
                 call()
         except RefusedError as error:
-            if not self._left_alone(run_id):
-                self._warn(f"run {key!r}: its status is left as it is: {error}")
+            if not self._is_deleted(run_id):
+                self._warn(f"run {key!r}: its status stays unchanged: {error}")
 
-    def _left_alone(self, run_id: str) -> bool:
-        """Return whether people have deleted a run; with its whole experiment it is to come back.
+    def _is_deleted(self, run_id: str) -> bool:
+        """Tell whether somebody has deleted a run; such a run stays deleted.
 
         Raises:
-            UnavailableError: the experiment has been deleted.
+            UnavailableError: its whole experiment was deleted.
         """
         with translated():
             if self._client.get_run(run_id).info.lifecycle_stage == "active":
@@ -265,7 +263,7 @@ class RunStore:
 
 @contextmanager
 def _opening() -> Iterator[None]:
-    """Take a store that refuses to be opened for unavailable: a wrong address can be put right."""
+    """Report a store that refuses to open as unavailable: its address can be corrected."""
     try:
         yield
     except RefusedError as error:
@@ -273,7 +271,7 @@ def _opening() -> Iterator[None]:
 
 
 def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
-    """Split entries, in order, so that each part keeps a request's limits."""
+    """Split entries, in order, into batches within the limits of a request."""
     batch: list[_Entry] = []
     others = size = 0
     for entry in entries:
@@ -299,7 +297,7 @@ def _items(mapping: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
 
 
 def _clean(text: str, longest: int | None = None) -> str:
-    """Return text that every database takes: no NUL, no half of a surrogate pair, not too long."""
+    """Return text that every database accepts: no NUL, no lone surrogate, not too long."""
     text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
 

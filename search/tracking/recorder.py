@@ -1,7 +1,7 @@
-"""Writes what happens in a search into its journal, in the terms of the tracking server.
+"""Records a search in its journal as runs with params, metrics, tags and artifacts.
 
-A small, stable set of params, metrics and tags, the same for every family of networks, so that
-thousands of runs can be compared; the whole candidate is an artifact.
+Params and metrics are few and the same for every family of networks, so that thousands of runs can
+be compared. The whole candidate is an artifact.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _STATUS: dict[TrialState, Status] = {
     TrialState.FAIL: "FAILED",
 }
 _TOTALS_EVERY = 5.0
-"""Seconds between two updates of the parent's totals."""
+"""Seconds between two updates of the totals on the search's own run."""
 
 
 @dataclass
@@ -52,8 +52,8 @@ class _Written:
     """What the journal holds of a run.
 
     Attributes:
-        steps: those with metrics.
-        is_open: it has begun, or been taken up again, and has not ended since.
+        steps: that have metrics.
+        is_open: the run has started or resumed, and has not ended since.
     """
 
     steps: set[int] = field(default_factory=set)
@@ -61,15 +61,15 @@ class _Written:
 
 
 class JournalRecorder(Observer):
-    """Journals a search: the parent run, a child per trial and per finalist.
+    """Records a search as one run with a child for each trial and each finalist.
 
-    What an earlier driver has written is not written again; what it did not get to write is
-    completed from the study (`complete`).
+    Nothing is written twice, also by a later driver. `complete` writes from the study what a killed
+    driver did not write.
 
     Args:
         journal: of the search.
-        experiment: what is searched.
-        summarise: returns what the search has come to.
+        experiment: of the search.
+        summarise: returns the current summary.
     """
 
     is_vital = True
@@ -88,9 +88,9 @@ class JournalRecorder(Observer):
         self._user = _user()
 
     def begin(self) -> None:
-        """Open the parent run, or open it again."""
+        """Start or resume the search's own run."""
         experiment = self._experiment
-        # MLflow's params are for ever: what a resumed search may change is in its artifact.
+        # MLflow's params are immutable: what a resumed search may change is in its artifact.
         known = PARENT in self._written
         params: dict[str, object] = {}
         if not known:
@@ -129,11 +129,11 @@ class JournalRecorder(Observer):
                 self._totals |= event.metrics
 
     def complete(self, trial: TrialRecord, rebuild: Callable[[], StartedTrial]) -> None:
-        """Write what the driver that ended a trial did not get to write of it.
+        """Write what a killed driver did not write of an ended trial.
 
         Args:
-            trial: as it is in the study.
-            rebuild: returns what was told when it began.
+            trial: from the study.
+            rebuild: returns the event of its start.
         """
         written = self._written.get(str(trial.number))
         if written is not None and not written.is_open:
@@ -144,7 +144,7 @@ class JournalRecorder(Observer):
         self.finished(trial.number, trial.outcome, trial.reason)
 
     def paused(self, number: int) -> None:
-        """Close the run of a trial that may be taken up again, unless it is closed."""
+        """End the run of an interrupted trial, unless it has ended."""
         if not self._written.setdefault(str(number), _Written()).is_open:
             return
         self._journal.update(str(number), tags={"verdict": "interrupted"})
@@ -155,7 +155,7 @@ class JournalRecorder(Observer):
         self._written.setdefault(key, _Written()).is_open = False
 
     def started(self, trial: StartedTrial) -> None:
-        """Open the trial's run, or open it again."""
+        """Start or resume the run of a trial."""
         key = str(trial.number)
         known = key in self._written
         written = self._written.setdefault(key, _Written())
@@ -197,25 +197,25 @@ class JournalRecorder(Observer):
         )
 
     def reported(self, number: int, metrics: EpochMetrics) -> None:
-        """Log an epoch, once."""
+        """Record an epoch once."""
         steps = self._written.setdefault(str(number), _Written()).steps
         if metrics.epoch not in steps:
             self._journal.metrics(str(number), metrics.epoch, metrics.values)
             steps.add(metrics.epoch)
 
     def finished(self, number: int, outcome: TrialState, reason: str) -> None:
-        """Close the trial's run."""
+        """End the run of a trial."""
         tag = "stopped" if outcome is TrialState.PRUNED else "cause"
         tags = {"verdict": outcome.name.lower()} | ({tag: reason} if reason else {})
         self._journal.update(str(number), tags=tags)
         self._finish(str(number), _STATUS[outcome])
         if time.monotonic() >= self._totals_due:
             self.totals()
-            # Totals are derived from all trials: often enough to follow, too rarely to be felt.
+            # Totals are computed from all trials: too costly for every trial of a large search.
             self._totals_due = time.monotonic() + _TOTALS_EVERY
 
     def totals(self) -> None:
-        """Log the search's totals on the parent."""
+        """Record the totals of the search on its own run."""
         summary = self._summarise()
         totals: dict[str, float] = {
             "trials_complete": summary.complete,
@@ -233,13 +233,13 @@ class JournalRecorder(Observer):
         self._total(summary.trained, totals)
 
     def _total(self, step: int, totals: Mapping[str, float]) -> None:
-        """Log what the search has come to, unless it has been logged."""
+        """Record totals that have changed."""
         if not totals.items() <= self._totals.items():
             self._journal.metrics(PARENT, step, totals)
             self._totals |= totals
 
     def finalist(self, finalist: Finalist, architecture: Architecture) -> None:
-        """Log one finalist with all its seeds, each at a step of its own."""
+        """Record a finalist, with one step for each seed."""
         number, results = finalist.number, finalist.results
         key = f"finalist-{number}"
         known = key in self._written
@@ -251,7 +251,7 @@ class JournalRecorder(Observer):
         self._journal.start(
             key,
             f"finalist {number}",
-            # MLflow's params are for ever: those of the first time stay.
+            # MLflow's params are immutable: the first values stay.
             params={} if known else params,
             tags=self._tags("finalist"),
         )
@@ -274,11 +274,11 @@ class JournalRecorder(Observer):
         report: str | None = None,
         test_accuracy: tuple[float, float] | None = None,
     ) -> None:
-        """Close the parent run.
+        """End the search's own run and close the journal.
 
         Args:
-            status: how the search ended.
-            report: as a web page, if it came to one.
+            status: of the search.
+            report: web page, if there is one.
             test_accuracy: mean and standard deviation of the best finalist.
         """
         self.totals()
@@ -296,7 +296,7 @@ class JournalRecorder(Observer):
 
 
 def describe(architecture: Architecture) -> dict[str, str | int]:
-    """Return what tells networks of any family apart at a glance."""
+    """Return a short description that fits networks of any family."""
     layers = architecture.layers
     convolutions = architecture.indices(Convolution)
     features: list[int] = []
@@ -320,23 +320,23 @@ def describe(architecture: Architecture) -> dict[str, str | int]:
 
 
 def _runs(amounts: Sequence[int]) -> Iterator[str]:
-    """Yield 64x3 for three equal amounts in a row: deep networks repeat them."""
+    """Yield 64x3 for three equal amounts in a row, which deep networks often have."""
     for amount, group in groupby(amounts):
         count = len(list(group))
         yield str(amount) if count == 1 else f"{amount}x{count}"
 
 
 def _user() -> str:
-    # On a team's machines everybody may be the same system user.
+    # On shared machines all members of a team may be the same system user.
     if known := os.environ.get("MLFLOW_TRACKING_USERNAME"):
         return known
     try:
         return getpass.getuser()
     except (KeyError, OSError):
-        return "unknown"  # A container's user need not have a name.
+        return "unknown"  # The user of a container may have no name.
 
 
 def candidate_json(params: Mapping[str, object], architecture: Architecture) -> str:
-    """Return the whole candidate: the parameters it is rebuilt from, and its graph."""
+    """Return a candidate as JSON: the parameters that rebuild it, and its graph."""
     graph = json.loads(architecture.to_json())
     return json.dumps({"params": dict(params), "architecture": graph}, indent=1)

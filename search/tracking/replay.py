@@ -1,8 +1,8 @@
-"""Replaying a journal into MLflow: in batches, again and again, with the same result.
+"""Replays a journal into MLflow in batches; replaying twice gives the same runs.
 
-Two cursors walk through the journal, each with its own troubles: one brings runs, parameters, tags
-and metrics, the other text files. Artifact stores have addresses and rights of their own, and a
-wrong one must not hold up the metrics.
+Two cursors read the journal independently: one sends runs, parameters, tags and metrics, the other
+text files. Artifact stores have their own addresses and permissions, and a failure there must not
+delay the metrics.
 """
 
 import json
@@ -33,21 +33,21 @@ _WINDOW = 1 << 20
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _LONGEST_DELAY_AT_THE_END = 2.0
-# A run that a server created too late, after it had been asked again, shows up in this time.
+# Seconds within which a run appears that a slow server created after a repeated request.
 _DOUBT = 30.0
 
 
 @dataclass
 class _Progress:
-    """What is known to have arrived, and where.
+    """What has arrived in the store.
 
     Args:
         store: the store's address without credentials.
         experiment: name of the experiment.
         search: identity of the search.
-        records: all events before this offset are in the store, but for text files.
+        records: all events before this offset are in the store, except text files.
         artifacts: the same for text files; never beyond `records`.
-        runs: key of a run to its id in the store.
+        runs: id of each run in the store, by its key.
     """
 
     store: str
@@ -59,12 +59,12 @@ class _Progress:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What the offsets and ids hold for."""
+        """The store, experiment and search to which the offsets and ids apply."""
         return self.store, self.experiment, self.search
 
     @classmethod
     def load(cls, path: Path, fresh: "_Progress") -> "_Progress":
-        """Return the saved progress, or `fresh` where there is none that belongs to it."""
+        """Return the saved progress if it has the identity of `fresh`, otherwise `fresh`."""
         try:
             saved = cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
@@ -78,7 +78,7 @@ class _Progress:
 
 @dataclass
 class _Work:
-    """What a stretch of the journal says about one run."""
+    """The events of one run in a part of the journal."""
 
     name: str
     time: int
@@ -89,7 +89,7 @@ class _Work:
 
 
 class _Lane:
-    """The calls left of the stretch of the journal that a cursor is about to pass."""
+    """One cursor: the pending calls of its current part of the journal, and its failures."""
 
     def __init__(self, what: str) -> None:
         self.what = what
@@ -107,18 +107,18 @@ class _Lane:
 
 
 class Replayer:
-    """Brings the events of a journal into an MLflow store, each of them once.
+    """Sends each event of a journal to an MLflow store once.
 
-    Progress is saved beside the journal after each stretch; what had been written after that is
-    written again, to no effect. One replayer may work on a journal at a time.
+    Progress is saved beside the journal after each part. A part that is sent again changes nothing.
+    Only one replayer may work on a journal at a time.
 
     Args:
         journal: the file.
-        destination: where the runs go.
+        destination: store and experiment of the runs.
         search: identifies the search among all others in the store.
-        say: called with each line that is meant for people.
-        warn_after: how many failures in a row are worth a line. A single one is none: proxies and
-            restarts cause them all day.
+        say: called with each line for the user.
+        warn_after: consecutive failures before a warning. Proxies and restarts often cause a single
+            one.
     """
 
     def __init__(
@@ -145,28 +145,28 @@ class Replayer:
             self._progress = self._fresh()
         self._records = _Lane("MLflow")
         self._artifacts = _Lane("MLflow's artifact store")
-        # Runs that start before this offset, or are named here, may be in the store unbeknown.
+        # Runs that start before this offset, and doubted ones, may exist in the store already.
         self._known_from = 0
         self._doubted: dict[str, float] = {}
 
     @property
     def failures(self) -> int:
-        """Failed attempts in a row."""
+        """Number of consecutive failed attempts."""
         return max(self._records.failures, self._artifacts.failures)
 
     @property
     def offset(self) -> int:
-        """Everything in the journal before this offset has arrived."""
+        """Offset in the journal up to which everything has arrived."""
         return self._progress.artifacts
 
     def step(self, hurry: bool = False) -> bool:
-        """Bring the next stretch of the journal, as far as the store takes it.
+        """Send the next part of the journal.
 
         Args:
-            hurry: there is no time for long pauses between attempts.
+            hurry: pause only briefly between attempts.
 
         Returns:
-            Whether nothing is left. False after a failure too: call again after `pause`.
+            Whether everything has arrived. False also after a failure: call again after `pause`.
         """
         records = self._attempt(self._records, self._step_records, hurry)
         artifacts = self._attempt(self._artifacts, self._step_artifacts, hurry)
@@ -175,11 +175,11 @@ class Replayer:
         return records and artifacts
 
     def retry_now(self) -> None:
-        """Forget the failures so far: the next step tries at once."""
+        """Forget the failures so far, so that the next step does not wait."""
         self._records.failures = self._artifacts.failures = 0
 
     def pause(self, hurry: bool = False) -> float:
-        """Return for how many seconds another step would be in vain."""
+        """Return the seconds to wait before the next step."""
         troubled = [lane for lane in (self._records, self._artifacts) if lane.failures]
         if not troubled:
             return 0.0
@@ -198,16 +198,16 @@ class Replayer:
             if self._progress.runs:
                 self._say(
                     f"MLflow at {self._destination.shown} no longer has the runs of this search; "
-                    f"they are being replayed from {self._journal}"
+                    f"replaying them from {self._journal}"
                 )
             self.restart()
-            self._failed(lane, f"it loses runs: {error}")
+            self._failed(lane, f"it has lost runs: {error}")
             return False
         except (UnavailableError, OSError) as error:
             self._failed(lane, str(error))
             return False
         if lane.warned:
-            self._say(f"{self._named(lane)} works again; the journal is being replayed")
+            self._say(f"{self._named(lane)} works again; replaying the journal")
         lane.warned = False
         lane.failures = 0
         return done
@@ -215,22 +215,22 @@ class Replayer:
     def _failed(self, lane: _Lane, cause: str) -> None:
         lane.failures += 1
         lane.failed_at = time.monotonic()
-        self.trouble = f"{lane.what} does not take records ({cause})"
-        # The store may come back as another one: look for the experiment and the runs anew.
+        self.trouble = f"{lane.what} does not accept records ({cause})"
+        # The store may return as a different one: look up the experiment and the runs again.
         self._store = None
         if lane.failures >= self._warn_after and not lane.warned:
             lane.warned = True
             self._say(
-                f"{self._named(lane)} does not take records ({cause}); nothing is lost: all is "
-                f"kept in {self._journal} and will be replayed, or later by hand with "
-                f"`python search.py sync {self._journal.parent.name}`"
+                f"{self._named(lane)} does not accept records ({cause}). Nothing is lost: "
+                f"{self._journal} keeps all events and is replayed once the server answers; after "
+                f"the search, run: python search.py sync {self._journal.parent.name}"
             )
 
     def _named(self, lane: _Lane) -> str:
         return f"{lane.what} at {self._destination.shown}"
 
     def restart(self) -> None:
-        """Go back to the start of the journal; runs that are in the store are found again."""
+        """Replay the journal from its start; existing runs in the store are reused."""
         self._progress = self._fresh()
         self._records.calls.clear()
         self._artifacts.calls.clear()
@@ -257,7 +257,7 @@ class Replayer:
         self._say(f"MLflow at {self._destination.shown} refuses a value: {line}")
 
     def _step_records(self) -> bool:
-        # Even with nothing new: the store may have lost what it had.
+        # Connect even without new events: the store may have lost runs.
         self._connected()
         lane = self._records
         if not lane.calls:
@@ -289,7 +289,7 @@ class Replayer:
         return False
 
     def _drain(self, lane: _Lane) -> None:
-        # What has been written stays written when a later call fails.
+        # Calls that succeeded are not repeated when a later one fails.
         while lane.calls:
             lane.calls[0]()
             lane.calls.popleft()
@@ -327,7 +327,7 @@ class Replayer:
             store.log_text(run_id, key, name, text)
 
     def _settle(self, hurry: bool) -> bool:
-        """Delete the doubles of runs that a server created after it had been asked again."""
+        """Delete duplicate runs that a slow server created after a repeated request."""
         store = self._connected()
         for key, since in list(self._doubted.items()):
             if hurry or time.monotonic() - since > _DOUBT:
@@ -337,7 +337,7 @@ class Replayer:
 
 
 def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
-    """Gather what events say of each run, text files apart; the runs in order of appearance."""
+    """Group events by run, without text files; runs are in order of appearance."""
     works: dict[str, _Work] = {}
     for event in events:
         if isinstance(event, OfDriver):
@@ -346,7 +346,7 @@ def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
         if isinstance(event, Start):
             if work.status is None:
                 work.name, work.time = event.name, event.time
-            # MLflow's parameters are for ever: the first value stays.
+            # MLflow's parameters are immutable: the first value stays.
             work.params = {**event.params, **work.params}
         if isinstance(event, Start | Finish):
             work.status = event
@@ -358,7 +358,7 @@ def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
 
 
 def _files(events: Iterable[Event]) -> dict[tuple[str, str], str]:
-    """Gather the text files of each run; of one name, the last content."""
+    """Return the last content of each text file, by run and name."""
     return {
         (event.run, name): text
         for event in events

@@ -1,7 +1,7 @@
-"""Tracking: a process beside the driver that replays the journal into MLflow.
+"""The tracking process beside the driver: it replays the journal into MLflow.
 
-It is a process of its own so that MLflow's import, its database migrations and its work never hold
-the driver's interpreter or event loop. What it cannot deliver stays in the journal.
+A separate process keeps MLflow's import, database migrations and requests out of the driver's
+interpreter. The journal keeps what the process cannot deliver.
 
 Example:
     with Journal(folder / "journal.jsonl") as journal:
@@ -43,8 +43,8 @@ __all__ = ["Destination", "SyncReport", "Tracker", "create_local_store", "sync",
 
 _ROOT = Path(__file__).resolve().parents[2]
 
-# How MLflow's client behaves in our hands, unless the user has set it otherwise: it gives up early
-# and leaves trying again to the replayer, which knows how to repeat a call without doubles.
+# Settings of MLflow's client, unless the user has set them. The client fails early because the
+# replayer retries, and the replayer can repeat a call without duplicates.
 _CLIENT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
@@ -65,12 +65,12 @@ _SYNCED, _NOT_SYNCED = 0, 75
 
 @dataclass(frozen=True)
 class SyncReport:
-    """What a replay by hand has done.
+    """The result of `sync`.
 
     Args:
-        events: events of the journal that were brought; 0 where all had arrived before.
-        runs: runs that they belong to.
-        refused: values that the store refused for their own sake, each named in a warning.
+        events: number of events sent; 0 if all had arrived before.
+        runs: number of their runs.
+        refused: number of values that the store refused; a warning names each.
     """
 
     events: int
@@ -79,11 +79,11 @@ class SyncReport:
 
 
 class Tracker:
-    """The tracking process of a driver. Nothing that happens to it is raised in the driver.
+    """Starts and stops the tracking process of a driver; its failures never reach the driver.
 
     Args:
-        journal: the file that the driver writes; open the `Journal` first.
-        destination: where the runs go.
+        journal: file that the driver writes; open the `Journal` first.
+        destination: store and experiment of the runs.
         search: identifies the search among all others in the store: its name and creation id.
     """
 
@@ -95,12 +95,12 @@ class Tracker:
 
     @property
     def pid(self) -> int | None:
-        """Id of the process, while it runs."""
+        """Id of the running process; None if it does not run."""
         running = self._process is not None and self._process.poll() is None
         return self._process.pid if running and self._process is not None else None
 
     def start(self) -> None:
-        """Start the process unless it runs; called again, it replaces one that has died."""
+        """Start the process unless it runs; a later call replaces a dead one."""
         if self.pid is not None:
             return
         where = self._destination
@@ -123,22 +123,22 @@ class Tracker:
                 command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
             )
         except OSError as error:
-            _note(f"the tracking process does not start ({error}); all is kept in {self._journal}")
+            _note(f"cannot start the tracking process ({error}); {self._journal} keeps all events")
 
     def finish(self, timeout: float) -> bool:
-        """Wait until everything has arrived; call it after the journal has been closed.
+        """Wait until everything has arrived; close the journal first.
 
         Args:
-            timeout: after so many seconds the process is ended.
+            timeout: seconds after which the process is terminated.
 
         Returns:
-            Whether everything has arrived. What has not is in the journal, for `sync`.
+            Whether everything has arrived. If not, `sync` can send the rest later.
         """
         deadline = time.monotonic() + timeout
         self.start()
         result = self._wait(deadline)
         if result not in {None, _SYNCED, _NOT_SYNCED}:
-            # Killed or crashed before or just now: what it had left open is soon done.
+            # It was killed or has crashed: a new process soon sends the rest.
             self.start()
             result = self._wait(deadline)
         if result is None:
@@ -172,19 +172,19 @@ def sync(
     from_start: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> SyncReport:
-    """Bring what has not arrived of a journal, once, in this process.
+    """Send the rest of a journal once, in this process.
 
     Args:
         journal_path: the journal.
-        destination: where the runs go.
+        destination: store and experiment of the runs.
         search: identifies the search among all others in the store.
-        from_start: bring everything again, for a store that has lost some of it; what is there
-            stays as it is.
-        progress: called with the share of the journal that has arrived, 0 to 1.
+        from_start: replay the whole journal into a store that has lost a part; existing runs stay
+            unchanged.
+        progress: called with the arrived fraction of the journal, 0 to 1.
 
     Raises:
-        BadInputError: there is no journal, another process is bringing it, or the store does not
-            take it.
+        BadInputError: there is no journal, another process replays it, or the store does not accept
+            it.
     """
     name = journal_path.parent.name
     if not journal_path.exists():
@@ -194,7 +194,7 @@ def sync(
             raise BadInputError(
                 "sync",
                 name,
-                "another process is bringing its journal to MLflow now",
+                "another process is replaying its journal into MLflow",
                 "wait until the search has ended",
             )
         stack.enter_context(quiet())
@@ -210,7 +210,7 @@ def sync(
                     "tracking store" if destination.local else "MLFLOW_TRACKING_URI",
                     destination.shown,
                     replayer.trouble,
-                    f"see to it and sync again; nothing is lost, all is kept in {journal_path}",
+                    f"fix it and sync again; nothing is lost: {journal_path} keeps all events",
                 )
             if progress is not None:
                 progress(replayer.offset / max(size, 1))
@@ -219,7 +219,7 @@ def sync(
 
 
 def create_local_store(home: Path) -> None:
-    """Create the local store, complete, where there is none.
+    """Create the local store if it is missing.
 
     Raises:
         OSError: the folder cannot be written.
@@ -231,10 +231,10 @@ def create_local_store(home: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Replay a journal while it grows; the tracking process begins here.
+    """Replay a journal while it grows: the entry of the tracking process.
 
     Returns:
-        0 when everything has arrived after the driver's end, 75 when some of it could not.
+        0 if everything has arrived after the driver's end, otherwise 75.
     """
     parser = argparse.ArgumentParser(
         prog="python -m search.tracking.tracker", description=main.__doc__
@@ -257,11 +257,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return orphaned() or ended(options.journal)
 
     with contextlib.ExitStack() as stack:
-        # The process of an earlier session may still be about its last attempts.
+        # The process of an earlier driver may still be at its last attempts.
         if not stack.enter_context(_lock(options.journal, wait=lambda: not orphaned())):
             return _NOT_SYNCED
         stack.enter_context(quiet())
-        # A third of the work of a short search would be collecting MLflow's modules as garbage.
+        # Without it, scanning MLflow's modules for garbage takes a third of a short search.
         gc.disable()
         from search.tracking.replay import Replayer  # noqa: PLC0415
 
@@ -293,11 +293,11 @@ def _follow(replayer: "Replayer", ending: Callable[[], bool], orphaned: Callable
 
 @contextlib.contextmanager
 def _lock(journal_path: Path, wait: Callable[[], bool] = lambda: False) -> Iterator[bool]:
-    """Hold the right to bring a journal; yields False where another process keeps it.
+    """Hold the lock for replaying a journal; yields False if another process holds it.
 
     Args:
         journal_path: the journal.
-        wait: asked again and again whether to go on waiting for the other process.
+        wait: polled; while it returns True, wait for the other process.
     """
     lock = FileLock(journal_path.with_name("tracking.lock"))
     while True:
@@ -318,7 +318,7 @@ def _lock(journal_path: Path, wait: Callable[[], bool] = lambda: False) -> Itera
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep MLflow, and what it is made of, from printing; set its client up for us."""
+    """Silence MLflow and its dependencies, and apply our settings of its client."""
     added = {name: value for name, value in _CLIENT_SETTINGS.items() if name not in os.environ}
     level = logging.root.manager.disable
     os.environ.update(added)
@@ -339,5 +339,5 @@ _note = partial(note, source="tracking")
 if __name__ == "__main__":
     code = main()
     sys.stderr.flush()
-    # Taking MLflow apart costs half a second, and all is on disk.
+    # A regular exit of MLflow takes half a second, and everything is on disk.
     os._exit(code)

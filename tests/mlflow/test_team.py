@@ -356,15 +356,15 @@ def test_a_wrong_password_costs_a_search_one_line_and_rights_and_sync_bring_it_l
     assert run.returncode == 0, run.stderr
     (line,) = [line for line in run.stderr.splitlines() if line.startswith("tracking:")]
     assert (
-        f"MLflow at {team.uri} does not take records (it does not know this user by this "
-        "password: see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD); nothing is lost"
+        f"MLflow at {team.uri} does not accept records (it does not accept this user and "
+        "password: check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD). Nothing is lost"
     ) in line
     assert "python search.py sync late" in line
 
     refused = bob.ask("sync", "late", MLFLOW_TRACKING_PASSWORD=BOB)
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
-    assert "this user may not write there: an administrator of the server can grant it" in line
+    assert "this user may not write there: ask the server's administrator for permission" in line
     assert "nothing is lost" in line
 
     granted = team.users("grant", "bob", "EDIT")

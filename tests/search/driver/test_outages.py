@@ -165,7 +165,7 @@ def test_a_slow_and_broken_mlflow_holds_nothing_up_and_gets_everything_later_onc
     assert result.returncode == 0, result
     said = [line for line in result.stderr.splitlines() if line]
     assert len(said) == 1, said
-    assert said[0].startswith(f"tracking: MLflow at {uri} does not take records")
+    assert said[0].startswith(f"tracking: MLflow at {uri} does not accept records")
     assert "bring it later with: python search.py sync slowly" in result.stdout
     assert training_seconds(user, "slowly") < 3 * training_seconds(user, "usual") + 10
 

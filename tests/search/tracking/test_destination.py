@@ -1,4 +1,4 @@
-"""Addresses of tracking stores: what is shown of them."""
+"""How addresses of tracking stores are shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SECRETS = st.text(st.characters(categories=["L", "N", "P", "S"], exclude_charact
 
 
 @given(secret=SECRETS.filter(lambda text: len(text) > 3 and text not in "*** mlflow.example.com"))
-def test_no_password_is_shown_however_it_is_written(secret: str) -> None:
+def test_no_form_of_password_is_shown(secret: str) -> None:
     for address in (
         f"https://alice:{secret}@mlflow.example.com",
         f"postgresql://mlflow.example.com/runs?password={secret}",

@@ -34,7 +34,7 @@ def texts(root: ET.Element) -> list[str]:
 @pytest.mark.parametrize(
     ("layers", "productive"), [("c", 1), ("c c c c", 4), ("c c c c c c c", 4), ("c p c p c p", 3)]
 )
-def test_there_is_one_bar_for_each_convolution_and_the_colour_changes_at_the_border(
+def test_each_convolution_has_a_bar_coloured_by_the_border(
     plain: Callable[..., Architecture], layers: str, productive: int
 ) -> None:
     found = bars(parsed(field_plot(find_border(plain(layers)), "trial 3")))
@@ -45,7 +45,7 @@ def test_there_is_one_bar_for_each_convolution_and_the_colour_changes_at_the_bor
     assert not set(colours[:productive]) & set(colours[productive:])
 
 
-def test_bars_are_as_high_as_the_fields_and_stand_on_one_line(
+def test_bars_share_a_baseline_and_show_field_sizes(
     plain: Callable[..., Architecture],
 ) -> None:
     root = parsed(field_plot(find_border(plain("c c c5 c")), "trial 3"))
@@ -61,7 +61,7 @@ def test_bars_are_as_high_as_the_fields_and_stand_on_one_line(
     assert bottoms == pytest.approx([bottoms[0]] * 4, abs=0.2)
 
 
-def test_title_border_rule_and_image_size_are_written_down(
+def test_title_border_rule_and_image_size_are_shown(
     plain: Callable[..., Architecture],
 ) -> None:
     deep = texts(parsed(field_plot(find_border(plain("c c c c c c")), "trial 7")))
@@ -71,7 +71,7 @@ def test_title_border_rule_and_image_size_are_written_down(
     assert "trial 8: no border layer (non-strict)" in shallow
 
 
-def test_a_network_without_convolutions_has_no_bars() -> None:
+def test_network_without_convolutions_has_no_bars() -> None:
     builder = Builder((1, 8, 8))
     builder.add(Linear(10), builder.image)
     assert bars(parsed(field_plot(find_border(builder.build()), "linear"))) == []
@@ -86,7 +86,7 @@ def test_a_network_without_convolutions_has_no_bars() -> None:
     size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
     kernels=st.lists(st.sampled_from([1, 3, 7]), max_size=20),
 )
-def test_any_title_and_any_network_give_valid_xml(
+def test_every_title_and_network_gives_valid_xml(
     title: str, size: tuple[int, int], kernels: list[int]
 ) -> None:
     builder = Builder((3, *size))

@@ -1,4 +1,4 @@
-"""The journal of a search: what is written is read again, whatever happens to the file."""
+"""The journal of a search: writing and reading, also after crashes."""
 
 import errno
 import json
@@ -64,9 +64,7 @@ def without_sessions(path: Path) -> list[Event]:
 
 
 @given(st.lists(events))
-def test_any_sequence_of_events_is_read_as_it_was_written(
-    scratch: Path, written: list[Event]
-) -> None:
+def test_events_are_read_as_written(scratch: Path, written: list[Event]) -> None:
     scratch.write_bytes(b"".join(encode(event) for event in written))
 
     found, end = read(scratch)
@@ -77,7 +75,7 @@ def test_any_sequence_of_events_is_read_as_it_was_written(
 
 
 @given(st.lists(events, min_size=1), st.data())
-def test_a_cut_anywhere_loses_the_events_after_it_and_no_more(
+def test_truncation_loses_only_later_events(
     scratch: Path, written: list[Event], data: st.DataObject
 ) -> None:
     lines = [encode(event) for event in written]
@@ -93,7 +91,7 @@ def test_a_cut_anywhere_loses_the_events_after_it_and_no_more(
 
 
 @given(st.lists(events), st.binary(max_size=40), st.booleans())
-def test_a_writer_never_merges_an_event_with_what_a_crash_left(
+def test_event_is_never_appended_to_torn_line(
     scratch: Path, written: list[Event], torn: bytes, newline: bool
 ) -> None:
     whole = b"".join(encode(event) for event in written)
@@ -108,7 +106,7 @@ def test_a_writer_never_merges_an_event_with_what_a_crash_left(
 
 
 @given(st.lists(events), st.integers(1, 200))
-def test_reading_in_pieces_finds_each_event_once(
+def test_reading_in_parts_returns_each_event_once(
     scratch: Path, written: list[Event], limit: int
 ) -> None:
     scratch.write_bytes(b"".join(encode(event) for event in written))
@@ -122,7 +120,7 @@ def test_reading_in_pieces_finds_each_event_once(
     assert repr(found) == repr(written)
 
 
-def test_a_torn_line_of_many_blocks_is_cut_off(tmp_path: Path) -> None:
+def test_long_torn_line_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as opened:
         opened.update(PARENT, artifacts={"report.html": "<p>" * 100_000}, time=1)
@@ -134,21 +132,21 @@ def test_a_torn_line_of_many_blocks_is_cut_off(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(whole + b'{"event": "open"')
 
 
-def test_a_torn_line_among_whole_ones_is_passed_over(tmp_path: Path) -> None:
+def test_torn_line_between_whole_lines_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     path.write_bytes(encode(Close(1)) + b'{"event": "fin\n' + encode(Close(2)))
 
     assert read(path) == ([Close(1), Close(2)], path.stat().st_size)
 
 
-def test_events_and_fields_of_later_versions_are_passed_over() -> None:
+def test_events_and_fields_of_later_versions_are_skipped() -> None:
     assert decode(b'{"event": "cheer", "time": 3}') is None
     assert decode(b'{"event": "close", "time": 3, "mood": "good"}') == Close(3)
     assert decode(b'{"event": "close"}') is None
     assert decode(b'{"event": "metrics", "run": "", "time": 3, "step": 0, "metrics": 5}') is None
 
 
-def test_every_line_is_strict_json_even_for_values_that_json_cannot_hold(tmp_path: Path) -> None:
+def test_every_line_is_strict_json_also_for_nan_and_infinity(tmp_path: Path) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as opened:
         opened.metrics("7", 3, {"loss": math.nan, "up": math.inf, "down": -math.inf}, time=1)
@@ -163,7 +161,7 @@ def test_every_line_is_strict_json_even_for_values_that_json_cannot_hold(tmp_pat
     assert started.params == {"rate": "inf", "shape": "(3, 4)"}
 
 
-def test_events_carry_the_time_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_events_carry_time_of_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal.clock, "time_ns", lambda: 1_700_000_000_123_456_789)
 
     with Journal(tmp_path / "journal.jsonl") as opened:
@@ -176,7 +174,7 @@ def test_events_carry_the_time_of_writing(tmp_path: Path, monkeypatch: pytest.Mo
     ]
 
 
-def test_drivers_have_worked_as_long_as_they_searched_and_neither_between_nor_for_finalists(
+def test_driver_time_excludes_pauses_and_finalists(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "journal.jsonl"
@@ -188,7 +186,7 @@ def test_drivers_have_worked_as_long_as_they_searched_and_neither_between_nor_fo
     assert worked_seconds(path) == 10 + 20 + 5
 
 
-def test_a_journal_has_ended_between_the_close_of_one_driver_and_the_next(tmp_path: Path) -> None:
+def test_journal_has_ended_between_two_drivers(tmp_path: Path) -> None:
     path = tmp_path / "runs" / "quickstart" / "journal.jsonl"
     assert not ended(path)
 
@@ -210,11 +208,11 @@ def test_a_journal_has_ended_between_the_close_of_one_driver_and_the_next(tmp_pa
     assert not ended(path)
 
 
-def test_an_absent_journal_is_empty(tmp_path: Path) -> None:
+def test_absent_journal_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path / "journal.jsonl", 0) == ([], 0)
 
 
-def test_a_full_disk_is_reported_and_leaves_no_half_line(
+def test_full_disk_raises_and_leaves_no_torn_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = Journal(tmp_path / "journal.jsonl")
@@ -242,7 +240,7 @@ def test_a_full_disk_is_reported_and_leaves_no_half_line(
     assert without_sessions(opened.path) == [Finish("7", 1, "FINISHED"), Finish("9", 3, "FINISHED")]
 
 
-def test_a_closed_journal_takes_no_events(tmp_path: Path) -> None:
+def test_closed_journal_refuses_events(tmp_path: Path) -> None:
     opened = Journal(tmp_path / "journal.jsonl")
     opened.close()
 
@@ -250,7 +248,7 @@ def test_a_closed_journal_takes_no_events(tmp_path: Path) -> None:
         opened.finish("7", "FINISHED")
 
 
-def test_threads_may_share_a_journal(tmp_path: Path) -> None:
+def test_threads_can_share_a_journal(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as opened:
         threads = [
             threading.Thread(

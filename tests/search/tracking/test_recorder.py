@@ -1,4 +1,4 @@
-"""The journal of a search over all of its drivers: nothing twice, and nothing left out."""
+"""Recording a search over several drivers: nothing twice, nothing missing."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def drive(
     return partial(Driver, tmp_path / "journal.jsonl", make_trials, eight_candidates)
 
 
-def test_what_a_driver_that_was_killed_had_written_is_not_written_again(
+def test_events_of_killed_driver_are_not_written_again(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:
     first = drive()
@@ -110,7 +110,7 @@ def test_what_a_driver_that_was_killed_had_written_is_not_written_again(
     assert later.statuses(number) == ["FINISHED"]
 
 
-def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
+def test_run_of_paused_trial_ends_and_resumes(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:
     first = drive()
@@ -137,7 +137,7 @@ def test_the_run_of_a_trial_that_was_set_aside_is_closed_and_opened_again(
     assert later.events(number, Update)[-1].tags == {"verdict": "complete"}
 
 
-def test_the_run_of_a_trial_that_no_driver_comes_back_to_is_closed(
+def test_run_of_trial_without_driver_ends(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:
     first = drive()
@@ -153,7 +153,7 @@ def test_the_run_of_a_trial_that_no_driver_comes_back_to_is_closed(
 
 
 def cut(path: Path, keep: Callable[[Any, int], bool]) -> None:
-    """Leave a journal as a driver that was killed before it wrote what is not kept."""
+    """Leave the journal of a driver that was killed before it wrote the other events."""
     lines = path.read_bytes().splitlines(keepends=True)
     events = list(read_all(path))
     kept = []
@@ -164,10 +164,10 @@ def cut(path: Path, keep: Callable[[Any, int], bool]) -> None:
     path.write_bytes(b"".join(kept))
 
 
-def test_what_a_driver_that_was_killed_did_not_get_to_write_is_completed_from_the_study(
+def test_missing_events_are_completed_from_the_study(
     drive: Callable[..., Driver], metrics: MakeMetrics, tmp_path: Path
 ) -> None:
-    """Wherever it was cut off: the study is written first."""
+    """The journal may end anywhere, because the study is written first."""
     first = drive()
     ends: dict[int, dict[str, Any]] = {
         first.start().number: {},
@@ -205,7 +205,7 @@ def content(driver: Driver, run: object) -> tuple[Any, ...]:
     )
 
 
-def test_a_search_that_is_resumed_has_one_parent_and_its_parameters_stay(
+def test_resumed_search_keeps_its_run_and_params(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:
     first = drive()
@@ -221,7 +221,7 @@ def test_a_search_that_is_resumed_has_one_parent_and_its_parameters_stay(
     assert later.statuses(PARENT) == ["KILLED", "FINISHED"]
 
 
-def test_totals_that_have_not_changed_are_not_logged_again(
+def test_unchanged_totals_are_not_recorded_again(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:
     first = drive()
@@ -250,7 +250,7 @@ def finalist(number: int, *seeds: int) -> Finalist:
     return Finalist(number, tuple(results))
 
 
-def test_a_finalist_is_logged_once_and_seeds_that_are_added_later_are_added(
+def test_finalist_is_recorded_once_and_gains_later_seeds(
     drive: Callable[..., Driver],
 ) -> None:
     first = drive()
@@ -273,7 +273,7 @@ def test_a_finalist_is_logged_once_and_seeds_that_are_added_later_are_added(
     assert last.statuses(key) == ["FINISHED", "FINISHED"]
 
 
-def test_a_seed_that_failed_at_first_is_added_under_its_own_step(
+def test_late_seed_gets_its_own_step(
     drive: Callable[..., Driver],
 ) -> None:
     first = drive()

@@ -1,4 +1,4 @@
-"""Tracking: whatever happens to MLflow or to the writer, everything arrives, once, in the end."""
+"""The tracking process: every event arrives once, whatever fails."""
 
 import contextlib
 import copy
@@ -52,7 +52,7 @@ def no_progress_bars(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Search:
-    """A journal as a driver writes it, and where it is to go."""
+    """The journal of a driver and its destination."""
 
     def __init__(self, folder: Path, uri: str, home: Path) -> None:
         self.id = f"{folder.name}-{uuid.uuid4().hex[:8]}"
@@ -92,7 +92,7 @@ class Search:
         return sync(self.path, self.destination, self.id, **settings)
 
     def could_sync(self) -> bool:
-        """Sync, unless the writer is still at it."""
+        """Sync, unless the tracking process still runs."""
         with contextlib.suppress(BadInputError):
             self.sync()
             return True
@@ -174,7 +174,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Iterator[Server]:
-    """A server that nobody has started yet."""
+    """A server that is not started yet."""
     server = Server(tmp_path_factory.mktemp("server"), empty_store)
     yield server
     server.stop()
@@ -182,7 +182,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Itera
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, empty_store: Path) -> Path:
-    """A folder of runs with a local store in it."""
+    """A home with a local store."""
     home = tmp_path_factory.mktemp("home")
     shutil.copy(empty_store, home / "mlflow.db")
     return home
@@ -210,10 +210,10 @@ def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
     return capfd.readouterr().err.splitlines()
 
 
-def test_a_number_that_a_lost_head_had_given_to_another_candidate_gets_a_run_of_its_own(
+def test_reused_trial_number_of_lost_head_gets_its_own_run(
     local: Search,
 ) -> None:
-    """A head that is restored from a snapshot draws anew what had come after that."""
+    """A head restored from a snapshot draws later trials again."""
     local.begin()
     before = local.path.read_bytes()
     local.journal.start("7", "trial 7", params={"depth": 3}, tags={"digest": "lost"})
@@ -235,7 +235,7 @@ def test_a_number_that_a_lost_head_had_given_to_another_candidate_gets_a_run_of_
 # The tracking process and a real server.
 
 
-def test_a_search_that_starts_before_its_server_is_tracked_from_its_beginning(
+def test_late_server_receives_search_from_its_beginning(
     remote: Search, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.stop()
@@ -254,14 +254,14 @@ def test_a_search_that_starts_before_its_server_is_tracked_from_its_beginning(
     remote.assert_arrived()
     said += lines(capfd)
     assert said == [
-        f"tracking: MLflow at {server.uri} does not take records (Connection refused); nothing is "
-        f"lost: all is kept in {remote.path} and will be replayed, or later by hand with "
-        "`python search.py sync quickstart`",
-        f"tracking: MLflow at {server.uri} works again; the journal is being replayed",
+        f"tracking: MLflow at {server.uri} does not accept records (Connection refused). Nothing "
+        f"is lost: {remote.path} keeps all events and is replayed once the server answers; after "
+        "the search, run: python search.py sync quickstart",
+        f"tracking: MLflow at {server.uri} works again; replaying the journal",
     ]
 
 
-def test_a_search_outlives_the_death_of_its_server(remote: Search, server: Server) -> None:
+def test_search_survives_death_of_server(remote: Search, server: Server) -> None:
     server.start()
     tracker = remote.tracker()
     tracker.start()
@@ -280,7 +280,7 @@ def test_a_search_outlives_the_death_of_its_server(remote: Search, server: Serve
     remote.assert_arrived()
 
 
-def test_a_server_that_comes_back_empty_gets_everything_again(
+def test_emptied_server_receives_everything_again(
     remote: Search, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.start()
@@ -303,9 +303,7 @@ def test_a_server_that_comes_back_empty_gets_everything_again(
     assert any("no longer has the runs of this search" in line for line in lines(capfd))
 
 
-def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
-    remote: Search, server: Server
-) -> None:
+def test_killed_processes_lose_and_duplicate_nothing(remote: Search, server: Server) -> None:
     server.start()
     tracker = remote.tracker()
     remote.begin()
@@ -319,7 +317,7 @@ def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
         wait_for(lambda goal=goal: server.runs() >= goal, "some trials arrive")
         assert tracker.pid is not None
         os.kill(tracker.pid, signal.SIGKILL)
-        wait_for(lambda: tracker.pid is None, "the writer ends")
+        wait_for(lambda: tracker.pid is None, "the tracking process ends")
     assert server.runs() < before + 21
     remote.end()
 
@@ -327,9 +325,7 @@ def test_a_writer_that_is_killed_again_and_again_loses_and_doubles_nothing(
     remote.assert_arrived()
 
 
-def test_a_writer_that_died_unnoticed_is_replaced_at_the_end(
-    remote: Search, server: Server
-) -> None:
+def test_dead_process_is_replaced_at_the_end(remote: Search, server: Server) -> None:
     server.start()
     tracker = remote.tracker()
     tracker.start()
@@ -343,7 +339,7 @@ def test_a_writer_that_died_unnoticed_is_replaced_at_the_end(
     remote.assert_arrived()
 
 
-def test_the_writer_yields_to_the_driver_and_ignores_its_ctrl_c(
+def test_process_has_low_priority_and_ignores_ctrl_c_of_driver(
     remote: Search, server: Server
 ) -> None:
     tracker = remote.tracker()
@@ -382,26 +378,24 @@ def driver_that_dies(search: Search, uri: str) -> None:
     assert subprocess.run(command, env=environment, check=False).returncode == 1
 
 
-def test_the_writer_of_a_driver_that_died_delivers_what_is_there_and_ends(
-    remote: Search, server: Server
-) -> None:
+def test_process_of_dead_driver_sends_the_rest_and_ends(remote: Search, server: Server) -> None:
     server.start()
     driver_that_dies(remote, server.uri)
 
     wait_for(lambda: remote.path.with_name("tracking.json").exists(), "something arrives")
-    wait_for(remote.could_sync, "the writer ends")
+    wait_for(remote.could_sync, "the tracking process ends")
     remote.assert_arrived()
     assert remote.runs()["0"].info.status == "RUNNING"
 
 
-def test_the_writer_of_a_driver_that_died_gives_up_on_a_dead_server(
+def test_process_of_dead_driver_ends_if_server_is_dead(
     remote: Search, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
     driver_that_dies(remote, f"http://127.0.0.1:{free_port()}")
     wait_for(lambda: "Connection refused" in capfd.readouterr().err, "a warning")
 
     server.start()
-    wait_for(remote.could_sync, "the writer ends")
+    wait_for(remote.could_sync, "the tracking process ends")
     remote.assert_arrived()
 
 
@@ -439,7 +433,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Forwarding(Handler):
-    """Stands before a real server."""
+    """A proxy in front of a real server."""
 
     port: int
 
@@ -460,7 +454,7 @@ class Forwarding(Handler):
         self.wfile.write(body)
 
 
-def test_answers_that_get_lost_double_nothing(remote: Search, server: Server) -> None:
+def test_lost_responses_duplicate_nothing(remote: Search, server: Server) -> None:
     server.start()
     calls = 0
 
@@ -485,9 +479,7 @@ def test_answers_that_get_lost_double_nothing(remote: Search, server: Server) ->
     remote.assert_arrived()
 
 
-def test_a_run_that_a_server_creates_too_late_is_no_second_run(
-    remote: Search, server: Server
-) -> None:
+def test_run_created_too_late_is_deleted_as_duplicate(remote: Search, server: Server) -> None:
     server.start()
     asked: list[bytes] = []
 
@@ -530,7 +522,7 @@ def test_a_run_that_a_server_creates_too_late_is_no_second_run(
         (404, b"<html>another server</html>", "404"),
     ],
 )
-def test_a_server_that_refuses_everything_is_one_plain_line(
+def test_refusing_server_is_reported_in_one_line(
     remote: Search, status: int, body: bytes, cause: str
 ) -> None:
     class Refuses(Forwarding):
@@ -543,17 +535,17 @@ def test_a_server_that_refuses_everything_is_one_plain_line(
         remote.through(uri).sync()
 
     assert "MLFLOW_TRACKING_URI = http://127.0.0.1" in str(error.value)
-    assert f"nothing is lost, all is kept in {remote.path}" in str(error.value)
+    assert f"nothing is lost: {remote.path} keeps all events" in str(error.value)
 
 
 class Silent(Handler):
-    """Takes every request and never answers."""
+    """Accepts every request and never answers."""
 
     def answer(self) -> None:
         time.sleep(TIMEOUT)
 
 
-def test_a_server_that_never_answers_is_one_plain_line(
+def test_silent_server_is_reported_in_one_line(
     remote: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
@@ -566,7 +558,7 @@ def test_a_server_that_never_answers_is_one_plain_line(
         remote.through(uri).sync()
 
 
-def test_a_driver_never_waits_longer_than_it_said(remote: Search) -> None:
+def test_driver_never_waits_longer_than_timeout(remote: Search) -> None:
     remote.begin()
     remote.end()
     with listening(Silent) as uri:
@@ -578,7 +570,7 @@ def test_a_driver_never_waits_longer_than_it_said(remote: Search) -> None:
     assert tracker.pid is None
 
 
-def test_a_writer_that_cannot_be_started_does_the_driver_no_harm(
+def test_failed_start_of_process_does_not_reach_driver(
     remote: Search, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
@@ -587,13 +579,13 @@ def test_a_writer_that_cannot_be_started_does_the_driver_no_harm(
 
     assert tracker.pid is None
     assert not tracker.finish(timeout=TIMEOUT)
-    assert f"all is kept in {remote.path}" in lines(capfd)[0]
+    assert f"{remote.path} keeps all events" in lines(capfd)[0]
 
 
 # The local store.
 
 
-def test_the_local_store_is_made_in_silence(
+def test_local_store_is_created_silently(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -614,7 +606,7 @@ def test_the_local_store_is_made_in_silence(
     assert not list(home.glob("*.new-*"))
 
 
-def test_a_writer_that_is_killed_while_it_makes_the_store_leaves_no_half_store(
+def test_kill_during_creation_leaves_no_incomplete_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -627,7 +619,7 @@ def test_a_writer_that_is_killed_while_it_makes_the_store_leaves_no_half_store(
     wait_for(lambda: list(tmp_path.glob(".mlflow.db.new-*")), "the store is being made")
     assert tracker.pid is not None
     os.kill(tracker.pid, signal.SIGKILL)
-    wait_for(lambda: tracker.pid is None, "the writer ends")
+    wait_for(lambda: tracker.pid is None, "the tracking process ends")
     assert not (tmp_path / "mlflow.db").exists()
 
     search.sync()
@@ -636,7 +628,7 @@ def test_a_writer_that_is_killed_while_it_makes_the_store_leaves_no_half_store(
     assert not list(tmp_path.glob(".mlflow.db.new-*"))
 
 
-def test_a_replay_by_hand_brings_what_is_left(local: Search) -> None:
+def test_sync_sends_the_rest(local: Search) -> None:
     local.begin()
     local.trial("0")
     # The parent, its opening, and the trial's five events.
@@ -650,7 +642,7 @@ def test_a_replay_by_hand_brings_what_is_left(local: Search) -> None:
     assert local.sync() == SyncReport(events=0, runs=0, refused=0)
 
 
-def test_a_replay_from_the_start_changes_nothing(local: Search) -> None:
+def test_sync_from_start_changes_nothing(local: Search) -> None:
     local.begin()
     local.trial("0")
     local.end()
@@ -670,7 +662,7 @@ def test_a_replay_from_the_start_changes_nothing(local: Search) -> None:
     local.assert_arrived()
 
 
-def test_another_address_gets_everything_too(local: Search, server: Server) -> None:
+def test_new_address_receives_everything(local: Search, server: Server) -> None:
     server.start()
     local.begin()
     local.trial("0")
@@ -683,7 +675,7 @@ def test_another_address_gets_everything_too(local: Search, server: Server) -> N
     local.assert_arrived()
 
 
-def test_a_resumed_run_goes_on_where_it_was(local: Search) -> None:
+def test_resumed_run_continues(local: Search) -> None:
     local.begin()
     local.trial("0", status="KILLED")
     local.journal.finish(PARENT, "KILLED")
@@ -704,7 +696,7 @@ def test_a_resumed_run_goes_on_where_it_was(local: Search) -> None:
     local.assert_arrived()
 
 
-def test_searches_in_one_experiment_do_not_mix(local: Search, tmp_path: Path) -> None:
+def test_searches_in_one_experiment_stay_separate(local: Search, tmp_path: Path) -> None:
     other = local.through(local.destination.tracking_uri)
     other.id = f"{local.id}'s twin"
     other.path = tmp_path / "twin" / "journal.jsonl"
@@ -727,19 +719,19 @@ def test_searches_in_one_experiment_do_not_mix(local: Search, tmp_path: Path) ->
     ]
 
 
-def test_one_process_at_a_time_brings_a_journal(local: Search) -> None:
+def test_only_one_process_replays_a_journal(local: Search) -> None:
     local.begin()
     with local.path.with_name("tracking.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
-        with pytest.raises(BadInputError, match="another process is bringing its journal"):
+        with pytest.raises(BadInputError, match="another process is replaying its journal"):
             local.sync()
 
     local.sync()
     local.assert_arrived()
 
 
-def test_infinite_metrics_arrive_as_the_largest_numbers(local: Search) -> None:
+def test_infinite_metrics_arrive_as_largest_numbers(local: Search) -> None:
     local.begin()
     local.journal.metrics(PARENT, 0, {"up": math.inf, "down": -math.inf}, time=5)
     local.sync()
@@ -749,9 +741,7 @@ def test_infinite_metrics_arrive_as_the_largest_numbers(local: Search) -> None:
     assert metrics["down"] == -sys.float_info.max
 
 
-def test_what_exceeds_a_request_is_split_and_what_exceeds_a_value_is_cut(
-    remote: Search, server: Server
-) -> None:
+def test_large_requests_are_split_and_long_values_cut(remote: Search, server: Server) -> None:
     server.start()
     remote.journal.start(
         PARENT,
@@ -772,7 +762,7 @@ def test_what_exceeds_a_request_is_split_and_what_exceeds_a_value_is_cut(
     assert [m.step for m in sorted(history, key=lambda m: m.step)] == list(range(1100))
 
 
-def test_a_value_that_the_server_refuses_keeps_no_other_from_arriving(
+def test_refused_value_does_not_block_other_values(
     remote: Search, server: Server, capfd: pytest.CaptureFixture[str]
 ) -> None:
     server.start()
@@ -813,7 +803,7 @@ def test_a_value_that_the_server_refuses_keeps_no_other_from_arriving(
     assert len(said) == 7
 
 
-def test_a_run_that_people_delete_stays_deleted(local: Search) -> None:
+def test_deleted_run_stays_deleted(local: Search) -> None:
     local.begin()
     local.trial("0", status=None)
     local.sync()
@@ -829,7 +819,7 @@ def test_a_run_that_people_delete_stays_deleted(local: Search) -> None:
     assert set(local.runs(ViewType.ALL)) == {PARENT, "0", "1"}
 
 
-def test_an_experiment_that_people_delete_is_asked_back(local: Search) -> None:
+def test_deleted_experiment_is_reported_with_restore_command(local: Search) -> None:
     local.begin()
     local.trial("0", status=None)
     local.sync()
@@ -845,7 +835,7 @@ def test_an_experiment_that_people_delete_is_asked_back(local: Search) -> None:
     local.assert_arrived()
 
 
-def test_files_that_cannot_be_stored_do_not_hold_up_the_metrics(
+def test_failing_artifact_store_does_not_delay_metrics(
     tmp_path: Path, home: Path, local: Search
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -858,11 +848,11 @@ def test_files_that_cannot_be_stored_do_not_hold_up_the_metrics(
     local.begin()
     local.trial("0")
 
-    with pytest.raises(BadInputError, match="artifact store does not take records"):
+    with pytest.raises(BadInputError, match="artifact store does not accept records"):
         local.sync()
     assert local.runs()["0"].data.metrics["accuracy"] == 2 / 7
     local.trial("1")
-    with pytest.raises(BadInputError, match="artifact store does not take records"):
+    with pytest.raises(BadInputError, match="artifact store does not accept records"):
         local.sync()
     assert local.runs()["1"].info.status == "FINISHED"
 
@@ -871,7 +861,7 @@ def test_files_that_cannot_be_stored_do_not_hold_up_the_metrics(
     local.assert_arrived()
 
 
-def test_a_store_that_is_no_database_is_one_plain_line(local: Search, tmp_path: Path) -> None:
+def test_invalid_database_is_reported_in_one_line(local: Search, tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_text("a letter, not a database" * 100)
     local.begin()
 
@@ -880,23 +870,21 @@ def test_a_store_that_is_no_database_is_one_plain_line(local: Search, tmp_path: 
 
 
 @pytest.mark.parametrize("address", ["foo://x", "not-an-address"])
-def test_an_address_that_mlflow_does_not_take_is_one_plain_line(
-    local: Search, address: str
-) -> None:
+def test_invalid_address_is_reported_in_one_line(local: Search, address: str) -> None:
     local.begin()
 
     with pytest.raises(BadInputError, match=f"^MLFLOW_TRACKING_URI = {address}: .*nothing is lost"):
         local.through(address).sync()
 
 
-def test_there_is_nothing_to_sync_without_a_journal(tmp_path: Path) -> None:
+def test_sync_without_journal_is_refused(tmp_path: Path) -> None:
     where = Destination.from_environment(tmp_path)
 
     with pytest.raises(BadInputError, match=r"there is no .*/gone/journal.jsonl"):
         sync(tmp_path / "gone" / "journal.jsonl", where, "gone-1")
 
 
-def test_the_share_that_has_arrived_is_told(local: Search) -> None:
+def test_sync_reports_arrived_fraction(local: Search) -> None:
     local.begin()
     for key in range(3):
         local.trial(str(key))
@@ -908,7 +896,7 @@ def test_the_share_that_has_arrived_is_told(local: Search) -> None:
     assert told[-1] == 1.0
 
 
-def test_passwords_in_addresses_are_shown_nowhere(
+def test_passwords_in_addresses_are_never_shown(
     remote: Search, capfd: pytest.CaptureFixture[str]
 ) -> None:
     secret = remote.through(f"http://me:secret@127.0.0.1:{free_port()}")
@@ -924,7 +912,7 @@ def test_passwords_in_addresses_are_shown_nowhere(
     assert not tracking.exists() or "secret" not in tracking.read_text()
 
 
-def test_the_driver_does_not_import_mlflow() -> None:
+def test_driver_does_not_import_mlflow() -> None:
     code = (
         "import sys, search.tracking.tracker, search.tracking.journal; "
         "sys.exit('mlflow' in sys.modules)"
@@ -939,7 +927,7 @@ def test_the_driver_does_not_import_mlflow() -> None:
 # How to look at it.
 
 
-def test_the_command_that_opens_the_ui_is_for_this_machine_alone(
+def test_ui_command_serves_this_machine_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -975,7 +963,7 @@ def test_the_command_that_opens_the_ui_is_for_this_machine_alone(
         (["--open"], "--open is no option"),
     ],
 )
-def test_serving_says_what_is_wrong_with_its_options(arguments: list[str], said: str) -> None:
+def test_serve_script_reports_invalid_options(arguments: list[str], said: str) -> None:
     script = str(PROJECT / "mlflow" / "serve.sh")
 
     done = subprocess.run(["sh", script, *arguments], capture_output=True, text=True, check=False)
