@@ -467,13 +467,12 @@ EPOCHS = 40
 
 
 @contextmanager
-def begun(
-    folder: Path, environment: dict[str, str], name: str, until: Callable[[list[Event]], bool]
+def running(
+    folder: Path, environment: dict[str, str], *command: str, until: Callable[[list[Event]], bool]
 ) -> Iterator[subprocess.Popen[str]]:
-    """Start a long search as a user does, and wait until its journal holds something."""
-    (folder / f"{name}.yaml").write_text(LONG)
+    """Start a command on the search ``long`` and wait until its journal satisfies a condition."""
     with subprocess.Popen(
-        [sys.executable, ROOT / "search.py", "run", f"{name}.yaml", "--home", "home"],
+        [sys.executable, ROOT / "search.py", *command, "--home", "home"],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,
@@ -481,7 +480,7 @@ def begun(
         text=True,
         start_new_session=True,
     ) as process:
-        journal = folder / "home" / name / "journal.jsonl"
+        journal = folder / "home" / "long" / "journal.jsonl"
         while not until(list(read_all(journal))):
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
@@ -526,64 +525,95 @@ def check_whole(folder: Path, name: str) -> None:
     assert not list((folder / "home" / name / "checkpoints").iterdir())
 
 
-def test_a_search_whose_driver_is_killed_is_resumed_and_nothing_is_lost_or_there_twice(
-    folder: Path, environment: dict[str, str], command_line: CommandLine
-) -> None:
-    def one_has_ended_and_others_run(events: list[Event]) -> bool:
+@dataclass
+class Left:
+    """The trials and events of a search at the moment when its driver ended."""
+
+    result: Result
+    trials: list[FrozenTrial]
+    events: list[Event]
+
+    @classmethod
+    def by(cls, folder: Path, result: Result) -> Left:
+        events = list(read_all(folder / "home" / "long" / "journal.jsonl"))
+        return cls(result, Searched("long", folder, result).trained, events)
+
+
+@dataclass
+class Continued:
+    """One long search: killed, resumed and interrupted, resumed to its end."""
+
+    folder: Path
+    killed: Left
+    interrupted: Left
+    resumed: Result
+
+
+@pytest.fixture(scope="module")
+def continued(folder: Path, environment: dict[str, str], command_line: CommandLine) -> Continued:
+    """Return a search whose driver was killed once and interrupted once."""
+    (folder / "long.yaml").write_text(LONG)
+
+    def one_ended_and_another_trains(events: list[Event]) -> bool:
         ended = {event.run for event in events if isinstance(event, Finish)}
         epochs = Counter(event.run for event in events if isinstance(event, Metrics) if event.run)
         return bool(ended) and any(count > 5 for run, count in epochs.items() if run not in ended)
 
-    with begun(folder, environment, "killed", one_has_ended_and_others_run) as process:
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate(timeout=60)
-    left = Searched("killed", folder, subprocess.CompletedProcess([], -9))
-    states = Counter(trial.state for trial in left.trained)
+    with running(
+        folder, environment, "run", "long.yaml", until=one_ended_and_another_trains
+    ) as driver:
+        os.kill(driver.pid, signal.SIGKILL)
+        out, err = driver.communicate(timeout=60)
+    killed = Left.by(folder, subprocess.CompletedProcess([], driver.returncode, out, err))
+
+    def two_more_epochs(events: list[Event]) -> bool:
+        return sum(isinstance(event, Metrics) for event in events[len(killed.events) :]) > 2
+
+    with running(folder, environment, "resume", "long", until=two_more_epochs) as driver:
+        os.kill(driver.pid, signal.SIGINT)
+        out, err = driver.communicate(timeout=120)
+    interrupted = Left.by(folder, subprocess.CompletedProcess([], driver.returncode, out, err))
+    resumed = command_line("resume", "long", "--home", "home", cwd=folder)
+    return Continued(folder, killed, interrupted, resumed)
+
+
+def test_a_killed_search_is_resumed_without_loss_or_repetition(continued: Continued) -> None:
+    states = Counter(trial.state for trial in continued.killed.trials)
+    assert continued.killed.result.returncode == -signal.SIGKILL
     assert states[TrialState.COMPLETE] >= 1
     assert states[TrialState.RUNNING] >= 1
-    before = {
-        trial.number: (trial.params, trial.intermediate_values, trial.datetime_complete)
-        for trial in left.trained
-        if trial.state is TrialState.COMPLETE
-    }
-    result = command_line("resume", "killed", "--home", "home", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
-    check_whole(folder, "killed")
-    for number, facts in before.items():
-        trial = left.trials[number]
-        assert (trial.params, trial.intermediate_values, trial.datetime_complete) == facts
+    assert continued.resumed.returncode == 0, continued.resumed.stderr
+    assert "Traceback" not in continued.resumed.stdout + continued.resumed.stderr
+    check_whole(continued.folder, "long")
+    after = Searched("long", continued.folder, continued.resumed).trials
+    for before in continued.killed.trials + continued.interrupted.trials:
+        if before.state is TrialState.COMPLETE:
+            trial = after[before.number]
+            assert trial.params == before.params
+            assert trial.intermediate_values == before.intermediate_values
+            assert trial.datetime_complete == before.datetime_complete
 
 
-def test_a_search_that_is_interrupted_sets_its_trials_aside_and_is_resumed(
-    folder: Path, environment: dict[str, str], command_line: CommandLine
-) -> None:
-    def two_epochs(events: list[Event]) -> bool:
-        return sum(isinstance(event, Metrics) for event in events) > 2
-
-    with begun(folder, environment, "long", two_epochs) as process:
-        os.kill(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=120)
-    assert process.returncode == 130, err
-    assert "Traceback" not in out + err
-    assert "python search.py resume long" in out
-    left = Searched("long", folder, subprocess.CompletedProcess([], 130, out, err))
-    assert left.trained
-    assert {trial.state for trial in left.trained} <= {TrialState.WAITING, TrialState.COMPLETE}
-    assert any(trial.state is TrialState.WAITING for trial in left.trained)
-    journal = folder / "home" / "long" / "journal.jsonl"
-    events = list(read_all(journal))
-    finished = {event.run: event.status for event in events if isinstance(event, Finish)}
-    assert set(finished) == {event.run for event in events if isinstance(event, Start)}
-    waiting = {str(t.number) for t in left.trained if t.state is TrialState.WAITING}
+def test_an_interrupted_search_pauses_its_trials(continued: Continued) -> None:
+    left = continued.interrupted
+    assert left.result.returncode == 130, left.result.stderr
+    assert "Traceback" not in left.result.stdout + left.result.stderr
+    assert "python search.py resume long" in left.result.stdout
+    assert left.trials
+    assert {trial.state for trial in left.trials} <= {TrialState.WAITING, TrialState.COMPLETE}
+    assert any(trial.state is TrialState.WAITING for trial in left.trials)
+    finished = {event.run: event.status for event in left.events if isinstance(event, Finish)}
+    assert set(finished) == {event.run for event in left.events if isinstance(event, Start)}
+    waiting = {str(t.number) for t in left.trials if t.state is TrialState.WAITING}
     assert {run for run, status in finished.items() if status == "KILLED"} == {PARENT, *waiting}
-    result = command_line("resume", "long", "--home", "home", cwd=folder)
-    assert result.returncode == 0, result.stderr
-    check_whole(folder, "long")
-    # It goes on under the same parent; nothing is begun where everything has ended.
-    again = command_line("resume", "long", "--home", "home", cwd=folder)
+
+
+def test_resuming_a_finished_search_starts_no_trial(
+    continued: Continued, command_line: CommandLine
+) -> None:
+    again = command_line("resume", "long", "--home", "home", cwd=continued.folder)
     assert again.returncode == 0, again.stderr
-    check_whole(folder, "long")
+    check_whole(continued.folder, "long")
 
 
 # The ways in which a search can end, without Ray
