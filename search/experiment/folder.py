@@ -1,4 +1,4 @@
-"""Where a search keeps its state: one folder, everything by name."""
+"""Defines the folder of a search: the names of all its files."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ STORAGE_VARIABLE = "BORDERLINE_STORAGE"
 
 
 def default_database() -> str | None:
-    """Return what BORDERLINE_DATABASE names for new searches, without its password.
+    """Return the database for new searches from BORDERLINE_DATABASE, without its password.
 
     Raises:
-        BadInputError: it is no address of a database.
+        BadInputError: it is not the URL of a database.
     """
     given = os.environ.get(DATABASE_VARIABLE)
     if not given:
         return None
-    from search.urls import without_password  # noqa: PLC0415 - few have a server
+    from search.urls import without_password  # noqa: PLC0415 - imports sqlalchemy
 
     return without_password(given)
 
 
 def default_storage() -> str | None:
-    """Return the bucket that BORDERLINE_STORAGE names for new searches.
+    """Return the storage for new searches from BORDERLINE_STORAGE.
 
     Raises:
-        BadInputError: it is no location in S3.
+        BadInputError: it is not a location in S3.
     """
     given = os.environ.get(STORAGE_VARIABLE)
     return check_location(given, STORAGE_VARIABLE) if given else None
 
 
 def check_location(location: str, field: str = "storage") -> str:
-    """Return a location in S3 as it is given.
+    """Check a location in S3.
 
     Raises:
-        BadInputError: it is none.
+        BadInputError: it is not one.
     """
     try:
         if not is_bucket(location):
-            raise ValueError("only buckets of S3 are storages")
+            raise ValueError("storage must be an S3 bucket")
         open_store(location)
     except ValueError as error:
         raise BadInputError(field, location, str(error), "write s3://bucket/prefix") from None
@@ -67,7 +67,7 @@ class Home:
 
     @classmethod
     def locate(cls, given: Path | None = None) -> Home:
-        """Return the home that the user means."""
+        """Return the given home, or the default."""
         path = given or Path(os.environ.get(HOME_VARIABLE, "runs"))
         try:
             return cls(path.expanduser().resolve())
@@ -75,26 +75,26 @@ class Home:
             raise BadInputError("--home", path, str(error), "name a folder") from None
 
     def folder(self, name: str) -> SearchFolder:
-        """Return the folder of the search with this name, which need not exist."""
+        """Return the folder of a search, which may not exist."""
         return SearchFolder(self.path / name)
 
     def existing(self, name: str) -> SearchFolder:
-        """Return the folder of a search that has been started.
+        """Return the folder of an existing search.
 
         Raises:
-            BadInputError: there is none of that name.
+            BadInputError: there is no such search.
         """
         folder = self.folder(name)
         if not folder.experiment.is_file():
             if folder.path.is_dir() and not folder.is_unfinished():
-                problem = f"its {folder.experiment} is gone"
-                raise BadInputError("NAME", name, problem, "bring the file back as it was")
+                problem = f"its {folder.experiment} is missing"
+                raise BadInputError("NAME", name, problem, "restore the file")
             known = ", ".join(self.names()) or "none yet"
             raise BadInputError("NAME", name, f"no such search in {self.path}", f"known: {known}")
         return folder
 
     def command(self, command: str, name: str) -> str:
-        """Return a command about a search as the user would type it here."""
+        """Return a command for a search, as typed in the current folder."""
         option = "" if self == Home.locate() else f" --home {shlex.quote(str(self.path))}"
         return f"python search.py {command} {name}{option}"
 
@@ -111,37 +111,38 @@ class SearchFolder:
 
     @property
     def name(self) -> str:
-        """Of the search."""
+        """Name of the search."""
         return self.path.name
 
     @property
     def experiment(self) -> Path:
-        """The complete experiment, defaults included."""
+        """The complete experiment with defaults."""
         return self.path / "experiment.yaml"
 
     @property
     def identity(self) -> str:
-        """What tells this search from every other of the same name, anywhere.
+        """Globally unique identity of the search.
 
         Raises:
-            BadInputError: it is gone.
+            BadInputError: the file is missing.
         """
-        return self._kept("id").strip()
+        return self._read("id").strip()
 
     @property
     def study(self) -> Path:
-        """The Optuna study, unless it lies on a server."""
+        """The Optuna study, unless it is on a server."""
         return self.path / "study.db"
 
     def location(self, database: str | None) -> Path | str:
-        """Return where the study lies: in the folder, or on a database server.
+        """Return the location of the study: a local file or a database URL.
 
         Args:
-            database: of the experiment, without a password; BORDERLINE_DATABASE may know it.
+            database: database of the experiment without a password, which BORDERLINE_DATABASE may
+                contain.
         """
         if database is None:
             return self.study
-        from search.urls import without_password  # noqa: PLC0415 - few have a server
+        from search.urls import without_password  # noqa: PLC0415 - imports sqlalchemy
 
         given = os.environ.get(DATABASE_VARIABLE)
         known = bool(given) and without_password(str(given)) == without_password(database)
@@ -149,7 +150,7 @@ class SearchFolder:
 
     @property
     def journal(self) -> Path:
-        """Every event, for tracking."""
+        """The journal of events."""
         return self.path / "journal.jsonl"
 
     @property
@@ -159,20 +160,20 @@ class SearchFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Folder of the trials' checkpoints, one for each by its number, unless in a storage."""
+        """Folder of the trials' checkpoints by trial number, unless they are in storage."""
         return self.path / "checkpoints"
 
     def checkpoints_in(self, storage: str | None) -> Path | str:
-        """Return where the trials' checkpoints lie.
+        """Return the location of the trials' checkpoints.
 
         Args:
-            storage: of the experiment, in which searches lie by name.
+            storage: storage of the experiment, which contains searches by name.
         """
         return self.checkpoints if storage is None else below(storage, self.name, "checkpoints")
 
     @property
     def tune(self) -> Path:
-        """Folder of Ray Tune's own files, of which nothing is ever read again."""
+        """Folder of Ray Tune's files, which are never read again."""
         return self.path / "tune"
 
     @property
@@ -182,16 +183,16 @@ class SearchFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the driver that runs the search."""
+        """Lock of the driver that runs the search."""
         return self.path / "driver.lock"
 
     def drivers(self) -> set[str]:
-        """Return the tokens of the drivers of which this folder holds the work."""
+        """Return the tokens of the drivers whose work this folder contains."""
         path = self._drivers
         return set(path.read_text(encoding="utf-8").split()) if path.is_file() else set()
 
     def add_driver(self, token: str) -> None:
-        """Note that this folder holds, or is about to hold, the work of a driver."""
+        """Record that this folder contains the work of a driver, or soon will."""
         with self._drivers.open("a", encoding="utf-8") as file:
             file.write(f"{token}\n")
 
@@ -201,76 +202,76 @@ class SearchFolder:
 
     @property
     def nightly_lock(self) -> Path:
-        """Held by a night from its beginning to its end, before there is a folder, too."""
+        """Lock of a night, which is held even before the folder exists."""
         return self.path.with_name(f".{self.name}.nightly.lock")
 
     @property
     def nights(self) -> Path:
-        """Folder of the nights' reports, one for each by its date."""
+        """Folder of the nights' reports by date."""
         return self.path / "nights"
 
     @property
     def task(self) -> Task:
-        """Images and classes, so that candidates can be rebuilt without the images.
+        """The task, which allows rebuilding candidates without the images.
 
         Raises:
-            BadInputError: it is gone or damaged.
+            BadInputError: the file is missing or damaged.
         """
-        text = self._kept("task.json")
+        text = self._read("task.json")
         try:
             return Task(**json.loads(text))
         except (ValueError, TypeError):
             raise self._damaged("task.json", "is damaged") from None
 
-    def _kept(self, name: str) -> str:
-        """Return what a file says that was written when the search began."""
+    def _read(self, name: str) -> str:
+        """Return the text of a file that was written when the search started."""
         try:
             return (self.path / name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise self._damaged(name, getattr(error, "strerror", None) or "is no text") from None
+            raise self._damaged(name, getattr(error, "strerror", None) or "is not text") from None
 
     def _damaged(self, name: str, how: str) -> BadInputError:
         problem = f"its {self.path / name} cannot be read ({how})"
-        return BadInputError("NAME", self.name, problem, "bring the file back as it was")
+        return BadInputError("NAME", self.name, problem, "restore the file")
 
     def create(self, experiment_yaml: str, task: Task) -> None:
-        """Make the folder with what the search is about.
+        """Create the folder with experiment and task.
 
         Raises:
-            BadInputError: a search of that name exists, or the folder cannot be written.
+            BadInputError: the search exists, or the folder cannot be written.
         """
         self.refuse_existing()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            problem = f"cannot make {self.path}: {error.strerror}"
+            problem = f"cannot create {self.path}: {error.strerror}"
             raise BadInputError("--home", self.path.parent, problem, "name a folder") from error
         identity = f"{self.name}-{uuid.uuid4().hex[:12]}"
         (self.path / "id").write_text(f"{identity}\n", encoding="utf-8")
         (self.path / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
-        # Last, since by it a folder is known as a search.
+        # Last, because this file marks the folder as a search.
         self.write_experiment(experiment_yaml)
 
     def write_experiment(self, experiment_yaml: str) -> None:
-        """Write the experiment, whole or not at all."""
+        """Write the experiment atomically."""
         write_atomically(self.experiment, experiment_yaml)
 
     def refuse_existing(self) -> None:
-        """Refuse to start a search under a name that is taken.
+        """Check that no search of this name exists.
 
         Raises:
-            BadInputError: as said.
+            BadInputError: one does.
         """
         if self.path.exists() and not self.is_unfinished():
             remedy = (
-                f"go on with it (python search.py resume {self.name}), give another one with "
+                f"resume it (python search.py resume {self.name}), choose another name with "
                 f"--set name=..., or remove that folder"
             )
-            problem = f"a search of that name exists in {self.path}"
+            problem = f"a search of this name exists in {self.path}"
             raise BadInputError("name", self.name, problem, remedy)
 
     def is_unfinished(self) -> bool:
-        """Tell whether a driver was killed while it made the folder, or a night is about to."""
+        """Tell whether the folder is incomplete: a driver was killed, or a night is starting."""
         made = {"id", "task.json", self.nights.name}
         return self.path.is_dir() and all(
             path.name in made or path.name.startswith(".experiment.")

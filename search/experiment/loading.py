@@ -1,4 +1,4 @@
-"""Reads an experiment: a file, what the command line changes of it, and what is wrong with it."""
+"""Loads and validates experiments: a file, overrides and error messages."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     """Read and validate an experiment file.
 
     Args:
-        path: the YAML file; its stem is the search's name unless the file gives one.
-        overrides: ``key=value`` with dotted keys and YAML values, applied on top.
+        path: the YAML file; its stem is the default name of the search.
+        overrides: ``key=value`` with dotted keys and YAML values.
 
     Raises:
-        BadInputError: naming the field, the value and the remedy.
+        BadInputError: for the first invalid field.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     if document is None:
         document = {}
     if not isinstance(document, dict):
-        raise BadInputError("EXPERIMENT", path, "is no mapping", "write `field: value` lines")
+        raise BadInputError("EXPERIMENT", path, "is not a mapping", "write `field: value` lines")
     document = {"name": path.stem} | document
     for override in overrides:
         _apply(document, override)
@@ -45,15 +45,15 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 
 def load_kept(folder: SearchFolder) -> Experiment:
-    """Return the experiment of a search that is there.
+    """Load the experiment of an existing search.
 
     Raises:
-        BadInputError: the file is not as it was written.
+        BadInputError: the file was changed or damaged.
     """
     kept = load_experiment(folder.experiment)
     if kept.name != folder.name:
-        problem = f"its {folder.experiment} is not that of this search"
-        raise BadInputError("NAME", folder.name, problem, "bring the file back as it was")
+        problem = f"its {folder.experiment} belongs to another search"
+        raise BadInputError("NAME", folder.name, problem, "restore the file")
     return kept
 
 
@@ -61,7 +61,7 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
     """Validate an experiment.
 
     Raises:
-        BadInputError: for the first field that is wrong.
+        BadInputError: for the first invalid field.
     """
     try:
         experiment = Experiment.model_validate(document)
@@ -70,8 +70,8 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
     try:
         experiment.to_yaml()
     except ValueError as error:
-        # Options of a space may be anything that YAML can say, even a list that contains itself.
-        problem = f"has options that cannot be written down ({error})"
+        # Options of a space may be any YAML value, even a list that contains itself.
+        problem = f"has options that cannot be saved as YAML ({error})"
         raise BadInputError("EXPERIMENT", experiment.name, problem, "use plain values") from None
     return experiment
 
@@ -83,17 +83,17 @@ def _parse(text: str, field: str, value: object) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark is not None else ""
         problem = f"is not YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}"
-        raise BadInputError(field, value, problem, "mend the syntax") from None
+        raise BadInputError(field, value, problem, "fix the syntax") from None
     except (ValueError, RecursionError) as error:
-        # Dates that do not exist and nesting without end get past the parser's own errors.
-        raise BadInputError(field, value, f"is not YAML: {error}", "mend the syntax") from None
+        # Invalid dates and endless nesting raise other errors than YAMLError.
+        raise BadInputError(field, value, f"is not YAML: {error}", "fix the syntax") from None
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
-    """Set one dotted key."""
+    """Apply one override to a document."""
     key, equals, text = override.partition("=")
     if not equals or not all(part for part in key.split(".")):
-        raise BadInputError("--set", override, "is no key=value", "write e.g. budget.trials=50")
+        raise BadInputError("--set", override, "is not key=value", "write e.g. budget.trials=50")
     value = _parse(text, "--set", override)
     *parents, last = key.split(".")
     section = document
@@ -103,25 +103,27 @@ def _apply(document: dict[str, Any], override: str) -> None:
             inner = {"name": inner}
         section[parent] = dict(inner) if isinstance(inner, dict) else {}
         section = section[parent]
-    section[last] = _added(key.split("."), section.get(last), value, override)
+    section[last] = _new_value(key.split("."), section.get(last), value, override)
 
 
-def _added(location: Sequence[str], before: object, value: object, override: str) -> object:
-    """Return a new value; one that begins with a + comes on top: ``budget.trials=+100``."""
+def _new_value(location: Sequence[str], before: object, value: object, override: str) -> object:
+    """Return the new value; ``+`` adds to the old one: ``budget.trials=+100``."""
     text = override.partition("=")[2].strip()
     if not text.startswith("+"):
         return value
     if _is_duration(location):
-        with suppress(ValueError):  # No number, then.
+        with suppress(ValueError):  # Not a duration.
             before, value = seconds(before), seconds(text.removeprefix("+"))
     numbers = (int, float)
     if isinstance(before, numbers) and isinstance(value, numbers):
         return before + value
-    raise BadInputError("--set", override, "adds to what is no number", "leave out the +")
+    raise BadInputError(
+        "--set", override, "cannot add to a value that is not a number", "remove the +"
+    )
 
 
 def _is_duration(location: Sequence[str]) -> bool:
-    """Tell whether a field takes 90m, 8h or 2d."""
+    """Tell whether a field is a duration such as 90m, 8h or 2d."""
     try:
         field = _section_at(location[:-1]).model_fields[location[-1]]
     except (KeyError, StopIteration):
@@ -130,7 +132,7 @@ def _is_duration(location: Sequence[str]) -> bool:
 
 
 def _explain(error: ValidationError) -> BadInputError:
-    """Put pydantic's first complaint into the words of the experiment file."""
+    """Convert pydantic's first error to a `BadInputError`."""
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
     field = ".".join(location) or "EXPERIMENT"
@@ -142,12 +144,12 @@ def _explain(error: ValidationError) -> BadInputError:
         return BadInputError(field, value, "unknown field", hint)
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadInputError):
-        return cause  # Of several fields together: it knows which one is to be changed.
+        return cause  # Raised by a validator that names the field itself.
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return BadInputError(field, value, "is not allowed", message)
     if first["type"] in ("model_type", "model_attributes_type"):
-        return BadInputError(field, value, "is no section", "write it as {field: value, ..}")
+        return BadInputError(field, value, "is not a section", "write it as {field: value, ..}")
     if first["type"] == "string_pattern_mismatch":
         message = "does not match the pattern of a name"
         remedy = "use letters, digits, dots, dashes and underscores; give one with --set name=..."
@@ -170,7 +172,7 @@ def _fields_at(location: Sequence[str]) -> list[str]:
 
 
 def _describe(location: Sequence[str]) -> str:
-    """Return what the field means, from its description."""
+    """Return the description of a field."""
     try:
         field = _section_at(location[:-1]).model_fields[location[-1]]
     except (KeyError, StopIteration, IndexError):

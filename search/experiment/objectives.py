@@ -1,4 +1,4 @@
-"""What a search optimises: the accuracy and, if wanted, what the networks cost beside it."""
+"""Defines the objectives of a search: accuracy and, optionally, costs of the networks."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from optuna.study import StudyDirection
 from spaces.costs import Costs
 
 Objective: TypeAlias = Literal["accuracy", "params", "macs", "latency", "batch_latency"]
-"""Accuracy comes first and is maximised; every other objective is minimised."""
+"""Accuracy comes first and is maximised; all other objectives are minimised."""
 
 ACCURACY: tuple[Objective, ...] = ("accuracy",)
 LATENCIES: dict[Objective, str] = {"latency": "latency_ms", "batch_latency": "batch_latency_ms"}
-"""Objectives that are measured, with the metric by which a trial reports them."""
+"""Measured objectives with the metric that a trial reports."""
 
 
 def check_objectives(objectives: list[Objective]) -> list[Objective]:
-    """Return objectives that can be optimised together.
+    """Check a list of objectives.
 
     Raises:
-        ValueError: saying what they must be.
+        ValueError: accuracy is not first, or an objective is repeated.
     """
     if objectives[:1] != ["accuracy"]:
-        raise ValueError("begin with accuracy: early stopping and the leaderboard go by it")
+        raise ValueError("start with accuracy, which decides early stopping and the leaderboard")
     if len(set(objectives)) < len(objectives):
         raise ValueError("name each objective once")
     return objectives
 
 
 def directions(objectives: Sequence[Objective]) -> list[StudyDirection]:
-    """Return which way each objective is optimised."""
+    """Return the direction of each objective."""
     return [
         StudyDirection.MAXIMIZE if objective == "accuracy" else StudyDirection.MINIMIZE
         for objective in objectives
@@ -39,11 +39,11 @@ def directions(objectives: Sequence[Objective]) -> list[StudyDirection]:
 
 
 def latency_batches(objectives: Sequence[Objective], batch: int) -> tuple[int, ...]:
-    """Return the sizes of the batches whose latency has to be measured.
+    """Return the batch sizes for which latency must be measured.
 
     Args:
-        objectives: of the search.
-        batch: images of ``batch_latency``.
+        objectives: objectives of the search.
+        batch: batch size of ``batch_latency``.
     """
     sizes: dict[Objective, int] = {"latency": 1, "batch_latency": batch}
     return tuple(size for objective, size in sizes.items() if objective in objectives)
@@ -52,15 +52,15 @@ def latency_batches(objectives: Sequence[Objective], batch: int) -> tuple[int, .
 def cost_values(
     objectives: Sequence[Objective], costs: Costs, metrics: Mapping[str, float]
 ) -> list[float]:
-    """Return the values of the objectives beyond accuracy, in their order.
+    """Return the values of the objectives other than accuracy, in order.
 
     Args:
-        objectives: of the search.
-        costs: of the architecture.
-        metrics: what its trial reported.
+        objectives: objectives of the search.
+        costs: costs of the architecture.
+        metrics: metrics reported by the trial.
 
     Raises:
-        KeyError: naming the metric that was not reported.
+        KeyError: a metric is missing.
     """
     found: dict[Objective, float] = {"params": float(costs.params), "macs": float(costs.macs)}
     return [

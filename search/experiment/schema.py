@@ -1,4 +1,4 @@
-"""The experiment file: one YAML that says all about a search."""
+"""The schema of the experiment file: one YAML file defines a search."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Section(BaseModel):
 
 
 class BorderRule(StrEnum):
-    """How the border screen judges: one of the published rules, or not at all."""
+    """Rule of the border screen: one of the published rules, or off."""
 
     PREVIOUS_CONV = Rule.PREVIOUS_CONV
     DIRECT_INPUT = Rule.DIRECT_INPUT
@@ -51,10 +51,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds(value: object) -> object:
-    """Return the seconds that a length of time such as 90m says; whatever else there is as it is.
+    """Convert a duration such as 90m to seconds; return other values unchanged.
 
     Raises:
-        ValueError: it is text, but no length of time.
+        ValueError: the text is not a duration.
     """
     if isinstance(value, str):
         match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip())
@@ -69,11 +69,13 @@ def _named(value: object) -> object:
 
 
 class SpaceSection(BaseModel):
-    """The space: a family's name or ``module:function``, with the options of its function."""
+    """The search space: a family or ``module:function``, with the options of its function."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
-    name: str = Field("vgg", description="family (vgg) or module:function of your own")
+    name: str = Field(
+        "vgg", description="family (vgg, resnet, densenet, convmixer) or your own module:function"
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -82,53 +84,61 @@ class SpaceSection(BaseModel):
 
 
 class ScreensSection(_Section):
-    """What is rejected before training."""
+    """Screens that reject candidates before training."""
 
     border: Annotated[BorderRule, BeforeValidator(_border_rule)] = Field(
         BorderRule.PREVIOUS_CONV,
         description="rule of the border screen: previous-conv, direct-input, non-strict or off",
     )
-    allow_beyond: int = Field(0, ge=0, description="convolutions allowed behind the border layer")
-    max_params: int | None = Field(None, gt=0, description="most parameters")
-    max_macs: int | None = Field(None, gt=0, description="most multiply-accumulates an image")
+    allow_beyond: int = Field(
+        0, ge=0, description="number of convolutions allowed after the border layer"
+    )
+    max_params: int | None = Field(None, gt=0, description="maximum number of parameters")
+    max_macs: int | None = Field(None, gt=0, description="maximum multiply-accumulates per image")
     max_memory_mb: float | None = Field(
-        None, gt=0, le=1e12, description="most predicted memory of training, in MB"
+        None, gt=0, le=1e12, description="maximum predicted training memory, in MB"
     )
     duplicates: bool = Field(True, description="reject candidates that were drawn before")
 
     @property
     def rule(self) -> Rule:
-        """The rule that finds border layers, also where the screen is off."""
+        """The rule that finds border layers, even if the screen is off."""
         off = self.border is BorderRule.OFF
         return Rule.PREVIOUS_CONV if off else Rule(self.border.value)
 
 
 class SchedulerSection(_Section):
-    """How hopeless trials are stopped early."""
+    """Early stopping of trials."""
 
-    name: Literal["asha", "none"] = Field("asha", description="asha, or none: train all fully")
-    grace_epochs: int = Field(1, ge=1, description="epochs every trial gets")
-    reduction: int = Field(3, ge=2, description="at each rung one in so many goes on")
+    name: Literal["asha", "none"] = Field(
+        "asha", description="asha (asynchronous successive halving), or none"
+    )
+    grace_epochs: int = Field(1, ge=1, description="epochs before a trial may be stopped")
+    reduction: int = Field(
+        3, ge=2, description="reduction factor: the best 1/n of the trials at each rung continue"
+    )
     hopeless_after: int | None = Field(
         None,
         ge=1,
-        description="epochs after which a training is given up unless its training accuracy is at "
-        "least twice that of a guess; empty: never",
+        description="epoch after which a trial stops unless its training accuracy is at least "
+        "twice that of a guess; empty: never",
     )
 
 
 class BudgetSection(_Section):
-    """When the search ends: at whichever limit is reached first, over all times it is resumed."""
+    """Limits of the search across all resumes; the first one reached ends it."""
 
-    trials: int = Field(30, ge=1, description="candidates trained (rejected ones are free)")
+    trials: int = Field(
+        30, ge=1, description="number of trained candidates; rejected ones do not count"
+    )
     wall_clock: Annotated[float | None, BeforeValidator(seconds)] = Field(
-        None, gt=0, description="time: seconds, or 90m, 8h, 2d"
+        None, gt=0, description="time during which a driver runs: seconds, or 90m, 8h, 2d"
     )
     device_hours: float | None = Field(
-        None, gt=0, description="hours of devices, by the share a trial has of one"
+        None, gt=0, description="device-hours; one hour on half a GPU counts as 0.5"
     )
-    money: float | None = Field(None, gt=0, description="what device-hours may cost at `price`")
-    price: float = Field(0.0, ge=0, description="of one device-hour, in any currency")
+    money: float | None = Field(None, gt=0, description="maximum cost of device-hours at `price`")
+    price: float = Field(0.0, ge=0, description="price of one device-hour, in any currency")
 
     @model_validator(mode="after")
     def _money_needs_a_price(self) -> Self:
@@ -139,58 +149,60 @@ class BudgetSection(_Section):
 
 
 class FailuresSection(_Section):
-    """What becomes of a trial whose process or node is lost."""
+    """Retries of trials whose process or node is lost."""
 
     retries: int = Field(
-        3, ge=0, description="times it is tried again, from its last checkpoint, before it fails"
+        3, ge=0, description="retries from the last checkpoint before a trial fails"
     )
     hang_after: Annotated[float | None, BeforeValidator(seconds)] = Field(
         None,
         ge=1,
         le=1e9,
-        description="an epoch that takes longer costs its process: seconds, or 30m, 2h",
+        description="time limit of an epoch, after which its process ends: seconds, or 30m, 2h",
     )
 
 
 def _whole_or_fraction(gpus: float | None) -> float | None:
     if gpus is not None and gpus > 1 and gpus != int(gpus):
-        raise ValueError("use a share up to 1, or whole GPUs")
+        raise ValueError("use a fraction up to 1, or whole GPUs")
     return gpus
 
 
 class ResourcesSection(_Section):
-    """What one trial occupies."""
+    """Resources of each trial."""
 
     cpus: int | None = Field(
         None,
         ge=1,
-        description="CPU threads a trial; empty: one, or on CPUs with `concurrent` a fair share",
+        description="CPU threads per trial; empty: 1, or on CPUs with `concurrent` an equal part",
     )
     gpus: Annotated[float | None, AfterValidator(_whole_or_fraction)] = Field(
-        None, ge=0, description="share of a GPU a trial; empty: by its predicted memory"
+        None,
+        ge=0,
+        description="GPUs or fraction of a GPU per trial; empty: by its predicted memory",
     )
     concurrent: int | None = Field(
-        None, ge=1, description="trials at a time; empty: as many as fit"
+        None, ge=1, description="maximum number of parallel trials; empty: as many as fit"
     )
     wait: Annotated[float, BeforeValidator(seconds)] = Field(
         1800.0,
         gt=0,
         le=1e9,
-        description="how long a cluster may have no node for any trial or finalist before the "
-        "search is given up: seconds, or 30m, 2h",
+        description="timeout for a node that fits a trial or finalist, after which the search "
+        "stops: seconds, or 30m, 2h",
     )
 
 
 class FinalistsSection(_Section):
-    """Which candidates are retrained and scored on the test split."""
+    """Retraining of the best candidates, which are then scored on the test split."""
 
-    count: int = Field(3, ge=0, description="best candidates retrained")
-    seeds: int = Field(3, ge=1, description="fresh seeds each")
+    count: int = Field(3, ge=0, description="number of candidates to retrain")
+    seeds: int = Field(3, ge=1, description="number of fresh seeds per finalist")
 
 
 def _open_addresses(addresses: list[str]) -> list[str]:
     if addresses:
-        # Costs a second, which few need.
+        # Importing apprise takes a second, so only notifications do it.
         from search.notifications import refuse_secrets  # noqa: PLC0415
 
         refuse_secrets(addresses)
@@ -198,36 +210,41 @@ def _open_addresses(addresses: list[str]) -> list[str]:
 
 
 class NightlySection(_Section):
-    """How the nights of `search.py nightly` choose a champion, and whom they tell."""
+    """Champion and notifications of `search.py nightly`."""
 
     model: str | None = Field(
         None,
         pattern=NAME_PATTERN,
-        description="registered model of the champion in MLflow; empty: the search's name",
+        description="registered model of the champion in MLflow; empty: the name of the search",
     )
     alpha: float = Field(
-        0.01, gt=0, le=0.2, description="probability of promoting what is only as good"
+        0.01,
+        gt=0,
+        le=0.2,
+        description="significance level: probability of promoting a challenger that is not better",
     )
     notify: Annotated[list[str], AfterValidator(_open_addresses)] = Field(
         default_factory=list,
-        description="addresses without secrets that are told, as apprise takes them; those with "
-        "secrets belong into BORDERLINE_NOTIFY",
+        description="apprise URLs to notify; set URLs with secrets in BORDERLINE_NOTIFY instead",
     )
 
 
 class TrackingSection(_Section):
-    """Where runs are logged; the server is MLFLOW_TRACKING_URI or a local store."""
+    """Logging to MLflow: to MLFLOW_TRACKING_URI or a local store."""
 
     enabled: bool = Field(True, description="log to MLflow")
-    experiment: str = Field("borderline", min_length=1, description="MLflow experiment")
+    experiment: str = Field("borderline", min_length=1, description="name of the MLflow experiment")
     wait: Annotated[float, BeforeValidator(seconds)] = Field(
-        60.0, ge=0, le=1e6, description="how long the end of a search waits for a slow server"
+        60.0,
+        ge=0,
+        le=1e6,
+        description="timeout for pending events at the end of a search, in seconds",
     )
 
 
 def _address(url: str | None) -> str | None:
     if url is not None:
-        # Costs a tenth of a second, which few need.
+        # Importing sqlalchemy takes 0.1 s, so only databases do it.
         from search.urls import refuse_password  # noqa: PLC0415
 
         refuse_password(url)
@@ -243,10 +260,12 @@ def _bucket(location: str | None) -> str | None:
 
 
 class Experiment(_Section):
-    """All of a search."""
+    """An experiment: the complete definition of a search."""
 
-    name: str = Field("search", pattern=NAME_PATTERN, description="of the search and its folder")
-    data: str = Field("digits", description="digits, cifar10, .., or images:PATH")
+    name: str = Field(
+        "search", pattern=NAME_PATTERN, description="name of the search and its folder"
+    )
+    data: str = Field("digits", description="data set (digits, cifar10, ..) or images:PATH")
     resolution: int | None = Field(
         DataSpec.resolution,
         ge=1,
@@ -267,44 +286,45 @@ class Experiment(_Section):
         lt=1,
         description="fraction held out for testing, if the data has no test split",
     )
-    seed: int = Field(
-        0, ge=0, lt=1 << 32, description="of the sampler, the splits and the trainings"
-    )
+    seed: int = Field(0, ge=0, lt=1 << 32, description="seed of sampler, splits and trainings")
     space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
     enqueue: list[str] = Field(
-        default_factory=list, description="named nets of the space that are tried first"
+        default_factory=list, description="named networks of the space to try first"
     )
-    recipe: dict[str, Any] = Field(default_factory=dict, description="see spaces.recipe.recipe")
-    epochs: int = Field(10, ge=1, description="passes over the training images")
+    recipe: dict[str, Any] = Field(
+        default_factory=dict, description="options of `spaces.recipe.recipe`"
+    )
+    epochs: int = Field(10, ge=1, description="number of epochs of a full training")
     augmentation: Augmentation = Field(default_factory=Augmentation)
     screens: ScreensSection = Field(default_factory=ScreensSection)
     objectives: Annotated[list[Objective], AfterValidator(check_objectives)] = Field(
         default_factory=lambda: list(ACCURACY),
-        description="accuracy, then what else counts: params, macs, latency, batch_latency",
+        description="accuracy, then costs to minimise: params, macs, latency, batch_latency",
     )
-    latency_batch: int = Field(256, ge=2, le=65536, description="images a batch of batch_latency")
-    sampler: Literal["tpe", "random"] = Field("tpe", description="tpe or random")
+    latency_batch: int = Field(256, ge=2, le=65536, description="batch size of batch_latency")
+    sampler: Literal["tpe", "random"] = Field(
+        "tpe", description="sampler of the study: tpe or random"
+    )
     scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
     budget: BudgetSection = Field(default_factory=BudgetSection)
     failures: FailuresSection = Field(default_factory=FailuresSection)
     warm_start: list[str] = Field(
-        default_factory=list, description="searches whose trials the sampler begins with"
+        default_factory=list, description="names of searches whose trials initialise the sampler"
     )
     database: Annotated[str | None, AfterValidator(_address)] = Field(
         None,
-        description="of the study: postgresql://user@host/name; empty: a file in its folder",
+        description="database of the study: postgresql://user@host/name; empty: a local file",
     )
     storage: Annotated[str | None, AfterValidator(_bucket)] = Field(
         None,
-        description="of checkpoints and snapshots: s3://bucket/prefix; empty: all stays in runs/",
+        description="storage of checkpoints and snapshots: s3://bucket/prefix; empty: runs/",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto (a GPU where there is one), cpu or cuda"
+        "auto", description="auto (a GPU if available), cpu or cuda"
     )
     compile: bool = Field(
         False,
-        description="let torch.compile translate each network; costs seconds to minutes for every "
-        "candidate",
+        description="compile each network with torch.compile, which takes seconds to minutes",
     )
     resources: ResourcesSection = Field(default_factory=ResourcesSection)
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
@@ -312,14 +332,14 @@ class Experiment(_Section):
     nightly: NightlySection = Field(default_factory=NightlySection)
 
     @model_validator(mode="after")
-    def _ends_before_it_gives_up(self) -> Self:
+    def _stops_before_the_last_epoch(self) -> Self:
         after = self.scheduler.hopeless_after
         if after is not None and after >= self.epochs:
-            problem = f"a training ends after {self.epochs} epochs by itself"
+            problem = f"a training ends after {self.epochs} epochs anyway"
             remedy = "use fewer than `epochs`, or leave it out"
             raise BadInputError("scheduler.hopeless_after", after, problem, remedy)
         return self
 
     def to_yaml(self) -> str:
-        """Return the complete experiment, defaults included."""
+        """Return the complete experiment with defaults as YAML."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -1,4 +1,4 @@
-"""From an experiment to the spec that its trials share."""
+"""Derives the specs of data and training from an experiment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainables.specs import DataSpec, TrainingSpec
 
 
 def describe_data(experiment: Experiment) -> DataSpec:
-    """Return which images an experiment uses, and how they are split."""
+    """Return the data spec of an experiment."""
     return DataSpec(
         source=_absolute(experiment.data),
         resolution=experiment.resolution,
@@ -28,7 +28,7 @@ def describe_data(experiment: Experiment) -> DataSpec:
 
 
 def load_images(experiment: Experiment, console: Console) -> Dataset:
-    """Load the images of an experiment, showing progress where they must be decoded first."""
+    """Load the images of an experiment, with a progress bar while they are decoded."""
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"reading {experiment.data}", total=None)
 
@@ -39,7 +39,7 @@ def load_images(experiment: Experiment, console: Console) -> Dataset:
 
 
 def _absolute(source: str) -> str:
-    """Return the source with an absolute path: a trial's process has a folder of its own."""
+    """Return the source with an absolute path, because workers have their own folder."""
     kind, colon, path = source.partition(":")
     if kind != "images" or "://" in path or not path:
         return source
@@ -50,15 +50,15 @@ def _absolute(source: str) -> str:
 
 
 def describe_task(dataset: Dataset) -> Task:
-    """Return what candidates are drawn for."""
+    """Return the task of a data set."""
     height, width, channels = dataset.shape
     return Task(channels, height, width, len(dataset.classes))
 
 
 def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
-    """Return what all trials of an experiment have in common.
+    """Return the training spec that all trials of an experiment share.
 
-    Device and threads may still be open: what the cluster has decides.
+    The driver fills in device and threads according to the cluster.
     """
     return TrainingSpec(
         data=describe_data(experiment),

@@ -139,7 +139,7 @@ def test_time_is_added_in_the_units_of_time(tmp_path: Path, before: str, added: 
     ],
 )
 def test_nothing_is_added_to_what_is_no_number(folder: SearchFolder, override: str) -> None:
-    with pytest.raises(BadInputError, match="adds to what is no number"):
+    with pytest.raises(BadInputError, match="cannot add to a value that is not a number"):
         load_resumed(folder, [override])
 
 

@@ -237,9 +237,9 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("data: 3", "data", "string"),
         ("subset: much", "subset", "number"),
         ("tracking: {enabled: 1}", "tracking.enabled", "boolean"),
-        ("budget: 30", "budget", "is no section"),
+        ("budget: 30", "budget", "is not a section"),
         ("recipe: [1]", "recipe", "dictionary"),
-        ("space: 3", "space", "is no section"),
+        ("space: 3", "space", "is not a section"),
         ("sampler: grid", "sampler", "'tpe' or 'random'"),
         ("scheduler: {name: hyperband}", "scheduler.name", "'asha' or 'none'"),
         ("screens: {border: strict}", "screens.border", "use one of previous-conv"),
@@ -276,8 +276,8 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("scheduler: {hopeless_after: 0}", "scheduler.hopeless_after", "greater than or equal"),
         ("scheduler: {hopeless_after: 10}", "scheduler.hopeless_after", "ends after 10 epochs"),
         ("objectives: accuracy", "objectives", "list"),
-        ("objectives: []", "objectives", "begin with accuracy"),
-        ("objectives: [params]", "objectives", "begin with accuracy"),
+        ("objectives: []", "objectives", "start with accuracy"),
+        ("objectives: [params]", "objectives", "start with accuracy"),
         ("objectives: [accuracy, macs, macs]", "objectives", "each objective once"),
         ("latency_batch: 1", "latency_batch", "greater than or equal to 2"),
         ("screens: {max_params: 0}", "screens.max_params", "greater than 0"),
@@ -328,7 +328,7 @@ def test_a_file_that_is_not_yaml_is_refused_with_the_line(
 @pytest.mark.parametrize("text", ["- data", "digits", "3"])
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
     error = refusal(written(tmp_path, text))
-    assert (error.field, error.problem) == ("EXPERIMENT", "is no mapping")
+    assert (error.field, error.problem) == ("EXPERIMENT", "is not a mapping")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
