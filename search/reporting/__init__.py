@@ -1,5 +1,5 @@
 """Shows searches, spaces and networks without training: status, report, comparison, plots.
 
-Start with `search.reporting.stored_search.SearchView`; none of its modules imports Ray, and only
+Start with `search.reporting.stored_search.StoredSearch`; none of its modules imports Ray, and only
 the analysis of a user's own network imports torch.
 """

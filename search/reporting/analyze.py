@@ -1,4 +1,4 @@
-"""``analyze``: receptive fields, border layer and remedies of any network, without training."""
+"""The command `analyze`: receptive fields, border layer and remedies, without training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.table import Table
 
 from search.console import say
 from search.experiment.folder import Home
-from search.reporting.stored_search import SearchView
+from search.reporting.stored_search import StoredSearch
 from spaces.architecture import Architecture, CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.costs import costs
@@ -31,21 +31,21 @@ def parse_resolution(text: str) -> Pair:
     """Return (height, width) of ``32`` or ``64x48``.
 
     Raises:
-        BadInputError: it is neither, or under 1.
+        BadInputError: the text is neither, or a side is under 1.
     """
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
     if match is None or int(match[1]) < 1 or int(match[2] or 1) < 1:
         remedy = "give pixels, such as 32, or HEIGHTxWIDTH, such as 64x48"
-        raise BadInputError("--resolution", text, "is no image size", remedy)
+        raise BadInputError("--resolution", text, "not an image size", remedy)
     height = int(match[1])
     return height, int(match[2] or height)
 
 
 def parse_rule(text: str) -> Rule:
-    """Return the rule of this name.
+    """Return the rule with this name.
 
     Raises:
-        BadInputError: there is none.
+        BadInputError: no rule has this name.
     """
     try:
         return Rule(text)
@@ -54,17 +54,17 @@ def parse_rule(text: str) -> Rule:
 
 
 def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -> Architecture:
-    """Return the architecture that the user means.
+    """Return the architecture of a model.
 
     Args:
         model: a named net, ``SEARCH:TRIAL``, a candidate's JSON file, ``torchvision:NAME``, or
-            ``module:attribute`` of the user's own.
-        resolution: the image size to build a named net or to trace a module with.
-        channels: of the images, likewise.
-        home: where the searches lie.
+            ``module:attribute`` of the user.
+        resolution: image size for which a named net is built or a module is traced.
+        channels: of these images.
+        home: folder of all searches.
 
     Raises:
-        BadInputError: there is no such model, or it cannot be traced.
+        BadInputError: no such model exists, or it cannot be traced.
     """
     if model.endswith(".json"):
         return _from_json(model, resolution)
@@ -72,7 +72,7 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
     if colon and attribute.isascii() and attribute.isdigit():
         return _from_search(model, name, int(attribute), home, resolution)
     if colon:
-        # torch takes seconds to import, which named nets and trials do without.
+        # Importing torch takes seconds, and named nets and trials do not need it.
         from trainables.tracing import load_model, trace
 
         height, width = resolution or (224, 224)
@@ -90,7 +90,7 @@ def resized(architecture: Architecture, resolution: Pair) -> Architecture:
     """Return the same network for images of another size (height, width)."""
     image = architecture.layers[0]
     if not isinstance(image.operation, Input):
-        raise TypeError("layer 0 is no image")
+        raise TypeError("layer 0 is not an image")
     changed = Input(image.operation.channels, *resolution)
     return Architecture((image._replace(operation=changed), *architecture.layers[1:]))
 
@@ -98,7 +98,7 @@ def resized(architecture: Architecture, resolution: Pair) -> Architecture:
 def _from_json(model: str, resolution: Pair | None) -> Architecture:
     try:
         document = json.loads(Path(model).read_text(encoding="utf-8"))
-        # A candidate as it lies in MLflow, or the bare graph.
+        # The candidate.json of a run in MLflow, or the graph alone.
         graph = Architecture.from_json(json.dumps(document.get("architecture", document)))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise BadInputError("MODEL", model, str(error), _REMEDY) from None
@@ -108,10 +108,10 @@ def _from_json(model: str, resolution: Pair | None) -> Architecture:
 def _from_search(
     model: str, name: str, number: int, home: Home, resolution: Pair | None
 ) -> Architecture:
-    view = SearchView(home.existing(name))
-    for trial in view.trials:
+    stored = StoredSearch(home.existing(name))
+    for trial in stored.trials:
         if trial.number == number:
-            graph = view.space.rebuild(trial.params).architecture
+            graph = stored.space.rebuild(trial.params).architecture
             return graph if resolution is None else resized(graph, resolution)
     raise BadInputError("MODEL", model, f"{name} has no trial {number}", _REMEDY)
 
@@ -175,7 +175,7 @@ def analyze_model(
     """Analyse a network; see `find_model` for the arguments.
 
     Raises:
-        BadInputError: unknown model or rule, no image size, or a feature map collapses.
+        BadInputError: unknown model or rule, invalid image size, or a collapsing feature map.
     """
     chosen = parse_rule(rule)
     size = None if resolution is None else parse_resolution(resolution)
@@ -186,7 +186,7 @@ def analyze_model(
     except CollapsedLayerError as error:
         raise BadInputError("MODEL", model, str(error), "use larger images") from None
     except ValueError as error:
-        # A graph from a file, in which operations do not fit each other.
+        # A graph from a file whose operations do not fit each other.
         raise BadInputError("MODEL", model, str(error), _REMEDY) from None
     if not analysis.convolutions:
         raise BadInputError("MODEL", model, "has no convolution", "analyse a CNN")
@@ -194,7 +194,7 @@ def analyze_model(
 
 
 def border_summary(document: dict[str, Any]) -> str:
-    """Return in one sentence what an analysis found."""
+    """Return the result of an analysis in one sentence."""
     size = "x".join(map(str, document["resolution"]))
     about = f"{document['model']} at {size} px, rule {document['rule']}"
     if document["border"] is None:
@@ -235,15 +235,15 @@ def show_analysis(document: dict[str, Any], console: Console) -> None:
 
 def _show_remedies(remedies: list[dict[str, Any]], console: Console) -> None:
     table = Table(box=None, header_style="dim", title="remedies", title_justify="left")
-    for column in ("what", "params", "MACs", "memory"):
-        table.add_column(column, justify="left" if column == "what" else "right")
+    for column in ("remedy", "params", "MACs", "memory"):
+        table.add_column(column, justify="left" if column == "remedy" else "right")
     for remedy in remedies:
         table.add_row(
             f"{remedy['kind']}: {remedy['description']}",
             *[f"x{remedy[key]:.2f}" for key in ("params", "macs", "memory")],
         )
     if not remedies:
-        table.add_row("none found: less downsampling does not suffice", "", "", "")
+        table.add_row("none found: less downsampling is not enough", "", "", "")
     console.print(table, highlight=False)
 
 

@@ -1,4 +1,4 @@
-"""The picture of an analysis: how the receptive field grows against the size of the image."""
+"""Plots an analysis: the growth of the receptive field against the image size."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from matplotlib.ticker import MaxNLocator
 FORMATS = ("png", "svg")
 _PRODUCTIVE, _UNPRODUCTIVE, _LARGEST, _IMAGE = "#2f6f9f", "#c2553f", "#b8c4cc", "#444444"
 _LOG_FROM = 12
-"""Fields more than so many times the image are drawn on a logarithmic scale."""
+"""Ratio of field to image size from which the scale is logarithmic."""
 
 
 def draw_analysis(document: dict[str, Any], stem: Path) -> list[Path]:
     """Draw an analysis as PNG and SVG.
 
-    A bar per convolution reaches to its smallest field (shortest path), a grey one behind it to
-    the largest; a dashed line stands at the image size, a line before the border layer.
+    The bar of a convolution shows its smallest field (shortest path), and a grey bar behind it the
+    largest. A dashed line marks the image size, a solid line the border layer.
 
     Args:
-        document: what ``search.reporting.analyze.analysis_document`` returns.
-        stem: the files' path without ending.
+        document: from `search.reporting.analyze.analysis_document`.
+        stem: path of the files without suffix.
 
     Returns:
         The files written.

@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a line per trial and, on a terminal, a status line."""
+"""Progress of a running search: a line for each trial and, on a terminal, a status line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from search.study.records import Rejection
 from search.study.summary import Summary
 from trainables.metrics import EpochMetrics
 
-_VERDICTS = {
+_OUTCOMES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped early",
     TrialState.FAIL: "FAILED",
@@ -27,14 +27,14 @@ _VERDICTS = {
 
 
 class ProgressDisplay(Observer):
-    """Prints the course of the trials.
+    """Prints the progress of the trials.
 
     Args:
-        console: where to.
-        trials: how many will be trained.
-        epochs: of a whole training.
-        before: what the search has come to already.
-        budget: returns what is spent and left beside trials.
+        console: to print to.
+        trials: number of trials to train.
+        epochs: length of a whole training.
+        before: summary of the search when its driver started.
+        budget: returns the spent and the remaining budget, apart from trials.
     """
 
     def __init__(
@@ -85,33 +85,33 @@ class ProgressDisplay(Observer):
         self._bar.stop()
 
     def rejected(self, number: int, rejection: Rejection) -> None:
-        """Count."""
+        """Count the rejection."""
         self._rejections[rejection.reason] += 1
         self._refresh()
 
     def started(self, trial: StartedTrial) -> None:
-        """Remember what runs."""
+        """Count the trial as running."""
         self._running[trial.number] = trial
         self._refresh()
 
     def reported(self, number: int, metrics: EpochMetrics) -> None:
-        """Remember how far a trial is."""
+        """Keep the last metrics of the trial."""
         self._metrics[number] = metrics
         self._refresh()
 
     def paused(self, number: int) -> None:
-        """Print a line, unless it did not run here."""
+        """Print a line, unless the trial ran under an earlier driver."""
         if number in self._running:
             self._ended(number, "interrupted")
 
     def finished(self, number: int, outcome: TrialState, reason: str) -> None:
-        """Print a line."""
+        """Print a line for the trial."""
         self._done += 1
         if outcome is TrialState.COMPLETE:
             reached = self._metrics[number].validation_accuracy
             if self._best is None or reached > self._best[0]:
                 self._best = (reached, number)
-        self._ended(number, f"{_VERDICTS[outcome]}: {reason}" if reason else _VERDICTS[outcome])
+        self._ended(number, f"{_OUTCOMES[outcome]}: {reason}" if reason else _OUTCOMES[outcome])
 
     def _ended(self, number: int, outcome: str) -> None:
         trial = self._running.pop(number)
@@ -131,7 +131,7 @@ class ProgressDisplay(Observer):
         self._refresh()
 
     def _line(self) -> str:
-        """Return best so far, rejections and the time left."""
+        """Return the best accuracy, the rejections and the remaining time."""
         best = f"best {self._best[0]:.4f} (trial {self._best[1]})" if self._best else "no best yet"
         reasons = ", ".join(f"{reason} {n}" for reason, n in self._rejections.most_common())
         rejected = f"rejected {self._rejections.total()}" + (f" ({reasons})" if reasons else "")
@@ -140,7 +140,7 @@ class ProgressDisplay(Observer):
         here = self._done - self._done_before
         if here:
             left = duration(elapsed / here * (self._trials - self._done))
-        line = f"{best} | {rejected} | {duration(elapsed)} gone, {left} left"
+        line = f"{best} | {rejected} | {duration(elapsed)} elapsed, {left} left"
         budget = self._budget()
         return f"{line} | {budget}" if budget else line
 

@@ -29,12 +29,12 @@ def build_report(
     finalists: Sequence[Finalist],
     space: CandidateSpace,
 ) -> list[Section]:
-    """Put together what a search has found.
+    """Return the report of a search.
 
     Args:
-        experiment: what was searched.
-        trials: all of its study.
-        finalists: retrained candidates, best first; empty if it has not come to them.
+        experiment: of the search.
+        trials: all trials of its study.
+        finalists: retrained candidates, best first; empty before they are retrained.
         space: rebuilds the candidates.
     """
     summary = summarise(trials)
@@ -75,7 +75,7 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
             )
         )
     counts = (
-        f"{summary.trained} candidates trained: {summary.complete} to the end, "
+        f"{summary.trained} candidates trained: {summary.complete} complete, "
         f"{summary.pruned} stopped early, {summary.failed} failed; {summary.running} running."
         + (f" {summary.interrupted} were interrupted." if summary.interrupted else "")
     )
@@ -97,7 +97,7 @@ def _epochs(trial: TrialRecord) -> str:
 
 
 def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> Section:
-    """Show the trials between which only taste can choose."""
+    """Show the trials that no other trial beats in all objectives."""
     costs = experiment.objectives[1:]
     rows = tuple(
         (
@@ -110,9 +110,9 @@ def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> S
         for trial in summary.front
     )
     sentence = (
-        f"{len(rows)} candidates that no other one beats in {', '.join(experiment.objectives)} "
-        "together. One that was stopped early counts with the accuracy that it had reached; one "
-        "that gave itself up as hopeless does not count."
+        f"{len(rows)} candidates are Pareto-optimal: no other candidate beats them in "
+        f"{', '.join(experiment.objectives)} together. Candidates stopped early count with their "
+        "last accuracy; candidates that stopped themselves as hopeless are excluded."
     )
     names: dict[Objective, str] = {
         "params": "params",
@@ -146,7 +146,7 @@ _SHORT = {
 
 
 def _recipe(trial: TrialRecord) -> str:
-    """Return what was drawn of the recipe; names such as adamw speak for themselves."""
+    """Return the drawn values of the recipe; a text such as adamw needs no name."""
     parts = []
     for name in DRAWN:
         if name in trial.params:
@@ -185,7 +185,7 @@ def _finalists(
     sentence = (
         f"Result: trial {finalists[0].number} with test accuracy "
         f"{finalists[0].shown} ({several if seeds > 1 else 'one fresh seed'}; "
-        "ranked by validation, so that the test images decided nothing)."
+        "ranked by validation accuracy, so the test images decided nothing)."
     )
     header = (
         "trial",
@@ -199,7 +199,7 @@ def _finalists(
 
 
 def _failures(trials: Sequence[TrialRecord]) -> Section:
-    """Show what trials failed with, what most of them did first."""
+    """Show the causes of failures, the most frequent first."""
     failed: dict[str, list[int]] = {}
     for trial in trials:
         if trial.is_trained and trial.outcome is TrialState.FAIL:
@@ -225,20 +225,22 @@ def _rejections(experiment: Experiment, summary: Summary) -> Section:
     sentences = [f"Border screen: {rule}."]
     if summary.rejected:
         trained = savings.trained_seconds
-        times = f", {savings.total / trained:.1f} times what was trained" if trained else ""
+        times = (
+            f", {savings.total / trained:.1f} times the time spent on training" if trained else ""
+        )
         sentences.append(
             f"{summary.rejected} candidates rejected before training, which saved a predicted "
             f"{duration(savings.total)} of device time ({savings.total / 3600:.4f} device-hours"
-            f"{times}; {duration(trained)} were spent on training)."
+            f"{times}). Training took {duration(trained)} of device time."
         )
     else:
         sentences.append("No candidate was rejected.")
-    header = ("rejected for", "candidates", "predicted time saved") if rows else ()
+    header = ("reason", "candidates", "predicted time saved") if rows else ()
     return Section("Rejected before training", tuple(sentences), header, rows)
 
 
 def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
-    """Say how trained candidates with layers beyond the border did against the others."""
+    """Compare trained candidates with layers beyond the border against the others."""
     beyond = [trial for trial in summary.leaderboard if trial.beyond > 0]
     if not beyond:
         return None
@@ -250,8 +252,8 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
     )
     sentence = (
         f"{len(beyond)} of {len(summary.leaderboard)} trained candidates have convolutions beyond "
-        f"the border layer ({allowed}); best validation accuracy {_best(beyond)} against "
-        f"{_best(within)} of the {len(within)} within it."
+        f"the border layer ({allowed}). Their best validation accuracy is {_best(beyond)} against "
+        f"{_best(within)} of the {len(within)} candidates within it."
     )
     return Section("Trained beyond the border", (sentence,))
 
@@ -263,7 +265,7 @@ def _best(trials: Sequence[TrialRecord]) -> str:
 def compare(
     rejecting: tuple[str, Sequence[FrozenTrial]], training: tuple[str, Sequence[FrozenTrial]]
 ) -> Section:
-    """Say which candidates one search rejected and the other one trained, and how these did."""
+    """Compare the candidates that one search rejected and another one trained with the others."""
     (name, rejected), (other, trained) = rejecting, training
     overlap = trained_though_rejected(rejected, trained)
     heading = f"Rejected in {name}, trained in {other}"
@@ -273,8 +275,8 @@ def compare(
     others = "none" if overlap.others_best is None else f"{overlap.others_best:.4f}"
     sentence = (
         f"{len(overlap.trials)} candidates that {name} rejected before training were trained in "
-        f"{other}: best validation accuracy {_best(overlap.trials)} (trial {best.number}), against "
-        f"{others} of the other candidates there; they took "
+        f"{other}. Their best validation accuracy is {_best(overlap.trials)} (trial "
+        f"{best.number}), against {others} of the other candidates in {other}. They took "
         f"{duration(sum(t.device_seconds for t in overlap.trials))} of device time."
     )
     rows = tuple(

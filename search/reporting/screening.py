@@ -1,4 +1,4 @@
-"""What the screens do to a space, without training."""
+"""The command `screen`: how the screens judge a space, without training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spaces.errors import InvalidCandidateError
 
 
 def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
-    """Draw candidates at random, judge them and show what the screens do to the space."""
+    """Draw candidates at random and print how the screens judge them."""
     task = describe_task(load_images(experiment, console))
     space = describe_training(experiment, task).candidates()
     screens = build_screens(experiment.screens)
@@ -38,7 +38,7 @@ def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
         if rejection is not None:
             examples.setdefault(reason, rejection.detail)
     table = Table(box=None, header_style="dim")
-    for column in ("verdict", "candidates", "share", "example"):
+    for column in ("result", "candidates", "fraction", "example"):
         table.add_column(column)
     for reason, count in reasons.most_common():
         table.add_row(reason, str(count), f"{count / draws:.1%}", examples.get(reason, ""))

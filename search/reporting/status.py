@@ -1,4 +1,4 @@
-"""What can be looked at without training: spaces, candidates, running and finished searches."""
+"""The commands `status`, `report` and `sync`: what they print about stored searches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from search.experiment.loading import load_experiment
 from search.formatting import duration
 from search.reporting.report import build_report, compare
 from search.reporting.sections import as_html, print_report
-from search.reporting.stored_search import SearchView
+from search.reporting.stored_search import StoredSearch
 from search.study.summary import Summary, summarise
 from search.tracking.tracker import Destination, sync, ui_command
 from spaces.errors import BadInputError
 
-_STOPPED = {"interrupted": "is interrupted", "failed": "has failed"}
+_STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}
 
 
 def show_status(name: str | None, home: Home, console: Console) -> None:
-    """Show how far one search, or every search, is."""
+    """Print the progress of one search, or of every search."""
     names = home.names() if name is None else [home.existing(name).name]
     if not names:
         say(console, f"no search in {home.path} yet; start one: python search.py")
@@ -41,29 +41,29 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     below: list[str] = []
     for each in names:
         try:
-            view = SearchView(home.folder(each))
-            finalists = view.finalists
+            stored = StoredSearch(home.folder(each))
+            finalists = stored.finalists
         except BadInputError as error:
             if name is not None:
                 raise
-            # One search that has only just been made, or is damaged, does not hide the others.
+            # A new or damaged search does not hide the others.
             below.append(f"{each} cannot be shown: {error}")
             continue
-        summary = summarise(view.trials)
+        summary = summarise(stored.trials)
         test = finalists[0].shown if finalists else "-"
-        if view.state in _STOPPED:
+        if stored.state in _STOPPED:
             command = home.command("resume", each)
-            below.append(f"{each} {_STOPPED[view.state]}; go on with: {command}")
+            below.append(f"{each} {_STOPPED[stored.state]}; resume it with: {command}")
         table.add_row(
             each,
-            f"{summary.trained}/{view.experiment.budget.trials}",
+            f"{summary.trained}/{stored.experiment.budget.trials}",
             str(summary.running),
             str(summary.interrupted),
             ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
             duration(summary.savings.total),
             _best(summary),
             test,
-            view.state,
+            stored.state,
         )
     console.print(table, highlight=False)
     for line in below:
@@ -78,32 +78,32 @@ def _best(summary: Summary) -> str:
 
 
 def show_report(name: str, against: str | None, home: Home, console: Console) -> None:
-    """Show what a search has found, and how it differs from another one."""
-    view = SearchView(home.existing(name))
-    sections = build_report(view.experiment, view.trials, view.finalists, view.space)
+    """Print the report of a search, optionally compared with another one, and write its page."""
+    stored = StoredSearch(home.existing(name))
+    sections = build_report(stored.experiment, stored.trials, stored.finalists, stored.space)
     if against is not None:
-        other = SearchView(home.existing(against))
+        other = StoredSearch(home.existing(against))
         sections += [
-            compare((name, view.trials), (against, other.trials)),
-            compare((against, other.trials), (name, view.trials)),
+            compare((name, stored.trials), (against, other.trials)),
+            compare((against, other.trials), (name, stored.trials)),
         ]
     print_report(console, sections)
     page = as_html(f"Search {name}", sections)
     try:
-        view.folder.report.write_text(page, encoding="utf-8")
+        stored.folder.report.write_text(page, encoding="utf-8")
     except OSError as error:
-        problem = f"the page cannot be written there ({error.strerror})"
-        remedy = "make room, or ask its owner for one"
-        raise BadInputError("NAME", view.folder.report, problem, remedy) from error
-    say(console, f"\nAs a page: {view.folder.report}")
+        problem = f"cannot write the web page ({error.strerror})"
+        remedy = "free disk space, or ask the owner of the folder"
+        raise BadInputError("NAME", stored.folder.report, problem, remedy) from error
+    say(console, f"\nWeb page: {stored.folder.report}")
 
 
 def sync_search(name: str, home: Home, console: Console) -> None:
-    """Replay what the tracking server has not got yet."""
-    view = home.existing(name)
-    experiment = load_experiment(view.experiment)
+    """Send the events that have not arrived in MLflow yet."""
+    folder = home.existing(name)
+    experiment = load_experiment(folder.experiment)
     destination = Destination.from_environment(home.path, experiment.tracking.experiment)
-    done = sync(view.journal, destination, view.identity)
+    done = sync(folder.journal, destination, folder.identity)
     say(
         console,
         f"{done.events} events of {done.runs} runs sent to {destination.shown}; "

@@ -1,4 +1,4 @@
-"""A search as it lies on disk."""
+"""A stored search: what its folder and database tell without a driver."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from spaces.candidate import CandidateSpace
 _ENDINGS: dict[str | None, str] = {"FINISHED": "finished", "FAILED": "failed"}
 
 
-class SearchView:
-    """A search as it lies on disk, running or not.
+class StoredSearch:
+    """A stored search, running or not.
 
     Attributes:
-        state: running, finished, failed or interrupted, also by the death of its driver.
+        state: running, finished, failed or interrupted; a search is interrupted if its driver died.
     """
 
     def __init__(self, folder: SearchFolder) -> None:
         self.folder = folder
         self.experiment = load_kept(folder)
         location = folder.location(self.experiment.database)
-        # Asked first: what has ended since then is read as ended.
+        # Read before the journal: a search that ends in between is read as ended.
         held = DriverFileLock(folder.lock, folder.name).holder() is not None
         if not held and isinstance(location, str):
             held = is_written(location, self.experiment.name)
         self.state = "running" if held else _ENDINGS.get(last_status(folder.journal), "interrupted")
         self.trials: list[FrozenTrial] = read_trials(location, self.experiment.name)
         for trial in self.trials:
-            # Without a driver nothing runs, whatever it has left behind.
+            # Without a driver no trial runs, whatever state a killed driver left.
             if trial.state is TrialState.RUNNING and not held:
                 trial.state = TrialState.WAITING
 
     @property
     def space(self) -> CandidateSpace:
-        """Rebuilds the candidates, without their images."""
+        """The space that rebuilds the candidates, without images."""
         return describe_training(self.experiment, self.folder.task).candidates()
 
     @property
     def finalists(self) -> list[Finalist]:
-        """Best first; empty before the search has come to them."""
+        """Best first; empty before they are retrained."""
         return read_results(self.folder.finalists)

@@ -367,7 +367,7 @@ def test_trainings_that_diverge_fail_and_the_search_ends_normally(diverging: Sea
         fine = survived[trial.number]
         assert trial.state is (TrialState.COMPLETE if fine else TrialState.FAIL)
         assert trial.user_attrs["epochs"] == (2 if fine else 1)
-    assert "1 to the end, 0 stopped early, 3 failed" in diverging.result.stdout
+    assert "1 complete, 0 stopped early, 3 failed" in diverging.result.stdout
     assert diverging.result.stdout.count("FAILED: the loss is no longer a number") == 3
 
 

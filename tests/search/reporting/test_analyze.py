@@ -1,4 +1,4 @@
-"""``analyze`` as a user meets it: any network, table, picture, remedies, exit code."""
+"""The command `analyze`: networks, table, plot, remedies and exit code."""
 
 import json
 from xml.etree import ElementTree as ET
@@ -46,7 +46,7 @@ def analysed(capsys, *arguments):
     return json.loads(capsys.readouterr().out)
 
 
-def test_a_module_of_the_users_own_is_traced_and_judged(own, capsys):
+def test_module_of_user_is_traced_and_analysed(own, capsys):
     document = analysed(capsys, "my_nets:Net", "--resolution", "16")
     assert [layer["name"] for layer in document["layers"]] == ["a", "b", "c", "d"]
     assert [layer["field_min"] for layer in document["layers"]] == [
@@ -60,7 +60,7 @@ def test_a_module_of_the_users_own_is_traced_and_judged(own, capsys):
     assert document["params"] == sum(layer["params"] for layer in document["layers"]) + 16 * 7 + 7
 
 
-def test_every_remedy_says_what_changes_and_what_it_costs(own, capsys):
+def test_each_remedy_states_change_and_costs(own, capsys):
     remedies = analysed(capsys, "my_nets:Net", "--resolution", "16")["remedies"]
     assert remedies[0]["kind"] == "truncate"
     assert remedies[0]["macs"] < 1
@@ -69,7 +69,7 @@ def test_every_remedy_says_what_changes_and_what_it_costs(own, capsys):
     assert {"kind", "description", "params", "macs", "memory"} == set(remedies[0])
 
 
-def test_the_document_has_the_keys_of_the_design(capsys):
+def test_document_has_documented_keys(capsys):
     document = analysed(capsys, "vgg16", "--resolution", "32")
     keys = {"model", "resolution", "rule", "border", "layers", "params", "macs", "remedies"}
     assert set(document) == keys
@@ -81,20 +81,20 @@ def test_the_document_has_the_keys_of_the_design(capsys):
     assert document["resolution"] == [32, 32]
 
 
-def test_images_need_not_be_square(capsys):
+def test_images_may_be_rectangular(capsys):
     assert analysed(capsys, "vgg16", "--resolution", "32x64")["border"] == 10
     assert analysed(capsys, "vgg16", "--resolution", "64x32")["border"] == 10
 
 
 @pytest.mark.parametrize(("model", "code"), [("vgg16", 1), ("resnet14c", 0)])
-def test_continuous_integration_can_refuse_unproductive_layers(model, code, capsys):
+def test_exit_code_reports_unproductive_layers(model, code, capsys):
     assert main(["analyze", model, "--resolution", "32", "--fail-on-unproductive"]) == code
     error = capsys.readouterr().err
     assert error.count("\n") == code
     assert ("6 unproductive" in error) == bool(code)
 
 
-def test_the_picture_is_drawn_as_png_and_svg(own, capsys):
+def test_plot_is_drawn_as_png_and_svg(own, capsys):
     assert main(["analyze", "resnet18", "--resolution", "32", "--picture", "growth"]) == 0
     with Image.open(own / "growth.png") as picture:
         width, height = picture.size
@@ -117,7 +117,7 @@ def test_the_picture_is_drawn_as_png_and_svg(own, capsys):
         (["torchvision:alexnet", "--resolution", "8"], "alexnet"),
     ],
 )
-def test_what_cannot_be_analysed_is_one_plain_line(own, capsys, arguments, said):
+def test_unusable_model_is_reported_in_one_line(own, capsys, arguments, said):
     assert main(["analyze", *arguments]) == 2
     out, err = capsys.readouterr()
     assert out == ""

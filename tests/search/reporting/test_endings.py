@@ -1,4 +1,4 @@
-"""How the ends of trials are shown while a search runs, and what is journalled of them."""
+"""How the ends of trials are shown and recorded in the journal."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def events(
     tmp_path: Path,
     printed: Callable[..., str],
 ) -> tuple[list[Any], str]:
-    """Return what is journalled and printed of three trials with an end of their own each."""
+    """Return journal and output of three trials that end in different ways."""
     journal = Journal(tmp_path / "journal.jsonl")
     study = Study("ends", RandomSampler(seed=0), objectives=OBJECTIVES)
     experiment = parse_experiment({"name": "ends", "objectives": list(OBJECTIVES)})
@@ -70,7 +70,7 @@ def events(
     return read(journal.path)[0], text
 
 
-def test_a_person_sees_how_each_trial_ended_and_why(events: tuple[list[Any], str]) -> None:
+def test_progress_shows_how_and_why_each_trial_ended(events: tuple[list[Any], str]) -> None:
     first, second, third = events[1].splitlines()
     assert re.search(r" FAILED: out of memory: 3 GB +\|", first)
     assert re.search(r" 1\.25 ms +stopped early: no better than a guess \|", second)
@@ -78,7 +78,7 @@ def test_a_person_sees_how_each_trial_ended_and_why(events: tuple[list[Any], str
     assert " ms" not in first
 
 
-def test_the_run_of_a_trial_carries_its_reason_its_status_and_its_latency(
+def test_run_of_trial_has_reason_status_and_latency(
     events: tuple[list[Any], str],
 ) -> None:
     found = [event for event in events[0] if getattr(event, "run", PARENT) != PARENT]
@@ -95,7 +95,7 @@ def test_the_run_of_a_trial_carries_its_reason_its_status_and_its_latency(
     assert [epoch["latency_ms"] for epoch in epochs] == [1.25, 1.25]
 
 
-def test_the_run_of_the_search_carries_its_objectives_and_the_size_of_its_front(
+def test_run_of_search_has_objectives_and_front_size(
     events: tuple[list[Any], str],
 ) -> None:
     parent = [event for event in events[0] if getattr(event, "run", None) == PARENT]

@@ -1,4 +1,4 @@
-"""The report: what a search has found, in words, tables and a page."""
+"""The report of a search: sections, terminal and web page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Printed = Callable[..., str]
 
 @dataclass
 class Search:
-    """A search in memory that has ended."""
+    """A finished search in memory."""
 
     experiment: Experiment
     trials: list[FrozenTrial]
@@ -72,7 +72,7 @@ def screened(search_for: Callable[..., Search]) -> Search:
 
 @pytest.fixture(scope="module")
 def free(search_for: Callable[..., Search]) -> Search:
-    """Return the same search without the border screen, long enough to see the same draws."""
+    """Return the same search without the border screen, long enough for the same draws."""
     return search_for(limit=60, border="off")
 
 
@@ -95,7 +95,7 @@ def by_reason(search: Search) -> dict[str, int]:
     return counts
 
 
-def test_the_leaderboard_shows_the_ten_best_with_their_structure(screened: Search) -> None:
+def test_leaderboard_shows_ten_best_with_structure(screened: Search) -> None:
     section = screened.sections()["Leaderboard"]
     trained = [trial for trial in screened.trials if "rejected" not in trial.user_attrs]
     assert "15 candidates trained" in section.sentences[0]
@@ -117,7 +117,7 @@ def test_the_leaderboard_shows_the_ten_best_with_their_structure(screened: Searc
     assert best["epochs"] == "2"
 
 
-def test_trials_that_were_stopped_early_say_so(
+def test_early_stopped_trials_are_marked(
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
     train: Callable[..., None],
@@ -130,10 +130,10 @@ def test_trials_that_were_stopped_early_say_so(
     search = Search(Experiment(), trials.study.trials(), eight_candidates)
     section = search.sections()["Leaderboard"]
     assert [row[-1] for row in section.rows] == ["2", "1, stopped"]
-    assert "1 to the end, 1 stopped early, 0 failed; 0 running" in section.sentences[0]
+    assert "1 complete, 1 stopped early, 0 failed; 0 running" in section.sentences[0]
 
 
-def test_what_trials_failed_with_is_told_with_the_most_frequent_cause_first(
+def test_failures_are_listed_by_cause_most_frequent_first(
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
     train: Callable[..., None],
@@ -162,11 +162,11 @@ def test_what_trials_failed_with_is_told_with_the_most_frequent_cause_first(
     )
 
 
-def test_nothing_is_said_of_failures_where_there_were_none(screened: Search) -> None:
+def test_section_on_failures_needs_a_failure(screened: Search) -> None:
     assert "Failed" not in screened.sections()
 
 
-def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
+def test_several_objectives_show_pareto_front_with_costs(
     make_trials: Callable[..., Trials],
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -198,15 +198,15 @@ def test_with_several_objectives_the_pareto_front_is_shown_with_what_it_costs(
     assert (stopped["validation"], stopped["epochs"]) == ("0.6000", "1, stopped")
     board = search.sections()["Leaderboard"]
     assert board.rows[0][2] == "0.8000"
-    assert "2 to the end, 1 stopped early" in board.sentences[0]
+    assert "2 complete, 1 stopped early" in board.sentences[0]
     assert "Pareto front" in printed(lambda c: print_report(c, list(search.sections().values())))
 
 
-def test_with_one_objective_there_is_no_pareto_front(screened: Search) -> None:
+def test_one_objective_shows_no_pareto_front(screened: Search) -> None:
     assert "Pareto front" not in screened.sections()
 
 
-def test_rejections_are_counted_by_reason_with_what_they_saved(screened: Search) -> None:
+def test_rejections_are_counted_by_reason_with_savings(screened: Search) -> None:
     section = screened.sections()["Rejected before training"]
     counts = by_reason(screened)
     assert counts["border"] >= 3
@@ -217,7 +217,7 @@ def test_rejections_are_counted_by_reason_with_what_they_saved(screened: Search)
     assert "device-hours" in text
 
 
-def test_a_search_without_rejections_says_so(
+def test_search_without_rejections_is_reported(
     make_trials: Callable[..., Trials], eight_candidates: CandidateSpace
 ) -> None:
     trials = make_trials(eight_candidates, screens={"duplicates": False}, limit=1)
@@ -229,13 +229,13 @@ def test_a_search_without_rejections_says_so(
     assert "1 running" in found["Leaderboard"].sentences[0]
 
 
-def test_an_empty_search_has_a_report(eight_candidates: CandidateSpace, printed: Printed) -> None:
+def test_empty_search_has_a_report(eight_candidates: CandidateSpace, printed: Printed) -> None:
     search = Search(Experiment(), [], eight_candidates)
     sections = build_report(search.experiment, [], [], search.space)
     assert "0 candidates trained" in printed(lambda console: print_report(console, sections))
 
 
-def test_finalists_stand_with_mean_and_spread_of_the_test_split_and_every_seed(
+def test_finalists_show_mean_spread_and_each_seed_on_test(
     screened: Search,
 ) -> None:
     first, second = (int(row[1]) for row in screened.sections()["Leaderboard"].rows[:2])
@@ -249,11 +249,11 @@ def test_finalists_stand_with_mean_and_spread_of_the_test_split_and_every_seed(
     assert "2 fresh seeds" in section.sentences[0]
 
 
-def test_without_finalists_there_is_no_such_section(screened: Search) -> None:
+def test_section_on_finalists_needs_a_finalist(screened: Search) -> None:
     assert "Finalists" not in screened.sections()
 
 
-def test_the_picture_is_that_of_the_first_finalist_and_else_of_the_best_trial(
+def test_plot_shows_first_finalist_or_best_trial(
     screened: Search,
 ) -> None:
     heading = "Receptive field of the best candidate"
@@ -264,9 +264,7 @@ def test_the_picture_is_that_of_the_first_finalist_and_else_of_the_best_trial(
     assert f"trial {other}: " in chosen[heading].picture
 
 
-def test_candidates_trained_beyond_the_border_are_set_against_the_others(
-    screened: Search, free: Search
-) -> None:
+def test_candidates_beyond_border_are_compared_with_others(screened: Search, free: Search) -> None:
     assert "Trained beyond the border" not in screened.sections()
     (sentence,) = free.sections()["Trained beyond the border"].sentences
     trained = [t for t in free.trials if "beyond" in t.user_attrs and t.value is not None]
@@ -280,7 +278,7 @@ def test_candidates_trained_beyond_the_border_are_set_against_the_others(
     assert f"{max(beyond):.4f} against {max(within):.4f} of the {len(within)}" in sentence
 
 
-def test_two_searches_are_compared_in_what_one_rejected_and_the_other_trained(
+def test_comparison_covers_rejected_in_one_and_trained_in_other(
     screened: Search, free: Search
 ) -> None:
     section = compare(("screened", screened.trials), ("free", free.trials))
@@ -297,16 +295,14 @@ def test_two_searches_are_compared_in_what_one_rejected_and_the_other_trained(
     assert len(trained) == len(rejected)
     (sentence,) = section.sentences
     assert f"{len(trained)} candidates that screened rejected before training were" in sentence
-    assert f"best validation accuracy {max(t.value for t in trained):.4f}" in sentence
+    assert f"best validation accuracy is {max(t.value for t in trained):.4f}" in sentence
     assert {int(row[0]) for row in section.rows} <= {t.number for t in trained}
     assert all(int(row[2]) > 0 for row in section.rows)
     back = compare(("free", free.trials), ("screened", screened.trials))
     assert back.sentences == ("No candidate.",)
 
 
-def test_the_terminal_shows_every_sentence_and_cell_and_no_picture(
-    screened: Search, printed: Printed
-) -> None:
+def test_terminal_shows_all_text_and_no_picture(screened: Search, printed: Printed) -> None:
     sections = list(screened.sections().values())
     text = printed(lambda console: print_report(console, sections))
     flat = " ".join(text.split())
@@ -321,7 +317,7 @@ def test_the_terminal_shows_every_sentence_and_cell_and_no_picture(
             assert " ".join(row) in flat
 
 
-def test_brackets_are_text_for_the_terminal(printed: Printed) -> None:
+def test_brackets_are_plain_text_on_terminal(printed: Printed) -> None:
     section = Section("[bold]h[/bold]", ("a [red]word[/red]",), ("x",), (("1",),))
     text = printed(lambda console: print_report(console, [section]))
     assert "[bold]h[/bold]" in text
@@ -329,7 +325,7 @@ def test_brackets_are_text_for_the_terminal(printed: Printed) -> None:
 
 
 class Page(HTMLParser):
-    """Collects what a browser would show."""
+    """Collects the tags and text of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -346,7 +342,7 @@ class Page(HTMLParser):
         self.text.append(data)
 
 
-def test_the_page_is_complete_in_itself(screened: Search) -> None:
+def test_page_is_self_contained(screened: Search) -> None:
     sections = list(screened.sections().values())
     page = as_html("Search mine", sections)
     parsed = Page(page)
@@ -363,7 +359,7 @@ def test_the_page_is_complete_in_itself(screened: Search) -> None:
             assert " ".join(sentence.split()) in text
 
 
-def test_names_are_text_for_the_page() -> None:
+def test_markup_in_names_is_escaped_on_page() -> None:
     evil = '<script>alert("&")</script>'
     section = Section(evil, (evil,), (evil,), ((evil,),))
     page = as_html(evil, [section])

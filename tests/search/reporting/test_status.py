@@ -1,4 +1,4 @@
-"""What `status` says of a search: that it runs, was interrupted, has failed, or is finished."""
+"""The state of a search: running, interrupted, failed or finished."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.reporting.status import show_status
-from search.reporting.stored_search import SearchView
+from search.reporting.stored_search import StoredSearch
 from search.study.database import Database
 from search.study.file_lock import hold
 from search.study.study import Study
@@ -24,7 +24,7 @@ from spaces.task import Task
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
-    """Return a home with a search whose driver died while two trials were in training."""
+    """Return a home with a search whose driver died during the training of two trials."""
     home = Home(tmp_path / "home")
     folder = home.folder("mine")
     folder.create(parse_experiment({"name": "mine"}).to_yaml(), Task(1, 8, 8, 10))
@@ -38,19 +38,19 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def folder(home: Home) -> SearchFolder:
-    """Return its folder."""
+    """Return the folder of the search."""
     return home.folder("mine")
 
 
 def ends(folder: SearchFolder, status: Status) -> None:
-    """Let a driver end as it says."""
+    """Let a driver end with a status."""
     with Journal(folder.journal) as journal:
         journal.start(PARENT, "mine")
         journal.finish(PARENT, status)
 
 
 def shown(home: Home, printed: Callable[..., str]) -> tuple[list[str], str]:
-    """Return the cells of the search's row, and what stands below the table."""
+    """Return the cells of the search's row, and the lines below the table."""
 
     def show(console: Console) -> None:
         show_status(None, home, console)
@@ -59,7 +59,7 @@ def shown(home: Home, printed: Callable[..., str]) -> tuple[list[str], str]:
     return row.split(), "\n".join(rest)
 
 
-def test_a_search_whose_driver_holds_its_lock_runs(
+def test_search_runs_while_driver_holds_lock(
     home: Home, folder: SearchFolder, printed: Callable[..., str]
 ) -> None:
     with hold(folder.lock, "mine"):
@@ -68,7 +68,7 @@ def test_a_search_whose_driver_holds_its_lock_runs(
     assert (row[-1], below) == ("running", "")
 
 
-def test_what_a_dead_driver_left_running_is_interrupted_and_how_to_go_on_is_told(
+def test_search_of_dead_driver_is_interrupted_with_resume_command(
     home: Home, folder: SearchFolder, printed: Callable[..., str]
 ) -> None:
     with hold(folder.lock, "mine"):
@@ -77,25 +77,25 @@ def test_what_a_dead_driver_left_running_is_interrupted_and_how_to_go_on_is_told
     assert row[:4] == ["mine", "0/30", "0", "2"]
     assert row[-1] == "interrupted"
     assert below == (
-        f"mine is interrupted; go on with: python search.py resume mine --home {home.path}"
+        f"mine was interrupted; resume it with: python search.py resume mine --home {home.path}"
     )
 
 
-def test_the_report_counts_what_a_dead_driver_left_as_interrupted(folder: SearchFolder) -> None:
-    assert {trial.state.name for trial in SearchView(folder).trials} == {"WAITING"}
+def test_report_counts_trials_of_dead_driver_as_interrupted(folder: SearchFolder) -> None:
+    assert {trial.state.name for trial in StoredSearch(folder).trials} == {"WAITING"}
     with hold(folder.lock, "mine"):
-        assert {trial.state.name for trial in SearchView(folder).trials} == {"RUNNING"}
+        assert {trial.state.name for trial in StoredSearch(folder).trials} == {"RUNNING"}
 
 
 @pytest.mark.parametrize(
     ("status", "state", "said"),
     [
         ("FINISHED", "finished", ""),
-        ("KILLED", "interrupted", "mine is interrupted; go on with: "),
-        ("FAILED", "failed", "mine has failed; go on with: "),
+        ("KILLED", "interrupted", "mine was interrupted; resume it with: "),
+        ("FAILED", "failed", "mine has failed; resume it with: "),
     ],
 )
-def test_a_driver_that_ended_by_itself_has_said_how(
+def test_status_shows_how_driver_ended(
     home: Home,
     folder: SearchFolder,
     printed: Callable[..., str],
@@ -110,7 +110,7 @@ def test_a_driver_that_ended_by_itself_has_said_how(
     assert bool(below) == bool(said)
 
 
-def test_a_search_that_was_resumed_ended_as_its_last_driver_did(folder: SearchFolder) -> None:
+def test_status_of_resumed_search_is_that_of_last_driver(folder: SearchFolder) -> None:
     assert last_status(folder.journal) is None
     ends(folder, "KILLED")
     assert last_status(folder.journal) == "KILLED"

@@ -96,7 +96,7 @@ def test_what_is_found_can_be_read_with_the_password_from_the_environment(
     assert re.search(r"^ *first +4/4 +0 +0 .* finished *$", status.stdout, re.MULTILINE)
     report = user.ask("report", "first", PGPASSWORD=PASSWORD)
     assert report.returncode == 0, report.stderr
-    assert "Leaderboard\n4 candidates trained: 4 to the end" in report.stdout
+    assert "Leaderboard\n4 candidates trained: 4 complete" in report.stdout
 
 
 def test_a_server_that_lets_nobody_in_is_one_plain_line_and_leaves_nothing(
@@ -173,7 +173,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on_and_never_by_two_at_a_t
 
     status = user.ask("status", "killed", PGPASSWORD=PASSWORD)
     assert re.search(r"^ *killed +0/4 +0 +[12] .* interrupted *$", status.stdout, re.MULTILINE)
-    assert "go on with: python search.py resume killed" in status.stdout
+    assert "resume it with: python search.py resume killed" in status.stdout
 
     begun = {each.number: each.intermediate_values for each in user.trained("killed")}
 
