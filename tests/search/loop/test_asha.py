@@ -1,4 +1,4 @@
-"""Early stopping: which trials go on at a rung, whatever drivers have come and gone meanwhile."""
+"""ASHA: which trials stop at a rung, also after a resume."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from search.loop.asha import Asha
 
 
 class Slowly:
-    """What halving means, word by word."""
+    """Asynchronous successive halving, written out from its definition."""
 
     def __init__(self, epochs: int, grace: int, reduction: int) -> None:
         self.epochs, self.grace, self.reduction = epochs, grace, reduction
@@ -47,7 +47,7 @@ class Slowly:
 
 
 def random_reports(seed: int, epochs: int, trials: int) -> Iterator[tuple[int, int, float]]:
-    """Yield reports of trials that run side by side: which, its epoch, its value."""
+    """Yield the reports of parallel trials: trial, epoch, value."""
     draw = random.Random(seed)
     epoch = [0] * trials
     while any(each < epochs for each in epoch):
@@ -61,7 +61,7 @@ settings_of_searches = [(9, 1, 3), (27, 1, 3), (16, 2, 2), (10, 3, 4), (5, 8, 2)
 
 @pytest.mark.parametrize(("epochs", "grace", "reduction"), settings_of_searches)
 @pytest.mark.parametrize("seed", range(5))
-def test_it_stops_what_rays_own_scheduler_stops(
+def test_asha_stops_the_trials_that_rays_scheduler_stops(
     epochs: int, grace: int, reduction: int, seed: int
 ) -> None:
     theirs = ASHAScheduler(
@@ -79,7 +79,7 @@ def test_it_stops_what_rays_own_scheduler_stops(
     stopped: dict[int, int] = {}
     for number, epoch, value in random_reports(seed, epochs, len(trials)):
         if number in stopped or epoch >= epochs:
-            continue  # At the end of the training both let go.
+            continue  # Neither stops a trial after its last epoch.
         result = {"training_iteration": epoch, "accuracy": value}
         decision = theirs.on_trial_result(controller, trials[number], result)
         ours.report(number, epoch, value)
@@ -98,7 +98,7 @@ values = st.floats(0, 1) | st.sampled_from([0.25, 0.5, 0.75, math.nan])
     grace=st.integers(1, 4),
     reduction=st.integers(2, 4),
 )
-def test_it_stops_what_lies_under_the_best_of_those_that_came_before(
+def test_trials_below_the_best_earlier_ones_stop(
     reports: Sequence[tuple[int, int, float]], grace: int, reduction: int
 ) -> None:
     asha, slowly = Asha(9, grace, reduction), Slowly(9, grace, reduction)
@@ -109,25 +109,25 @@ def test_it_stops_what_lies_under_the_best_of_those_that_came_before(
         else:
             asha.report(number, epoch, value)
             seen[number, epoch] = slowly.should_stop(number, epoch, value)
-        # Whenever it is asked, and however many have come since, the answer is the same.
+        # The decision does not change when later trials reach the rung.
         for (who, when), should_stop in seen.items():
             assert asha.should_stop(who, when) == should_stop
 
 
-def test_the_first_at_a_rung_goes_on_however_bad_it_is() -> None:
+def test_the_first_trial_at_a_rung_continues() -> None:
     asha = Asha(10, 1, 4)
     asha.report(3, 1, 0.0)
     assert not asha.should_stop(3, 1)
 
 
-def test_what_is_no_number_is_stopped_and_stops_no_other() -> None:
+def test_a_nan_value_stops_its_trial_and_no_other() -> None:
     asha = Asha(10, 1, 2)
     for number, value in enumerate((math.nan, 0.1, math.nan, 0.2)):
         asha.report(number, 1, value)
     assert [asha.should_stop(number, 1) for number in range(4)] == [True, False, True, False]
 
 
-def test_between_two_rungs_and_at_the_end_nothing_is_stopped() -> None:
+def test_trials_stop_only_at_rungs() -> None:
     asha = Asha(8, 2, 2)
     for epoch in range(1, 9):
         asha.report(0, epoch, 0.9)
@@ -136,21 +136,21 @@ def test_between_two_rungs_and_at_the_end_nothing_is_stopped() -> None:
     assert not any(asha.should_stop(0, epoch) for epoch in range(1, 10))
 
 
-def test_who_has_not_come_to_a_rung_is_not_stopped_there() -> None:
+def test_a_trial_does_not_stop_at_a_rung_it_has_not_reached() -> None:
     asha = Asha(8, 2, 2)
     asha.report(0, 2, 0.9)
     assert not asha.should_stop(1, 2)
 
 
 @pytest.mark.parametrize("cut", [0, 5, 20, 60])
-def test_filled_again_from_what_was_reported_it_stops_the_same(cut: int) -> None:
-    """A driver that is killed in between knows of its rungs no more than the study does."""
+def test_rungs_restored_from_reports_stop_the_same_trials(cut: int) -> None:
+    """The driver that resumes a search knows only the study."""
     reports = list(random_reports(7, 9, 12))
     through, before, after = (Asha(9, 1, 3) for _ in range(3))
     for number, epoch, value in reports[:cut]:
         before.report(number, epoch, value)
         through.report(number, epoch, value)
-    # The study holds them by trial, not in the order in which they came.
+    # The study orders the reports by trial, not by time.
     for number, epoch, value in sorted(reports[:cut]):
         after.report(number, epoch, value)
     for number, epoch, value in reports[cut:]:

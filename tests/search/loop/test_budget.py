@@ -1,4 +1,4 @@
-"""What a search may spend: counted over all drivers, told in words."""
+"""Budgets: counting across drivers, limits and their messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return state
 
 
-def test_without_limits_nothing_is_ever_spent(clock: SimpleNamespace) -> None:
+def test_a_budget_without_limits_is_never_spent(clock: SimpleNamespace) -> None:
     budget = Budget(BudgetSection(trials=7))
     clock.now += 10**9
     assert budget.trials == 7
@@ -30,7 +30,7 @@ def test_without_limits_nothing_is_ever_spent(clock: SimpleNamespace) -> None:
     assert budget.describe(10**9) == ""
 
 
-def test_the_time_of_earlier_drivers_counts_and_that_between_them_does_not(
+def test_wall_clock_counts_only_while_a_driver_runs(
     clock: SimpleNamespace,
 ) -> None:
     budget = Budget(BudgetSection(wall_clock=100), seconds_before=70.0)
@@ -41,19 +41,19 @@ def test_the_time_of_earlier_drivers_counts_and_that_between_them_does_not(
     assert budget.spent(0) == "the budget of time is spent"
 
 
-def test_device_hours_are_spent_to_the_second() -> None:
+def test_device_hours_count_to_the_second() -> None:
     budget = Budget(BudgetSection(device_hours=2))
     assert budget.spent(7199) == ""
     assert budget.spent(7200) == "the budget of device-hours is spent"
 
 
-def test_money_is_device_hours_at_a_price() -> None:
+def test_money_is_device_hours_times_price() -> None:
     budget = Budget(BudgetSection(money=5, price=2.5))
     assert budget.spent(7199) == ""
     assert budget.spent(7200) == "the budget of money is spent"
 
 
-def test_of_several_limits_the_first_that_is_reached_counts(clock: SimpleNamespace) -> None:
+def test_the_first_reached_limit_ends_the_search(clock: SimpleNamespace) -> None:
     section = BudgetSection(wall_clock=60, device_hours=1, money=10, price=1)
     budget = Budget(section)
     assert budget.spent(3600) == "the budget of device-hours is spent"
@@ -61,7 +61,7 @@ def test_of_several_limits_the_first_that_is_reached_counts(clock: SimpleNamespa
     assert budget.spent(0) == "the budget of time is spent"
 
 
-def test_limits_that_are_reached_are_raised_to_leave_as_much_as_was_spent(
+def test_a_raised_limit_leaves_as_much_as_is_spent(
     clock: SimpleNamespace,
 ) -> None:
     section = BudgetSection(wall_clock=5400, device_hours=1, money=2.5, price=2)
@@ -78,7 +78,7 @@ def test_limits_that_are_reached_are_raised_to_leave_as_much_as_was_spent(
 
 @pytest.mark.parametrize("limit", [1e-5, 0.1, 10, 1e6, 123456789, 1e12])
 @pytest.mark.parametrize("overspent", [0, 1 / 3, 5])
-def test_what_raises_a_limit_can_be_set_and_leaves_something_to_spend(
+def test_settings_that_raise_a_limit_are_valid(
     limit: float, overspent: float, tmp_path: Path
 ) -> None:
     file = tmp_path / "paid.yaml"
@@ -90,7 +90,7 @@ def test_what_raises_a_limit_can_be_set_and_leaves_something_to_spend(
     assert raised.spent(1.9 * spent) == ""
 
 
-def test_what_is_spent_and_left_is_told_of_each_limit(clock: SimpleNamespace) -> None:
+def test_each_limit_shows_what_is_spent_and_left(clock: SimpleNamespace) -> None:
     section = BudgetSection(wall_clock=7200, device_hours=4, money=10, price=2)
     budget = Budget(section, seconds_before=600)
     clock.now += 30
@@ -100,7 +100,7 @@ def test_what_is_spent_and_left_is_told_of_each_limit(clock: SimpleNamespace) ->
     )
 
 
-def test_what_is_overspent_leaves_nothing_and_not_less(clock: SimpleNamespace) -> None:
+def test_an_overspent_limit_shows_nothing_left(clock: SimpleNamespace) -> None:
     budget = Budget(BudgetSection(wall_clock=10, device_hours=1, money=1, price=1), 50)
     assert budget.describe(7200) == (
         "50s spent, 0s left; 2 device-hours spent, 0 left; 2.00 spent of money, 0.00 left"

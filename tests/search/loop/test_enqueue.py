@@ -1,4 +1,4 @@
-"""Named nets are tried first in a search of their family."""
+"""Named networks are the first trials of a search."""
 
 import pytest
 from optuna.samplers import RandomSampler, TPESampler
@@ -19,7 +19,7 @@ OPTIONS = {"stem": "cifar", "stages": 3, "blocks": [1, 3], "width": [8, 32]}
 
 
 @pytest.mark.parametrize("sampler", [RandomSampler(seed=0), TPESampler(seed=0)])
-def test_enqueued_nets_are_the_first_trials_and_others_follow(sampler, tmp_path):
+def test_enqueued_networks_are_the_first_trials(sampler, tmp_path):
     database = Database(tmp_path / "study.db", "seeded")
     study = Study("seeded", sampler, database=database)
     space = CandidateSpace(TASK, "resnet", OPTIONS, {})
@@ -44,7 +44,7 @@ def test_enqueued_nets_are_the_first_trials_and_others_follow(sampler, tmp_path)
         ("resnet56c", "not in the space"),
     ],
 )
-def test_a_net_that_is_not_in_the_space_is_refused_before_anything_starts(name, said):
+def test_an_enqueued_network_outside_the_space_is_refused(name, said):
     with pytest.raises(BadInputError) as caught:
         find_seeds([name], "resnet", TASK, OPTIONS)
     assert name in str(caught.value)

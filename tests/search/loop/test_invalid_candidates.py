@@ -1,4 +1,4 @@
-"""Draws that describe no network: rejected, counted, and learned from."""
+"""Draws that describe no network are rejected, and the sampler learns from them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def run(trials: Trials, train: Callable[..., None]) -> None:
             train(trials, started.number, 0.5, 0.6, 0.7)
 
 
-def test_an_invalid_draw_is_rejected_with_its_violation_and_costs_no_trial(
+def test_an_invalid_draw_is_rejected_and_costs_no_trial(
     vgg_space: Spaces, make_trials: MakeTrials, train: Callable[..., None], recorder: Any
 ) -> None:
     trials = make_trials(vgg_space(**SKEW_NORMAL), limit=5, observers=(recorder,))
@@ -69,7 +69,7 @@ def never(trial: Any, task: Any) -> Architecture:
     raise InvalidCandidateError(f"{trial.suggest_int('n', 1, 9)} is no number", 3.0)
 
 
-def test_a_space_of_nothing_but_invalid_draws_is_refused_beforehand(
+def test_a_space_with_only_invalid_draws_is_refused(
     function_space: Spaces,
 ) -> None:
     screens = build_screens(ScreensSection())

@@ -1,4 +1,4 @@
-"""How trials share a cluster: CPUs, and the share of a GPU that each training needs."""
+"""How trials share a cluster: CPUs, and the fraction of a GPU that each training needs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ MakeOfSize = Callable[[float], Candidate]
 def of_size(
     plain: Callable[..., Architecture], candidate: Callable[[Architecture], Candidate]
 ) -> MakeOfSize:
-    """Return a function that makes a candidate that is predicted to take about so many GB."""
+    """Return a function that makes a candidate with about so many GB of predicted memory."""
     small = candidate(plain("c c", size=64, features=16))
 
     def of_batch(batch: int) -> Candidate:
@@ -53,13 +53,13 @@ def of_size(
 @pytest.mark.parametrize(
     ("size", "gpu_fraction"), [(0.5, 1 / 8), (2, 1 / 4), (5, 1 / 2), (10, 1), (100, 1)]
 )
-def test_a_training_gets_the_share_of_a_gpu_that_its_predicted_memory_needs(
+def test_predicted_memory_decides_the_gpu_fraction(
     of_size: MakeOfSize, size: float, gpu_fraction: float
 ) -> None:
     assert AUTOMATIC.gpu_fraction(of_size(size)) == gpu_fraction
 
 
-def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize) -> None:
+def test_predicted_memory_includes_training_and_evaluation(of_size: MakeOfSize) -> None:
     one = of_size(0.2)
     step = one.training_memory(bfloat16=True)
     size = one.recipe.batch_size
@@ -69,7 +69,7 @@ def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize)
 
     assert 2 * size < LARGEST_EVALUATION_BATCH
     assert predicted_memory(one, bfloat16=True) == step + scoring(2 * size)
-    # The latency of a larger batch than any that is scored takes its room, too.
+    # Measuring the latency of a larger batch than the evaluation's needs memory too.
     assert predicted_memory(one, 5000, bfloat16=True) == step + scoring(5000)
     assert predicted_memory(one, 2, bfloat16=True) == step + scoring(2 * size)
     large = replace(one, recipe=replace(one.recipe, batch_size=4000))
@@ -77,27 +77,27 @@ def test_predicted_is_a_step_and_what_scoring_takes_besides(of_size: MakeOfSize)
     assert predicted_memory(large, bfloat16=True) == expected
 
 
-def test_images_that_lie_on_the_gpu_take_their_room(of_size: MakeOfSize) -> None:
+def test_resident_images_count_towards_the_memory(of_size: MakeOfSize) -> None:
     just = of_size(1.0)
     assert AUTOMATIC.gpu_fraction(just) == 1 / 8
     assert replace(AUTOMATIC, image_bytes=3 * GB // 10).gpu_fraction(just) == 1 / 4
 
 
-def test_images_that_are_too_many_to_lie_on_the_gpu_take_no_room(of_size: MakeOfSize) -> None:
+def test_images_too_large_for_the_gpu_do_not_count(of_size: MakeOfSize) -> None:
     assert replace(AUTOMATIC, image_bytes=8 * GB).gpu_fraction(of_size(1.0)) == 1 / 8
 
 
-def test_without_bfloat16_trainings_need_more(of_size: MakeOfSize) -> None:
+def test_float32_needs_a_larger_gpu_fraction(of_size: MakeOfSize) -> None:
     slow = replace(AUTOMATIC, bfloat16=False)
     assert slow.gpu_fraction(of_size(1.0)) > AUTOMATIC.gpu_fraction(of_size(1.0))
 
 
-def test_the_smallest_gpu_of_the_cluster_decides_on_shares(of_size: MakeOfSize) -> None:
+def test_the_smallest_gpu_decides_the_gpu_fraction(of_size: MakeOfSize) -> None:
     mixed = replace(AUTOMATIC, largest=Gpu(80 * GB, True))
     assert mixed.gpu_fraction(of_size(5)) == AUTOMATIC.gpu_fraction(of_size(5))
 
 
-def test_the_largest_gpu_of_the_cluster_decides_on_what_can_be_trained_at_all() -> None:
+def test_the_largest_gpu_limits_what_can_be_trained() -> None:
     mixed = replace(AUTOMATIC, largest=Gpu(80 * GB, True))
     assert mixed.largest_training == largest_prediction(1, 80 * GB)
     assert replace(mixed, image_bytes=GB).largest_training == mixed.largest_training - GB
@@ -105,9 +105,7 @@ def test_the_largest_gpu_of_the_cluster_decides_on_what_can_be_trained_at_all() 
 
 
 @pytest.mark.parametrize("fixed", [0.0, 0.3, 1.0, 2.0])
-def test_a_share_that_was_asked_for_is_that_of_every_trial(
-    of_size: MakeOfSize, fixed: float
-) -> None:
+def test_a_fixed_gpu_fraction_applies_to_every_trial(of_size: MakeOfSize, fixed: float) -> None:
     packing = replace(AUTOMATIC, fixed=fixed)
     assert {packing.gpu_fraction(of_size(size)) for size in (0.5, 50)} == {fixed}
     assert packing.smallest_fraction == fixed
@@ -117,7 +115,7 @@ def test_a_share_that_was_asked_for_is_that_of_every_trial(
     assert not packing.is_guessed
 
 
-def test_where_the_memory_of_gpus_is_unknown_every_trial_gets_the_same(of_size: MakeOfSize) -> None:
+def test_unknown_gpu_memory_gives_the_default_fraction(of_size: MakeOfSize) -> None:
     unknown = Packing(cpus=1, fixed=None)
     assert {unknown.gpu_fraction(of_size(size)) for size in (0.5, 50)} == {DEFAULT_FRACTION}
     assert unknown.smallest_fraction == DEFAULT_FRACTION
@@ -137,7 +135,7 @@ def test_where_the_memory_of_gpus_is_unknown_every_trial_gets_the_same(of_size: 
         ([8], 8, 1),
         ([8], 100, 1),
         ([16, 16], 2, 16),
-        ([16, 16], 3, 8),  # Three of ten would be 30 CPUs, but a node has room for one alone.
+        ([16, 16], 3, 8),  # Three of ten would be 30 CPUs, but each node fits only one.
         ([12, 4], 2, 6),
         ([], 2, 1),
     ],
@@ -154,7 +152,7 @@ nodes = st.lists(
 
 
 @given(nodes, st.integers(1, 80))
-def test_the_fair_number_of_threads_is_the_largest_with_which_all_trials_fit(
+def test_fair_threads_are_the_most_with_which_all_trials_fit(
     there: list[Node], concurrent: int
 ) -> None:
     threads = fair_threads(there, concurrent)
@@ -169,20 +167,25 @@ def test_the_fair_number_of_threads_is_the_largest_with_which_all_trials_fit(
         ([{"CPU": 8}], 3, 0, 2),
         ([{"CPU": 16, "GPU": 1}], 1, 1 / 8, 8),
         ([{"CPU": 4, "GPU": 1}], 1, 1 / 8, 4),
-        ([{"CPU": 32, "GPU": 2}], 1, 0.3, 6),  # Three to a GPU: what is left of two is no third.
+        (
+            [{"CPU": 32, "GPU": 2}],
+            1,
+            0.3,
+            6,
+        ),  # Three to a GPU; the remainders of two GPUs do not add up.
         ([{"CPU": 8, "GPU": 4}], 1, 2, 2),
         ([{"CPU": 64}, {"CPU": 2, "GPU": 8}], 1, 1, 2),
         ([], 1, 0, 0),
     ],
 )
-def test_as_many_trials_fit_as_cpus_and_gpus_of_one_node_each_allow(
+def test_a_trial_fits_within_one_node(
     there: list[Node], cpus: float, gpus: float, fitting: int
 ) -> None:
     assert fitting_trials(there, cpus, gpus) == fitting
 
 
 @given(nodes, st.integers(1, 8), st.sampled_from([0, *GPU_FRACTIONS, 2]))
-def test_what_fits_never_takes_more_than_there_is(
+def test_fitting_trials_never_exceed_the_resources(
     there: list[Node], cpus: int, gpus: float
 ) -> None:
     fitting = fitting_trials(there, cpus, gpus)
@@ -190,7 +193,7 @@ def test_what_fits_never_takes_more_than_there_is(
     assert fitting * gpus <= sum(node["GPU"] for node in there)
 
 
-# Nodes that are not there yet
+# Nodes that have not started yet
 
 AMOUNTS = st.fixed_dictionaries({"CPU": st.integers(0, 4), "GPU": st.integers(0, 2)})
 
@@ -203,7 +206,7 @@ AMOUNTS = st.fixed_dictionaries({"CPU": st.integers(0, 4), "GPU": st.integers(0,
         unique_by=lambda k: tuple(sorted(k[0].items())),
     ),
 )
-def test_a_cluster_grows_to_the_most_of_each_type_and_loses_nothing(
+def test_a_cluster_grows_to_the_limit_of_each_node_type(
     nodes: list[Node], kinds: list[tuple[dict[str, float], int]]
 ) -> None:
     types = [NodeType("kind", resources, most) for resources, most in kinds]
@@ -213,5 +216,5 @@ def test_a_cluster_grows_to_the_most_of_each_type_and_loses_nothing(
         assert reachable.count(resources) == max(most, nodes.count(resources))
 
 
-def test_hosts_of_which_nothing_is_known_yet_are_not_counted_on() -> None:
+def test_node_types_without_known_resources_do_not_count() -> None:
     assert reachable_nodes([{"CPU": 4}], [NodeType("local.cluster.node", {}, 3)]) == [{"CPU": 4}]

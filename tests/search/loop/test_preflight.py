@@ -1,4 +1,4 @@
-"""What is refused before anything is written: spaces that cannot be searched."""
+"""Spaces that cannot be searched are refused before anything is written."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_space_passes_after_a_few_accepted_draws(eight_candidates: CandidateSp
     assert len(drawn) == NEEDED
 
 
-def test_a_space_passes_though_most_of_it_is_rejected(vgg_space: Spaces) -> None:
+def test_a_space_passes_even_if_most_of_it_is_rejected(vgg_space: Spaces) -> None:
     check(vgg_space(depth=[4, 12], kernel=3, pools=0))
 
 
@@ -68,7 +68,7 @@ def test_a_space_passes_though_most_of_it_is_rejected(vgg_space: Spaces) -> None
         ({}, {"max_memory_mb": 0.001}, "memory", "screens.max_memory_mb"),
     ],
 )
-def test_a_space_of_which_nothing_is_left_is_refused_with_the_reason(
+def test_a_fully_rejected_space_is_refused_with_the_reason(
     vgg_space: Spaces, options: dict[str, Any], screens: dict[str, Any], reason: str, remedy: str
 ) -> None:
     off = {} if reason in ("border", "collapsed") else {"border": "off"}
@@ -78,7 +78,7 @@ def test_a_space_of_which_nothing_is_left_is_refused_with_the_reason(
     assert remedy in error.remedy
 
 
-def test_a_space_of_which_almost_nothing_is_left_is_refused_too(function_space: Spaces) -> None:
+def test_an_almost_fully_rejected_space_is_refused(function_space: Spaces) -> None:
     def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
         rare = trial.suggest_int("lot", 1, 1000) == 1
         builder = Builder(task.image_shape)
@@ -93,11 +93,11 @@ def test_a_space_of_which_almost_nothing_is_left_is_refused_too(function_space: 
     assert DRAWS - NEEDED < rejected <= DRAWS
 
 
-def test_a_batch_that_is_larger_than_the_training_split_is_refused(vgg_space: Spaces) -> None:
+def test_a_batch_larger_than_the_training_split_is_refused(vgg_space: Spaces) -> None:
     check(vgg_space(recipe={"batch_size": 100}), images=100)
     error = refusal(vgg_space(recipe={"batch_size": 101}), images=100)
     assert (error.field, error.value) == ("recipe.batch_size", 101)
-    # Whatever happens to be drawn.
+    # For any draw.
     for seed in range(5):
         space = vgg_space(recipe={"batch_size": [8, 16, 32, 101]})
         with pytest.raises(BadInputError, match="101"):
@@ -105,7 +105,7 @@ def test_a_batch_that_is_larger_than_the_training_split_is_refused(vgg_space: Sp
     assert "100 training images" in error.problem
 
 
-def test_milestones_behind_the_end_of_training_are_refused(vgg_space: Spaces) -> None:
+def test_milestones_after_the_last_epoch_are_refused(vgg_space: Spaces) -> None:
     space = vgg_space(recipe={"schedule": "multi_step", "milestones": [5, 8]})
     check(space, epochs=9)
     error = refusal(space, epochs=8)
@@ -113,7 +113,7 @@ def test_milestones_behind_the_end_of_training_are_refused(vgg_space: Spaces) ->
     assert "the 8 epochs" in error.problem
 
 
-def test_warm_restarts_that_training_would_break_off_are_refused_with_what_fits(
+def test_incomplete_warm_restarts_are_refused_with_a_remedy(
     vgg_space: Spaces,
 ) -> None:
     space = vgg_space(recipe={"schedule": "warm_restarts", "first_cycle": 2, "cycle_growth": 2})
@@ -135,7 +135,7 @@ def test_warm_restarts_that_training_would_break_off_are_refused_with_what_fits(
     ],
     ids=["multi_step", "warm_restarts", "first_cycle"],
 )
-def test_a_schedule_that_does_not_fit_is_refused_however_seldom_it_is_drawn(
+def test_a_rarely_drawn_schedule_that_does_not_fit_is_refused(
     vgg_space: Spaces, options: dict[str, Any], field: str
 ) -> None:
     space = vgg_space(recipe=options | {"milestones": [30, 60]})
@@ -143,21 +143,19 @@ def test_a_schedule_that_does_not_fit_is_refused_however_seldom_it_is_drawn(
         assert refusal(space, epochs=60, seed=seed).field == field
 
 
-def test_every_schedule_passes_that_fits_whatever_is_drawn(vgg_space: Spaces) -> None:
+def test_a_schedule_that_always_fits_passes(vgg_space: Spaces) -> None:
     schedules = ["one_cycle", "cosine", "multi_step", "warm_restarts", "constant"]
     cycles = {"first_cycle": [1, 6], "cycle_growth": 1}
     check(vgg_space(recipe={"schedule": schedules, "milestones": [30], **cycles}), epochs=60)
 
 
 @pytest.mark.parametrize("schedule", ["onecycle", ["cosine", 1], {"cosine": 1}, [], None], ids=str)
-def test_a_schedule_that_is_none_is_refused_as_the_user_wrote_it(
-    vgg_space: Spaces, schedule: object
-) -> None:
+def test_an_unknown_schedule_is_refused_as_written(vgg_space: Spaces, schedule: object) -> None:
     error = refusal(vgg_space(recipe={"schedule": schedule}))
     assert (error.field, error.value) == ("recipe.schedule", schedule)
 
 
-def test_a_search_whose_schedule_does_not_fit_its_epochs_leaves_nothing_behind(
+def test_a_search_refused_for_its_schedule_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
@@ -184,7 +182,7 @@ def ends_in(features: int) -> Callable[..., Architecture]:
     return space
 
 
-def test_networks_whose_output_is_not_one_value_for_each_class_are_refused(
+def test_networks_without_one_output_per_class_are_refused(
     function_space: Spaces,
 ) -> None:
     check(function_space(ends_in(10)))
@@ -219,6 +217,6 @@ def test_a_space_function_that_raises_is_refused_with_its_error(function_space: 
     assert str(error).splitlines() == [str(error)]
 
 
-def test_a_space_function_that_returns_no_architecture_is_refused(function_space: Spaces) -> None:
+def test_a_space_function_must_return_an_architecture(function_space: Spaces) -> None:
     error = refusal(function_space(lambda trial, task: "a network"))
     assert "returned a str" in error.problem

@@ -1,4 +1,4 @@
-"""Screens: what they reject, by how much, and in which order."""
+"""Screens: what they reject, with which violation and in which order."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def chain(convolutions: int) -> str:
 @pytest.mark.parametrize(
     ("convolutions", "beyond"), [(1, 0), (4, 0), (5, 0), (6, 1), (7, 2), (10, 5)]
 )
-def test_convolutions_beyond_the_border_layer_are_rejected_and_the_border_layer_is_not(
+def test_only_convolutions_beyond_the_border_layer_are_rejected(
     rejection_of: Callable[..., Rejection | None], convolutions: int, beyond: int
 ) -> None:
     found = rejection_of(chain(convolutions))
@@ -66,7 +66,7 @@ def test_convolutions_beyond_the_border_layer_are_rejected_and_the_border_layer_
 @pytest.mark.parametrize(
     ("allowed", "violation"), [(0, 3.0), (1, 2.0), (2, 1.0), (3, None), (4, None)]
 )
-def test_convolutions_that_are_allowed_beyond_the_border_do_not_count(
+def test_allowed_convolutions_beyond_the_border_are_accepted(
     rejection_of: Callable[..., Rejection | None], allowed: int, violation: float | None
 ) -> None:
     found = rejection_of(chain(8), allow_beyond=allowed)
@@ -107,7 +107,7 @@ PARAMS, MACS = 86, 2344
 @pytest.mark.parametrize(
     ("limit", "reason", "value"), [("max_params", "params", PARAMS), ("max_macs", "macs", MACS)]
 )
-def test_a_cost_limit_itself_is_allowed_and_the_excess_is_relative_to_it(
+def test_the_violation_of_a_cost_limit_is_relative_to_it(
     rejection_of: Callable[..., Rejection | None], limit: str, reason: str, value: int
 ) -> None:
     assert rejection_of("c", **{limit: value}) is None
@@ -119,7 +119,7 @@ def test_a_cost_limit_itself_is_allowed_and_the_excess_is_relative_to_it(
     assert half.violation == pytest.approx(1.0)
 
 
-def test_predicted_memory_counts_with_the_batch_of_the_candidate(
+def test_predicted_memory_depends_on_the_batch_size(
     rejection_of: Callable[..., Rejection | None], plain: Plain, candidate: MakeCandidate
 ) -> None:
     taken = candidate(plain("c")).training_memory()
@@ -134,7 +134,7 @@ GPU = Gpu(memory=1_500_000_000, bfloat16=True)
 ON_GPUS = Packing(cpus=1, fixed=None, smallest=GPU, largest=GPU, bfloat16=True)
 
 
-def test_what_the_largest_gpu_cannot_hold_is_rejected(
+def test_a_network_too_large_for_the_largest_gpu_is_rejected(
     plain: Plain, candidate: MakeCandidate
 ) -> None:
     screens = build_screens(ScreensSection(border="off"), ON_GPUS)
@@ -151,7 +151,7 @@ def test_what_the_largest_gpu_cannot_hold_is_rejected(
 
 
 @pytest.mark.parametrize("packing", [None, Packing(cpus=1, fixed=0.0), Packing(cpus=1, fixed=None)])
-def test_without_a_known_gpu_nothing_is_too_large_for_it(
+def test_an_unknown_gpu_rejects_nothing(
     plain: Plain, candidate: MakeCandidate, packing: Packing | None
 ) -> None:
     large = candidate(plain("c c", size=64, features=2048))
@@ -193,7 +193,7 @@ def test_a_collapsed_feature_map_is_always_rejected(
     assert further.violation > found.violation > 0
 
 
-def test_screens_judge_in_a_fixed_order_and_the_first_rejection_counts(
+def test_screens_run_in_order_and_the_first_rejection_counts(
     rejection_of: Callable[..., Rejection | None],
 ) -> None:
     limits = {"max_params": 1, "max_macs": 1, "max_memory_mb": 1e-6}
@@ -234,7 +234,7 @@ limits = st.one_of(st.none(), st.integers(1, 3000))
     max_kmacs=limits,
     max_kilobytes=limits,
 )
-def test_the_verdict_is_that_of_the_border_and_the_costs(
+def test_rejections_agree_with_border_and_costs(
     vgg_space: Callable[..., CandidateSpace],
     seed: int,
     rule: str,
@@ -254,7 +254,7 @@ def test_the_verdict_is_that_of_the_border_and_the_costs(
             "max_memory_mb": memory,
         }
     )
-    # More pooling layers than 8 pixels can bear, so that some networks collapse.
+    # More pooling layers than 8 pixels allow, so that some networks collapse.
     space = vgg_space(depth=[1, 10], pools=5, convs_before_pool=[1, 2])
     study = Study("draws", RandomSampler(seed=seed))
     for _ in range(5):

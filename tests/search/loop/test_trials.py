@@ -1,4 +1,4 @@
-"""The search itself: what is drawn, rejected, trained and recorded."""
+"""The trials of a search: drawing, rejecting, recording and ending them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def started_by(trials: Trials) -> StartedTrial:
 
 
 def all_started(trials: Trials, end: Callable[[int], None]) -> list[StartedTrial]:
-    """Run a search to its end, one trial at a time."""
+    """Run a search to its end, one trial at a time, and return the started trials."""
     found = []
     while not trials.is_finished:
         started = trials.next()
@@ -75,7 +75,7 @@ def any_width(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Replace the clock by one that only ``clock.now`` moves, or ``clock.step`` at each look."""
+    """Replace the clock: ``clock.now`` sets it, each reading advances it by ``clock.step``."""
     state = SimpleNamespace(now=100.0, step=0.0)
 
     def monotonic() -> float:
@@ -90,7 +90,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 # Drawing
 
 
-def test_the_same_seed_draws_the_same_candidates_whatever_they_score(
+def test_the_same_seed_draws_the_same_candidates(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     runs = []
@@ -105,7 +105,7 @@ def test_the_same_seed_draws_the_same_candidates_whatever_they_score(
     assert [trial.params for trial in other] != [params for _, params, _ in runs[0]]
 
 
-def test_what_is_started_can_be_rebuilt_from_its_params(
+def test_a_started_trial_can_be_rebuilt_from_its_params(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     space = vgg_space()
@@ -120,7 +120,7 @@ def test_what_is_started_can_be_rebuilt_from_its_params(
         assert stored.user_attrs["beyond"] == trial.border.beyond == 0
 
 
-def test_a_candidate_trains_with_the_same_seed_in_every_search_of_one_seed(
+def test_a_candidate_has_one_training_seed_per_search_seed(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     seeds: dict[str, set[int]] = {}
@@ -132,7 +132,7 @@ def test_a_candidate_trains_with_the_same_seed_in_every_search_of_one_seed(
     assert len(set.union(*seeds.values())) == len(seeds)
 
 
-def test_searches_of_different_seeds_train_a_candidate_differently(
+def test_the_training_seed_depends_on_the_search_seed(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     runs = []
@@ -145,7 +145,7 @@ def test_searches_of_different_seeds_train_a_candidate_differently(
     assert all(first[digest] != second[digest] for digest in first)
 
 
-def test_without_the_border_screen_the_candidates_are_trained_that_it_rejected(
+def test_the_border_screen_changes_only_what_is_trained(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train, recorder: Any
 ) -> None:
     screened = make_trials(vgg_space(), limit=20, seed=1, observers=[recorder])
@@ -186,7 +186,7 @@ def test_rejected_candidates_cost_no_trial(
             assert not stored.constraints
 
 
-def test_a_space_of_which_everything_is_rejected_is_exhausted_after_a_bounded_number_of_draws(
+def test_a_fully_rejected_space_is_exhausted_after_a_limit(
     make_trials: MakeTrials, vgg_space: Spaces, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidates, "GIVE_UP_AFTER", 60)
@@ -200,7 +200,7 @@ def test_a_space_of_which_everything_is_rejected_is_exhausted_after_a_bounded_nu
     assert not trials.has_unfinished
 
 
-def test_drawing_pauses_at_the_end_of_a_time_slice_so_that_results_do_not_wait(
+def test_drawing_yields_at_the_end_of_a_time_slice(
     make_trials: MakeTrials, vgg_space: Spaces, clock: SimpleNamespace
 ) -> None:
     trials = make_trials(vgg_space(), screens={"max_params": 1}, limit=5)
@@ -213,7 +213,7 @@ def test_drawing_pauses_at_the_end_of_a_time_slice_so_that_results_do_not_wait(
     assert first < len(trials.study.trials()) <= first + 12
 
 
-def test_a_sampler_that_insists_on_what_is_rejected_is_overruled(
+def test_random_draws_replace_a_sampler_that_is_always_rejected(
     make_trials: MakeTrials, vgg_space: Spaces
 ) -> None:
     class Stubborn(RandomSampler):
@@ -232,7 +232,7 @@ def test_a_sampler_that_insists_on_what_is_rejected_is_overruled(
 # Duplicates
 
 
-def test_no_candidate_is_trained_twice_and_a_space_that_is_used_up_ends_the_search(
+def test_a_search_ends_when_every_candidate_is_trained_once(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     train: Train,
@@ -250,7 +250,7 @@ def test_no_candidate_is_trained_twice_and_a_space_that_is_used_up_ends_the_sear
     ("accuracies", "state", "value"),
     [((0.5, 0.6, 0.7), TrialState.COMPLETE, 0.7), ((0.2, 0.4), TrialState.PRUNED, None)],
 )
-def test_a_duplicate_takes_over_the_verdict_of_its_original(
+def test_a_duplicate_is_told_the_result_of_its_original(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     train: Train,
@@ -274,11 +274,11 @@ def test_a_duplicate_takes_over_the_verdict_of_its_original(
         assert stored.state is state
         assert stored.value == value
         assert stored.intermediate_values == dict(enumerate(accuracies, start=1))
-        # As infeasible it would drive the sampler away from a good candidate.
+        # An infeasible duplicate would drive the sampler away from a good candidate.
         assert not stored.constraints
 
 
-def test_a_duplicate_of_a_running_trial_fails_so_that_samplers_ignore_it(
+def test_a_duplicate_of_a_running_trial_fails(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, limit=8, observers=[recorder])
@@ -295,7 +295,7 @@ def test_a_duplicate_of_a_running_trial_fails_so_that_samplers_ignore_it(
     )
 
 
-def test_a_candidate_that_failed_may_be_tried_again(
+def test_a_failed_candidate_may_be_tried_again(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     trials = make_trials(eight_candidates, limit=40)
@@ -310,7 +310,7 @@ def test_a_candidate_that_failed_may_be_tried_again(
     assert again.seed == failing.seed
 
 
-def test_duplicates_are_trained_where_their_screen_is_off(
+def test_duplicates_are_trained_when_their_screen_is_off(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     trials = make_trials(eight_candidates, screens={"duplicates": False}, limit=20)
@@ -321,7 +321,7 @@ def test_duplicates_are_trained_where_their_screen_is_off(
 # The end of a search
 
 
-def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_epoch(
+def test_a_spent_wall_clock_pauses_trials_after_their_epoch(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -343,7 +343,7 @@ def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_e
     trials.pause(first.number)
     for epoch in (1, 2, 3):
         trials.report(second.number, metrics(0.5, epoch))
-    # What has come to its end has ended, whatever is spent.
+    # A trial that reached its last epoch is complete, whatever is spent.
     assert trials.decide(second.number) is Decision.CONTINUE
     trials.finish(second.number)
     assert trials.study.trial(first.number).state is TrialState.WAITING
@@ -358,7 +358,7 @@ def test_when_the_time_is_spent_no_trial_is_started_and_running_ones_end_their_e
         ({"money": 5.0, "price": 2.5}, "the budget of money is spent"),
     ],
 )
-def test_device_hours_are_counted_by_shares_also_while_trials_run(
+def test_device_hours_count_the_fraction_of_a_device(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -383,7 +383,7 @@ def test_device_hours_are_counted_by_shares_also_while_trials_run(
     assert trials.next() is None
 
 
-def test_no_more_trials_are_started_than_the_limit(
+def test_no_trial_starts_beyond_the_limit(
     make_trials: MakeTrials, eight_candidates: CandidateSpace
 ) -> None:
     trials = make_trials(eight_candidates, limit=3)
@@ -395,7 +395,7 @@ def test_no_more_trials_are_started_than_the_limit(
     assert sum(t.state is TrialState.RUNNING for t in trials.study.trials()) == 3
 
 
-def test_setting_all_aside_leaves_nothing_running(
+def test_pausing_all_leaves_no_trial_running(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, limit=4, observers=[recorder])
@@ -415,7 +415,7 @@ def test_setting_all_aside_leaves_nothing_running(
 
 
 @pytest.mark.parametrize("first", ["interrupted", "the budget of time is spent"])
-def test_what_stops_a_search_first_is_why_it_stopped(
+def test_the_first_cause_of_stopping_is_reported(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, first: str
 ) -> None:
     trials = make_trials(eight_candidates)
@@ -426,7 +426,7 @@ def test_what_stops_a_search_first_is_why_it_stopped(
     assert trials.next() is None
 
 
-def test_a_search_whose_first_trials_all_fail_is_given_up_with_the_cause(
+def test_a_search_ends_when_its_first_trials_all_fail(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     trials = make_trials(vgg_space(), limit=20)
@@ -435,7 +435,7 @@ def test_a_search_whose_first_trials_all_fail_is_given_up_with_the_cause(
     assert trials.hopeless == "no such device"
 
 
-def test_what_still_runs_when_a_search_is_given_up_is_set_aside(
+def test_running_trials_pause_when_the_search_is_hopeless(
     make_trials: MakeTrials,
     vgg_space: Spaces,
     train: Train,
@@ -460,7 +460,7 @@ def test_failures_after_a_success_do_not_end_a_search(
     assert sum(t.state is TrialState.FAIL for t in trials.study.trials()) == 14
 
 
-def test_losses_that_diverge_are_the_candidates_fault_and_do_not_end_a_search(
+def test_diverged_losses_do_not_end_a_search(
     make_trials: MakeTrials, vgg_space: Spaces, metrics: Callable[..., EpochMetrics]
 ) -> None:
     trials = make_trials(vgg_space(), limit=12)
@@ -478,7 +478,7 @@ def test_losses_that_diverge_are_the_candidates_fault_and_do_not_end_a_search(
 MEMORY = "out of memory: 3.0 GB are needed, there are 2.0 GB"
 
 
-def test_a_trial_without_enough_memory_fails_for_us_and_is_infeasible_for_the_sampler(
+def test_out_of_memory_trial_is_infeasible_for_sampler(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     train: Train,
@@ -497,7 +497,7 @@ def test_a_trial_without_enough_memory_fails_for_us_and_is_infeasible_for_the_sa
         assert stored.user_attrs["cause"] == MEMORY
 
 
-def test_candidates_without_enough_memory_do_not_give_the_search_up(
+def test_out_of_memory_trials_do_not_end_a_search(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     trials = make_trials(vgg_space(), limit=12)
@@ -506,7 +506,7 @@ def test_candidates_without_enough_memory_do_not_give_the_search_up(
     assert not trials.hopeless
 
 
-def test_nor_do_they_hide_that_all_others_fail(
+def test_out_of_memory_trials_do_not_hide_other_failures(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     trials = make_trials(vgg_space(), limit=20)
@@ -518,7 +518,7 @@ def test_nor_do_they_hide_that_all_others_fail(
     assert len(found) == 2 * HOPELESS_AFTER
 
 
-def test_a_candidate_without_enough_memory_is_not_tried_again_and_its_duplicates_are_infeasible(
+def test_an_out_of_memory_candidate_is_not_tried_again(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, limit=8, observers=[recorder])
@@ -530,14 +530,14 @@ def test_a_candidate_without_enough_memory_is_not_tried_again_and_its_duplicates
         assert (stored.state, stored.constraints) == (TrialState.PRUNED, {"memory": 0.5})
 
 
-def test_the_sampler_turns_away_from_candidates_that_do_not_fit_into_memory(
+def test_the_sampler_avoids_candidates_without_enough_memory(
     make_trials: MakeTrials, train: Train, function_space: Spaces
 ) -> None:
-    """The wider the better, but only a quarter of the widths fits.
+    """Wider networks are better, but only a quarter of the widths fits.
 
-    Told as failures, which samplers ignore, the others are drawn ever more.
+    Told as failures, which samplers ignore, the others would be drawn ever more often.
     """
-    shares = {}
+    fitting = {}
     for told in (False, True):
         study = Study("memory", TPESampler(seed=0))
         trials = make_trials(
@@ -558,15 +558,15 @@ def test_the_sampler_turns_away_from_candidates_that_do_not_fit_into_memory(
             else:
                 violation = excess if told else 0.0
                 train(trials, started.number, cause=MEMORY, violation=violation)
-        shares[told] = sum(fits[-30:]) / 30
-    assert shares[False] <= 0.25
-    assert shares[True] >= 0.4
+        fitting[told] = sum(fits[-30:]) / 30
+    assert fitting[False] <= 0.25
+    assert fitting[True] >= 0.4
 
 
-# What gives itself up
+# Trials that stop themselves
 
 
-def test_a_trial_that_gives_itself_up_was_stopped_early_and_its_reason_is_kept(
+def test_a_trial_that_stops_itself_is_pruned_with_its_reason(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, epochs=3, observers=[recorder])
@@ -588,7 +588,7 @@ def several(*objectives: Objective, sampler: BaseSampler | None = None, **option
     )
 
 
-def test_every_trial_is_told_with_all_its_values_also_what_was_stopped_early(
+def test_pruned_trials_are_told_with_all_objectives(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -613,7 +613,7 @@ def test_every_trial_is_told_with_all_its_values_also_what_was_stopped_early(
     assert [state.name for _, state, _ in recorder.of("finished")] == ["COMPLETE", "PRUNED"]
 
 
-def test_a_network_that_learns_nothing_is_infeasible_however_cheap(
+def test_a_network_that_learns_nothing_is_infeasible(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     study = several("params")
@@ -625,7 +625,7 @@ def test_a_network_that_learns_nothing_is_infeasible_however_cheap(
     assert stored.constraints == {"hopeless": 1.0}
 
 
-def test_a_trial_that_does_not_report_its_latency_fails_and_says_so(
+def test_a_trial_without_its_latency_fails_with_the_cause(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, study=several("latency"), observers=[recorder])
@@ -635,7 +635,7 @@ def test_a_trial_that_does_not_report_its_latency_fails_and_says_so(
     assert recorder.of("finished") == [(number, TrialState.FAIL, cause)]
 
 
-def test_a_duplicate_takes_over_all_values_of_its_original(
+def test_a_duplicate_is_told_all_values_of_its_original(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train, recorder: Any
 ) -> None:
     study = several("params")
@@ -647,10 +647,10 @@ def test_a_duplicate_takes_over_all_values_of_its_original(
         assert stored.values == study.trial(stored.user_attrs["duplicate_of"]).values
 
 
-def test_the_sampler_learns_from_several_objectives_however_trials_end(
+def test_the_sampler_learns_from_several_objectives(
     make_trials: MakeTrials, train: Train, function_space: Spaces
 ) -> None:
-    """Beyond eight features, a quarter of the widths, more of them cost and do not help."""
+    """More than eight features, a quarter of the widths, cost more and do not help."""
     study = several("params", sampler=TPESampler(seed=0))
     trials = make_trials(
         function_space(any_width), study=study, limit=80, epochs=3, screens={"duplicates": False}
@@ -671,7 +671,7 @@ def test_the_sampler_learns_from_several_objectives_however_trials_end(
     assert sum(features <= 8 for features in drawn[-40:]) >= 24
 
 
-# What is recorded of a trial
+# What the study stores of a trial
 
 
 @pytest.mark.parametrize(
@@ -714,7 +714,7 @@ def test_a_trial_is_complete_only_after_its_last_epoch(
 
 @pytest.mark.parametrize("loss", ["train_loss", "validation_loss"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_fails_the_trial_however_good_its_accuracy_looks(
+def test_a_loss_that_is_not_finite_fails_the_trial(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -731,7 +731,7 @@ def test_a_loss_that_is_no_number_fails_the_trial_however_good_its_accuracy_look
     assert recorder.of("finished") == [(number, TrialState.FAIL, "the loss is no longer a number")]
 
 
-def test_epochs_that_are_reported_again_or_late_are_ignored(
+def test_repeated_or_late_epochs_are_ignored(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -754,7 +754,7 @@ def test_epochs_that_are_reported_again_or_late_are_ignored(
     ]
 
 
-def test_what_a_trial_reports_later_does_not_change_what_observers_were_told(
+def test_observers_receive_metrics_that_never_change(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -771,7 +771,7 @@ def test_what_a_trial_reports_later_does_not_change_what_observers_were_told(
 
 
 class Life(Observer):
-    """Checks that what it is told of each trial comes once and in order."""
+    """Checks that the events of each trial come once and in order."""
 
     def __init__(self) -> None:
         self.state: dict[int, str] = {}
@@ -816,7 +816,7 @@ steps = st.lists(
 
 @settings(max_examples=80, deadline=None)
 @given(sequence=steps, seed=st.integers(0, 50), limit=st.integers(1, 12))
-def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
+def test_each_trial_ends_once_and_each_candidate_has_one_result(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -862,7 +862,7 @@ def test_whatever_happens_each_trial_has_one_life_and_no_candidate_two_results(
         )
 
 
-def test_every_observer_is_told_in_the_given_order(
+def test_observers_receive_events_in_the_given_order(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     told: list[str] = []
@@ -882,7 +882,7 @@ def test_every_observer_is_told_in_the_given_order(
     assert told == ["a started", "b started", "a finished", "b finished"]
 
 
-def test_observers_are_told_only_what_the_database_holds(
+def test_observers_receive_only_what_the_database_holds(
     tmp_path: Path, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     path = tmp_path / "study.db"
@@ -911,13 +911,13 @@ def test_observers_are_told_only_what_the_database_holds(
     assert states == [("started", [TrialState.RUNNING]), ("finished", [TrialState.COMPLETE])]
 
 
-# Going on with a search
+# Resuming a search
 
 
 def resumed(
     make_trials: MakeTrials, before: Trials, space: CandidateSpace, **options: Any
 ) -> Trials:
-    """Return the trials of a later driver, which knows nothing but the study."""
+    """Return the trials of a later driver, which knows only the study."""
     known = before.study.trials()
     study = Study("test", RandomSampler(seed=1 + len(known)), objectives=before.study.objectives)
     study.restore(known)
@@ -925,7 +925,7 @@ def resumed(
 
 
 @pytest.mark.parametrize("gently", [False, True])
-def test_a_later_driver_first_takes_up_what_was_interrupted_under_its_own_number(
+def test_interrupted_trials_resume_first_under_their_numbers(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -956,7 +956,7 @@ def test_a_later_driver_first_takes_up_what_was_interrupted_under_its_own_number
     ]
 
 
-def test_what_has_ended_is_never_trained_again_and_counts(
+def test_ended_trials_count_and_are_not_trained_again(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     first = make_trials(eight_candidates, limit=5)
@@ -973,13 +973,13 @@ def test_what_has_ended_is_never_trained_again_and_counts(
     assert numbers == list(range(len(numbers)))
 
 
-def test_an_epoch_that_the_study_has_already_is_told_and_not_recorded_again(
+def test_a_stored_epoch_is_passed_on_but_not_stored_again(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
     recorder: Any,
 ) -> None:
-    """It comes again with the first report from a checkpoint, with all that was measured."""
+    """The first report from a checkpoint repeats all epochs before it."""
     first = make_trials(eight_candidates)
     number = started_by(first).number
     first.report(number, metrics(0.25))
@@ -1000,7 +1000,7 @@ def test_an_epoch_that_the_study_has_already_is_told_and_not_recorded_again(
     assert [metrics.epoch for _, metrics in recorder.of("reported")] == [1, 2, 3]
 
 
-def test_device_hours_count_over_all_drivers_and_nothing_twice(
+def test_device_hours_count_once_across_drivers(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1026,13 +1026,13 @@ def test_device_hours_count_over_all_drivers_and_nothing_twice(
     assert last.device_seconds == 100
 
 
-def test_what_a_killed_driver_had_spent_counts_before_its_trials_are_taken_up_again(
+def test_spent_time_counts_before_a_trial_is_resumed(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
     tmp_path: Path,
 ) -> None:
-    """A cluster that has shrunk comes to the last of them long after the first."""
+    """A cluster that has shrunk resumes the last trial long after the first."""
     path = tmp_path / "study.db"
     database = Database(path, "test")
     first = make_trials(
@@ -1052,7 +1052,7 @@ def test_what_a_killed_driver_had_spent_counts_before_its_trials_are_taken_up_ag
     assert later.device_seconds == 3 * 3600
 
 
-def test_what_was_spent_on_a_trial_that_is_lost_before_it_reports_again_is_kept(
+def test_spent_time_counts_if_a_resumed_trial_is_lost(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1070,7 +1070,7 @@ def test_what_was_spent_on_a_trial_that_is_lost_before_it_reports_again_is_kept(
     assert resumed(make_trials, later, eight_candidates).device_seconds == 40
 
 
-def test_what_is_spent_can_be_asked_for_while_trials_come_and_go(
+def test_another_thread_may_read_the_device_time(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1102,7 +1102,7 @@ def test_what_is_spent_can_be_asked_for_while_trials_come_and_go(
     assert not errors
 
 
-def test_a_search_whose_money_is_spent_trains_nothing_more_when_it_is_resumed(
+def test_a_resumed_search_without_money_trains_nothing(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1121,13 +1121,13 @@ def test_a_search_whose_money_is_spent_trains_nothing_more_when_it_is_resumed(
     assert started_by(richer).number == number
 
 
-def test_what_a_driver_that_was_killed_left_running_waits_where_the_next_does_not_come_to_it(
+def test_trials_of_a_killed_driver_are_paused(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: Any
 ) -> None:
     first = make_trials(eight_candidates)
     left = [started_by(first).number for _ in range(2)]
     later = resumed(make_trials, first, eight_candidates, observers=[recorder])
-    taken_up = started_by(later).number
+    continued = started_by(later).number
     later.stop("interrupted")
     later.pause_all()
     later.pause_all()
@@ -1135,10 +1135,10 @@ def test_what_a_driver_that_was_killed_left_running_waits_where_the_next_does_no
     assert [t.state for t in later.study.trials()] == [TrialState.WAITING] * 2
     again = resumed(make_trials, later, eight_candidates)
     assert sorted(started_by(again).number for _ in left) == left
-    assert taken_up in left
+    assert continued in left
 
 
-def test_a_candidate_that_was_interrupted_is_not_drawn_again_beside(
+def test_an_interrupted_candidate_is_not_drawn_again(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     first = make_trials(eight_candidates, limit=8)
@@ -1149,7 +1149,7 @@ def test_a_candidate_that_was_interrupted_is_not_drawn_again_beside(
     assert len({trial.candidate.digest for trial in found}) == len(found) == 8
 
 
-def test_after_a_good_trial_of_an_earlier_driver_failures_do_not_end_the_search(
+def test_a_success_of_an_earlier_driver_counts(
     make_trials: MakeTrials, vgg_space: Spaces, train: Train
 ) -> None:
     first = make_trials(vgg_space(), limit=12)
@@ -1159,7 +1159,7 @@ def test_after_a_good_trial_of_an_earlier_driver_failures_do_not_end_the_search(
     assert not later.hopeless
 
 
-def test_what_did_not_fit_into_memory_stays_infeasible_and_what_failed_otherwise_may_come_again(
+def test_out_of_memory_candidates_stay_infeasible_on_resume(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     first = make_trials(eight_candidates, limit=9)
@@ -1174,7 +1174,7 @@ def test_what_did_not_fit_into_memory_stays_infeasible_and_what_failed_otherwise
     assert digests.count(lost.candidate.digest) == 1
 
 
-def test_early_stopping_goes_on_from_what_the_study_holds(
+def test_early_stopping_resumes_from_the_study(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1194,13 +1194,13 @@ def test_early_stopping_goes_on_from_what_the_study_holds(
             later.report(number, metrics(accuracy, epoch))
     assert later.decide(best) is Decision.CONTINUE
     assert later.decide(worse) is Decision.STOP
-    # It has passed that rung, whoever has come there since.
+    # It has passed that rung, whichever trials reached it since.
     for epoch, accuracy in ((1, 0.6), (2, 0.6), (3, 0.6)):
         later.report(aside, metrics(accuracy, epoch))
     assert later.decide(aside) is Decision.CONTINUE
 
 
-def test_a_rung_that_was_passed_in_a_checkpoint_only_is_decided_on_when_it_is_reported(
+def test_a_rung_passed_in_a_checkpoint_is_decided_when_reported(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1209,12 +1209,12 @@ def test_a_rung_that_was_passed_in_a_checkpoint_only_is_decided_on_when_it_is_re
     trials = make_trials(eight_candidates, epochs=8, asha=Asha(8, 2, 2))
     train(trials, started_by(trials).number, 0.5, 0.5)
     number = started_by(trials).number
-    for epoch in (1, 2, 3):  # All in one report.
+    for epoch in (1, 2, 3):  # In one report.
         trials.report(number, metrics(0.4, epoch))
     assert trials.decide(number) is Decision.STOP
 
 
-def test_with_several_objectives_a_search_goes_on_alike(
+def test_a_search_with_several_objectives_resumes(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
     first = make_trials(eight_candidates, study=several("params"), limit=4)
@@ -1245,7 +1245,7 @@ rounds = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(sequence=rounds, limit=st.integers(1, 6), asha=st.booleans())
-def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_all_of_them_do(
+def test_every_trial_ends_once_however_often_drivers_are_killed(
     make_trials: MakeTrials,
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
@@ -1319,7 +1319,7 @@ def test_however_often_and_whenever_drivers_are_killed_each_trial_ends_once_and_
 # Spaces that fail in the middle of a search
 
 
-def test_a_space_that_raises_or_ends_wrongly_later_on_is_refused_then(
+def test_a_space_that_fails_during_the_search_is_refused(
     make_trials: MakeTrials, function_space: Spaces
 ) -> None:
     def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
@@ -1357,10 +1357,10 @@ def test_the_sampler_is_told_of_every_trial_that_ends() -> None:
     assert told == [(0, TrialState.PRUNED), (1, TrialState.COMPLETE)]
 
 
-def test_an_observer_that_fails_is_dropped_and_the_search_goes_on(
+def test_a_failing_observer_is_dropped(
     vgg_space: Callable[..., CandidateSpace], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Whatever it raises: a closed pipe ends in SystemExit where the progress is printed."""
+    """Even for SystemExit, which a closed pipe raises where the progress is printed."""
 
     class Broken(Observer):
         def started(self, trial: StartedTrial) -> None:

@@ -1,4 +1,4 @@
-"""One driver at a time: the lock of a search, between real processes."""
+"""The file lock of a search, between real processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ with hold(Path(sys.argv[1]), "mine"):
 
 @contextmanager
 def another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Hold the lock in a process of its own, until it is killed."""
+    """Hold the lock in another process until it is killed."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "driver.lock"
 
 
-def test_a_second_driver_is_refused_and_told_who_the_first_one_is(path: Path) -> None:
+def test_a_second_driver_is_refused_with_the_name_of_the_first(path: Path) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     with another_process(path) as holder:
         with pytest.raises(BadInputError) as caught, hold(path, "mine"):
@@ -63,11 +63,11 @@ def test_a_second_driver_is_refused_and_told_who_the_first_one_is(path: Path) ->
         assert found is not None
         assert (int(found[1]), found[2]) == (holder.pid, socket.gethostname())
         assert before <= datetime.fromisoformat(found[3]) <= datetime.now(UTC)
-        # Who was refused has not written over it.
+        # The refused driver has not overwritten the file.
         assert json.loads(path.read_text(encoding="utf-8"))["pid"] == holder.pid
 
 
-def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(path: Path) -> None:
+def test_a_killed_driver_releases_its_lock_at_once(path: Path) -> None:
     with another_process(path) as holder:
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()
@@ -76,8 +76,13 @@ def test_the_lock_of_a_driver_that_was_killed_is_free_at_once(path: Path) -> Non
             assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
-def test_whether_it_is_held_can_be_asked_by_anyone_and_changes_nothing(path: Path) -> None:
+<<<<<<< HEAD
+def test_asking_whether_the_lock_is_held_changes_nothing(path: Path) -> None:
     assert not DriverFileLock(path, "mine").holder()
+=======
+def test_asking_whether_the_lock_is_held_changes_nothing(path: Path) -> None:
+    assert not is_held(path)
+>>>>>>> 4a7873e (Name the tests of the study and the loop after the rules that they hold)
     assert not path.exists()
     with another_process(path):
         before = path.read_bytes()
@@ -86,7 +91,7 @@ def test_whether_it_is_held_can_be_asked_by_anyone_and_changes_nothing(path: Pat
     assert not DriverFileLock(path, "mine").holder()
 
 
-def test_within_one_process_it_is_held_until_it_is_let_go(path: Path) -> None:
+def test_the_lock_excludes_the_same_process_too(path: Path) -> None:
     with hold(path, "mine"):
         assert DriverFileLock(path, "mine").holder()
         with pytest.raises(BadInputError, match=f"process {os.getpid()} on"), hold(path, "mine"):
@@ -96,14 +101,14 @@ def test_within_one_process_it_is_held_until_it_is_let_go(path: Path) -> None:
         pass
 
 
-def test_an_error_inside_lets_it_go(path: Path) -> None:
+def test_an_error_releases_the_lock(path: Path) -> None:
     with pytest.raises(RuntimeError, match="inside"), hold(path, "mine"):
         raise RuntimeError("inside")
     assert not DriverFileLock(path, "mine").holder()
 
 
 @pytest.mark.parametrize("left", ["", "{", "[]", '{"host": "a"}'])
-def test_a_holder_that_did_not_say_who_it_is_is_another_process(path: Path, left: str) -> None:
+def test_an_unnamed_holder_is_called_another_process(path: Path, left: str) -> None:
     with another_process(path):
         path.write_text(left, encoding="utf-8")
         problem = "it is being run by another process"

@@ -1,4 +1,4 @@
-"""What is kept of retrainings: whole or not at all, and never a pickle."""
+"""The stored results of retraining: atomic, and never a pickle."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PREDICTIONS = np.array([0, 9, 3], dtype=np.int32)
 
 @pytest.fixture
 def kept(tmp_path: Path) -> FinalistStore:
-    """Return a folder in which one retraining is kept."""
+    """Return a folder that holds one result."""
     kept = FinalistStore(tmp_path / "finalists")
     kept.write(RESULT, b"weights", PREDICTIONS)
     return kept
 
 
-def test_a_retraining_comes_back_as_it_was_kept(kept: FinalistStore) -> None:
+def test_a_stored_result_is_read_unchanged(kept: FinalistStore) -> None:
     assert list(kept.results()) == [RESULT]
     assert kept.weights(7, 3).read_bytes() == b"weights"
     found = kept.predictions(7, 3)
@@ -32,18 +32,18 @@ def test_a_retraining_comes_back_as_it_was_kept(kept: FinalistStore) -> None:
     assert found.dtype == np.int32
 
 
-def test_nothing_but_the_two_files_is_left(kept: FinalistStore) -> None:
+def test_a_result_is_stored_as_two_files(kept: FinalistStore) -> None:
     folder = kept.weights(7, 3).parent
     assert {path.name for path in folder.iterdir()} == {"trial-7-seed-3.pt", "trial-7-seed-3.npz"}
 
 
-def test_what_was_never_kept_is_not_there(kept: FinalistStore, tmp_path: Path) -> None:
+def test_an_unknown_result_is_missing(kept: FinalistStore, tmp_path: Path) -> None:
     assert kept.predictions(7, 4) is None
     assert list(FinalistStore(tmp_path / "empty").results()) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "weights", "others"])
-def test_a_retraining_that_is_not_whole_is_none(kept: FinalistStore, damage: str) -> None:
+def test_an_incomplete_result_is_missing(kept: FinalistStore, damage: str) -> None:
     record = kept.record(7, 3)
     if damage == "cut":
         record.write_bytes(record.read_bytes()[:-30])
@@ -54,7 +54,7 @@ def test_a_retraining_that_is_not_whole_is_none(kept: FinalistStore, damage: str
     assert list(kept.results()) == []
 
 
-def test_a_pickle_in_the_place_of_a_record_is_not_loaded(tmp_path: Path) -> None:
+def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return Path.touch, (tmp_path / "sprung",)

@@ -1,4 +1,4 @@
-"""Studies on a real Postgres server: whole searches, one driver each, and the server's outages."""
+"""Studies on a real Postgres server: searches, their lock, and outages of the server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.timeout(600)
 
 
 class Client(User):
-    """A user whose studies lie on a server."""
+    """A user whose studies are stored on a server."""
 
     def __init__(self, folder: Path, server: Postgres) -> None:
         super().__init__(folder)
@@ -48,36 +48,34 @@ class Client(User):
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Postgres]:
-    """Return a server that runs."""
+    """Return a running server."""
     with running() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def user(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Client:
-    """Return a user whose searches have their studies on the server."""
+    """Return a user whose studies are stored on the server."""
     return Client(tmp_path_factory.mktemp("user"), server)
 
 
 @pytest.fixture(scope="module")
 def first(user: Client) -> Result:
-    """Return a whole search whose study lies on the server."""
+    """Return a finished search whose study is stored on the server."""
     return user.run("first")
 
 
 # A whole search
 
 
-def test_a_search_has_its_study_on_the_server_and_nowhere_else(first: Result, user: Client) -> None:
+def test_the_study_is_stored_on_the_server_only(first: Result, user: Client) -> None:
     assert first.returncode == 0, first.stderr
     assert len(user.trained("first")) == 4
     assert {trial.state for trial in user.trained("first")} == {TrialState.COMPLETE}
     assert not (user.home / "first" / "study.db").exists()
 
 
-def test_the_search_knows_its_server_and_nothing_of_it_holds_the_password(
-    first: Result, user: Client
-) -> None:
+def test_no_file_of_a_search_contains_the_password(first: Result, user: Client) -> None:
     kept = yaml.safe_load((user.home / "first" / "experiment.yaml").read_text())
     assert kept["database"] == user.server.url(password=False)
     secret = PASSWORD.encode()
@@ -88,9 +86,7 @@ def test_the_search_knows_its_server_and_nothing_of_it_holds_the_password(
         assert each.decode() not in first.stdout + first.stderr
 
 
-def test_what_is_found_can_be_read_with_the_password_from_the_environment(
-    first: Result, user: Client
-) -> None:
+def test_results_are_read_with_pgpassword(first: Result, user: Client) -> None:
     status = user.ask("status", "first", PGPASSWORD=PASSWORD)
     assert status.returncode == 0, status.stderr
     assert re.search(r"^ *first +4/4 +0 +0 .* finished *$", status.stdout, re.MULTILINE)
@@ -99,9 +95,7 @@ def test_what_is_found_can_be_read_with_the_password_from_the_environment(
     assert "Leaderboard\n4 candidates trained: 4 complete" in report.stdout
 
 
-def test_a_server_that_lets_nobody_in_is_one_plain_line_and_leaves_nothing(
-    first: Result, user: Client
-) -> None:
+def test_a_refusing_server_is_one_line_and_writes_nothing(first: Result, user: Client) -> None:
     wrong = user.server.url().replace(PASSWORD, "wrong")
     for answer in (
         user.ask("status", "first"),
@@ -114,9 +108,7 @@ def test_a_server_that_lets_nobody_in_is_one_plain_line_and_leaves_nothing(
     assert not (user.home / "locked-out").exists()
 
 
-def test_a_name_that_is_taken_on_the_server_is_refused_from_anywhere(
-    first: Result, user: Client, tmp_path: Path
-) -> None:
+def test_a_name_taken_on_the_server_is_refused(first: Result, user: Client, tmp_path: Path) -> None:
     answer = user.ask(
         *("run", user.write("first"), "--home", tmp_path / "elsewhere"),
         BORDERLINE_DATABASE=user.server.url(),
@@ -126,9 +118,7 @@ def test_a_name_that_is_taken_on_the_server_is_refused_from_anywhere(
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_search_can_begin_with_the_trials_of_one_on_the_server(
-    first: Result, user: Client
-) -> None:
+def test_a_search_can_inherit_trials_from_the_server(first: Result, user: Client) -> None:
     fields = {"warm_start": ["first"], "budget": {"trials": 1}, "finalists": {"count": 0}}
     answer = user.run("warm", **fields)
     assert answer.returncode == 0, answer.stderr
@@ -138,9 +128,7 @@ def test_a_search_can_begin_with_the_trials_of_one_on_the_server(
     ]
 
 
-def test_a_finished_search_on_the_server_can_be_given_more_trials(
-    first: Result, user: Client
-) -> None:
+def test_a_finished_search_on_the_server_can_be_extended(first: Result, user: Client) -> None:
     extended = user.ask(
         *("resume", "first", "--set", "budget.trials=+1", "--set", "finalists.count=0"),
         PGPASSWORD=PASSWORD,
@@ -152,9 +140,7 @@ def test_a_finished_search_on_the_server_can_be_given_more_trials(
 # Interruptions
 
 
-def test_a_killed_driver_is_followed_by_one_that_goes_on_and_never_by_two_at_a_time(
-    user: Client, tmp_path: Path
-) -> None:
+def test_only_one_driver_resumes_after_a_killed_one(user: Client, tmp_path: Path) -> None:
     url = user.server.url()
     path = user.write("killed", epochs=4000)
     driver = user.start("run", path, BORDERLINE_DATABASE=url)
@@ -178,7 +164,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on_and_never_by_two_at_a_t
     begun = {each.number: each.intermediate_values for each in user.trained("killed")}
 
     def is_further() -> bool:
-        """Tell whether any trial has reported an epoch that the first driver did not come to."""
+        """Tell whether a trial has reported an epoch that the first driver did not reach."""
         whole, _, _ = user.journal("killed").rpartition("\n")
         told = [each for each in map(json.loads, whole.splitlines()) if each["event"] == "metrics"]
         return any(
@@ -201,7 +187,7 @@ def test_a_killed_driver_is_followed_by_one_that_goes_on_and_never_by_two_at_a_t
     assert {each.state for each in user.trained("killed")} == {TrialState.WAITING}
 
 
-def test_a_search_goes_on_when_its_server_is_restarted(user: Client) -> None:
+def test_a_search_continues_when_its_server_restarts(user: Client) -> None:
     path = user.write("restarted", epochs=30, finalists={"count": 0})
     with user.start("run", path, BORDERLINE_DATABASE=user.server.url()) as driver:
         wait_for(lambda: '"metrics"' in user.journal("restarted"), driver)
@@ -244,12 +230,12 @@ def draw(study: Study) -> optuna.Trial:
 
 @pytest.fixture
 def url(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the address of a server that is waited for one second only."""
+    """Return the address of a server with a timeout of one second."""
     monkeypatch.setattr(module, "TIMEOUT", 1.0)
     return server.url()
 
 
-def test_a_server_that_stays_away_ends_the_writing_without_a_gap(
+def test_an_unavailable_server_ends_writing_without_a_gap(
     url: str, server: Postgres, capfd: pytest.CaptureFixture[str]
 ) -> None:
     database = Database(url, "away")
@@ -274,7 +260,7 @@ def test_a_server_that_stays_away_ends_the_writing_without_a_gap(
     assert capfd.readouterr().err.count("the database does not answer") == 1
 
 
-def test_a_write_whose_answer_got_lost_is_not_done_twice(url: str) -> None:
+def test_a_write_whose_answer_is_lost_is_done_once(url: str) -> None:
     database = Database(url, "lost")
     study = Study("lost", RandomSampler(seed=0), database=database)
     number = draw(study).number
@@ -290,9 +276,7 @@ def test_a_write_whose_answer_got_lost_is_not_done_twice(url: str) -> None:
     assert (second.number, second.state) == (1, TrialState.RUNNING)
 
 
-def test_the_lock_is_free_as_soon_as_its_holders_connection_is_gone(
-    url: str, server: Postgres
-) -> None:
+def test_a_closed_connection_releases_its_lock(url: str, server: Postgres) -> None:
     database = Database(url, "mine")
     with pytest.raises(BadInputError, match=f"by process {os.getpid()} on .* since 20"):
         Database(url, "mine", resume=True)
@@ -303,9 +287,7 @@ def test_the_lock_is_free_as_soon_as_its_holders_connection_is_gone(
     Database(url, "mine", resume=True).close()
 
 
-def test_a_driver_that_lost_its_lock_to_another_one_writes_nothing_more(
-    url: str, server: Postgres
-) -> None:
+def test_a_driver_that_lost_its_lock_writes_nothing(url: str, server: Postgres) -> None:
     database = Database(url, "lost-lock")
     study = Study("lost-lock", RandomSampler(seed=0), database=database)
     draw(study)
@@ -320,9 +302,7 @@ def test_a_driver_that_lost_its_lock_to_another_one_writes_nothing_more(
     other.close()
 
 
-def test_a_driver_takes_its_own_lock_again_when_its_connection_breaks(
-    url: str, server: Postgres
-) -> None:
+def test_a_driver_retakes_its_lock_after_a_broken_connection(url: str, server: Postgres) -> None:
     database = Database(url, "broken")
     study = Study("broken", RandomSampler(seed=0), database=database)
     draw(study)
@@ -335,7 +315,7 @@ def test_a_driver_takes_its_own_lock_again_when_its_connection_breaks(
     assert len(read_trials(url, "broken")) == 2
 
 
-def test_a_study_of_another_search_of_the_same_name_is_not_gone_on_with(url: str) -> None:
+def test_a_study_of_another_search_is_refused(url: str) -> None:
     Database(url, "two", identity="two-1").close()
     Database(url, "two", identity="two-1", resume=True).close()
     with pytest.raises(BadInputError, match="already holds a study of that name"):

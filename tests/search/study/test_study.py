@@ -1,4 +1,4 @@
-"""The study: what is in memory and what is in the database are the same trials."""
+"""The study: memory and database hold the same trials."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ names = (f"study {number}" for number in itertools.count())
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return one database for many studies: making the file is what takes long."""
+    """Return one database for many studies, because creating the file is slow."""
     return tmp_path_factory.mktemp("study") / "study.db"
 
 
@@ -58,7 +58,7 @@ def draw(study: Study) -> Any:
 
 
 def facts(trial: FrozenTrial) -> str:
-    """Return all that matters of a trial; as text, in which NaN equals NaN."""
+    """Return the contents of a trial as text, in which NaN equals NaN."""
     return repr(
         (
             trial.number,
@@ -75,7 +75,7 @@ def facts(trial: FrozenTrial) -> str:
     )
 
 
-# SQLite knows no negative zero.
+# SQLite has no negative zero.
 scores = (
     st.floats(allow_nan=True, allow_infinity=True)
     .map(lambda score: score + 0.0)
@@ -108,7 +108,7 @@ operations = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(sequence=operations, tpe=st.booleans(), costs=st.sampled_from([(), (7.0,), (7.0, 0.5)]))
-def test_memory_and_database_hold_the_same_trials_whatever_happens(
+def test_memory_and_database_hold_the_same_trials(
     path: Path, sequence: list[tuple[Any, ...]], tpe: bool, costs: tuple[float, ...]
 ) -> None:
     name = next(names)
@@ -149,7 +149,7 @@ def test_memory_and_database_hold_the_same_trials_whatever_happens(
                     told[number] = TrialState.COMPLETE
             case "close", [state, value]:
                 trial = draw(study)
-                # With several objectives only what is infeasible was ever told as pruned.
+                # With several objectives, only infeasible trials are told as pruned.
                 infeasible = bool(costs) and state == "PRUNED"
                 study.close(
                     trial,
@@ -179,8 +179,8 @@ def test_a_rejected_trial_is_pruned_and_infeasible(
         assert trial.user_attrs == {"rejected": "border", "params": 7}
 
 
-def test_the_sampler_turns_away_from_what_is_rejected() -> None:
-    """Optuna's TPE takes a constraint over 0 as infeasible, and less over as less bad."""
+def test_the_sampler_avoids_rejected_candidates() -> None:
+    """Optuna's TPE prefers smaller violations among infeasible trials."""
     study = Study("turn", TPESampler(seed=0, n_startup_trials=10))
     drawn = []
     for _ in range(60):
@@ -199,7 +199,7 @@ def test_the_sampler_turns_away_from_what_is_rejected() -> None:
 
 @pytest.mark.parametrize("last", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED])
-def test_a_trial_whose_last_value_is_no_number_fails(
+def test_a_trial_whose_last_value_is_not_finite_fails(
     durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]],
     last: float,
     state: TrialState,
@@ -218,7 +218,7 @@ def test_a_trial_whose_last_value_is_no_number_fails(
 
 
 @pytest.mark.parametrize("reported", [{}, {1: 0.5}])
-def test_what_violates_a_limit_in_training_is_infeasible_for_the_sampler_and_failed_for_us(
+def test_a_failed_infeasible_trial_is_told_as_pruned(
     durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]], reported: dict[int, float]
 ) -> None:
     study, database, stored = durable
@@ -235,7 +235,7 @@ def test_what_violates_a_limit_in_training_is_infeasible_for_the_sampler_and_fai
         assert trial.intermediate_values == reported
 
 
-def test_with_several_objectives_what_was_stopped_early_is_told_with_all_its_values(
+def test_pruned_trials_of_several_objectives_are_told_complete(
     path: Path,
 ) -> None:
     name = next(names)
@@ -258,7 +258,7 @@ def test_with_several_objectives_what_was_stopped_early_is_told_with_all_its_val
         assert [TrialRecord.of(trial).accuracy for trial in trials] == [0.5, 0.5, None]
 
 
-def test_a_cost_that_is_no_number_fails_the_trial() -> None:
+def test_a_cost_that_is_not_finite_fails_the_trial() -> None:
     study = Study("broken", RandomSampler(seed=0), objectives=OBJECTIVES)
     study.start(draw(study), {})
     study.report(0, 1, 0.5)
@@ -273,7 +273,7 @@ def test_a_trial_that_never_reported_fails() -> None:
     assert study.trial(0).state is TrialState.FAIL
 
 
-def test_the_value_of_a_trial_is_its_last_epochs_and_not_its_best(
+def test_the_value_of_a_trial_is_that_of_its_last_epoch(
     durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]],
 ) -> None:
     study, database, stored = durable
@@ -289,7 +289,7 @@ def test_the_value_of_a_trial_is_its_last_epochs_and_not_its_best(
         assert trial.intermediate_values == {1: 0.5, 2: 0.9, 3: 0.7}
 
 
-def test_a_study_of_the_same_name_is_refused_and_its_trials_stay(path: Path) -> None:
+def test_a_taken_name_is_refused_and_its_trials_stay(path: Path) -> None:
     name = next(names)
     database = Database(path, name)
     study = Study(name, RandomSampler(seed=0), database=database)
@@ -302,9 +302,7 @@ def test_a_study_of_the_same_name_is_refused_and_its_trials_stay(path: Path) -> 
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_a_study_that_is_not_there_is_refused_and_nothing_is_made(
-    tmp_path: Path, there: bool
-) -> None:
+def test_reading_a_missing_study_creates_nothing(tmp_path: Path, there: bool) -> None:
     path = tmp_path / "study.db"
     if there:
         Database(path, "other").close()
@@ -315,7 +313,7 @@ def test_a_study_that_is_not_there_is_refused_and_nothing_is_made(
 
 
 @pytest.mark.parametrize("folder", ["with space", "50%20", "a?b", "a#b", "[x]", "ä:1"])
-def test_a_database_may_lie_in_a_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+def test_the_folder_of_a_database_may_have_any_name(tmp_path: Path, folder: str) -> None:
     path = tmp_path / folder / "study.db"
     path.parent.mkdir()
     database = Database(path, "mine")
@@ -337,11 +335,11 @@ def test_drawing_at_random_does_not_depend_on_the_sampler() -> None:
     assert len(set(draws[0])) == 3
 
 
-# Going on with a study
+# Resuming a study
 
 
-def going_on(path: Path, name: str) -> tuple[Study, Database]:
-    """Return the study of a stored name as a later driver has it."""
+def restored(path: Path, name: str) -> tuple[Study, Database]:
+    """Return a stored study as a later driver restores it."""
     database = Database(path, name, resume=True)
     study = Study(name, RandomSampler(seed=9), database=database)
     study.restore(database.load())
@@ -349,7 +347,7 @@ def going_on(path: Path, name: str) -> tuple[Study, Database]:
 
 
 def left_behind(path: Path, name: str) -> None:
-    """Leave a study as a driver does that was killed while one trial ran and another one waited."""
+    """Leave a study like a driver that was killed while one trial ran and another was paused."""
     database = Database(path, name)
     study = Study(name, RandomSampler(seed=0), database=database)
     study.reject(draw(study), "border", 2.0, {"params": 7})
@@ -363,14 +361,14 @@ def left_behind(path: Path, name: str) -> None:
     database.close()
 
 
-def test_a_later_driver_has_all_that_the_database_has_and_what_was_begun_counts_as_running(
+def test_unfinished_trials_are_restored_as_running(
     path: Path,
 ) -> None:
     left_behind(path, name := next(names))
     before = read_trials(path, name)
     states = [TrialState.PRUNED, TrialState.COMPLETE, TrialState.WAITING, TrialState.RUNNING]
     assert [trial.state for trial in before] == states
-    study, database = going_on(path, name)
+    study, database = restored(path, name)
     running = [*states[:2], TrialState.RUNNING, TrialState.RUNNING]
     assert [trial.state for trial in study.trials()] == running
     for stored, known in zip(before, study.trials(), strict=True):
@@ -380,11 +378,11 @@ def test_a_later_driver_has_all_that_the_database_has_and_what_was_begun_counts_
     database.close()
 
 
-def test_what_a_later_driver_draws_and_writes_goes_on_where_the_one_before_has_stopped(
+def test_a_later_driver_continues_the_stored_trials(
     path: Path,
 ) -> None:
     left_behind(path, name := next(names))
-    study, database = going_on(path, name)
+    study, database = restored(path, name)
     new = draw(study)
     study.start(new, {"digest": "b"})
     assert new.number == 4
@@ -399,11 +397,11 @@ def test_what_a_later_driver_draws_and_writes_goes_on_where_the_one_before_has_s
     assert stored[3].intermediate_values == {1: 0.75, 2: 0.875}
 
 
-def test_a_trial_that_is_taken_up_runs_in_the_database_too_and_can_be_set_aside_again(
+def test_a_resumed_trial_can_be_paused_again(
     path: Path,
 ) -> None:
     left_behind(path, name := next(names))
-    study, database = going_on(path, name)
+    study, database = restored(path, name)
     study.resume(2)
     database.flush()
     assert read_trials(path, name)[2].state is TrialState.RUNNING
@@ -414,7 +412,7 @@ def test_a_trial_that_is_taken_up_runs_in_the_database_too_and_can_be_set_aside_
     assert waiting.intermediate_values == {1: 0.25}
 
 
-def test_trials_of_elsewhere_are_entered_under_numbers_of_their_own(path: Path) -> None:
+def test_inherited_trials_get_numbers_of_their_own(path: Path) -> None:
     database = Database(path, name := next(names))
     study = Study(name, RandomSampler(seed=0), database=database)
     distributions = {"depth": IntDistribution(1, 5)}
@@ -435,7 +433,7 @@ def test_trials_of_elsewhere_are_entered_under_numbers_of_their_own(path: Path) 
     assert [trial.number for trial in stored] == [0, 1, 2]
 
 
-def test_what_is_enqueued_is_no_trial_before_it_is_drawn(path: Path) -> None:
+def test_enqueued_params_are_no_trial_until_drawn(path: Path) -> None:
     database = Database(path, name := next(names))
     study = Study(name, RandomSampler(seed=0), database=database)
     study.enqueue({"depth": 4})
@@ -449,10 +447,10 @@ def test_what_is_enqueued_is_no_trial_before_it_is_drawn(path: Path) -> None:
     assert [facts(trial) for trial in read_trials(path, name)] == [facts(study.trial(0))]
 
 
-def test_an_end_that_was_written_by_half_leaves_no_trace_in_the_one_that_counts(
+def test_a_half_written_ending_is_overwritten(
     path: Path,
 ) -> None:
-    """A driver was killed after it had written what comes before the state."""
+    """A driver was killed after writing the verdict, before writing the state."""
     database = Database(path, name := next(names))
     study = Study(name, RandomSampler(seed=0), database=database)
     study.start(draw(study), {"digest": "a"})
@@ -462,7 +460,7 @@ def test_an_end_that_was_written_by_half_leaves_no_trace_in_the_one_that_counts(
     trial_id = read_trials(path, name)[0]._trial_id
     storage.set_trial_user_attr(trial_id, "verdict", "fail")
     storage.engine.dispose()
-    study, database = going_on(path, name)
+    study, database = restored(path, name)
     assert TrialRecord.of(study.trial(0)).outcome is TrialState.RUNNING
     study.finish(0, TrialState.COMPLETE, {"epochs": 1})
     database.close()
@@ -473,7 +471,7 @@ def test_an_end_that_was_written_by_half_leaves_no_trace_in_the_one_that_counts(
         )
 
 
-def test_what_is_to_happen_after_a_write_happens_after_it_and_in_order(path: Path) -> None:
+def test_calls_follow_their_writes_in_order(path: Path) -> None:
     name = next(names)
     database = Database(path, name)
     study = Study(name, RandomSampler(seed=0), database=database)
@@ -487,7 +485,7 @@ def test_what_is_to_happen_after_a_write_happens_after_it_and_in_order(path: Pat
     database.close()
 
 
-def test_a_write_that_fails_is_raised_and_nothing_is_written_after_it(path: Path) -> None:
+def test_nothing_is_written_after_a_failed_write(path: Path) -> None:
     name = next(names)
     database = Database(path, name)
     study = Study(name, RandomSampler(seed=0), database=database)
@@ -497,15 +495,15 @@ def test_a_write_that_fails_is_raised_and_nothing_is_written_after_it(path: Path
         raise OSError("the disk is full")
 
     later: list[int] = []
-    gone_on = threading.Event()
+    released = threading.Event()
 
     def wait() -> None:
-        gone_on.wait(30)
+        released.wait(30)
 
-    # All of it waits before the failure shows.
+    # All calls are queued before the failure.
     for call in (wait, fail, lambda: later.append(1)):
         database.then(call)
-    gone_on.set()
+    released.set()
     with pytest.raises(OSError, match="the disk is full"):
         database.flush()
     with pytest.raises(OSError, match="the disk is full"):
@@ -537,7 +535,7 @@ while True:
 """
 
 
-def test_killing_the_writer_leaves_everything_that_was_told(tmp_path: Path) -> None:
+def test_a_killed_writer_leaves_everything_it_passed_on(tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, path], cwd=ROOT, stdout=subprocess.PIPE, text=True
@@ -545,7 +543,7 @@ def test_killing_the_writer_leaves_everything_that_was_told(tmp_path: Path) -> N
         assert writer.stdout is not None
         told = [writer.stdout.readline().split() for _ in range(25)]
         os.kill(writer.pid, signal.SIGKILL)
-        # What the pipe still holds had been told as well; a line may be torn.
+        # The pipe holds further lines; the last may be incomplete.
         told += [line.split() for line in writer.stdout.read().split("\n")[:-1]]
     trials = read_trials(path, "mine")
     assert len(told) >= 25
@@ -562,7 +560,7 @@ def test_killing_the_writer_leaves_everything_that_was_told(tmp_path: Path) -> N
     connection.close()
 
 
-def test_an_open_reader_does_not_hold_up_the_writer(
+def test_an_open_reader_does_not_block_the_writer(
     durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]], path: Path
 ) -> None:
     study, database, stored = durable
@@ -570,14 +568,14 @@ def test_an_open_reader_does_not_hold_up_the_writer(
     database.flush()
     reader = sqlite3.connect(path)
     reader.execute("BEGIN")
-    reader.execute("SELECT count(*) FROM trials").fetchone()  # From here on it has a snapshot.
+    reader.execute("SELECT count(*) FROM trials").fetchone()  # Starts a snapshot.
     study.reject(draw(study), "border", 1.0, {})
     database.flush()
     assert len(stored()) == 2
     reader.close()
 
 
-def test_a_writer_in_a_transaction_does_not_hold_up_readers(
+def test_a_writer_in_a_transaction_does_not_block_readers(
     durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]], path: Path
 ) -> None:
     study, database, stored = durable
@@ -590,14 +588,14 @@ def test_a_writer_in_a_transaction_does_not_hold_up_readers(
     writer.close()
 
 
-def test_readers_see_whole_trials_in_order_while_the_writer_writes(
+def test_readers_see_complete_trials_in_order(
     durable: tuple[Study, Database, Callable[[], list[FrozenTrial]]],
 ) -> None:
     study, _, stored = durable
-    half, gone_on = threading.Event(), threading.Event()
+    half, released = threading.Event(), threading.Event()
 
     def wait() -> None:
-        gone_on.wait(30)
+        released.wait(30)
 
     for number in range(60):
         study.reject(draw(study), "border", 1.0, {"depth": number})
@@ -606,7 +604,7 @@ def test_readers_see_whole_trials_in_order_while_the_writer_writes(
             study.then(wait)
     half.wait(30)
     seen = [stored()]
-    gone_on.set()
+    released.set()
     while len(seen[-1]) < 60:
         seen.append(stored())
     assert 21 <= len(seen[0]) < 60

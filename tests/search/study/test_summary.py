@@ -1,4 +1,4 @@
-"""What a search has come to, against calculations by hand."""
+"""The summary of a search, against calculations by hand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def savings(trials: list[FrozenTrial]) -> Savings:
     return estimate_savings([TrialRecord.of(trial) for trial in trials])
 
 
-def test_a_search_that_has_not_begun_has_come_to_nothing() -> None:
+def test_the_summary_of_no_trials_is_empty() -> None:
     found = summarise([])
     assert (found.trained, found.rejected, found.running) == (0, 0, 0)
     assert found.best is None
@@ -38,7 +38,7 @@ def test_a_search_that_has_not_begun_has_come_to_nothing() -> None:
     assert found.savings.total == 0
 
 
-def test_trials_are_counted_by_how_they_ended_and_rejections_by_their_reason(
+def test_trials_count_by_outcome_and_rejections_by_reason(
     stored_trial: Stored,
 ) -> None:
     trials = [
@@ -49,7 +49,7 @@ def test_trials_are_counted_by_how_they_ended_and_rejections_by_their_reason(
         stored_trial(4, "RUNNING"),
         stored_trial(5, "PRUNED", rejected="params"),
         stored_trial(6, "PRUNED", rejected="border"),
-        # Duplicates take over a verdict, but were not trained.
+        # Duplicates have a result, but were not trained.
         stored_trial(7, "COMPLETE", 0.8, rejected="duplicate", duplicate_of=0),
         stored_trial(8, "FAIL", rejected="duplicate", duplicate_of=4),
         stored_trial(9, "COMPLETE", 0.6),
@@ -62,7 +62,7 @@ def test_trials_are_counted_by_how_they_ended_and_rejections_by_their_reason(
     assert [trial.number for trial in found.leaderboard] == [0, 9, 2]
 
 
-def test_the_leaderboard_has_complete_trials_first_and_the_best_of_each_kind_first(
+def test_the_leaderboard_ranks_complete_trials_first(
     stored_trial: Stored,
 ) -> None:
     trials = [
@@ -78,11 +78,11 @@ def test_the_leaderboard_has_complete_trials_first_and_the_best_of_each_kind_fir
     assert found.best == TrialRecord.of(trials[2])
 
 
-def test_a_trial_that_was_stopped_early_is_never_the_best(stored_trial: Stored) -> None:
+def test_a_pruned_trial_is_never_the_best(stored_trial: Stored) -> None:
     assert summarise([stored_trial(0, "PRUNED", 0.9)]).best is None
 
 
-def test_what_happened_to_a_trial_counts_and_not_what_its_sampler_was_told(
+def test_the_summary_counts_what_happened(
     stored_trial: Stored,
 ) -> None:
     trials = [
@@ -96,17 +96,17 @@ def test_what_happened_to_a_trial_counts_and_not_what_its_sampler_was_told(
     assert found.best == TrialRecord.of(trials[2])
 
 
-def test_with_one_objective_there_is_no_front(stored_trial: Stored) -> None:
+def test_one_objective_has_no_pareto_front(stored_trial: Stored) -> None:
     assert summarise([stored_trial(0, "COMPLETE", 0.5)]).front == []
 
 
-def test_the_front_is_what_no_other_trial_beats_in_all_objectives(stored_trial: Stored) -> None:
+def test_no_other_trial_dominates_one_of_the_pareto_front(stored_trial: Stored) -> None:
     trials = [
         stored_trial(0, "COMPLETE", (0.8, 100.0, 5.0)),
         stored_trial(1, "COMPLETE", (0.9, 200.0, 5.0)),
-        stored_trial(2, "COMPLETE", (0.8, 100.0, 6.0)),  # Slower than trial 0, else the same.
+        stored_trial(2, "COMPLETE", (0.8, 100.0, 6.0)),  # Slower than trial 0, otherwise equal.
         stored_trial(3, "COMPLETE", (0.7, 150.0, 4.0)),
-        stored_trial(4, "COMPLETE", (0.7, 150.0, 4.0)),  # Neither of two equal ones is beaten.
+        stored_trial(4, "COMPLETE", (0.7, 150.0, 4.0)),  # Equal trials do not dominate each other.
         stored_trial(5, "COMPLETE", (0.3, 10.0, 9.0), verdict="pruned"),
         stored_trial(6, "COMPLETE", (0.1, 1.0, 1.0), verdict="pruned", stopped="hopeless"),
         stored_trial(7, "PRUNED", verdict="fail"),
@@ -117,27 +117,27 @@ def test_the_front_is_what_no_other_trial_beats_in_all_objectives(stored_trial: 
 
 @settings(max_examples=100, deadline=None)
 @given(values=st.lists(st.tuples(*[st.integers(0, 3).map(float)] * 3), max_size=8))
-def test_the_front_is_that_of_comparing_each_trial_with_each(
+def test_the_pareto_front_agrees_with_pairwise_comparison(
     stored_trial: Stored, values: list[tuple[float, ...]]
 ) -> None:
     trials = [stored_trial(number, "COMPLETE", each) for number, each in enumerate(values)]
 
-    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
         no_worse = one[0] >= other[0] and one[1] <= other[1] and one[2] <= other[2]
         return no_worse and one != other
 
-    expected = {n for n, each in enumerate(values) if not any(beats(o, each) for o in values)}
+    expected = {n for n, each in enumerate(values) if not any(dominates(o, each) for o in values)}
     found = pareto_front([TrialRecord.of(trial) for trial in trials])
     assert {trial.number for trial in found} == expected
     assert [-trial.values[0] for trial in found] == sorted(-trial.values[0] for trial in found)
 
 
-def test_nothing_trained_means_nothing_predicted(stored_trial: Stored) -> None:
+def test_without_trained_trials_nothing_is_predicted(stored_trial: Stored) -> None:
     found = savings([stored_trial(0, "PRUNED", rejected="border", macs=100)])
     assert (found.seconds, found.total, found.trained_seconds) == ({}, 0, 0)
 
 
-def test_savings_are_the_straight_line_through_the_measured_epochs(stored_trial: Stored) -> None:
+def test_savings_follow_a_line_through_the_measured_epochs(stored_trial: Stored) -> None:
     # An epoch took 2 + macs / 100 seconds; trials had 1 and 3 epochs: 2 on average.
     trials = [
         stored_trial(0, "PRUNED", 0.1, **timed(3.0, 1, 100)),
@@ -152,23 +152,23 @@ def test_savings_are_the_straight_line_through_the_measured_epochs(stored_trial:
     assert found.total == pytest.approx(38)
 
 
-def test_the_time_of_trials_that_were_set_aside_was_spent_as_well(stored_trial: Stored) -> None:
-    aside = stored_trial(1, "WAITING", seconds=5.0, share=0.5)
-    assert savings([aside]).trained_seconds == 2.5
+def test_the_time_of_interrupted_trials_counts_as_trained(stored_trial: Stored) -> None:
+    paused = stored_trial(1, "WAITING", seconds=5.0, share=0.5)
+    assert savings([paused]).trained_seconds == 2.5
     ended = stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 200))
-    assert savings([ended, aside]).trained_seconds == 14.5
+    assert savings([ended, paused]).trained_seconds == 14.5
 
 
-def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
+def test_the_fitted_line_is_never_negative(stored_trial: Stored) -> None:
     rejected = stored_trial(9, "PRUNED", rejected="border", macs=10)
-    # The intercept would be negative: through the origin instead. 1*1 + 3*3 over 1 + 9.
+    # Instead of a negative intercept, the line passes through the origin.
     steep = [
         stored_trial(0, "COMPLETE", 0.5, **timed(1.0, 1, 100)),
         stored_trial(1, "COMPLETE", 0.5, **timed(9.0, 1, 300)),
     ]
     slope = (100 * 1 + 300 * 9) / (100**2 + 300**2)
     assert savings([*steep, rejected]).total == pytest.approx(10 * slope)
-    # More arithmetic took less time: the mean instead.
+    # Instead of a negative slope, the line is flat at the mean.
     falling = [
         stored_trial(0, "COMPLETE", 0.5, **timed(8.0, 1, 100)),
         stored_trial(1, "COMPLETE", 0.5, **timed(2.0, 1, 300)),
@@ -177,7 +177,7 @@ def test_a_line_never_predicts_less_than_nothing(stored_trial: Stored) -> None:
     assert savings([falling[0], rejected]).total == pytest.approx(8)
 
 
-def test_duplicates_save_nothing_since_no_search_would_pay_for_all_of_them(
+def test_duplicates_save_nothing(
     stored_trial: Stored,
 ) -> None:
     trials = [
@@ -193,7 +193,7 @@ def test_duplicates_save_nothing_since_no_search_would_pay_for_all_of_them(
     assert found.trained_seconds == 14.0
 
 
-def test_a_trial_that_has_a_quarter_of_a_device_counts_a_quarter_of_its_time(
+def test_a_trial_on_a_quarter_of_a_device_counts_a_quarter(
     stored_trial: Stored,
 ) -> None:
     trials = [
@@ -205,7 +205,7 @@ def test_a_trial_that_has_a_quarter_of_a_device_counts_a_quarter_of_its_time(
     assert found.seconds == {"border": pytest.approx(3.0)}
 
 
-def test_a_collapsed_network_saves_nothing_since_it_cannot_be_trained(
+def test_collapsed_networks_save_nothing(
     stored_trial: Stored,
 ) -> None:
     trials = [
@@ -216,7 +216,7 @@ def test_a_collapsed_network_saves_nothing_since_it_cannot_be_trained(
     assert summarise(trials).rejections == {"collapsed": 1}
 
 
-def test_trials_that_failed_before_an_epoch_do_not_bend_the_line(stored_trial: Stored) -> None:
+def test_trials_without_an_epoch_do_not_change_the_line(stored_trial: Stored) -> None:
     trials = [
         stored_trial(0, "COMPLETE", 0.5, **timed(12.0, 3, 100)),
         stored_trial(1, "FAIL", seconds=0, epochs=0, macs=10**9),
@@ -232,7 +232,7 @@ def test_trials_that_failed_before_an_epoch_do_not_bend_the_line(stored_trial: S
     ),
     rejected=st.lists(st.integers(0, 10**10), max_size=6),
 )
-def test_savings_are_never_negative_and_never_less_for_more_rejections(
+def test_savings_grow_with_the_rejections(
     stored_trial: Stored, measured: list[tuple[float, int, int]], rejected: list[int]
 ) -> None:
     trained = [
@@ -250,7 +250,7 @@ def test_savings_are_never_negative_and_never_less_for_more_rejections(
     assert totals == sorted(totals)
 
 
-def test_two_searches_overlap_in_what_one_rejected_and_the_other_trained(
+def test_overlap_is_what_one_search_rejected_and_one_trained(
     stored_trial: Stored,
 ) -> None:
     rejecting = [
