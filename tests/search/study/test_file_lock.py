@@ -76,13 +76,8 @@ def test_a_killed_driver_releases_its_lock_at_once(path: Path) -> None:
             assert json.loads(path.read_text(encoding="utf-8"))["pid"] == os.getpid()
 
 
-<<<<<<< HEAD
 def test_asking_whether_the_lock_is_held_changes_nothing(path: Path) -> None:
     assert not DriverFileLock(path, "mine").holder()
-=======
-def test_asking_whether_the_lock_is_held_changes_nothing(path: Path) -> None:
-    assert not is_held(path)
->>>>>>> 4a7873e (Name the tests of the study and the loop after the rules that they hold)
     assert not path.exists()
     with another_process(path):
         before = path.read_bytes()
