@@ -1,9 +1,9 @@
-"""Where a search is kept beside its folder: in a bucket, by one driver at a time, or nowhere."""
+"""The backup of a search: a copy in a bucket that one driver at a time writes, or none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
 from optuna.trial import FrozenTrial
@@ -25,49 +25,57 @@ class Backup(Protocol):
 
     @property
     def is_remote(self) -> bool:
-        """Whether there is a copy at all, outside the folder of the search."""
+        """Whether there is a copy outside the folder of the search."""
 
-    def acquire(self, folder: SearchFolder, *, new: bool) -> None:
-        """Take the right to write there.
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last snapshot, written at the end of `copying`, lacks nothing."""
+
+    def claimed(self, folder: SearchFolder, *, new: bool) -> AbstractContextManager[None]:
+        """Hold the right to write the copy inside the block.
 
         Args:
-            folder: of the search; that of a new one need not exist.
-            new: whether the search is to be begun.
+            folder: of the search; that of a new search need not exist.
+            new: whether the search starts now.
 
         Raises:
-            BadInputError: another driver runs the search, or has gone on with it elsewhere.
+            BadInputError: another driver runs the search, or has continued it elsewhere.
         """
 
     def record_driver(self, folder: SearchFolder) -> None:
-        """Note in a folder that was made just now whose work it is about to hold."""
+        """Record in the new folder of a search that this driver writes it."""
 
     def on_lost(self, call: Callable[[str], None]) -> None:
-        """Have something called, in a thread, with the host that has taken the search over."""
+        """Call a function, in a thread, with the host that took the search over."""
 
-    def start(self, folder: SearchFolder, cleanup: CheckpointCleanup) -> None:
-        """Begin to write snapshots."""
+    def copying(
+        self,
+        folder: SearchFolder,
+        cleanup: CheckpointCleanup,
+        trials: Callable[[], Sequence[FrozenTrial]],
+    ) -> AbstractContextManager[None]:
+        """Write snapshots inside the block, and a last one at its end.
 
-    def finish(self, trials: Sequence[FrozenTrial]) -> bool:
-        """Write the last snapshot of what has come to rest.
+        The last snapshot is written even if the block fails, so study and journal must be closed
+        inside the block. It also ends the claim: the search may then continue elsewhere, however
+        long this driver still works.
 
         Args:
-            trials: of the study; checkpoints of those that have ended are removed.
-
-        Returns:
-            Whether nothing is missing.
+            folder: of the search.
+            cleanup: of checkpoints.
+            trials: returns those of the study; checkpoints of ended ones are removed in the end.
         """
-
-    def release(self) -> None:
-        """Give up the right to write there."""
 
 
 class NoBackup:
     """A search whose only copy is its folder."""
 
     is_remote = False
+    is_complete = True
 
-    def acquire(self, folder: SearchFolder, *, new: bool) -> None:
+    def claimed(self, folder: SearchFolder, *, new: bool) -> AbstractContextManager[None]:
         """See `Backup`."""
+        return nullcontext()
 
     def record_driver(self, folder: SearchFolder) -> None:
         """See `Backup`."""
@@ -75,44 +83,51 @@ class NoBackup:
     def on_lost(self, call: Callable[[str], None]) -> None:
         """See `Backup`."""
 
-    def start(self, folder: SearchFolder, cleanup: CheckpointCleanup) -> None:
+    def copying(
+        self,
+        folder: SearchFolder,
+        cleanup: CheckpointCleanup,
+        trials: Callable[[], Sequence[FrozenTrial]],
+    ) -> AbstractContextManager[None]:
         """See `Backup`."""
-
-    def finish(self, trials: Sequence[FrozenTrial]) -> bool:
-        """See `Backup`."""
-        return True
-
-    def release(self) -> None:
-        """See `Backup`."""
+        return nullcontext()
 
 
 class S3Backup:
-    """A search that is kept in a bucket as well.
+    """A copy of a search in a bucket.
 
     Args:
-        storage: ``s3://bucket/prefix``, in which searches lie by name.
+        storage: ``s3://bucket/prefix``; searches are below it by name.
         store: of this search in it.
+        name: of the search.
     """
 
     is_remote = True
 
     def __init__(self, storage: str, store: BucketStore, name: str) -> None:
+        self.is_complete = False
         self._storage = storage
         self._store = store
         self._lock = BucketLock(store, name)
-        self._cleanup: CheckpointCleanup | None = None
-        self._snapshots: Snapshots | None = None
 
-    def acquire(self, folder: SearchFolder, *, new: bool) -> None:
+    @contextmanager
+    def claimed(self, folder: SearchFolder, *, new: bool) -> Iterator[None]:
         """See `Backup`."""
-        with as_bad_input(self._storage):
-            if new:
-                self._lock.acquire()
-                return
-            known = folder.drivers()
-            # Before: killed in between, this driver must not be taken for that of another machine.
-            self.record_driver(folder)
-            self._lock.acquire(known)
+        try:
+            with as_bad_input(self._storage):
+                self._acquire(folder, new=new)
+            yield
+        finally:
+            self._lock.release()
+
+    def _acquire(self, folder: SearchFolder, *, new: bool) -> None:
+        if new:
+            self._lock.acquire()
+            return
+        known = folder.drivers()
+        # Before acquiring: a driver killed in between must not look like one of another machine.
+        self.record_driver(folder)
+        self._lock.acquire(known)
 
     def record_driver(self, folder: SearchFolder) -> None:
         """See `Backup`."""
@@ -122,34 +137,32 @@ class S3Backup:
         """See `Backup`."""
         self._lock.on_lost(call)
 
-    def start(self, folder: SearchFolder, cleanup: CheckpointCleanup) -> None:
+    @contextmanager
+    def copying(
+        self,
+        folder: SearchFolder,
+        cleanup: CheckpointCleanup,
+        trials: Callable[[], Sequence[FrozenTrial]],
+    ) -> Iterator[None]:
         """See `Backup`."""
-        self._cleanup = cleanup
-        self._snapshots = Snapshots(folder, self._store, self._lock, cleanup)
-        self._snapshots.start()
-
-    def finish(self, trials: Sequence[FrozenTrial]) -> bool:
-        """See `Backup`."""
-        if self._snapshots is None or self._cleanup is None:
-            return False
-        whole = self._snapshots.finish()
-        if whole:
-            self._cleanup.remove_ended(trials)
-        self.release()
-        return whole
-
-    def release(self) -> None:
-        """See `Backup`."""
-        self._lock.release()
+        snapshots = Snapshots(folder, self._store, self._lock, cleanup)
+        snapshots.start()
+        try:
+            yield
+        finally:
+            self.is_complete = snapshots.finish()
+            if self.is_complete:
+                cleanup.remove_ended(trials())
+            self._lock.release()
 
 
 def open_backup(storage: str | None, folder: SearchFolder, *, new: bool) -> Backup:
-    """Return where a search is to be kept, having checked that it can be.
+    """Return the backup of a search, after a check that it can be written.
 
     Args:
-        storage: of the experiment.
+        storage: of the experiment; None for no backup.
         folder: of the search; nothing is written to it.
-        new: whether the search is to be begun.
+        new: whether the search starts now.
 
     Raises:
         BadInputError: see `check_bucket`.
@@ -160,7 +173,7 @@ def open_backup(storage: str | None, folder: SearchFolder, *, new: bool) -> Back
 
 
 def back_up_now(storage: str | None, folder: SearchFolder, trials: Sequence[FrozenTrial]) -> bool:
-    """Write one more snapshot of a search that nobody runs.
+    """Write one more snapshot of a search that no driver runs.
 
     Args:
         storage: of the experiment.
@@ -168,34 +181,35 @@ def back_up_now(storage: str | None, folder: SearchFolder, trials: Sequence[Froz
         trials: of its study.
 
     Returns:
-        Whether nothing is missing there.
+        Whether the snapshot is complete.
 
     Raises:
         BadInputError: see `check_bucket`.
     """
     backup = open_backup(storage, folder, new=False)
-    backup.acquire(folder, new=False)
     checkpoints = open_store(folder.checkpoints_in(storage))
-    backup.start(folder, CheckpointCleanup(checkpoints, at_once=not backup.is_remote))
-    return backup.finish(trials)
+    cleanup = CheckpointCleanup(checkpoints, at_once=not backup.is_remote)
+    with backup.claimed(folder, new=False), backup.copying(folder, cleanup, lambda: trials):
+        pass  # The last snapshot is the one that is wanted.
+    return backup.is_complete
 
 
 def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStore:
-    """Check, before anything is written here, that a bucket will take a search.
+    """Check that a bucket accepts a search, before anything is written locally.
 
     Args:
-        storage: ``s3://bucket/prefix``, in which searches lie by name.
+        storage: ``s3://bucket/prefix``; searches are below it by name.
         folder: of the search.
-        new: whether it is to be begun.
+        new: whether the search starts now.
 
     Returns:
         The store of the search in it.
 
     Raises:
-        BadInputError: the bucket cannot be listed, written, read and cleared, or it holds another
-            search of that name, or another driver is running this one.
+        BadInputError: the bucket cannot be listed, written, read or cleared, it holds another
+            search of that name, or another driver runs this search.
     """
-    # Costs half a second, which only those pay who have a bucket.
+    # The import takes half a second, and only a search with a bucket needs it.
     from cluster.s3 import open_bucket  # noqa: PLC0415
 
     store = open_bucket(storage).within(folder.name)
@@ -205,13 +219,13 @@ def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStor
         found = _identity(store)
     if found is not None and (new or found != folder.identity):
         problem = f"{storage} already holds {'a' if new else 'another'} search of that name"
-        remedy = f"choose another name, or go on with it: python search.py resume {folder.name}"
+        remedy = f"choose another name, or resume it: python search.py resume {folder.name}"
         raise BadInputError("name", folder.name, problem, f"{remedy} --storage {storage}")
     return store
 
 
 def _identity(store: BucketStore) -> str | None:
-    """Return what tells the search in a bucket from others; None where there is none."""
+    """Return the identity of the search in a bucket; None if there is no search."""
     try:
         store.entry(EXPERIMENT)
         return store.read("id").decode().strip()
@@ -221,10 +235,10 @@ def _identity(store: BucketStore) -> str | None:
 
 @contextmanager
 def as_bad_input(storage: str) -> Iterator[None]:
-    """Say of a storage that cannot be used that it is the storage.
+    """Turn an error of the storage into one that names the field.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: the storage cannot be used.
     """
     try:
         yield

@@ -1,14 +1,13 @@
-"""The end of a search: report, last snapshot, tracking, and where to find the results."""
+"""The end of a search: the report, the end of tracking, and where to find the results."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 
 from search.driver.open_search import OpenSearch
 from search.driver.outcome import Outcome
 from search.reporting.report import build_report
-from search.reporting.sections import Section, as_html, print_report
+from search.reporting.sections import Section, as_html
 from search.study.finalists import Finalist
 from search.study.summary import summarise
 from search.tracking.tracker import ui_command
@@ -31,23 +30,19 @@ def write_report(
     return Outcome(interrupted, summarise(trials), finalists), sections
 
 
-def abort(search: OpenSearch, error: BaseException) -> None:
-    """Close everything such that the search can be resumed, and record how it ended."""
+def close_after(search: OpenSearch, error: BaseException) -> None:
+    """Close study and journal after an error, so that the search can be resumed."""
     search.database.close()
     with suppress(OSError):
         search.recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
     with suppress(OSError):
         # On a full disk, a later attempt to close it would hide the first error.
         search.journal.close()
-    search.backup.finish(search.study.trials())
-    if search.tracker is not None:
-        search.tracker.finish(search.experiment.tracking.wait)
 
 
-def show_ending(search: OpenSearch, outcome: Outcome, sections: Sequence[Section]) -> None:
-    """Print the report, finish backup and tracking, and say where the results are."""
-    print_report(search.console, sections)
-    if not search.backup.finish(search.study.trials()):
+def show_ending(search: OpenSearch, outcome: Outcome) -> None:
+    """Finish tracking, and print what is incomplete and where the results are."""
+    if not search.backup.is_complete:
         search.say(
             f"The last snapshot is not in {search.experiment.storage}; all is kept here, bring "
             f"it with: {search.command('resume')}"

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-from search.driver.closing import abort, show_ending, write_report
+from search.driver.closing import close_after, show_ending, write_report
 from search.driver.finalist_phase import retrain_best
 from search.driver.open_search import OpenSearch
 from search.driver.outcome import Outcome
 from search.driver.search_phase import train_candidates
-from search.reporting.sections import Section
+from search.reporting.sections import Section, print_report
 
 
 def execute(search: OpenSearch) -> Outcome:
     """Search, retrain the finalists, and report."""
     if search.tracker is not None:
         search.tracker.start()
-    search.backup.start(search.folder, search.cleanup)
-    with search.journal:
-        try:
-            search.recorder.begin()
-            outcome, sections = _search_and_report(search)
-        except BaseException as error:
-            abort(search, error)
-            raise
-    # The journal is closed: nothing from here on changes how the search ended.
-    show_ending(search, outcome, sections)
+    try:
+        with search.backup.copying(search.folder, search.cleanup, search.study.trials):
+            with search.journal:
+                try:
+                    search.recorder.begin()
+                    outcome, sections = _search_and_report(search)
+                except BaseException as error:
+                    close_after(search, error)
+                    raise
+            # The journal is closed: nothing from here on changes how the search ended.
+            print_report(search.console, sections)
+    except BaseException:
+        if search.tracker is not None:
+            search.tracker.finish(search.experiment.tracking.wait)
+        raise
+    show_ending(search, outcome)
     return outcome
 
 

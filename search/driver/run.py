@@ -153,9 +153,8 @@ def _run_held(
         dataset.images.nbytes,
         partial(say, console),
     )
-    stack.callback(backup.release)
     stack.enter_context(_writing(home, folder))
-    backup.acquire(folder, new=not resume)
+    stack.enter_context(backup.claimed(folder, new=not resume))
     if resume:
         if not migrate_checkpoints(folder, experiment):
             say(console, "The checkpoints so far stay behind.")

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -873,7 +873,7 @@ def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Full(NoBackup):
-        def acquire(self, folder: SearchFolder, *, new: bool) -> None:
+        def claimed(self, folder: SearchFolder, *, new: bool) -> AbstractContextManager[None]:
             raise OSError(errno.ENOSPC, "No space left on device")
 
     ends(trained, printed)
@@ -906,7 +906,7 @@ def test_an_interruption_after_the_last_result_does_not_change_how_the_search_en
     def interrupted(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("search.driver.closing.print_report", interrupted)
+    monkeypatch.setattr("search.driver.execution.print_report", interrupted)
     home, _, outcome = ends(trained, printed)
     assert isinstance(outcome, KeyboardInterrupt)
     assert ending(home)[0][PARENT] == "FINISHED"
