@@ -25,12 +25,14 @@ HANG_SECONDS = 60
 """Trainings that take so much longer than asked for have hung, and are killed."""
 MPS_SECONDS = 30
 """After so long a command to the MPS server has hung."""
+STOP_SECONDS = 5
+"""After so long the command that stops it has hung."""
 
 
 def measure_sharing(table: Table, given: argparse.Namespace, *, on_gpu: bool) -> None:
     """Compare several trainings at a time with one alone."""
     if on_gpu:
-        counts: tuple[int, ...] = (1, 4, 16) if given.quick else (1, 2, 4, 8, 16)
+        counts: tuple[int, ...] = (1, 8) if given.quick else (1, 2, 4, 8, 16)
     else:
         counts = tuple(n for n in (1, 2, 4, 8, 16) if n <= (os.cpu_count() or 1))
     target = "best >= 3" if on_gpu else "-"
@@ -74,13 +76,15 @@ def mps_server() -> Iterator[Mapping[str, str]]:
     with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as folder:
         own = {**os.environ, "BORDERLINE_MPS": folder}
 
-        def ask(command: str, output: int | None = None) -> subprocess.CompletedProcess[str]:
+        def ask(
+            command: str, output: int | None = None, timeout: float = MPS_SECONDS
+        ) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
                 ["sh", str(MPS), command],
                 env=own,
                 stdout=output,
                 text=True,
-                timeout=MPS_SECONDS,
+                timeout=timeout,
                 check=False,
             )
 
@@ -96,7 +100,8 @@ def mps_server() -> Iterator[Mapping[str, str]]:
             yield own | dict(word.split("=", 1) for word in words if "=" in word)
         finally:
             try:
-                ask("stop", subprocess.DEVNULL)
+                # Whoever ends this process does not wait long.
+                ask("stop", subprocess.DEVNULL, STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 print("the MPS server does not end", file=sys.stderr, flush=True)
 
@@ -121,17 +126,7 @@ def train_together(
     }
     command = [sys.executable, str(LOOPS), "shared", json.dumps(options)]
     with tempfile.TemporaryFile("w+") as errors:
-        running = [
-            subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                env=environment,
-            )
-            for _ in range(count)
-        ]
+        running: list[subprocess.Popen[str]] = []
 
         def kill_all() -> None:
             for process in running:
@@ -140,6 +135,16 @@ def train_together(
         watchdog = threading.Timer(HANG_SECONDS + options["seconds"], kill_all)
         watchdog.start()
         try:
+            for _ in range(count):
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    text=True,
+                    env=environment,
+                )
+                running.append(process)
             for process in running:
                 assert process.stdout is not None
                 if process.stdout.readline().strip() != "ready":

@@ -11,27 +11,30 @@ import os
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _WIDTH = 140
 """Columns of tables in a file or a log; rich would assume a terminal of 80."""
 
 
-class _SearchConsole(Console):
-    """A console that falls silent on a closed pipe, where rich would exit the process."""
-
-    def on_broken_pipe(self) -> None:
-        """Write nothing from here on: Ctrl-C also ends the `tee` that a search is piped to."""
-        self.quiet = True
-        _discard(sys.stdout)
-
-
 def make_console() -> Console:
     """Return the console of a command."""
-    console = _SearchConsole()
-    return console if console.is_terminal else _SearchConsole(width=_WIDTH)
+    # Modules that only print notes do without rich.
+    from rich.console import Console  # noqa: PLC0415
+
+    class SearchConsole(Console):
+        """A console that falls silent on a closed pipe, where rich would exit the process."""
+
+        def on_broken_pipe(self) -> None:
+            """Write nothing from here on: Ctrl-C also ends the `tee` that a search is piped to."""
+            self.quiet = True
+            _discard(sys.stdout)
+
+    console = SearchConsole()
+    return console if console.is_terminal else SearchConsole(width=_WIDTH)
 
 
 def say(console: Console, line: str) -> None:

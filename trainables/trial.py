@@ -14,6 +14,7 @@ from ray import tune
 
 from cluster.storage import below
 from spaces.candidate import Candidate
+from spaces.errors import BadInputError
 from trainables.data import Dataset, load
 from trainables.metrics import OBJECTIVE, EpochMetrics
 from trainables.specs import DataSpec, TrainingSpec
@@ -122,9 +123,10 @@ class Trial(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train one epoch and report its metrics; a failed training reports its cause.
 
-        An error that a retry would repeat is reported and does not end the process. Two kinds of
+        An error that a retry would repeat is reported and does not end the process. Three kinds of
         errors end it and are retried: errors of the device, after which nothing in the process can
-        be trusted, and memory exhausted by another process on the GPU.
+        be trusted; memory exhausted by another process on the GPU; a device that torch cannot use,
+        since another node may have a working driver.
         """
         try:
             # Outside of the hang limit: fetching and decoding have their own timeouts.
@@ -138,7 +140,7 @@ class Trial(tune.Trainable):
                 if not self._has_reached_memory_limit(error):
                     raise
                 return self._failure("out of memory", error) | {VIOLATION: self._excess()}
-            if isinstance(error, torch.AcceleratorError):
+            if isinstance(error, torch.AcceleratorError) or _is_unusable_device(error):
                 raise
             return self._failure(type(error).__name__, error)
 
@@ -217,6 +219,10 @@ class Trial(tune.Trainable):
         # If the prediction fits, it was too low by at least a little.
         there = max(1, usable_memory(device.device))
         return max(needed / there - 1, _LEAST_EXCESS)
+
+
+def _is_unusable_device(error: Exception) -> bool:
+    return isinstance(error, BadInputError) and error.field == "device"
 
 
 @contextmanager

@@ -22,6 +22,7 @@ class Outcome(StrEnum):
     """How a check ended."""
 
     PASSED = "passed"
+    MISSED = "below target"
     FAILED = "failed"
     NOT_MEASURED = "not measured"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -59,11 +60,12 @@ def run_stages(
 
     Args:
         stages: which, in order.
-        folder: where results and logs go.
+        folder: where ``results.json`` and ``logs.tar.gz`` go.
         data: the images of the benchmark; None for its default.
         seconds: the time for all of them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    logs = folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
     results = Results(datetime.now(UTC).isoformat(timespec="seconds"), [s.name for s in stages])
     started = time.monotonic()
     for stage in stages:
@@ -71,10 +73,10 @@ def run_stages(
         if left < stage.least:
             results.checks.append(_not_begun(stage))
         else:
-            results.checks += run_stage(stage, folder, data, min(stage.seconds, left))
+            results.checks += run_stage(stage, logs, data, min(stage.seconds, left))
         results.seconds = time.monotonic() - started
         write_json(folder / "results.json", results.as_json())
-    return _summarise(results, folder)
+    return _summarise(results, folder, _pack(logs))
 
 
 def run_stage(stage: Stage, folder: Path, data: str | None, seconds: float) -> list[Check]:
@@ -109,14 +111,24 @@ def _not_begun(stage: Stage) -> Check:
     return check
 
 
-def _summarise(results: Results, folder: Path) -> int:
+def _pack(logs: Path) -> Path:
+    """Replace the folder of logs by one archive, which is easier to bring back from a machine."""
+    archive = shutil.make_archive(str(logs), "gztar", logs)
+    shutil.rmtree(logs)
+    return Path(archive)
+
+
+def _summarise(results: Results, folder: Path, archive: Path) -> int:
     counts = Counter(check.outcome for check in results.checks)
     print(", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome))
     failed = [check for check in results.checks if check.outcome is Outcome.FAILED]
     for check in failed:
         print(check.line())
-    device = results.as_json()["device"]
-    if "machine" in results.stages and device is None:
+    lacking = Check("machine", "device", Outcome.NOT_MEASURED)
+    if any(
+        (check.stage, check.name, check.outcome) == (lacking.stage, lacking.name, lacking.outcome)
+        for check in results.checks
+    ):
         print("There is no GPU here: checks that need one are not measured.")
-    print(f"Results: {folder / 'results.json'}; what stages printed: {folder}/*.log")
+    print(f"Results: {folder / 'results.json'}; what stages printed: {archive}")
     return int(bool(failed))

@@ -25,7 +25,7 @@ class Stage:
 
 
 STAGES = (
-    Stage("machine", "gpu_checks.machine:check_machine", 20, None),
+    Stage("machine", "gpu_checks.machine:check_machine", 60, None),
     Stage("capture", "gpu_checks.captured:check_capture", 60),
     Stage("exactness", "gpu_checks.exact:check_exactness", 60),
     Stage("failures", "gpu_checks.failures:check_failures", 60),
@@ -33,11 +33,11 @@ STAGES = (
     Stage("operations", "gpu_checks.operations:check_operations", 60),
     Stage("tests", "gpu_checks.suite:run_tests", 120),
     Stage("memory", "gpu_checks.rows:memory", 80, "bench"),
-    Stage("sharing", "gpu_checks.rows:sharing", 120, "bench"),
     Stage("utilisation", "gpu_checks.rows:utilisation", 60, "bench"),
     Stage("profile", "gpu_checks.profiled:profile_replays", 40, "bench"),
+    Stage("sharing", "gpu_checks.rows:sharing", 120, "bench"),
     Stage("speed", "gpu_checks.rows:speed", 120, "bench"),
-    Stage("accuracy", "gpu_checks.rows:accuracy", 100, "bench", least=80),
+    Stage("accuracy", "gpu_checks.rows:accuracy", 125, "bench", least=110),
 )
 
 

@@ -32,7 +32,7 @@ def run_tests(setting: Setting, recorder: Recorder) -> None:
             runnable.append(file)
         else:
             recorder.lack([file.name], reason)
-    report, log = setting.folder / "tests.xml", setting.folder / "tests.log"
+    report, log = setting.folder / "tests.xml", setting.folder / "pytest.log"
     report.unlink(missing_ok=True)
     options = ["-q", "--maxfail=20", "-p", "no:cacheprovider", f"--junitxml={report}"]
     # Other versions than those the project pins warn of other things.

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,8 +144,11 @@ def test_a_stage_that_crashes_or_raises_loses_only_itself(tmp_path, capsys):
         ("failing", *fine),
         ("good", *fine),
     ]
-    assert "4 passed, 5 failed, 0 not measured" in capsys.readouterr().out
-    assert "between two checks" in (tmp_path / "raising.log").read_text(encoding="utf-8")
+    assert "4 passed, 0 below target, 5 failed, 0 not measured" in capsys.readouterr().out
+    with tarfile.open(tmp_path / "logs.tar.gz") as logs:
+        log = logs.extractfile("./raising.log")
+        assert log is not None
+        assert b"between two checks" in log.read()
 
 
 @pytest.mark.usefixtures("path")
@@ -168,7 +172,7 @@ def test_results_are_written_after_every_stage(tmp_path, monkeypatch):
     written = []
 
     def stand_in(stage: Stage, folder: Path, *_: Any) -> list[Check]:
-        file = folder / "results.json"
+        file = folder.parent / "results.json"
         written.append(json.loads(file.read_text("utf-8"))["checks"] if file.exists() else None)
         return [Check(stage.name, "fine", Outcome.PASSED, figures={"row": {"ours": 1}})]
 
@@ -214,6 +218,23 @@ def test_every_row_is_a_check_and_a_failed_one_says_why(setting, recorder, scrip
     assert (failed.outcome, failed.detail) == (Outcome.FAILED, "no memory")
 
 
+@pytest.mark.parametrize(
+    ("target", "outcome"),
+    [
+        ("ratio >= 3", Outcome.MISSED),
+        ("ratio >= 2", Outcome.PASSED),
+        ("ratio 1", Outcome.PASSED),
+        ("best >= 3", Outcome.PASSED),
+        ("-", Outcome.PASSED),
+    ],
+)
+def test_row_below_its_target_is_said_to_miss_it(setting, recorder, script, target, outcome):
+    rewritten = script.read_text(encoding="utf-8").replace('"target": "-"', f'"target": "{target}"')
+    script.write_text(rewritten, encoding="utf-8")
+    rows.memory(setting, recorder)
+    assert checks_of(recorder)[0].outcome is outcome
+
+
 def test_rows_measured_before_the_benchmark_hung_are_kept(setting, recorder, script):
     appended(script, "time.sleep(600)")
     on_gpu = dataclasses.replace(
@@ -223,7 +244,8 @@ def test_rows_measured_before_the_benchmark_hung_are_kept(setting, recorder, scr
     good, failed, hung = checks_of(recorder)
     assert good.outcome is Outcome.PASSED
     assert failed.outcome is Outcome.FAILED
-    assert hung.outcome is Outcome.FAILED
+    # Too little time says nothing about the project.
+    assert hung.outcome is Outcome.NOT_MEASURED
     assert "rows measured before are kept" in hung.detail
 
 

@@ -85,6 +85,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
     cuda, c = torch.cuda, torch._C
     monkeypatch.setattr(cuda, "is_available", lambda: True)
     monkeypatch.setattr(cuda, "is_initialized", lambda: True)
+    # A real GPU beside the pretended one is not seeded.
+    monkeypatch.setattr(cuda.random, "device_count", lambda: 0)
     monkeypatch.setattr(cuda, "device_count", lambda: 1)
     monkeypatch.setattr(cuda, "is_bf16_supported", lambda including_emulation=True: True)
     monkeypatch.setattr(cuda, "_lazy_init", lambda: None)

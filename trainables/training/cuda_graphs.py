@@ -78,7 +78,8 @@ class GraphedStep:
             _leave_pool(pool, stream.device)
             _renew_generator(stream.device)
             self._until_capture = -1
-            _log.warning("steps run without a CUDA graph: %s", error)
+            # Its text alone: a handler that keeps the error would keep the memory of the step.
+            _log.warning("steps run without a CUDA graph: %s", str(error))
         else:
             self._graph = graph
 
@@ -109,7 +110,8 @@ def _renew_generator(device: torch.device) -> None:
     """Give the device's default generator a state without capture.
 
     After a capture that failed to end, the state stays marked as captured (torch 2.11), and the
-    next dropout raises. Seed and offset are kept, so random numbers continue unchanged.
+    next dropout raises. Seed and offset are kept, so random numbers continue unchanged. Graphs
+    captured earlier keep the old state: discard them.
     """
     generator = torch.cuda.default_generators[device.index or 0]
     fresh = torch.Generator(device)

@@ -80,6 +80,6 @@ def _initialization_error() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
-        # The sentences after the first are advice.
-        return " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        # The cause comes first, general advice follows.
+        return " ".join(str(error).split()).partition(" Please ")[0].rstrip(".")
     return f"there are {torch.cuda.device_count()} CUDA devices here"

@@ -55,7 +55,8 @@ class DevicePlan:
     """
 
     def __init__(self, plan: EpochPlan, device: torch.device) -> None:
-        self._structure = plan.with_tensors(tensor[0] for tensor in plan.tensors())
+        # Copies: views would hold the whole first plan in memory.
+        self._structure = plan.with_tensors(tensor[0].clone() for tensor in plan.tensors())
         self._packed = {kind: tensor.to(device) for kind, tensor in _pack(plan).items()}
 
     def load(self, plan: EpochPlan) -> None:

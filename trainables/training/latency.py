@@ -18,8 +18,11 @@ from torch import nn
 from trainables.training.cuda_graphs import GraphedStep
 from trainables.training.device import Device
 
-_MULTIPLYING = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-"""Layers whose weights autocast casts in every forward pass."""
+_CAST = {
+    "cpu": (nn.Conv2d, nn.ConvTranspose2d, nn.Linear),
+    "cuda": (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.PReLU),
+}
+"""Layers whose weights autocast casts in every forward pass, by type of device."""
 WARM_UP_ROUNDS = (5, 20)
 """Minimum and maximum number of warm-up rounds; they end early once timings have settled."""
 WARM_UP_SECONDS = 1.0
@@ -123,7 +126,8 @@ def _cast_weights(network: nn.Module, device: Device) -> Iterator[None]:
     if not device.bfloat16:
         yield
         return
-    layers = [module for module in network.modules() if isinstance(module, _MULTIPLYING)]
+    cast_here = _CAST[device.device.type]
+    layers = [module for module in network.modules() if isinstance(module, cast_here)]
     weights = [(layer, dict(layer.named_parameters(recurse=False))) for layer in layers]
     try:
         for layer, named in weights:

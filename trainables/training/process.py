@@ -15,12 +15,15 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's ``mallopt``."""
 _LARGE = 1 << 30
 
+_HOST_MEMORY = "can't allocate memory"
+"""What torch says of CPU memory, for which it has no error class."""
 _SHORT_OF_MEMORY = re.compile(
-    # CPU memory, for which torch has no error class.
-    r"can't allocate memory"
+    f"{_HOST_MEMORY}|"
     # Allocations of CUDA and its libraries outside torch's allocator.
-    r"|CUDA error: out of memory"
+    r"CUDA (?:driver )?error: out of memory"
     r"|CU[A-Z]+_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED"
+    # The handle takes memory: this is how a full GPU looks to cuBLAS.
+    r"|CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate"
 )
 _REQUESTED = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMG]iB)")
 _UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -73,13 +76,15 @@ def has_reached_memory_limit(error: BaseException, device: torch.device, gpus: f
         device: device of the training.
         gpus: fraction of a GPU for the process; 0 for all of it.
     """
-    if device.type != "cuda":
+    shared = device.type == "cuda" and 0 < gpus < 1
+    if not shared or isinstance(error, MemoryError) or _HOST_MEMORY in str(error):
         return True
     found = _REQUESTED.search(str(error))
-    requested = float(found[1]) * _UNITS[found[2]] if found else WORKSPACE_BYTES
+    # The message rounds the figure to two decimals.
+    requested = (float(found[1]) + 0.005) * _UNITS[found[2]] if found else WORKSPACE_BYTES
     total = torch.cuda.get_device_properties(device).total_memory
     needed = torch.cuda.memory_reserved(device) + max(int(requested), _SEGMENT)
-    return needed >= memory_limit(gpus or 1.0, total)
+    return needed >= memory_limit(gpus, total)
 
 
 def usable_memory(device: torch.device) -> int:

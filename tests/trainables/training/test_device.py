@@ -86,6 +86,16 @@ NONE = "Found no NVIDIA driver on your system. Please check that you have an NVI
             "(torch 9.9 is built for CUDA 13.0), or use cpu",
         ),
         (
+            RuntimeError(
+                "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions "
+                "before calling NumCudaDevices()? Error 804: forward compatibility was attempted"
+            ),
+            "13.0",
+            "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before "
+            "calling NumCudaDevices()? Error 804: forward compatibility was attempted; mend that "
+            "(torch 9.9 is built for CUDA 13.0), or use cpu",
+        ),
+        (
             AssertionError("Torch not compiled with CUDA enabled"),
             None,
             "Torch not compiled with CUDA enabled; fix that "
@@ -98,7 +108,7 @@ NONE = "Found no NVIDIA driver on your system. Please check that you have an NVI
             "(torch 9.9 is built for CUDA 13.0), or use cpu",
         ),
     ],
-    ids=["old driver", "no driver", "build for processors", "hidden devices"],
+    ids=["old driver", "no driver", "container", "build for processors", "hidden devices"],
 )
 def test_a_gpu_that_torch_cannot_use_is_refused_with_the_cause(
     no_gpu, monkeypatch, name, error, built, line

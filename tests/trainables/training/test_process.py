@@ -74,6 +74,8 @@ class DeviceError(torch.AcceleratorError):
     [
         DeviceError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously .."),
         RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA driver error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(..)`"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
@@ -106,11 +108,30 @@ def test_memory_taken_by_neighbours_is_not_charged_to_a_process(gpu, reserved, s
     assert has_reached_memory_limit(error, torch.device("cuda:0"), 1 / 8) is own
 
 
-def test_a_process_alone_on_its_gpu_has_used_it_up_itself(gpu):
-    gpu.reserved = 79 * GIB
+@pytest.mark.parametrize("gpus", [0.0, 1.0, 2.0])
+def test_whole_gpu_is_used_up_by_its_only_process(gpu, gpus):
+    gpu.reserved = 1 * GIB
     error = torch.OutOfMemoryError(SAID.format("2.00 GiB"))
-    assert has_reached_memory_limit(error, torch.device("cuda:0"), 0.0)
-    assert has_reached_memory_limit(MemoryError(), torch.device("cpu"), 0.0)
+    assert has_reached_memory_limit(error, torch.device("cuda:0"), gpus)
+
+
+HOST_ERRORS = [
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", HOST_ERRORS, ids=["Python", "torch"])
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_memory_of_the_host_is_not_taken_by_neighbours_on_the_gpu(gpu, error, device):
+    assert has_reached_memory_limit(error, torch.device(device), 1 / 8)
+
+
+def test_rounded_request_does_not_hide_an_exceeded_limit(gpu):
+    """A request of 2.0049 GiB is shown as 2.00 GiB."""
+    gpu.reserved = memory_limit(1 / 8, 80 * GIB) - int(2.0045 * GIB)
+    error = torch.OutOfMemoryError(SAID.format("2.00 GiB"))
+    assert has_reached_memory_limit(error, torch.device("cuda:0"), 1 / 8)
 
 
 def test_other_errors_are_not():
