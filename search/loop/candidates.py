@@ -21,9 +21,9 @@ from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import InvalidCandidateError
 
 EXPLORE_AFTER = 20
-"""After so many rejections in a row draws are random, until one is accepted."""
+"""Rejections in a row after which draws are random, until one is accepted."""
 GIVE_UP_AFTER = 2000
-"""After so many rejections in a row the space counts as exhausted."""
+"""Rejections in a row after which the space counts as exhausted."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Candidates:
         study: draws the parameters and stores the rejections.
         space: makes a candidate of them.
         screens: reject candidates.
-        duplicates: reject what is trained already; None trains candidates repeatedly.
+        duplicates: the trained candidates, which are rejected; None trains them again.
         observer: is told of rejections.
         seed: of the search.
         rule: finds the border layer that is recorded with every trial, screened or not.
@@ -97,7 +97,7 @@ class Candidates:
         return AcceptedTrial(trial, self._describe(trial.number, dict(trial.params), candidate))
 
     def rebuild(self, trial: FrozenTrial) -> StartedTrial:
-        """Return what was told of a trial when it was started."""
+        """Return the description with which a trial was started."""
         params = dict(trial.params)
         return self._describe(trial.number, params, self._space.rebuild(params))
 

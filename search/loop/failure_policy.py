@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 from search.study.records import TrialRecord
 
 HOPELESS_AFTER = 5
-"""If the first so many trials fail, what they have in common is at fault."""
+"""Number of trials. If the first ones all fail, they have a common cause."""
 
 
 class FailurePolicy:

@@ -99,7 +99,7 @@ class RunningTrial:
             epochs: length of a whole training.
             objectives: of the study.
             cause: why it failed.
-            violation: over 0 where it ran out of memory: the excess relative to what there was.
+            violation: over 0 if it ran out of memory: the excess relative to the limit.
             stopped: why it stopped itself early.
         """
         costs: Sequence[float] = ()

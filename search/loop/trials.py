@@ -48,11 +48,11 @@ class Trials:
 
     Args:
         study: stores everything.
-        space: what is drawn from.
-        screens: what is rejected.
+        space: to draw candidates from.
+        screens: that reject candidates.
         budget: says when the search ends.
         epochs: length of a whole training.
-        asha: stops hopeless trials early; None trains all of them to the end.
+        asha: stops unpromising trials early; None trains all of them to the end.
         seed: of the search.
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
@@ -216,7 +216,7 @@ class Trials:
         return started
 
     def rebuild(self, trial: FrozenTrial) -> StartedTrial:
-        """Return what was told of a trial when it was started."""
+        """Return the description with which a trial was started."""
         return self._candidates.rebuild(trial)
 
     def report(self, number: int, metrics: EpochMetrics) -> None:
@@ -274,8 +274,8 @@ class Trials:
         Args:
             number: of the trial.
             cause: why it failed.
-            violation: over 0 where it ran out of memory: the excess relative to what there was.
-                Such a candidate is infeasible and not tried again.
+            violation: over 0 if it ran out of memory: the excess relative to the limit. Such a
+                candidate is infeasible and not tried again.
             stopped: why it stopped itself early.
         """
         running = self._running.pop(number)

@@ -58,22 +58,22 @@ class TrialAttributes(TypedDict, total=False):
     stopped: str
     """Why the trial stopped itself early."""
     rejected: str
-    """Reason of the rejection; absent where the candidate was trained."""
+    """Reason of the rejection; absent if the candidate was not rejected."""
     detail: str
     """The rejection in words."""
     duplicate_of: int
     """Number of the trial that trained the same candidate."""
     inherited: str
-    """Name of the search that trained the candidate, where it was another one."""
+    """Name of the other search that trained the candidate."""
     inherited_number: int
     """Number of the trial in that search."""
     verdict: str
-    """What happened, in small letters, where the sampler was told something else."""
+    """The outcome in lower case, where the sampler was told another state."""
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What the study knows of a trial.
+    """The stored facts of a trial, with types.
 
     Attributes:
         number: of the trial in its study.
@@ -90,9 +90,9 @@ class TrialRecord:
         seconds: of training so far.
         epochs: that were trained.
         stored_history: metrics by epoch, whose number JSON keeps as text; see ``history``.
-        cause: why it failed; empty where it did not or no cause was stored.
-        stopped: why it stopped itself early; empty where it did not.
-        rejected_for: reason of the rejection; empty where the candidate was trained.
+        cause: why it failed; empty if it did not, or if its loss diverged.
+        stopped: why it stopped itself early; empty if it did not.
+        rejected_for: reason of the rejection; empty if the candidate was not rejected.
         duplicate_of: number of the trial that trained the same candidate.
         inherited_from: name of the other search that trained it; empty for this one.
     """
@@ -215,12 +215,12 @@ def told_constraints(
     Args:
         outcome: what happened.
         objectives: how many the study has.
-        violation: over 0 where the trial ran out of memory: the excess relative to what there was.
+        violation: over 0 if the trial ran out of memory: the excess relative to the limit.
         stopped: why the trial stopped itself early.
     """
     if outcome is TrialState.FAIL and violation > 0:
         return {"memory": violation}
     if outcome is TrialState.PRUNED and stopped and objectives > 1:
-        # However cheap, a network that learns nothing is no compromise worth more of.
+        # A network that learns nothing is no useful compromise, however cheap it is.
         return {"hopeless": 1.0}
     return {}
