@@ -17,11 +17,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 NAME = "borderline"
 POLICY = Path(__file__).with_name("iam-policy.json")
 POLICY_BUCKET = "example-bucket"
-"""The bucket as the policy's file calls it."""
+"""Placeholder for the bucket in the policy file."""
 IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-24.04/latest/ami-id"
-"""Where AWS names its image with the NVIDIA driver and Python 3.12."""
+"""SSM parameter of AWS's current image with the NVIDIA driver and Python 3.12."""
 OWN_ADDRESS = "https://checkip.amazonaws.com"
-# A head has to start, name and end its nodes, and nothing else.
+# The head may only start, tag and terminate its nodes.
 SCALING = {
     "Version": "2012-10-17",
     "Statement": [
@@ -51,10 +51,10 @@ TRUST = {
 
 
 class Account:
-    """An account in a region, in which everything is found or else made.
+    """An AWS account in a region; its methods create or update resources.
 
     Args:
-        session: says which.
+        session: boto3 session with account and region.
     """
 
     def __init__(self, session: boto3.Session) -> None:
@@ -63,18 +63,20 @@ class Account:
         self._ssm = session.client("ssm")
 
     def find_image(self) -> str:
-        """Return the image as AWS names it today."""
+        """Return the id of AWS's current image."""
         return str(self._ssm.get_parameter(Name=IMAGE)["Parameter"]["Value"])
 
     def security_group(self, ssh_from: str) -> str:
-        """Return a group whose members reach each other, and which takes SSH from one network.
+        """Return a security group that allows internal traffic, and SSH from one network.
 
         Args:
-            ssh_from: the network; every other one that was let in before is shut out.
+            ssh_from: the network; earlier rules are removed.
         """
         vpc = self._ec2.describe_vpcs(Filters=[{"Name": "is-default", "Values": ["true"]}])
         if not vpc["Vpcs"]:
-            raise LookupError("the region has no default VPC; make one: aws ec2 create-default-vpc")
+            raise LookupError(
+                "the region has no default VPC; create one: aws ec2 create-default-vpc"
+            )
         where = vpc["Vpcs"][0]["VpcId"]
         filters = [{"Name": "group-name", "Values": [NAME]}, {"Name": "vpc-id", "Values": [where]}]
         found = self._ec2.describe_security_groups(Filters=filters)["SecurityGroups"]
@@ -97,22 +99,20 @@ class Account:
         return str(group)
 
     def profile(self, name: str, policies: dict[str, Any]) -> str:
-        """Return the instance profile of this name, with these policies and no others."""
-        _unless_there(
-            self._iam.create_role, RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST)
-        )
+        """Return the ARN of an instance profile with these policies."""
+        _create(self._iam.create_role, RoleName=name, AssumeRolePolicyDocument=json.dumps(TRUST))
         for title, policy in policies.items():
             self._iam.put_role_policy(
                 RoleName=name, PolicyName=title, PolicyDocument=json.dumps(policy)
             )
-        _unless_there(self._iam.create_instance_profile, InstanceProfileName=name)
+        _create(self._iam.create_instance_profile, InstanceProfileName=name)
         there = self._iam.get_instance_profile(InstanceProfileName=name)["InstanceProfile"]
         if not there["Roles"]:
             self._iam.add_role_to_instance_profile(InstanceProfileName=name, RoleName=name)
         return str(there["Arn"])
 
     def launch_template(self, name: str, image: str, group: str, profile: str) -> None:
-        """Make the launch template, or a new version of it that is used from now on."""
+        """Create a launch template, or a new default version of it."""
         data = {
             "ImageId": image,
             "SecurityGroupIds": [group],
@@ -122,14 +122,14 @@ class Account:
         try:
             self._ec2.create_launch_template(**called, LaunchTemplateData=data)
         except ClientError as error:
-            if not _is_there(error):
+            if not _exists(error):
                 raise
             made = self._ec2.create_launch_template_version(**called, LaunchTemplateData=data)
             version = made["LaunchTemplateVersion"]["VersionNumber"]
             self._ec2.modify_launch_template(**called, DefaultVersion=str(version))
 
     def allow_pass_role(self, role: str, worker: str) -> None:
-        """Let the head give its nodes their role, and no other one."""
+        """Allow the head to pass only the workers' role to its nodes."""
         arn = self._iam.get_role(RoleName=worker)["Role"]["Arn"]
         allowed = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": arn}
         document = {"Version": "2012-10-17", "Statement": [allowed]}
@@ -144,32 +144,32 @@ def _network(text: str) -> dict[str, Any]:
     return {"IpRanges": [{"CidrIp": text}]}
 
 
-def _is_there(error: ClientError) -> bool:
+def _exists(error: ClientError) -> bool:
     code = error.response["Error"]["Code"]
     return "AlreadyExists" in code or code == "EntityAlreadyExists"
 
 
-def _unless_there(make: Any, **arguments: Any) -> None:
+def _create(make: Any, **arguments: Any) -> None:
     try:
         make(**arguments)
     except ClientError as error:
-        if not _is_there(error):
+        if not _exists(error):
             raise
 
 
 def bucket_policy(bucket: str) -> Any:
-    """Return what nodes may do with a bucket."""
+    """Return the IAM policy of nodes for a bucket."""
     return json.loads(POLICY.read_text(encoding="utf-8").replace(POLICY_BUCKET, bucket))
 
 
 def prepare(account: Account, bucket: str, ssh_from: str, image: str | None) -> str:
-    """Make, or bring up to date, what cluster.yaml refers to; return the image.
+    """Create or update the resources of cluster.yaml, and return the image.
 
     Args:
-        account: where.
-        bucket: that nodes use.
-        ssh_from: the network from which SSH is taken.
-        image: of the nodes; None: as AWS names it today.
+        account: the account.
+        bucket: bucket of the searches.
+        ssh_from: network that may connect by SSH.
+        image: image of the nodes; None for AWS's current one.
     """
     image = image or account.find_image()
     group = account.security_group(ssh_from)
@@ -189,7 +189,7 @@ def _ssh_from(given: str | None) -> str:
             given = answer.read().decode("ascii").strip()
     network = ipaddress.ip_network(given)
     if network.prefixlen == 0:
-        raise ValueError(f"{network} is everybody")
+        raise ValueError(f"{network} allows everybody")
     return str(network)
 
 
@@ -199,9 +199,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m cluster.aws", description=__doc__, allow_abbrev=False
     )
     parser.add_argument("command", choices=["prepare"])
-    parser.add_argument("--bucket", required=True, help="that searches use, by its name")
-    parser.add_argument("--ssh-from", help="your address or network (default: asked for)")
-    parser.add_argument("--image", help="ami-... (default: AWS's newest with NVIDIA's driver)")
+    parser.add_argument("--bucket", required=True, help="name of the bucket of the searches")
+    parser.add_argument("--ssh-from", help="your address or network (default: detected)")
+    parser.add_argument(
+        "--image", help="ami-... (default: AWS's current image with the NVIDIA driver)"
+    )
     parser.add_argument("--region", default="us-east-1", help="as in cluster.yaml")
     given = parser.parse_args(arguments)
     try:

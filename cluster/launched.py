@@ -1,4 +1,4 @@
-"""What a head node knows of the cluster that ``ray up`` launched from it."""
+"""Reads the cluster configuration that ``ray up`` leaves on a head node."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any
 import yaml
 
 BOOTSTRAP = "ray_bootstrap_config.yaml"
-"""Ray's file in the home folder of a head node: the cluster file, completed."""
+"""Ray's completed cluster file in the home folder of a head node."""
 DEFAULT_PORT = 6379
 TOKEN_VARIABLES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 @dataclass(frozen=True)
 class NodeType:
-    """A kind of node that an autoscaler can start.
+    """A node type that an autoscaler can start.
 
     Attributes:
-        name: as the cluster file calls it.
-        resources: of one such node, by Ray's names; empty where only the node itself can tell.
-        most: how many of them there may be.
+        name: name in the cluster file.
+        resources: resources per node by Ray's names; empty if only the node knows them.
+        most: maximum number of nodes.
     """
 
     name: str
@@ -34,11 +34,11 @@ class NodeType:
 
 @dataclass(frozen=True)
 class Launched:
-    """A cluster as it was launched.
+    """A launched cluster.
 
     Attributes:
-        port: of its head on this machine.
-        node_types: what its autoscaler can start.
+        port: port of its head on this machine.
+        node_types: node types of its autoscaler.
     """
 
     port: int
@@ -46,16 +46,16 @@ class Launched:
 
 
 def read_launched(folder: Path) -> Launched | None:
-    """Return the cluster whose head this machine is, by Ray's file in a folder; None: it is none.
+    """Return the cluster if this machine is its head, else None.
 
     Args:
-        folder: the home folder of the user who launched it.
+        folder: home folder of the user who launched it, which contains Ray's file.
     """
     try:
         config = yaml.safe_load((folder / BOOTSTRAP).read_text(encoding="utf-8"))
         return Launched(_port(config), _node_types(config))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, ValueError):
-        # What is no such file, or one of another version of Ray, tells nothing.
+        # Not such a file, or from another version of Ray.
         return None
 
 
@@ -69,7 +69,7 @@ def _node_types(config: Mapping[str, Any]) -> list[NodeType]:
     altogether = int(config["max_workers"])
     found = []
     for name, kind in config["available_node_types"].items():
-        # A type of its own for the head usually has no workers.
+        # A separate type for the head usually has no workers.
         most = min(altogether, int(kind.get("max_workers", altogether)))
         resources = {key: float(value) for key, value in kind.get("resources", {}).items()}
         if most > 0:
@@ -78,15 +78,14 @@ def _node_types(config: Mapping[str, Any]) -> list[NodeType]:
 
 
 def join_own_cluster(script: Path, environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let a script that was submitted to a cluster run on it, unless the user says where else.
+    """Connect a submitted script to its cluster, unless RAY_ADDRESS is set.
 
     ``ray submit`` copies a script beside Ray's file in the home folder of the head and runs it
-    there, without a word of where the cluster is. "auto" would not do: it takes any Ray of the
-    machine.
+    there without the cluster's address. "auto" would match any Ray on the machine.
 
     Args:
-        script: what is run.
-        environment: gets the address of the cluster, and that there is a token.
+        script: the running script.
+        environment: receives the address of the cluster and the authentication mode.
     """
     launched = read_launched(script.resolve().parent)
     if launched is None or environment.get("RAY_ADDRESS"):

@@ -1,8 +1,8 @@
-"""A prefix of an S3 bucket as a store, by boto3 and in the usual AWS way.
+"""Implements a store in an S3 bucket with boto3.
 
-Credentials come from wherever boto3 finds them (environment, profile, the machine's instance
-profile), region and endpoint from ``AWS_REGION``, ``AWS_ENDPOINT_URL`` and their like. Every call
-gives up within a minute or so, having tried a few times; what it failed with is one plain line.
+boto3 finds the credentials (environment, profile, instance profile). Region and endpoint come from
+``AWS_REGION``, ``AWS_ENDPOINT_URL`` and similar variables. Every call fails after a few retries
+within 90 seconds, with a one-line error.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from cluster.s3_errors import explain, is_denial
 from cluster.storage import SCHEME, Entry, StorageError
 
 CONNECTIONS = 16
-"""Requests that a process makes at a time."""
+"""Maximum number of concurrent requests of a process."""
 CONNECT_TIMEOUT, READ_TIMEOUT, TRIES = 5.0, 15.0, 3
 REQUEST_TIMEOUT = 90.0
-"""All tries of one request together, with the pauses between them."""
+"""Upper limit for all tries of one request and the pauses between them, in seconds."""
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _EXAMPLE = "write s3://bucket/prefix"
 _PAUSE = 0.5
-# Larger files travel in parts, so that a broken connection costs a part.
+# Larger files are sent in parts, so that a broken connection costs only one part.
 _TRANSFER = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=64 << 20)
 _making = threading.Lock()
 
@@ -44,33 +44,33 @@ def parse_location(text: str) -> tuple[str, str]:
     """Return bucket and prefix of an ``s3://`` location; the prefix may be empty.
 
     Raises:
-        ValueError: it is none; says why.
+        ValueError: the location is invalid; the message states why.
     """
     bucket, _, prefix = text.removeprefix(SCHEME).partition("/")
     if not text.startswith(SCHEME) or not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{bucket or text!r} is no name of a bucket: {_EXAMPLE}")
+        raise ValueError(f"{bucket or text!r} is not the name of a bucket: {_EXAMPLE}")
     if any(not part.isprintable() or part in (".", "..") for part in prefix.split("/")):
-        raise ValueError(f"the prefix has parts that no folder could have: {_EXAMPLE}")
+        raise ValueError(f"the prefix has parts that are not valid folder names: {_EXAMPLE}")
     return bucket, "/".join(part for part in prefix.split("/") if part)
 
 
 def open_bucket(location: str) -> BucketStore:
-    """Return the store at ``s3://bucket/prefix``; nothing is asked of it yet.
+    """Return the store at ``s3://bucket/prefix`` without accessing it.
 
     Raises:
-        ValueError: it is no such location.
+        ValueError: the location is invalid.
     """
     return BucketStore(*parse_location(location))
 
 
 @dataclass(frozen=True)
 class Content:
-    """What was read of an object.
+    """Content of an object.
 
     Attributes:
         data: the bytes.
-        version: by which `BucketStore.replace` knows it.
-        age: seconds since it was written, by the clock of the server alone.
+        version: version for `BucketStore.replace`.
+        age: seconds since it was written, by the server's clock.
     """
 
     data: bytes
@@ -80,7 +80,7 @@ class Content:
 
 @dataclass(frozen=True)
 class BucketStore:
-    """All objects of a bucket below a prefix; safe for threads."""
+    """The objects of a bucket below a prefix; thread-safe."""
 
     bucket: str
     prefix: str = ""
@@ -100,7 +100,7 @@ class BucketStore:
         return BucketStore(self.bucket, self.key(name))
 
     def key(self, name: str) -> str:
-        """Return the key of the object that has a name here."""
+        """Return the key of an object by its name."""
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def exists(self) -> bool:
@@ -135,10 +135,10 @@ class BucketStore:
             yield from pages.paginate(Bucket=self.bucket, Prefix=self._below, **options)
 
     def entry(self, name: str = "") -> Entry:
-        """Return one entry; that of the prefix itself, as a key, without a name.
+        """Return one entry; without a name, the object whose key is the prefix.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the object does not exist.
         """
         key = self.key(name) if name else self.prefix
         try:
@@ -157,25 +157,25 @@ class BucketStore:
         """Return an object with its version and age.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the object does not exist.
         """
         return self._get(self.key(name))
 
     def read_key(self, key: str, version: str) -> bytes:
-        """Return a version of an object by its key in the bucket, whatever the prefix.
+        """Return a version of an object by its full key, regardless of the prefix.
 
         Args:
-            key: of the object.
-            version: as `Entry.version` says.
+            key: key of the object.
+            version: as in `Entry.version`.
 
         Raises:
             FileExistsError: the object has changed.
-            FileNotFoundError: it is gone.
+            FileNotFoundError: the object is gone.
         """
         return self._get(key, IfMatch=f'"{version}"').data
 
     def read_part(self, key: str, first: int, last: int, version: str) -> bytes:
-        """Return the bytes from one position to another, both included; else as `read_key`."""
+        """Return the bytes from ``first`` to ``last`` inclusive; see `read_key`."""
         return self._get(key, IfMatch=f'"{version}"', Range=f"bytes={first}-{last}").data
 
     def _get(self, key: str, **conditions: str) -> Content:
@@ -190,7 +190,7 @@ class BucketStore:
                     headers = answer["ResponseMetadata"]["HTTPHeaders"]
                     return Content(data, answer["ETag"].strip('"'), _age(headers))
             except StorageError as error:
-                # botocore tries again to get an answer, but not to get the whole of it.
+                # botocore retries requests, but not incomplete responses.
                 if not answered or attempt == TRIES:
                     self._refuse_missing(key, error)
                     raise
@@ -198,9 +198,9 @@ class BucketStore:
         raise AssertionError("unreachable")
 
     def _refuse_missing(self, key: str, error: StorageError) -> None:
-        """Say of an object that is not there that it is not there.
+        """Convert "access denied" for a missing object.
 
-        Who may list only what lies below a prefix is told of what is missing that it is denied.
+        S3 answers so to credentials that may list only below a prefix.
 
         Raises:
             FileNotFoundError: the object is missing.
@@ -218,7 +218,7 @@ class BucketStore:
             client.put_object(Bucket=self.bucket, Key=self.key(name), Body=bytes(content))
 
     def write_file(self, name: str, path: Path) -> None:
-        """Write the content of a file, whole or not at all."""
+        """Write the content of a file atomically."""
         with self._explained(name) as client, path.open("rb") as file:
             client.upload_fileobj(file, self.bucket, self.key(name), Config=_TRANSFER)
 
@@ -226,15 +226,15 @@ class BucketStore:
         """Write a new object and return its version.
 
         Raises:
-            FileExistsError: there is one of that name.
+            FileExistsError: the object exists.
         """
         return self._put(name, content, IfNoneMatch="*")
 
     def replace(self, name: str, content: bytes, version: str) -> str:
-        """Write an object in place of one of this version, and return the new version.
+        """Replace an object of this version, and return the new version.
 
         Raises:
-            FileExistsError: it has another version by now, or is gone.
+            FileExistsError: the object has another version, or is gone.
         """
         return self._put(name, content, IfMatch=f'"{version}"')
 
@@ -249,7 +249,7 @@ class BucketStore:
                     raise FileExistsError(f"{self.location}/{name} is gone") from error
                 if code != "NotImplemented":
                     raise
-                # A server without conditions: what is left is to look before one leaps.
+                # The server does not support conditional writes: write unconditionally.
                 answer = client.put_object(**where)
         return str(answer["ETag"]).strip('"')
 
@@ -265,7 +265,7 @@ class BucketStore:
 
     @contextmanager
     def _explained(self, name: str = "") -> Iterator[Any]:
-        """Yield the client; what it fails with is said in plain words."""
+        """Yield the client, and convert its errors."""
         try:
             yield _client()
         except (ClientError, BotoCoreError, boto3.exceptions.Boto3Error, ValueError) as error:
@@ -278,7 +278,7 @@ def _age(headers: dict[str, str]) -> float:
 
 
 def _client() -> Any:
-    # Whoever changes the settings of a process, as tests do, gets another client.
+    # Changed settings, as in tests, need another client.
     settings = tuple(sorted(item for item in os.environ.items() if item[0].startswith("AWS_")))
     with _making:
         return _make_client(os.getpid(), settings)
@@ -286,8 +286,8 @@ def _client() -> Any:
 
 @lru_cache(maxsize=4)
 def _make_client(_pid: int, _settings: tuple[tuple[str, str], ...]) -> Any:
-    # Sums of everything sent and received are checked by default; whoever has a server that
-    # cannot do so says it by AWS_REQUEST_CHECKSUM_CALCULATION, which a word here would overrule.
+    # boto3 checks checksums by default. For servers without support users set
+    # AWS_REQUEST_CHECKSUM_CALCULATION, which an option here would override.
     config = Config(
         connect_timeout=CONNECT_TIMEOUT,
         read_timeout=READ_TIMEOUT,
@@ -295,6 +295,6 @@ def _make_client(_pid: int, _settings: tuple[tuple[str, str], ...]) -> Any:
         max_pool_connections=CONNECTIONS,
         user_agent_extra="borderline",
     )
-    # Of its own accord boto3 knows the older name alone.
+    # boto3 itself only reads AWS_DEFAULT_REGION.
     region = os.environ.get("AWS_REGION") or None
     return boto3.session.Session(region_name=region).client("s3", config=config)

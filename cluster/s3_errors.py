@@ -1,4 +1,4 @@
-"""What goes wrong with S3, in plain words."""
+"""Converts errors of S3 to one-line messages with a remedy."""
 
 from __future__ import annotations
 
@@ -64,23 +64,23 @@ _UNREACHABLE = (
 
 
 def explain(error: Exception, location: str, name: str) -> OSError:
-    """Return a failed call as the error that callers know.
+    """Convert an error of boto3.
 
     Args:
-        error: what boto3 raised.
-        location: of the store.
-        name: of the object.
+        error: error raised by boto3.
+        location: location of the store.
+        name: name of the object.
 
     Returns:
-        FileNotFoundError where the object is missing, FileExistsError where it is another one than
-        was said, else a `cluster.storage.StorageError`.
+        FileNotFoundError for a missing object, FileExistsError for an unexpected version, else a
+        `cluster.storage.StorageError`.
     """
     if isinstance(error, ClientError):
         code = str(error.response.get("Error", {}).get("Code", ""))
         if code in _MISSING:
             return FileNotFoundError(f"there is no {name} in {location}")
         if code in _CHANGED:
-            return FileExistsError(f"{name} in {location} is another one by now")
+            return FileExistsError(f"{name} in {location} has changed")
         problem, remedy, passing = _answered(error, code)
     else:
         problem, remedy, passing = _failed(error)
@@ -93,9 +93,9 @@ def is_denial(error: StorageError) -> bool:
 
 
 def _answered(error: ClientError, code: str) -> tuple[str, str, bool]:
-    """Return problem, remedy and whether it may pass, of what the server says.
+    """Return problem, remedy and whether it may pass, for an error response.
 
-    Of its own words only the code is shown: its messages name accounts and keys.
+    Only the code is shown, because messages contain accounts and keys.
     """
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
@@ -109,22 +109,26 @@ def _answered(error: ClientError, code: str) -> tuple[str, str, bool]:
     if code in _REFUSED:
         return f"the credentials are refused ({code})", "renew or correct them", False
     if code == "RequestTimeTooSkewed":
-        return "the clock of this machine is wrong", "set it", True
+        return "the clock of this machine is wrong", "set the clock", True
     if code in _DENIED or status == 403:
         return (
             f"{_DENIAL} ({error.operation_name})",
-            "let these credentials list, read, write and remove there: cluster/iam-policy.json",
+            "allow these credentials to list, read, write and delete: cluster/iam-policy.json",
             False,
         )
     if code in _THROTTLED or status in (429, 503):
         return f"the server asks to slow down ({code})", "try again later", True
     if status >= 500:
         return f"the server fails ({code or status})", "try again later", True
-    return f"the server refuses {error.operation_name} ({code or status})", "see its log", False
+    return (
+        f"the server refuses {error.operation_name} ({code or status})",
+        "check the server's log",
+        False,
+    )
 
 
 def _failed(error: Exception) -> tuple[str, str, bool]:
-    """Return problem, remedy and whether it may pass, of a call that came to no answer."""
+    """Return problem, remedy and whether it may pass, for a call without response."""
     if isinstance(error, _NO_CREDENTIALS):
         return (
             f"there are no credentials ({_first(error)})",
@@ -137,16 +141,16 @@ def _failed(error: Exception) -> tuple[str, str, bool]:
     if isinstance(error, _UNREACHABLE):
         return (
             f"its server does not answer ({_first(error)})",
-            "see that AWS_ENDPOINT_URL, if set, is right and that the network lets it through",
+            "check AWS_ENDPOINT_URL, if set, and the network",
             True,
         )
     if isinstance(error, ValueError):
-        return _first(error), "correct AWS_ENDPOINT_URL and the like", False
-    return _first(error), "see that the settings of AWS are right", False
+        return _first(error), "correct AWS_ENDPOINT_URL and similar variables", False
+    return _first(error), "check the AWS settings", False
 
 
 def _first(error: Exception) -> str:
-    """Return what an error says in short, without what an address may hold of a password."""
+    """Return an error's message as one short line without passwords of URLs."""
     line = " ".join(str(error).split()) or type(error).__name__
     line = re.sub(r"://[^/@\s]*@", "://***@", line)
     return line if len(line) <= 200 else f"{line[:197]}..."

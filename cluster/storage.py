@@ -1,7 +1,6 @@
-"""Where files lie that outlive a machine: a folder, or a prefix of an S3 bucket.
+"""Defines the interface of storage that outlives a machine: a folder or a prefix in S3.
 
-What is written is there whole or not at all, whichever it is. The stores know nothing of what they
-hold.
+Writes are atomic. Stores know nothing about their contents.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ SCHEME = "s3://"
 
 
 class StorageError(OSError):
-    """A storage that cannot be used, in one plain line.
+    """Storage cannot be used; the message is one line.
 
     Args:
-        location: of the storage, as the user wrote it.
+        location: location of the storage, as given by the user.
         problem: why it cannot be used.
-        remedy: what to do about it.
-        passing: it may work again by itself, so that it is worth trying again.
+        remedy: what to do.
+        passing: whether the problem may pass, so that a retry makes sense.
     """
 
     def __init__(self, location: str, problem: str, remedy: str, *, passing: bool = False) -> None:
@@ -41,12 +40,12 @@ def _rebuild(location: str, problem: str, remedy: str, passing: bool) -> Storage
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What a store holds under a name.
+    """A file or object of a store.
 
     Attributes:
-        name: relative to the store, with ``/`` between parts.
-        size: in bytes.
-        version: changes whenever the content does.
+        name: name relative to the store, with ``/`` between parts.
+        size: size in bytes.
+        version: changes whenever the content changes.
     """
 
     name: str
@@ -55,46 +54,46 @@ class Entry:
 
 
 class Store(Protocol):
-    """A place for named contents.
+    """A folder or bucket prefix with named contents.
 
-    Every call raises OSError where the place cannot be used; of a bucket it is a `StorageError`.
+    Every call raises OSError if the place cannot be used; for a bucket a `StorageError`.
     """
 
     @property
     def location(self) -> str:
-        """Where it is, as the user would write it."""
+        """Location as written by users."""
 
     @property
     def timeout(self) -> float:
-        """Seconds that a call may take beyond the transfer itself where the place is away."""
+        """Maximum delay of a call by unavailable storage, in seconds."""
 
     def within(self, name: str) -> Store:
-        """Return the store of all that lies below a name."""
+        """Return the store of everything below a name."""
 
     def exists(self) -> bool:
-        """Tell whether anything lies here, or did."""
+        """Tell whether the place exists."""
 
     def entries(self) -> list[Entry]:
-        """Return all that lies here and below, by name."""
+        """Return all entries, recursively, sorted by name."""
 
     def names(self) -> list[str]:
-        """Return the first part of the name of each, once."""
+        """Return the distinct first parts of all names, sorted."""
 
     def read(self, name: str) -> bytes:
-        """Return a content.
+        """Return the content of an entry.
 
         Raises:
-            FileNotFoundError: there is none of that name.
+            FileNotFoundError: the entry does not exist.
         """
 
     def write(self, name: str, content: bytes | memoryview) -> None:
-        """Write a content, whole or not at all, in place of what has that name."""
+        """Write or replace an entry atomically."""
 
     def remove(self, name: str) -> None:
-        """Remove a content; that there is none is no error."""
+        """Remove an entry if it exists."""
 
     def clear(self) -> None:
-        """Remove all that lies here and below."""
+        """Remove all entries."""
 
 
 def is_bucket(location: Path | str) -> bool:
@@ -103,14 +102,14 @@ def is_bucket(location: Path | str) -> bool:
 
 
 def below(location: Path | str, *names: str) -> Path | str:
-    """Return the location of what lies below another."""
+    """Return the location below another."""
     if isinstance(location, Path):
         return location.joinpath(*names)
     return "/".join([location.rstrip("/"), *names])
 
 
 def probe(store: Store) -> None:
-    """Check that a place can be listed, written, read and cleared, and leave it as it was.
+    """Check that a store can be listed, written, read and cleaned up.
 
     Raises:
         OSError: it cannot.
@@ -123,4 +122,6 @@ def probe(store: Store) -> None:
     finally:
         store.remove(name)
     if back != content:
-        raise StorageError(store.location, "what is written comes back changed", "use another")
+        raise StorageError(
+            store.location, "it returns other content than was written", "use another"
+        )

@@ -1,4 +1,4 @@
-"""The stores themselves: a folder, or a bucket by `cluster.s3`."""
+"""Opens stores; implements the store in a folder (see `cluster.s3` for buckets)."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from cluster.storage import Entry, Store, is_bucket
 
 
 def open_store(location: Path | str) -> Store:
-    """Return the store at a location; nothing is looked at or made yet.
+    """Return the store at a location without accessing it.
 
     Args:
         location: a folder, or ``s3://bucket/prefix``.
 
     Raises:
-        ValueError: it is no such location.
+        ValueError: the location is invalid.
     """
     if isinstance(location, str) and is_bucket(location):
-        # Costs half a second, which only those pay who have a bucket.
+        # Importing boto3 takes half a second, so only buckets do it.
         from cluster.s3 import open_bucket  # noqa: PLC0415
 
         return open_bucket(location)
@@ -31,7 +31,7 @@ def open_store(location: Path | str) -> Store:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A folder, which is made when the first content is written."""
+    """A store in a folder, which is created at the first write."""
 
     path: Path
 

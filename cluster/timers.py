@@ -1,7 +1,7 @@
-"""Timers that start a command every day, in the words of systemd, cron, Ray and Kubernetes.
+"""Generates daily timers for systemd, cron, Ray jobs and Kubernetes.
 
-Pure text: nothing is installed here. Secrets stand in none of them; they are read from a file that
-only its owner can read.
+The functions return text and install nothing. The text contains no secrets: timers read them from a
+file that only its owner can read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST = Path(__file__).resolve().parent / "kubernetes" / "raycronjob.yaml"
-"""What starts a night on Kubernetes."""
+"""The manifest of nightly searches on Kubernetes."""
 STOP_SECONDS = 900
-"""How long a night may take to end its running epochs when it is stopped."""
+"""Time to finish running epochs after a stop, in seconds."""
 
 
 @dataclass(frozen=True)
@@ -33,39 +33,43 @@ class Daily:
 
     @classmethod
     def parse(cls, text: str) -> Daily:
-        """Return the time that is written as ``HH:MM``.
+        """Parse a time of the form ``HH:MM``.
 
         Raises:
-            ValueError: it is no such time.
+            ValueError: the text is not such a time.
+
+        Example:
+            >>> Daily.parse("02:05").cron
+            '5 2 * * *'
         """
         match = re.fullmatch(r"(\d{1,2}):(\d{2})", text)
         if match is None or int(match[1]) > 23 or int(match[2]) > 59:
-            raise ValueError("is no time of day")
+            raise ValueError("is not a time of day")
         return cls(int(match[1]), int(match[2]))
 
     @property
     def cron(self) -> str:
-        """As the first five fields of a crontab's line."""
+        """The first five fields of a crontab line."""
         return f"{self.minute} {self.hour} * * *"
 
     @property
     def calendar(self) -> str:
-        """As systemd's OnCalendar."""
+        """The value of systemd's OnCalendar."""
         return f"*-*-* {self.hour:02}:{self.minute:02}:00"
 
 
 @dataclass(frozen=True)
 class Timer:
-    """A command that is to be started every day.
+    """A command to start every day.
 
     Attributes:
-        name: of the timer: letters, digits, dots, dashes and underscores.
-        what: it does, in a line.
+        name: name of the timer: letters, digits, dots, dashes and underscores.
+        what: description in one line.
         command: program and arguments, with absolute paths.
-        folder: to start from.
-        environment: file of ``NAME='value'`` lines that is read where it exists.
-        log: file to which cron writes what is printed.
-        at: when.
+        folder: working directory.
+        environment: file of ``NAME='value'`` lines, which is read if it exists.
+        log: file for the output under cron.
+        at: time of day.
     """
 
     name: str
@@ -78,7 +82,7 @@ class Timer:
 
     @property
     def mark(self) -> str:
-        """Comment by which the line of this timer is found in a crontab."""
+        """Comment that identifies the line of this timer in a crontab."""
         return f"# {self.name} in {_one_line(str(self.log.parent))}"
 
     def service(self) -> str:
@@ -92,13 +96,13 @@ Type=oneshot
 WorkingDirectory={_specifiers(str(self.folder))}
 EnvironmentFile=-{_specifiers(str(self.environment))}
 ExecStart={" ".join(map(_quoted, self.command))}
-# The search itself tells its processes to come to an end, and keeps what they have done.
+# The search itself stops its processes and saves their state.
 KillMode=mixed
 TimeoutStopSec={STOP_SECONDS}
 """
 
     def timer(self) -> str:
-        """Return the systemd unit that starts the service; a time that was missed is made up."""
+        """Return the systemd unit that starts the service, also after a missed time."""
         return f"""\
 [Unit]
 Description={_specifiers(_one_line(self.what))}, every day
@@ -112,38 +116,38 @@ WantedBy=timers.target
 """
 
     def crontab_line(self) -> str:
-        """Return the line of a crontab, ended by its mark."""
+        """Return the crontab line, which ends with the mark."""
         return self._cron(f"{{ {self._variables}; {shlex.join(self.command)}; }}")
 
     def ray_job(self, address: str) -> str:
-        """Return the line of a crontab that submits the command as a job to a Ray cluster.
+        """Return the crontab line that submits the command as a Ray job.
 
         Args:
-            address: of the dashboard: ``http://HOST:8265``.
+            address: address of the dashboard: ``http://HOST:8265``.
         """
         folder = shlex.quote(str(self.folder))
-        # On the head node, where the job runs: what submits it does not lend it its variables.
+        # Runs on the head node, which does not inherit the submitter's variables.
         inside = f"cd {folder} && {self._variables}; exec {shlex.join(self.command)}"
         program = str(Path(self.command[0]).parent / "ray")
         submit = [program, "job", "submit", "--no-wait", "--address", address]
-        # What says that the cluster asks for a token; cron reads no profile by itself.
+        # The profile enables token authentication; cron reads no profile by itself.
         profile = '[ ! -r "$HOME/.borderline/profile" ] || . "$HOME/.borderline/profile"'
         return self._cron(f"{{ {profile}; {shlex.join([*submit, '--', 'sh', '-c', inside])}; }}")
 
     @property
     def _variables(self) -> str:
-        """What reads the secrets, for a shell."""
+        """Shell code that reads the secrets."""
         file = shlex.quote(str(self.environment))
         return f"if [ -r {file} ]; then set -a; . {file}; set +a; fi"
 
     def _cron(self, run: str) -> str:
         folder, log, of_log = map(shlex.quote, map(str, (self.folder, self.log, self.log.parent)))
         line = f"cd {folder} && mkdir -p {of_log} && {run} >>{log} 2>&1"
-        # In a crontab a plain percent sign begins a new line.
+        # In a crontab an unescaped percent sign starts a new line.
         return f"{self.at.cron} {line.replace('%', chr(92) + '%')} {self.mark}"
 
     def in_crontab(self, crontab: str) -> str:
-        """Return a crontab with the line of this timer, once, in the place where it was."""
+        """Return a crontab with the line of this timer added or replaced in place."""
         lines = crontab.splitlines()
         own = [index for index, line in enumerate(lines) if line.endswith(f" {self.mark}")]
         if own:
@@ -155,15 +159,15 @@ WantedBy=timers.target
 
 
 def cron_manifest(manifest: str, at: Daily, command: Sequence[str]) -> str:
-    """Return a manifest of Kubernetes with its schedule, and what it runs, set.
+    """Return a Kubernetes manifest with its schedule and command replaced.
 
     Args:
-        manifest: of a RayCronJob.
-        at: when.
-        command: program and arguments, as from the folder to which the manifest changes.
+        manifest: manifest of a RayCronJob.
+        at: time of day.
+        command: program and arguments, relative to the folder of the manifest's entrypoint.
 
     Raises:
-        ValueError: it has no schedule, or runs something else.
+        ValueError: the manifest has no schedule or another entrypoint.
     """
     run = shlex.join(command)
     for pattern, value in (
@@ -173,7 +177,7 @@ def cron_manifest(manifest: str, at: Daily, command: Sequence[str]) -> str:
         match = re.search(pattern, manifest, re.MULTILINE)
         if match is None:
             raise ValueError("has no schedule, or does not run a night")
-        # JSON is YAML, whatever is in a string.
+        # A JSON string is valid YAML.
         line = match[1] + json.dumps(match["before"] + value)
         manifest = manifest[: match.start()] + line + manifest[match.end() :]
     return manifest
@@ -184,12 +188,12 @@ def _one_line(text: str) -> str:
 
 
 def _specifiers(text: str) -> str:
-    """Return text in which systemd finds no specifier of its own."""
+    """Escape systemd's specifiers."""
     return text.replace("%", "%%")
 
 
 def _quoted(argument: str) -> str:
-    """Return an argument as systemd reads it back, whatever is in it."""
+    """Quote an argument for systemd."""
     escaped = argument.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     text = _specifiers(escaped).replace("$", "$$")
     return text if re.fullmatch(r"[\w./:=@,+-]+", text) else f'"{text}"'

@@ -47,7 +47,7 @@ def test_a_time_of_day_is_written_for_each(text: str, cron: str, calendar: str) 
 
 @pytest.mark.parametrize("text", ["24:00", "1:60", "1", "01:30:00", "", "-1:30", "noon"])
 def test_what_is_no_time_of_day_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="no time of day"):
+    with pytest.raises(ValueError, match="not a time of day"):
         Daily.parse(text)
 
 

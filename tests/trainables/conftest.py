@@ -33,7 +33,7 @@ def own_cache(image_cache: Path) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def few_digits(image_cache: Path) -> Dataset:
     """A fifth of the digits."""
-    return load(DataSpec("digits", subset=0.2), cache=image_cache)
+    return load(DataSpec("digits", subset=0.2, validation=0.1, test=0.1), cache=image_cache)
 
 
 @pytest.fixture(scope="session")

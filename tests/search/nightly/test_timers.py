@@ -185,7 +185,7 @@ def test_a_timer_starts_the_program_that_is_there(machine: Machine, kind: str) -
     [
         (("--install", "launchd"), "--install = launchd: cannot be installed"),
         (("--show", "at"), "--show = at: no such timer; use one of systemd, cron, ray-job"),
-        (("--show", "cron", "--at", "25:00"), "--at = 25:00: is no time of day"),
+        (("--show", "cron", "--at", "25:00"), "--at = 25:00: is not a time of day"),
         (("--show", "cron", "--set", "epoch=3"), "epoch = 3: unknown field"),
     ],
 )

@@ -331,7 +331,7 @@ def refusal(source: str, tmp_path: Path) -> BadInputError:
 @pytest.mark.parametrize(
     ("location", "problem"),
     [
-        ("s3://", "'s3://' is no name of a bucket: write s3://bucket/prefix"),
+        ("s3://", "'s3://' is not the name of a bucket: write s3://bucket/prefix"),
         (
             f"s3://{s3.BUCKET}/nowhere/",
             f"there is nothing below nowhere/ in the bucket {s3.BUCKET}",

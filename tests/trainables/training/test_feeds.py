@@ -187,7 +187,7 @@ def test_a_training_from_a_stream_is_that_from_resident_images_bit_by_bit(
 
     def train() -> tuple[Training, list[tuple[float, ...]]]:
         trained = Training(candidate, few_digits, epochs=2, seed=3, augmentation=everything)
-        results = [dataclasses.replace(trained.run_epoch(), seconds=0.0) for _ in range(2)]
+        results = [dataclasses.replace(trained.run_epoch(), epoch_seconds=0.0) for _ in range(2)]
         return trained, [dataclasses.astuple(result) for result in results]
 
     resident, expected = train()
