@@ -2,12 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Of tests: they wait more than they work. Each takes up to 3 GB of memory.
+# Test processes: they wait more than they compute. Each takes up to 3 GB of memory.
 JOBS ?= 3
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format docs mlflow clean
+.PHONY: help install demo test smoke lint format docs mlflow clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ demo: $(INSTALLED)  ## a real search on bundled images, about a minute once inst
 
 test: $(INSTALLED)  ## the whole test suite, three files at a time (another number: make test JOBS=2)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+
+smoke: $(INSTALLED)  ## every benchmark once, at its smallest
+	@$(BIN)/python -m pytest -m smoke tests/benchmarks
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(BIN)/ruff check .

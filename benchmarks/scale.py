@@ -31,8 +31,6 @@ from search.tracking.journal_events import PARENT, Finish
 from search.tracking.journal_reader import read_all
 
 NAME = "scale"
-EARLY = 200
-"""The trial with which the end is compared."""
 INTERVAL = 0.2
 """Seconds between two looks at the memory."""
 STRETCH = 10
@@ -108,15 +106,15 @@ def main() -> None:
     parser = option_parser(__doc__)
     parser.add_argument("--sampler", choices=("random", "tpe"), default="random")
     given = parser.parse_args()
-    trials = 300 if given.quick else 2000
+    trials, early_trial, width = (60, 25, 20) if given.quick else (2000, 200, 100)
     course = observe(trials, given.sampler)
-    width = 50 if given.quick else 100
-    early, late = (EARLY - width // 2, EARLY + width // 2), (trials - width, trials - 1)
+    early = early_trial - width // 2, early_trial + width // 2
+    late = trials - width, trials - 1
     print_course(course, width)
     rows = (("ms a trial", course.milliseconds, "ms"), ("driver's memory", course.megabytes, "MB"))
     figures = [
         Figure(
-            f"{what}, {given.sampler}, at trial {trials}; against at trial {EARLY}",
+            f"{what}, {given.sampler}, at trial {trials}; against at trial {early_trial}",
             measure(*late),
             measure(*early),
             measure(*late) / measure(*early),

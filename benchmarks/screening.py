@@ -7,6 +7,10 @@ Two figures over the default VGG space at 32x32 pixels, on one core:
   modules must do before they begin);
 - the whole path of the driver: draw, judge, tell, of every candidate drawn; against Optuna alone
   drawing the same parameters and telling a value (random sampler, both in memory).
+
+Last figures (``--quick``, 27 November 2026; AMD EPYC, two cores; Python 3.11.7, torch 2.14.1,
+Optuna 5.0.0): 6,100 to 6,500 candidates/s of processor time, 32 times as many as modules built;
+0.47 to 0.50 of Optuna alone (target 0.6).
 """
 
 from __future__ import annotations
@@ -42,7 +46,8 @@ def draw_params(space: CandidateSpace, count: int) -> list[dict[str, object]]:
 
 
 def per_second(count: int, started: float) -> float:
-    return count / (time.perf_counter() - started)
+    """Return a rate by processor time, which other work on the machine does not change."""
+    return count / (time.process_time() - started)
 
 
 def judging(space: CandidateSpace, count: int, rounds: int) -> Figure:
@@ -50,7 +55,7 @@ def judging(space: CandidateSpace, count: int, rounds: int) -> Figure:
     screens = build_screens(SCREENS)
 
     def judged() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         for each in params:
             judge(space.rebuild(each), screens)
         return per_second(count, started)
@@ -58,7 +63,7 @@ def judging(space: CandidateSpace, count: int, rounds: int) -> Figure:
     few = params[: max(20, count // 50)]
 
     def built() -> float:
-        started = time.perf_counter()
+        started = time.process_time()
         for each in few:
             Network(space.rebuild(each).architecture)
         return per_second(len(few), started)
@@ -75,7 +80,7 @@ def whole_path(space: CandidateSpace, count: int, rounds: int) -> Figure:
         study = Study("benchmark", RandomSampler(seed=0))
         budget = Budget(BudgetSection(trials=count))
         trials = Trials(study, space, build_screens(SCREENS), budget=budget, epochs=1)
-        started = time.perf_counter()
+        started = time.process_time()
         drawn = 0
         while drawn < count:
             trial = trials.next()
@@ -92,7 +97,7 @@ def whole_path(space: CandidateSpace, count: int, rounds: int) -> Figure:
 
     def optuna_alone() -> float:
         study = optuna.create_study(sampler=RandomSampler(seed=0))
-        started = time.perf_counter()
+        started = time.process_time()
         for each in distributions:
             study.tell(study.ask(each), 0.5)
         return per_second(count, started)

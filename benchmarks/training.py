@@ -15,6 +15,9 @@ there, else torchvision's. Rows (those marked GPU need one):
 
 Each row is printed, and with ``--json`` written, when it is measured. A row that fails says why,
 the others go on, and the exit code is 1.
+
+Figures belong to a device: ``sh benchmarks/on_gpu.sh all`` records them with device, versions and
+date, and ``benchmarks/results/`` keeps them.
 """
 
 from __future__ import annotations
@@ -82,12 +85,13 @@ def measure_speed(table: Table, given: argparse.Namespace, device: Device, folde
             lambda: run_loop("ours", chosen), lambda: run_loop(baseline, chosen), rounds
         )
 
+    nets = ("small",) if given.quick and not on_gpu else ("small", "medium")
     for baseline, name, wanted in (
         ("practitioner", "DataLoader from JPEG files, float32", target),
         ("bare", "the bare step on data on the device", "ratio >= 0.9"),
         ("arrays", "DataLoader from memory, float32", "-"),
     ):
-        for net in ("small", "medium"):
+        for net in nets:
             figure = f"training a {net} net; against {name}"
             table.measure(figure, wanted, "images/s", partial(compare, net, baseline))
 

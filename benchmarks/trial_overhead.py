@@ -115,7 +115,7 @@ def main() -> None:
         print(run(int(sys.argv[2])))
         return
     given = options(__doc__)
-    trials, rounds = (20, 1) if given.quick else (60, 3)
+    trials, rounds = (8, 1) if given.quick else (60, 3)
     ours, bare, ratio = alternate(
         lambda: in_process("ours", trials), lambda: in_process("bare", trials), rounds
     )
