@@ -158,19 +158,22 @@ def draw_packages() -> str:
     graph = package_imports()
     heights = _heights(graph)
     order = sorted(graph, key=lambda package: (-heights[package], package))
-    row, box, width = 76, 66, 600
-    middle = {package: 10 + row * number + box // 2 for number, package in enumerate(order)}
-    shapes = [
-        _box(10, middle[each] - box // 2, width, box, each, wrap(_purpose(each), 88)[:2])
-        for each in order
-    ]
+    shapes: list[str] = []
+    middle: dict[str, int] = {}
+    y = 10
+    for package in order:
+        lines = wrap(_purpose(package), 84)
+        height = 32 + 17 * len(lines)
+        shapes.append(_box(10, y, 600, height, package, lines))
+        middle[package] = y + height // 2
+        y += height + 10
     for package, imported in reduced(graph).items():
         for each in sorted(imported):
             start, end = middle[package] + 8, middle[each] - 8
             bulge = 610 + 18 + abs(order.index(each) - order.index(package)) * 26
             shapes.append(_arrow(f"M610 {start}C{bulge} {start} {bulge} {end} 612 {end}"))
     title = "The packages and what each imports"
-    return _svg(760, 10 + row * len(order), title, shapes)
+    return _svg(760, y, title, shapes)
 
 
 @dataclass(frozen=True)
