@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Search CNN architectures and never train layers that cannot help. "
-    "Without a command: the quickstart, a search on bundled images.",
+    "Without a command, run the quickstart: a search on bundled images.",
 )
 
 HomeOption = Annotated[
@@ -30,25 +30,27 @@ HomeOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field; may be repeated."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a field; repeatable."),
 ]
-ExperimentArgument = Annotated[Path, typer.Argument(metavar="EXPERIMENT.yaml")]
+ExperimentArgument = Annotated[
+    Path, typer.Argument(metavar="EXPERIMENT.yaml", help="Experiment file.")
+]
 AddressOption = Annotated[
     str,
     typer.Option(
         envvar="RAY_ADDRESS", help="Ray cluster; local starts a private one on this machine."
     ),
 ]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A search's name.")]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of a search.")]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
-    Bad input ends in one line on standard error and exit code 2, an interruption in 130.
+    Bad input prints one line on standard error and returns 2; an interruption returns 130.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # The folder from which the user starts holds spaces of their own.
+    # Spaces of the user are imported from the current folder.
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     command: Callable[..., Any] = typer.main.get_command(app)
@@ -68,12 +70,12 @@ def main(arguments: list[str] | None = None) -> int:
         warn(str(error))
         return FAILED
     except Exception as error:
-        # The parser's own complaints; their class is not public in every version of typer.
+        # Errors of the parser; not every version of typer exports their class.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
         return _refuse(f"{message()} (see: python search.py --help)")
-    if result == INTERRUPTED:  # The parser returns this for Ctrl-C, too, without a word.
+    if result == INTERRUPTED:  # The parser returns this for Ctrl-C, too, but prints nothing.
         note("interrupted")
     return int(result or 0)
 
@@ -88,12 +90,12 @@ def quickstart(context: typer.Context, home: HomeOption = None) -> int:
     """Search CNN architectures; without a command, run the quickstart."""
     if context.invoked_subcommand is not None:
         if home is not None:
-            remedy = f"write it behind: search.py {context.invoked_subcommand} --home {home}"
-            raise BadInputError("--home", home, "stands before the command", remedy)
+            remedy = f"write search.py {context.invoked_subcommand} --home {home}"
+            raise BadInputError("--home", home, "must follow the command", remedy)
         return 0
     from search.experiment.folder import Home
 
-    # The quickstart may be run again and again: each time under the next free name.
+    # Each run of the quickstart takes the next free name.
     taken = Home.locate(home)
     name, number = "quickstart", 1
     while taken.folder(name).path.exists():
@@ -112,10 +114,10 @@ def run(
     home: HomeOption = None,
     address: AddressOption = "local",
     resume_: Annotated[
-        bool, typer.Option("--resume", help="Go on with the search of that name if there is one.")
+        bool, typer.Option("--resume", help="Resume the search of that name if it exists.")
     ] = False,
 ) -> int:
-    """Run a search: draw, screen, train, choose, retrain the finalists, report."""
+    """Run a search: draw, screen and train candidates, retrain the finalists, report."""
     from search.experiment.folder import Home
     from search.experiment.loading import load_experiment
 
@@ -129,7 +131,7 @@ def run(
 
         loaded = as_resumed(folder, loaded)
     from search.driver.run import (
-        run_search,  # After the file is known to be good: this costs seconds.
+        run_search,  # Takes seconds; the file is valid by now.
     )
 
     outcome = run_search(
@@ -148,12 +150,12 @@ def resume(
         str | None,
         typer.Option(
             metavar="s3://BUCKET/PREFIX",
-            help="Where the search is kept; it is restored from there if it is not here "
+            help="Backup of the search; restores the search if its folder is missing "
             "(default: BORDERLINE_STORAGE).",
         ),
     ] = None,
 ) -> int:
-    """Go on with a search: one that was interrupted, killed, or has a larger budget now."""
+    """Resume a search that was interrupted or killed, or whose budget grows."""
     from search.driver.resume import load_resumed
     from search.experiment.folder import Home
 
@@ -171,7 +173,7 @@ def resume(
 
 
 def _restore(name: str, storage: str | None, home: Path | None) -> None:
-    """Bring a search from where it is kept, if that is known and it is there."""
+    """Restore a search from its backup, if it has one."""
     from search.backup.restore import restore_missing
     from search.experiment.folder import Home, check_location, default_storage
 
@@ -197,13 +199,13 @@ def nightly(
         ),
     ] = None,
     at: Annotated[
-        str, typer.Option(metavar="HH:MM", help="When the timer starts the nights.")
+        str, typer.Option(metavar="HH:MM", help="Time at which the timer starts a night.")
     ] = "01:30",
 ) -> int:
-    """Run one night of a search: go on with it, compare its best with the champion, report.
+    """Run one night: continue the search, compare its best network with the champion, report.
 
-    The experiment's budget is that of a night. The first night begins the search. With
-    --install systemd --at 01:30 there is one every night.
+    The budget of the experiment is that of one night. The first night starts the search. With
+    --install systemd --at 01:30, a timer runs a night every day.
     """
     from search.experiment.folder import Home
 
@@ -226,9 +228,9 @@ def nightly(
 def screen(
     experiment: ExperimentArgument,
     set_: SetOption = None,
-    draws: Annotated[int, typer.Option(min=1, help="Candidates to draw.")] = 1000,
+    draws: Annotated[int, typer.Option(min=1, help="Number of candidates to draw.")] = 1000,
 ) -> int:
-    """Draw and judge candidates at random without training any."""
+    """Draw random candidates and count rejections, without training."""
     from search.experiment.loading import load_experiment
     from search.reporting.screening import screen_space
 
@@ -242,32 +244,32 @@ def analyze(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A named net (vgg16), SEARCH:TRIAL, torchvision:NAME, module:Class, or a "
-            "candidate's JSON file.",
+            help="Named network (vgg16), SEARCH:TRIAL, torchvision:NAME, module:Class, or the "
+            "JSON file of a candidate.",
         ),
     ],
     resolution: Annotated[
-        str | None, typer.Option(metavar="PIXELS", help="Image size, such as 32 or 64x48.")
+        str | None, typer.Option(metavar="PIXELS", help="Size of the images, such as 32 or 64x48.")
     ] = None,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the images.")] = 3,
+    channels: Annotated[int, typer.Option(min=1, help="Number of image channels.")] = 3,
     rule: Annotated[
-        str, typer.Option(help="previous-conv, direct-input or non-strict.")
+        str, typer.Option(help="Border rule: previous-conv, direct-input or non-strict.")
     ] = "previous-conv",
     keep_border: Annotated[
         bool, typer.Option("--keep-border", help="Keep the border layer when truncating.")
     ] = False,
     picture: Annotated[
         Path | None,
-        typer.Option(metavar="STEM", help="Draw the growth of the field: STEM.png and STEM.svg."),
+        typer.Option(metavar="STEM", help="Plot receptive fields to STEM.png and STEM.svg."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
     fail: Annotated[
         bool,
-        typer.Option("--fail-on-unproductive", help="Exit with 1 if a layer is unproductive."),
+        typer.Option("--fail-on-unproductive", help="Exit with code 1 if a layer is unproductive."),
     ] = False,
     home: HomeOption = None,
 ) -> int:
-    """Show receptive fields, border layer and remedies of any network, without training."""
+    """Show receptive fields, border layer and remedies of a network, without training."""
     import json
 
     from search.experiment.folder import Home
@@ -296,11 +298,12 @@ def analyze(
 @app.command(epilog="Example: python search.py status quickstart")
 def status(
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A search's name; all without it.")
+        str | None,
+        typer.Argument(metavar="NAME", help="Name of a search; default: all."),
     ] = None,
     home: HomeOption = None,
 ) -> int:
-    """Show how far searches are, also while they run."""
+    """Show the progress of one or all searches; they may be running."""
     from search.experiment.folder import Home
     from search.reporting.status import show_status
 
@@ -312,7 +315,7 @@ def status(
 def report(
     name: NameArgument,
     against: Annotated[
-        str | None, typer.Option(metavar="OTHER", help="Compare with this search.")
+        str | None, typer.Option(metavar="OTHER", help="Search to compare with.")
     ] = None,
     home: HomeOption = None,
 ) -> int:
@@ -326,7 +329,7 @@ def report(
 
 @app.command(epilog="Example: python search.py sync quickstart")
 def sync(name: NameArgument, home: HomeOption = None) -> int:
-    """Bring what MLflow has not got yet from a search's journal."""
+    """Send to MLflow what it has not received from the journal of a search."""
     from search.experiment.folder import Home
     from search.reporting.status import sync_search
 

@@ -1,10 +1,10 @@
-"""How quantities and errors read in what people see."""
+"""Formats quantities and errors for people."""
 
 from __future__ import annotations
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: 42s, 3m05s, 2h10m."""
+    """Return a duration such as 42s, 3m05s or 2h10m."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole}s"
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def root_cause(error: BaseException) -> str:
-    """Return what went wrong, at its root, in one line."""
+    """Return the message of the first error in a chain of causes, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,7 +1,7 @@
-"""Tells people how a night went: webhook, e-mail, Slack and whatever else apprise knows.
+"""Notifies people of the outcome of a night by webhook, e-mail, Slack or any service of apprise.
 
-Addresses hold secrets. They are taken out of the environment, so that no process that a night
-starts inherits them, and no message of the library that may quote one is ever shown.
+Addresses hold secrets. They are removed from the environment, so that no child process inherits
+them, and no message of the library is shown, because it may quote one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spaces.errors import BadInputError
 
 VARIABLE = "BORDERLINE_NOTIFY"
 TIMEOUT = 60.0
-"""Seconds after which a service counts as not answering."""
+"""Seconds to wait for the answer of a service."""
 
 
 def take_addresses() -> list[str]:
@@ -30,10 +30,10 @@ def take_addresses() -> list[str]:
 
 
 def refuse_secrets(addresses: Sequence[str]) -> None:
-    """Refuse addresses that are to be written down and hold a secret, or are none.
+    """Refuse secrets in addresses that would be written to a file.
 
     Raises:
-        BadInputError: as said; without showing the address.
+        BadInputError: an address holds a secret, or is invalid. The message does not show it.
     """
     for address in addresses:
         service = _service(address)
@@ -48,11 +48,11 @@ def refuse_secrets(addresses: Sequence[str]) -> None:
 
 
 class Notifier:
-    """Sends messages; whatever goes wrong with it is a line, never an error.
+    """Sends messages; a failure is a warning, never an error.
 
     Args:
-        addresses: of the services, as apprise takes them.
-        warn: called with each line about a message that could not be sent.
+        addresses: of services, in the notation of apprise.
+        warn: called with a line for each message that could not be sent.
     """
 
     def __init__(self, addresses: Sequence[str], warn: Callable[[str], None]) -> None:
@@ -60,11 +60,11 @@ class Notifier:
         self._warn = warn
 
     def add(self, addresses: Sequence[str]) -> None:
-        """Have these told as well."""
+        """Add services."""
         self._addresses += [each for each in addresses if each not in self._addresses]
 
     def check(self) -> None:
-        """Warn of addresses to which nothing can be sent: before a night, not after it."""
+        """Warn of invalid addresses before a night rather than after it."""
         for number, address in enumerate(self._addresses, start=1):
             if _service(address) is None:
                 which = f"notification {number} of {len(self._addresses)}"
@@ -74,7 +74,7 @@ class Notifier:
         """Send a message to every service.
 
         Args:
-            title: in one line.
+            title: one line.
             body: Markdown.
             kind: success, info, warning or failure.
         """
@@ -95,7 +95,7 @@ def _service(address: str) -> Any:
 
 
 def _send(service: Any, title: str, body: str, kind: NotifyType) -> str | None:
-    """Send a message and return why it could not be sent, None where it was."""
+    """Send a message; return the cause of a failure, or None."""
     messenger = apprise.Apprise()
     messenger.add(service)
     with _listening() as heard:
@@ -109,7 +109,7 @@ def _send(service: Any, title: str, body: str, kind: NotifyType) -> str | None:
 
 
 def _cause(heard: str) -> str:
-    """Return what went wrong, in words of our own: those of the library may quote an address."""
+    """Return the cause of a failure in own words, because the library may quote an address."""
     if match := re.search(r"\berror=(\d{3})\b", heard):
         return f"the service answers with error {match[1]}"
     if re.search(r"connection error", heard, re.IGNORECASE):
@@ -128,13 +128,13 @@ class _Ear(logging.Handler):
 
 @contextmanager
 def _listening() -> Iterator[list[str]]:
-    """Collect what the library would log, which reaches nobody else."""
+    """Collect the log of the library, and hide it from everyone else."""
     logger, ear = logging.getLogger("apprise"), _Ear()
     propagated, logger.propagate = logger.propagate, False
     logger.addHandler(ear)
     try:
         with warnings.catch_warnings():
-            # It imports some hundred modules, of whose age nobody here needs to hear.
+            # Importing its services raises warnings about their dependencies.
             warnings.simplefilter("ignore", DeprecationWarning)
             yield ear.heard
     finally:

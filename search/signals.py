@@ -1,4 +1,4 @@
-"""What the first Ctrl-C or SIGTERM does, and what the second."""
+"""Stops work on the first Ctrl-C or SIGTERM, and the process on the second."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ INTERRUPTED = 130
 
 @contextmanager
 def stopping_gently(stop: Callable[[], None]) -> Iterator[None]:
-    """Call ``stop`` at the first signal to end, and end the process at the second.
+    """Call ``stop`` at the first SIGINT or SIGTERM, and exit the process at the second.
 
-    Outside of the main thread, which alone receives signals, nothing changes.
+    Only the main thread receives signals; in any other one this does nothing.
 
     Args:
-        stop: asks the work inside to come to its end soon; must return at once.
+        stop: asks the work inside the block to end soon; must return at once.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -30,7 +30,7 @@ def stopping_gently(stop: Callable[[], None]) -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if asked:
-            # Whatever is half done is what a later resume is made for.
+            # A later resume completes what is unfinished.
             os._exit(INTERRUPTED)
         asked = True
         stop()
@@ -45,9 +45,9 @@ def stopping_gently(stop: Callable[[], None]) -> Iterator[None]:
 
 @contextmanager
 def interrupting() -> Iterator[None]:
-    """Have SIGTERM do what Ctrl-C does: raise KeyboardInterrupt, so that the work can be closed.
+    """Raise KeyboardInterrupt on SIGTERM as on Ctrl-C, so that the work is closed properly.
 
-    Outside of the main thread, which alone receives signals, nothing changes.
+    Only the main thread receives signals; in any other one this does nothing.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

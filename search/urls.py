@@ -1,4 +1,4 @@
-"""Addresses of databases: parsed, and shown without the passwords that they may hold."""
+"""Parses addresses of databases, and shows them without passwords."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spaces.errors import BadInputError
 DRIVER = "postgresql+psycopg2"
 EXAMPLE = "write postgresql://user@host/name"
 _HIDDEN = ("password", "sslpassword")
-"""Options of an address that are secrets; the second opens the key of a client."""
+"""Query options that hold secrets; the second decrypts the key of a client."""
 
 
 def engine_url(text: str) -> sqlalchemy.URL:
-    """Return an address as SQLAlchemy connects to it, whatever its own default driver is."""
+    """Return an address for SQLAlchemy with the driver that this project installs."""
     return parse_url(text).set(drivername=DRIVER)
 
 
@@ -24,31 +24,31 @@ def parse_url(text: str, field: str = "database") -> sqlalchemy.URL:
     """Return the address of a database on a Postgres server.
 
     Args:
-        text: as ``postgresql://user@host/name``.
-        field: what the user knows it by.
+        text: such as ``postgresql://user@host/name``.
+        field: name of the setting, for errors.
 
     Raises:
-        BadInputError: it is no such address; does not show the password that it may hold.
+        BadInputError: it is not such an address. The message shows no password.
     """
     try:
         url = sqlalchemy.make_url(text)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        # What cannot be parsed cannot be blotted out either.
+        # An address that cannot be parsed may hold a password anywhere.
         raise BadInputError(field, "..", "is not the URL of a database", EXAMPLE) from None
     if "@" in (url.host or ""):
         remedy = "write an @ in a password as %40"
         raise BadInputError(field, "..", "has more than one @", remedy)
     if url.get_backend_name() != "postgresql":
-        problem = f"{url.get_backend_name()} is not supported as a server of studies"
+        problem = f"{url.get_backend_name()} is not supported, only postgresql"
         raise BadInputError(field, shown_url(url), problem, EXAMPLE)
     return url
 
 
 def refuse_password(text: str) -> None:
-    """Refuse an address that is to be written down and holds a password.
+    """Refuse a password in an address that would be written to a file.
 
     Raises:
-        BadInputError: as said, or it is no address at all.
+        BadInputError: the address holds a password, or cannot be parsed.
     """
     url = parse_url(text)
     if url.password is not None or any(secret in url.query for secret in _HIDDEN):
@@ -57,7 +57,7 @@ def refuse_password(text: str) -> None:
 
 
 def without_password(text: str) -> str:
-    """Return an address as it may be kept and shown."""
+    """Return an address that is safe to store and to show."""
     return shown_url(parse_url(text, "BORDERLINE_DATABASE"))
 
 
@@ -76,7 +76,7 @@ def sqlite_uri(database: Path) -> str:
 
 
 def redacted(text: str) -> str:
-    """Return text with the credentials in its addresses blotted out."""
+    """Return text with the credentials in its addresses replaced by asterisks."""
     text = re.sub(r"([?&]password=)[^&\s'\"<>]*", r"\1***", text)
     # Up to the last @: a password may hold a / or an @ that should have been escaped.
     return re.sub(r"://[^\s'\"<>]*@", "://***@", text)

@@ -104,8 +104,8 @@ def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
     call = check.remote()
     if not ray.wait([call], timeout=limit)[0]:
         ray.cancel(call, force=True)
-        problem = f"the cluster has got no node with a GPU for {duration(limit)} ({cluster})"
-        raise NoNodesError(f"{problem}; see what `ray status` says on its head")
+        problem = f"no GPU node became available within {duration(limit)} ({cluster})"
+        raise NoNodesError(f"{problem}; run `ray status` on the head for the cause")
 
 
 def _here() -> bool:

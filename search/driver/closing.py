@@ -44,11 +44,11 @@ def show_ending(search: OpenSearch, outcome: Outcome) -> None:
     """Finish tracking, and print what is incomplete and where the results are."""
     if not search.backup.is_complete:
         search.say(
-            f"The last snapshot is not in {search.experiment.storage}; all is kept here, bring "
-            f"it with: {search.command('resume')}"
+            f"The last snapshot is not in {search.experiment.storage}. Everything is saved here; "
+            f"to upload it, run: {search.command('resume')}"
         )
     if outcome.interrupted:
-        search.say(f"\nInterrupted; nothing is lost. Go on with: {search.command('resume')}")
+        search.say(f"\nInterrupted; nothing is lost. Resume with: {search.command('resume')}")
     search.say(f"\nReport:  {search.folder.report}")
     _finish_tracking(search)
     search.say(f"Again:   {search.command('report')}")
@@ -58,11 +58,11 @@ def _finish_tracking(search: OpenSearch) -> None:
     if search.tracker is None:
         return
     wait = search.experiment.tracking.wait
-    search.say(f"bringing the last records to MLflow (at most {wait:.0f}s) ..")
+    search.say(f"sending the last events to MLflow (at most {wait:.0f}s) ..")
     if search.tracker.finish(wait):
         search.say(f"Compare: {ui_command(search.destination)}")
     else:
         search.say(
-            f"MLflow ({search.destination.shown}) has not got everything; it is kept, bring it "
-            f"later with: {search.command('sync')}"
+            f"MLflow ({search.destination.shown}) has not received all events. The journal keeps "
+            f"them; to send them later, run: {search.command('sync')}"
         )

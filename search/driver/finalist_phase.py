@@ -52,7 +52,7 @@ def retrain_best(search: OpenSearch) -> list[Finalist]:
             ),
             on_begin=announce,
             on_result=show,
-            on_failure=lambda cause: search.say(f"  a retraining failed: {cause}"),
+            on_failure=lambda cause: search.say(f"  failed to retrain: {cause}"),
             stopped=search.stop_requested.is_set,
         )
     if search.stop_requested.is_set():

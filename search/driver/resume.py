@@ -1,4 +1,8 @@
-"""Going on with a search: what may be changed of its experiment, and what another one lends it."""
+"""Prepares resumed searches and warm starts.
+
+A resumed search may change some sections of its experiment. A warm start translates the trials of
+another search into the space of this one.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +25,18 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
 CHANGEABLE = ("budget", "failures", "finalists", "resources", "storage", "tracking", "nightly")
-"""Sections that say nothing of what is searched, nor of how it is trained."""
+"""Sections that affect neither the candidates nor their training."""
 
 
 def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
-    """Return the experiment of a search that is there, with what is changed of it.
+    """Return the experiment of an existing search with changes.
 
     Args:
         folder: of the search.
         overrides: as of `search.experiment.loading.load_experiment`; ``budget.trials=+100`` adds.
 
     Raises:
-        BadInputError: a change would make it another search.
+        BadInputError: a change affects the candidates or their training.
     """
     before = load_kept(folder)
     after = load_experiment(folder.experiment, overrides)
@@ -41,14 +45,14 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
 
 
 def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
-    """Return an experiment as the search of its name that is there is resumed as.
+    """Return an experiment with the locations of the existing search that it resumes.
 
     Raises:
-        BadInputError: it is another search.
+        BadInputError: it differs from the existing search in a field that must stay.
     """
     before = load_kept(folder)
     if experiment.database is None:
-        # The study stays where BORDERLINE_DATABASE was when the search began.
+        # The study stays where BORDERLINE_DATABASE pointed when the search started.
         experiment = experiment.model_copy(update={"database": before.database})
     if experiment.storage is None:
         experiment = experiment.model_copy(update={"storage": before.storage})
@@ -57,10 +61,10 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
 
 
 def refuse_other(before: Experiment, after: Experiment) -> None:
-    """Refuse an experiment that another one cannot be resumed as.
+    """Check that a search may be resumed with a changed experiment.
 
     Raises:
-        BadInputError: naming the first field that must stay as it was.
+        BadInputError: names the first field that must not change.
     """
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     for field, value in new.items():
@@ -71,14 +75,14 @@ def refuse_other(before: Experiment, after: Experiment) -> None:
 
 
 def migrate_checkpoints(folder: SearchFolder, experiment: Experiment) -> bool:
-    """Move checkpoints to where a search that is resumed keeps them from now on.
+    """Move checkpoints to the storage of a resumed search.
 
     Args:
-        folder: of the search, with the experiment as it was.
-        experiment: as it is resumed.
+        folder: of the search, with the experiment before the change.
+        experiment: after the change.
 
     Returns:
-        Whether all are there; trials whose checkpoints are not begin again.
+        Whether all were moved; trials without their checkpoints start again.
     """
     before = load_kept(folder).storage
     if before == experiment.storage:
@@ -94,10 +98,10 @@ def migrate_checkpoints(folder: SearchFolder, experiment: Experiment) -> bool:
 
 
 def read_search(home: Home, name: str) -> list[FrozenTrial]:
-    """Return the trials of a search from which another one is to begin.
+    """Return the trials of a search that another one starts from.
 
     Raises:
-        BadInputError: there is none of that name.
+        BadInputError: there is no search of that name.
     """
     try:
         folder = home.existing(name)
@@ -114,16 +118,16 @@ def inherit(
     screens: Sequence[Screen],
     experiment: Experiment,
 ) -> Iterator[FrozenTrial]:
-    """Yield the trials of another search as the sampler of this one can learn from them.
+    """Yield the trials of another search such that the sampler of this one can learn from them.
 
-    Each candidate is drawn anew by this search's space from the parameters it had there: what that
-    space does not hold is left out.
+    This search's space draws each candidate again from its parameters. Candidates outside the space
+    are left out.
 
     Args:
         name: of the other search.
         trials: of its study.
-        space: what this search draws from.
-        screens: what it rejects.
+        space: of this search.
+        screens: of this search.
         experiment: of this search.
     """
     for trial in trials:
@@ -151,7 +155,7 @@ def _translate(
             candidate = space.draw(drawn)
     except (BadInputError, InvalidCandidateError, ValueError):
         return None
-    # A fixed trial takes any value, whatever is asked for.
+    # A fixed trial accepts values outside the distribution.
     inside = all(
         contains(distribution, drawn.params[parameter])
         for parameter, distribution in drawn.distributions.items()

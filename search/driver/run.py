@@ -46,17 +46,17 @@ def run_search(
     """Run a whole search: draw, screen, train, choose, retrain, report.
 
     Args:
-        experiment: what is searched.
-        home: where its folder is made.
-        console: where progress and report are shown.
+        experiment: what to search.
+        home: holds the folder of the search.
+        console: shows progress and report.
         address: of the Ray cluster; ``local`` starts a private one on this machine.
-        resume: go on with the search of that name, as far as drivers before this one have come.
+        resume: continue the search of that name where its last driver stopped.
 
     Raises:
-        BadInputError: something in the experiment cannot be used. Nothing has been written then,
-            unless a space function that had passed the pre-flight check fails on a later draw.
-        SearchFailedError: no candidate could be trained, within the budget or at all; there is no
-            node for them; or what was found cannot be written.
+        BadInputError: a value of the experiment cannot be used. Nothing has been written then,
+            unless a space function passed the pre-flight check and failed on a later draw.
+        SearchFailedError: no candidate completed its training, the cluster has no node for them, or
+            results cannot be written.
     """
     with ExitStack() as stack:
         if resume:
@@ -66,25 +66,27 @@ def run_search(
         try:
             return _run_held(experiment, home, console, address, resume, stack)
         except NoNodesError as error:
-            then = _resume_command(home, home.folder(experiment.name))
-            raise SearchFailedError(f"{error}; when there are nodes, {then}") from error
+            then = _how_to_continue(home, home.folder(experiment.name))
+            raise SearchFailedError(f"{error}. Once nodes are available, {then}") from error
 
 
 @contextmanager
 def _writing(home: Home, folder: SearchFolder) -> Iterator[None]:
-    """Say in one line that what is found cannot be written, and how to go on."""
+    """Turn a failure to write results into one line with the remedy."""
     try:
         yield
     except (OSError, SQLAlchemyError, StorageInternalError) as error:
         raise SearchFailedError(
-            f"what is found cannot be written down any more ({root_cause(error)}); all that was "
-            f"is kept: make room, then {_resume_command(home, folder)}"
+            f"cannot write results ({root_cause(error)}). Everything saved so far is intact. Free "
+            f"disk space, then {_how_to_continue(home, folder)}"
         ) from error
 
 
-def _resume_command(home: Home, folder: SearchFolder) -> str:
-    """Return how to go on with a search that broke off, where it had begun."""
-    return home.command("resume", folder.name) if folder.experiment.is_file() else "begin again"
+def _how_to_continue(home: Home, folder: SearchFolder) -> str:
+    """Return how to continue a failed search: resume it if it has started."""
+    if folder.experiment.is_file():
+        return f"run: {home.command('resume', folder.name)}"
+    return "start the search again"
 
 
 def _run_held(
@@ -98,7 +100,7 @@ def _run_held(
     folder = home.folder(experiment.name)
     if not resume:
         folder.refuse_existing()
-        # What is kept of the experiment knows where its study and its snapshots lie.
+        # The stored experiment names the locations of study and snapshots.
         where = {
             "database": experiment.database or default_database(),
             "storage": experiment.storage or default_storage(),
@@ -109,15 +111,15 @@ def _run_held(
     if isinstance(location, str):
         check_server(location, experiment.name, new=not resume)
     elif resume and not location.exists() and _has_trained(folder):
-        problem = f"its study is gone from {location}"
-        remedy = "bring the file back, or search under another name"
+        problem = f"its study is missing from {location}"
+        remedy = "restore the file, or search under another name"
         raise BadInputError("NAME", experiment.name, problem, remedy)
     dataset = load_images(experiment, console)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     if resume and spec.task != folder.task:
-        problem = f"its images have become {spec.task}, but the search began with {folder.task}"
-        raise BadInputError("data", experiment.data, problem, "bring back the images it began with")
+        problem = f"its images are {spec.task} now, but the search started with {folder.task}"
+        raise BadInputError("data", experiment.data, problem, "restore the original images")
     space = spec.candidates()
     screens = build_screens(experiment.screens)
     check_space(
@@ -138,7 +140,7 @@ def _run_held(
         ]
 
     if not resume:
-        # Of a search that goes on they may be gone, and it has seldom any need of them.
+        # A resumed search rarely needs them, and the other searches may have been removed.
         inherited()
     say(
         console,
@@ -146,7 +148,7 @@ def _run_held(
         f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
         f"to {experiment.epochs} epochs",
     )
-    # Ray comes last before writing: it is what may be missing or refuse to start.
+    # Last before anything is written, because Ray may be missing or refuse to start.
     stack.enter_context(connected(address))
     packing = plan_packing(
         experiment,
@@ -157,7 +159,7 @@ def _run_held(
     stack.enter_context(backup.claimed(folder, new=not resume))
     if resume:
         if not migrate_checkpoints(folder, experiment):
-            say(console, "The checkpoints so far stay behind.")
+            say(console, "Checkpoints could not be moved; their trials start again.")
         folder.write_experiment(experiment.to_yaml())
     else:
         folder.create(experiment.to_yaml(), spec.task)
@@ -166,8 +168,8 @@ def _run_held(
     if packing.is_guessed:
         say(
             console,
-            f"How much memory the GPUs have could not be found out: {DEFAULT_FRACTION:g} of one "
-            f"for each trial; set resources.gpus for another share.",
+            f"The memory of the GPUs is unknown, so each trial uses {DEFAULT_FRACTION:g} of one; "
+            "set resources.gpus for another fraction.",
         )
     spec = replace(
         spec,
@@ -177,7 +179,7 @@ def _run_held(
         hang_after=experiment.failures.hang_after,
     )
     if experiment.device == "auto" and not packing.on_gpus:
-        # Trials that were given no GPU must not take one that is there.
+        # Trials without a GPU of their own must not use one that their node has.
         spec = replace(spec, device="cpu")
     warm_start = WarmStart(seeds, inherited)
     return execute(
@@ -186,7 +188,7 @@ def _run_held(
 
 
 def _has_trained(folder: SearchFolder) -> bool:
-    """Tell whether any trial of a search was ever begun, by what it has told of itself."""
+    """Tell from the journal of a search whether any of its trials ever started."""
     return any(
         isinstance(event, Start) and event.run != PARENT for event in read_all(folder.journal)
     )

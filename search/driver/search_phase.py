@@ -57,7 +57,7 @@ def train_candidates(search: OpenSearch) -> bool:
         _require_completed_trial(search, trials)
     if trials.stopping and not search.stop_requested.is_set():
         spent = f"{trials.stopping[0].upper()}{trials.stopping[1:]}"
-        search.say(f"{spent}. With a larger one it goes on: {_command_to_raise(search, trials)}")
+        search.say(f"{spent}. To continue with more, run: {_command_to_raise(search, trials)}")
     shutil.rmtree(search.folder.tune, ignore_errors=True)
     return interrupted
 
@@ -91,8 +91,8 @@ def _train(search: OpenSearch, trials: Trials) -> None:
         search.stop_requested.set()
         trials.stop("interrupted")
         search.say(
-            "stopping after the running epochs (once more to stop at once; either way the search "
-            "can be resumed) .."
+            "stopping after the running epochs (press Ctrl-C again to stop at once; either way "
+            "the search can be resumed) .."
         )
 
     def yield_to(host: str) -> None:
@@ -122,20 +122,20 @@ def _refuse_hopeless(search: OpenSearch, trials: Trials) -> None:
     """End a search whose first trials all failed.
 
     Raises:
-        SearchFailedError: as said.
+        SearchFailedError: they did; names their common cause.
     """
     if not trials.hopeless:
         return
     trials.pause_all()
     failed = summarise(search.study.trials()).failed
     raise SearchFailedError(
-        f"the first trials all failed ({trials.hopeless}); the search is given up. Mend that, "
-        f"then {_command_to_raise(search, trials, failed)}"
+        f"stopped: the first trials all failed ({trials.hopeless}). Fix the cause, then run: "
+        f"{_command_to_raise(search, trials, failed)}"
     )
 
 
 def _require_completed_trial(search: OpenSearch, trials: Trials) -> None:
-    """Refuse to go on to the finalists without a single completed trial.
+    """Require at least one completed trial to choose finalists from.
 
     Raises:
         SearchFailedError: names the causes and the command that continues the search.
@@ -148,13 +148,13 @@ def _require_completed_trial(search: OpenSearch, trials: Trials) -> None:
     if trials.stopping:
         others = f"; {summary.failed} failed {causes}" if summary.failed else ""
         raise SearchFailedError(
-            f"{trials.stopping}, and no trial has come to its end{others}; go on with, for "
+            f"{trials.stopping}, and no trial has completed{others}. Raise the budget, for "
             f"example: {more}"
         )
     if summary.failed:
         raise SearchFailedError(
-            f"none of the {summary.failed} candidates could be trained {causes}; mend that, "
-            f"then {more}"
+            f"all {summary.failed} trained candidates failed {causes}. Fix the cause, then "
+            f"run: {more}"
         )
 
 

@@ -168,7 +168,7 @@ def test_a_cluster_that_promises_nodes_and_gives_none_is_waited_for_no_longer_th
     assert result.returncode == 1, result
     assert "waiting for a first node with a GPU" in result.stdout
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("search.py: ")]
-    assert "no node with a GPU for 3s" in line
+    assert "no GPU node became available within 3s" in line
     assert "2 x gpu-worker (8 CPUs and 1 GPUs)" in line
-    assert line.endswith("when there are nodes, begin again")
+    assert line.endswith("Once nodes are available, start the search again")
     assert not (cluster.folder / "home" / "runs").exists()

@@ -528,7 +528,7 @@ def test_a_search_whose_study_is_gone_does_not_begin_anew_under_its_name(
         journal.start("0", "trial 0")
     folder.study.unlink()
     folder.lock.touch()
-    assert f"its study is gone from {folder.study}" in refused("resume", "done")
+    assert f"its study is missing from {folder.study}" in refused("resume", "done")
 
 
 def test_a_report_against_a_search_that_is_not_there_changes_nothing(

@@ -765,7 +765,7 @@ def test_a_share_that_could_only_be_guessed_is_told(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     _, out, _ = ends(trained, printed, packing=Packing(cpus=1, fixed=None))
-    assert "0.25 of one for each trial; set resources.gpus for another share" in out
+    assert "each trial uses 0.25 of one; set resources.gpus for another fraction" in out
 
 
 def test_a_space_that_is_used_up_ends_the_search_as_finished(
@@ -942,7 +942,7 @@ def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)
     assert str(outcome) == (
-        "the first trials all failed (no such device); the search is given up. Mend that, then "
+        "stopped: the first trials all failed (no such device). Fix the cause, then run: "
         f"{home.command('resume', 'mine')} --set budget.trials=+5"
     )
     assert set(statuses.values()) == {"FAILED"}
@@ -958,7 +958,7 @@ def test_a_search_for_which_no_node_is_left_says_how_to_go_on_with_it(
     home, _, outcome = ends(drive, printed)
     assert isinstance(outcome, SearchFailedError)
     assert str(outcome) == (
-        "nothing could be trained for 30m00s: a GPU; when there are nodes, "
+        "nothing could be trained for 30m00s: a GPU. Once nodes are available, run: "
         f"{home.command('resume', 'mine')}"
     )
 
@@ -977,7 +977,7 @@ def test_a_budget_that_is_spent_ends_the_search_with_what_it_has_and_a_larger_on
     home, out, outcome = ends(drive, printed, budget={"trials": 3, "wall_clock": "1h"})
     assert (outcome.interrupted, outcome.summary.complete) == (False, 1)
     more = f"{home.command('resume', 'mine')} --set budget.wall_clock=+3600"
-    assert f"The budget of time is spent. With a larger one it goes on: {more}\n" in out
+    assert f"The budget of time is spent. To continue with more, run: {more}\n" in out
 
 
 @pytest.mark.parametrize("diverged", [0, 1])
@@ -1006,7 +1006,7 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
     failed = f"; 1 failed (causes: {home.command('report', 'mine')})" if diverged else ""
     more = ["budget.wall_clock=+3800", *["budget.trials=+1"] * diverged]
     assert str(outcome) == (
-        f"the budget of time is spent, and no trial has come to its end{failed}; go on with, for "
+        f"the budget of time is spent, and no trial has completed{failed}. Raise the budget, for "
         f"example: {' --set '.join([home.command('resume', 'mine'), *more])}"
     )
     statuses, states = ending(home)
@@ -1027,8 +1027,8 @@ def test_a_search_in_which_every_training_diverges_fails(
     statuses, states = ending(home)
     assert isinstance(outcome, SearchFailedError)
     assert str(outcome) == (
-        f"none of the 8 candidates could be trained (causes: {home.command('report', 'mine')}); "
-        f"mend that, then {home.command('resume', 'mine')} --set budget.trials=+8"
+        f"all 8 trained candidates failed (causes: {home.command('report', 'mine')}). Fix the "
+        f"cause, then run: {home.command('resume', 'mine')} --set budget.trials=+8"
     )
     assert set(statuses.values()) == {"FAILED"}
     assert TrialState.RUNNING not in states

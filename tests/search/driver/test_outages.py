@@ -96,11 +96,11 @@ def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on_when_there_is_r
         stopped = end_of(driver)
     assert stopped.returncode == 1, stopped
     (line,) = stopped.stderr.splitlines()
-    assert line.startswith("search.py: what is found cannot be written down any more (")
-    assert line.endswith("make room, then python search.py resume full")
+    assert line.startswith("search.py: cannot write results (")
+    assert line.endswith("disk space, then run: python search.py resume full")
     still = user.ask("resume", "full")
     assert (still.returncode, len(still.stderr.splitlines())) == (1, 1), still
-    assert still.stderr.endswith("make room, then python search.py resume full\n")
+    assert still.stderr.endswith("disk space, then run: python search.py resume full\n")
 
     ballast.unlink()
     before = {trial.number: trial.intermediate_values for trial in trained(user, "full")}
@@ -166,7 +166,7 @@ def test_a_slow_and_broken_mlflow_holds_nothing_up_and_gets_everything_later_onc
     said = [line for line in result.stderr.splitlines() if line]
     assert len(said) == 1, said
     assert said[0].startswith(f"tracking: MLflow at {uri} does not accept records")
-    assert "bring it later with: python search.py sync slowly" in result.stdout
+    assert "to send them later, run: python search.py sync slowly" in result.stdout
     assert training_seconds(user, "slowly") < 3 * training_seconds(user, "usual") + 10
 
     brought = user.ask("sync", "slowly")
