@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -175,6 +176,33 @@ def test_the_fitted_line_is_never_negative(stored_trial: Stored) -> None:
     ]
     assert savings([*falling, rejected]).total == pytest.approx(5)
     assert savings([falling[0], rejected]).total == pytest.approx(8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    measured=st.lists(
+        st.tuples(st.integers(0, 10**4), st.integers(1, 10**9)),
+        min_size=2,
+        max_size=8,
+        unique_by=lambda each: each[1],
+    )
+)
+def test_savings_agree_with_the_closed_form_of_the_fit(
+    stored_trial: Stored, measured: list[tuple[int, int]]
+) -> None:
+    trained = [
+        stored_trial(number, "COMPLETE", 0.5, **timed(float(seconds), 1, macs))
+        for number, (seconds, macs) in enumerate(measured)
+    ]
+    y, x = np.array(measured, dtype=float).T
+    slope, base = np.polyfit(x / x.max(), y, 1)
+    if base < 0:
+        slope, base = x @ y / (x @ x) * x.max(), 0.0
+    if slope < 0:
+        slope, base = 0.0, y.mean()
+    largest = stored_trial(100, "PRUNED", rejected="border", macs=int(x.max()))
+    expected = pytest.approx(slope + base, rel=1e-6, abs=1e-6)
+    assert savings([*trained, largest]).total == expected
 
 
 def test_duplicates_save_nothing(
