@@ -104,7 +104,7 @@ def test_processes_that_share_a_gpu_compute_at_the_same_time(name: str) -> None:
     assert re.search(r'eval "\$\(sh ~/cluster/mps.sh start\)"; ray start', started)
 
 
-def test_on_aws_gpus_are_spot_machines_that_come_from_nothing_and_the_head_is_neither() -> None:
+def test_aws_gpus_are_spot_nodes_scaled_from_zero() -> None:
     types = completed("cluster.yaml")["available_node_types"]
     worker, head = types["gpu-worker"], types["head"]
     assert worker["min_workers"] == 0
@@ -115,7 +115,7 @@ def test_on_aws_gpus_are_spot_machines_that_come_from_nothing_and_the_head_is_ne
     assert head["max_workers"] == 0
 
 
-def test_on_aws_what_belongs_to_the_account_comes_from_launch_templates() -> None:
+def test_aws_account_settings_come_from_launch_templates() -> None:
     """Ray's defaults would open SSH to everybody and let the head get at every bucket."""
     for kind in completed("cluster.yaml")["available_node_types"].values():
         assert kind["node_config"]["LaunchTemplate"]["LaunchTemplateName"].startswith(aws.NAME)
@@ -137,7 +137,7 @@ def test_a_head_knows_what_its_autoscaler_can_start(tmp_path: Path) -> None:
     assert launched.node_types == [NodeType("gpu-worker", {"CPU": 8.0, "GPU": 1.0}, 4)]
 
 
-def test_a_head_knows_how_many_hosts_there_are_but_not_what_they_have(tmp_path: Path) -> None:
+def test_head_knows_number_of_hosts_but_not_their_resources(tmp_path: Path) -> None:
     launched = read_launched(bootstrap(tmp_path, "cluster/on-premises.yaml"))
     assert launched is not None
     (hosts,) = launched.node_types
@@ -167,7 +167,7 @@ def test_where_the_user_says_which_ray_that_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "max_workers: 3", "- a\n- b", "\0"])
-def test_what_is_no_file_of_ray_tells_nothing(tmp_path: Path, text: str) -> None:
+def test_files_other_than_rays_are_ignored(tmp_path: Path, text: str) -> None:
     (tmp_path / BOOTSTRAP).write_text(text)
     assert read_launched(tmp_path) is None
     variables: dict[str, str] = {}

@@ -141,7 +141,7 @@ def test_an_address_where_nothing_listens_is_refused_at_once(cluster: World) -> 
     )
 
 
-def test_a_request_that_the_cluster_can_never_satisfy_is_refused_with_what_it_has(
+def test_unsatisfiable_request_is_refused_with_cluster_resources(
     cluster: World,
 ) -> None:
     result = cluster.run(
@@ -156,7 +156,7 @@ def test_a_request_that_the_cluster_can_never_satisfy_is_refused_with_what_it_ha
     )
 
 
-def test_a_cluster_that_promises_nodes_and_gives_none_is_waited_for_no_longer_than_asked(
+def test_wait_for_promised_nodes_ends_at_the_timeout(
     cluster: World,
 ) -> None:
     result = cluster.run(

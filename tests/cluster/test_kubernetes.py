@@ -76,13 +76,13 @@ def test_a_manifest_has_only_fields_that_its_resource_has(
         ),
     ],
 )
-def test_what_is_wrong_with_a_manifest_is_found(harm: Any, fault: str) -> None:
+def test_errors_in_a_manifest_are_found(harm: Any, fault: str) -> None:
     document = copy.deepcopy(documents("raycluster.yaml")[0])
     harm(document["spec"])
     assert faults(document, KINDS["ray.io/v1", "RayCluster"]) == [fault]
 
 
-def test_driver_and_trials_ask_the_bucket_by_the_account_that_may() -> None:
+def test_driver_and_trials_use_the_authorized_service_account() -> None:
     spec = cluster_of("raycluster.yaml")
     (account,) = [each for _, each in ALL if each["kind"] == "ServiceAccount"]
     head, *workers = [
@@ -100,7 +100,7 @@ def test_all_three_ways_have_the_same_cluster() -> None:
     assert all(other == first for other in others)
 
 
-def test_it_runs_the_pinned_ray_with_a_token_and_no_way_in_from_outside() -> None:
+def test_pinned_ray_runs_with_token_and_without_outside_access() -> None:
     spec = cluster_of("raycluster.yaml")
     assert spec["rayVersion"] == ray.__version__
     assert spec["authOptions"]["mode"] == "token"
@@ -112,7 +112,7 @@ def test_it_runs_the_pinned_ray_with_a_token_and_no_way_in_from_outside() -> Non
         assert document["kind"] not in {"Service", "Ingress", "Route"}
 
 
-def test_gpus_come_from_nothing_and_a_search_is_told_what_can_come() -> None:
+def test_gpus_scale_from_zero_and_search_knows_node_types() -> None:
     spec = cluster_of("raycluster.yaml")
     groups = spec["workerGroupSpecs"]
     (container,) = spec["headGroupSpec"]["template"]["spec"]["containers"]
@@ -183,7 +183,7 @@ def test_both_timers_run_the_nightly_search() -> None:
     assert ray_cron["spec"]["schedule"] == cron["spec"]["schedule"]
 
 
-def test_the_plain_timer_submits_to_the_cluster_that_stays_with_its_token() -> None:
+def test_plain_timer_submits_to_running_cluster_with_token() -> None:
     (cluster,) = documents("raycluster.yaml")
     (cron,) = documents("cronjob.yaml")
     name = cluster["metadata"]["name"]

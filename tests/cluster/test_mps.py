@@ -94,7 +94,7 @@ def test_stopping_what_does_not_run_is_no_error(mps: Run) -> None:
     assert (result.returncode, result.stderr) == (0, "mps.sh: does not run\n")
 
 
-def test_its_status_is_told_by_words_and_exit_code(mps: Run) -> None:
+def test_status_is_reported_as_text_and_exit_code(mps: Run) -> None:
     before = mps("status")
     assert (before.returncode, before.stderr) == (1, "mps.sh: does not run\n")
     started = mps("start")
@@ -103,7 +103,7 @@ def test_its_status_is_told_by_words_and_exit_code(mps: Run) -> None:
     assert after.stdout == started.stdout
 
 
-def test_a_daemon_that_does_not_start_is_told(mps: Run) -> None:
+def test_daemon_that_does_not_start_is_reported(mps: Run) -> None:
     result = mps("start", REFUSES="yes")
     assert result.returncode == 1
     assert "does not start; see" in result.stderr

@@ -29,7 +29,7 @@ predictions = st.integers(1, 250 * GB)
         (1, 4 * GB, 1 / 4),  # The process by itself is more than an eighth of 4 GB.
     ],
 )
-def test_a_training_gets_the_share_that_its_memory_needs(predicted, gpu_memory, share):
+def test_training_gets_the_fraction_that_its_memory_needs(predicted, gpu_memory, share):
     assert gpu_fraction_for(predicted, gpu_memory) == share
 
 
@@ -41,13 +41,13 @@ def test_the_share_is_the_smallest_that_holds_the_training(predicted, gpu_memory
 
 
 @given(predictions, predictions, gpus)
-def test_more_memory_never_means_a_smaller_share(first, second, gpu_memory):
+def test_more_memory_never_means_a_smaller_fraction(first, second, gpu_memory):
     small, large = sorted((first, second))
     assert gpu_fraction_for(small, gpu_memory) <= gpu_fraction_for(large, gpu_memory)
 
 
 @given(predictions, gpus, gpus)
-def test_a_larger_gpu_never_means_a_larger_share(predicted, first, second):
+def test_larger_gpu_never_means_a_larger_fraction(predicted, first, second):
     small, large = sorted((first, second))
     assert gpu_fraction_for(predicted, large) <= gpu_fraction_for(predicted, small)
 
@@ -60,7 +60,7 @@ def test_all_processes_that_fit_on_a_gpu_stay_within_its_memory(gpu_memory, shar
 
 
 @given(gpus, st.sampled_from(GPU_FRACTIONS))
-def test_what_is_predicted_leaves_the_allocator_room(gpu_memory, share):
+def test_largest_prediction_leaves_room_for_the_allocator(gpu_memory, share):
     assert largest_prediction(share, gpu_memory) * 1.1 <= memory_limit(share, gpu_memory) + 1
 
 

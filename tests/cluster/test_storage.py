@@ -190,7 +190,7 @@ def test_a_location_names_a_bucket_and_a_prefix(text: str, parts: tuple[str, str
     "text",
     ["s3://", "s3:///x", "s3://B/x", "s3://under_score", "s3://b/../x", "bucket", "s3://a\nb"],
 )
-def test_what_is_no_location_is_refused(text: str) -> None:
+def test_invalid_location_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="s3://bucket/prefix"):
         parse_location(text)
 
@@ -316,7 +316,7 @@ def test_an_endpoint_that_is_no_address_is_refused(
     assert "AWS_ENDPOINT_URL" in error.remedy
 
 
-def test_a_server_that_is_not_there_is_given_up_soon(s3_gate: s3.Gate, s3_place: str) -> None:
+def test_missing_server_fails_soon(s3_gate: s3.Gate, s3_place: str) -> None:
     s3_gate.shut()
     began = time.monotonic()
     error = failure(s3_place)
@@ -328,9 +328,7 @@ def test_a_server_that_is_not_there_is_given_up_soon(s3_gate: s3.Gate, s3_place:
     probe(open_store(s3_place))
 
 
-def test_a_server_that_takes_connections_and_never_answers_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, s3_place: str
-) -> None:
+def test_silent_server_fails_at_the_timeout(monkeypatch: pytest.MonkeyPatch, s3_place: str) -> None:
     monkeypatch.setattr(module, "READ_TIMEOUT", 0.5)
     monkeypatch.setattr(module, "TRIES", 2)
     with s3.running() as server:
@@ -344,9 +342,7 @@ def test_a_server_that_takes_connections_and_never_answers_is_given_up(
         assert store.read("a") == b"x"
 
 
-def test_a_server_that_asks_to_slow_down_now_and_then_is_asked_again(
-    s3_gate: s3.Gate, s3_place: str
-) -> None:
+def test_throttled_requests_are_retried(s3_gate: s3.Gate, s3_place: str) -> None:
     store = open_store(s3_place)
     requests = iter(range(1000))
     s3_gate.answer = lambda method, path: (503, "SlowDown") if next(requests) % 2 == 0 else None
@@ -384,7 +380,7 @@ def limited(monkeypatch: pytest.MonkeyPatch):
         yield server
 
 
-def test_the_policy_grants_all_that_a_search_does_below_its_prefix_and_nothing_else(
+def test_policy_grants_exactly_what_a_search_needs(
     limited: s3.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = module.TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
@@ -424,9 +420,7 @@ def test_the_policy_lists_nothing_but_the_prefix() -> None:
     assert not [action for action in objects["Action"] if "*" in action]
 
 
-def test_who_may_list_a_prefix_alone_is_told_that_an_object_is_missing_though_s3_says_denied(
-    s3_gate: s3.Gate, s3_place: str
-) -> None:
+def test_denied_request_for_missing_object_reports_missing(s3_gate: s3.Gate, s3_place: str) -> None:
     store = open_bucket(s3_place)
     store.write("secret", b"x")
     s3_gate.answer = lambda method, path: (

@@ -46,7 +46,7 @@ def test_a_time_of_day_is_written_for_each(text: str, cron: str, calendar: str) 
 
 
 @pytest.mark.parametrize("text", ["24:00", "1:60", "1", "01:30:00", "", "-1:30", "noon"])
-def test_what_is_no_time_of_day_is_refused(text: str) -> None:
+def test_invalid_time_of_day_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a time of day"):
         Daily.parse(text)
 
@@ -76,7 +76,7 @@ def test_systemd_starts_the_command_with_these_arguments(arguments: list[str]) -
     assert split_by_systemd(line) == [PROGRAM, *arguments]
 
 
-def test_a_night_that_was_missed_is_made_up_and_one_that_is_stopped_may_end_its_epochs() -> None:
+def test_missed_night_starts_later_and_stop_allows_last_epochs() -> None:
     timer = make()
     assert "OnCalendar=*-*-* 01:30:00\nPersistent=true\n" in timer.timer()
     assert "KillMode=mixed\nTimeoutStopSec=900\n" in timer.service()
@@ -107,7 +107,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_systemd_would_find_what_is_wrong(tmp_path: Path) -> None:
+def test_systemd_would_find_errors(tmp_path: Path) -> None:
     timer = make()
     wrong = Timer(**{**vars(timer), "command": ["/not/there"]})
     assert "/not/there is not executable" in verify(tmp_path, wrong).stderr
@@ -129,7 +129,7 @@ def run_by_cron(line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_cron_starts_the_command_in_its_folder_with_the_secrets_and_keeps_a_log(
+def test_cron_runs_command_with_folder_secrets_and_log(
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "my nets 50%"
@@ -147,7 +147,7 @@ def test_cron_starts_the_command_in_its_folder_with_the_secrets_and_keeps_a_log(
     assert log.read_text() == "json://a/b?c=1&d=2 mailto://x\n" * 2
 
 
-def test_without_a_file_of_secrets_cron_starts_the_command_all_the_same(tmp_path: Path) -> None:
+def test_cron_runs_command_without_file_of_secrets(tmp_path: Path) -> None:
     timer = make("PATH", folder=str(tmp_path), log=str(tmp_path / "log"))
     assert run_by_cron(timer.crontab_line()).returncode == 0
     assert (tmp_path / "log").read_text() == "/usr/bin:/bin\n"
@@ -213,7 +213,7 @@ spec:
 """
 
 
-def test_a_manifest_gets_the_time_and_what_is_run() -> None:
+def test_manifest_gets_time_and_command() -> None:
     command = ["python", "search.py", "nightly", "a.yaml", "--set", 'name="a: b"']
     spec = yaml.safe_load(cron_manifest(MANIFEST, Daily(2, 5), command))["spec"]
     assert spec["schedule"] == "5 2 * * *"

@@ -157,7 +157,7 @@ def runs(team: Team, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Run]
 # Who is let in
 
 
-def test_that_it_lives_is_told_to_everybody_and_nothing_else(team: Team) -> None:
+def test_only_health_check_is_public(team: Team) -> None:
     assert team.ask("/health")[:2] == (200, "OK")
     for path in (
         "/",
@@ -189,7 +189,7 @@ def test_it_answers_to_no_other_name(team: Team, host: str) -> None:
     assert (status, text) == (403, "Invalid Host header - possible DNS rebinding attack detected")
 
 
-def test_its_pages_work_behind_tls_and_those_of_strangers_get_nothing(team: Team) -> None:
+def test_own_pages_work_behind_tls_and_foreign_ones_do_not(team: Team) -> None:
     path, question = "/ajax-api/2.0/mlflow/experiments/search", {"max_results": 1}
     own = team.ask(path, "alice", ALICE, question, Host=NAME, Origin=f"https://{NAME}")
     assert own[0] == 200
@@ -210,7 +210,7 @@ def test_its_workers_do_nothing_that_nobody_asked_for(team: Team) -> None:
     assert any("--workers 2" in command for command in commands)
 
 
-def test_what_may_start_programs_is_not_for_those_who_come_through_a_proxy(team: Team) -> None:
+def test_endpoints_that_start_programs_are_closed_behind_proxy(team: Team) -> None:
     path = "/ajax-api/3.0/mlflow/assistant/providers/ollama/health"
     assert team.ask(path)[0] == 401
     forwarded = {"X-Forwarded-For": "203.0.113.7"}
@@ -300,7 +300,7 @@ def test_a_search_logs_to_it(search: Seen, alice: User, runs: Callable[..., list
     assert all(run.data.params for run in found)
 
 
-def test_its_files_lie_in_the_bucket_and_come_back_through_the_server(
+def test_artifacts_are_in_the_bucket_and_served_by_the_server(
     search: Seen, team: Team, endpoint: str, runs: Callable[..., list[Run]], tmp_path: Path
 ) -> None:
     listed = bucket(endpoint).list_objects_v2(Bucket=BUCKET)["Contents"]
@@ -347,7 +347,7 @@ def test_no_secret_is_in_any_file_or_process_list_or_printed(
 # Someone who may not
 
 
-def test_a_wrong_password_costs_a_search_one_line_and_rights_and_sync_bring_it_later(
+def test_wrong_password_costs_one_line_and_sync_repairs_it(
     team: Team, tmp_path: Path, runs: Callable[..., list[Run]]
 ) -> None:
     bob = searcher(tmp_path / "bob", team, "bob", "wrong word")
@@ -434,9 +434,7 @@ def test_users_get_new_passwords_and_go(team: Team) -> None:
 # A browser
 
 
-def test_a_browser_sees_the_runs_with_a_password_and_nothing_without(
-    team: Team, search: Seen, tmp_path: Path
-) -> None:
+def test_browser_sees_runs_only_with_a_password(team: Team, search: Seen, tmp_path: Path) -> None:
     program = shutil.which("chromium")
     if program is None:
         lack("the Debian package chromium")

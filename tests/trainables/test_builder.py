@@ -201,7 +201,7 @@ def test_every_operation_has_a_module(kind):
     assert build_layer.dispatch(OPERATIONS[kind]) is not build_layer.dispatch(Operation)
 
 
-def test_the_example_holds_every_kind_of_operation_that_families_are_made_of():
+def test_example_has_every_operation_of_the_families():
     operations = [layer.operation for layer in EVERYTHING.layers]
     assert {type(operation) for operation in operations} == {
         Input,
@@ -240,7 +240,7 @@ def test_the_module_has_as_many_parameters_as_the_graph_says(architecture):
 @FEW
 @example(EVERYTHING)
 @given(architectures)
-def test_layer_i_of_the_graph_is_layer_i_of_the_module_and_has_its_shape(architecture):
+def test_layers_of_graph_and_module_agree_in_order_and_shape(architecture):
     network = Network(architecture).eval()
     seen: dict[int, Shape] = {0: architecture.shapes[0]}
     for index, layer in enumerate(network.layers):
@@ -378,7 +378,7 @@ def test_an_operation_without_a_module_is_named():
 @FEW
 @example(EVERYTHING)
 @given(architectures)
-def test_a_value_is_let_go_as_soon_as_no_later_layer_takes_it(architecture):
+def test_output_is_freed_after_its_last_use(architecture):
     network = Network(architecture).eval()
     layers = architecture.layers
     last_use = {i: index for index, layer in enumerate(layers) for i in layer.inputs}
@@ -511,7 +511,7 @@ def measured_field(architecture: Architecture) -> tuple[int, int]:
 @FEW
 @example([Convolution(2, (3, 3), (1, 1), (1, 1), (2, 2)), Pooling("average")] * 3)
 @given(plain_paths())
-def test_the_field_measured_by_gradient_is_the_predicted_one_on_a_plain_path(path):
+def test_field_by_gradient_is_the_predicted_one_on_a_chain(path):
     predicted = receptive_fields(build_plain(path, 400))[-1]
     assert predicted.smallest == predicted.largest
     size = 2 * max(predicted.largest) + 60
@@ -532,7 +532,7 @@ blocks = st.lists(
 
 @FEW
 @given(blocks)
-def test_the_field_measured_by_gradient_is_the_largest_predicted_one_with_skips(drawn):
+def test_field_by_gradient_is_the_largest_one_with_skips(drawn):
     predicted = receptive_fields(build_residual(drawn, 400))[-1].largest
     size = 2 * max(predicted) + 60
     assert measured_field(build_residual(drawn, size)) == predicted

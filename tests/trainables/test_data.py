@@ -117,7 +117,7 @@ def test_a_dataset_made_by_hand_has_the_same_statistics():
     assert data.std == pytest.approx(images[:5].std(axis=(0, 1, 2)) / 255)
 
 
-def test_the_deviation_of_a_channel_that_never_varies_can_be_divided_by():
+def test_deviation_of_a_constant_channel_is_one():
     rows = np.arange(6)
     images = np.full((6, 4, 4, 1), 77, dtype=np.uint8)
     data = Dataset(images, rows % 2, ("a", "b"), rows[:2], rows[2:4], rows[4:])
@@ -166,7 +166,7 @@ def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path):
     )
 
 
-def test_a_path_given_as_source_is_told_its_prefix(tmp_path, small):
+def test_path_given_as_source_is_refused_with_its_prefix(tmp_path, small):
     with pytest.raises(BadInputError) as raised:
         load(DataSpec(str(small)), cache=tmp_path)
     assert raised.value.remedy == f"for your own images write images:{small}"
@@ -181,7 +181,7 @@ def test_a_source_like_no_other_is_refused_with_the_list(tmp_path):
 # Splits do not depend on decoding
 
 
-def test_other_splits_and_subsets_use_what_is_decoded(tmp_path, small):
+def test_other_splits_and_subsets_use_the_decoded_set(tmp_path, small):
     cache = tmp_path / "cache"
     load(DataSpec(f"images:{small}"), cache=cache)
     calls = Calls()
@@ -233,7 +233,7 @@ def decoded_again(place: Path, cache: Path, resolution: int | None = None) -> bo
     return calls.seen != []
 
 
-def test_what_is_decoded_is_not_decoded_again(tmp_path, small):
+def test_cached_set_is_not_decoded_again(tmp_path, small):
     cache = tmp_path / "cache"
     first = load(DataSpec(f"images:{small}"), cache=cache)
     calls = Calls()
@@ -330,7 +330,7 @@ def test_the_cache_folder_is_the_users_by_default(tmp_path, small, monkeypatch):
     assert "images.npy" in names_in(platformdirs.user_cache_path("borderline"))
 
 
-def test_a_cache_folder_that_cannot_be_made_is_refused_with_the_variable_to_set(tmp_path, small):
+def test_unusable_cache_folder_is_refused_with_variable_to_set(tmp_path, small):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(BadInputError) as raised:
         load(DataSpec(f"images:{small}"), cache=tmp_path / "file/cache")
@@ -350,7 +350,7 @@ def small_files_only() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("small_files_only")
-def test_a_disk_that_fills_up_is_one_plain_error_and_leaves_nothing(tmp_path, small):
+def test_full_disk_is_one_error_and_leaves_no_files(tmp_path, small):
     cache = tmp_path / "cache"
     with pytest.raises(BadInputError) as raised:
         load(DataSpec(f"images:{small}", 64), cache=cache)
@@ -359,7 +359,7 @@ def test_a_disk_that_fills_up_is_one_plain_error_and_leaves_nothing(tmp_path, sm
     assert names_in(cache) == set()
 
 
-def test_a_disk_with_too_little_room_is_refused_before_it_is_filled(tmp_path, small, monkeypatch):
+def test_disk_with_too_little_room_is_refused_first(tmp_path, small, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage(10**9, 10**9, 10_000))
     with pytest.raises(BadInputError) as raised:
@@ -478,7 +478,7 @@ def test_the_decoding_processes_end_with_the_one_that_was_killed(loader):
     until(lambda: not any(is_alive(pid) for pid in workers))
 
 
-def test_a_process_that_waited_takes_over_from_one_that_was_killed(tmp_path, loader):
+def test_waiting_process_takes_over_from_killed_one(tmp_path, loader):
     killed = loader()
     assert killed.says() == "decoding"
     waiting = loader()
@@ -496,7 +496,7 @@ def test_a_process_that_waited_takes_over_from_one_that_was_killed(tmp_path, loa
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds child processes in /proc")
-def test_a_decoding_process_that_dies_is_reported_with_the_images_it_had(monkeypatch):
+def test_dead_decoding_process_is_reported_with_its_images(monkeypatch):
     original = decode_pool._Worker.hand
 
     def hand_and_kill(worker: decode_pool._Worker, chunk: Chunk) -> None:
@@ -535,7 +535,7 @@ def test_chunks_are_drawn_only_as_processes_become_free():
     assert drawn == finished == 40
 
 
-def test_a_bad_image_among_thousands_is_named_and_no_process_is_left(tmp_path, large):
+def test_bad_image_is_named_and_no_process_is_left(tmp_path, large):
     with tarfile.open(large, "a") as archive:
         info = tarfile.TarInfo("shade200/bad.png")
         info.size = 3
@@ -587,7 +587,7 @@ def test_importing_the_module_does_not_import_torch():
     assert not modules & {"torch", "torchvision", "sklearn", "ray", "mlflow"}
 
 
-def test_a_decoding_process_imports_numpy_and_pillow_and_nothing_else_of_weight():
+def test_decoding_process_imports_only_numpy_and_pillow():
     modules = modules_after("import trainables.images.decoding")
     assert {"numpy", "PIL"} <= modules
     assert not modules & {"torch", "torchvision", "sklearn", "ray", "optuna", "spaces"}

@@ -87,7 +87,7 @@ def test_a_retraining_is_a_training_of_all_epochs_scored_on_test():
     assert same(read(retraining), alone.network.state_dict())
 
 
-def test_the_weights_reproduce_accuracy_and_predictions_in_a_plain_network(monkeypatch):
+def test_saved_weights_reproduce_accuracy_and_predictions(monkeypatch):
     device = Device(torch.device("cpu"), bfloat16=False)
     monkeypatch.setattr(training, "select_device", lambda name: device)
     retraining = retrain(SPEC, 0, PARAMS, 1)
@@ -101,7 +101,7 @@ def test_the_weights_reproduce_accuracy_and_predictions_in_a_plain_network(monke
     )
 
 
-def test_where_weights_are_averaged_those_that_are_kept_are_those_that_score(monkeypatch):
+def test_saved_weights_are_the_scored_moving_average(monkeypatch):
     device = Device(torch.device("cpu"), bfloat16=False)
     monkeypatch.setattr(training, "select_device", lambda name: device)
     trained: list[Training] = []
@@ -156,7 +156,7 @@ def test_the_last_epoch_counts_not_the_best(monkeypatch):
     assert result.seconds == 6.0
 
 
-def test_a_process_is_set_up_with_the_threads_and_the_share_of_a_gpu_that_it_has(monkeypatch):
+def test_process_is_set_up_with_threads_and_gpu_fraction(monkeypatch):
     set_up: list[tuple[int, float]] = []
     monkeypatch.setattr(
         "trainables.finalist.prepare_process", lambda threads, gpus: set_up.append((threads, gpus))

@@ -168,7 +168,7 @@ HOPELESS = dataclasses.replace(
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
-def test_a_training_that_is_no_better_than_a_guess_is_given_up_after_the_epochs_it_was_given(
+def test_hopeless_training_stops_after_the_given_epoch(
     after,
 ):
     trial = begin(A, dataclasses.replace(HOPELESS, hopeless_after=after))
@@ -184,7 +184,7 @@ def test_a_training_that_is_no_better_than_a_guess_is_given_up_after_the_epochs_
     )
 
 
-def test_it_is_not_given_up_where_no_one_asked_for_that_nor_at_its_regular_end():
+def test_hopeless_training_continues_unless_asked_to_stop():
     for after in (None, 4, 5):
         trial = begin(A, dataclasses.replace(HOPELESS, hopeless_after=after))
         results = [trial.step() for _ in range(4)]
@@ -193,7 +193,7 @@ def test_it_is_not_given_up_where_no_one_asked_for_that_nor_at_its_regular_end()
 
 
 @pytest.mark.parametrize("after", [2, 3])
-def test_a_network_that_learns_is_never_given_up(after):
+def test_learning_network_is_never_stopped_as_hopeless(after):
     recipe = {
         "learning_rate": 0.02,
         "weight_decay": 0.0,
@@ -210,7 +210,7 @@ def test_a_network_that_learns_is_never_given_up(after):
     assert not any(STOPPED in result for result in results)
 
 
-def test_a_training_that_diverges_where_it_would_be_given_up_has_diverged():
+def test_divergence_precedes_hopeless_stop():
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
     spec = dataclasses.replace(SPEC, recipe_options=recipe, hopeless_after=1)
     result = begin(A, spec).step()
@@ -218,7 +218,7 @@ def test_a_training_that_diverges_where_it_would_be_given_up_has_diverged():
     assert STOPPED not in result
 
 
-def test_a_training_has_to_reach_twice_a_guess_or_of_few_classes_half_way_to_perfection():
+def test_least_accuracy_is_twice_a_guess_or_halfway_to_one():
     assert least_accuracy(2) == 0.75
     assert least_accuracy(3) == pytest.approx(2 / 3)
     assert least_accuracy(10) == 0.2
@@ -285,7 +285,7 @@ def test_measuring_changes_nothing_in_the_training(quick_latencies):
     assert same_weights(state_of(timed), state)
 
 
-def test_a_trial_that_goes_on_in_another_process_keeps_its_latencies(quick_latencies, tmp_path):
+def test_resumed_trial_keeps_its_latencies(quick_latencies, tmp_path):
     timed = dataclasses.replace(TIMED, checkpoints=tmp_path)
     before = begin(A, timed, number=1).step()
     other = begin(B, timed, number=2)
@@ -301,7 +301,7 @@ def test_a_trial_that_goes_on_in_another_process_keeps_its_latencies(quick_laten
 # Failures
 
 
-def test_a_candidate_that_cannot_be_trained_ends_its_trial_and_says_why():
+def test_untrainable_candidate_ends_its_trial_with_cause():
     result = begin(UNFIT).step()
     assert result["done"]
     assert result[FAILURE].startswith("BadInputError: recipe.batch_size = 9999: there are only")
@@ -326,7 +326,7 @@ def test_an_error_in_an_epoch_ends_the_trial_and_says_why(monkeypatch):
     assert result[VIOLATION] == 0.01
 
 
-def test_a_network_too_large_for_the_memory_fails_at_once_and_costs_no_process():
+def test_too_large_network_fails_without_ending_process():
     """No machine can even address its kernels: nothing is taken from this one."""
     options = {**SPEC.space_options, "features": [4, 2**45]}
     huge = {"params": A["params"] | {"features_1": 4, "features_2": 2**45}, "seed": 3}
@@ -346,7 +346,7 @@ def test_only_where_memory_was_short_a_result_says_by_how_much():
     assert VIOLATION not in begin(A).step()
 
 
-def test_memory_that_neighbours_have_used_up_costs_the_process_and_not_the_trial(monkeypatch):
+def test_memory_exhausted_by_neighbours_ends_only_the_process(monkeypatch):
     """Ray tries the trial again; nothing is held against the candidate."""
 
     def run_epoch(training: Training) -> EpochMetrics:
@@ -360,7 +360,7 @@ def test_memory_that_neighbours_have_used_up_costs_the_process_and_not_the_trial
         begin(A).step()
 
 
-def test_a_trial_with_a_share_of_a_gpu_does_not_train_on_the_processor(monkeypatch):
+def test_trial_with_gpu_fraction_does_not_train_on_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     spec = dataclasses.replace(SPEC, device="auto")
     trial = begin(A, spec)
@@ -384,14 +384,14 @@ def test_an_error_of_the_device_costs_the_process(monkeypatch):
         begin(A).step()
 
 
-def test_a_process_goes_on_after_a_trial_that_failed():
+def test_process_continues_after_failed_trial():
     trial = begin(UNFIT)
     trial.step()
     assert trial.reset(copied(A))
     assert run(trial) == alone(A)[0]
 
 
-def test_a_trial_that_could_not_begin_leaves_nothing_and_begins_anew(tmp_path):
+def test_trial_that_could_not_start_can_start_again(tmp_path):
     spec = dataclasses.replace(SPEC, checkpoints=tmp_path)
     trial = begin(UNFIT, spec)
     trial.step()
@@ -437,7 +437,7 @@ def history(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("stop", [1, 2])
-def test_a_new_process_goes_on_bit_by_bit_and_first_brings_the_epochs_before(kept, stop):
+def test_resumed_trial_is_bitwise_equal_and_reports_history(kept, stop):
     expected, state = alone(A)
     interrupted = begin(A, kept)
     before = [interrupted.step() for _ in range(stop)]
@@ -469,7 +469,7 @@ def test_history_grows_over_every_process_that_was_lost(kept):
         assert result["done"] == (epoch == EPOCHS)
 
 
-def test_a_process_that_was_lost_right_after_its_last_epoch_reports_it_again(kept, monkeypatch):
+def test_resume_after_last_epoch_reports_it_again(kept, monkeypatch):
     ended = begin(A, kept)
     results = [ended.step() for _ in range(EPOCHS)]
     monkeypatch.setattr(Training, "run_epoch", None)
@@ -481,9 +481,7 @@ def test_a_process_that_was_lost_right_after_its_last_epoch_reports_it_again(kep
     ]
 
 
-def test_a_process_that_was_lost_after_it_had_given_up_gives_up_again(
-    tmp_path, monkeypatch, every_epoch
-):
+def test_resume_after_hopeless_stop_stops_again(tmp_path, monkeypatch, every_epoch):
     spec = dataclasses.replace(HOPELESS, hopeless_after=2, checkpoints=tmp_path)
     hopeless = begin(A, spec)
     last = [hopeless.step() for _ in range(2)][-1]
@@ -494,7 +492,7 @@ def test_a_process_that_was_lost_after_it_had_given_up_gives_up_again(
     assert again["epoch"] == 2
 
 
-def test_a_process_that_was_lost_after_its_loss_diverged_reports_that_again(tmp_path, monkeypatch):
+def test_resume_after_divergence_reports_it_again(tmp_path, monkeypatch):
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
     spec = dataclasses.replace(SPEC, recipe_options=recipe, checkpoints=tmp_path)
     begin(A, spec).step()
@@ -503,7 +501,7 @@ def test_a_process_that_was_lost_after_its_loss_diverged_reports_that_again(tmp_
     assert (again["done"], again["epoch"]) == (True, 1)
 
 
-def test_a_process_that_served_another_trial_can_go_on_with_this_one(kept):
+def test_process_of_another_trial_can_resume_this_one(kept):
     expected, _ = alone(A)
     before = [metrics(begin(A, kept, number=1).step())]
     other = begin(B, kept, number=2)
@@ -512,12 +510,12 @@ def test_a_process_that_served_another_trial_can_go_on_with_this_one(kept):
     assert before + run(other) == expected
 
 
-def test_trials_of_one_candidate_under_two_numbers_know_nothing_of_each_other(kept):
+def test_equal_candidates_of_two_trials_are_independent(kept):
     begin(A, kept, number=1).step()
     assert HISTORY not in begin(A, kept, number=2).step()
 
 
-def test_what_another_candidate_left_under_a_number_is_not_gone_on_with(kept):
+def test_checkpoint_of_another_candidate_is_not_resumed(kept):
     """A driver that was killed had given it the number, and the study had not heard of it."""
     other = begin(A, kept, number=1)
     for _ in range(2):
@@ -531,9 +529,7 @@ def test_what_another_candidate_left_under_a_number_is_not_gone_on_with(kept):
 
 
 @pytest.mark.parametrize("ending", ["cleanup", "reset"])
-def test_what_was_not_written_after_its_epoch_is_written_when_the_process_turns_to_others(
-    kept, monkeypatch, ending
-):
+def test_pending_checkpoint_is_written_before_the_next_trial(kept, monkeypatch, ending):
     """Large networks are written seldom: none of their epochs is lost for that."""
     expected, _ = alone(A)
     monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e-9)
@@ -575,7 +571,7 @@ def test_a_full_disk_costs_the_checkpoint_and_not_the_training(kept, monkeypatch
     trial.cleanup()
 
 
-def test_a_checkpoint_of_a_gpu_is_restored_on_a_machine_without_one(kept, monkeypatch):
+def test_gpu_checkpoint_is_restored_on_cpu(kept, monkeypatch):
     expected, _ = alone(A)
     with monkeypatch.context() as patch:
         patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
@@ -583,7 +579,7 @@ def test_a_checkpoint_of_a_gpu_is_restored_on_a_machine_without_one(kept, monkey
     assert before + run(begin(A, kept)) == expected
 
 
-def test_without_a_folder_nothing_is_written_and_every_process_begins_anew():
+def test_without_checkpoints_every_process_starts_anew():
     begin(A).step()
     again = begin(A).step()
     assert again["epoch"] == 1
@@ -615,7 +611,7 @@ def timed(after: float, takes: float) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_an_epoch_that_hangs_costs_its_process_and_shows_where_it_hung():
+def test_hung_epoch_ends_its_process_with_traceback():
     result = timed(0.5, 50)
     assert result.returncode == 1
     assert result.stdout == "begun\n"
@@ -623,7 +619,7 @@ def test_an_epoch_that_hangs_costs_its_process_and_shows_where_it_hung():
     assert "line 7" in result.stderr
 
 
-def test_an_epoch_that_ends_in_time_costs_nothing_afterwards_either():
+def test_epoch_within_time_limit_cancels_the_timer():
     result = timed(1.0, 0.01)
     assert (result.returncode, result.stdout) == (0, "begun\nended\n")
 
@@ -647,7 +643,7 @@ def test_each_epoch_has_the_time_that_the_job_gives_it(monkeypatch):
 # One process, many trials
 
 
-def test_trials_served_by_one_process_leave_no_trace_in_each_other():
+def test_trials_of_one_process_do_not_affect_each_other():
     trial = begin(A)
     first, first_state = run(trial), state_of(trial)
     assert trial.reset(copied(B))
@@ -712,7 +708,7 @@ def test_all_trials_of_a_process_look_at_one_data_set(monkeypatch):
     assert loaded == [SPEC.data]
 
 
-def test_what_a_trial_held_is_let_go_before_the_next_takes_memory():
+def test_memory_of_a_trial_is_freed_before_the_next():
     trial = begin(A)
     trial.step()
     held = [weakref.ref(parameter) for parameter in trial._training.network.parameters()]
@@ -731,7 +727,7 @@ def test_a_trial_uses_as_many_threads_as_its_job_says():
     assert torch.get_num_threads() == SPEC.threads == 1
 
 
-def test_a_process_is_limited_to_the_share_of_a_gpu_that_its_first_trial_has(monkeypatch):
+def test_process_is_limited_to_gpu_fraction_of_first_trial(monkeypatch):
     set_up: list[tuple[int, float]] = []
     monkeypatch.setattr(
         "trainables.trial.prepare_process", lambda threads, gpus: set_up.append((threads, gpus))
@@ -790,7 +786,7 @@ def tuned(
     return list(zip(configs, results, strict=True))
 
 
-def test_one_ray_actor_serves_all_trials_and_none_costs_the_process(tuned):
+def test_one_ray_actor_serves_all_trials(tuned):
     assert [result.error for _, result in tuned] == [None] * len(tuned)
     assert len({result.metrics["pid"] for _, result in tuned}) == 1
 

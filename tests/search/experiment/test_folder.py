@@ -13,7 +13,7 @@ from spaces.task import Task
 DIGITS = Task(channels=1, height=8, width=6, classes=10)
 
 
-def test_the_option_comes_before_the_variable_and_this_before_the_current_folder(
+def test_home_option_precedes_variable_and_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -49,7 +49,7 @@ def test_a_search_has_its_own_folder_with_its_experiment(tmp_path: Path) -> None
     assert len(set(files)) == len(files)
 
 
-def test_searches_of_one_name_in_two_homes_have_different_identities(tmp_path: Path) -> None:
+def test_equal_names_in_two_homes_have_different_identities(tmp_path: Path) -> None:
     folders = [Home(tmp_path / each).folder("mine") for each in ("a", "b")]
     for folder in folders:
         folder.create("", DIGITS)
@@ -59,7 +59,7 @@ def test_searches_of_one_name_in_two_homes_have_different_identities(tmp_path: P
     assert folders[0].identity == first
 
 
-def test_a_name_that_is_taken_is_refused_and_what_is_there_stays(tmp_path: Path) -> None:
+def test_existing_search_is_refused_and_unchanged(tmp_path: Path) -> None:
     folder = Home(tmp_path).folder("mine")
     folder.create("data: digits\n", DIGITS)
     identity = folder.identity
@@ -79,7 +79,7 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     assert caught.value.field == "--home"
 
 
-def test_an_unknown_search_is_refused_with_the_names_of_those_there_are(tmp_path: Path) -> None:
+def test_unknown_search_is_refused_with_known_names(tmp_path: Path) -> None:
     home = Home(tmp_path)
     with pytest.raises(BadInputError, match="known: none yet"):
         home.existing("mine")

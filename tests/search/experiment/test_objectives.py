@@ -48,7 +48,7 @@ def test_the_trials_are_told_after_how_many_epochs_to_give_up(task: Task) -> Non
     assert describe_training(experiment, task).hopeless_after == 3
 
 
-def test_costs_come_from_the_architecture_and_latencies_from_the_trial(
+def test_costs_come_from_architecture_and_latencies_from_trial(
     plain: Callable[..., Architecture],
 ) -> None:
     found = costs(plain("c c p c"))
@@ -60,7 +60,7 @@ def test_costs_come_from_the_architecture_and_latencies_from_the_trial(
         cost_values(["accuracy", "latency"], found, {})
 
 
-def test_finalists_are_the_most_accurate_of_the_front_and_then_of_the_leaderboard(
+def test_finalists_come_from_pareto_front_then_leaderboard(
     stored_trial: Stored,
 ) -> None:
     summary = summarise(
@@ -77,7 +77,7 @@ def test_finalists_are_the_most_accurate_of_the_front_and_then_of_the_leaderboar
     assert choose_finalists(summary, 0) == []
 
 
-def test_with_one_objective_finalists_are_the_best_of_the_leaderboard(stored_trial: Stored) -> None:
+def test_finalists_of_one_objective_are_best_of_leaderboard(stored_trial: Stored) -> None:
     trials = [stored_trial(number, "COMPLETE", number / 10) for number in range(5)]
     chosen = choose_finalists(summarise(trials), 2)
     assert [trial.number for trial in chosen] == [4, 3]

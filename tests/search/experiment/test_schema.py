@@ -77,7 +77,7 @@ def assert_one_line(error: BadInputError) -> None:
     assert "pydantic" not in line
 
 
-def test_an_empty_file_searches_the_bundled_digits_under_the_name_of_the_file(
+def test_empty_file_searches_digits_under_its_own_name(
     tmp_path: Path,
 ) -> None:
     found = load_experiment(written(tmp_path, "", "nightly-3.yaml"))
@@ -145,7 +145,7 @@ def test_a_flip_has_a_name_or_is_only_wanted_or_not(
     assert override.augmentation.flip == flip
 
 
-def test_without_being_asked_for_no_image_is_varied_and_no_network_is_compiled() -> None:
+def test_default_is_no_augmentation_and_no_compilation() -> None:
     spec = describe_training(parse_experiment({}), Task(1, 8, 8, 10))
     assert spec.augmentation == Augmentation()
     assert not spec.compile
@@ -153,7 +153,7 @@ def test_without_being_asked_for_no_image_is_varied_and_no_network_is_compiled()
 
 
 @pytest.mark.parametrize("mixup", [0.2, None])
-def test_trials_vary_their_images_and_compile_as_the_experiment_says(mixup: float | None) -> None:
+def test_training_spec_has_augmentation_and_compile_of_experiment(mixup: float | None) -> None:
     asked = {"translate": 0.25, "flip": "alternating", "erase": 0.5, "cutout": 3}
     document = {"augmentation": asked | {"mixup": mixup}, "compile": True}
     spec = describe_training(parse_experiment(document), Task(1, 8, 8, 10))
@@ -170,7 +170,7 @@ def test_an_unknown_objective_is_named_with_the_known_ones(tmp_path: Path) -> No
     assert "'params', 'macs', 'latency' or 'batch_latency'" in str(error)
 
 
-def test_a_training_may_be_given_up_before_its_last_epoch_and_no_later() -> None:
+def test_hopeless_after_must_precede_the_last_epoch() -> None:
     def after(epochs: int) -> dict[str, Any]:
         return {"epochs": 5, "scheduler": {"hopeless_after": epochs}}
 
@@ -291,7 +291,7 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("1: 2", "1", "string"),
     ],
 )
-def test_a_wrong_field_is_named_with_its_value_and_what_would_be_right(
+def test_wrong_field_is_reported_with_value_and_remedy(
     tmp_path: Path, text: str, field: str, says: str
 ) -> None:
     error = refusal(written(tmp_path, text))
@@ -326,7 +326,7 @@ def test_a_file_that_is_not_yaml_is_refused_with_the_line(
 
 
 @pytest.mark.parametrize("text", ["- data", "digits", "3"])
-def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+def test_file_without_mapping_is_refused(tmp_path: Path, text: str) -> None:
     error = refusal(written(tmp_path, text))
     assert (error.field, error.problem) == ("EXPERIMENT", "is not a mapping")
 
@@ -367,7 +367,7 @@ def test_overrides_are_yaml_values_under_dotted_keys(tmp_path: Path) -> None:
     assert found.name == "other"
 
 
-def test_an_override_of_a_whole_space_drops_the_options_of_the_other(tmp_path: Path) -> None:
+def test_override_of_space_drops_options_of_the_old_one(tmp_path: Path) -> None:
     path = written(tmp_path, "space: {name: vgg, depth: [2, 3]}")
     found = load_experiment(path, ["space=my_space:space", "space.width=4"])
     assert (found.space.name, found.space.options) == ("my_space:space", {"width": 4})
@@ -411,7 +411,7 @@ def leaves(model: type[BaseModel], prefix: str = "") -> dict[str, str | None]:
     return found
 
 
-def test_every_field_is_explained_in_the_program_and_in_the_documentation() -> None:
+def test_every_field_is_described_in_schema_and_documentation() -> None:
     page = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
     for name, description in leaves(Experiment).items():
         assert description, name

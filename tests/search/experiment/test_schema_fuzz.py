@@ -162,7 +162,7 @@ def check(experiment: Experiment, home: Home) -> None:
     find_seeds(experiment.enqueue, space.name, DIGITS, experiment.space.options)
 
 
-def test_a_mutated_experiment_loads_or_is_refused_in_one_line_and_nothing_is_written(
+def test_mutated_experiment_loads_or_is_refused_without_writing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A space of which next to nothing passes is found out sooner here.

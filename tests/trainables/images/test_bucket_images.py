@@ -156,7 +156,7 @@ def test_split_folders_and_empty_objects_for_folders_are_understood(
 # Once, and no more than is needed
 
 
-def test_what_is_here_is_not_fetched_again(
+def test_complete_files_are_not_fetched_again(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path
 ) -> None:
     first = images(folder, tmp_path / "cache")
@@ -167,7 +167,7 @@ def test_what_is_here_is_not_fetched_again(
     assert s3_gate.count("GET", ".png") == 8
 
 
-def test_what_has_changed_in_the_bucket_is_fetched_and_nothing_else(
+def test_only_changed_objects_are_fetched_again(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path
 ) -> None:
     images(folder, tmp_path / "cache")
@@ -225,7 +225,7 @@ def test_of_several_processes_one_fetches_and_the_others_wait(
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_a_process_that_is_killed_leaves_what_it_has_fetched_to_the_next(
+def test_killed_process_leaves_its_parts_to_the_next(
     request: pytest.FixtureRequest, s3_gate: s3.Gate, tmp_path: Path, kind: str
 ) -> None:
     store = request.getfixturevalue(kind)
@@ -255,7 +255,7 @@ def test_a_process_that_is_killed_leaves_what_it_has_fetched_to_the_next(
     assert_same(images(store, cache), local(tmp_path, class_folders()))
 
 
-def test_progress_tells_bytes_while_fetching_and_images_while_decoding(
+def test_progress_counts_fetched_bytes_then_decoded_images(
     archive: BucketStore, tmp_path: Path
 ) -> None:
     told: list[tuple[int, int | None]] = []
@@ -290,7 +290,7 @@ def test_a_search_does_not_go_on_with_images_that_have_changed(
     assert raised.value.problem == "the images have changed since the search started"
 
 
-def test_a_bucket_that_goes_away_while_it_is_fetched_is_waited_for(
+def test_fetch_waits_for_unavailable_bucket(
     folder: BucketStore,
     s3_gate: s3.Gate,
     tmp_path: Path,
@@ -340,7 +340,7 @@ def refusal(source: str, tmp_path: Path) -> BadInputError:
         ("s3://no-such-bucket/x/", "there is no such bucket"),
     ],
 )
-def test_what_is_not_there_is_refused(
+def test_missing_location_is_refused(
     s3_gate: s3.Gate, tmp_path: Path, location: str, problem: str
 ) -> None:
     assert refusal(f"images:{location}", tmp_path).problem == problem
@@ -402,7 +402,7 @@ def test_a_file_that_was_cut_short_here_is_fetched_again(
     assert_same(found, local(tmp_path, class_folders()))
 
 
-def test_a_disk_without_room_is_told_before_anything_is_fetched(
+def test_full_disk_is_reported_before_fetching(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = type("Usage", (), {"free": 10})

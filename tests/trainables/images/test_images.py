@@ -135,7 +135,7 @@ def test_split_folders_become_splits(tmp_path, validation_folder):
     assert np.bincount(data.labels[data.test]).tolist() == [3, 3]
 
 
-def test_without_validation_and_test_folders_both_are_drawn_from_train(tmp_path):
+def test_missing_splits_are_drawn_from_train(tmp_path):
     data = load_files(tmp_path, class_folders("train/", 10))
     assert [len(data.train), len(data.validation), len(data.test)] == [16, 2, 2]
 
@@ -200,7 +200,7 @@ def test_images_deeper_in_a_class_folder_belong_to_it(tmp_path):
     assert np.bincount(load_files(tmp_path, files).labels).tolist() == [5, 4]
 
 
-def test_the_last_of_the_members_with_one_name_counts_as_on_unpacking(tmp_path):
+def test_last_member_of_a_name_counts_as_on_extraction(tmp_path):
     place = write_tar(tmp_path / "a.tar", class_folders())
     with tarfile.open(place, "a") as archive:
         info = tarfile.TarInfo("cat/0.png")
@@ -223,7 +223,7 @@ def test_the_home_folder_can_be_written_as_a_tilde(tmp_path, monkeypatch):
     assert len(load(DataSpec("images:~/pets"), cache=tmp_path / "cache").images) == 8
 
 
-def test_links_between_local_folders_are_followed_but_not_in_circles(tmp_path):
+def test_links_between_folders_are_followed_without_cycles(tmp_path):
     place = write_folder(tmp_path / "pets", class_folders())
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere/9.png").write_bytes(picture())
@@ -249,7 +249,7 @@ def test_links_between_local_folders_are_followed_but_not_in_circles(tmp_path):
         ("TIFF", "TIFF"),
     ],
 )
-def test_the_usual_formats_are_read_whatever_the_case_of_their_suffix(tmp_path, suffix, kind):
+def test_common_formats_are_read_with_suffix_of_any_case(tmp_path, suffix, kind):
     files = {
         f"{name}/{number}.{suffix}": picture(colour, kind=kind)
         for name, colour in (("cat", RED), ("dog", BLUE))
@@ -291,7 +291,7 @@ def test_one_colour_image_makes_all_of_them_colour(tmp_path, mode):
     assert differ_at_most(2, data.images[8], RED)
 
 
-def test_turning_to_colour_late_keeps_thousands_of_images_and_their_mean(tmp_path):
+def test_late_colour_image_keeps_earlier_images_and_mean(tmp_path):
     count = 1200
     files = class_folders("", count, cat=picture(50), dog=picture(200))
     data = load_files(tmp_path, files | {"dog/zebra.png": picture(RED)})
@@ -348,7 +348,7 @@ def test_resizing_averages_what_it_leaves_out(tmp_path):
     assert differ_at_most(8, data.images[0], 128)
 
 
-def test_a_large_jpeg_decoded_small_looks_like_the_exactly_resized_one(tmp_path):
+def test_jpeg_decoded_at_reduced_size_matches_exact_resize(tmp_path):
     ramp = np.add.outer(np.arange(800), np.arange(800)) * (255 / 1598)
     image = Image.fromarray(ramp.astype(np.uint8))
     content = saved(image, "JPEG", quality=95)
@@ -477,7 +477,7 @@ def test_paths_that_cannot_exist_are_refused_plainly(tmp_path, path):
     refusal(tmp_path, path)
 
 
-def test_something_other_than_a_file_among_the_images_is_refused_without_waiting(tmp_path):
+def test_special_file_among_images_is_refused_at_once(tmp_path):
     place = write_folder(tmp_path / "images", class_folders())
     os.mkfifo(place / "cat/pipe.png")
     error = refusal(tmp_path, place)
@@ -491,7 +491,7 @@ def test_a_broken_link_among_the_images_is_named(tmp_path):
     assert error.problem == "cat/9.png cannot be read (No such file or directory)"
 
 
-def test_an_image_that_vanishes_while_the_others_are_read_is_named(tmp_path):
+def test_image_that_vanishes_during_reading_is_named(tmp_path):
     place = write_folder(tmp_path / "images", class_folders())
     with pytest.raises(BadInputError) as raised:
         load(
@@ -539,7 +539,7 @@ def test_a_member_that_leads_outside_is_refused(tmp_path, suffix, name):
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "", "C:", "\\", "\x1b"]), max_size=5))
-def test_a_member_path_is_refused_exactly_when_it_can_leave_the_folder(parts):
+def test_member_path_is_refused_exactly_if_it_leads_outside(parts):
     name = "/".join(parts)
     # The suffix makes whatever is left of the name a file of no interest, never a class folder.
     name = f"{name}/.hidden"
@@ -662,7 +662,7 @@ suffixes = st.sampled_from(ARCHIVE_SUFFIXES)
 @settings(max_examples=100, deadline=None)
 @given(suffixes, st.floats(0, 1, exclude_max=True))
 @example(".zip", 0.0)
-def test_a_truncated_archive_is_refused_or_read_as_the_shorter_one_it_is(suffix, kept):
+def test_truncated_archive_is_refused_or_read_as_shorter_one(suffix, kept):
     content = ARCHIVES[suffix]
     assert_refused_or_valid(content[: int(kept * len(content))], suffix)
 

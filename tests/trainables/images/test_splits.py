@@ -47,7 +47,7 @@ def test_every_image_is_in_exactly_one_split(sizes, order_seed, validation, test
 
 @settings(deadline=None)
 @given(class_sizes, fractions, fractions, seeds)
-def test_each_class_gives_each_split_its_share_to_the_nearest_image(sizes, validation, test, seed):
+def test_each_class_is_split_to_the_nearest_image(sizes, validation, test, seed):
     labels = labels_of(sizes)
     splits = draw(labels, validation=validation, test=test, seed=seed)
     for label, size in enumerate(sizes):
@@ -100,7 +100,7 @@ def test_another_seed_draws_other_rows():
     assert not np.array_equal(one.test, other.test)
 
 
-def test_the_draw_is_pinned_so_that_results_stay_comparable_between_releases():
+def test_draw_is_pinned_between_releases():
     splits = draw(np.tile([0, 1], 10), validation=0.2, test=0.2, seed=7)
     assert splits.test.tolist() == [3, 6, 11, 12]
     assert splits.validation.tolist() == [4, 9, 10, 13]
@@ -115,7 +115,7 @@ def test_splits_of_the_source_are_kept_whole():
     assert splits.test.tolist() == list(range(20, 30))
 
 
-def test_with_a_test_split_of_its_own_only_validation_is_drawn_from_train():
+def test_own_test_split_leaves_only_validation_to_draw():
     labels = np.tile([0, 1], 20)
     given_splits = np.repeat(np.array([0, 2], dtype=np.int8), 20)
     splits = draw(labels, given_splits, validation=0.2)
@@ -125,7 +125,7 @@ def test_with_a_test_split_of_its_own_only_validation_is_drawn_from_train():
 
 
 @pytest.mark.parametrize(("validation", "test"), [(0.99, 0.99), (0.001, 0.001), (0.5, 0.99)])
-def test_three_images_of_a_class_give_each_split_one_whatever_the_fractions(validation, test):
+def test_three_images_of_a_class_give_each_split_one(validation, test):
     labels = labels_of([3, 3])
     for part in parts(draw(labels, validation=validation, test=test)):
         assert sorted(labels[part]) == [0, 1]

@@ -118,9 +118,7 @@ def test_what_fits_the_images_is_not_refused(augmentation, shape):
 
 
 @given(share=st.floats(0, 1, exclude_max=True), height=st.integers(1, 300), width=sizes)
-def test_a_translation_goes_up_to_a_share_of_each_side_and_leaves_something_of_the_image(
-    share, height, width
-):
+def test_translation_is_limited_and_leaves_part_of_the_image(share, height, width):
     for most, side in zip(
         Augmentation(translate=share).padding(height, width), (height, width), strict=True
     ):
@@ -146,9 +144,7 @@ def test_a_crop_pads_every_side_alike():
     flip=st.booleans(),
     seed=st.integers(0, 1000),
 )
-def test_every_image_is_seen_through_its_own_window_and_perhaps_mirrored(
-    count, height, width, channels, padding, flip, seed
-):
+def test_every_image_has_its_own_crop_and_flip(count, height, width, channels, padding, flip, seed):
     images = recognisable(count, height, width, channels)
     original = images.clone()
     numbers = np.random.default_rng(seed)
@@ -239,9 +235,7 @@ def mirrored_by_image(rows: Tensor, **when: int) -> dict[int, int]:
     seed=st.integers(0, 2**63),
     data=st.data(),
 )
-def test_an_image_is_mirrored_in_every_second_epoch_whatever_batch_it_comes_in(
-    images, epoch, seed, data
-):
+def test_alternating_flip_is_independent_of_the_batch(images, epoch, seed, data):
     seen = []
     for later in range(3):
         # The images that fill no batch are left out, others in every epoch.
@@ -255,7 +249,7 @@ def test_an_image_is_mirrored_in_every_second_epoch_whatever_batch_it_comes_in(
         assert after_that[image] == now[image]
 
 
-def test_images_begin_alternately_mirrored_at_random_by_the_seed_of_the_training():
+def test_first_alternating_flip_depends_on_training_seed():
     rows = torch.arange(10_000)
     first, second = (
         np.array([*mirrored_by_image(rows, seed=seed).values()], dtype=float) for seed in (0, 1)
@@ -267,7 +261,7 @@ def test_images_begin_alternately_mirrored_at_random_by_the_seed_of_the_training
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.05
 
 
-def test_alternating_flips_draw_nothing_from_the_generator_of_the_epoch():
+def test_alternating_flips_do_not_use_the_epoch_generator():
     numbers = generator()
     before = numbers.get_state()
     drawn(Augmentation(flip="alternating"), 9, numbers=numbers)
@@ -318,9 +312,7 @@ def sides_of(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     probability=st.floats(0, 1, exclude_min=True),
     seed=st.integers(0, 1000),
 )
-def test_what_is_erased_lies_wholly_inside_and_never_takes_a_whole_side(
-    height, width, probability, seed
-):
+def test_erased_rectangle_is_inside_and_below_full_side(height, width, probability, seed):
     boxes, something = erased(probability, 50, (height, width), seed)
     assert (boxes[~something] == 0).all(), "a spared image has an empty box"
     assert (boxes >= 0).all()
@@ -337,7 +329,7 @@ def test_what_is_erased_lies_wholly_inside_and_never_takes_a_whole_side(
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9), (28, 28), (32, 16)])
-def test_sizes_of_what_is_erased_are_those_of_the_paper(shape):
+def test_sizes_of_erased_rectangles_are_those_of_the_paper(shape):
     boxes, something = erased(1.0, 20_000, shape)
     assert something.all(), "every image of a usual shape can be erased"
     expected = erased_by_the_paper(*shape, 20_000)
@@ -366,7 +358,7 @@ def test_erased_area_is_uniform_and_the_aspect_log_uniform():
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (9, 32)])
-def test_what_is_erased_lies_anywhere_with_equal_probability(shape):
+def test_erased_rectangles_are_uniformly_placed(shape):
     boxes, _ = erased(1.0, 20_000, shape)
     rooms = np.array(shape)[:, None] - sides_of(boxes)
     # Spread each place over its share of the room: that is uniform if the places are.
@@ -390,7 +382,7 @@ def test_even_images_of_two_pixels_a_side_are_erased():
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 8), (8, 1)])
-def test_an_image_of_one_row_or_column_is_spared_for_a_whole_side_would_go(shape):
+def test_image_of_one_row_or_column_is_not_erased(shape):
     assert not erased(1.0, 100, shape)[1].any()
 
 
@@ -407,7 +399,7 @@ def cut_out_around(row: int, column: int, side: int, shape: tuple[int, int]) -> 
 
 @settings(deadline=None, max_examples=60)
 @given(height=sizes, width=sizes, data=st.data(), seed=st.integers(0, 1000))
-def test_a_square_around_a_pixel_is_cut_out_and_clipped_at_the_border(height, width, data, seed):
+def test_cutout_is_centred_on_a_pixel_and_clipped(height, width, data, seed):
     side = data.draw(st.integers(1, min(height, width)))
     boxes = drawn(Augmentation(cutout=side), 30, (height, width), numbers=generator(seed)).boxes
     assert (boxes.shape, boxes.dtype) == ((30, 1, 4), torch.int64)
@@ -416,7 +408,7 @@ def test_a_square_around_a_pixel_is_cut_out_and_clipped_at_the_border(height, wi
 
 
 @pytest.mark.parametrize(("side", "shape"), [(1, (5, 8)), (3, (7, 7)), (4, (6, 9)), (8, (8, 8))])
-def test_every_pixel_is_the_centre_of_what_is_cut_out_equally_often(side, shape):
+def test_cutout_centres_are_uniform(side, shape):
     boxes = drawn(Augmentation(cutout=side), 20_000, shape).boxes
     taken = Counter(tuple(box) for box in boxes[:, 0].tolist())
     pixels = [cut_out_around(*centre, side, shape) for centre in np.ndindex(*shape)]
@@ -444,9 +436,7 @@ def test_erasing_and_cutout_can_be_had_together():
     amount=st.integers(1, 2),
     seed=st.integers(0, 1000),
 )
-def test_rectangles_become_zero_in_every_channel_and_nothing_else_changes(
-    count, channels, height, width, amount, seed
-):
+def test_erase_zeroes_exactly_the_rectangles(count, channels, height, width, amount, seed):
     images = scattered(count, channels, height, width, seed)
     numbers = np.random.default_rng(seed)
     ends = [np.sort(numbers.integers(0, n + 1, (count, amount, 2))) for n in (height, width)]
@@ -472,9 +462,7 @@ def test_rectangles_become_zero_in_every_channel_and_nothing_else_changes(
     width=sizes,
     seed=st.integers(0, 1000),
 )
-def test_every_image_is_mixed_by_its_mixup_lambda_with_the_one_before_it(
-    count, channels, height, width, seed
-):
+def test_image_is_mixed_with_previous_one_by_its_lambda(count, channels, height, width, seed):
     images = scattered(count, channels, height, width, seed)
     original = images.clone()
     shares = torch.rand(count, generator=generator(seed))
@@ -487,12 +475,12 @@ def test_every_image_is_mixed_by_its_mixup_lambda_with_the_one_before_it(
     assert torch.equal(images, original), "the images themselves were written to"
 
 
-def test_a_single_image_is_mixed_with_itself_and_stays_what_it_is():
+def test_single_image_is_mixed_with_itself():
     image = scattered(1, 3, 5, 4)
     assert torch.equal(mix(image, torch.tensor([0.3])), image)
 
 
-def test_shares_of_one_and_none_leave_an_image_or_its_neighbour_exactly():
+def test_lambdas_of_one_and_zero_are_exact():
     images = scattered(3, 1, 4, 4)
     assert torch.equal(mix(images, torch.ones(3)), images)
     assert torch.equal(mix(images, torch.zeros(3)), images.roll(1, 0))
@@ -510,7 +498,7 @@ def test_shares_are_drawn_from_the_beta_distribution(alpha):
 
 
 @pytest.mark.parametrize("alpha", [1e-3, 1e-12, 1e-100, 1e-300])
-def test_a_very_small_alpha_leaves_either_image_with_equal_probability(alpha):
+def test_very_small_alpha_selects_either_image(alpha):
     values = drawn(Augmentation(mixup=alpha), 10_000).mixup_lambda.numpy()
     assert ((values >= 0) & (values <= 1)).all()
     assert stats.binomtest(int((values > 0.5).sum()), 10_000).pvalue > UNLIKELY
@@ -557,7 +545,7 @@ def test_all_randomness_comes_from_the_generator():
     assert same(first, again)
 
 
-def test_another_seed_of_the_generator_or_one_used_on_gives_other_variations():
+def test_other_seed_or_epoch_gives_other_variations():
     numbers = generator(7)
     first = drawn(EVERYTHING, 64, numbers=numbers)
     for other in (
@@ -572,9 +560,7 @@ def test_another_seed_of_the_generator_or_one_used_on_gives_other_variations():
 @pytest.mark.parametrize(
     ("augmentation", "shape"), [(Augmentation(), (8, 8)), (Augmentation(translate=0.4), (1, 1))]
 )
-def test_with_nothing_to_do_no_number_is_drawn_and_the_very_same_tensor_comes_back(
-    augmentation, shape
-):
+def test_no_augmentation_draws_nothing_and_copies_nothing(augmentation, shape):
     images = recognisable(4, *shape, 1)
     numbers = generator()
     before = numbers.get_state()
@@ -599,7 +585,7 @@ def test_with_nothing_to_do_no_number_is_drawn_and_the_very_same_tensor_comes_ba
         (EVERYTHING, {"shift", "mirrored", "boxes", "mixup_lambda"}),
     ],
 )
-def test_only_what_is_asked_for_is_drawn(augmentation, present):
+def test_only_requested_variations_are_drawn(augmentation, present):
     variation = drawn(augmentation, 6)
     names = [f.name for f in fields(Variation)]
     assert {name for name in names if getattr(variation, name) is not None} == present

@@ -94,7 +94,7 @@ def test_a_batch_is_what_a_pipeline_of_single_images_makes_of_it(asked, shape, s
     assert np.array_equal(dataset.images, before), "the images themselves were written to"
 
 
-def test_what_is_scored_is_normalised_and_never_varied():
+def test_scored_images_are_normalised_without_augmentation():
     dataset = images_of(6, 5, 3)
     batches = Batches(dataset, ASKED["everything"], 4, torch.device("cpu"))
     rows = torch.from_numpy(dataset.validation)

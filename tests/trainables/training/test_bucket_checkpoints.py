@@ -35,7 +35,7 @@ def not_away() -> Iterator[None]:
     Checkpoints._away_until = 0.0
 
 
-def test_the_last_two_and_the_best_are_kept_and_come_back_in_another_process(
+def test_last_two_and_best_are_loaded_in_another_process(
     s3_place: str,
 ) -> None:
     checkpoints = Checkpoints(s3_place)
@@ -63,9 +63,7 @@ def test_instead_of_one_that_is_not_whole_the_one_before_is_used(s3_place: str) 
     assert found["epoch"] == 1
 
 
-def test_where_writing_failed_no_training_of_the_process_tries_again_soon(
-    s3_gate: s3.Gate, s3_place: str
-) -> None:
+def test_failed_write_delays_retries_of_the_whole_process(s3_gate: s3.Gate, s3_place: str) -> None:
     first, second = Checkpoints(f"{s3_place}/1"), Checkpoints(f"{s3_place}/2")
     s3_gate.answer = lambda method, path: time.sleep(0.2) or (403, "AccessDenied")
     with pytest.raises(OSError, match="access is denied"):
@@ -103,7 +101,7 @@ def measured(report: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in report.items() if "seconds" not in key}
 
 
-def test_a_trial_goes_on_from_its_checkpoint_in_the_bucket(
+def test_trial_resumes_from_its_checkpoint_in_the_bucket(
     s3_place: str, one_thread: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WRITING_FRACTION", 1e9)

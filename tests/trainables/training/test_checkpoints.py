@@ -61,7 +61,7 @@ def test_what_was_saved_comes_back_in_another_process(folder: Path) -> None:
     assert (found["epoch"], found["history"]) == (3, state(3)["history"])
 
 
-def test_where_nothing_was_saved_there_is_nothing_and_no_folder_is_made(folder: Path) -> None:
+def test_load_without_checkpoint_creates_no_folder(folder: Path) -> None:
     checkpoints = Checkpoints(folder)
     assert checkpoints.load() is None
     assert not checkpoints.exist
@@ -112,7 +112,7 @@ def test_an_epoch_that_is_saved_already_is_not_written_again(folder: Path) -> No
 # How often
 
 
-def test_what_is_written_at_once_is_written_after_every_epoch(
+def test_fast_checkpoints_are_written_after_every_epoch(
     folder: Path, clock: SimpleNamespace
 ) -> None:
     checkpoints = Checkpoints(folder)
@@ -122,7 +122,7 @@ def test_what_is_written_at_once_is_written_after_every_epoch(
         assert epochs(folder)[-1] == epoch
 
 
-def test_what_takes_long_to_write_is_written_so_seldom_that_it_takes_a_small_share_of_the_time(
+def test_slow_checkpoints_take_a_small_fraction_of_the_time(
     folder: Path, clock: SimpleNamespace
 ) -> None:
     checkpoints = Checkpoints(folder)
@@ -142,9 +142,7 @@ def test_what_takes_long_to_write_is_written_so_seldom_that_it_takes_a_small_sha
     )
 
 
-def test_what_must_be_kept_is_written_whenever_it_was_written_last(
-    folder: Path, clock: SimpleNamespace
-) -> None:
+def test_save_writes_regardless_of_the_last_write(folder: Path, clock: SimpleNamespace) -> None:
     checkpoints = Checkpoints(folder)
     clock.writing = 1000.0
     checkpoints.offer(1, 0.5, state(1))
@@ -181,7 +179,7 @@ def a_folder(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [torn, emptied, flipped, lengthened, a_folder])
-def test_instead_of_a_file_that_is_not_whole_the_one_before_is_used(folder: Path, spoil) -> None:
+def test_damaged_file_falls_back_to_the_previous_one(folder: Path, spoil) -> None:
     checkpoints = Checkpoints(folder)
     for epoch in (1, 2, 3):
         checkpoints.save(epoch, 0.1 * epoch, state(epoch))
@@ -243,9 +241,7 @@ class Intruder:
         return os.mkdir, (str(self.trace),)
 
 
-def test_nothing_in_a_file_can_run_code_and_one_that_would_counts_as_not_whole(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_file_that_would_run_code_counts_as_damaged(folder: Path, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     checkpoints = Checkpoints(folder)
     checkpoints.save(1, 0.5, state(1))
@@ -273,7 +269,7 @@ def test_tensors_of_a_gpu_come_back_on_a_machine_without_one(
 
 
 @pytest.mark.parametrize("where", ["write_bytes", "replace", "mkdir"])
-def test_a_full_disk_is_told_and_leaves_what_was_there(
+def test_full_disk_is_reported_and_keeps_old_checkpoints(
     folder: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     checkpoints = Checkpoints(folder)
@@ -316,7 +312,7 @@ while True:
 """
 
 
-def test_a_process_that_is_killed_while_it_writes_leaves_all_that_it_had_written(
+def test_killed_process_keeps_its_written_checkpoints(
     folder: Path,
 ) -> None:
     last = 0

@@ -144,7 +144,7 @@ AS_IT_IS = ["side waits for main", "step on side", "main waits for side"]
 CAPTURE = ["capture", "record on side", "captured"]
 
 
-def test_a_step_warms_up_on_a_stream_of_its_own_is_captured_once_and_replayed_ever_after(cuda):
+def test_step_is_warmed_up_captured_once_and_replayed(cuda):
     repeat = GraphedStep(CUDA, WORTH)
     captured = []
     for _ in range(WORTH):
@@ -174,9 +174,7 @@ def test_a_training_of_few_steps_is_not_captured(cuda, steps):
 
 
 @pytest.mark.parametrize("where", ["step_error", "capture_error"])
-def test_where_the_capture_fails_every_step_is_taken_as_it_is_and_the_log_says_so(
-    cuda, caplog, where
-):
+def test_failed_capture_runs_steps_without_graph_and_warns(cuda, caplog, where):
     setattr(cuda, where, RuntimeError("operation not permitted when stream is capturing"))
     repeat = GraphedStep(CUDA, WORTH)
     with caplog.at_level(logging.INFO, logger=cuda_graphs.__name__):
@@ -205,7 +203,7 @@ def test_a_device_that_is_broken_ends_the_training(cuda):
     assert cuda.executed == WARM_UP
 
 
-def test_an_error_of_another_kind_in_the_step_is_not_taken_for_a_failed_capture(cuda):
+def test_other_error_in_step_is_not_a_failed_capture(cuda):
     repeat = GraphedStep(CUDA, WORTH)
     for _ in range(WARM_UP):
         repeat(cuda.step)

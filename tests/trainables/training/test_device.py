@@ -52,9 +52,7 @@ def test_a_gpu_that_is_there_is_used(two_gpus, name):
 
 
 @pytest.mark.parametrize("supported", [False, True])
-def test_a_gpu_calculates_in_bfloat16_only_where_it_can_without_emulation(
-    two_gpus, monkeypatch, supported
-):
+def test_gpu_uses_bfloat16_only_without_emulation(two_gpus, monkeypatch, supported):
     def is_bf16_supported(including_emulation=True):
         return including_emulation or supported
 
@@ -154,7 +152,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(request, name, there):
 @pytest.mark.parametrize(
     ("bfloat16", "dtype"), [(False, torch.float32), (True, torch.bfloat16)], ids=str
 )
-def test_autocast_runs_products_in_the_chosen_format_and_leaves_weights_alone(bfloat16, dtype):
+def test_autocast_changes_products_but_not_weights(bfloat16, dtype):
     layer = torch.nn.Linear(4, 4)
     with Device(torch.device("cpu"), bfloat16).autocast():
         assert layer(torch.ones(1, 4)).dtype == dtype

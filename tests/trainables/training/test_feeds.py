@@ -77,7 +77,7 @@ def test_a_sweep_yields_batches_of_any_size_in_their_order(images, kind, sizes, 
     assert not readers()
 
 
-def test_a_sweep_between_two_batches_leaves_the_current_one_alone(images):
+def test_sweep_between_batches_keeps_the_current_one(images):
     feed = StreamedFeed(images, CPU, 8)
     rows = drawn([8] * 3)
     for _, current in zip(feed.feed(rows), rows, strict=True):
@@ -85,7 +85,7 @@ def test_a_sweep_between_two_batches_leaves_the_current_one_alone(images):
         assert torch.equal(feed.current(current), images[current])
 
 
-def test_the_current_batch_of_a_stream_always_lies_in_the_same_memory(images):
+def test_current_streamed_batch_uses_fixed_memory(images):
     """A captured step reads it there."""
     feed = StreamedFeed(images, CPU, 8)
     rows = drawn([8] * 4)
@@ -130,7 +130,7 @@ def test_batches_are_read_beside_the_caller(images):
 
 @pytest.mark.parametrize("way", ["sweep", "feed"])
 @pytest.mark.parametrize("taken", [0, 1, 3])
-def test_an_iterator_that_is_given_up_leaves_no_thread_running(images, way, taken):
+def test_abandoned_iterator_leaves_no_thread(images, way, taken):
     feed = StreamedFeed(images, CPU, 8)
     iterator: Iterator[Tensor | None] = getattr(feed, way)(drawn([8] * 10))
     for _ in range(taken):
@@ -175,7 +175,7 @@ def test_an_error_while_reading_reaches_the_caller(images, number):
 # A whole training
 
 
-def test_a_training_from_a_stream_is_that_from_resident_images_bit_by_bit(
+def test_streamed_training_is_bitwise_equal_to_resident_one(
     few_digits: Dataset, plain_candidate: Candidate, monkeypatch
 ):
     device = Device(CPU, bfloat16=False)
@@ -229,7 +229,7 @@ def pretended_cuda(monkeypatch) -> Callable[[int], None]:
     return set_memory
 
 
-def test_images_up_to_a_quarter_of_the_usable_memory_of_a_gpu_are_kept_there(pretended_cuda):
+def test_images_up_to_a_quarter_of_gpu_memory_are_resident(pretended_cuda):
     dataset = small_dataset()
     assert dataset.images.nbytes == 2400
     cuda = torch.device("cuda:0")
@@ -253,7 +253,7 @@ def test_on_the_processor_nothing_is_copied():
     assert feed.images.shape == (40, 5, 4, 3)
 
 
-def test_the_trainings_of_a_process_share_one_copy_of_the_images_and_older_ones_are_let_go():
+def test_trainings_share_one_copy_of_resident_images():
     # The device without memory stands in for a GPU: what goes there is another tensor.
     elsewhere = torch.device("meta")
     first, second = small_dataset(), small_dataset()

@@ -77,7 +77,7 @@ def test_the_network_is_left_as_it_was(device: Device) -> None:
     network(torch.randn(2, 3, 8, 8)).sum().backward()
 
 
-def test_random_numbers_go_on_as_before_also_after_a_network_that_draws_some() -> None:
+def test_measuring_latency_keeps_random_generators() -> None:
     class Noisy(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images + torch.randn_like(images)
@@ -103,7 +103,7 @@ def test_a_network_that_fails_is_left_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("device", devices)
-def test_what_is_measured_is_inference_on_a_batch_as_the_network_will_meet_it(
+def test_latency_measures_inference_on_a_deployed_batch(
     device: Device,
 ) -> None:
     network = Watched()
@@ -159,7 +159,7 @@ def test_the_slow_rounds_of_the_beginning_do_not_count() -> None:
     assert found == pytest.approx(20.0)
 
 
-def test_a_fast_network_is_measured_often_and_the_warm_up_of_an_unsteady_one_ends_too() -> None:
+def test_number_of_rounds_is_bounded() -> None:
     _, steady = measured(lambda: 0.0001)
     assert steady == WARM_UP_ROUNDS[0] + REPEATS[1]
     swinging = iter([0.0001, 0.0002] * 1000)
@@ -192,7 +192,7 @@ def test_a_larger_network_and_a_larger_batch_take_longer() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
-def test_on_a_gpu_the_answer_is_waited_for_and_its_random_numbers_stay() -> None:
+def test_gpu_rounds_synchronise_and_keep_random_generators() -> None:
     device = select_device("cuda")
     network = convolutional(256).to(device.device)
     torch.manual_seed(7)

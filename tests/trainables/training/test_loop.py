@@ -163,7 +163,7 @@ def test_every_step_has_the_learning_rate_of_the_schedule(
     assert rates == pytest.approx(expected, rel=1e-6)
 
 
-def test_a_resumed_training_goes_on_in_the_schedule(few_digits, plain_candidate, float32):
+def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, float32):
     trained = Training(plain_candidate, few_digits, epochs=3, seed=0)
     trained.run_epoch()
     resumed = Training(plain_candidate, few_digits, epochs=3, seed=0)
@@ -239,9 +239,7 @@ def leave_gradients(network: torch.nn.Module) -> None:
         parameter.grad = torch.zeros_like(parameter)
 
 
-def test_gradients_that_a_failed_capture_left_do_not_reach_the_next_step(
-    few_digits, random_candidate, float32
-):
+def test_gradients_of_failed_capture_do_not_reach_next_step(few_digits, random_candidate, float32):
     expected, _ = train(random_candidate, few_digits, 1)
     trained = Training(random_candidate, few_digits, epochs=1, seed=1)
     for parameter in trained.network.parameters():
@@ -288,7 +286,7 @@ def test_a_network_learns_with_augmentation_on_colour_images(float32):
 # Repeating
 
 
-def test_the_same_seed_gives_the_same_weights_and_metrics_bit_by_bit(
+def test_equal_seeds_give_bitwise_equal_weights_and_metrics(
     few_digits, random_candidate, either_format
 ):
     torch.manual_seed(5)
@@ -368,7 +366,7 @@ def test_a_resumed_training_continues_as_if_it_had_never_stopped(
         ("adamw", 0.9, 0.5, "cosine", {}),
     ],
 )
-def test_whatever_the_recipe_a_training_resumed_at_any_epoch_continues_bit_by_bit(
+def test_resumed_training_is_bitwise_equal_for_any_recipe(
     few_digits, random_candidate, either_format, optimizer, ema, clip, schedule, augmentation
 ):
     candidate = with_recipe(
@@ -456,7 +454,7 @@ def global_state() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_training_that_differs_in_everything_leaves_no_trace_in_the_next(
+def test_different_training_does_not_affect_the_next(
     few_digits, random_candidate, either_format, optimizer
 ):
     other = {"sgd": "adamw", "adamw": "sgd"}[optimizer]
@@ -484,9 +482,7 @@ def test_a_training_that_differs_in_everything_leaves_no_trace_in_the_next(
     assert between[1] == repeated[1]
 
 
-def test_a_training_leaves_its_network_without_hooks_and_all_of_it_trainable(
-    few_digits, plain_candidate
-):
+def test_training_leaves_network_trainable_without_hooks(few_digits, plain_candidate):
     candidate = with_recipe(plain_candidate, ema=0.9, clip=1.0)
     trained = Training(candidate, few_digits, epochs=1, seed=0, augmentation=EVERYTHING)
     trained.run_epoch()
@@ -562,9 +558,7 @@ def test_scores_in_bfloat16_are_close_to_those_in_float32(few_digits, plain_cand
     assert all(p.dtype == torch.float32 for p in trained.network.parameters())
 
 
-def test_scoring_changes_neither_weights_nor_statistics_nor_what_follows(
-    few_digits, random_candidate
-):
+def test_scoring_changes_neither_weights_nor_later_epochs(few_digits, random_candidate):
     whole = train(random_candidate, few_digits, 2)
     trained = Training(random_candidate, few_digits, epochs=2, seed=1)
     trained.run_epoch()
@@ -575,9 +569,7 @@ def test_scoring_changes_neither_weights_nor_statistics_nor_what_follows(
     assert same(whole[0], snapshot(trained))
 
 
-def test_training_metrics_are_those_of_the_images_while_they_were_trained_on(
-    few_digits, plain_candidate, float32
-):
+def test_training_metrics_are_measured_during_training(few_digits, plain_candidate, float32):
     # One step takes all images, so that the loss is the one of the initial weights.
     size = len(few_digits.train)
     candidate = with_recipe(plain_candidate, batch_size=size, label_smoothing=0.25)
@@ -690,9 +682,7 @@ def norm(tensors: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 2.0])
-def test_a_gradient_over_the_limit_is_shortened_to_it_and_others_are_left_alone(
-    few_digits, plain_candidate, float32, share
-):
+def test_only_gradients_over_the_limit_are_clipped(few_digits, plain_candidate, float32, share):
     candidate = with_recipe(
         plain_candidate, momentum=0.0, weight_decay=0.0, schedule=Constant(), learning_rate=1.0
     )
@@ -713,9 +703,7 @@ def test_a_gradient_over_the_limit_is_shortened_to_it_and_others_are_left_alone(
         torch.testing.assert_close(taken[name], parameter.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_no_step_of_plain_descent_is_longer_than_the_limit_allows(
-    few_digits, random_candidate, float32
-):
+def test_clipping_limits_the_length_of_sgd_steps(few_digits, random_candidate, float32):
     candidate = with_recipe(
         random_candidate, momentum=0.0, weight_decay=0.0, schedule=Constant(), clip=0.3
     )
@@ -755,7 +743,7 @@ def smoothed(logits: Tensor, label: int, smoothing: float) -> float:
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_of_mixed_images_both_labels_count_by_their_shares_and_a_hit_is_the_larger(
+def test_mixed_images_weight_both_labels_and_count_the_larger(
     few_digits, plain_candidate, float32, smoothing
 ):
     size = len(few_digits.train)
@@ -790,7 +778,7 @@ def test_of_mixed_images_both_labels_count_by_their_shares_and_a_hit_is_the_larg
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_images_mixed_with_nothing_are_trained_on_as_they_are_under_their_own_label(
+def test_lambda_of_one_trains_images_under_their_own_label(
     few_digits, plain_candidate, float32, monkeypatch, share
 ):
     """With a share of 0 every image is the one before it, and so is its label."""
@@ -834,7 +822,7 @@ def test_a_device_that_is_not_there_is_refused(few_digits, plain_candidate):
 
 
 @pytest.mark.parametrize("schedule", [WarmRestarts(2, 2, 0.0), MultiStep((1, 3), 0.1)])
-def test_a_schedule_that_does_not_fit_the_epochs_is_refused_as_it_says_itself(
+def test_schedule_that_does_not_fit_the_epochs_is_refused(
     few_digits, plain_candidate, monkeypatch, schedule
 ):
     with pytest.raises(BadInputError) as expected:
@@ -851,7 +839,7 @@ def test_a_schedule_that_does_not_fit_the_epochs_is_refused_as_it_says_itself(
     "augmentation",
     [Augmentation(crop=8), Augmentation(cutout=9), Augmentation(crop=1, translate=0.1)],
 )
-def test_an_augmentation_that_does_not_fit_the_images_is_refused_as_it_says_itself(
+def test_augmentation_that_does_not_fit_images_is_refused(
     few_digits, plain_candidate, monkeypatch, augmentation
 ):
     with pytest.raises(BadInputError) as expected:
@@ -900,7 +888,7 @@ def colour_training(dataset: Dataset) -> Training:
     return Training(candidate, dataset, epochs=2, seed=0, augmentation=VARIED)
 
 
-def test_the_training_images_have_mean_zero_and_deviation_one_in_every_channel():
+def test_training_images_are_normalised_in_every_channel():
     dataset = colour_dataset()
     rows = torch.from_numpy(dataset.train)
     ((images, labels),) = colour_training(dataset)._batches.sweep([rows])
@@ -931,9 +919,7 @@ def test_images_stay_where_they_are_and_are_never_written_to():
     assert np.array_equal(dataset.images, before)
 
 
-def test_images_that_cannot_be_written_to_are_trained_on_in_place_without_a_warning(
-    few_digits, plain_candidate
-):
+def test_read_only_images_are_used_without_copy_or_warning(few_digits, plain_candidate):
     assert not few_digits.images.flags.writeable
     trained = Training(plain_candidate, few_digits, epochs=1, seed=0, augmentation=VARIED)
     assert trained._batches._feed.images.data_ptr() == few_digits.images.ctypes.data
@@ -997,9 +983,7 @@ def test_a_compiled_network_trains_nearly_as_one_that_is_not(
         assert mine == pytest.approx(other, rel=1e-3, abs=0.02)
 
 
-def test_however_many_networks_a_process_has_compiled_the_next_one_is_compiled_too(
-    few_digits, plain_candidate, float32, monkeypatch
-):
+def test_any_number_of_networks_is_compiled(few_digits, plain_candidate, float32, monkeypatch):
     dynamo = pytest.importorskip("torch._dynamo")
     compiled = []
 

@@ -137,7 +137,7 @@ def test_without_gradients_only_kernels_and_matrices_shrink(name):
             assert torch.equal(parameter, start)
 
 
-def test_the_step_of_a_captured_optimiser_may_run_outside_of_a_graph_without_a_warning(
+def test_capturable_optimiser_runs_uncaptured_without_warning(
     monkeypatch,
 ):
     """So do the steps before the capture; what asks for the stream is torch's own check."""
@@ -179,7 +179,7 @@ def test_everything_is_trained_unless_it_is_said_otherwise():
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
-def test_with_batchnorm_exactly_gamma_and_beta_of_batch_norms_are_trained(few_digits, name):
+def test_batchnorm_trains_exactly_scales_and_shifts(few_digits, name):
     candidate = normed_candidate(optimizer=name, trainable="batchnorm", ema=0.9, clip=1.0)
     trained = Training(candidate, few_digits, epochs=2, seed=0)
     before = {n: p.detach().clone() for n, p in trained.network.named_parameters()}
@@ -235,7 +235,7 @@ def kept_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("decay", [0.3, 0.99])
-def test_the_average_is_that_of_all_weights_and_statistics_with_a_ramp(decay):
+def test_average_covers_weights_and_statistics_with_ramp(decay):
     network = small_network()
     average = MovingAverage(network, decay)
     generator = torch.Generator().manual_seed(2)

@@ -35,7 +35,7 @@ def values(megabytes: int, device: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_the_peak_is_what_is_there_at_one_time(device):
+def test_peak_counts_simultaneous_memory(device):
     def work():
         first = values(8, device)
         del first
@@ -54,7 +54,7 @@ def test_what_was_there_before_does_not_count(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_what_the_work_gives_up_of_what_was_there_before_is_no_memory(device):
+def test_memory_freed_from_before_is_not_counted(device):
     held = [values(16, device)]
 
     def work():

@@ -52,7 +52,7 @@ def run_apart(program: str) -> list[int]:
     ],
     ids=["bytes", "a tensor", "a layer", "without torch"],
 )
-def test_an_allocation_that_the_machine_cannot_hold_is_out_of_memory(allocate):
+def test_allocation_beyond_the_machine_is_out_of_memory(allocate):
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         allocate()
     assert is_out_of_memory(caught.value)
@@ -149,13 +149,13 @@ def test_other_errors_are_not():
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_a_process_uses_as_many_threads_as_it_is_told(threads):
+def test_process_uses_the_given_number_of_threads(threads):
     prepare_process(threads)
     assert torch.get_num_threads() == threads
 
 
 @pytest.mark.parametrize("share", [1 / 8, 1 / 4, 1 / 2])
-def test_with_a_share_of_a_gpu_a_process_gets_that_share_of_its_memory(gpu, share):
+def test_gpu_fraction_limits_the_memory_of_a_process(gpu, share):
     prepare_process(1, share)
     assert gpu.fractions == {0: memory_limit(share, 80 * GIB) / (80 * GIB)}
     # Beside its tensors every process takes some: together they must fit.
@@ -187,7 +187,7 @@ def test_memory_can_be_asked_of_every_device_that_is_selected(gpu, name):
     assert usable_memory(select_device(name).device) == 80 * GIB
 
 
-def test_the_usable_memory_of_the_processor_is_that_of_the_machine():
+def test_usable_cpu_memory_is_that_of_the_machine():
     kibibytes = next(
         int(line.split()[1])
         for line in Path("/proc/meminfo").read_text().splitlines()
@@ -199,7 +199,7 @@ def test_the_usable_memory_of_the_processor_is_that_of_the_machine():
 # Memory of the processor
 
 
-def test_freed_memory_is_used_again_without_fetching_its_pages_anew():
+def test_freed_memory_is_reused_without_page_faults():
     before, after = run_apart(
         """
 import resource, torch
@@ -270,9 +270,7 @@ def test_the_cache_of_a_gpu_is_emptied_only_where_one_is_in_use(monkeypatch):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_training_that_is_kept_and_goes_on_does_not_load_the_compiler_of_torch(
-    own_cache, optimizer
-):
+def test_resumed_training_does_not_load_torchs_compiler(own_cache, optimizer):
     program = f"""
 import sys
 from spaces.candidate import CandidateSpace
