@@ -1,4 +1,4 @@
-"""How long a search waits for a cluster to give its trainings a node."""
+"""Limits how long a search waits for nodes."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ray.tune import Callback
 from search.formatting import duration
 
 SAID_AFTER = 60.0
-"""Seconds without anything in training after which people are told."""
+"""Seconds without a running trial after which a first line is printed."""
 
 
 class NoNodesError(RuntimeError):
-    """A cluster that gave no node to a search for longer than it waits."""
+    """No node became available within the limit of a search."""
 
 
 class NodeWait:
-    """Says what is waited for, ever more rarely, and gives up at last.
+    """Prints what the search waits for, at growing intervals, and raises at the limit.
 
     Args:
         limit: seconds that the search waits.
-        say: tells people.
-        waited_for: returns what trials ask for and what the cluster has, in words.
+        say: prints a line for people.
+        waited_for: describes what trials request and what the cluster has.
         clock: returns seconds.
     """
 
@@ -43,7 +43,7 @@ class NodeWait:
         self._say_after = SAID_AFTER
 
     def check(self, *, waits: bool) -> None:
-        """Take note of whether nothing can be trained at present; about once a second.
+        """Note whether trials are waiting with none running; call about once a second.
 
         Raises:
             NoNodesError: the limit is reached.
@@ -62,14 +62,14 @@ class NodeWait:
 
 
 class TrialWatch(Callback):
-    """Has Ray Tune look, once a second, whether any trial is in training.
+    """Checks once a second, as a callback of Ray Tune, whether any trial runs.
 
     Args:
-        wait: with nodes for trials.
+        wait: for nodes.
         clock: returns seconds.
 
     Attributes:
-        error: why the search was given up.
+        error: raised at the limit.
     """
 
     def __init__(self, wait: NodeWait, clock: Callable[[], float] = time.monotonic) -> None:
@@ -96,5 +96,5 @@ class TrialWatch(Callback):
             raise
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave everything out of the copy that Tune writes down and nobody reads."""
+        """Leave everything out of the copy that Tune stores and nobody reads."""
         return {}

@@ -1,4 +1,4 @@
-"""Starts and stops the trials of Ray Tune as the study says."""
+"""Starts and stops the trials of Ray Tune by the decisions of the study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.private_apis import unstage_trial
 
 
 class StudyScheduler(FIFOScheduler):
-    """Starts and stops what the study says, with Tune's trials in the order in which they come.
+    """Starts Tune's trials in order, and stops them by the decisions of the study.
 
     Args:
         searcher: knows the trials.
@@ -22,9 +22,9 @@ class StudyScheduler(FIFOScheduler):
         self._searcher = searcher
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
-        """Choose the next that waits; once the search stops, end all that wait, for a later driver.
+        """Choose the next waiting trial; once the search stops, pause all of them.
 
-        Else they would train when those before them make room, or wait for a node that never comes.
+        Otherwise they would start on freed resources, or wait for a node that never comes.
         """
         if not self._searcher.is_stopping():
             return super().choose_trial_to_run(tune_controller)

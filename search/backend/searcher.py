@@ -1,4 +1,4 @@
-"""The thin layer between Ray Tune and the study: hands trials out, records what they report."""
+"""Connects Ray Tune with the study: hands out trials and records their reports."""
 
 from __future__ import annotations
 
@@ -18,22 +18,21 @@ from trainables.metrics import OBJECTIVE, EpochMetrics
 from trainables.trial import FAILURE, HISTORY, STOPPED, UNKEPT, VIOLATION
 
 _ADVICE = " Some common causes include"
-"""What Ray goes on with after it has said how a process ended."""
+"""Text with which Ray continues after the cause of a dead process."""
 
 
 class StudySearcher(Searcher):
-    """Hands the trials of a study to Ray Tune and brings back what they report.
+    """Hands the trials of a study to Ray Tune and records what they report.
 
     Args:
         trials: the search.
-        gpu_fraction: says which share of a GPU the training of a candidate asks for.
-        retries: how often a trial begins again that Tune gives up before its own retries are used.
-        say: called with a line that is meant for people.
+        gpu_fraction: returns the fraction of a GPU that training a candidate requests.
+        retries: how often a trial restarts if Tune abandons it before its own retries are used.
+        say: prints a line for people.
 
     Attributes:
-        error: what went wrong while drawing or recording, if anything. Raised inside of Tune it
-            would take down the trials that are running; so the search is ended, and the caller
-            raises it.
+        error: the first error while drawing or recording. Raised inside Tune it would kill running
+            trials, so the search ends and the caller raises it.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class StudySearcher(Searcher):
             with self._guarded():
                 started = self._trials.next()
         if started is None:
-            # One that is in training may have to begin again.
+            # A running trial may have to restart.
             waits = self._numbers and not self._trials.is_stopping
             ended = self.error is not None or (self._trials.is_finished and not waits)
             return str(Searcher.FINISHED) if ended else None
@@ -76,21 +75,21 @@ class StudySearcher(Searcher):
         }
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Record an epoch, and those before it where the trial goes on from a checkpoint."""
+        """Record an epoch, and the earlier ones if the trial resumed from a checkpoint."""
         if FAILURE in result:
-            return  # It ended without one; on_trial_complete tells why.
+            return  # It ended without an epoch; on_trial_complete records the cause.
         if UNKEPT in result and not self._warned:
             self._warned = True
             self._say(
-                f"checkpoints cannot be kept ({result[UNKEPT]}); trials go on, but one whose "
-                "process is lost begins anew"
+                f"checkpoints cannot be written ({result[UNKEPT]}); trials continue, but one that "
+                "loses its process restarts from the first epoch"
             )
         with self._guarded():
             for report in [*result.get(HISTORY, []), result]:
                 self._trials.report(self._numbers[trial_id], EpochMetrics.from_dict(report))
 
     def should_continue(self, trial_id: str, result: dict[str, Any]) -> bool:
-        """Record an epoch, and tell whether the trial goes on after it."""
+        """Record an epoch, and tell whether the trial continues."""
         self.on_trial_result(trial_id, result)
         decision = Decision.PAUSE
         if FAILURE in result or STOPPED in result:
@@ -103,28 +102,28 @@ class StudySearcher(Searcher):
         return decision is Decision.CONTINUE
 
     def is_stopping(self) -> bool:
-        """Tell whether no trial is to be started any more, not even one that has been suggested."""
+        """Tell whether no further trial starts, not even one that was suggested already."""
         with self._guarded():
             self._trials.check_budget()
         return self.error is not None or self._trials.is_stopping
 
     def withdraw(self, trial_id: str) -> None:
-        """Have a trial that has not been started set aside when Tune says that it is complete."""
+        """Pause a trial that has not started, as soon as Tune reports it complete."""
         self._paused.add(trial_id)
 
     def record_failure(self, trial_id: str, cause: str, *, early: bool = False) -> None:
-        """Remember what the process of a trial failed with, should it be for the last time.
+        """Remember why the process of a trial failed, in case Tune does not restart it.
 
         Args:
-            trial_id: Tune's.
-            cause: in a line.
-            early: should it be, Tune gives the trial up with retries left: it does where a process
-                dies while it changes from one trial to the next.
+            trial_id: of Tune.
+            cause: one line.
+            early: whether Tune abandons the trial with retries left. It does so if a process dies
+                while it changes from one trial to the next.
         """
         self._causes[trial_id] = cause
         if early and trial_id in self._numbers:
             number = self._numbers[trial_id]
-            self._say(f"trial {number} has lost its process and begins again: {cause}")
+            self._say(f"trial {number} lost its process and restarts: {cause}")
         (self._given_up_early.add if early else self._given_up_early.discard)(trial_id)
 
     def on_trial_complete(
@@ -135,7 +134,7 @@ class StudySearcher(Searcher):
         The result on which the scheduler stopped a trial comes only here.
         """
         if trial_id not in self._numbers:
-            return  # Tune tells of trials, too, for which there was no candidate.
+            return  # Tune also reports trials that received no candidate.
         if result and "epoch" in result:
             self.on_trial_result(trial_id, result)
         number = self._numbers.pop(trial_id)
@@ -143,13 +142,13 @@ class StudySearcher(Searcher):
         early = trial_id in self._given_up_early
         self._given_up_early.discard(trial_id)
         if self.error is not None:
-            return  # What cannot be recorded stays as it is recorded, to be taken up again.
+            return  # Recording failed; the trial stays as stored and can be resumed.
         told = result or {}
         with self._guarded():
             if error and early and self._may_requeue(number):
                 self._trials.requeue(number)
             elif error:
-                self._trials.finish(number, f"its process failed again and again: {cause}")
+                self._trials.finish(number, f"its process failed repeatedly: {cause}")
             elif trial_id in self._paused:
                 self._trials.pause(number)
             else:
@@ -161,13 +160,13 @@ class StudySearcher(Searcher):
                 )
 
     def _may_requeue(self, number: int) -> bool:
-        """Tell whether a trial that Tune has given up early is handed to it once more."""
+        """Tell whether to hand a trial that Tune abandoned early to it once more."""
         self._requeued[number] += 1
         return self._requeued[number] <= self._retries
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Keep what goes wrong for later: an error here would take down what is running."""
+        """Store an error for later; raised here it would kill running trials."""
         try:
             yield
         except Exception as error:

@@ -1,8 +1,8 @@
-"""One driver at a time for each search in a bucket: an object that says who it is.
+"""The driver lock of a search in a bucket: an object that names the driver.
 
-The driver writes it again and again while it runs; one that has not been written for a while is of
-a driver that is gone. It also says which driver was the last to write there, so that a folder that
-another machine has gone on from is not taken for the search.
+The driver rewrites the object as a heartbeat; an old object belongs to a driver that is gone. The
+object also names the last driver that wrote to the bucket, so that an outdated folder on another
+machine is not mistaken for the search.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 LOCK_FILE = "driver.json"
 HEARTBEAT = 20.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 STALE = 90.0
-"""Seconds without one after which a driver is gone."""
+"""Seconds without a heartbeat after which a driver counts as gone."""
 _TRIES = 3
 
 
 class TakenOverError(Exception):
-    """Another driver has taken this one to be gone and goes on with the search."""
+    """Another driver considered this one gone and continues the search."""
 
 
 def _now() -> str:
@@ -43,7 +43,7 @@ def _now() -> str:
 
 
 def _machine() -> str:
-    """Return what tells this machine, or container, from every other since it was started."""
+    """Return an identifier of this machine or container since its start."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     processes = Path("/proc/self/ns/pid")
     parts = [socket.gethostname()]
@@ -57,13 +57,13 @@ class Holder:
     """The driver that a claim names.
 
     Attributes:
-        token: of this driver alone.
-        host: its machine, by name.
-        machine: the same, told from another one of that name.
+        token: identifies this driver.
+        host: name of its machine.
+        machine: identifies its machine among those of the same name.
         pid: its process there.
-        since: when it began.
-        heartbeat: when it wrote the claim last, by its own clock.
-        released: it has ended, and nobody runs the search.
+        since: time of its start.
+        heartbeat: time of its last write, by its own clock.
+        released: whether it has ended, so that nobody runs the search.
     """
 
     token: str
@@ -81,7 +81,7 @@ class Holder:
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """Return whom a claim names, None where that cannot be read."""
+        """Return the driver that a claim names; None if it cannot be read."""
         try:
             return cls(**json.loads(content))
         except (ValueError, TypeError):
@@ -92,19 +92,19 @@ class Holder:
         return json.dumps(asdict(self), indent=1).encode()
 
     def is_gone(self, age: float, stale: float = STALE) -> bool:
-        """Tell whether the driver has ended, or is not there any more.
+        """Tell whether the driver has ended or disappeared.
 
         Args:
-            age: seconds since it wrote the claim.
-            stale: seconds after which that says that it is gone.
+            age: seconds since its last heartbeat.
+            stale: age from which the driver counts as gone.
         """
         if self.released or age > stale:
             return True
         return self.machine == _machine() and not Path(f"/proc/{self.pid}").exists()
 
     def refusal(self, name: str, age: float) -> BadInputError:
-        """Return what a second driver is told."""
-        remedy = f"wait for it, or stop it first; one that is gone is replaced after {STALE:.0f}s"
+        """Return the error for a second driver."""
+        remedy = f"wait for it, or stop it first; a dead one is replaced after {STALE:.0f}s"
         return refusal(name, self.describe(age), remedy=remedy)
 
     def describe(self, age: float) -> str:
@@ -120,10 +120,10 @@ class Holder:
 
 
 def find_holder(store: BucketStore, name: str) -> Holder | None:
-    """Return the last driver of a search, None where there was none.
+    """Return the last driver of a search; None if there was none.
 
     Raises:
-        BadInputError: it is still running.
+        BadInputError: the driver is still running.
         StorageError: the bucket cannot be used.
     """
     try:
@@ -137,13 +137,13 @@ def find_holder(store: BucketStore, name: str) -> Holder | None:
 
 
 class BucketLock:
-    """The right of one driver to write a search in a bucket.
+    """See `search.study.driver_lock.DriverLock`.
 
     Args:
         store: of the search.
         name: of the search.
-        heartbeat: seconds between two signs of life.
-        stale: seconds after which another driver counts as gone.
+        heartbeat: seconds between two heartbeats.
+        stale: seconds without one after which another driver counts as gone.
     """
 
     def __init__(
@@ -168,28 +168,30 @@ class BucketLock:
 
     @property
     def token(self) -> str:
-        """Tells this driver from every other."""
+        """Identifies this driver."""
         return self._holder.token
 
     def acquire(self, known: Collection[str] | None = None) -> None:
-        """Take the claim.
+        """Take the lock.
 
         Args:
-            known: tokens of the drivers whose work this one has at hand; None where there is no
-                work yet.
+            known: tokens of the drivers whose work the local folder contains; None for a new
+                search.
 
         Raises:
-            BadInputError: another driver runs the search, or has gone on with it elsewhere.
+            BadInputError: another driver runs the search, or has continued it elsewhere.
             StorageError: the bucket cannot be used.
         """
         for _ in range(_TRIES):
             try:
                 self._version = self._acquire(known)
             except FileExistsError:
-                continue  # Another one has been faster: look who.
+                continue  # Another driver was faster; the next try names it.
             self._thread.start()
             return
-        raise BadInputError("NAME", self._name, "others want to run it, too", "try again")
+        raise BadInputError(
+            "NAME", self._name, "several drivers try to run it at once", "try again"
+        )
 
     def _acquire(self, known: Collection[str] | None) -> str:
         try:
@@ -202,8 +204,8 @@ class BucketLock:
                 raise before.refusal(self._name, content.age)
             if known is not None and before.token not in known:
                 where = self._store.location
-                problem = f"{before.host} has gone on with it in {where} since {before.since}"
-                remedy = "move its folder here away, then resume it from the storage"
+                problem = f"{before.host} has continued it in {where} since {before.since}"
+                remedy = "move its local folder away, then resume it from the storage"
                 raise BadInputError("NAME", self._name, problem, remedy)
         return self._store.replace(LOCK_FILE, self._holder.to_json(), content.version)
 
@@ -223,14 +225,14 @@ class BucketLock:
         return holder.describe(content.age)
 
     def on_lost(self, call: Callable[[str], None]) -> None:
-        """Have something called, once and in a thread, with the host that has taken over."""
+        """Call a function, once and in a thread, with the host that took the search over."""
         self._on_loss = call
 
     def renew(self) -> None:
-        """Give a sign of life.
+        """Write a heartbeat.
 
         Raises:
-            TakenOverError: another driver has taken over, or may do so by now.
+            TakenOverError: another driver took over, or this one has released the lock.
             StorageError: the bucket cannot be used.
         """
         with self._lock:
@@ -250,7 +252,7 @@ class BucketLock:
                     self._lost = True
                     self._on_loss(found[0].host if found else "someone")
                     raise TakenOverError from None
-                # Written by a try of ours whose answer got lost.
+                # An earlier try of this driver succeeded, but its answer got lost.
                 self._version = found[1]
         raise TakenOverError
 
@@ -263,13 +265,13 @@ class BucketLock:
         return None if holder is None else (holder, content.version)
 
     def release(self) -> None:
-        """Say that this driver has ended, as far as that can be said."""
+        """See `search.study.driver_lock.DriverLock`."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
             if self._version and not self._lost:
-                # Else it goes stale by itself.
+                # If it cannot be written, it goes stale by itself.
                 with suppress(OSError, TakenOverError):
                     self._write(replace(self._holder, heartbeat=_now(), released=True))
             self._version = ""
@@ -281,4 +283,4 @@ class BucketLock:
             except TakenOverError:
                 return
             except OSError:
-                continue  # Whoever writes snapshots says so.
+                continue  # The thread that writes snapshots warns of it.

@@ -1,4 +1,4 @@
-"""Removes the checkpoints of trials that are never continued."""
+"""Removes checkpoints that no trial needs any more."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from search.study.events import Observer
 
 
 class CheckpointCleanup(Observer):
-    """Removes the checkpoints of each trial when it has ended.
+    """Removes the checkpoints of ended trials.
 
     Args:
-        store: of all checkpoints, below the number of each trial.
-        at_once: remove them as soon as a trial has ended. Else they stay until `remove_due`: a
-            driver that is restored from a snapshot must not find a trial that had not ended then,
-            and whose checkpoints are gone since.
+        store: of all checkpoints; those of a trial are below its number.
+        at_once: remove them as soon as a trial ends. Otherwise they stay until `remove_due`: a
+            snapshot may still hold the trial as running, and a driver restored from it needs
+            them.
     """
 
     def __init__(self, store: Store, *, at_once: bool = True) -> None:
@@ -29,22 +29,22 @@ class CheckpointCleanup(Observer):
         self._lock = threading.Lock()
 
     def finished(self, number: int, outcome: TrialState, reason: str) -> None:
-        """Remove those of one trial, or note it."""
+        """Remove the checkpoints of a trial, or note that they are due."""
         with self._lock:
             self._due.append(number)
         if self._at_once:
             self.remove_due(self.due())
 
     def due(self) -> list[int]:
-        """Return the trials that have ended and whose checkpoints are still there."""
+        """Return the ended trials whose checkpoints still exist."""
         with self._lock:
             return list(self._due)
 
     def remove_due(self, numbers: Sequence[int]) -> None:
-        """Remove the checkpoints of trials that were due.
+        """Remove the checkpoints of ended trials.
 
         Raises:
-            OSError: the storage is away; what is left stays due.
+            OSError: storage is unavailable; the remaining ones stay due.
         """
         for number in numbers:
             self._store.within(str(number)).clear()
@@ -52,19 +52,19 @@ class CheckpointCleanup(Observer):
                 self._due.remove(number)
 
     def remove_ended(self, trials: Sequence[FrozenTrial]) -> None:
-        """Remove what a process has written late, or a driver that was killed has left."""
-        going_on = {str(trial.number) for trial in trials if not trial.state.is_finished()}
+        """Remove checkpoints that a late process wrote or a killed driver left."""
+        unfinished = {str(trial.number) for trial in trials if not trial.state.is_finished()}
         with suppress(OSError):
             for number in self._store.names():
-                if number not in going_on:
+                if number not in unfinished:
                     self._store.within(number).clear()
 
 
 def move_checkpoints(old: Store, new: Store) -> None:
-    """Move all checkpoints to another place, from which trials go on.
+    """Move all checkpoints to another storage, from which trials continue.
 
     Raises:
-        OSError: one of the places is away; what was moved is where it was moved to.
+        OSError: a storage is unavailable; checkpoints moved so far are in the new one.
     """
     for entry in old.entries():
         new.write(entry.name, old.read(entry.name))

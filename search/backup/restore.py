@@ -1,4 +1,4 @@
-"""A fresh head in place of a lost one: brings the snapshot of a search from its bucket."""
+"""Restores the snapshot of a search from its bucket, for a new head in place of a lost one."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
     """Restore the folder of a search from its last snapshot.
 
     Args:
-        home: where the folder is made; it must not hold a search of that name.
+        home: receives the folder; must not hold a search of that name.
         name: of the search.
-        storage: ``s3://bucket/prefix``, in which searches lie by name.
+        storage: ``s3://bucket/prefix``; searches are below it by name.
 
     Returns:
-        The folder; None where the storage holds no search of that name.
+        The folder; None if the storage holds no search of that name.
 
     Raises:
         BadInputError: a driver is running the search, or the storage cannot be used.
     """
     folder = home.folder(name)
     if folder.path.exists() and not folder.is_unfinished():
-        problem = f"{folder.path} is in the way, and no search"
+        problem = f"{folder.path} exists, but is not a search"
         raise BadInputError("NAME", name, problem, "move it away")
-    # Costs half a second, which only those pay who have a bucket.
+    # The import takes half a second, and only a search with a bucket needs it.
     from cluster.s3 import open_bucket  # noqa: PLC0415
 
     store = open_bucket(storage).within(name)
@@ -55,9 +55,9 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
             _fill(SearchFolder(aside), store)
             if holder is not None:
                 SearchFolder(aside).add_driver(holder.token)
-            # The bucket may have been copied to where it is called otherwise.
+            # The bucket may be a copy under another name.
             document = yaml.safe_load(experiment) | {"storage": storage}
-            # Last, since by it a folder is known as a search.
+            # Last, because this file marks a folder as a search.
             SearchFolder(aside).write_experiment(yaml.safe_dump(document, sort_keys=False))
             if folder.path.exists():
                 shutil.rmtree(folder.path)
@@ -68,7 +68,7 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
 
 
 def restore_missing(home: Home, name: str, storage: str | None) -> None:
-    """Restore a search that is not here from where it is kept, if that is known and it is there.
+    """Restore a search without a local folder from its backup, if it has one.
 
     Raises:
         BadInputError: see `restore`.
@@ -78,8 +78,9 @@ def restore_missing(home: Home, name: str, storage: str | None) -> None:
     try:
         restored = restore(home, name, storage)
     except OSError as error:
-        problem = f"cannot take the search from {storage} ({root_cause(error)})"
-        raise BadInputError("--home", home.path, problem, "make room, or name another") from error
+        problem = f"cannot restore the search from {storage} ({root_cause(error)})"
+        remedy = "free disk space, or name another folder"
+        raise BadInputError("--home", home.path, problem, remedy) from error
     if restored is not None:
         note(f"search {name}: restored from {storage}")
 
@@ -94,7 +95,7 @@ def _fill(folder: SearchFolder, store: BucketStore) -> None:
 
 
 def _join_journal(path: Path, store: BucketStore) -> None:
-    """Put a journal together, as far as its parts follow each other."""
+    """Join the parts of a journal up to the first gap."""
     with path.open("wb") as file:
         for entry in sorted(store.entries(), key=lambda entry: entry.name):
             if int(entry.name) != file.tell():

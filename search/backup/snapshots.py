@@ -1,12 +1,12 @@
-"""Snapshots of a search in a bucket, from which a fresh head goes on when this one is lost.
+"""Writes snapshots of a search to a bucket, from which a new head continues if this one is lost.
 
-A thread of the driver brings what has changed, every minute and at the end. A storage that is away
-is said once, and holds nobody up.
+A thread of the driver uploads changes every minute and at the end. When storage is unavailable, the
+search continues. One warning is printed on failure and one on recovery.
 
-What the journal says must also be in the study that it is restored with: a trial of which only the
-journal knows would be drawn anew, and another candidate would be logged under its number. A study
-that is ahead is no harm, since a driver that resumes it completes the journal. So the end of the
-journal is looked up before the study is copied, and what lies before it is brought after the study.
+Every trial in the journal must also be in the study that it is restored with. Otherwise the study
+would draw another candidate under the same number. The opposite is harmless, because a resuming
+driver completes the journal from the study. So a snapshot first looks up the end of the journal,
+then copies the study, and then uploads the journal up to that end.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from cluster.s3 import BucketStore
 
 EVERY = 60.0
-"""Seconds between two snapshots, at least."""
+"""Minimum interval between two snapshots in seconds."""
 _TIME_FRACTION = 0.1
-"""Most of the time that is spent on snapshots."""
+"""Maximum fraction of the time that goes into snapshots."""
 PART = 8 << 20
 """Bytes after which a part of the journal is complete and not written again."""
 JOURNAL = "journal/"
 STUDY = "study.db"
 EXPERIMENT = "experiment.yaml"
-# By what a restored folder is known as a search, and its finalists as retrained: after all else.
+# Uploaded last, because they mark a restored folder as a search and its finalists as retrained.
 _LAST = ("results.json", EXPERIMENT)
 _NOT_COPIED = frozenset({"checkpoints", "tune", "driver.lock", "drivers", "journal", LOCK_FILE})
 _BESIDE = (STUDY, "journal.jsonl", "tracking.")
 
 
 def is_copied(name: str) -> bool:
-    """Tell whether a file of a search's folder is part of a snapshot as it is.
+    """Tell whether a snapshot contains a file of a search's folder unchanged.
 
     Args:
-        name: relative to the folder. Study and journal are not: see `Snapshots`.
+        name: relative to the folder. Study and journal are treated apart, see `Snapshots`.
     """
     parts = name.split("/")
     if any(not part or part.startswith(".") for part in parts) or parts[0] in _NOT_COPIED:
@@ -56,13 +56,13 @@ def is_copied(name: str) -> bool:
 
 
 def parts_of(path: Path, start: int, end: int, size: int = PART) -> Iterator[tuple[int, bytes]]:
-    """Yield a stretch of a journal in parts that end with a line, each with its offset.
+    """Yield a range of a journal in parts of whole lines, each with its offset.
 
     Args:
         path: the journal.
-        start: where a part begins.
-        end: the end of a line.
-        size: bytes after which the line that is begun is the last of a part.
+        start: offset of the first part.
+        end: offset after a line.
+        size: bytes after which a part ends with its current line.
     """
     with path.open("rb") as file:
         file.seek(start)
@@ -75,7 +75,7 @@ def parts_of(path: Path, start: int, end: int, size: int = PART) -> Iterator[tup
 
 
 def whole_lines(path: Path) -> int:
-    """Return the offset after the last line of a journal that is complete."""
+    """Return the offset after the last complete line of a journal."""
     if not path.exists():
         return 0
     with path.open("rb") as file:
@@ -91,10 +91,10 @@ def whole_lines(path: Path) -> int:
 
 
 def copy_study(source: Path, target: Path) -> None:
-    """Copy a study that is being written, as it is at one moment.
+    """Copy a consistent state of a study that may be written meanwhile.
 
     Raises:
-        sqlite3.Error: it cannot be read, or the copy not written.
+        sqlite3.Error: the study cannot be read, or the copy cannot be written.
     """
     with (
         contextlib.closing(sqlite3.connect(f"{source.as_uri()}?mode=ro", uri=True)) as reader,
@@ -102,7 +102,7 @@ def copy_study(source: Path, target: Path) -> None:
     ):
         reader.execute("PRAGMA busy_timeout = 60000")
         reader.backup(writer)
-        # One file that is complete by itself.
+        # Leaves one self-contained file.
         writer.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -110,15 +110,15 @@ _note = partial(note, source="storage")
 
 
 class Snapshots:
-    """Brings the state of a search to a bucket while it runs.
+    """Uploads the state of a search to a bucket while it runs.
 
     Args:
         folder: of the search.
         store: of the search.
         lock: held on it.
-        cleanup: of the checkpoints, which go once a snapshot knows that their trial has ended.
-        say: called with each line that is meant for people.
-        every: seconds between two snapshots, at least.
+        cleanup: of checkpoints; a snapshot with the end of a trial permits their removal.
+        say: prints a line for people.
+        every: minimum interval between two snapshots in seconds.
     """
 
     def __init__(
@@ -138,9 +138,9 @@ class Snapshots:
         self._cleanup = cleanup
         self._every = EVERY if every is None else every
         self._written: dict[str, object] = {}
-        """What a file was like when it was brought."""
+        """State of each file when it was last uploaded."""
         self._part: tuple[int, int] | None = None
-        """Where the last part of the journal that was brought begins and ends."""
+        """Start and end of the last uploaded part of the journal."""
         self._starts: set[int] = set()
         self._tidied = False
         self._warned = False
@@ -148,14 +148,14 @@ class Snapshots:
         self._thread = threading.Thread(target=self._run, name="snapshots", daemon=True)
 
     def start(self) -> None:
-        """Begin, with a snapshot at once."""
+        """Start the thread, which writes a first snapshot at once."""
         self._thread.start()
 
     def finish(self) -> bool:
-        """Bring a last snapshot, once nothing is written any more.
+        """Stop the thread and write a last snapshot; the search must be closed by then.
 
         Returns:
-            Whether all is in the bucket.
+            Whether the snapshot is complete.
         """
         self._ended.set()
         if self._thread.is_alive():
@@ -172,7 +172,7 @@ class Snapshots:
 
     def _attempt(self) -> bool:
         try:
-            # Just before: a driver that was held up may have been replaced meanwhile.
+            # A driver that was suspended may have been replaced meanwhile.
             self._lock.renew()
             self._take()
         except TakenOverError:
@@ -181,7 +181,7 @@ class Snapshots:
             if not self._warned:
                 self._say(
                     f"snapshots are not written to {self._store.location} ({_cause(error)}); the "
-                    f"search goes on, and all is kept in {self._folder.path}"
+                    f"search continues, and everything is saved in {self._folder.path}"
                 )
             self._warned = True
             return False
@@ -191,7 +191,7 @@ class Snapshots:
         return True
 
     def _take(self) -> None:
-        """Bring what has changed since the last snapshot, in an order in which it may break off."""
+        """Upload all changes since the last snapshot, in an order that may stop anywhere."""
         ended = self._cleanup.due()
         end = whole_lines(self._folder.journal)
         files = self._files()
@@ -202,7 +202,7 @@ class Snapshots:
         self._cleanup.remove_due(ended)
 
     def _files(self) -> list[tuple[str, Path]]:
-        """Return what is brought as it is, what tells of other files after these."""
+        """Return the files to upload as they are, those that refer to others last."""
         found = []
         for path in self._folder.path.rglob("*"):
             name = path.relative_to(self._folder.path).as_posix()
@@ -218,12 +218,12 @@ class Snapshots:
                 self._store.write_file(name, path)
                 self._written[name] = like
         except FileNotFoundError:
-            return  # Removed, or replaced this moment: the next snapshot has it.
+            return  # Removed or just being replaced; the next snapshot has it.
 
     def _bring_study(self) -> None:
         study = self._folder.study
         if not study.is_file():
-            return  # It lies on a server.
+            return  # The study is on a server.
         like = [_like(study), _like(study.with_name(f"{study.name}-wal"))]
         if self._written.get(STUDY) == like:
             return
@@ -243,7 +243,7 @@ class Snapshots:
             self._part = (offset, offset + len(part))
             self._starts.add(offset)
         if not self._tidied:
-            # Of a longer journal than a power cut has left of it here.
+            # A power cut may have shortened the local journal; remove the parts it lost.
             for entry in self._store.within(JOURNAL.rstrip("/")).entries():
                 if int(entry.name) not in self._starts:
                     self._store.remove(f"{JOURNAL}{entry.name}")

@@ -108,7 +108,9 @@ def test_checkpoints_that_cannot_be_kept_are_told_once_and_cost_nothing_else(
     for epoch in (1, 2):
         searcher.on_trial_result("a", result(epoch, 0.5, unkept="No space left on device"))
     (line,) = said
-    assert line.startswith("checkpoints cannot be kept (No space left on device); trials go on")
+    assert line.startswith(
+        "checkpoints cannot be written (No space left on device); trials continue"
+    )
     assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.5}
 
 
@@ -341,7 +343,7 @@ def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
     searcher.record_failure("a", "the node died")
     searcher.on_trial_complete("a", None, error=True)
     cause = trials.study.trial(number).user_attrs["cause"]
-    assert cause == "its process failed again and again: the node died"
+    assert cause == "its process failed repeatedly: the node died"
 
 
 def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
@@ -370,7 +372,7 @@ def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -
     searcher = StudySearcher(trials, retries=3, say=said.append)
     number = searcher.suggest("a")["number"]
     searcher.record_failure("a", "lost", early=True)
-    assert said == [f"trial {number} has lost its process and begins again: lost"]
+    assert said == [f"trial {number} lost its process and restarts: lost"]
     searcher.record_failure("a", "lost for good")
     searcher.on_trial_complete("a", None, error=True)
     assert trials.study.trial(number).user_attrs["cause"].endswith("lost for good")

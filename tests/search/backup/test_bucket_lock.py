@@ -128,8 +128,8 @@ def test_a_folder_whose_search_has_been_gone_on_with_elsewhere_is_refused(
     elsewhere(store, released=True)
     with pytest.raises(BadInputError) as raised:
         lock().acquire({"the token of a driver before"})
-    assert raised.value.problem.startswith(f"far has gone on with it in {store.location} since ")
-    assert "move its folder here away" in raised.value.remedy
+    assert raised.value.problem.startswith(f"far has continued it in {store.location} since ")
+    assert "move its local folder away" in raised.value.remedy
 
 
 def test_a_driver_that_was_taken_for_gone_learns_it_and_yields(

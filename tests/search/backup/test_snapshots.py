@@ -174,7 +174,7 @@ def test_a_folder_that_is_no_search_is_not_written_over(
     home = elsewhere(tmp_path)
     (home.path / "pets").mkdir(parents=True)
     (home.path / "pets" / "holiday.jpg").write_bytes(b"x")
-    with pytest.raises(BadInputError, match="is in the way, and no search"):
+    with pytest.raises(BadInputError, match="exists, but is not a search"):
         restore(home, "pets", s3_place)
 
 
@@ -411,8 +411,8 @@ def test_a_storage_that_is_away_is_said_once_and_so_is_that_it_is_back(
         time.sleep(0.05)
     where = f"{s3_place}/pets"
     assert said == [
-        f"snapshots are not written to {where} (access is denied (PutObject)); the search goes on, "
-        f"and all is kept in {folder.path}",
+        f"snapshots are not written to {where} (access is denied (PutObject)); the search "
+        f"continues, and everything is saved in {folder.path}",
         f"snapshots are written to {where} again",
     ]
     assert snapshots.finish()

@@ -293,7 +293,7 @@ def test_a_search_goes_on_whatever_happens_to_the_processes_of_its_trials(
 def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(wounded: Wounded) -> None:
     first = trained(wounded.user, "wounded")[0]
     assert first.state is TrialState.COMPLETE
-    assert f"trial {first.number} has lost its process and begins again: " in wounded.result.stdout
+    assert f"trial {first.number} lost its process and restarts: " in wounded.result.stdout
     assert steps(wounded.user, "wounded")[str(first.number)] == list(range(1, EPOCHS + 1))
 
 
@@ -302,14 +302,14 @@ def test_a_trial_whose_process_is_killed_again_and_again_fails_with_its_cause(
 ) -> None:
     second = trained(wounded.user, "wounded")[1]
     assert second.state is TrialState.FAIL
-    assert second.user_attrs["cause"].startswith("its process failed again and again: ")
+    assert second.user_attrs["cause"].startswith("its process failed repeatedly: ")
     assert "worker process has died" in second.user_attrs["cause"]
     store = wounded.user.home / "mlflow.db"
     key = str(second.number)
     assert runs(store, "wounded")[key][0] == "FAILED"
     assert tags(store, "wounded", "cause") == {key: second.user_attrs["cause"]}
     assert f"trial {key}" in wounded.result.stdout
-    assert "FAILED: its process failed again and again" in wounded.result.stdout
+    assert "FAILED: its process failed repeatedly" in wounded.result.stdout
     assert "common causes" not in second.user_attrs["cause"]
 
 
