@@ -1,4 +1,4 @@
-"""From the operations that ``torch.export`` recorded to the graph of an architecture."""
+"""Converts the operations recorded by ``torch.export`` to an architecture."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from trainables.tracing.handlers import HANDLERS
 from trainables.tracing.layout import Map, UnsupportedError
 
 HANDLING = (elementwise, shaping, windows)
-"""The modules whose handlers are in the table."""
+"""Modules that register handlers."""
 _WEIGHT = re.compile(r"(^|\.)(parametrizations\.weight\.original|weight)$")
-"""What a parameter's name adds to that of the layer it belongs to."""
+"""Suffix of a parameter's name after the name of its layer."""
 _REMEDY = "analyse a network, or a part of this one, that does without"
 
 
 def trace(module: nn.Module, image_shape: Shape, *, reference: str | None = None) -> Architecture:
-    """Trace a module into the graph that the analyses take.
+    """Trace a module into an architecture.
 
-    The module runs in evaluation mode, on shapes alone; its weights are neither read nor changed.
+    The module runs in evaluation mode on shapes only; its weights are neither read nor changed.
     Layers are named by the module that they come from (``layer1.0.conv1``), functional calls by
     the module that makes them (``layer1.0.add``).
 
@@ -59,7 +59,7 @@ def trace(module: nn.Module, image_shape: Shape, *, reference: str | None = None
 
 
 class _Conversion:
-    """One exported program on its way to a graph."""
+    """Converts one exported program."""
 
     def __init__(self, module: nn.Module, program: ExportedProgram, image_shape: Shape) -> None:
         self._nodes = list(program.graph.nodes)
@@ -70,7 +70,7 @@ class _Conversion:
             if hasattr(spec.arg, "name")
         }
         named = dict(module.named_parameters(remove_duplicate=False))
-        # Weights tied to each other go by the name of the first.
+        # Tied weights use the name of the first.
         first = {id(parameter): name for name, parameter in reversed(named.items())}
         self._parameters = {name: first[id(parameter)] for name, parameter in named.items()}
         self._leaves = {name for name, part in module.named_modules() if _is_leaf(part)}
@@ -79,7 +79,7 @@ class _Conversion:
         self._values: dict[Node, Value] = {}
 
     def run(self) -> Architecture:
-        """Convert every operation on which the output depends."""
+        """Convert all operations on which the output depends."""
         result = self._result()
         live = _ancestors(result)
         self._check_operations(live)
@@ -115,7 +115,7 @@ class _Conversion:
                     raise UnsupportedError("is not supported")
 
     def _result(self) -> Node:
-        """Return the one tensor that the module returns.
+        """Return the single tensor that the module returns.
 
         Raises:
             UnsupportedError: it returns none, or several.
@@ -140,7 +140,7 @@ class _Conversion:
         return Constant(_shapes(node)[0], frozenset(sources))
 
     def _convert(self, node: Node) -> Value:
-        """Return what one operation calculates, and add the layers it takes."""
+        """Return the value of an operation, and add its layers."""
         operation = _operation(node)
         path = _path(node)
         with _explained(operation, node):
@@ -182,14 +182,14 @@ class _Conversion:
         return value
 
     def _constant(self, node: Node, arguments: dict[str, Any]) -> Constant:
-        """Return what is calculated from constants alone."""
+        """Return a value that depends only on constants."""
         found = [v for v in _flat(arguments.values()) if isinstance(v, Constant)]
         sources = frozenset[str]().union(*[constant.sources for constant in found])
         shapes = _shapes(node)
         return Constant(shapes[0] if shapes else (), sources)
 
     def _name(self, arguments: dict[str, Any], operation: str, path: str) -> str:
-        """Return the name of the module that an operation stands for, or of its call."""
+        """Return the name of the operation's module or functional call."""
         weights = [arguments.get(name) for name in ("weight", "self", "other")]
         for weight in weights:
             if isinstance(weight, Constant) and len(weight.sources) == 1:
@@ -205,7 +205,7 @@ def _is_leaf(module: nn.Module) -> bool:
 
 
 def _operation(node: Node) -> str:
-    """Return the name of an operation in ATen, in-place variants like the others."""
+    """Return the ATen name of an operation, without the in-place suffix."""
     schema = getattr(node.target, "_schema", None)
     if schema is None:
         return getattr(node.target, "__name__", str(node.target))
@@ -214,13 +214,13 @@ def _operation(node: Node) -> str:
 
 
 def _path(node: Node) -> str:
-    """Return the path of the module whose forward called an operation."""
+    """Return the path of the module that calls an operation."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
 
 
 def _place(node: Node) -> str:
-    """Return where an operation is called: the module, and the user's line of code."""
+    """Return the caller of an operation: module and line of user code."""
     path = _path(node)
     lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
     own = [f"{Path(file).name}, line {line}" for file, line in lines if is_users(Path(file))]
@@ -235,7 +235,7 @@ def _shapes(node: Node) -> tuple[tuple[int, ...], ...]:
 
 
 def _ancestors(node: Node) -> set[Node]:
-    """Return all operations on which one depends, itself included."""
+    """Return all operations on which an operation depends, including itself."""
     found: set[Node] = set()
     remaining = [node]
     while remaining:
@@ -256,7 +256,7 @@ def _flat(values: Any) -> Iterator[Any]:
 
 @contextmanager
 def _explained(operation: str, node: Node | None = None) -> Iterator[None]:
-    """Say of what cannot be expressed which operation it is, and where."""
+    """Add operation and place to an `UnsupportedError`."""
     try:
         yield
     except UnsupportedError as error:

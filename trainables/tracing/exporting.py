@@ -1,4 +1,4 @@
-"""Run a module through ``torch.export`` quietly, and say plainly why it cannot be."""
+"""Runs a module through ``torch.export`` quietly, and explains failures in one line."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TORCH = Path(torch.__file__).parent
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what torch prints, logs and warns of to itself."""
+    """Suppress torch's output, logs and warnings."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -46,7 +46,7 @@ def quiet() -> Iterator[None]:
 def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedProgram:
     """Return the operations that a forward pass in evaluation mode calls.
 
-    No value is calculated: the pass runs on shapes alone.
+    The pass runs on shapes only and computes no values.
 
     Raises:
         BadInputError: the module is none of one image, its control flow depends on values, or it
@@ -66,7 +66,7 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
             return torch.export.export(module, (image,), strict=False)
     except GuardOnDataDependentSymNode as error:
         problem = f"its control flow depends on the values of tensors{_place(module, error)}"
-        remedy = "make it depend on shapes alone, or analyse the part without it"
+        remedy = "make it depend on shapes only, or analyse the part without it"
         raise BadInputError("MODEL", reference, problem, remedy) from error
     except Exception as error:
         channels, height, width = image_shape
@@ -74,7 +74,7 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
             f"its forward raised {type(error).__name__} for an image of {channels} x {height} x "
             f"{width}{_place(module, error)}: {_first_line(error)}"
         )
-        remedy = "mend it, or try another resolution or number of channels"
+        remedy = "fix it, or try another resolution or number of channels"
         raise BadInputError("MODEL", reference, problem, remedy) from error
     finally:
         for part, was_training in training.items():
@@ -82,7 +82,7 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
 
 
 def _check_inputs(module: nn.Module, reference: str) -> None:
-    """Refuse a module whose forward does not take one image.
+    """Check that the module's forward takes one image.
 
     Raises:
         BadInputError: as said.
@@ -113,7 +113,7 @@ def _first_line(error: BaseException) -> str:
 
 
 def _place(module: nn.Module, error: BaseException) -> str:
-    """Return the innermost module and the last line of the user's own on the way to an error."""
+    """Return the innermost module and the last line of user code of an error."""
     paths = {id(part): path for path, part in module.named_modules()}
     path = code = ""
     for frame, line in walk_tb(error.__traceback__):
@@ -126,7 +126,7 @@ def _place(module: nn.Module, error: BaseException) -> str:
 
 
 def is_users(path: Path) -> bool:
-    """Tell whether a source file is neither torch's, nor of this package, nor made up."""
+    """Tell whether a source file is user code: neither torch's, nor ours, nor generated."""
     ours = Path(__file__).parent
     return path.is_file() and not any(
         str(path).startswith(str(folder) + os.sep) for folder in (_TORCH, ours)

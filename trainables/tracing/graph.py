@@ -1,4 +1,4 @@
-"""The graph under construction, and the calls from which it is made."""
+"""Builds the graph of a traced module from its calls."""
 
 from __future__ import annotations
 
@@ -94,19 +94,19 @@ class Call:
 
     @property
     def taken(self) -> Any:
-        """The tensor that the operation works on, by whichever name."""
+        """The input tensor of the operation."""
         return self.arguments["self" if "self" in self.arguments else "input"]
 
     @property
     def result_shape(self) -> tuple[int, ...]:
-        """Shape of the only result."""
+        """Shape of the single result."""
         if self.shape is None:
             raise UnsupportedError("returns several tensors")
         return self.shape
 
 
 class Graph:
-    """Collects layers, and knows the shape of each.
+    """Collects layers and their shapes.
 
     Args:
         image_shape: ``(channels, height, width)``.
@@ -146,13 +146,13 @@ class Graph:
         return self._builder.add(operation, *inputs, name=name)
 
     def sliding(self, operation: Operation, value: object, name: str) -> Map:
-        """Add a layer that takes a map and puts one out."""
+        """Add a layer with one input map."""
         x = self.as_map(value, name)
         layer = self.layer(operation, x.layer, name=name)
         return Map(layer, map_dims(self.shapes[layer], len(x.dims)))
 
     def pointwise(self, operation: Operation, value: object, name: str) -> Map:
-        """Add a layer that leaves every value at its place, however the axes lie."""
+        """Add an element-wise layer, regardless of the order of axes."""
         x = tensor(value)
         return Map(self.layer(operation, x.layer, name=name), x.dims, x.expanded)
 
@@ -214,7 +214,7 @@ class Graph:
         raise UnsupportedError("takes a map whose channels were rearranged")
 
     def _repeated(self, x: Map, sizes: tuple[int, ...], name: str) -> Map:
-        """Return a map of one pixel, column or row spread over the whole size."""
+        """Return a map with axes of one pixel expanded to the whole size."""
         bare = self.as_map(Map(x.layer, x.dims), name)
         if len(sizes) != 4 or sizes[:2] != bare.sizes[:2]:
             raise UnsupportedError("takes a tensor that was expanded along its channels")
@@ -267,7 +267,7 @@ def _crop(axis: int, start: int, end: int) -> Padding:
 
 
 TRACED = (Map, Parts, Results)
-"""The values that depend on the image."""
+"""Values that depend on the image."""
 
 
 def tensor(value: object) -> Map:

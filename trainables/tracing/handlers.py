@@ -1,4 +1,4 @@
-"""The table of handlers: what each operation of a traced module becomes."""
+"""The table of handlers, which convert operations of a traced module to layers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.tracing.graph import Call, Graph, Value
 Handler: TypeAlias = Callable[[Graph, Call], Value]
 
 HANDLERS: dict[str, Handler] = {}
-"""By the name of the operation in ATen, without the underscore of its in-place variant."""
+"""Handlers by ATen name, without the underscore of in-place variants."""
 
 
 def handles(*operations: str) -> Callable[[Handler], Handler]:

@@ -1,4 +1,4 @@
-"""How the axes of a tensor lie in the map that a layer of the graph puts out.
+"""Tracks how the axes of a tensor map to the output of a layer.
 
 The graph knows maps ``(channels, height, width)`` alone; modules transpose, flatten and split
 them on the way. A tensor is therefore a layer and, for each of its dimensions, the *atoms* that it
@@ -16,12 +16,12 @@ from typing import NamedTuple, TypeAlias
 from spaces.operations import Shape
 
 BATCH = 2
-"""Images in the batch traced: more than one, so that it differs from what is one pixel wide."""
+"""Traced batch size: above 1, to distinguish the batch from axes of one pixel."""
 N, C, H, W = range(4)
 
 
 class UnsupportedError(Exception):
-    """Something that the graph cannot express, in words that follow the operation's name."""
+    """The graph cannot express an operation; the message continues its name."""
 
 
 class Atom(NamedTuple):

@@ -1,4 +1,4 @@
-"""Find and build the module that the user means; no weights are downloaded or initialised."""
+"""Finds and builds the module that the user names, without downloading or initialising weights."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _FILLS = {
     *("trunc_normal_", "constant_", "orthogonal_"),
 }
 _TORCHVISION_OPTIONS: dict[str, dict[str, bool]] = {
-    # Auxiliary classifiers hang on the side while training alone.
+    # Auxiliary classifiers exist only during training.
     "googlenet": {"aux_logits": False, "init_weights": False},
     "inception_v3": {"aux_logits": False, "init_weights": False},
 }
 
 
 class _WithoutInitialisation(TorchFunctionMode):
-    """Leave new parameters as they come out of memory: an analysis reads no weight."""
+    """Skip the initialisation of new parameters, because an analysis reads no weights."""
 
     def __torch_function__(
         self,
@@ -49,7 +49,7 @@ class _WithoutInitialisation(TorchFunctionMode):
 
 
 def load_model(reference: str) -> nn.Module:
-    """Build the module of ``torchvision:NAME``, or ``module:attribute`` of the user's own.
+    """Build the module named by ``torchvision:NAME`` or ``module:attribute``.
 
     The attribute is a class or function that is called without arguments, or a module itself; it
     is looked for in the current folder first. Weights are not downloaded, and in general not
@@ -79,7 +79,7 @@ def load_model(reference: str) -> nn.Module:
 
 
 def _from_torchvision(reference: str, name: str) -> nn.Module:
-    from torchvision import models  # noqa: PLC0415 - takes a second, and few analyses need it
+    from torchvision import models  # noqa: PLC0415 - takes a second
 
     known = models.list_models()
     if name not in known:
@@ -102,7 +102,7 @@ def _from_torchvision(reference: str, name: str) -> nn.Module:
 
 
 def _built(reference: str, build: Callable[..., object], options: dict[str, Any]) -> object:
-    """Call what builds a module.
+    """Call a function or class that builds a module.
 
     Raises:
         BadInputError: it raises.
@@ -112,7 +112,7 @@ def _built(reference: str, build: Callable[..., object], options: dict[str, Any]
             return build(**options)
     except (Exception, SystemExit) as error:
         problem = f"building it raised {type(error).__name__}: {error}"
-        remedy = "mend it, or name a function without arguments that builds it"
+        remedy = "fix it, or name a function without arguments that builds it"
         raise BadInputError("MODEL", reference, problem, remedy) from error
 
 
@@ -134,7 +134,7 @@ def _attribute(reference: str, source: str, name: str) -> object:
 
 @contextmanager
 def _current_folder() -> Iterator[None]:
-    """Let modules of the current folder be imported."""
+    """Make modules of the current folder importable."""
     folder = os.getcwd()
     sys.path.insert(0, folder)
     try:

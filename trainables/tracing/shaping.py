@@ -1,4 +1,4 @@
-"""Handlers of what moves, cuts and joins axes, and of reductions over them."""
+"""Handlers that move, cut, join and reduce axes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _bare(graph: Graph, call: Call, value: object) -> Map:
 
 @handles("contiguous", "clone", "alias", "detach", "lift_fresh_copy", "to", "_to_copy", "type_as")
 def unchanged(graph: Graph, call: Call) -> Value:
-    """Nothing that a map would notice."""
+    """The identity on a map."""
     return tensor(call.taken)
 
 
@@ -50,7 +50,7 @@ def unchanged(graph: Graph, call: Call) -> Value:
     *("squeeze", "unsqueeze", "atleast_1d", "atleast_2d"),
 )
 def reshape(graph: Graph, call: Call) -> Map:
-    """The same values in the same order: the shape of the result says all."""
+    """The same values in the same order; the result's shape defines the view."""
     x = _bare(graph, call, call.taken)
     return Map(x.layer, regrouped(x.dims, call.result_shape))
 
@@ -97,7 +97,7 @@ def expand(graph: Graph, call: Call) -> Map:
 
 @handles("channel_shuffle")
 def shuffle(graph: Graph, call: Call) -> Map:
-    """Channels dealt out from several stacks."""
+    """A channel shuffle between groups."""
     return graph.sliding(ChannelShuffle(call["groups"]), call.taken, call.name)
 
 
@@ -168,7 +168,7 @@ def select(graph: Graph, call: Call) -> Map:
 
 @handles("cat", "concat", "concatenate")
 def concatenate(graph: Graph, call: Call) -> Map:
-    """Maps side by side along the channels."""
+    """Concatenation along the channels."""
     if not all(isinstance(value, Map) for value in call["tensors"]):
         raise UnsupportedError("joins a map with a constant")
     maps = [graph.as_map(value, call.name) for value in call["tensors"]]

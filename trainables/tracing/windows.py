@@ -1,4 +1,4 @@
-"""Handlers of operations that slide a window or resample: convolution, pooling, interpolation."""
+"""Handlers of sliding windows and resampling: convolution, pooling, interpolation."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _pooling(graph: Graph, call: Call, mode: str) -> Map:
 
 @handles("max_pool2d", "max_pool2d_with_indices")
 def max_pooling(graph: Graph, call: Call) -> Map | Results:
-    """Max pooling; with indices, only the maxima can go on."""
+    """Max pooling; indices cannot be used further."""
     if as_pair(call["dilation"]) != (1, 1):
         raise UnsupportedError("is dilated")
     pooled = _pooling(graph, call, "max")
@@ -138,7 +138,7 @@ def max_pooling(graph: Graph, call: Call) -> Map | Results:
 
 @handles("avg_pool2d")
 def average_pooling(graph: Graph, call: Call) -> Map:
-    """Average pooling; by what it divides changes neither shape nor field."""
+    """Average pooling; its divisor changes neither shape nor field."""
     return _pooling(graph, call, "average")
 
 
@@ -184,13 +184,13 @@ def interpolation(graph: Graph, call: Call) -> Map:
 
 @handles("pixel_shuffle")
 def pixel_shuffle(graph: Graph, call: Call) -> Map:
-    """Channels to pixels."""
+    """Pixel shuffle: channels to pixels."""
     operation = PixelShuffle(as_pair(call["upscale_factor"]))
     return graph.sliding(operation, call.taken, call.name)
 
 
 @handles("pixel_unshuffle")
 def pixel_unshuffle(graph: Graph, call: Call) -> Map:
-    """Pixels to channels."""
+    """Pixel unshuffle: pixels to channels."""
     operation = PixelUnshuffle(as_pair(call["downscale_factor"]))
     return graph.sliding(operation, call.taken, call.name)
