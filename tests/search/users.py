@@ -27,7 +27,7 @@ SMALL: Mapping[str, Any] = {
     "sampler": "random",
     "scheduler": {"name": "none"},
     "budget": {"trials": 4},
-    "resources": {"concurrent": 2},
+    "resources": {"concurrent": 1, "cpus": 1},
     "finalists": {"count": 1, "seeds": 1},
 }
 """A search of seconds."""

@@ -87,6 +87,7 @@ space: {name: "my_space:space", depth: [1, 12]}
 recipe: {batch_size: 128, learning_rate: [0.1, 1.0e+30], weight_decay: 0.0}
 epochs: 2
 screens: {border: off}
+resources: {concurrent: 1, cpus: 1}
 sampler: random
 scheduler: {name: none}
 budget: {trials: 4}

@@ -35,7 +35,6 @@ from tests.search.users import Result, User, descendants, end_of, wait_for
 # Real searches, one after the other, on a machine that may have more to do.
 pytestmark = pytest.mark.timeout(600)
 
-ONE_AT_A_TIME = {"concurrent": 1}
 NO_FINALISTS = {"count": 0}
 NOT_TRACKED = {"enabled": False}
 
@@ -255,7 +254,6 @@ class Wounded:
             "wounded",
             space="hanging:space",
             epochs=EPOCHS,
-            resources=ONE_AT_A_TIME,
             failures={"retries": 1, "hang_after": "20s"},
             finalists=NO_FINALISTS,
         )
@@ -420,7 +418,13 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
 
 def search_on(user: User, nodes: Nodes, harm: Callable[[], None], **failures: object) -> Result:
     path = user.write(
-        "spread", epochs=80, failures=failures, finalists=NO_FINALISTS, tracking=NOT_TRACKED
+        "spread",
+        epochs=80,
+        failures=failures,
+        finalists=NO_FINALISTS,
+        tracking=NOT_TRACKED,
+        # Each of the two nodes trains one trial.
+        resources={"concurrent": 2},
     )
     with user.start("run", path, "--address", nodes.address, **TOKEN) as driver:
         wait_for(lambda: sum(map(len, steps(user, "spread").values())) > 10, driver)
