@@ -32,7 +32,7 @@ test: $(INSTALLED)  ## the whole test suite, three files at a time (another numb
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 smoke: $(INSTALLED)  ## every benchmark once, at its smallest
-	@$(BIN)/python -m pytest -m smoke tests/benchmarks
+	@$(BIN)/python -m pytest -m smoke -n 2 tests/benchmarks
 
 lint: $(INSTALLED)  ## ruff and mypy
 	@$(BIN)/ruff check .

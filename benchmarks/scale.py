@@ -7,6 +7,10 @@ trial's end from the journal. The last trials are compared with those around tri
 
 The default sampler is ``random``, which costs the same at any length: what grows is then the
 driver's. TPE weighs all trials before each draw; ``--sampler tpe`` shows what that adds.
+
+Last figures (300 trials against trial 200, 27 November 2026; AMD EPYC, two cores shared with other
+work; Python 3.11.7, torch 2.14.1, Ray 2.60.0, Optuna 5.0.0, MLflow 3.17.2): 1.22 times the time a
+trial, 1.00 times the memory.
 """
 
 from __future__ import annotations

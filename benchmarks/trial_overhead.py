@@ -6,6 +6,9 @@ until everything has arrived there, report) against bare Ray Tune with ``reuse_a
 training the same number of candidates of the same space with the same trainable. Wall clock in a
 process of its own each, from before Ray starts until after it has shut down; imports of torch and
 Ray are left out on both sides.
+
+Last figures (November 2026; two cores; Python 3.11, torch 2.14.1, Ray 2.60.0, Optuna 5.0.0, MLflow
+3.17.2): ratio 1.4 to 1.6.
 """
 
 from __future__ import annotations
