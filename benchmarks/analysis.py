@@ -8,6 +8,10 @@ network what the analysis adds to building and tracing it.
 
 An older toolbox took 10.4 s for VGG16, 2.9 s for DenseNet-121, 53.5 s for ResNet-866 and 2.8 s for
 ResNet-152.
+
+Last figures (27 November 2026; AMD EPYC, two cores shared with other work; Python 3.11.7, torch
+2.14.1): VGG16 0.26 ms, DenseNet-121 1.5 ms, ResNet-152 2.0 ms; per edge, ResNet-866 takes 1.27
+times as long as ResNet-110.
 """
 
 from __future__ import annotations
