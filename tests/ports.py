@@ -8,9 +8,9 @@ import socket
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at, nor is given one by the system meanwhile."""
+    """Return a free port outside the range that the system assigns."""
     while True:
-        # Below those that the system hands out.
+        # Below the ephemeral range.
         port = 20_000 + secrets.randbelow(12_000)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))

@@ -1,4 +1,4 @@
-"""Ray on this machine, for the tests of one module."""
+"""A Ray node on this machine for the tests of one module."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import ray
 
 @contextmanager
 def ray_node(cpus: int, gpus: int = 0) -> Iterator[None]:
-    """Start one node that believes it has so many CPUs and GPUs, as a search has Ray behave."""
+    """Start one node with this many CPUs and pretended GPUs, configured as a search does."""
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         patch.setenv("RAY_AIR_NEW_OUTPUT", "0")
         patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")

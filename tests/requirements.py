@@ -1,4 +1,4 @@
-"""What tests need that a machine may lack."""
+"""Requirements that a machine may lack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def lack(what: str) -> NoReturn:
-    """Skip a test by the name of what it needs; where everything has to run, let it fail."""
+    """Skip a test and name the missing requirement; in CI, fail instead."""
     if os.environ.get("CI") == "true":
         pytest.fail(f"this machine lacks {what}")
     pytest.skip(f"needs {what}")

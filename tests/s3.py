@@ -1,7 +1,7 @@
 """A real S3 protocol server for tests, and a gate before it that can be shut.
 
-The server is moto's, in a process of its own on this machine alone, and gone when the test process
-is. The gate passes on what it is asked, or does to it what happens to requests in the world.
+The server is moto's, in its own process, on loopback. It ends with the test process. The gate
+forwards requests, or lets them fail as real requests fail.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from tests.ports import free_port
 
 BUCKET = "searches"
 REGION = "eu-central-1"
-# Ends the server when its input does: with whoever holds the other end.
+# Ends the server when its standard input closes, that is, when the test process ends.
 WATCHED = '"$@" & server=$!; read -r _; kill -KILL $server; wait'
 
 
 def settings(url: str) -> dict[str, str]:
-    """Return the environment of someone who uses a server."""
+    """Return the environment variables of a client of a server."""
     return {
         "AWS_ENDPOINT_URL_S3": url,
         "AWS_ACCESS_KEY_ID": "someone",
         "AWS_SECRET_ACCESS_KEY": "correct-horse-battery",
         "AWS_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
-        # Neither the files of whoever runs the tests, nor the service of a machine in the cloud.
+        # Use neither the developer's AWS files nor a cloud machine's metadata service.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -34,11 +34,11 @@ SMALL: Mapping[str, Any] = {
 
 
 class User:
-    """Someone in a folder of theirs.
+    """A user at the command line, who works in a folder.
 
     Args:
-        folder: where they start from; searches lie in ``home`` below it.
-        home: elsewhere.
+        folder: the working directory; searches lie in ``home`` below it.
+        home: another folder for searches.
     """
 
     def __init__(self, folder: Path, home: Path | None = None) -> None:
@@ -76,34 +76,34 @@ class User:
             return end_of(process)
 
     def journal(self, name: str) -> str:
-        """Return what the journal of a search holds so far."""
+        """Return the journal of a search so far."""
         path = self.home / name / "journal.jsonl"
         return path.read_text() if path.is_file() else ""
 
 
 def end_of(process: subprocess.Popen[str]) -> Result:
-    """Return how a command ended; one that does not end is killed."""
+    """Wait for a command and return its result; kill it after the timeout."""
     try:
         out, err = process.communicate(timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
         os.kill(process.pid, signal.SIGKILL)
         out, err = process.communicate()
-        raise AssertionError(f"does not end\n{out}\n{err}") from None
+        raise AssertionError(f"the command does not end\n{out}\n{err}") from None
     return Result([], process.returncode, out, err)
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait until something is so, as long as a command runs."""
+    """Wait for a condition; fail if the command ends or the timeout passes first."""
     deadline = time.monotonic() + TIMEOUT
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
-            raise AssertionError(f"in vain\n{process.communicate()}")
+            raise AssertionError(f"the condition never held\n{process.communicate()}")
         time.sleep(0.05)
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Return the command of every process below one."""
+    """Return the command line of every descendant of a process."""
     parents, commands = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
