@@ -23,7 +23,7 @@ from search.private_apis import ray_on_loopback
 from spaces.errors import BadInputError
 
 REACHED_WITHIN = 10.0
-"""Seconds that the machine at an address has to take a connection."""
+"""Seconds within which the machine at an address must accept a connection."""
 _ANSWERED_WITHIN = 60.0
 _TOKEN_MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 _REMEDY = (
@@ -34,22 +34,22 @@ _REMEDY = (
 
 @contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Connect to Ray for the time of a search.
+    """Connect to Ray inside the block.
 
     Args:
-        address: HOST:PORT of a cluster, ``auto`` for whichever runs on this machine, ``local`` for
-            a private one that listens to this machine alone.
+        address: HOST:PORT of a cluster, ``auto`` for the one on this machine, or ``local`` to start
+            a private one that only this machine can reach.
 
     Raises:
-        BadInputError: no cluster answers there, or it does not accept the token.
+        BadInputError: no cluster answers at the address, or it rejects the token.
     """
-    # Progress, and what failed and why, is ours to show.
+    # The search prints progress and failures itself.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    # Tune's own writers repeat what the journal holds; its snapshots are never restored from.
+    # The journal replaces Tune's loggers; nothing is restored from Tune's snapshots.
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "3600")
-    # What a signal does is ours to say, too.
+    # The search handles signals itself.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     with warnings.catch_warnings():
@@ -60,7 +60,7 @@ def connected(address: str) -> Iterator[None]:
         else:
             _join(address)
         if threading.current_thread() is threading.main_thread():
-            # Ray's own handler exits at once, and the search would not know why it ended.
+            # Ray's handler exits at once, before the search can record its end.
             signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             yield
@@ -69,19 +69,19 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _start() -> None:
-    """Start a Ray of our own."""
+    """Start a private Ray."""
     if not _has_token():
-        # Ray would make one for good, in a file that others may read.
+        # Ray would store a permanent token in a file that others may read.
         os.environ[_TOKEN] = secrets.token_hex(32)
     with ray_on_loopback():
         _init("local")
 
 
 def _join(address: str) -> None:
-    """Join a cluster that is up.
+    """Join a running cluster.
 
     Raises:
-        BadInputError: as said at `connected`.
+        BadInputError: see `connected`.
     """
     if os.environ.get(_TOKEN_MODE, "").lower() == "token" and not _has_token():
         problem = "RAY_AUTH_MODE says that it wants a token, and there is none"
@@ -112,10 +112,10 @@ def _has_token() -> bool:
 
 
 def _check_port(address: str) -> None:
-    """Refuse an address where nothing listens, for which Ray itself would wait two minutes."""
+    """Refuse an address without a listener, for which Ray would wait two minutes."""
     found = re.fullmatch(r"(?P<host>[^/\s]+):(?P<port>\d{1,5})", address)
     if found is None:
-        return  # Another kind of address; Ray knows.
+        return  # Ray checks other kinds of addresses.
     host = found["host"].strip("[]")
     try:
         with socket.create_connection((host, int(found["port"])), timeout=REACHED_WITHIN):
@@ -125,9 +125,9 @@ def _check_port(address: str) -> None:
 
 
 def _check_answer(address: str) -> None:
-    """Refuse an address that does not answer as a cluster of Ray that accepts the token.
+    """Refuse an address without a Ray cluster that accepts the token.
 
-    Another process asks: Ray tells of what fails by lines of its own, and of some by ending it.
+    A child process asks, because Ray prints some failures and exits the process on others.
     """
     command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
     environment = dict(os.environ)

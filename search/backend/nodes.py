@@ -1,4 +1,4 @@
-"""The nodes that a cluster has, and those that it can get."""
+"""Describes the nodes that a cluster has and those that it can start."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from search.loop.packing import Node
 from spaces.errors import BadInputError
 
 VARIABLE = "BORDERLINE_NODE_TYPES"
-"""Says what an autoscaler can start where nothing else does: on Kubernetes."""
+"""Names the node types that an autoscaler can start on Kubernetes."""
 _JOINED_WITHIN = 60.0
 
 
 def alive() -> list[dict[str, Any]]:
-    """Return what Ray knows of each node that is alive."""
+    """Return Ray's description of each node that is alive."""
     known: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     return [node for node in known if node["Alive"]]
 
 
 def cluster_nodes() -> list[Node]:
-    """Return what each node has that is alive."""
+    """Return the resources of each node that is alive."""
     return [node["Resources"] for node in alive()]
 
 
 def startable_types() -> list[NodeType]:
-    """Return what the autoscaler of the cluster can start; none if it has none, or cannot be known.
+    """Return the node types that the autoscaler of the cluster can start, as far as known.
 
     Raises:
-        BadInputError: BORDERLINE_NODE_TYPES says nothing that can be understood.
+        BadInputError: BORDERLINE_NODE_TYPES cannot be parsed.
     """
     named = os.environ.get(VARIABLE)
     if named:
@@ -43,17 +43,17 @@ def startable_types() -> list[NodeType]:
     launched = read_launched(Path.home())
     if launched is None or not ray.is_initialized():
         return []
-    # The file tells of the cluster whose head this is; the search may be on another.
+    # The file describes the cluster of this head; the search may use another one.
     host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
     own: str = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
     return list(launched.node_types) if (host, port) == (own, str(launched.port)) else []
 
 
 def parse_node_types(text: str) -> list[NodeType]:
-    """Read node types: ``[{name: gpu-worker, most: 4, resources: {CPU: 8, GPU: 1}}]``.
+    """Parse node types: ``[{name: gpu-worker, most: 4, resources: {CPU: 8, GPU: 1}}]``.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: the text is not a list of node types.
     """
     try:
         return [
@@ -70,14 +70,14 @@ def parse_node_types(text: str) -> list[NodeType]:
 
 
 def await_hosts(types: Sequence[NodeType], say: Callable[[str], None]) -> None:
-    """Wait until the hosts that are being connected by SSH have joined, for a minute.
+    """Wait up to a minute for hosts that Ray connects by SSH.
 
-    A cluster of hosts is called up when its head is; the others follow, and only then is known what
-    they have. One that is switched off must not hold up the search.
+    They join after the head, and their resources are unknown before. A host that is switched off
+    must not block the search.
 
     Args:
-        types: what the cluster can get.
-        say: tells people.
+        types: that the cluster can start.
+        say: prints a line for people.
     """
     hosts = sum(kind.most for kind in types if not kind.resources)
     deadline = time.monotonic() + _JOINED_WITHIN
@@ -92,7 +92,7 @@ def await_hosts(types: Sequence[NodeType], say: Callable[[str], None]) -> None:
 
 
 def describe(nodes: Sequence[Node], types: Sequence[NodeType]) -> str:
-    """Return in words what a cluster has and can get."""
+    """Describe what a cluster has and can start."""
     there = ", ".join(_amount(node) for node in nodes) or "none"
     text = f"nodes: {there}"
     if types:

@@ -36,29 +36,29 @@ def retrain_finalists(
     """Retrain candidates in parallel on Ray.
 
     Args:
-        spec: the search's.
-        chosen: trials whose candidates are retrained.
-        seeds: fresh seeds each.
+        spec: of the search.
+        chosen: trials whose candidates to retrain.
+        seeds: number of fresh seeds for each.
         first_seed: the first of them.
-        folder: where weights, predictions and results are written, by this process alone.
-        packing: says what each training asks of the cluster.
-        wait: with a cluster that has no node for any of them.
-        on_begin: called once, where anything is left to be trained.
+        folder: receives weights, predictions and results, which only this process writes.
+            Results that it already holds are reused.
+        packing: what each training requests from the cluster.
+        wait: limits how long to wait for nodes.
+        on_begin: called once, if anything is left to train.
         on_result: called after each training.
-        on_failure: called with the cause where a training failed.
-        stopped: asked each second whether to leave it at what is done so far; what was ever done
-            for this folder is not done again.
+        on_failure: called with the cause of each failed training.
+        stopped: asked every second whether to stop.
 
     Returns:
         Finalists, best mean validation accuracy first, without those that failed with every seed.
 
     Raises:
-        NoNodesError: no node came within the limit; what is done so far is kept.
+        NoNodesError: no node became available within the limit; results so far are stored.
     """
     shared = ray.put(spec)
     space = spec.candidates()
-    # On GPUs a process serves one training: Ray may give the next one another GPU or share, and a
-    # process that has used one stays where it is and keeps what it holds.
+    # On GPUs a process serves one training: Ray may assign another GPU or fraction to the next one,
+    # but a process cannot leave its GPU or release its memory there.
     remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
     gpu_fractions = {
         trial.number: packing.gpu_fraction(space.rebuild(trial.params)) for trial in chosen
@@ -90,7 +90,7 @@ def retrain_finalists(
                 try:
                     found: Retraining = ray.get(each)
                 except RayError as error:
-                    # What the others have found is not given up for it.
+                    # The other trainings continue.
                     on_failure(str(error).strip().splitlines()[-1])
                     continue
                 result = found.result
@@ -101,7 +101,7 @@ def retrain_finalists(
             wait.check(waits=not done and not can_train(packing))
     finally:
         for each in pending:
-            with suppress(RayError):  # Of a cluster that is gone; why it ended is told.
+            with suppress(RayError):  # The cluster may be gone; another error says why.
                 ray.cancel(each, force=True)
     finalists = _ranked(results)
     write_results(folder, finalists)
@@ -109,7 +109,7 @@ def retrain_finalists(
 
 
 def _ranked(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:
-    """Return those that were trained at all, best mean validation accuracy first."""
+    """Return candidates with any result, best mean validation accuracy first."""
     finalists = [
         Finalist(number, tuple(sorted(found, key=lambda r: r.seed)))
         for number, found in results.items()

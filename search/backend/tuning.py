@@ -1,4 +1,4 @@
-"""Lets Ray Tune train what the searcher hands out, as many at a time as fit."""
+"""Runs the trials of a searcher with Ray Tune, as many at a time as the cluster fits."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from trainables.training.device import find_gpu
 from trainables.trial import Trial
 
 ANSWER_WITHIN = 60.0
-"""Seconds that nodes have to say what GPUs they hold; on a busy cluster none may be free."""
+"""Seconds to wait for nodes to describe their GPUs; on a busy cluster none may be free."""
 _GLANCE = 0.01
 """Share of a GPU that is taken for a look at it."""
 
@@ -42,16 +42,16 @@ def _nothing(_: str) -> None:
 def plan_packing(
     experiment: Experiment, image_bytes: int = 0, say: Callable[[str], None] = _nothing
 ) -> Packing:
-    """Return how trials share the cluster that Ray is connected to, grown as far as it can.
+    """Return how trials share the connected cluster, including nodes that it can start.
 
     Args:
-        experiment: what is asked for.
+        experiment: of the search.
         image_bytes: size of all images.
-        say: tells people what is waited for.
+        say: prints a line for people.
 
     Raises:
-        BadInputError: no node that the cluster has or can get can hold a trial.
-        NoNodesError: it has not got one with a GPU for as long as a search waits.
+        BadInputError: no node that the cluster has or can start fits a trial.
+        NoNodesError: no GPU node became available within the limit of the search.
     """
     section = experiment.resources
     types = startable_types()
@@ -94,10 +94,10 @@ def _gpu_nodes() -> list[dict[str, Any]]:
 
 
 def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
-    """Have the autoscaler start a first node with a GPU: its memory decides what trials ask for.
+    """Make the autoscaler start a first GPU node, whose memory determines what trials request.
 
     Raises:
-        NoNodesError: none has come within the limit, in seconds.
+        NoNodesError: none became available within the limit in seconds.
     """
     say(f"waiting for a first node with a GPU ({cluster}) ..")
     check: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1)(_here)
@@ -113,10 +113,10 @@ def _here() -> bool:
 
 
 def find_gpus() -> list[Gpu]:
-    """Return one GPU of each node that has any; none of a node that does not answer in time.
+    """Return one GPU of each GPU node that answers in time.
 
     Raises:
-        BadInputError: torch cannot use the GPU of any node, for example for want of a driver.
+        BadInputError: torch cannot use the GPU of any node, for example without a driver.
     """
     check: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
     looks = [
@@ -144,9 +144,9 @@ def find_gpus() -> list[Gpu]:
 
 
 def concurrent_trials(experiment: Experiment, packing: Packing) -> int:
-    """Return how many trials may be on the cluster at a time; Ray holds back what does not fit.
+    """Return how many trials Tune may have at a time; Ray queues those that do not fit.
 
-    Those for which the cluster has to grow first count as well: what is held back makes it grow.
+    This includes trials that need further nodes, because queued trials make the cluster grow.
     """
     if experiment.resources.concurrent is not None:
         return experiment.resources.concurrent
@@ -155,10 +155,10 @@ def concurrent_trials(experiment: Experiment, packing: Packing) -> int:
 
 
 def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
-    """Refuse trials that no node of the cluster can hold.
+    """Check that at least one node of the cluster fits a trial.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: none does.
     """
     if _holds(nodes, cpus, gpus):
         return
@@ -176,21 +176,21 @@ def _holds(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
 
 
 def can_train(packing: Packing) -> bool:
-    """Tell whether the cluster has, at present, a node for a training, free or not."""
+    """Tell whether any node of the cluster, busy or not, fits a training now."""
     return _holds(cluster_nodes(), packing.cpus, packing.smallest_fraction)
 
 
 def nodes_waited_for(packing: Packing) -> str:
-    """Return in words what each training asks for, and what the cluster has."""
+    """Describe what each training requests and what the cluster has."""
     gpu_fraction = f"{packing.smallest_fraction:g} of a GPU" if packing.on_gpus else "no GPU"
     cluster = describe(cluster_nodes(), startable_types())
     return f"a trial asks for {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
 
 
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:
-    """Return what tells Ray Tune the resources of a trial, from its config.
+    """Return a function from the config of a trial to its resources, for Ray Tune.
 
-    Equal requests are equal to Tune, so that a process is used again for the next of them.
+    Tune reuses a process for the next trial with an equal request.
     """
 
     def ask(config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -207,18 +207,18 @@ def train_trials(
     storage: Path,
     say: Callable[[str], None] = _nothing,
 ) -> None:
-    """Let Ray Tune train what the searcher hands out, until it has finished.
+    """Train the trials of a searcher with Ray Tune until it has finished.
 
     Args:
-        experiment: what is asked for.
-        spec: of every trial.
-        packing: what trials ask of the cluster.
-        searcher: hands trials out.
-        storage: folder of Ray Tune's own files.
-        say: tells people what is waited for.
+        experiment: of the search.
+        spec: of every training.
+        packing: what trials request from the cluster.
+        searcher: hands out trials.
+        storage: folder for files of Ray Tune.
+        say: prints a line for people.
 
     Raises:
-        NoNodesError: the cluster has not given any trial a node for as long as a search waits.
+        NoNodesError: no node became available within the limit of the search.
     """
     withhold_credentials()
     wait = NodeWait(experiment.resources.wait, say, partial(nodes_waited_for, packing))
@@ -233,7 +233,7 @@ def train_trials(
             mode="max",
             search_alg=searcher,
             scheduler=StudyScheduler(searcher),
-            # The study counts; Tune must not end before it.
+            # The study enforces the budget; Tune must not end earlier.
             num_samples=-1,
             max_concurrent_trials=concurrent_trials(experiment, packing),
             reuse_actors=True,
@@ -242,7 +242,7 @@ def train_trials(
             name="trials",
             storage_path=str(storage),
             verbose=0,
-            # A trial that is begun again goes on from its own last checkpoint, not from Tune's.
+            # A restarted trial resumes from its own last checkpoint, not from one of Tune.
             failure_config=tune.FailureConfig(max_failures=experiment.failures.retries),
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             callbacks=[watch, silent_progress()],
