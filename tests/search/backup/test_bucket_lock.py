@@ -43,7 +43,7 @@ def elsewhere(store: BucketStore, **changes: object) -> Holder:
     return holder
 
 
-def test_a_second_driver_is_refused_and_told_who_runs_the_search(
+def test_refusal_names_driver_and_its_last_heartbeat(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     lock().acquire()
@@ -57,7 +57,7 @@ def test_a_second_driver_is_refused_and_told_who_runs_the_search(
         find_holder(store, "pets")
 
 
-def test_a_claim_that_was_given_up_is_taken_by_the_next(
+def test_released_claim_is_taken_by_next_driver(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     first, second = lock(), lock()
@@ -72,7 +72,7 @@ def test_a_claim_that_was_given_up_is_taken_by_the_next(
         find_holder(store, "pets")
 
 
-def test_who_has_given_a_claim_up_gives_no_sign_of_life_any_more(
+def test_released_lock_writes_no_heartbeat(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     held = lock()
@@ -103,7 +103,7 @@ def test_the_claim_of_another_machine_is_taken_once_it_gives_no_sign_of_life(
     lock(stale=1.0).acquire({lost.token})
 
 
-def test_a_clock_that_is_wrong_decides_nothing(
+def test_wrong_clock_does_not_make_a_claim_stale(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     elsewhere(store, since="1999-01-01T00:00:00+00:00", heartbeat="1999-01-01T00:00:00+00:00")
@@ -111,7 +111,7 @@ def test_a_clock_that_is_wrong_decides_nothing(
         lock().acquire()
 
 
-def test_a_driver_gives_signs_of_life_while_it_runs(
+def test_running_driver_writes_heartbeats(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     lock(heartbeat=0.1).acquire()
@@ -122,7 +122,7 @@ def test_a_driver_gives_signs_of_life_while_it_runs(
         time.sleep(0.1)
 
 
-def test_a_folder_whose_search_has_been_gone_on_with_elsewhere_is_refused(
+def test_folder_of_search_continued_elsewhere_is_refused(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     elsewhere(store, released=True)
@@ -132,7 +132,7 @@ def test_a_folder_whose_search_has_been_gone_on_with_elsewhere_is_refused(
     assert "move its local folder away" in raised.value.remedy
 
 
-def test_a_driver_that_was_taken_for_gone_learns_it_and_yields(
+def test_replaced_driver_is_told_and_yields(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     held = lock(heartbeat=0.1)
@@ -154,7 +154,7 @@ def test_a_driver_that_was_taken_for_gone_learns_it_and_yields(
     assert Holder.parse(store.read(LOCK_FILE)) == winner
 
 
-def test_a_sign_of_life_whose_answer_got_lost_is_not_taken_for_another_driver(
+def test_repeated_heartbeat_is_not_another_driver(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     held = lock(heartbeat=1000.0)
@@ -165,7 +165,7 @@ def test_a_sign_of_life_whose_answer_got_lost_is_not_taken_for_another_driver(
     held.renew()
 
 
-def test_a_storage_that_is_away_for_a_while_costs_no_claim(
+def test_unavailable_storage_keeps_the_claim(
     s3_gate: s3.Gate, store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     held = lock(heartbeat=0.1)
@@ -176,7 +176,7 @@ def test_a_storage_that_is_away_for_a_while_costs_no_claim(
     held.renew()
 
 
-def test_of_many_that_want_a_claim_at_once_one_gets_it(
+def test_one_of_many_concurrent_drivers_gets_the_claim(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     locks = [lock() for _ in range(4)]
@@ -203,7 +203,7 @@ def test_of_many_that_want_a_claim_at_once_one_gets_it(
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"token": 1}', b"\xff"])
-def test_a_claim_that_cannot_be_read_stands_in_nobodys_way(
+def test_unreadable_claim_blocks_nobody(
     store: BucketStore, lock: Callable[..., BucketLock], content: bytes
 ) -> None:
     store.write(LOCK_FILE, content)
@@ -211,5 +211,5 @@ def test_a_claim_that_cannot_be_read_stands_in_nobodys_way(
     lock().acquire()
 
 
-def test_signs_of_life_come_several_times_before_a_driver_counts_as_gone() -> None:
+def test_driver_counts_as_gone_after_several_missed_heartbeats() -> None:
     assert module.STALE >= 3 * module.HEARTBEAT
