@@ -42,13 +42,13 @@ DEFAULTS = {
     "MLFLOW_HOST": "127.0.0.1",
     "MLFLOW_PORT": "5000",
     "MLFLOW_WORKERS": "4",
-    # A line for each request says nothing in a team's log.
+    # Do not log every request.
     "MLFLOW_UVICORN_OPTS": "--log-level warning",
     "PYTHONWARNINGS": "ignore",
-    # What MLflow would do without being asked: send statistics, run processes for language models.
+    # Disable MLflow's telemetry and its processes for language models.
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    # Paths that MLflow has no rule for are refused, not let through.
+    # Refuse paths without a permission rule.
     "MLFLOW_BASIC_AUTH_FAIL_CLOSED": "true",
 }
 LARGEST = {"MLFLOW_PORT": 65535, "MLFLOW_WORKERS": 256}
@@ -62,14 +62,14 @@ SHORTEST_PASSWORD = 12
 
 
 class SettingError(Exception):
-    """A setting that has to be seen to; the text is one line that says how."""
+    """A setting is missing or wrong; the message is one line with a remedy."""
 
 
 def read_file(path: Path) -> dict[str, str]:
     """Return the settings in an environment file.
 
     Raises:
-        SettingError: it cannot be read, everyone can read it, or a line of it is no setting.
+        SettingError: it cannot be read, everyone can read it, or a line of it is not a setting.
     """
     try:
         mode = path.stat().st_mode
@@ -86,10 +86,10 @@ def read_file(path: Path) -> dict[str, str]:
             continue
         match = re.fullmatch(r"(\w+)=(?:'([^']*)'|([\w./:@%+=,-]*))\s*", line, re.ASCII)
         if match is None:
-            # What the line says may be a secret.
+            # The line may contain a secret.
             raise SettingError(
-                f"{path}, line {number} is no setting: write NAME=value, or NAME='value' "
-                "where there is more in it than letters, digits and _ . / : @ % + = , -"
+                f"{path}, line {number} is not a setting: write NAME=value, or NAME='value' "
+                "if it contains more than letters, digits and _ . / : @ % + = , -"
             )
         settings[match[1]] = match[2] if match[2] is not None else match[3]
     return settings
@@ -113,22 +113,22 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
             raise SettingError(f"{name} is missing: {meaning}")
     for name, most in LARGEST.items():
         if not re.fullmatch("[0-9]{1,5}", settings[name]) or not 1 <= int(settings[name]) <= most:
-            raise SettingError(f"{name} = {settings[name]} is no number from 1 to {most}")
+            raise SettingError(f"{name} = {settings[name]} is not a number from 1 to {most}")
     if not re.fullmatch(r"s3://[^/]+(/.*)?", settings[FILES]):
         raise SettingError(f"{FILES} = {settings[FILES]} is not in S3: write s3://bucket/prefix")
     names = [name.strip() for name in settings[HOSTS].split(",")]
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9.-]+", name):
             raise SettingError(f"{HOSTS} has {name!r}: list names, without ports or wildcards")
-    # MLflow takes a * for a pattern that longer names match as well.
+    # MLflow treats * as a pattern that longer names match, too.
     if "*" in settings.get(ORIGINS, ""):
         raise SettingError(f"{ORIGINS} has a *: list whole ones, as https://mlflow.example.com")
     return _letting_in(names, settings)
 
 
 def _letting_in(names: Sequence[str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return settings by which MLflow knows its own names, and its own pages behind TLS."""
-    # A name with a port is another name, and a tunnel's port is anybody's choice.
+    """Return settings with allowed hosts and origins, also behind TLS."""
+    # A host with a port is a different host, and tunnels use any port.
     hosts = [f"{name}{port}" for name in (*names, "localhost", "127.0.0.1") for port in ("", ":*")]
     origins = [
         origin
@@ -139,10 +139,10 @@ def _letting_in(names: Sequence[str], settings: Mapping[str, str]) -> dict[str, 
 
 
 def check_packages() -> None:
-    """Refuse a Python that lacks what the server is made of.
+    """Check that all packages of the server are installed.
 
     Raises:
-        SettingError: as said.
+        SettingError: a package is missing.
     """
     found = {name: importlib.util.find_spec(name) for name in MODULES}
     # A folder of that name is found as well, and has no origin.
@@ -155,10 +155,10 @@ def check_packages() -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Refuse an address that cannot be listened on.
+    """Check that the address can be listened on.
 
     Raises:
-        SettingError: as said.
+        SettingError: it cannot.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -171,7 +171,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_databases(settings: Mapping[str, str]) -> bool:
-    """Return whether the first user is there already, having reached both databases.
+    """Check both databases, and return whether the first user exists.
 
     Raises:
         SettingError: one cannot be reached, is none of Postgres, or its address holds a password.
@@ -193,13 +193,13 @@ def check_databases(settings: Mapping[str, str]) -> bool:
 
 
 def _ask(name: str, uri: str, question: str, values: Mapping[str, str]) -> bool:
-    """Return whether a database has an answer."""
+    """Return whether a query of a database has a result."""
     import sqlalchemy
 
     try:
         url = sqlalchemy.make_url(uri)
     except (sqlalchemy.exc.ArgumentError, ValueError):
-        raise SettingError(f"{name} is no address: write {DEFAULTS[RUNS]}") from None
+        raise SettingError(f"{name} is not a URL: write {DEFAULTS[RUNS]}") from None
     if url.password is not None or "password" in url.query:
         raise SettingError(f"{name} holds a password: leave it out, and set PGPASSWORD")
     if url.drivername != POSTGRES:
@@ -215,16 +215,16 @@ def _ask(name: str, uri: str, question: str, values: Mapping[str, str]) -> bool:
         cause = _line(error.orig or error)
         if f'database "{url.database}" does not exist' in cause:
             cause += f"; create it: createdb {url.database}"
-        raise SettingError(f"the database {url.database} is out of reach: {cause}") from None
+        raise SettingError(f"the database {url.database} is unreachable: {cause}") from None
     finally:
         engine.dispose()
 
 
 def check_bucket(settings: Mapping[str, str]) -> None:
-    """List what the server will list.
+    """Check that the bucket can be listed.
 
     Raises:
-        SettingError: the bucket is out of reach.
+        SettingError: the bucket is unreachable.
     """
     import boto3
     from botocore.config import Config
@@ -253,7 +253,7 @@ def check_bucket(settings: Mapping[str, str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Check the settings and become MLflow's server."""
+    """Check the settings, then replace this process by MLflow's server."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         # As the clients of Postgres and S3 find their settings, and MLflow after them.
         os.environ.update(settings)
         if check_databases(settings):
-            # It counts no more, and what no process holds, none can show.
+            # No longer needed: remove the secret from the environment.
             os.environ.pop(FIRST_PASSWORD, None)
         elif len(settings.get(FIRST_PASSWORD, "")) < SHORTEST_PASSWORD:
             raise SettingError(
@@ -280,7 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         sys.exit(2)
     sys.stdout.write(f"MLflow serves http://{host}:{port} in a few seconds (Ctrl-C ends it)\n")
     sys.stdout.flush()
-    # Everybody can read a command, and only its owner the environment: all settings are there.
+    # Settings are passed in the environment, because commands are readable by everybody.
     server = ["-P", "-m", "mlflow", "server", "--serve-artifacts", "--app-name", "basic-auth"]
     os.execv(sys.executable, [sys.executable, *server])  # noqa: S606
 

@@ -34,11 +34,11 @@ TIMEOUT_S = 30
 
 
 class RefusedError(Exception):
-    """What was asked for cannot be done; the text is one line that says why."""
+    """A command cannot be done; the message is one line."""
 
 
 class Server:
-    """MLflow's REST interface, in the name of an administrator.
+    """MLflow's REST interface, used as an administrator.
 
     Args:
         uri: the server's address.
@@ -74,7 +74,7 @@ class Server:
         return cls(uri, user, password)
 
     def get(self, path: str, **values: str) -> Any:
-        """Return what the server answers to a question.
+        """Return the server's answer to a GET request.
 
         Raises:
             RefusedError: it gives no answer.
@@ -82,7 +82,7 @@ class Server:
         return self._call("GET", path, params=values)
 
     def do(self, method: str, path: str, **values: object) -> Any:
-        """Have the server change something.
+        """Send a request that changes something.
 
         Raises:
             RefusedError: it does not.
@@ -90,7 +90,7 @@ class Server:
         return self._call(method, path, json=values)
 
     def experiment(self, name: str) -> str | None:
-        """Return the id of an experiment, where there is one."""
+        """Return the id of an experiment, or None."""
         names = {"filter": f"name = '{_quotable(name)}'", "max_results": "1"}
         found = self.get("2.0/mlflow/experiments/search", **names).get("experiments")
         return str(found[0]["experiment_id"]) if found else None
@@ -108,11 +108,13 @@ class Server:
             return answer.json() if answer.content else {}
         if answer.status_code == requests.codes.unauthorized:
             raise RefusedError(
-                f"the server does not know {self._user} by this password: "
-                "see to MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+                f"the server rejects user {self._user} or the password: "
+                "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         if "Permission denied" in answer.text:
-            raise RefusedError(f"{self._user} is no administrator: see to MLFLOW_TRACKING_USERNAME")
+            raise RefusedError(
+                f"{self._user} is not an administrator: check MLFLOW_TRACKING_USERNAME"
+            )
         try:
             message = answer.json()["message"]
         except (ValueError, KeyError, TypeError):
@@ -126,12 +128,12 @@ def add(server: Server, options: argparse.Namespace) -> str:
     users = server.get("2.0/mlflow/users/list")["users"]
     if any(user["username"] == name for user in users):
         remedy = f"a new password: python mlflow/users.py password {name}"
-        raise RefusedError(f"{name} is there already; {remedy}")
+        raise RefusedError(f"{name} exists already; {remedy}")
     server.do("POST", "2.0/mlflow/users/create", username=name, password=_new_password(name))
     if options.read_only:
         return f"{name} is added and may look"
     if server.experiment(options.experiment) is None:
-        # With the tag of a search's, or the UI takes its runs for those of a language model.
+        # Without the tag of searches, the UI shows the runs as those of a language model.
         tags = [{"key": "mlflow.experimentKind", "value": "custom_model_development"}]
         server.do("POST", "2.0/mlflow/experiments/create", name=options.experiment, tags=tags)
     options.permission, options.model = "EDIT", None
@@ -139,7 +141,7 @@ def add(server: Server, options: argparse.Namespace) -> str:
 
 
 def grant(server: Server, options: argparse.Namespace) -> str:
-    """Say what a user may do with something that is there."""
+    """Grant a user a permission for an existing experiment or model."""
     name, permission = options.name, options.permission
     server.get("2.0/mlflow/users/get", username=name)
     if options.model is not None:
@@ -214,9 +216,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     adding.add_argument("name", metavar="NAME")
     rights = adding.add_mutually_exclusive_group()
     rights.add_argument("--experiment", default=EXPERIMENT, help=f"default: {EXPERIMENT}")
-    rights.add_argument("--read-only", action="store_true", help="may look, and log nowhere")
+    rights.add_argument("--read-only", action="store_true", help="may read, but not log")
 
-    granting = commands.add_parser("grant", help="say what a user may do with something")
+    granting = commands.add_parser("grant", help="grant a permission for an experiment or a model")
     granting.set_defaults(does=grant)
     granting.add_argument("name", metavar="NAME")
     granting.add_argument("permission", type=str.upper, choices=PERMISSIONS)
@@ -233,7 +235,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _quotable(name: str) -> str:
-    # Filters know no escapes.
+    # Filters have no escapes.
     if "'" in name:
         raise RefusedError(f"the experiment {name}: a name with a ' cannot be looked for")
     return name
@@ -244,7 +246,7 @@ def _new_password(name: str) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     new = getpass.getpass(f"new password of {name}: ")
     if getpass.getpass("once more: ") != new:
-        raise RefusedError("the two differ; nothing was changed")
+        raise RefusedError("the passwords differ; nothing was changed")
     return new
 
 

@@ -83,7 +83,9 @@ def test_the_example_is_what_all_its_readers_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("line", ["PGPASSWORD=hunter2 !", "PGPASSWORD='hunter2's'", "=hunter2"])
 def test_a_line_that_readers_differ_on_is_refused_and_not_shown(line: str, tmp_path: Path) -> None:
     path = written(tmp_path, f"PGUSER=mlflow\n{line}\n")
-    with pytest.raises(serve_team.SettingError, match=r"team\.env, line 2 is no setting") as error:
+    with pytest.raises(
+        serve_team.SettingError, match=r"team\.env, line 2 is not a setting"
+    ) as error:
         serve_team.read_file(path)
     assert "hunter2" not in str(error.value)
 
@@ -108,9 +110,9 @@ def test_a_file_that_is_open_to_everyone_is_refused(tmp_path: Path) -> None:
         ({"MLFLOW_SERVER_ALLOWED_HOSTS": "*"}, r"has '\*': list names, without ports or wild"),
         ({"MLFLOW_SERVER_ALLOWED_HOSTS": "a.example.com:*"}, "without ports or wildcards"),
         ({"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://a.example.com:*"}, r"has a \*"),
-        ({"MLFLOW_PORT": "http"}, "MLFLOW_PORT = http is no number from 1 to 65535"),
-        ({"MLFLOW_PORT": "65536"}, "MLFLOW_PORT = 65536 is no number from 1 to 65535"),
-        ({"MLFLOW_WORKERS": "0"}, "MLFLOW_WORKERS = 0 is no number from 1 to 256"),
+        ({"MLFLOW_PORT": "http"}, "MLFLOW_PORT = http is not a number from 1 to 65535"),
+        ({"MLFLOW_PORT": "65536"}, "MLFLOW_PORT = 65536 is not a number from 1 to 65535"),
+        ({"MLFLOW_WORKERS": "0"}, "MLFLOW_WORKERS = 0 is not a number from 1 to 256"),
         ({"PGPASSWORD_FILE": "/nowhere/x"}, "PGPASSWORD_FILE cannot be read: .*No such file"),
     ],
 )
@@ -137,7 +139,7 @@ def test_origins_of_ones_own_are_kept() -> None:
         ("postgresql+psycopg2://me:hunter2@db/mlflow", "holds a password: .* set PGPASSWORD"),
         ("postgresql+psycopg2://db/mlflow?password=hunter2", "holds a password"),
         ("sqlite:///mlflow.db", r"is not Postgres: .*sh mlflow/serve\.sh"),
-        ("hunter2", "is no address"),
+        ("hunter2", "is not a URL"),
     ],
 )
 def test_an_address_of_a_database_that_will_not_do_is_refused(uri: str, said: str) -> None:

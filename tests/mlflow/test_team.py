@@ -247,7 +247,7 @@ def refusal(team: Team, tmp_path: Path) -> Callable[..., str]:
 
 
 def test_a_database_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) -> None:
-    said = "serve_team.py: the database mlflow is out of reach: "
+    said = "serve_team.py: the database mlflow is unreachable: "
     wrong = refusal(PGPASSWORD="wrong")
     assert wrong.startswith(said)
     assert "password authentication failed" in wrong
@@ -382,7 +382,7 @@ def test_wrong_password_costs_one_line_and_sync_repairs_it(
 @pytest.mark.parametrize(
     ("arguments", "secret", "variables", "said"),
     [
-        (("add", "alice"), ALICE, {}, "alice is there already; a new password: python mlflow/"),
+        (("add", "alice"), ALICE, {}, "alice exists already; a new password: python mlflow/"),
         (("add", "carol"), "short", {}, "Password must be at least 12 characters"),
         (("grant", "carol", "EDIT"), "", {}, "User with username=carol not found"),
         (("password", "carol"), "a long word", {}, "User with username=carol not found"),
@@ -393,13 +393,13 @@ def test_wrong_password_costs_one_line_and_sync_repairs_it(
             ("list",),
             "",
             {"MLFLOW_TRACKING_PASSWORD": "wrong"},
-            "the server does not know admin by this password: see to MLFLOW_TRACKING_USERNAME",
+            "the server rejects user admin or the password: check MLFLOW_TRACKING_USERNAME",
         ),
         (
             ("add", "carol"),
             "a long word",
             {"MLFLOW_TRACKING_USERNAME": "alice", "MLFLOW_TRACKING_PASSWORD": ALICE},
-            "alice is no administrator: see to MLFLOW_TRACKING_USERNAME",
+            "alice is not an administrator: check MLFLOW_TRACKING_USERNAME",
         ),
         (("list",), "", {"MLFLOW_TRACKING_PASSWORD": ""}, "MLFLOW_TRACKING_PASSWORD is missing"),
         (("list",), "", {"MLFLOW_TRACKING_URI": "sqlite:///x"}, "MLFLOW_TRACKING_URI = 'sqlite"),
