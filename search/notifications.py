@@ -38,7 +38,7 @@ def refuse_secrets(addresses: Sequence[str]) -> None:
     for address in addresses:
         service = _service(address)
         if service is None:
-            problem = "one of them is no address that apprise knows"
+            problem = "apprise does not know one of the addresses"
             remedy = "write it as in https://appriseit.com, or leave it out"
             raise BadInputError("nightly.notify", "..", problem, remedy)
         if service.url(privacy=True) != service.url():
@@ -68,7 +68,7 @@ class Notifier:
         for number, address in enumerate(self._addresses, start=1):
             if _service(address) is None:
                 which = f"notification {number} of {len(self._addresses)}"
-                self._warn(f"{which} will not be sent: its address is none that apprise knows")
+                self._warn(f"{which} will not be sent: apprise does not know its address")
 
     def send(self, title: str, body: str, kind: NotifyType) -> None:
         """Send a message to every service.
@@ -82,11 +82,11 @@ class Notifier:
             which = f"notification {number} of {len(self._addresses)}"
             service = _service(address)
             if service is None:
-                self._warn(f"{which} is not sent: its address is none that apprise knows")
+                self._warn(f"{which} was not sent: apprise does not know its address")
                 continue
             cause = _send(service, title, body, kind)
             if cause is not None:
-                self._warn(f"{which} ({service.service_name}) is not sent: {cause}")
+                self._warn(f"{which} ({service.service_name}) was not sent: {cause}")
 
 
 def _service(address: str) -> Any:
@@ -113,7 +113,7 @@ def _cause(heard: str) -> str:
     if match := re.search(r"\berror=(\d{3})\b", heard):
         return f"the service answers with error {match[1]}"
     if re.search(r"connection error", heard, re.IGNORECASE):
-        return "the service cannot be reached"
+        return "the service is unreachable"
     return "the service does not take it; check its address"
 
 

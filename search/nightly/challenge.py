@@ -1,4 +1,4 @@
-"""The rule by which a night's best finalist becomes the champion, or does not."""
+"""Compares a night's best finalist with the champion and promotes it if it is better."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from spaces.errors import BadInputError
 
 
 class Challenge:
-    """A night's best finalist, about to be compared with the champion.
+    """The comparison of a night's best finalist with the champion.
 
     Args:
         search: identity of the search.
         night: name of the night.
-        trial: that the finalist comes from.
-        finalist: the best one by its validation accuracy.
-        candidate: JSON of the whole candidate.
-        data: what it was judged on.
+        trial: of the finalist.
+        finalist: the best by validation accuracy.
+        candidate: JSON of the candidate.
+        data: identity of the test images.
         labels: true class of each test image, int64 [images].
-        folder: of the retrainings.
+        folder: of the finalists' results.
     """
 
     def __init__(
@@ -47,18 +47,18 @@ class Challenge:
         self._finalist = finalist
         self._candidate = candidate
         self._labels = labels
-        self._kept = FinalistStore(folder)
+        self._results = FinalistStore(folder)
 
     def decide(self, store: ChampionStore, alpha: float) -> Decision:
-        """Compare, promote what is better, and say what came of it.
+        """Compare, promote the finalist if it is better, and return the decision.
 
         Args:
             store: of the champion.
             alpha: see `search.nightly.significance.compare`.
 
         Raises:
-            BadInputError: the champion was judged on other images, or is none of ours.
-            UnavailableError: the store cannot be reached or does not take it.
+            BadInputError: the champion was judged on other images, or no night promoted it.
+            UnavailableError: the store is unavailable or does not accept the promotion.
         """
         own, champion = self.contender, store.current()
         if champion is None:
@@ -78,7 +78,7 @@ class Challenge:
 
     def _predictions(self) -> list[NDArray[np.int32]]:
         number = self._finalist.number
-        found = [self._kept.predictions(number, each.seed) for each in self._finalist.results]
+        found = [self._results.predictions(number, each.seed) for each in self._finalist.results]
         return [each for each in found if each is not None]
 
     def _right(self, predictions: Sequence[NDArray[np.int32]]) -> NDArray[np.bool_]:
@@ -90,8 +90,8 @@ class Challenge:
         number, seeds = self._finalist.number, [each.seed for each in self._finalist.results]
         files = Files(
             self._candidate,
-            {seed: self._kept.record(number, seed) for seed in seeds},
-            {seed: self._kept.weights(number, seed) for seed in seeds},
+            {seed: self._results.record(number, seed) for seed in seeds},
+            {seed: self._results.weights(number, seed) for seed in seeds},
         )
         mean, spread = self._finalist.test_accuracy
         metrics = {
@@ -105,19 +105,19 @@ class Challenge:
 
 
 def refuse_other_data(model: str, champion: Champion, data: DataIdentity) -> None:
-    """Refuse to compare with a champion that was judged on other images.
+    """Check that the champion was judged on the same images.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: it was judged on other images.
     """
     difference = champion.contender.data.difference(data)
     if difference:
         problem = f"its champion (version {champion.version}) cannot be compared: {difference}"
-        remedy = "bring back the images, or set another nightly.model"
+        remedy = "restore the images, or set another nightly.model"
         raise BadInputError("nightly.model", model, problem, remedy)
 
 
 def describe(champion: Champion) -> str:
-    """Return what the champion is, in words."""
+    """Return a description of the champion."""
     own = champion.contender
     return f"version {champion.version} (trial {own.trial} of the night {own.night})"

@@ -45,15 +45,15 @@ _DESCRIPTION = "champion.json"
 
 @dataclass(frozen=True)
 class Contender:
-    """A finalist as it enters the registry, or as it lies there.
+    """A finalist in the registry, or about to enter it.
 
     Attributes:
-        search: identity of the search that found it.
-        trial: its number there.
-        night: in which it was promoted.
+        search: identity of its search.
+        trial: its number in that search.
+        night: name of the night that promoted it.
         digest: of the candidate: network and recipe.
-        data: the images that it was judged on.
-        results: of its retrainings, one for each seed.
+        data: identity of the test images.
+        results: one for each seed.
     """
 
     search: str
@@ -66,13 +66,13 @@ class Contender:
 
 @dataclass(frozen=True, eq=False)
 class Champion:
-    """The version of a model that bears the alias.
+    """The version of a model with the alias ``champion``.
 
     Attributes:
-        version: its number.
-        contender: what it is.
-        predictions: for each of its results, in their order, the class predicted for each test
-            image, int32 [images].
+        version: number of the version.
+        contender: its description.
+        predictions: for each of its results, in order, the predicted class of each test image,
+            int32 [images].
     """
 
     version: str
@@ -82,10 +82,10 @@ class Champion:
 
 @dataclass(frozen=True)
 class Files:
-    """What is kept of a promotion beside its description.
+    """The files of a promotion, apart from its description.
 
     Attributes:
-        candidate: JSON of the whole candidate.
+        candidate: JSON of the candidate.
         records: by seed, the file with scores and predictions.
         weights: by seed, the file of the weights.
     """
@@ -99,11 +99,11 @@ class ChampionStore:
     """The registry of an MLflow store.
 
     Args:
-        destination: the store, and the experiment that promotions are runs of.
+        destination: the store, and the experiment for the runs of promotions.
         model: name of the registered model.
 
     Raises:
-        UnavailableError: the store cannot be reached or used.
+        UnavailableError: the store is unavailable.
     """
 
     def __init__(self, destination: Destination, model: str) -> None:
@@ -116,11 +116,11 @@ class ChampionStore:
             self._client = MlflowClient(tracking_uri=uri, registry_uri=registry)
 
     def current(self) -> Champion | None:
-        """Return the champion, None while there is none.
+        """Return the champion; None if there is none.
 
         Raises:
-            UnavailableError: the store cannot be reached or used.
-            BadInputError: what bears the alias was not promoted by a night.
+            UnavailableError: the store is unavailable.
+            BadInputError: no night promoted the version with the alias.
         """
         try:
             with _reached():
@@ -154,32 +154,29 @@ class ChampionStore:
         if not run_id:
             raise self._unusable(version)
         with _reached():
-            # A proxy answers a file that is not there with an error of the server.
+            # A proxy reports a missing file as an error of the server.
             if path not in {each.path for each in self._client.list_artifacts(run_id, _FOLDER)}:
                 raise VanishedError(path)
             return Path(self._client.download_artifacts(run_id, path, str(folder)))
 
     def _unusable(self, version: ModelVersion) -> BadInputError:
-        problem = (
-            f"its version {version.version} bears the alias {ALIAS}, but holds nothing that a "
-            "night has put there"
-        )
-        remedy = "take the alias from it, or set another nightly.model"
+        problem = f"its version {version.version} has the alias {ALIAS}, but no night promoted it"
+        remedy = "remove the alias, or set another nightly.model"
         return BadInputError("nightly.model", self.model, problem, remedy)
 
     def promote(self, contender: Contender, files: Files, metrics: Mapping[str, float]) -> str:
-        """Register a version and give it the alias; a promotion that was broken off is completed.
+        """Register a version and set the alias; an interrupted promotion is completed.
 
         Args:
-            contender: what is promoted.
-            files: kept with it.
+            contender: to promote.
+            files: stored with it.
             metrics: logged on the run of the promotion.
 
         Returns:
-            Its number.
+            The number of the version.
 
         Raises:
-            UnavailableError: the store cannot be reached or does not take it.
+            UnavailableError: the store is unavailable or does not accept the promotion.
         """
         try:
             run_id = self._record(contender, files, metrics)
@@ -189,12 +186,12 @@ class ChampionStore:
         except UnavailableError:
             raise
         except Exception as error:
-            # What a store refuses for its own sake it may take later, from someone with the rights.
+            # What a store refuses now it may accept later, from a user with more permissions.
             raise UnavailableError(str(error)) from error
         return version
 
     def _record(self, contender: Contender, files: Files, metrics: Mapping[str, float]) -> str:
-        """Log the files with a run of their own and return its id."""
+        """Log the files with their own run and return its id."""
         where = self._destination
         store = RunStore(
             where.tracking_uri, where.experiment, where.artifacts, contender.search, lambda _: None
@@ -242,12 +239,12 @@ class ChampionStore:
         return str(created.version)
 
     def _versions(self) -> Sequence[Any]:
-        """Return the versions there are, after making the model where there is none."""
+        """Return the versions of the model, which is created if it is missing."""
         try:
             with translated():
                 self._client.get_registered_model(self.model)
         except VanishedError:
-            text = f"Champions that nightly searches promote; the alias {ALIAS} says which counts."
+            text = f"Champions of nightly searches; the alias {ALIAS} marks the current one."
             self._client.create_registered_model(self.model, description=text)
         found: list[Any] = self._client.search_model_versions(f"name = '{self.model}'")
         return found
@@ -255,7 +252,7 @@ class ChampionStore:
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Say of a store that is no registry, or refuses the question, that it cannot be used."""
+    """Report a store that is not a registry, or refuses a request, as unavailable."""
     try:
         with translated():
             yield

@@ -1,4 +1,4 @@
-"""What is kept of each night, and what the next one compares with."""
+"""The stored nights of a search, and the snapshots that successive nights compare."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from search.study.records import TrialRecord
 from search.study.summary import summarise
 
 SAME_NIGHT = timedelta(hours=18)
-"""For so long after its beginning a night that has not come to its end is gone on with."""
+"""Time after its start within which the next start continues an unfinished night."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +33,18 @@ class Best:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a search has come to at the end of a night.
+    """The state of a search at the end of a night.
 
     Attributes:
         complete: trials trained for all epochs.
         pruned: trials stopped early.
         failed: trials that failed.
-        interrupted: trials that go on the next night.
+        interrupted: trials that the next night resumes.
         rejections: candidates rejected, by reason.
-        best: of the complete trials; None where there is none.
-        front: values of the objectives of each trial of the Pareto front; empty where accuracy is
-            the only objective.
-        failures: what each failed trial failed with.
+        best: complete trial with the best validation accuracy; None if there is none.
+        front: objective values of each trial of the Pareto front; empty if accuracy is the only
+            objective.
+        failures: cause of failure of each failed trial.
         saved_seconds: predicted device time of the rejected candidates.
         spent: by all drivers together.
     """
@@ -62,25 +62,25 @@ class Snapshot:
 
     @property
     def trained(self) -> int:
-        """Trials that have ended training, whichever way."""
+        """Number of trials whose training has ended."""
         return self.complete + self.pruned + self.failed
 
     @property
     def rejected(self) -> int:
-        """Candidates rejected."""
+        """Number of rejected candidates."""
         return sum(self.rejections.values())
 
 
 NOTHING = Snapshot(0, 0, 0, 0, {}, None, {}, {}, 0.0, Spent())
-"""What a search has come to before it began."""
+"""The state of a search before its start."""
 
 
 def take_snapshot(trials: Sequence[FrozenTrial], seconds: float) -> Snapshot:
-    """Return what a search has come to.
+    """Return the state of a search.
 
     Args:
-        trials: all of its study.
-        seconds: that its drivers have worked.
+        trials: all trials of its study.
+        seconds: driver time so far.
     """
     summary = summarise(trials)
     best = summary.best
@@ -103,28 +103,28 @@ def take_snapshot(trials: Sequence[FrozenTrial], seconds: float) -> Snapshot:
 
 
 class Ruling(StrEnum):
-    """What became of the champion."""
+    """What a comparison decided about the champion."""
 
     FIRST = "first"
-    """There was none: the night's best has become it."""
+    """There was no champion: the night's best becomes the first."""
     PROMOTED = "promoted"
-    """The night's best has taken its place."""
+    """The night's best replaces the champion."""
     KEPT = "kept"
-    """The night's best is not better by more than chance explains."""
+    """The night's best is not significantly better: the champion stays."""
     SAME = "same"
-    """The night's best is the champion."""
+    """The night's best is the champion itself."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What became of the champion, and why.
+    """The decision about the champion, and its reason.
 
     Attributes:
-        ruling: what.
+        ruling: the decision.
         trial: the night's best finalist.
-        version: of the model that bears the alias now.
-        rival: the champion that was compared with, in words; empty where there was none.
-        comparison: with it, None where there was none.
+        version: number of the champion's version now.
+        rival: description of the previous champion; empty if there was none.
+        comparison: with that champion; None if none was made.
     """
 
     ruling: Ruling
@@ -136,14 +136,14 @@ class Decision:
 
 @dataclass(frozen=True)
 class Score:
-    """A finalist as it is shown.
+    """The scores of a finalist.
 
     Attributes:
         trial: its number.
         validation: mean accuracy over its seeds.
         test: likewise, on the test split.
-        spread: sample standard deviation of the latter.
-        seeds: that it was retrained with.
+        spread: sample standard deviation of the test accuracy.
+        seeds: number of seeds.
     """
 
     trial: int
@@ -154,13 +154,13 @@ class Score:
 
 
 class State(StrEnum):
-    """How far a night has come."""
+    """The state of a night."""
 
     RUNNING = "running"
-    """Or killed."""
+    """Running, or killed."""
     FINISHED = "finished"
     UNDECIDED = "undecided"
-    """All was trained, but nobody knows yet whether the champion stays."""
+    """Training is complete, but the comparison with the champion is pending."""
     INTERRUPTED = "interrupted"
     FAILED = "failed"
 
@@ -170,14 +170,14 @@ class Night:
     """One night.
 
     Attributes:
-        name: the date on which it began, and a number where there are several.
-        began: when, as ISO 8601.
-        before: what had been spent when it began; its budget comes on top.
-        state: how far it has come.
-        note: what it failed with, or what is still to be done.
-        ended: when, as ISO 8601; empty as long as it runs.
-        after: what the search had come to at its end.
-        decision: what became of the champion.
+        name: date of its start, with a number if a date has several nights.
+        began: time of its start, ISO 8601.
+        before: spent before its start; the budget of the night is added to it.
+        state: of the night.
+        note: cause of failure, or what the next start does.
+        ended: time of its end, ISO 8601; empty while it runs.
+        after: state of the search at its end.
+        decision: about the champion.
         finalists: best validation accuracy first.
     """
 
@@ -192,12 +192,12 @@ class Night:
     finalists: tuple[Score, ...] = field(default=())
 
     def end(self, state: State, note: str = "") -> Night:
-        """Return it as it ends now."""
+        """Return the night with this state, ended now."""
         return replace(self, state=state, note=note, ended=_now().isoformat(timespec="seconds"))
 
 
 class History:
-    """All nights of a search, each in a folder of its own.
+    """All nights of a search, each in its own folder.
 
     Args:
         folder: of the nights.
@@ -207,7 +207,7 @@ class History:
         self.folder = folder
 
     def nights(self) -> list[Night]:
-        """Return the nights in their order; one whose file is damaged is left out."""
+        """Return the nights by time of start, without those whose file is damaged."""
         found = []
         for path in self.folder.glob("*/night.json"):
             try:
@@ -217,10 +217,10 @@ class History:
         return sorted(found, key=lambda night: datetime.fromisoformat(night.began))
 
     def begin(self, spent: Spent) -> Night:
-        """Begin a night, or go on with the last one if it has not come to its end.
+        """Start a night, or continue the last one if it is unfinished and recent.
 
         Args:
-            spent: by all drivers so far.
+            spent: by all drivers of the search so far.
         """
         nights, now = self.nights(), _now()
         if nights:
@@ -236,7 +236,7 @@ class History:
         return Night(name, now.isoformat(timespec="seconds"), spent)
 
     def before(self, night: Night) -> Night | None:
-        """Return the last night before this one of which it is known what it came to."""
+        """Return the most recent other night with a known outcome."""
         others = [each for each in self.nights() if each.name != night.name and each.after]
         return others[-1] if others else None
 
@@ -245,17 +245,17 @@ class History:
         return self.folder / night.name
 
     def write(self, night: Night) -> None:
-        """Keep a night, whole or not at all.
+        """Store a night atomically.
 
         Raises:
-            OSError: it could not be written.
+            OSError: the file cannot be written.
         """
         place = self.place(night)
         place.mkdir(parents=True, exist_ok=True)
         write_atomically(place / "night.json", json.dumps(asdict(night), indent=1))
 
     def forget(self, night: Night) -> None:
-        """Remove what was kept of a night that has not come to begin."""
+        """Remove the folder of a night whose search never started."""
         shutil.rmtree(self.place(night), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""What tells the images of a test split from others: only like is compared with like."""
+"""The identity of a test split: champions are compared on the same images only."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from trainables.data import Dataset
 
 @dataclass(frozen=True)
 class DataIdentity:
-    """The images that finalists are judged on.
+    """The identity of the images that finalists are judged on.
 
     Attributes:
-        classes: their names, in the order of the labels.
+        classes: names, in the order of the labels.
         resolution: height and width in pixels.
         channels: 1 for greyscale, 3 for colour.
         images: number of test images.
@@ -29,9 +29,9 @@ class DataIdentity:
     digest: str
 
     def difference(self, other: DataIdentity) -> str:
-        """Return in what another test split differs from this, in words; empty if in nothing."""
+        """Return how another test split differs from this one; empty if they are the same."""
         if self.classes != other.classes:
-            return f"it tells {_classes(self)} apart, not {_classes(other)}"
+            return f"it distinguishes {_classes(self)}, not {_classes(other)}"
         if (self.resolution, self.channels) != (other.resolution, other.channels):
             return f"it takes images of {_shape(self)}, not of {_shape(other)}"
         if (self.images, self.digest) != (other.images, other.digest):
@@ -41,7 +41,7 @@ class DataIdentity:
 
 
 def identify(dataset: Dataset) -> DataIdentity:
-    """Return the identity of the test split of a data set."""
+    """Return the identity of the test split of a dataset."""
     height, width, channels = dataset.shape
     digest = hashlib.blake2b(digest_size=16)
     labels = dataset.labels[dataset.test].astype("<i8")

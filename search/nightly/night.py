@@ -1,8 +1,8 @@
-"""A night: goes on with a search, compares its best with the champion, and says what changed.
+"""A night: continues a search, compares its best finalist with the champion, and reports.
 
-Everything that a night finds is kept before the next step is taken, so that it can end anywhere:
-the study by the search itself, retrainings by file, the decision by the registry. A night that has
-not come to its end is gone on with by the next start (see `search.nightly.history.History.begin`).
+A night can end at any point because each step stores its result before the next one starts: the
+search in its study, finalists in files, the decision in the registry. The next start continues an
+unfinished night (see `search.nightly.history.History.begin`).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from search.nightly.champions import ChampionStore
 
 _TRIES, _PAUSE = 3, 2.0
-_RESUMED_NEXT = "The next start goes on with it."
+_RESUMED_NEXT = "The next start continues this night."
 _Found = TypeVar("_Found")
 
 _KINDS = {
@@ -65,29 +65,29 @@ _KINDS = {
 
 
 class NightFailedError(SearchFailedError):
-    """A night whose search is kept, but which has not come to its end."""
+    """A night failed; its search is saved."""
 
 
 def run_night(
     path: Path, overrides: Sequence[str], home: Home, console: Console, address: str = "local"
 ) -> bool:
-    """Run a night, and tell people how it went, whatever that is.
+    """Run a night and send notifications about its result, also if it fails.
 
     Args:
-        path: of the experiment.
-        overrides: as of `search.experiment.loading.load_experiment`.
-        home: where the search's folder is, or is made.
-        console: where progress and report are shown.
+        path: file of the experiment.
+        overrides: see `search.experiment.loading.load_experiment`.
+        home: folder of all searches.
+        console: shows progress and report.
         address: of the Ray cluster; ``local`` starts a private one on this machine.
 
     Returns:
-        Whether it was interrupted.
+        Whether the night was interrupted.
 
     Raises:
-        BadInputError: something in the experiment cannot be used, another night runs, or the
-            champion was judged on other images.
-        SearchFailedError: the search failed, the comparison could not be made, or what came of it
-            cannot be written.
+        BadInputError: the experiment is invalid, another night runs, or the champion was judged on
+            other images.
+        SearchFailedError: the search failed, the comparison is pending, or results cannot be
+            written.
     """
     notifier = Notifier(take_addresses(), warn)
     night: _Night | None = None
@@ -116,13 +116,13 @@ def run_night(
 
 
 def _check(experiment: Experiment) -> None:
-    """Refuse an experiment of which no night could come to a decision."""
+    """Check that nights of the experiment can decide about the champion."""
     section = experiment.finalists
     if section.count < 1:
-        problem = "without a finalist nothing can be compared with the champion"
+        problem = "without finalists there is nothing to compare with the champion"
         raise BadInputError("finalists.count", section.count, problem, "use 1 or more")
     if section.seeds < 2:
-        problem = "a single seed does not tell skill from luck"
+        problem = "one seed does not distinguish skill from luck"
         raise BadInputError("finalists.seeds", section.seeds, problem, "use 2 or more")
 
 
@@ -130,27 +130,27 @@ def _make(home: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        problem = f"cannot be made: {error.strerror}"
+        problem = f"cannot create the folder: {error.strerror}"
         raise BadInputError("--home", home, problem, "name a folder") from error
 
 
 @contextmanager
 def _written() -> Iterator[None]:
-    """Say in one line that what a night has come to cannot be written, and how to go on."""
+    """Report in one line that results cannot be written, and the remedy."""
     try:
         yield
     except OSError as error:
         raise NightFailedError(
-            f"what the night has come to cannot be written down ({root_cause(error)}); all that "
-            "was is kept: make room, then start it again"
+            f"cannot write the results of the night: {root_cause(error)}. Everything saved so far "
+            "is intact. Free disk space, then start the night again"
         ) from error
 
 
 class _Night:
-    """One night, whose lock is held.
+    """One night; the caller holds its lock.
 
     Attributes:
-        message: title, body and kind of what people are told, once it has ended.
+        message: title, body and kind of the notification; None before the night has ended.
     """
 
     def __init__(self, experiment: Experiment, home: Home, console: Console, address: str) -> None:
@@ -168,8 +168,8 @@ class _Night:
         self._model = experiment.nightly.model or experiment.name
 
     def run(self) -> bool:
-        """Run it; return whether it was interrupted."""
-        self._look_at_champion()
+        """Run the night and tell whether it was interrupted."""
+        self._check_champion()
         night = self._history.begin(self._spent())
         self._history.write(night)
         try:
@@ -187,7 +187,7 @@ class _Night:
         return night.state is State.INTERRUPTED
 
     def _abort(self, night: Night, error: BaseException) -> None:
-        """Write down with what a night was broken off, as far as it can be written."""
+        """Store and report why a night was aborted, as far as possible."""
         if not self._folder.experiment.exists():
             self._history.forget(night)
             return
@@ -195,11 +195,11 @@ class _Night:
             night = night.end(State.INTERRUPTED, _RESUMED_NEXT)
         else:
             night = night.end(State.FAILED, _one_line(error))
-        with suppress(Exception):  # What it was broken off with is more to the point.
+        with suppress(Exception):  # The first error matters more.
             self._close(night)
 
-    def _look_at_champion(self) -> None:
-        """Refuse a champion that cannot be compared with, before anything is spent."""
+    def _check_champion(self) -> None:
+        """Check that the champion can be compared with, before anything is spent."""
         try:
             with quiet():
                 from search.nightly.challenge import refuse_other_data  # noqa: PLC0415
@@ -209,8 +209,8 @@ class _Night:
                     refuse_other_data(self._model, champion, self._data)
         except UnavailableError as error:
             warn(
-                f"the champion at {self._destination.shown} cannot be read now ({error}); the "
-                "search goes on, and it is looked for again at the end"
+                f"cannot read the champion at {self._destination.shown} ({error}). The search "
+                "continues and reads it again at the end"
             )
 
     def _search(self, night: Night) -> Outcome:
@@ -224,9 +224,9 @@ class _Night:
         )
 
     def _judge(self, night: Night, outcome: Outcome) -> Night:
-        """Let the best finalist stand against the champion."""
+        """Compare the best finalist with the champion."""
         if not outcome.finalists:
-            raise NightFailedError("no finalist could be retrained; see the cause above")
+            raise NightFailedError("no finalist was retrained; the cause is above")
         best = outcome.finalists[0]
         trial = next(TrialRecord.of(each) for each in self._trials() if each.number == best.number)
         task = describe_task(self._dataset)
@@ -246,14 +246,14 @@ class _Night:
                     self._dataset.labels[self._dataset.test],
                     self._folder.finalists,
                 )
-                decision = _insist(
+                decision = _retry(
                     lambda: challenge.decide(self._store(), self._experiment.nightly.alpha)
                 )
         except UnavailableError as error:
             note = (
-                f"the search is kept, but the champion at {self._destination.shown} cannot be "
-                f"reached ({error}): the comparison of trial {best.number} with it is still to be "
-                "made, by the next night or by starting this one again"
+                f"The search is saved, but the champion at {self._destination.shown} is "
+                f"unavailable ({error}). The comparison of trial {best.number} with it is pending: "
+                "the next night makes it, or start this night again."
             )
             return night.end(State.UNDECIDED, note)
         return replace(night, decision=decision).end(State.FINISHED)
@@ -281,7 +281,7 @@ class _Night:
         return Spent.of(self._trials(), worked_seconds(self._folder.journal))
 
     def _close(self, night: Night) -> None:
-        """Write down what the night has come to, and get the message about it ready."""
+        """Store and print the result of the night, and prepare the notification."""
         trials = self._trials()
         night = replace(night, after=take_snapshot(trials, worked_seconds(self._folder.journal)))
         self._history.write(night)
@@ -303,17 +303,17 @@ class _Night:
             say(self._console, f"{what} {path}")
         if self._experiment.tracking.enabled:
             self._attach(night, page)
-        self._bring(trials)
+        self._back_up(trials)
 
-    def _bring(self, trials: Sequence[FrozenTrial]) -> None:
-        """Bring what the night has added after its search to where the search is kept."""
+    def _back_up(self, trials: Sequence[FrozenTrial]) -> None:
+        """Back up what the night has written after its search."""
         storage = load_kept(self._folder).storage
         try:
             whole, cause = back_up_now(storage, self._folder, trials), ""
         except BadInputError as error:
             whole, cause = False, f" ({error})"
         if not whole:
-            warn(f"the night is not in {storage} yet{cause}; the next one brings it")
+            warn(f"the night is not in {storage} yet{cause}; the next night backs it up")
 
     def _attach(self, night: Night, page: str) -> None:
         """Add the report to the search's run in MLflow."""
@@ -324,10 +324,10 @@ class _Night:
                 with Journal(folder.journal) as book:
                     book.update(PARENT, artifacts={f"nights/{night.name}.html": page})
                     book.finish(PARENT, ending)
-            # Where MLflow was away just now, the next night or `sync` brings it.
+            # If MLflow was unavailable just now, the next night or `sync` sends the report.
             if night.state is not State.UNDECIDED:
                 sync(folder.journal, self._destination, folder.identity)
-        except Exception as error:  # Tracking never hurts, least of all when all is done.
+        except Exception as error:  # Tracking must not fail a finished night.
             warn(f"the report is not in MLflow yet: {_one_line(error)}")
 
 
@@ -338,11 +338,11 @@ def _scores(finalists: Sequence[Finalist]) -> tuple[Score, ...]:
     )
 
 
-def _insist(call: Callable[[], _Found]) -> _Found:
-    """Do something again a few times where a store does not answer: it is the last step of hours.
+def _retry(call: Callable[[], _Found]) -> _Found:
+    """Retry a call if the store is unavailable, because hours of work depend on this last step.
 
     Raises:
-        UnavailableError: it never answered.
+        UnavailableError: the store stayed unavailable.
     """
     for _ in range(_TRIES - 1):
         with suppress(UnavailableError):

@@ -1,4 +1,4 @@
-"""The report of a night: what changed since the last one, as Markdown, web page and trend."""
+"""The report of a night: what changed since the previous one; and the page of all nights."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from search.reporting.sections import Section
 from search.templates import render
 
 _ENDINGS = {
-    State.RUNNING: "runs, or was killed",
+    State.RUNNING: "running, or killed",
     State.FINISHED: "finished",
-    State.UNDECIDED: "the comparison with the champion is still to be made",
+    State.UNDECIDED: "the comparison with the champion is pending",
     State.INTERRUPTED: "interrupted",
     State.FAILED: "failed",
 }
 
 
 def build_night(experiment: Experiment, night: Night, last: Night | None) -> list[Section]:
-    """Put together what a night has changed.
+    """Return the report of a night.
 
     Args:
-        experiment: what is searched.
-        night: this one.
-        last: the one before it, None for the first.
+        experiment: of the search.
+        night: to report.
+        last: the previous night; None for the first.
     """
     before = last.after if last is not None and last.after is not None else NOTHING
     sections = [_summary(night, before)]
@@ -51,7 +51,7 @@ def build_night(experiment: Experiment, night: Night, last: Night | None) -> lis
 
 
 def headline(night: Night, last: Night | None) -> str:
-    """Return what a night came to, in a few words."""
+    """Return the result of a night in a few words."""
     if night.state is not State.FINISHED:
         return _ENDINGS[night.state]
     before = last.after if last is not None and last.after is not None else NOTHING
@@ -72,7 +72,7 @@ def _ruling(decision: Decision | None) -> str:
 def _best(before: Snapshot, after: Snapshot) -> str:
     new, old = after.best, before.best
     if new is None:
-        return "no candidate was trained to the end yet"
+        return "no complete trial yet"
     text = f"{new.accuracy:.4f} (trial {new.trial})"
     if old is None:
         return f"best validation accuracy {text}"
@@ -99,26 +99,26 @@ def _moment(iso: str) -> str:
 def _champion(experiment: Experiment, night: Night) -> Section:
     heading, decision = "Champion", night.decision
     if decision is None:
-        return Section(heading, ("Nothing was compared with it in this night.",))
+        return Section(heading, ("This night made no comparison with the champion.",))
     model = experiment.nightly.model or experiment.name
     said = {
-        Ruling.FIRST: f"There was none: trial {decision.trial} has become the first champion, "
-        f"version {decision.version} of {model}.",
-        Ruling.PROMOTED: f"Trial {decision.trial} takes the place of {decision.rival} as version "
+        Ruling.FIRST: f"Trial {decision.trial} is the first champion, version {decision.version} "
+        f"of {model}.",
+        Ruling.PROMOTED: f"Trial {decision.trial} replaces {decision.rival} as version "
         f"{decision.version} of {model}.",
-        Ruling.KEPT: f"Trial {decision.trial}, the best by validation, is not better than "
-        f"the champion of {model} by more than chance explains: {decision.rival} stays.",
-        Ruling.SAME: f"The best by validation is the champion of {model} itself, {decision.rival}: "
-        "there is nothing to compare.",
+        Ruling.KEPT: f"Trial {decision.trial}, the best by validation accuracy, is not "
+        f"significantly better than the champion of {model}: {decision.rival} stays.",
+        Ruling.SAME: f"The best by validation accuracy is the champion of {model} itself, "
+        f"{decision.rival}. No comparison is needed.",
     }[decision.ruling]
     comparison = decision.comparison
     if comparison is None:
         return Section(heading, (said,))
     confidence = 1 - 2 * comparison.alpha
     figures = (
-        f"Difference of the mean test accuracies {comparison.difference:+.4f}, with a confidence "
-        f"of {confidence:.0%} between {comparison.low:+.4f} and {comparison.high:+.4f}; "
-        f"p = {comparison.p_value:.2g} (promoted below {comparison.alpha:g})."
+        f"Difference of the mean test accuracies: {comparison.difference:+.4f} ({confidence:.0%} "
+        f"confidence interval {comparison.low:+.4f} to {comparison.high:+.4f}); "
+        f"p = {comparison.p_value:.2g} (promotion needs p < {comparison.alpha:g})."
     )
     return Section(heading, (said, figures))
 
@@ -137,7 +137,7 @@ def _changes(experiment: Experiment, before: Snapshot, after: Snapshot, since: s
         return snapshot.spent.device_seconds / 3600 * price
 
     rows = [
-        count("trained to the end", lambda each: each.complete),
+        count("complete", lambda each: each.complete),
         count("stopped early", lambda each: each.pruned),
         count("failed", lambda each: each.failed),
         count("interrupted", lambda each: each.interrupted),
@@ -147,9 +147,9 @@ def _changes(experiment: Experiment, before: Snapshot, after: Snapshot, since: s
         rows.append(count("on the Pareto front", lambda each: len(each.front)))
     rows += [
         time("device time spent", lambda each: each.spent.device_seconds),
-        # A prediction, which later trials may correct downwards.
+        # Later trials may correct the prediction downwards.
         time("device time saved (predicted)", lambda each: each.saved_seconds),
-        time("time of the driver", lambda each: each.spent.seconds),
+        time("driver time", lambda each: each.spent.seconds),
     ]
     if price:
         spent = (money(before), money(after))
@@ -161,8 +161,8 @@ def _front(objectives: Sequence[Objective], before: Snapshot, after: Snapshot) -
     new = [number for number in after.front if number not in before.front]
     gone = [number for number in before.front if number not in after.front]
     sentence = (
-        f"{len(after.front)} candidates that no other one beats in {', '.join(objectives)} "
-        f"together: {len(new)} new, {len(gone)} beaten since."
+        f"{len(after.front)} candidates are Pareto-optimal in {', '.join(objectives)}: {len(new)} "
+        f"new, {len(gone)} beaten since."
     )
     rows = [_point(number, after, "new") for number in new]
     rows += [_point(number, before, "beaten") for number in gone]
@@ -180,7 +180,7 @@ def _rejections(before: Snapshot, after: Snapshot) -> Section:
         (reason, f"+{total - before.rejections.get(reason, 0)}", str(total))
         for reason, total in after.rejections.items()
     )
-    header = ("rejected for", "this night", "in all")
+    header = ("reason", "this night", "total")
     return Section("Rejected before training", header=header, rows=rows)
 
 
@@ -189,7 +189,7 @@ def _failures(before: Snapshot, after: Snapshot) -> Section | None:
     if not new:
         return None
     rows = tuple((str(number), cause) for number, cause in new[:SHOWN])
-    more = f", the first {SHOWN} of them here" if len(new) > SHOWN else ""
+    more = f"; the first {SHOWN} are shown" if len(new) > SHOWN else ""
     sentence = f"{len(new)} trials failed in this night{more}."
     return Section("Failures", (sentence,), ("trial", "cause"), rows)
 
@@ -205,15 +205,15 @@ def _finalists(night: Night) -> Section:
         for score in night.finalists
     )
     sentence = (
-        "Retrained with fresh seeds and ranked by validation; the first one stands against the "
-        "champion. The test images decide on nothing else."
+        "Retrained with fresh seeds and ranked by validation accuracy. The first finalist is "
+        "compared with the champion on the test images, which decide nothing else."
     )
     header = ("trial", "validation", "test accuracy", "seeds")
     return Section("Finalists", (sentence,), header, rows)
 
 
 def index_page(search: str, nights: Sequence[Night]) -> str:
-    """Return the page that shows all nights of a search, the last one first."""
+    """Return the page of all nights of a search, the last one first."""
     rows = []
     for night in reversed(nights):
         position = nights.index(night)

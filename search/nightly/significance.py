@@ -1,16 +1,18 @@
-"""Whether one network is truly better than another, or was only luckier.
+"""The significance test: is one network better than another by more than chance?
 
-Two things are drawn by chance when trainings are compared on a test split: the images in it, and
-the seeds of the trainings. A test that knows the images alone takes a lucky seed for progress; one
-that knows the seeds alone does the same with a lucky choice of images. Here both count, each as it
-is in a crossed design, in which every training sees every image:
+Chance enters a comparison on a test split twice: through the images and through the seeds of the
+trainings. A test of the images alone takes a lucky seed for progress, and a test of the seeds alone
+takes a lucky choice of images for progress. This test includes both, as a crossed design in which
+every training sees every image:
 
     variance = Var(d) / n + s_a^2 / k_a + s_b^2 / k_b
 
-with d the difference, for each of n images, between the shares of the trainings that are right, and
-s^2 the variance over k trainings of their accuracies. What is special to one training on one image
-is part of both and is counted twice: the test errs towards saying no. Its degrees of freedom are
-those of Welch (1947, Biometrika 34) and Satterthwaite (1946, Biometrics Bulletin 2).
+Here d is, for each of n images, the difference between the fractions of correct trainings, and s^2
+the variance of the accuracies of k trainings. The interaction of training and image is part of both
+terms and counts twice, which makes the test conservative. The degrees of freedom follow Welch
+(1947, Biometrika 34) and Satterthwaite (1946, Biometrics Bulletin 2).
+
+No library offers this test; scipy provides the t distribution.
 """
 
 from __future__ import annotations
@@ -24,16 +26,15 @@ from scipy import stats
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a challenger is worth against a champion.
+    """The result of comparing a challenger with a champion.
 
     Attributes:
-        difference: of their mean accuracies on the same images, in -1..1; over 0 where the
-            challenger is better.
-        low: lower end of the interval that holds the true difference with a confidence of
-            1 - 2 alpha; it is over 0 exactly when the challenger is better (`is_better`).
+        difference: challenger minus champion, mean accuracies on the same images, -1..1.
+        low: lower end of the confidence interval of the difference, at confidence 1 - 2 alpha; it
+            is above 0 exactly if `is_better`.
         high: upper end.
-        p_value: probability of such a difference or a larger one between equals.
-        alpha: largest `p_value` that is taken for proof.
+        p_value: probability of this or a larger difference if both are equally good.
+        alpha: significance level.
     """
 
     difference: float
@@ -44,13 +45,13 @@ class Comparison:
 
     @property
     def is_better(self) -> bool:
-        """Tell whether the challenger is better by more than chance explains."""
+        """Tell whether the challenger is significantly better."""
         return self.difference > 0 and self.p_value < self.alpha
 
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of a variance, with the degrees of freedom that it was estimated with."""
+    """A term of the variance and the degrees of freedom of its estimate."""
 
     variance: float
     freedom: int
@@ -59,14 +60,13 @@ class _Part:
 def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], alpha: float) -> Comparison:
     """Test whether a challenger is more accurate than a champion, one-sided.
 
-    Of an arm with a single training nothing tells how far seeds spread: the spread of the other arm
-    stands for it. Where neither arm has two, nothing is proven, whatever the difference. Where no
-    noise at all is seen, a difference is taken as it is.
+    An arm with a single training takes the spread over seeds from the other arm. If neither arm has
+    two trainings, no difference is significant. Without any noise, every gain is significant.
 
     Args:
-        challenger: whether each training is right about each image, bool [trainings, images].
-        champion: likewise, of the same images in the same order, bool [trainings, images].
-        alpha: probability, in 0..0.5, of calling a challenger better that is only as good.
+        challenger: whether each training classifies each image correctly, bool [trainings, images].
+        champion: likewise for the same images in the same order, bool [trainings, images].
+        alpha: probability, 0..0.5, of calling an equally good challenger better.
 
     Raises:
         ValueError: there are no trainings, fewer than two images, or not the same number of them.
@@ -83,7 +83,7 @@ def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], alpha: f
         return Comparison(difference, -1.0, 1.0, 1.0, alpha)
     parts = [_Part(float(paired.var(ddof=1)) / images, images - 1), *seeds]
     variance = sum(part.variance for part in parts)
-    # Sums of shares differ from 0 in their last digits.
+    # Rounding leaves sums of fractions slightly off 0.
     if variance < 1e-24:
         better = difference > 1e-12
         return Comparison(difference, difference, difference, 0.0 if better else 1.0, alpha)
@@ -95,10 +95,10 @@ def compare(challenger: NDArray[np.bool_], champion: NDArray[np.bool_], alpha: f
 
 
 def _seed_noise(*arms: NDArray[np.float64]) -> list[_Part] | None:
-    """Return what the seeds add to the variance of the difference; None if nothing tells it.
+    """Return the terms of the seeds in the variance; None if they cannot be estimated.
 
     Args:
-        arms: the accuracies of the trainings of each of two arms.
+        arms: accuracies of the trainings of each arm.
     """
     spreads = [float(arm.var(ddof=1)) for arm in arms if len(arm) > 1]
     if not spreads:

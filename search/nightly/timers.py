@@ -1,4 +1,4 @@
-"""Installs or prints the timer that starts a search's nights."""
+"""Installs or prints the timer that starts the nights of a search."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _SHOWN = (*_INSTALLED, "ray-job", "kubernetes")
 def install_timer(
     kind: str, at: str, experiment: Path, overrides: Sequence[str], home: Home, address: str
 ) -> None:
-    """Install a timer for the user, in the place of one that was there for the same search.
+    """Install a timer for the user; it replaces an earlier timer of the same search.
 
     Args:
         kind: systemd or cron.
         at: time of day, ``HH:MM``.
         experiment: file of the experiment.
-        overrides: of it.
+        overrides: of the experiment.
         home: folder of all searches.
         address: of the Ray cluster.
 
     Raises:
-        BadInputError: the experiment or the time is wrong, or this machine has no such timers.
+        BadInputError: the experiment or the time is invalid, or this machine has no such timers.
     """
     if kind not in _INSTALLED:
         problem = "cannot be installed from here"
@@ -46,7 +46,7 @@ def install_timer(
         _install_cron(timer)
     else:
         _install_systemd(timer)
-    note(f"secrets such as {VARIABLE}, one NAME='value' a line: {timer.environment} (mode 600)")
+    note(f"put secrets such as {VARIABLE} into {timer.environment} (mode 600): NAME='value'")
 
 
 def show_timer(
@@ -55,7 +55,7 @@ def show_timer(
     """Print a timer; see `install_timer`.
 
     Raises:
-        BadInputError: the experiment or the time is wrong, or the kind unknown.
+        BadInputError: the experiment, the time or the kind is invalid.
     """
     if kind not in _SHOWN:
         raise BadInputError("--show", kind, "no such timer", f"use one of {', '.join(_SHOWN)}")
@@ -80,17 +80,17 @@ def show_timer(
 def describe_timer(
     at: str, experiment: Path, overrides: Sequence[str], home: Home, address: str
 ) -> Timer:
-    """Return the timer that starts the nights of a search as this command line would.
+    """Return the timer that repeats this command line every night.
 
     Raises:
-        BadInputError: the experiment or the time is wrong.
+        BadInputError: the experiment or the time is invalid.
     """
     name = load_experiment(experiment, overrides).name
     try:
         time = Daily.parse(at)
     except ValueError as error:
         raise BadInputError("--at", at, str(error), "write it as 01:30") from None
-    # Where Python was started through a link, as in a virtual environment, the link counts.
+    # The path of the interpreter may be a link, as in a virtual environment: keep the link.
     command = [sys.executable, str(PROGRAM), "nightly", str(experiment.absolute())]
     command += _sets(overrides)
     command += ["--home", str(home.path)]
@@ -112,12 +112,12 @@ def _sets(overrides: Sequence[str]) -> list[str]:
 
 
 def _in_image(experiment: Path) -> str:
-    """Return where an experiment lies in the project, all of which is in the image of a cluster."""
+    """Return the path of an experiment within the project, which the image contains."""
     try:
         return experiment.resolve().relative_to(PROGRAM.parent).as_posix()
     except ValueError:
-        problem = f"is not in {PROGRAM.parent}, of which the image is made"
-        remedy = "put it into experiments/, and build the image again"
+        problem = f"is not in {PROGRAM.parent}, from which the image is built"
+        remedy = "move it to experiments/ and build the image again"
         raise BadInputError("EXPERIMENT", experiment, problem, remedy) from None
 
 
@@ -135,7 +135,7 @@ def _units(timer: Timer) -> dict[Path, str]:
 
 def _install_systemd(timer: Timer) -> None:
     systemctl = _find("systemctl", "systemd")
-    # Asked before anything is written: in a container there is often no manager to talk to.
+    # Check before writing any file: containers often have no service manager.
     _run([systemctl, "--user", "show-environment"], "systemd")
     for path, text in _units(timer).items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -145,7 +145,7 @@ def _install_systemd(timer: Timer) -> None:
     _run([systemctl, "--user", "enable", "--now", f"{timer.name}.timer"], "systemd")
     note(f"next: systemctl --user list-timers {timer.name}.timer")
     note(f"logs: journalctl --user -u {timer.name}")
-    note('nights also while you are logged out: loginctl enable-linger "$USER"')
+    note('to run nights while you are logged out: loginctl enable-linger "$USER"')
 
 
 def _install_cron(timer: Timer) -> None:
@@ -179,5 +179,5 @@ def _run(command: Sequence[str], kind: str, given: str | None = None) -> None:
 
 
 def _refused(kind: str, said: str) -> BadInputError:
-    problem = " ".join(said.split()) or "it is refused without a word"
+    problem = " ".join(said.split()) or "the command failed without a message"
     return BadInputError("--install", kind, problem, f"print it instead: --show {kind}")

@@ -67,8 +67,8 @@ def test_every_service_is_told_whatever_becomes_of_the_others(service: Service) 
     notifier.send("a title", "text", NotifyType.INFO)
     assert len(service.told) == 1
     assert said == [
-        "notification 1 of 3 (JSON) is not sent: the service cannot be reached",
-        "notification 2 of 3 is not sent: its address is none that apprise knows",
+        "notification 1 of 3 (JSON) was not sent: the service is unreachable",
+        "notification 2 of 3 was not sent: apprise does not know its address",
     ]
 
 
@@ -79,7 +79,9 @@ def test_a_service_that_refuses_is_one_line_without_its_address(
     said: list[str] = []
     Notifier([service.address], said.append).send("a title", "text", NotifyType.FAILURE)
     (line,) = said
-    assert line.startswith("notification 1 of 1 (JSON) is not sent: the service answers with error")
+    assert line.startswith(
+        "notification 1 of 1 (JSON) was not sent: the service answers with error"
+    )
     printed = capfd.readouterr()
     assert TOKEN not in line + printed.out + printed.err
 
@@ -119,6 +121,6 @@ def test_an_address_without_a_secret_may_be_written_down() -> None:
 
 
 def test_what_is_no_address_is_refused_without_showing_it() -> None:
-    with pytest.raises(BadInputError, match="no address that apprise knows") as caught:
+    with pytest.raises(BadInputError, match="apprise does not know one of the addresses") as caught:
         refuse_secrets([f"slcak://{TOKEN}"])
     assert TOKEN not in str(caught.value)

@@ -331,4 +331,4 @@ def test_a_night_on_a_fresh_head_goes_on_with_the_nights_before(
     assert again == first
     report = (nights / second / "report.md").read_text()
     assert f"## Since the night {first}" in report
-    assert "| trained to the end | 1 | 2 | +1 |" in report
+    assert "| complete | 1 | 2 | +1 |" in report

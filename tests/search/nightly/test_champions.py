@@ -130,7 +130,7 @@ def model(request: pytest.FixtureRequest) -> str:
     return f"model-{abs(hash(request.node.nodeid))}"
 
 
-def test_without_a_champion_the_first_challenger_becomes_it(
+def test_first_challenger_becomes_champion(
     destination: Destination, nets: Nets, model: str, tmp_path: Path
 ) -> None:
     store = ChampionStore(destination, model)
@@ -159,7 +159,7 @@ def test_without_a_champion_the_first_challenger_becomes_it(
     assert json.loads((folder / "candidate.json").read_text()) == {"params": {}}
 
 
-def test_what_is_better_is_promoted_and_what_is_only_as_good_is_not(
+def test_only_a_better_challenger_is_promoted(
     destination: Destination, nets: Nets, model: str
 ) -> None:
     store = ChampionStore(destination, model)
@@ -184,16 +184,14 @@ def test_what_is_better_is_promoted_and_what_is_only_as_good_is_not(
     assert metrics["p_value"] == better.comparison.p_value
 
 
-def test_the_champion_itself_is_not_compared_nor_registered_again(
-    local: Destination, nets: Nets, model: str
-) -> None:
+def test_champion_is_not_compared_with_itself(local: Destination, nets: Nets, model: str) -> None:
     store = ChampionStore(local, model)
     nets.challenge(1, 100, 104).decide(store, 0.05)
     again = nets.challenge(1, 10, 10, 10, night="2026-01-02").decide(store, 0.05)
     assert (again.ruling, again.version, again.comparison) == (Ruling.SAME, "1", None)
 
 
-def test_the_same_network_of_another_search_was_trained_otherwise_and_is_compared(
+def test_same_network_of_another_search_is_compared(
     local: Destination, nets: Nets, model: str, tmp_path: Path
 ) -> None:
     store = ChampionStore(local, model)
@@ -202,7 +200,7 @@ def test_the_same_network_of_another_search_was_trained_otherwise_and_is_compare
     assert longer.decide(store, 0.05).ruling is Ruling.PROMOTED
 
 
-def test_a_champion_that_was_rolled_back_to_is_the_one_that_counts(
+def test_version_with_alias_is_the_champion_after_rollback(
     local: Destination, nets: Nets, model: str
 ) -> None:
     store = ChampionStore(local, model)
@@ -217,7 +215,7 @@ def test_a_champion_that_was_rolled_back_to_is_the_one_that_counts(
 
 
 @pytest.mark.parametrize("stage", ["log_artifacts", "create_model_version", "set_alias"])
-def test_a_promotion_that_was_broken_off_is_completed_without_doubles(
+def test_interrupted_promotion_is_completed_without_duplicates(
     local: Destination, nets: Nets, model: str, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
     name = "set_registered_model_alias" if stage == "set_alias" else stage
@@ -241,13 +239,13 @@ def test_a_promotion_that_was_broken_off_is_completed_without_doubles(
     assert len(client.search_runs([experiment], tag)) == 1
 
 
-def test_a_store_that_is_not_there_is_unavailable(nets: Nets, tmp_path: Path) -> None:
+def test_absent_store_is_unavailable(nets: Nets, tmp_path: Path) -> None:
     away = Destination(f"http://127.0.0.1:{free_port()}", tmp_path)
     with pytest.raises(UnavailableError, match="refused"):
         nets.challenge(1, 20, 24).decide(ChampionStore(away, "model"), 0.05)
 
 
-def test_a_store_that_is_no_registry_is_unavailable(nets: Nets, tmp_path: Path) -> None:
+def test_store_without_registry_is_unavailable(nets: Nets, tmp_path: Path) -> None:
     nowhere = Destination("nonsense://host", tmp_path)
     with pytest.raises(UnavailableError, match="unsupported URI"):
         nets.challenge(1, 20, 24).decide(ChampionStore(nowhere, "model"), 0.05)
@@ -266,7 +264,7 @@ def test_a_store_that_is_no_registry_is_unavailable(nets: Nets, tmp_path: Path) 
         ({"digest": "d2"}, "judged on other test images (200 and 200 of them)"),
     ],
 )
-def test_a_champion_of_other_images_is_refused_in_one_line(
+def test_champion_of_other_images_is_refused_in_one_line(
     local: Destination,
     nets: Nets,
     model: str,
@@ -299,7 +297,7 @@ def registered(client: MlflowClient, model: str, folder: Path | None, experiment
 
 
 @pytest.mark.parametrize("content", ["nothing", "other JSON", "no predictions", "a pickle"])
-def test_a_champion_that_no_night_has_promoted_is_refused_in_one_line(
+def test_foreign_champion_is_refused_in_one_line(
     destination: Destination, nets: Nets, model: str, tmp_path: Path, content: str
 ) -> None:
     folder = tmp_path / "by hand"
@@ -315,7 +313,7 @@ def test_a_champion_that_no_night_has_promoted_is_refused_in_one_line(
     registered(client, model, None if content == "nothing" else folder, where)
     with pytest.raises(BadInputError) as caught:
         ChampionStore(destination, model).current()
-    assert "version 1 bears the alias champion, but holds nothing" in str(caught.value)
+    assert "version 1 has the alias champion, but no night promoted it" in str(caught.value)
 
 
 # The identity of a test split
@@ -342,7 +340,7 @@ def with_image(dataset: Dataset, row: int) -> Dataset:
 
 
 @pytest.mark.parametrize("change", [with_labels, with_image])
-def test_one_test_image_or_label_makes_another_test_split(
+def test_identity_depends_on_each_test_image_and_label(
     digits: Dataset, change: Callable[[Dataset, int], Dataset]
 ) -> None:
     before = identify(digits)
@@ -351,7 +349,7 @@ def test_one_test_image_or_label_makes_another_test_split(
     assert before.difference(identify(change(digits, int(digits.train[5])))) == ""
 
 
-def test_another_split_or_subset_is_another_identity(digits: Dataset) -> None:
+def test_identity_depends_on_split_and_subset(digits: Dataset) -> None:
     own = identify(digits)
     assert own == identify(load(DIGITS))
     assert own.difference(identify(load(dataclasses.replace(DIGITS, split_seed=1))))

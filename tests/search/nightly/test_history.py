@@ -1,4 +1,4 @@
-"""What is kept of nights, which of them are gone on with, and what a night may spend."""
+"""Stored nights: which are continued, and what a night may spend."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def night(history: History, state: State, spent: int = 0) -> Night:
     return ended
 
 
-def test_a_night_comes_back_as_it_was_kept(history: History) -> None:
+def test_night_is_read_as_written(history: History) -> None:
     comparison = Comparison(0.02, -0.01, 0.05, 0.12, 0.01)
     whole = replace(
         history.begin(Spent(4, 60.5, 33.25)).end(State.FINISHED, "a note"),
@@ -81,9 +81,7 @@ def test_a_night_comes_back_as_it_was_kept(history: History) -> None:
     assert history.nights() == [whole]
 
 
-def test_nights_are_named_by_their_dates_and_a_second_one_of_a_date_by_a_number(
-    history: History, clock: Clock
-) -> None:
+def test_nights_are_named_by_date_and_number(history: History, clock: Clock) -> None:
     for time in ("2026-01-01T01:30", "2026-01-01T12:00", "2026-01-01T13:00", "2026-01-02T01:30"):
         clock(time)
         night(history, State.FINISHED)
@@ -92,7 +90,7 @@ def test_nights_are_named_by_their_dates_and_a_second_one_of_a_date_by_a_number(
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.INTERRUPTED, State.FAILED, State.UNDECIDED])
-def test_a_night_without_an_end_is_gone_on_with_also_after_midnight(
+def test_unfinished_night_is_continued_after_midnight(
     history: History, clock: Clock, state: State
 ) -> None:
     clock("2026-01-01T22:00")
@@ -103,9 +101,7 @@ def test_a_night_without_an_end_is_gone_on_with_also_after_midnight(
     assert again.state is State.RUNNING
 
 
-def test_the_next_night_has_a_budget_of_its_own_whatever_the_last_one_left(
-    history: History, clock: Clock
-) -> None:
+def test_next_night_has_its_own_budget(history: History, clock: Clock) -> None:
     clock("2026-01-01T01:30")
     night(history, State.INTERRUPTED, spent=7)
     clock("2026-01-02T01:30")
@@ -113,9 +109,7 @@ def test_the_next_night_has_a_budget_of_its_own_whatever_the_last_one_left(
     assert (following.name, following.before) == ("2026-01-02", Spent(12))
 
 
-def test_a_night_is_compared_with_the_last_one_of_which_it_is_known_what_it_came_to(
-    history: History, clock: Clock
-) -> None:
+def test_previous_night_is_the_last_with_known_outcome(history: History, clock: Clock) -> None:
     clock("2026-01-01T01:30")
     first = night(history, State.FINISHED)
     assert history.before(first) is None
@@ -127,7 +121,7 @@ def test_a_night_is_compared_with_the_last_one_of_which_it_is_known_what_it_came
     assert history.before(third) == first
 
 
-def test_a_damaged_night_hides_no_other(history: History, clock: Clock) -> None:
+def test_damaged_night_does_not_hide_others(history: History, clock: Clock) -> None:
     clock("2026-01-01T01:30")
     first = night(history, State.FINISHED)
     (history.folder / "2026-01-02").mkdir()
@@ -137,7 +131,7 @@ def test_a_damaged_night_hides_no_other(history: History, clock: Clock) -> None:
     assert history.begin(Spent()).name == "2026-01-02-2"
 
 
-def test_a_night_that_has_not_come_to_begin_leaves_nothing(history: History) -> None:
+def test_night_that_never_started_leaves_nothing(history: History) -> None:
     begun = history.begin(Spent())
     history.write(begun)
     history.forget(begun)
@@ -145,7 +139,7 @@ def test_a_night_that_has_not_come_to_begin_leaves_nothing(history: History) -> 
     assert not history.place(begun).exists()
 
 
-def test_the_age_is_that_of_the_night_not_of_the_last_start(history: History, clock: Clock) -> None:
+def test_age_counts_from_first_start_of_night(history: History, clock: Clock) -> None:
     start = datetime.fromisoformat("2026-01-01T01:30")
     clock(start.isoformat())
     begun = night(history, State.FAILED)
@@ -161,7 +155,7 @@ def test_the_age_is_that_of_the_night_not_of_the_last_start(history: History, cl
 # What a search has come to
 
 
-def test_a_snapshot_counts_what_the_study_holds(stored_trial: Stored) -> None:
+def test_snapshot_counts_trials_of_study(stored_trial: Stored) -> None:
     own = {"seconds": 10.0, "share": 0.5, "epochs": 3, "macs": 100}
     trials = [
         stored_trial(0, value=0.8, **own),
@@ -180,7 +174,7 @@ def test_a_snapshot_counts_what_the_study_holds(stored_trial: Stored) -> None:
     assert found.front == {}
 
 
-def test_of_several_objectives_a_snapshot_has_the_front(stored_trial: Stored) -> None:
+def test_snapshot_of_several_objectives_has_front(stored_trial: Stored) -> None:
     own = {"seconds": 1.0, "share": 1.0, "epochs": 1, "macs": 100}
     trials = [
         stored_trial(0, value=(0.8, 100.0), **own),
@@ -190,7 +184,7 @@ def test_of_several_objectives_a_snapshot_has_the_front(stored_trial: Stored) ->
     assert take_snapshot(trials, 0.0).front == {0: (0.8, 100.0), 1: (0.7, 50.0)}
 
 
-def test_nothing_is_what_an_empty_study_comes_to() -> None:
+def test_snapshot_of_empty_study_is_nothing() -> None:
     assert take_snapshot([], 0.0) == NOTHING
 
 
@@ -206,7 +200,7 @@ amounts = st.floats(0.01, 1e6)
     amounts,
     amounts,
 )
-def test_a_night_may_spend_its_whole_budget_on_top_of_what_was_spent(
+def test_budget_of_night_is_added_to_what_was_spent(
     spent: Spent, trials: int, seconds: float, hours: float, price: float
 ) -> None:
     section = BudgetSection(
@@ -223,6 +217,6 @@ def test_a_night_may_spend_its_whole_budget_on_top_of_what_was_spent(
     assert before.spent((spent.device_seconds + hours * 3600) * 1.01)
 
 
-def test_what_has_no_limit_gets_none() -> None:
+def test_unlimited_budget_stays_unlimited() -> None:
     limits = beyond(BudgetSection(trials=5), Spent(3, 10.0, 10.0))
     assert limits == BudgetSection(trials=8)

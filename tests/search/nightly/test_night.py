@@ -1,7 +1,7 @@
-"""Nights from the command line: begun, killed, gone on with, compared, refused, told to people.
+"""Nights from the command line: start, kill, continuation, comparison, refusal, notification.
 
-One story, of which the tests read the parts: a weak first night; a second one that is killed, kept
-from others and gone on with; a search of equals that cannot reach the champion, and then can.
+The tests check parts of one story: a weak first night; a second night that is killed and continued
+and that excludes others meanwhile; and a search of equals whose champion is unavailable at first.
 """
 
 from __future__ import annotations
@@ -198,17 +198,17 @@ def holds_token(pid: int) -> bool:
 # The first night
 
 
-def test_the_first_night_begins_the_search_and_its_best_becomes_the_champion(story: Story) -> None:
+def test_first_night_starts_search_and_promotes_its_best(story: Story) -> None:
     assert story.first.result.returncode == 0, story.first.result
     night = story.nights("mine")[0]
     assert night.state is State.FINISHED
     assert night.before.trials == 0
     assert night.decision is not None
     assert (night.decision.ruling, night.decision.version) == (Ruling.FIRST, "1")
-    assert "has become the first champion, version 1 of mine" in story.report("mine", 0)
+    assert "is the first champion, version 1 of mine" in story.report("mine", 0)
 
 
-def test_people_are_told_in_a_title_and_with_the_report(story: Story) -> None:
+def test_notification_has_title_and_report(story: Story) -> None:
     (message,) = story.first.messages
     assert message["title"].startswith("mine: trial 0 is the first champion; best validation")
     assert message["message"].startswith("# mine, ")
@@ -216,19 +216,19 @@ def test_people_are_told_in_a_title_and_with_the_report(story: Story) -> None:
     assert message["type"] == "success"
 
 
-def test_a_message_that_cannot_be_sent_is_one_line_and_the_night_is_a_success(
+def test_unsent_notification_is_one_line_and_night_succeeds(
     story: Story,
 ) -> None:
     (line,) = story.first.result.stderr.splitlines()
     assert line == (
-        "search.py: notification 1 of 2 (JSON) is not sent: the service cannot be reached"
+        "search.py: notification 1 of 2 (JSON) was not sent: the service is unreachable"
     )
 
 
 # The second night
 
 
-def test_while_a_night_runs_another_one_is_refused_and_told_which(story: Story) -> None:
+def test_second_night_is_refused_while_one_runs(story: Story) -> None:
     assert story.overlapping.result.returncode == 2
     *_, line = story.overlapping.result.stderr.splitlines()
     assert re.match(r"search.py: NAME = mine: its night is being run by process \d+ on ", line)
@@ -237,7 +237,7 @@ def test_while_a_night_runs_another_one_is_refused_and_told_which(story: Story) 
     assert "its night is being run by process" in message["message"]
 
 
-def test_a_killed_night_is_gone_on_with_under_its_own_budget(story: Story) -> None:
+def test_killed_night_is_continued_under_its_own_budget(story: Story) -> None:
     assert story.second.result.returncode == 0, story.second.result
     first, second = story.nights("mine")
     assert second.state is State.FINISHED
@@ -250,7 +250,7 @@ def test_a_killed_night_is_gone_on_with_under_its_own_budget(story: Story) -> No
     assert any(trial.state is not TrialState.COMPLETE for trial in story.killed)
 
 
-def test_what_is_better_by_more_than_chance_is_promoted(story: Story) -> None:
+def test_significantly_better_finalist_is_promoted(story: Story) -> None:
     night = story.nights("mine")[1]
     assert night.decision is not None
     assert night.decision.ruling is Ruling.PROMOTED
@@ -267,25 +267,25 @@ def test_what_is_better_by_more_than_chance_is_promoted(story: Story) -> None:
     assert f"trial {night.decision.trial} is the new champion" in message["title"]
 
 
-def test_the_report_tells_what_the_night_has_changed(story: Story) -> None:
+def test_report_shows_changes_of_the_night(story: Story) -> None:
     first, second = story.nights("mine")
     assert first.after is not None
     assert second.after is not None
     text = story.report("mine", 1)
     assert f"## Since the night {first.name}" in text
-    assert "| trained to the end | 1 | 3 | +2 |" in text
+    assert "| complete | 1 | 3 | +2 |" in text
     assert first.after.best is not None
     assert second.after.best is not None
     gain = second.after.best.accuracy - first.after.best.accuracy
     assert f"New best validation accuracy {second.after.best.accuracy:.4f}" in text
     assert f", {gain:+.4f}." in text
     assert re.search(r"\| money \| \d\.\d\d \| \d\.\d\d \| \+\d\.\d\d \|", text)
-    assert "takes the place of version 1 (trial 0 of the night" in text
+    assert "replaces version 1 (trial 0 of the night" in text
     page = story.report("mine", 1, "html")
-    assert "<td>trained to the end</td><td>1</td><td>3</td><td>+2</td>" in page
+    assert "<td>complete</td><td>1</td><td>3</td><td>+2</td>" in page
 
 
-def test_all_nights_are_on_one_page(story: Story) -> None:
+def test_index_page_shows_all_nights(story: Story) -> None:
     page = (story.user.home / "mine" / "nights" / "index.html").read_text(encoding="utf-8")
     for night in story.nights("mine"):
         assert f'<a href="{night.name}/report.html">' in page
@@ -293,7 +293,7 @@ def test_all_nights_are_on_one_page(story: Story) -> None:
     assert "<svg" in page
 
 
-def test_the_reports_lie_with_the_search_in_mlflow(story: Story) -> None:
+def test_reports_are_artifacts_of_the_search(story: Story) -> None:
     client = MlflowClient(sqlite_uri(story.user.home / "mlflow.db"))
     experiment = client.get_experiment_by_name("borderline")
     assert experiment is not None
@@ -308,22 +308,22 @@ def test_the_reports_lie_with_the_search_in_mlflow(story: Story) -> None:
 # Equals, and a store that is away
 
 
-def test_without_the_champion_the_search_is_kept_and_the_night_fails(story: Story) -> None:
+def test_unavailable_champion_fails_night_and_keeps_search(story: Story) -> None:
     result = story.unreachable.result
     assert result.returncode == 1
     *_, line = result.stderr.splitlines()
     assert line.startswith("search.py: the search is kept, but the champion at http://127.0.0.1:")
-    assert "the comparison of trial 0 with it is still to be made" in line
+    assert "The comparison of trial 0 with it is pending" in line
     assert "Traceback" not in result.stderr
     assert story.undecided.state is State.UNDECIDED
     assert story.undecided.after is not None
     assert story.undecided.after.complete == 1
     (message,) = story.unreachable.messages
-    assert message["title"] == "twin: the comparison with the champion is still to be made"
+    assert message["title"] == "twin: the comparison with the champion is pending"
     assert message["type"] == "failure"
 
 
-def test_the_next_start_makes_the_comparison_up_and_trains_nothing_again(story: Story) -> None:
+def test_next_start_makes_pending_comparison_without_training(story: Story) -> None:
     result = story.kept.result
     assert result.returncode == 0, result
     assert "retraining the best" in story.unreachable.result.stdout
@@ -335,17 +335,17 @@ def test_the_next_start_makes_the_comparison_up_and_trains_nothing_again(story: 
     assert len(list(FinalistStore(story.user.home / "twin" / "finalists").results())) == 4
 
 
-def test_what_is_only_as_good_is_not_promoted(story: Story) -> None:
+def test_equally_good_finalist_is_not_promoted(story: Story) -> None:
     (night,) = story.nights("twin")
     assert night.decision is not None
     assert (night.decision.ruling, night.decision.version) == (Ruling.KEPT, "2")
     comparison = night.decision.comparison
     assert comparison is not None
     assert comparison.low < 0 < comparison.high
-    assert "is not better than the champion of mine by more than chance" in story.report("twin", 0)
+    assert "is not significantly better than the champion of mine" in story.report("twin", 0)
 
 
-def test_a_champion_of_other_images_is_refused_before_anything_is_spent(story: Story) -> None:
+def test_champion_of_other_images_is_refused_before_training(story: Story) -> None:
     assert story.other.result.returncode == 2
     *_, line = story.other.result.stderr.splitlines()
     assert line.startswith("search.py: nightly.model = mine: its champion (version 2) cannot be")
@@ -358,7 +358,7 @@ def test_a_champion_of_other_images_is_refused_before_anything_is_spent(story: S
 # Secrets
 
 
-def test_the_addresses_are_nowhere_but_in_the_environment_of_who_gave_them(story: Story) -> None:
+def test_addresses_are_only_in_environment_of_caller(story: Story) -> None:
     assert not story.inherited
     for result in story.outputs:
         assert TOKEN not in result.stdout + result.stderr
@@ -373,14 +373,14 @@ def test_the_addresses_are_nowhere_but_in_the_environment_of_who_gave_them(story
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"finalists": {"seeds": 1}}, "finalists.seeds = 1: a single seed does not tell skill"),
-        ({"finalists": {"count": 0}}, "finalists.count = 0: without a finalist nothing can be"),
+        ({"finalists": {"seeds": 1}}, "finalists.seeds = 1: one seed does not distinguish skill"),
+        ({"finalists": {"count": 0}}, "finalists.count = 0: without finalists there is nothing"),
         ({"nightly": {"alpha": 0.5}}, "nightly.alpha = 0.5: input should be less than"),
         ({"nightly": {"notify": ["json://u:p@h"]}}, "nightly.notify = ..: its address for JSON"),
         ({"nightly": {"notify": ["nonsense"]}}, "nightly.notify = ..: one of them is no address"),
     ],
 )
-def test_an_experiment_without_a_decision_is_one_line(
+def test_experiment_that_cannot_decide_is_refused_in_one_line(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -396,7 +396,7 @@ def test_an_experiment_without_a_decision_is_one_line(
     assert not home.exists()
 
 
-def test_a_failure_before_the_experiment_is_known_is_told_too(
+def test_failure_to_read_experiment_is_notified(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hook: Hook
 ) -> None:
     monkeypatch.setenv("BORDERLINE_NOTIFY", hook.address)
@@ -407,7 +407,7 @@ def test_a_failure_before_the_experiment_is_known_is_told_too(
     assert "BORDERLINE_NOTIFY" not in os.environ
 
 
-def test_a_disk_that_takes_no_night_is_one_line_and_told(
+def test_full_disk_is_one_line_and_notified(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -423,9 +423,10 @@ def test_a_disk_that_takes_no_night_is_one_line_and_told(
     )
     assert main(["nightly", str(path), "--home", str(tmp_path / "home")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("search.py: what the night has come to cannot be written down (")
+    assert line.startswith("search.py: cannot write the results of the night: ")
     assert line.endswith(
-        "No space left on device); all that was is kept: make room, then start it again"
+        "No space left on device. Everything saved so far is intact. Free disk space, then start "
+        "the night again"
     )
     (message,) = hook.take()
     assert "No space left on device" in message["message"]

@@ -64,69 +64,69 @@ def sections(night: Night = TONIGHT, last: Night | None = LAST) -> dict[str, Sec
     return {section.heading: section for section in built}
 
 
-def test_the_gain_of_the_night_comes_first() -> None:
+def test_report_starts_with_gain_of_night() -> None:
     assert sections()["In short"].sentences == (
         "Began 2026-01-02 01:30, ended 2026-01-02 05:00: finished.",
         "New best validation accuracy 0.9250 (trial 7), +0.0250.",
     )
 
 
-def test_every_total_stands_beside_what_it_was_in_the_last_night() -> None:
+def test_totals_are_shown_beside_previous_night() -> None:
     changes = sections()["Since the night 2026-01-01"]
     rows = {name: values for name, *values in changes.rows}
-    assert rows["trained to the end"] == ["3", "5", "+2"]
+    assert rows["complete"] == ["3", "5", "+2"]
     assert rows["failed"] == ["1", "2", "+1"]
     assert rows["interrupted"] == ["0", "1", "+1"]
     assert rows["rejected before training"] == ["4", "11", "+7"]
     assert rows["on the Pareto front"] == ["2", "2", "+0"]
     assert rows["device time spent"] == ["1h00m", "2h30m", "+1h30m"]
-    assert rows["time of the driver"] == ["10m00s", "20m00s", "+10m00s"]
+    assert rows["driver time"] == ["10m00s", "20m00s", "+10m00s"]
     assert rows["money"] == ["2.00", "5.00", "+3.00"]
 
 
-def test_the_first_night_is_compared_with_nothing() -> None:
+def test_first_night_is_compared_with_empty_search() -> None:
     found = sections(last=None)
-    assert found["Since the search began"].rows[0] == ("trained to the end", "0", "5", "+5")
+    assert found["Since the search began"].rows[0] == ("complete", "0", "5", "+5")
     assert "Best validation accuracy 0.9250 (trial 7)." in found["In short"].sentences
 
 
 @pytest.mark.parametrize(
     ("decision", "says"),
     [
-        (TONIGHT.decision, "Trial 7 takes the place of version 2 (trial 1 of x) as version 3 of"),
+        (TONIGHT.decision, "Trial 7 replaces version 2 (trial 1 of x) as version 3 of"),
         (
             Decision(Ruling.FIRST, 7, "1"),
-            "trial 7 has become the first champion, version 1 of",
+            "Trial 7 is the first champion, version 1 of",
         ),
         (
             Decision(Ruling.KEPT, 7, "2", "version 2", COMPARISON),
-            "is not better than the champion of mine by more than chance explains: version 2 stays",
+            "is not significantly better than the champion of mine: version 2 stays",
         ),
         (Decision(Ruling.SAME, 7, "2", "version 2"), "is the champion of mine itself, version 2"),
-        (None, "Nothing was compared"),
+        (None, "This night made no comparison"),
     ],
 )
-def test_what_became_of_the_champion_is_said(decision: Decision | None, says: str) -> None:
+def test_report_states_decision_about_champion(decision: Decision | None, says: str) -> None:
     first, *figures = sections(replace(TONIGHT, decision=decision))["Champion"].sentences
     assert says in first
     assert bool(figures) == (decision is not None and decision.comparison is not None)
 
 
-def test_a_comparison_shows_difference_interval_and_probability() -> None:
+def test_comparison_shows_difference_interval_and_p_value() -> None:
     *_, figures = sections()["Champion"].sentences
     assert figures == (
-        "Difference of the mean test accuracies +0.0213, with a confidence of 98% between +0.0041 "
-        "and +0.0385; p = 0.0032 (promoted below 0.01)."
+        "Difference of the mean test accuracies: +0.0213 (98% confidence interval +0.0041 to "
+        "+0.0385); p = 0.0032 (promotion needs p < 0.01)."
     )
 
 
-def test_the_front_shows_what_is_new_and_what_was_beaten() -> None:
+def test_front_shows_new_and_beaten_candidates() -> None:
     front = sections()["Pareto front"]
     assert "2 candidates" in front.sentences[0]
     assert front.rows == (("7", "0.9250", "90", "new"), ("1", "0.9000", "100", "beaten"))
 
 
-def test_rejections_and_failures_of_the_night_are_told_from_older_ones() -> None:
+def test_rejections_and_failures_of_night_exclude_older_ones() -> None:
     found = sections()
     assert found["Rejected before training"].rows == (
         ("border", "+5", "9"),
@@ -136,29 +136,29 @@ def test_rejections_and_failures_of_the_night_are_told_from_older_ones() -> None
     assert found["Failures"].sentences == ("1 trials failed in this night.",)
 
 
-def test_finalists_stand_with_their_spread_over_the_seeds() -> None:
+def test_finalists_show_spread_over_seeds() -> None:
     assert sections()["Finalists"].rows == (
         ("7", "0.9300", "0.9120 ± 0.0040", "3"),
         ("2", "0.8000", "0.7900", "1"),
     )
 
 
-def test_a_night_that_failed_before_anything_was_known_says_so() -> None:
+def test_failed_night_without_snapshot_shows_cause() -> None:
     failed = replace(TONIGHT, state=State.FAILED, note="the disk is full", after=None)
     assert list(sections(failed)) == ["In short"]
     assert "the disk is full" in sections(failed)["In short"].sentences
     assert headline(failed, LAST) == "failed"
 
 
-def test_the_title_is_decision_and_gain() -> None:
+def test_headline_has_decision_and_gain() -> None:
     assert headline(TONIGHT, LAST) == (
         "trial 7 is the new champion; new best validation accuracy 0.9250 (trial 7), +0.0250"
     )
     undecided = replace(TONIGHT, state=State.UNDECIDED)
-    assert headline(undecided, LAST) == "the comparison with the champion is still to be made"
+    assert headline(undecided, LAST) == "the comparison with the champion is pending"
 
 
-def test_markdown_and_page_hold_the_same_facts() -> None:
+def test_markdown_and_page_have_the_same_facts() -> None:
     built = list(sections().values())
     text, page = as_markdown("mine", built), as_html("mine", built)
     for fact in ("+1h30m", "RuntimeError: boom", "0.9120 ± 0.0040", "Since the night 2026-01-01"):
@@ -169,14 +169,14 @@ def test_markdown_and_page_hold_the_same_facts() -> None:
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1))
-def test_markdown_shows_any_cause_as_it_is(cause: str) -> None:
+def test_markdown_escapes_every_cause(cause: str) -> None:
     rendered = markdown(as_markdown("t", [Section("h", (f"x{cause}",))]))
     body = rendered.split("</h2>")[1].strip().removeprefix("<p>").removesuffix("</p>")
     assert "<" not in body
     assert html.unescape(body) == f"x{cause}"
 
 
-def test_the_page_of_all_nights_shows_the_last_one_first_and_draws_the_trend() -> None:
+def test_index_page_shows_last_night_first_and_trend() -> None:
     first = replace(LAST, decision=Decision(Ruling.FIRST, 1, "1"), finalists=TONIGHT.finalists[1:])
     page = index_page("mine", [first, TONIGHT])
     assert page.index("2026-01-02/report.html") < page.index("2026-01-01/report.html")
@@ -185,8 +185,8 @@ def test_the_page_of_all_nights_shows_the_last_one_first_and_draws_the_trend() -
     assert "<td>4</td><td>0.9250</td><td>0.9120 ± 0.0040</td>" in page
 
 
-def test_a_page_without_any_result_draws_nothing() -> None:
+def test_index_page_without_results_has_no_plot() -> None:
     killed = Night("2026-01-01", "2026-01-01T01:30:00+00:00", Spent())
     page = index_page("mine", [killed])
     assert "<svg" not in page
-    assert "runs, or was killed" in page
+    assert "running, or killed" in page

@@ -61,12 +61,12 @@ WORLDS = {
 
 
 @pytest.mark.parametrize("world", WORLDS.values(), ids=WORLDS)
-def test_of_two_equals_the_challenger_is_rarely_called_better(world: World) -> None:
+def test_equal_challenger_is_rarely_called_better(world: World) -> None:
     # Three standard errors of a share of 0.05 in 600 draws are 0.027.
     assert world.share_better(judged(0.05)) <= 0.05 + 0.027
 
 
-def test_a_stricter_alpha_is_wrong_less_often() -> None:
+def test_smaller_alpha_is_wrong_less_often() -> None:
     world = WORLDS["seeds that differ much"]
     assert world.share_better(judged(0.01)) <= 0.01 + 0.013
 
@@ -79,11 +79,11 @@ def test_a_stricter_alpha_is_wrong_less_often() -> None:
         (World(500, (3, 3), 0.02, 1.0), 0.6, 0.9),
     ],
 )
-def test_a_true_difference_is_seen(world: World, better: float, power: float) -> None:
+def test_true_difference_is_detected(world: World, better: float, power: float) -> None:
     assert world.share_better(judged(0.05), better, times=200) >= power
 
 
-def test_a_test_of_the_images_alone_would_take_lucky_seeds_for_progress() -> None:
+def test_comparing_images_alone_mistakes_lucky_seeds() -> None:
     def by_images(one: Right, other: Right) -> bool:
         paired = one.mean(axis=0) - other.mean(axis=0)
         return bool(stats.ttest_1samp(paired, 0, alternative="greater").pvalue < 0.05)
@@ -93,7 +93,7 @@ def test_a_test_of_the_images_alone_would_take_lucky_seeds_for_progress() -> Non
     assert world.share_better(judged(0.05)) < 0.08
 
 
-def test_the_formula_on_a_small_example() -> None:
+def test_formula_on_a_small_example() -> None:
     one = np.array([[1, 1, 1, 0], [1, 1, 0, 1]], dtype=bool)
     other = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 0, 0]], dtype=bool)
     found = compare(one, other, 0.05)
@@ -118,26 +118,26 @@ def rights(seeds: int, images: int = 40, wrong: int = 0) -> Right:
     return right
 
 
-def test_equal_predictions_are_no_progress() -> None:
+def test_equal_predictions_are_not_better() -> None:
     found = compare(rights(3, wrong=5), rights(3, wrong=5), 0.05)
     assert found == Comparison(0.0, 0.0, 0.0, 1.0, 0.05)
     assert not found.is_better
 
 
-def test_a_difference_without_any_noise_is_taken_as_it_is() -> None:
+def test_difference_without_noise_is_significant() -> None:
     better = compare(rights(2), rights(2, wrong=40), 0.05)
     assert (better.difference, better.p_value, better.is_better) == (1.0, 0.0, True)
     worse = compare(rights(2, wrong=40), rights(2), 0.05)
     assert (worse.difference, worse.p_value, worse.is_better) == (-1.0, 1.0, False)
 
 
-def test_single_trainings_prove_nothing_whatever_the_difference() -> None:
+def test_single_trainings_are_never_significant() -> None:
     found = compare(rights(1), rights(1, wrong=30), 0.05)
     assert (found.low, found.high, found.p_value) == (-1.0, 1.0, 1.0)
     assert not found.is_better
 
 
-def test_a_single_training_is_judged_by_the_spread_of_the_others_seeds() -> None:
+def test_single_training_takes_spread_of_other_arm() -> None:
     random = np.random.default_rng(1)
     wide = random.random((4, 200)) < np.array([[0.5], [0.9], [0.6], [0.8]])
     narrow = random.random((4, 200)) < 0.7
@@ -149,7 +149,7 @@ def test_a_single_training_is_judged_by_the_spread_of_the_others_seeds() -> None
     ("one", "other"),
     [(rights(2, 10), rights(2, 11)), (rights(0), rights(2)), (rights(2, 1), rights(2, 1))],
 )
-def test_what_cannot_be_compared_is_refused(one: Right, other: Right) -> None:
+def test_incomparable_predictions_are_refused(one: Right, other: Right) -> None:
     with pytest.raises(ValueError, match="cannot compare"):
         compare(one, other, 0.05)
 
@@ -163,9 +163,7 @@ alphas = st.sampled_from([0.001, 0.01, 0.05, 0.2])
 
 
 @given(pairs, alphas)
-def test_interval_probability_and_decision_say_the_same(
-    pair: tuple[Right, Right], alpha: float
-) -> None:
+def test_interval_p_value_and_decision_agree(pair: tuple[Right, Right], alpha: float) -> None:
     found = compare(*pair, alpha)
     assert -1 <= found.difference <= 1
     assert found.low <= found.difference <= found.high
@@ -174,7 +172,7 @@ def test_interval_probability_and_decision_say_the_same(
 
 
 @given(pairs, alphas)
-def test_the_other_way_round_is_the_mirror_image(pair: tuple[Right, Right], alpha: float) -> None:
+def test_swapping_arms_mirrors_the_result(pair: tuple[Right, Right], alpha: float) -> None:
     one, other = pair
     found, mirrored = compare(one, other, alpha), compare(other, one, alpha)
     assert mirrored.difference == pytest.approx(-found.difference)
@@ -183,7 +181,7 @@ def test_the_other_way_round_is_the_mirror_image(pair: tuple[Right, Right], alph
 
 
 @given(pairs, st.randoms(use_true_random=False))
-def test_neither_the_order_of_images_nor_that_of_trainings_matters(
+def test_order_of_images_and_trainings_is_irrelevant(
     pair: tuple[Right, Right], random: object
 ) -> None:
     one, other = pair
@@ -195,5 +193,5 @@ def test_neither_the_order_of_images_nor_that_of_trainings_matters(
 
 
 @given(pairs)
-def test_a_stricter_alpha_never_promotes_more(pair: tuple[Right, Right]) -> None:
+def test_smaller_alpha_never_promotes_more(pair: tuple[Right, Right]) -> None:
     assert not compare(*pair, 0.01).is_better or compare(*pair, 0.05).is_better

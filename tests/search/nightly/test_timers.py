@@ -83,7 +83,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
     return Machine(tmp_path, monkeypatch, capsys)
 
 
-def test_systemd_gets_two_units_and_is_told_to_enable_the_timer(machine: Machine) -> None:
+def test_systemd_timer_is_written_and_enabled(machine: Machine) -> None:
     machine.has("systemctl")
     result = machine.nightly("--install", "systemd", "--at", "02:05", "--set", "epochs=2")
     assert result.code == 0, result.err
@@ -100,7 +100,7 @@ def test_systemd_gets_two_units_and_is_told_to_enable_the_timer(machine: Machine
     assert "journalctl --user -u borderline-mine" in result.err
 
 
-def test_cron_gets_one_line_however_often_it_is_installed(machine: Machine) -> None:
+def test_repeated_installation_keeps_one_cron_line(machine: Machine) -> None:
     machine.has("crontab")
     first = machine.nightly("--install", "cron")
     assert first.code == 0, first.err
@@ -115,7 +115,7 @@ def test_cron_gets_one_line_however_often_it_is_installed(machine: Machine) -> N
 
 
 @pytest.mark.parametrize("kind", ["systemd", "cron"])
-def test_a_machine_without_such_timers_is_one_line(machine: Machine, kind: str) -> None:
+def test_missing_timer_program_is_one_line(machine: Machine, kind: str) -> None:
     result = machine.nightly("--install", kind)
     assert result.code == 2
     (line,) = result.err.splitlines()
@@ -124,7 +124,7 @@ def test_a_machine_without_such_timers_is_one_line(machine: Machine, kind: str) 
     assert not (machine.folder / ".config").exists()
 
 
-def test_a_manager_that_is_not_there_is_one_line_and_nothing_is_written(
+def test_missing_service_manager_is_one_line_without_files(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REFUSES", "yes")
@@ -136,7 +136,7 @@ def test_a_manager_that_is_not_there_is_one_line_and_nothing_is_written(
     assert not (machine.folder / ".config").exists()
 
 
-def test_what_is_shown_is_printed_without_secrets_and_nothing_is_installed(
+def test_shown_timer_has_no_secrets_and_installs_nothing(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BORDERLINE_NOTIFY", "json://h/s3cret")
@@ -150,7 +150,7 @@ def test_what_is_shown_is_printed_without_secrets_and_nothing_is_installed(
     assert not machine.home.exists()
 
 
-def test_the_manifest_is_shown_with_its_time_and_its_experiment(machine: Machine) -> None:
+def test_manifest_is_shown_with_time_and_experiment(machine: Machine) -> None:
     experiment = str(ROOT / "experiments" / "quickstart.yaml")
     options = ("--show", "kubernetes", "--at", "02:05", "--set", "epochs=4")
     result = machine.nightly(*options, experiment=experiment)
@@ -165,15 +165,15 @@ def test_the_manifest_is_shown_with_its_time_and_its_experiment(machine: Machine
     assert shown == before
 
 
-def test_an_experiment_that_is_in_no_image_is_not_shown_in_a_manifest(machine: Machine) -> None:
+def test_experiment_outside_the_image_is_refused_in_manifest(machine: Machine) -> None:
     result = machine.nightly("--show", "kubernetes")
     assert result.code == 2
     assert result.err.startswith("search.py: EXPERIMENT = mine.yaml: is not in ")
-    assert "put it into experiments/" in result.err
+    assert "move it to experiments/" in result.err
 
 
 @pytest.mark.parametrize("kind", ["systemd", "cron", "ray-job"])
-def test_a_timer_starts_the_program_that_is_there(machine: Machine, kind: str) -> None:
+def test_timer_starts_existing_program(machine: Machine, kind: str) -> None:
     assert (ROOT / "search.py").is_file()
     assert f"{ROOT / 'search.py'} nightly {machine.folder / 'mine.yaml'}" in machine.nightly(
         "--show", kind
@@ -189,14 +189,14 @@ def test_a_timer_starts_the_program_that_is_there(machine: Machine, kind: str) -
         (("--show", "cron", "--set", "epoch=3"), "epoch = 3: unknown field"),
     ],
 )
-def test_a_wrong_timer_is_one_line(machine: Machine, options: tuple[str, ...], says: str) -> None:
+def test_invalid_timer_is_one_line(machine: Machine, options: tuple[str, ...], says: str) -> None:
     result = machine.nightly(*options)
     assert result.code == 2
     (line,) = result.err.splitlines()
     assert line.startswith(f"search.py: {says}")
 
 
-def test_the_line_is_one_that_cron_and_the_shell_can_read(machine: Machine) -> None:
+def test_cron_and_shell_can_read_the_line(machine: Machine) -> None:
     line = machine.nightly("--show", "cron").out
     assert len(line.splitlines()) == 1
     assert len(line.encode()) < 1000  # The longest that cron reads.
