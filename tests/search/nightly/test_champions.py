@@ -257,8 +257,8 @@ def test_store_without_registry_is_unavailable(nets: Nets, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        ({"classes": ("cat", "cow", "dog")}, "3 classes (cat, cow, dog) apart, not 2 classes"),
-        ({"classes": ("dog", "cat")}, "2 classes (dog, cat) apart, not 2 classes (cat, dog)"),
+        ({"classes": ("cat", "cow", "dog")}, "3 classes (cat, cow, dog), not 2 classes"),
+        ({"classes": ("dog", "cat")}, "2 classes (dog, cat), not 2 classes (cat, dog)"),
         ({"resolution": (16, 16)}, "images of 16x16 pixels in grey, not of 8x8"),
         ({"channels": 3}, "pixels in colour, not of 8x8 pixels in grey"),
         ({"digest": "d2"}, "judged on other test images (200 and 200 of them)"),
