@@ -114,7 +114,7 @@ def _cause(heard: str) -> str:
         return f"the service answers with error {match[1]}"
     if re.search(r"connection error", heard, re.IGNORECASE):
         return "the service is unreachable"
-    return "the service does not take it; check its address"
+    return "the service rejects it; check its address"
 
 
 class _Ear(logging.Handler):
