@@ -1,4 +1,4 @@
-"""The champion in the registry, and the rule by which another one takes its place.
+"""The champion in the registry, and the rule that replaces it.
 
 In a local store, and through a real server that passes the files on.
 """
@@ -42,7 +42,7 @@ DATA = DataIdentity(("cat", "dog"), (8, 8), 1, IMAGES, "d1")
 
 @pytest.fixture(scope="module", autouse=True)
 def quietly() -> Iterator[None]:
-    """Have MLflow's client as a night has it: quiet, with a short timeout."""
+    """Set up MLflow's client as in a night: quiet, with a short timeout."""
     with quiet():
         yield
 
@@ -79,7 +79,7 @@ def destination(request: pytest.FixtureRequest, tmp_path: Path, local: Destinati
 
 
 class Nets:
-    """Finalists of which it is known about how many images each training is right."""
+    """Finalists with a known number of correct test images for each training."""
 
     def __init__(self, folder: Path, search: str = "mine-1") -> None:
         self.folder = folder
@@ -126,7 +126,7 @@ def nets(tmp_path: Path) -> Nets:
 
 @pytest.fixture
 def model(request: pytest.FixtureRequest) -> str:
-    """Return the name of a model that no other test uses."""
+    """Return the name of a model for this test alone."""
     return f"model-{abs(hash(request.node.nodeid))}"
 
 

@@ -62,7 +62,7 @@ def history(tmp_path: Path) -> History:
 
 
 def night(history: History, state: State, spent: int = 0) -> Night:
-    """Begin a night and let it end."""
+    """Start a night and end it."""
     begun = history.begin(Spent(spent))
     ended = replace(begun.end(state), after=SNAPSHOT)
     history.write(ended)

@@ -64,7 +64,7 @@ FIELDS: dict[str, Any] = {
 
 
 class Hook:
-    """A webhook that keeps what it is told."""
+    """A webhook that keeps the messages it receives."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, str]] = []
@@ -90,7 +90,7 @@ class Hook:
 
 @dataclass
 class Asked:
-    """How a night ended, and what was told about it."""
+    """The result of a night and its notifications."""
 
     result: Result
     messages: list[dict[str, str]]
@@ -98,7 +98,7 @@ class Asked:
 
 @dataclass
 class Story:
-    """What happened, in its order."""
+    """The nights of the story, in order."""
 
     user: User
     first: Asked
@@ -113,7 +113,7 @@ class Story:
 
     @property
     def outputs(self) -> list[Result]:
-        """What every command of it printed."""
+        """The output of every command of the story."""
         parts = (getattr(self, field.name) for field in dataclasses.fields(self))
         return [part.result for part in parts if isinstance(part, Asked)]
 
@@ -187,7 +187,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, hook: Hook) -> Story:
 
 
 def holds_token(pid: int) -> bool:
-    """Tell whether a process has the secret where others can look it up."""
+    """Tell whether a process exposes the secret to other processes."""
     try:
         lines = [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
     except OSError:

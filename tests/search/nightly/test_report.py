@@ -1,4 +1,4 @@
-"""The report of a night: every figure of it, in Markdown and as a page."""
+"""The report of a night: its figures, in Markdown and on the page."""
 
 from __future__ import annotations
 

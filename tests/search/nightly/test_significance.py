@@ -1,4 +1,4 @@
-"""The test that decides on promotions: how often it is wrong, and how often it sees the truth."""
+"""The significance test: how often it is wrong, and how often it detects a true difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Right = NDArray[np.bool_]
 
 
 class World:
-    """Two networks of which the truth is known.
+    """Two networks with known true accuracies.
 
     An image is easy or hard for both, easier for one of them than for the other, luckier with one
     seed than with another, and so is every training on every image. In the population of images
@@ -112,7 +112,7 @@ def test_formula_on_a_small_example() -> None:
 
 
 def rights(seeds: int, images: int = 40, wrong: int = 0) -> Right:
-    """Return trainings that are all wrong about the same first images."""
+    """Return trainings that are wrong about the same first images."""
     right = np.ones((seeds, images), dtype=bool)
     right[:, :wrong] = False
     return right

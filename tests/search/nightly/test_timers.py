@@ -1,4 +1,4 @@
-"""What `nightly --install` and `--show` do, on a machine that has such timers and on others."""
+"""`nightly --install` and `--show`, on machines with and without timers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Capture = pytest.CaptureFixture[str]
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command came to."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -38,7 +38,7 @@ class Answer:
 
 
 class Machine:
-    """One whose systemctl and crontab, where it has them, only write down what they are told."""
+    """A machine whose systemctl and crontab, if present, only record their arguments."""
 
     def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capture: Capture) -> None:
         self.folder = folder
