@@ -252,6 +252,18 @@ def test_every_package_of_ours_is_installed() -> None:
     } == {name for name, path in OURS.items() if path.name == "__init__.py"}
 
 
+def test_every_template_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = listed["tool"]["setuptools"]["package-data"]["search.templates"]
+    templates = [path.name for path in files() if path.parent == ROOT / "search" / "templates"]
+    assert {"page.html", "trend.svg"} <= set(templates)
+    assert [
+        name
+        for name in templates
+        if not any(fnmatchcase(name, pattern) for pattern in (*patterns, "*.py"))
+    ] == []
+
+
 def names_in(module: Path) -> set[str]:
     """Return the names that a module defines or imports at its top."""
     tree = ast.parse(module.read_text(encoding="utf-8"))
