@@ -312,7 +312,7 @@ def test_unavailable_champion_fails_night_and_keeps_search(story: Story) -> None
     result = story.unreachable.result
     assert result.returncode == 1
     *_, line = result.stderr.splitlines()
-    assert line.startswith("search.py: the search is kept, but the champion at http://127.0.0.1:")
+    assert line.startswith("search.py: The search is saved, but the champion at http://127.0.0.1:")
     assert "The comparison of trial 0 with it is pending" in line
     assert "Traceback" not in result.stderr
     assert story.undecided.state is State.UNDECIDED
