@@ -362,7 +362,8 @@ class Driver:
         """Return how many tracking processes bring the journal, or wait to."""
         mark = str(self.folder.journal)
         return sum(
-            "search.tracking.tracker" in line and mark in line for line in commands().values()
+            "search.tracking.tracking_process" in line and mark in line
+            for line in commands().values()
         )
 
     def run_to_end(self) -> None:

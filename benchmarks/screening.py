@@ -29,7 +29,7 @@ from search.loop.trials import Trials
 from search.study.study import Study
 from spaces import CandidateSpace, Task
 from trainables.builder import Network
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 TASK = Task(channels=3, height=32, width=32, classes=10)
 SCREENS = ScreensSection(max_params=5_000_000, max_macs=500_000_000, max_memory_mb=4000)

@@ -197,15 +197,17 @@ PATH = (
         ("search.study.study:Study.ask", "spaces.candidate:CandidateSpace.draw"),
     ),
     Step("Screened", ("search.loop.screens:judge",), ("a screen rejects it", "Rejected")),
-    Step("Started", ("search.study.study:Study.start", "search.backend.searcher:StudySearcher")),
+    Step(
+        "Started", ("search.study.study:Study.start", "search.backend.tune_searcher:StudySearcher")
+    ),
     Step("Trained", ("trainables.trial:Trial.step", "trainables.training.loop:Training.run_epoch")),
     Step("Reported", ("search.loop.trials:Trials.report",)),
     Step(
         "Decided", ("search.loop.trials:Trials.decide",), ("it is not promising", "Stopped early")
     ),
     Step("Finished", ("search.study.study:Study.finish",)),
-    Step("Recorded", ("search.tracking.recorder:JournalRecorder.finished",)),
-    Step("Replayed", ("search.tracking.replay:Replayer.step",)),
+    Step("Recorded", ("search.tracking.journal_recorder:JournalRecorder.finished",)),
+    Step("Replayed", ("search.tracking.journal_replay:Replayer.step",)),
 )
 LOOP = ("Decided", "Trained", "next epoch")
 

@@ -53,7 +53,7 @@ export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:
 if [ ! -e "$home/mlflow.db" ]; then
     PYTHONPATH=$project${PYTHONPATH:+:$PYTHONPATH} "$python" -c '
 import pathlib, sys
-from search.tracking.tracker import create_local_store
+from search.tracking.tracking_process import create_local_store
 create_local_store(pathlib.Path(sys.argv[1]))
 ' "$home"
 fi

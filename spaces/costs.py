@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from spaces.architecture import Architecture
-from spaces.operation import Operation
+from spaces.operation_base import Operation
 from spaces.operations import (
     OPERATIONS,
     Activation,

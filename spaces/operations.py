@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import ClassVar
 
-from spaces.operation import (
+from spaces.operation_base import (
     CollapsedMapError,
     Operation,
     Pair,

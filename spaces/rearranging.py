@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from spaces.operation import CollapsedMapError, Operation, Shape, Window
+from spaces.operation_base import CollapsedMapError, Operation, Shape, Window
 
 FILLS = ("constant", "reflect", "replicate", "circular")
 

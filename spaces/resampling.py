@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from spaces.operation import CollapsedMapError, Operation, Pair, Shape, Window
+from spaces.operation_base import CollapsedMapError, Operation, Pair, Shape, Window
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 

@@ -16,7 +16,7 @@ from cluster.storage import below
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
-from trainables.metrics import OBJECTIVE, EpochMetrics
+from trainables.epoch_metrics import OBJECTIVE, EpochMetrics
 from trainables.specs import DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.device import select_device

@@ -13,7 +13,7 @@ from gpu_checks.inside import eager, float32, streamed
 from gpu_checks.records import Finding, Recorder, expect
 from gpu_checks.subjects import EVERYTHING, Setting
 from spaces.candidate import Candidate
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 from trainables.training.loop import Training
 
 EPOCHS = 2

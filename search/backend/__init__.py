@@ -1,5 +1,5 @@
 """Trains trials on a Ray cluster with Ray Tune; every import of Ray is here.
 
-Start with `search.backend.tuning`; `search.backend.searcher` and `search.backend.scheduler` connect
-Tune to the study.
+Start with `search.backend.tuning`; `search.backend.tune_searcher` and
+`search.backend.tune_scheduler` connect Tune to the study.
 """

@@ -16,15 +16,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.sizing import GPU_FRACTIONS, Gpu, memory_limit
 from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 from search.backend.nodes import alive, await_hosts, cluster_nodes, describe, startable_types
-from search.backend.scheduler import StudyScheduler
-from search.backend.searcher import StudySearcher
+from search.backend.tune_scheduler import StudyScheduler
+from search.backend.tune_searcher import StudySearcher
 from search.experiment.objectives import latency_batches
 from search.experiment.schema import Experiment
 from search.formatting import duration
 from search.loop.packing import Node, Packing, fair_threads, fitting_trials, reachable_nodes
 from search.private_apis import silent_progress, withhold_credentials, without_usage_tags
 from spaces.errors import BadInputError
-from trainables.metrics import OBJECTIVE
+from trainables.epoch_metrics import OBJECTIVE
 from trainables.specs import TrainingSpec
 from trainables.training.device import find_gpu
 from trainables.trial import Trial

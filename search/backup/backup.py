@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from optuna.trial import FrozenTrial
 
+from cluster.folder_store import open_store
 from cluster.storage import StorageError, probe
-from cluster.stores import open_store
 from search.backup.bucket_lock import BucketLock, find_holder
 from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.backup.snapshots import EXPERIMENT, Snapshots

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from search.driver.open_search import OpenSearch
 from search.driver.outcome import Outcome
+from search.driver.session import SearchSession
+from search.reporting.rendering import Section, as_html
 from search.reporting.report import build_report
-from search.reporting.sections import Section, as_html
 from search.study.finalists import Finalist
 from search.study.summary import summarise
-from search.tracking.tracker import ui_command
+from search.tracking.tracking_process import ui_command
 
 
 def write_report(
-    search: OpenSearch, finalists: list[Finalist], *, interrupted: bool
+    search: SearchSession, finalists: list[Finalist], *, interrupted: bool
 ) -> tuple[Outcome, list[Section]]:
     """Close the study, write the report, and record how the search ended."""
     search.database.close()
@@ -30,7 +30,7 @@ def write_report(
     return Outcome(interrupted, summarise(trials), finalists), sections
 
 
-def close_after(search: OpenSearch, error: BaseException) -> None:
+def close_after(search: SearchSession, error: BaseException) -> None:
     """Close study and journal after an error, so that the search can be resumed."""
     search.database.close()
     with suppress(OSError):
@@ -40,7 +40,7 @@ def close_after(search: OpenSearch, error: BaseException) -> None:
         search.journal.close()
 
 
-def show_ending(search: OpenSearch, outcome: Outcome) -> None:
+def show_ending(search: SearchSession, outcome: Outcome) -> None:
     """Finish tracking, and print what is incomplete and where the results are."""
     if not search.backup.is_complete:
         search.say(
@@ -54,7 +54,7 @@ def show_ending(search: OpenSearch, outcome: Outcome) -> None:
     search.say(f"Again:   {search.command('report')}")
 
 
-def _finish_tracking(search: OpenSearch) -> None:
+def _finish_tracking(search: SearchSession) -> None:
     if search.tracker is None:
         return
     wait = search.experiment.tracking.wait

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from search.driver.closing import close_after, show_ending, write_report
 from search.driver.finalist_phase import retrain_best
-from search.driver.open_search import OpenSearch
 from search.driver.outcome import Outcome
 from search.driver.search_phase import train_candidates
-from search.reporting.sections import Section, print_report
+from search.driver.session import SearchSession
+from search.reporting.rendering import Section, print_report
 
 
-def execute(search: OpenSearch) -> Outcome:
+def execute(search: SearchSession) -> Outcome:
     """Search, retrain the finalists, and report."""
     if search.tracker is not None:
         search.tracker.start()
@@ -33,7 +33,7 @@ def execute(search: OpenSearch) -> Outcome:
     return outcome
 
 
-def _search_and_report(search: OpenSearch) -> tuple[Outcome, list[Section]]:
+def _search_and_report(search: SearchSession) -> tuple[Outcome, list[Section]]:
     if train_candidates(search):
         return write_report(search, [], interrupted=True)
     finalists = retrain_best(search)

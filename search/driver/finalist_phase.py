@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from functools import partial
 
+from search.backend.finalist_training import retrain_finalists
 from search.backend.node_wait import NodeWait
-from search.backend.retraining import retrain_finalists
 from search.backend.tuning import nodes_waited_for
-from search.driver.open_search import OpenSearch
+from search.driver.session import SearchSession
 from search.signals import stopping_gently
 from search.study.finalists import Finalist, choose_finalists
 from search.study.summary import summarise
 from trainables.specs import FinalistResult
 
 
-def retrain_best(search: OpenSearch) -> list[Finalist]:
+def retrain_best(search: SearchSession) -> list[Finalist]:
     """Retrain the best candidates.
 
     Returns:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
-from cluster.stores import open_store
+from cluster.folder_store import open_store
 from search.backup.checkpoint_cleanup import move_checkpoints
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_experiment, load_kept

@@ -18,9 +18,9 @@ from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
 from search.console import say
 from search.driver.execution import execute
-from search.driver.open_search import WarmStart, open_search
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import inherit, migrate_checkpoints, read_search
+from search.driver.session import WarmStart, open_search
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import describe_task, describe_training, load_images

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
-from search.backend.searcher import StudySearcher
+from search.backend.tune_searcher import StudySearcher
 from search.backend.tuning import train_trials
-from search.driver.open_search import OpenSearch
 from search.driver.outcome import SearchFailedError
+from search.driver.session import SearchSession
 from search.loop.asha import Asha
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
@@ -21,7 +21,7 @@ from search.study.records import TrialRecord
 from search.study.summary import summarise
 
 
-def train_candidates(search: OpenSearch) -> bool:
+def train_candidates(search: SearchSession) -> bool:
     """Train candidates and leave none running.
 
     Returns:
@@ -62,7 +62,7 @@ def train_candidates(search: OpenSearch) -> bool:
     return interrupted
 
 
-def _build_trials(search: OpenSearch, observers: Sequence[Observer]) -> Trials:
+def _build_trials(search: SearchSession, observers: Sequence[Observer]) -> Trials:
     experiment = search.experiment
     section = experiment.scheduler
     return Trials(
@@ -84,7 +84,7 @@ def _build_trials(search: OpenSearch, observers: Sequence[Observer]) -> Trials:
     )
 
 
-def _train(search: OpenSearch, trials: Trials) -> None:
+def _train(search: SearchSession, trials: Trials) -> None:
     """Let the backend train trials until they are finished or a stop is requested."""
 
     def interrupt() -> None:
@@ -118,7 +118,7 @@ def _train(search: OpenSearch, trials: Trials) -> None:
             raise
 
 
-def _refuse_hopeless(search: OpenSearch, trials: Trials) -> None:
+def _refuse_hopeless(search: SearchSession, trials: Trials) -> None:
     """End a search whose first trials all failed.
 
     Raises:
@@ -134,7 +134,7 @@ def _refuse_hopeless(search: OpenSearch, trials: Trials) -> None:
     )
 
 
-def _require_completed_trial(search: OpenSearch, trials: Trials) -> None:
+def _require_completed_trial(search: SearchSession, trials: Trials) -> None:
     """Require at least one completed trial to choose finalists from.
 
     Raises:
@@ -158,7 +158,7 @@ def _require_completed_trial(search: OpenSearch, trials: Trials) -> None:
         )
 
 
-def _command_to_raise(search: OpenSearch, trials: Trials, failed: int = 0) -> str:
+def _command_to_raise(search: SearchSession, trials: Trials, failed: int = 0) -> str:
     """Return the command that resumes the search with a larger budget.
 
     Args:

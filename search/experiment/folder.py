@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cluster.files import write_atomically
+from cluster.folder_store import open_store
 from cluster.storage import below, is_bucket
-from cluster.stores import open_store
 from spaces.errors import BadInputError
 from spaces.task import Task
 

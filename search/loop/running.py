@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from search.experiment.objectives import Objective, cost_values
 from search.study.events import StartedTrial
 from search.study.records import TrialAttributes, told_constraints
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from search.study.records import TrialAttributes, TrialRecord
 from search.study.study import Study
 from spaces.border import Rule
 from spaces.candidate import Candidate, CandidateSpace
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 STORE_EVERY = 60.0
 """Seconds of training after which the study is told how long a trial has taken.

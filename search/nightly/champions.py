@@ -25,9 +25,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from search.nightly.identity import DataIdentity
 from search.study.finalists import read_record
-from search.tracking.destination import Destination
 from search.tracking.journal_events import PARENT, Metrics
 from search.tracking.local_store import prepare
+from search.tracking.mlflow_destination import Destination
 from search.tracking.mlflow_errors import (
     RefusedError,
     UnavailableError,

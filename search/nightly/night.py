@@ -35,19 +35,19 @@ from search.nightly.history import History, Night, Score, State, take_snapshot
 from search.nightly.identity import DataIdentity, identify
 from search.nightly.report import build_night, headline, index_page
 from search.notifications import Notifier, take_addresses
-from search.reporting.sections import as_html, as_markdown, print_report
+from search.reporting.rendering import as_html, as_markdown, print_report
 from search.signals import interrupting
 from search.study.file_lock import hold
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
-from search.tracking.destination import Destination
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT
 from search.tracking.journal_reader import last_status, worked_seconds
+from search.tracking.journal_recorder import candidate_json
+from search.tracking.mlflow_destination import Destination
 from search.tracking.mlflow_errors import UnavailableError
-from search.tracking.recorder import candidate_json
-from search.tracking.tracker import quiet, sync
+from search.tracking.tracking_process import quiet, sync
 from spaces.errors import BadInputError
 from trainables.data import Dataset
 

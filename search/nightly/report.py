@@ -10,8 +10,8 @@ from search.experiment.schema import Experiment
 from search.formatting import duration
 from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
 from search.nightly.trend_plot import trend
+from search.reporting.rendering import Section
 from search.reporting.report import SHOWN
-from search.reporting.sections import Section
 from search.templates import render
 
 _ENDINGS = {

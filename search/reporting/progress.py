@@ -17,7 +17,7 @@ from search.formatting import duration
 from search.study.events import Observer, StartedTrial
 from search.study.records import Rejection
 from search.study.summary import Summary
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 _OUTCOMES = {
     TrialState.COMPLETE: "complete",

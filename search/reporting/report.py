@@ -9,12 +9,12 @@ from optuna.trial import FrozenTrial, TrialState
 from search.experiment.objectives import Objective
 from search.experiment.schema import BorderRule, Experiment
 from search.formatting import duration
-from search.reporting.sections import Section
+from search.reporting.rendering import Section
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.summary import Summary, summarise, trained_though_rejected
 from search.tracking.field_plot import field_plot
-from search.tracking.recorder import describe
+from search.tracking.journal_recorder import describe
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
 from spaces.recipe import DRAWN

@@ -9,11 +9,11 @@ from search.console import say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import duration
+from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report, compare
-from search.reporting.sections import as_html, print_report
 from search.reporting.stored_search import StoredSearch
 from search.study.summary import Summary, summarise
-from search.tracking.tracker import Destination, sync, ui_command
+from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
 
 _STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}

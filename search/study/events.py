@@ -13,7 +13,7 @@ from search.study.records import Rejection
 from spaces.border import BorderAnalysis
 from spaces.candidate import Candidate
 from spaces.costs import Costs
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any, Self, TypedDict, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 @dataclass(frozen=True)

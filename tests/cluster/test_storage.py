@@ -18,9 +18,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cluster import s3 as module
+from cluster.folder_store import FolderStore, open_store
 from cluster.s3 import BucketStore, open_bucket, parse_location
 from cluster.storage import StorageError, Store, below, is_bucket, probe
-from cluster.stores import FolderStore, open_store
 from tests import s3
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -434,7 +434,9 @@ def test_denied_request_for_missing_object_reports_missing(s3_gate: s3.Gate, s3_
 
 
 def test_folders_need_no_client_of_aws() -> None:
-    program = "import sys, cluster.stores as s; s.open_store('x'); print('boto3' in sys.modules)"
+    program = (
+        "import sys, cluster.folder_store as s; s.open_store('x'); print('boto3' in sys.modules)"
+    )
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     )

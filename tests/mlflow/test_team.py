@@ -317,7 +317,7 @@ def test_artifacts_are_in_the_bucket_and_served_by_the_server(
 def test_no_secret_is_in_any_file_or_process_list_or_printed(
     search: Seen, alice: User, team: Team, endpoint: str, runs: Callable[..., list[Run]]
 ) -> None:
-    assert any("search.tracking.tracker" in command for command in search.commands)
+    assert any("search.tracking.tracking_process" in command for command in search.commands)
     assert any("serve-artifacts" in command for command in team.commands().values())
     texts = [
         *search.commands,

@@ -31,7 +31,7 @@ from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Po
 from spaces.recipe import Recipe
 from spaces.task import Task
 from tests.ray_node import ray_node
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = Task(channels=1, height=8, width=8, classes=10)

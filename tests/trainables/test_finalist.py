@@ -10,8 +10,8 @@ import torch
 from spaces.task import Task
 from trainables.builder import Network
 from trainables.data import Dataset, load
+from trainables.epoch_metrics import EpochMetrics
 from trainables.finalist import Retraining, retrain
-from trainables.metrics import EpochMetrics
 from trainables.specs import Augmentation, DataSpec, FinalistResult, TrainingSpec
 from trainables.training import loop as training
 from trainables.training.device import Device

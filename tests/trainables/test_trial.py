@@ -22,7 +22,7 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 from tests.ray_node import ray_node
 from trainables.data import Dataset, load
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import Augmentation, DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.loop import Training

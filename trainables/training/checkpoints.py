@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from cluster.stores import open_store
+from cluster.folder_store import open_store
 
 WRITING_FRACTION = 0.05
 """Maximum fraction of a training's time spent on writing checkpoints, successfully or not."""

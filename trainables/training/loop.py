@@ -23,7 +23,7 @@ from spaces.candidate import Candidate
 from spaces.errors import BadInputError
 from trainables.builder import Network
 from trainables.data import Dataset
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import Augmentation
 from trainables.training.augmentation import draw_variation
 from trainables.training.batches import Batches

@@ -19,7 +19,7 @@ from ray import tune
 
 from cluster.sizing import Gpu
 from search.backend import tuning
-from search.backend.searcher import METRICS, StudySearcher
+from search.backend.tune_searcher import METRICS, StudySearcher
 from search.backend.tuning import concurrent_trials, find_gpus, plan_packing, train_trials
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import BudgetSection, Experiment
@@ -31,7 +31,7 @@ from search.study.events import Observer, StartedTrial
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 GPUS = 1
 GB = 10**9

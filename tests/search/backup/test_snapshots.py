@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial, TrialState
 
+from cluster.folder_store import FolderStore
 from cluster.s3 import BucketStore, open_bucket
-from cluster.stores import FolderStore
 from search.backup import snapshots as module
 from search.backup.bucket_lock import LOCK_FILE, BucketLock
 from search.backup.checkpoint_cleanup import CheckpointCleanup, move_checkpoints

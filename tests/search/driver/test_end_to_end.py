@@ -27,7 +27,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 
 from cluster.sizing import Gpu
 from search.backend.node_wait import NoNodesError
-from search.backend.searcher import StudySearcher
+from search.backend.tune_searcher import StudySearcher
 from search.backup.backup import NoBackup
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.run import run_search
@@ -49,7 +49,7 @@ from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -29,7 +29,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
 from spaces.task import Task
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 MakeTrials = Callable[..., Trials]
 Spaces = Callable[..., CandidateSpace]

@@ -23,7 +23,7 @@ from search.study.storages import read_trials
 from search.study.study import Study
 from spaces.candidate import CandidateSpace
 from tests.search.loop.trial_runs import MakeTrials, Train, started_by
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 class Life(Observer):

@@ -32,7 +32,7 @@ from tests.search.loop.trial_runs import (
     several,
     started_by,
 )
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 @pytest.mark.parametrize("gently", [False, True])

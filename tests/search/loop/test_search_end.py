@@ -16,7 +16,7 @@ from search.loop.failure_policy import HOPELESS_AFTER
 from search.loop.trials import Decision
 from spaces.candidate import CandidateSpace
 from tests.search.loop.trial_runs import MakeTrials, Spaces, Train, all_started, started_by
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 def test_a_spent_wall_clock_pauses_trials_after_their_epoch(

@@ -18,7 +18,7 @@ from tests.search.loop.trial_runs import (
     several,
     started_by,
 )
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 
 def test_pruned_trials_are_told_with_all_objectives(

@@ -22,7 +22,7 @@ from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
 from spaces.task import Task
 from tests.search.loop.trial_runs import MakeTrials, Spaces, Train, all_started, started_by
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 # Drawing
 

@@ -24,9 +24,9 @@ from search.nightly.history import Decision, Ruling
 from search.nightly.identity import DataIdentity, identify
 from search.study.finalists import Finalist, FinalistStore
 from search.study.records import TrialRecord
-from search.tracking.destination import Destination
+from search.tracking.mlflow_destination import Destination
 from search.tracking.mlflow_errors import UnavailableError
-from search.tracking.tracker import create_local_store, quiet
+from search.tracking.tracking_process import create_local_store, quiet
 from spaces.errors import BadInputError
 from tests.ports import free_port
 from tests.search.tracking_server import Server

@@ -25,9 +25,9 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read
-from search.tracking.recorder import JournalRecorder
+from search.tracking.journal_recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 OBJECTIVES: tuple[Objective, ...] = ("accuracy", "params", "latency")
 

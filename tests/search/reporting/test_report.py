@@ -15,13 +15,13 @@ from optuna.trial import FrozenTrial
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
 from search.loop.trials import Trials
+from search.reporting.rendering import Section, as_html, print_report
 from search.reporting.report import build_report, compare
-from search.reporting.sections import Section, as_html, print_report
 from search.study.finalists import Finalist, FinalistResult
 from search.study.study import Study
 from search.study.summary import summarise
 from spaces.candidate import CandidateSpace
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 Printed = Callable[..., str]
 

@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.study.records import TrialRecord, told_constraints, told_state
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 Stored = Callable[..., FrozenTrial]
 

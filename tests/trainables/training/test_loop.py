@@ -37,7 +37,7 @@ from spaces.recipe import Recipe
 from spaces.schedules import Constant, Cosine, MultiStep, OneCycle, Schedule, WarmRestarts
 from spaces.task import Task
 from trainables.data import Dataset, load
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import Augmentation, DataSpec
 from trainables.training import cuda_graphs, feeds, optimization
 from trainables.training import loop as training

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from cluster.files import write_atomically
-from search.tracking.destination import Destination
 from search.tracking.journal_events import (
     PARENT,
     Event,
@@ -26,6 +25,7 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read
+from search.tracking.mlflow_destination import Destination
 from search.tracking.mlflow_errors import UnavailableError, VanishedError
 from search.tracking.mlflow_runs import RunStore
 

@@ -16,8 +16,8 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from search.backend.scheduler import StudyScheduler
-from search.backend.searcher import StudySearcher, last_line
+from search.backend.tune_scheduler import StudyScheduler
+from search.backend.tune_searcher import StudySearcher, last_line
 from search.loop.asha import Asha
 from search.loop.trials import Trials
 from search.study.database import Database
@@ -26,7 +26,7 @@ from spaces.architecture import Architecture
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
 
 MakeTrials = Callable[..., Trials]

@@ -33,7 +33,7 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read
-from search.tracking.tracker import (
+from search.tracking.tracking_process import (
     Destination,
     SyncReport,
     Tracker,
@@ -359,7 +359,7 @@ DRIVER = """
 import os, sys
 from pathlib import Path
 from search.tracking.journal import Journal
-from search.tracking.tracker import Destination, Tracker
+from search.tracking.tracking_process import Destination, Tracker
 
 path, uri, experiment, search = Path(sys.argv[1]), *sys.argv[2:]
 journal = Journal(path)
@@ -914,7 +914,7 @@ def test_passwords_in_addresses_are_never_shown(
 
 def test_driver_does_not_import_mlflow() -> None:
     code = (
-        "import sys, search.tracking.tracker, search.tracking.journal; "
+        "import sys, search.tracking.tracking_process, search.tracking.journal; "
         "sys.exit('mlflow' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}

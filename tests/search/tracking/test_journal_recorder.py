@@ -28,9 +28,9 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read_all
-from search.tracking.recorder import JournalRecorder
+from search.tracking.journal_recorder import JournalRecorder
 from spaces.candidate import CandidateSpace
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import FinalistResult
 
 MakeTrials = Callable[..., Trials]

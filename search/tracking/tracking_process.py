@@ -31,13 +31,13 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from search.console import note
-from search.tracking.destination import DEFAULT_EXPERIMENT, Destination, ui_command
 from search.tracking.journal_reader import ended
+from search.tracking.mlflow_destination import DEFAULT_EXPERIMENT, Destination, ui_command
 from search.urls import sqlite_uri
 from spaces.errors import BadInputError
 
 if TYPE_CHECKING:
-    from search.tracking.replay import Replayer
+    from search.tracking.journal_replay import Replayer
 
 __all__ = ["Destination", "SyncReport", "Tracker", "create_local_store", "sync", "ui_command"]
 
@@ -105,7 +105,7 @@ class Tracker:
             return
         where = self._destination
         command = [
-            *(sys.executable, "-P", "-m", "search.tracking.tracker"),
+            *(sys.executable, "-P", "-m", "search.tracking.tracking_process"),
             *("--journal", str(self._journal)),
             *("--home", str(where.home)),
             *("--experiment", where.experiment),
@@ -198,7 +198,7 @@ def sync(
                 "wait until the search has ended",
             )
         stack.enter_context(quiet())
-        from search.tracking.replay import Replayer  # noqa: PLC0415
+        from search.tracking.journal_replay import Replayer  # noqa: PLC0415
 
         replayer = Replayer(journal_path, destination, search, _note, warn_after=_SYNC_ATTEMPTS + 1)
         if from_start:
@@ -237,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 if everything has arrived after the driver's end, otherwise 75.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m search.tracking.tracker", description=main.__doc__
+        prog="python -m search.tracking.tracking_process", description=main.__doc__
     )
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--home", type=Path, required=True)
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stack.enter_context(quiet())
         # Without it, scanning MLflow's modules for garbage takes a third of a short search.
         gc.disable()
-        from search.tracking.replay import Replayer  # noqa: PLC0415
+        from search.tracking.journal_replay import Replayer  # noqa: PLC0415
 
         replayer = Replayer(options.journal, destination, options.search, _note)
         replayer.step()

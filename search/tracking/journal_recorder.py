@@ -36,7 +36,7 @@ from search.tracking.journal_reader import read_all
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 _STATUS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",

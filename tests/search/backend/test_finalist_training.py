@@ -10,8 +10,8 @@ import pytest
 import ray
 from ray.exceptions import TaskCancelledError
 
+from search.backend.finalist_training import retrain_finalists
 from search.backend.node_wait import NodeWait, NoNodesError
-from search.backend.retraining import retrain_finalists
 from search.experiment.loading import parse_experiment
 from search.experiment.training_spec import describe_training
 from search.loop.packing import Packing

@@ -6,7 +6,7 @@ from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.backend.searcher import StudySearcher, last_line
+from search.backend.tune_searcher import StudySearcher, last_line
 from search.private_apis import unstage_trial
 
 

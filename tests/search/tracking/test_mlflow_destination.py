@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.tracking.destination import Destination
+from search.tracking.mlflow_destination import Destination
 
 SECRETS = st.text(st.characters(categories=["L", "N", "P", "S"], exclude_characters="'\"<>&"))
 

@@ -14,7 +14,7 @@ from search.loop.trials import Decision, Trials
 from search.private_apis import searcher_state
 from search.study.events import StartedTrial
 from spaces.candidate import Candidate
-from trainables.metrics import OBJECTIVE, EpochMetrics
+from trainables.epoch_metrics import OBJECTIVE, EpochMetrics
 from trainables.trial import FAILURE, HISTORY, STOPPED, UNKEPT, VIOLATION
 
 _ADVICE = " Some common causes include"

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from trainables.metrics import EpochMetrics
+from trainables.epoch_metrics import EpochMetrics
 
 MEASURED = {
     "train_loss": 1.5,

@@ -10,7 +10,7 @@ from typing import Any
 from optuna.trial import FrozenTrial
 from rich.console import Console
 
-from cluster.stores import open_store
+from cluster.folder_store import open_store
 from search.backup.backup import Backup
 from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.console import say
@@ -23,11 +23,11 @@ from search.study.database import Database
 from search.study.records import TrialRecord
 from search.study.study import Study
 from search.study.summary import summarise
-from search.tracking.destination import Destination
 from search.tracking.journal import Journal
 from search.tracking.journal_reader import worked_seconds
-from search.tracking.recorder import JournalRecorder
-from search.tracking.tracker import Tracker
+from search.tracking.journal_recorder import JournalRecorder
+from search.tracking.mlflow_destination import Destination
+from search.tracking.tracking_process import Tracker
 from spaces.candidate import CandidateSpace
 from trainables.specs import TrainingSpec
 
@@ -57,7 +57,7 @@ class WarmStart:
 
 
 @dataclass(frozen=True)
-class OpenSearch:
+class SearchSession:
     """One search whose folder exists and whose cluster is up.
 
     Attributes:
@@ -117,7 +117,7 @@ def open_search(
     backup: Backup,
     *,
     resume: bool,
-) -> OpenSearch:
+) -> SearchSession:
     """Open the study and the journal of a search whose folder exists.
 
     Raises:
@@ -146,7 +146,7 @@ def open_search(
     warm_start.apply(study)
     journal = Journal(folder.journal)
     destination = Destination.from_environment(home.path, experiment.tracking.experiment)
-    return OpenSearch(
+    return SearchSession(
         experiment,
         home,
         folder,
