@@ -69,6 +69,9 @@ class EpochMetrics:
         Raises:
             TypeError: a metric that every epoch has is missing.
         """
+        if "seconds" in values:
+            # Checkpoints of version 0.1 name the duration so.
+            values = {"epoch_seconds": values["seconds"], **values}
         names = [field.name for field in fields(cls) if field.name in values]
         metrics = {name: float(values[name]) for name in names if name != "epoch"}
         return cls(int(values["epoch"]), **metrics)

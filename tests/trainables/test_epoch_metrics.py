@@ -44,3 +44,10 @@ def test_objective_is_nan_after_divergence(bad: float) -> None:
     assert EpochMetrics(1, 1.5, 0.25, 1.25, 0.5, 2.0).objective == 0.5
     assert math.isnan(EpochMetrics(1, bad, 0.25, 1.25, 0.5, 2.0).objective)
     assert math.isnan(EpochMetrics(1, 1.5, 0.25, bad, 0.5, 2.0).objective)
+
+
+def test_metrics_in_a_checkpoint_of_version_0_1_are_read():
+    metrics = EpochMetrics(3, 1.5, 0.25, 1.25, 0.5, 2.0)
+    old = metrics.as_dict()
+    old["seconds"] = old.pop("epoch_seconds")
+    assert EpochMetrics.from_dict(old) == metrics
