@@ -19,7 +19,7 @@ from ray import tune
 
 from cluster.sizing import Gpu
 from search.backend import tuning
-from search.backend.tune_searcher import METRICS, StudySearcher
+from search.backend.tune_searcher import StudySearcher
 from search.backend.tuning import concurrent_trials, find_gpus, plan_packing, train_trials
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import BudgetSection, Experiment
@@ -277,7 +277,7 @@ class Endless(tune.Trainable):
     def step(self) -> dict[str, Any]:
         time.sleep(0.3)
         self.epoch += 1
-        return dict.fromkeys(METRICS, 0.5) | {"epoch": self.epoch}
+        return EpochMetrics(self.epoch, 0.5, 0.5, 0.5, 0.5, 0.5).as_dict()
 
     def save_checkpoint(self, checkpoint_dir: str) -> None: ...
 

@@ -223,7 +223,7 @@ def test_progress_is_a_line_for_each_trial_with_the_best_and_the_time_left(
     assert [int(done) for done, _, _ in lines] == list(range(1, 9))
     assert {int(number) for _, number, _ in lines} == {trial.number for trial in first.trained}
     assert re.search(r"rejected \d+ \(.*border \d+.*\)", first.result.stdout)
-    assert re.search(r"gone, \w+ left", lines[0][2])
+    assert re.search(r"elapsed, \w+ left", lines[0][2])
 
 
 def test_leaderboard_finalists_rejections_and_savings_are_printed(first: Searched) -> None:

@@ -90,7 +90,7 @@ NONE = "Found no NVIDIA driver on your system. Please check that you have an NVI
             ),
             "13.0",
             "Unexpected error from cudaGetDeviceCount(). Did you run some cuda functions before "
-            "calling NumCudaDevices()? Error 804: forward compatibility was attempted; mend that "
+            "calling NumCudaDevices()? Error 804: forward compatibility was attempted; fix that "
             "(torch 9.9 is built for CUDA 13.0), or use cpu",
         ),
         (
