@@ -1,7 +1,7 @@
-"""In-place operations that reach further than the tensor they are called on.
+"""Refuses in-place operations that change more than the tensor they are called on.
 
 The recorded operations read as if nothing shared memory: ``y = x[:, :1]; y += 1`` leaves x
-unchanged in them. What is changed through a view, or seen through one, is refused.
+unchanged in them. Changes made or seen through a view are therefore refused.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ def check_mutations(nodes: Sequence[Node], live: Collection[Node]) -> None:
 
     Args:
         nodes: all operations, in order.
-        live: those on which the output depends, itself included.
+        live: operations on which the output depends, including the output.
 
     Raises:
-        UnsupportedError: there is one.
+        UnsupportedError: there is such an operation.
     """
     position = {node: number for number, node in enumerate(nodes)}
     roots: dict[Node, Node] = {}
@@ -42,7 +42,7 @@ def check_mutations(nodes: Sequence[Node], live: Collection[Node]) -> None:
 
 
 def _shared(node: Node) -> Node | None:
-    """Return the operation whose memory the result of another one lies in."""
+    """Return the operation whose memory holds the result of another operation."""
     if node.op != "call_function" or not node.args or not isinstance(node.args[0], Node):
         return None
     schema = getattr(node.target, "_schema", None)

@@ -99,7 +99,7 @@ class _Conversion:
         return self._graph.build()
 
     def _check_operations(self, live: Collection[Node]) -> None:
-        """Refuse what is unknown first: it says more than what it makes of its inputs.
+        """Refuse unknown operations first: they explain more than errors that follow from them.
 
         Raises:
             UnsupportedError: there is such an operation.
@@ -118,7 +118,7 @@ class _Conversion:
         """Return the single tensor that the module returns.
 
         Raises:
-            UnsupportedError: it returns none, or several.
+            UnsupportedError: the module returns no tensor or several.
         """
         results = [
             node

@@ -22,7 +22,7 @@ from trainables.tracing.handlers import handles
 from trainables.tracing.layout import C, H, Map, UnsupportedError, W, axis_atoms, is_whole, merged
 
 SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh"})
-"""Activations whose output is a gate where it multiplies something of its size."""
+"""Activations whose output, multiplied by a tensor of equal size, is a gate."""
 
 
 # Norms
@@ -31,7 +31,7 @@ SQUASHING = frozenset({"sigmoid", "hardsigmoid", "softmax", "tanh"})
 def _norm(
     graph: Graph, call: Call, norm: Norm, x: Map, weight: object, bias: object, shape: Shape
 ) -> Map:
-    """Add a norm; what is not one gamma and one beta a channel follows as layers of its own."""
+    """Add a norm. Unless it has one gamma and one beta per channel, add them as own layers."""
     plain = shape[1:] == (1, 1) and weight is not None and bias is not None
     graph.take(call.name, weight, bias)
     if plain:
@@ -46,7 +46,7 @@ def _norm(
 
 @handles("batch_norm", "instance_norm", "group_norm")
 def norm(graph: Graph, call: Call) -> Map:
-    """A norm whose parameters belong to channels; group norm in one group is layer norm."""
+    """Trace a norm with parameters per channel; group norm with one group is layer norm."""
     x = graph.as_map(call.taken, call.name)
     kind = call.operation.removesuffix("_norm")
     groups = call.arguments.get("num_groups", 1)
@@ -59,7 +59,7 @@ def norm(graph: Graph, call: Call) -> Map:
 
 @handles("layer_norm")
 def layer_norm(graph: Graph, call: Call) -> Map:
-    """Layer norm over the channels of each pixel, or over the whole map."""
+    """Trace layer norm over the channels of each pixel or over the whole map."""
     x = tensor(call.taken)
     shape = channels, height, width = graph.shapes[x.layer]
     trailing = len(call["normalized_shape"])
@@ -103,14 +103,14 @@ _ACTIVATIONS = {
 
 @handles(*_ACTIVATIONS)
 def activation(graph: Graph, call: Call) -> Map:
-    """An element-wise function by its name."""
+    """Trace an element-wise function."""
     x = call.taken
     return graph.pointwise(Activation(_ACTIVATIONS[call.operation]), x, call.name)
 
 
 @handles("hardtanh", "clamp", "clamp_min")
 def clamp(graph: Graph, call: Call) -> Map:
-    """A clamp, called by its name where it has one."""
+    """Trace a clamp; some limits make it ReLU or ReLU6."""
     low = call.arguments.get("min_val", call.arguments.get("min"))
     high = call.arguments.get("max_val", call.arguments.get("max"))
     named: dict[tuple[object, object], str] = {(0, None): "relu", (0, 6): "relu6"}
@@ -121,7 +121,7 @@ def clamp(graph: Graph, call: Call) -> Map:
 
 @handles("pow")
 def power(graph: Graph, call: Call) -> Map:
-    """A square or a square root."""
+    """Trace a square or a square root."""
     named = {2: "square", 0.5: "sqrt"}
     exponent = call["exponent"]
     if not isinstance(exponent, (int, float)) or exponent not in named:
@@ -131,7 +131,7 @@ def power(graph: Graph, call: Call) -> Map:
 
 @handles("softmax", "log_softmax")
 def softmax(graph: Graph, call: Call) -> Map:
-    """Softmax over the channels."""
+    """Trace softmax over the channels."""
     x = tensor(call.taken)
     if not is_whole(x.dims[call["dim"]], (C, graph.shapes[x.layer][0])):
         raise UnsupportedError("runs over other dimensions than the channels")
@@ -140,7 +140,7 @@ def softmax(graph: Graph, call: Call) -> Map:
 
 @handles("prelu")
 def prelu(graph: Graph, call: Call) -> Map:
-    """Leaky ReLU with learned slopes."""
+    """Trace leaky ReLU with learned slopes."""
     graph.take(call.name, call["weight"])
     slopes = prod(call["weight"].shape)
     return graph.pointwise(ParametricRelu(slopes), call.taken, call.name)
@@ -148,7 +148,7 @@ def prelu(graph: Graph, call: Call) -> Map:
 
 @handles("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def dropout(graph: Graph, call: Call) -> Map:
-    """Dropout of any kind, at its rate."""
+    """Trace dropout of any kind with its rate."""
     return graph.pointwise(Dropout(float(call["p"])), call.taken, call.name)
 
 
@@ -157,7 +157,7 @@ def dropout(graph: Graph, call: Call) -> Map:
 
 @handles("add")
 def add(graph: Graph, call: Call) -> Map:
-    """A sum of two maps, or of a map and a constant."""
+    """Trace the sum of two maps, or of a map and a constant."""
     one, other = call.taken, call["other"]
     if call.arguments.get("alpha", 1) != 1:
         other = _times(graph, call, other, call["alpha"])
@@ -166,27 +166,27 @@ def add(graph: Graph, call: Call) -> Map:
 
 @handles("sub")
 def subtract(graph: Graph, call: Call) -> Map:
-    """A difference: the sum with minus the second."""
+    """Trace a difference as the sum with the negated second operand."""
     other = _times(graph, call, call["other"], -call.arguments.get("alpha", 1))
     return _sum(graph, call, call.taken, other)
 
 
 @handles("rsub")
 def subtract_from(graph: Graph, call: Call) -> Map:
-    """A difference the other way round."""
+    """Trace a difference with swapped operands."""
     one = _times(graph, call, call.taken, -call.arguments.get("alpha", 1))
     return _sum(graph, call, one, call["other"])
 
 
 @handles("neg")
 def negate(graph: Graph, call: Call) -> Map:
-    """Minus a map."""
+    """Trace the negation of a map."""
     return graph.pointwise(Scale(value=-1.0), call.taken, call.name)
 
 
 @handles("div")
 def divide(graph: Graph, call: Call) -> Map:
-    """A map divided by a constant."""
+    """Trace the division of a map by a constant."""
     other = call["other"]
     if isinstance(other, Map) or call.arguments.get("rounding_mode") is not None:
         raise UnsupportedError("divides by something that depends on the image, or rounds")
@@ -197,7 +197,7 @@ def divide(graph: Graph, call: Call) -> Map:
 
 @handles("mul")
 def multiply(graph: Graph, call: Call) -> Map:
-    """A gate, a product of two maps, or a map times a constant."""
+    """Trace a gate, a product of two maps, or a map times a constant."""
     one, other = call.taken, call["other"]
     if not isinstance(one, Map):
         one, other = other, one
@@ -219,7 +219,7 @@ def _function(graph: Graph, x: Map) -> str:
 
 
 def _in_order(graph: Graph, one: Map, other: Map) -> tuple[Map, Map]:
-    """Return the tensor that is gated and its gate: the smaller, or else the squashed one."""
+    """Return the gated tensor and its gate, which is the smaller or else the squashed tensor."""
     small, large = prod(one.sizes), prod(other.sizes)
     if small == large:
         first, second = _function(graph, one), _function(graph, other)
@@ -245,12 +245,12 @@ def _sum(graph: Graph, call: Call, one: object, other: object) -> Map:
 
 
 def _aligned(graph: Graph, call: Call, one: Map, other: Map) -> tuple[Map, Map]:
-    """Return two tensors of which one broadcasts to the other, axis by axis.
+    """Return the two tensors such that one broadcasts to the other, axis by axis.
 
     Raises:
-        UnsupportedError: neither does, or an axis meets another one.
+        UnsupportedError: neither broadcasts, or different axes are aligned.
     """
-    # What was expanded to fit broadcasts by itself.
+    # Expanded tensors broadcast without their expansion.
     one, other = Map(one.layer, one.dims), Map(other.layer, other.dims)
     if not (_fits(one, other) or _fits(other, one)):
         one, other = graph.as_map(one, call.name), graph.as_map(other, call.name)
@@ -263,7 +263,7 @@ def _aligned(graph: Graph, call: Call, one: Map, other: Map) -> tuple[Map, Map]:
 
 
 def _fits(small: Map, large: Map) -> bool:
-    """Tell whether every dimension is the same or one pixel (channel, row, column) wide."""
+    """Tell whether each dimension of `small` equals that of `large` or has size 1."""
     if len(small.dims) != len(large.dims):
         return False
     return all(
@@ -273,7 +273,7 @@ def _fits(small: Map, large: Map) -> bool:
 
 
 def _times(graph: Graph, call: Call, value: object, factor: float) -> object:
-    """Return a value times a number; of a tensor's own constants only the shape matters."""
+    """Return a value times a number; of constant tensors only the shape matters."""
     if isinstance(value, Map):
         return graph.pointwise(Scale(value=float(factor)), value, f"{call.name}.scale")
     return value * factor if isinstance(value, (int, float)) else value
@@ -298,10 +298,11 @@ def _constant(
 
 
 def _broadcast_shape(graph: Graph, x: Map, constant: tuple[int, ...]) -> Shape:
-    """Return over which of channels, height and width a constant runs, as its shape there.
+    """Return the shape of a constant as channels, height and width, 1 where it is the same.
 
     Raises:
-        UnsupportedError: it runs over parts of them, over the batch, or has more dimensions.
+        UnsupportedError: the constant covers part of an axis, varies over the batch, or has more
+            dimensions than the map.
     """
     sizes = dict(zip((C, H, W), graph.shapes[x.layer], strict=True))
     shape = {C: 1, H: 1, W: 1}

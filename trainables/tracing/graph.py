@@ -47,7 +47,7 @@ class Constant:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a split returns; the parts become layers when they are taken.
+    """The result of a split; a part becomes a layer when it is taken.
 
     Attributes:
         whole: the tensor split.
@@ -62,7 +62,7 @@ class Parts:
 
 @dataclass(frozen=True)
 class Results:
-    """What an operation with several results returns; only the first is a map."""
+    """The results of an operation with several; only the first is a map."""
 
     first: Map
 
@@ -221,17 +221,17 @@ class Graph:
         return self.resized(bare, sizes[2:], f"{name}.expand")
 
     def resized(self, x: Map, size: tuple[int, ...], name: str) -> Map:
-        """Return a map in another size, each pixel repeated."""
+        """Return a map resized by repeating pixels."""
         if x.sizes[2:] == size:
             return x
         layer = self.layer(Resizing((size[0], size[1])), x.layer, name=name)
         return Map(layer, map_dims(self.shapes[layer]))
 
     def part(self, x: Map, dim: int, start: int, stop: int, name: str) -> Map:
-        """Return a stretch of one dimension: some channels, rows or columns.
+        """Return a slice of channels, rows or columns.
 
         Raises:
-            UnsupportedError: the dimension is none of those.
+            UnsupportedError: the dimension is not one of these axes.
         """
         if (start, stop) == (0, x.sizes[dim]):
             return x
@@ -251,7 +251,7 @@ class Graph:
         return Map(layer, tuple(dims))
 
     def _axis(self, x: Map, dim: int) -> int | None:
-        """Return the axis that a dimension is, the whole of it."""
+        """Return the axis that a dimension covers completely."""
         shape = self.shapes[x.layer]
         for axis in (C, H, W):
             if x.dims[dim] and is_whole(x.dims[dim], (axis, shape[axis - 1])):
@@ -260,7 +260,7 @@ class Graph:
 
 
 def _crop(axis: int, start: int, end: int) -> Padding:
-    """Return the cut of the first ``start`` and the last ``-end`` rows or columns."""
+    """Return the operation that cuts the first ``start`` and last ``-end`` rows or columns."""
     if axis == H:
         return Padding((0, -start, 0), (0, end, 0))
     return Padding((0, 0, -start), (0, 0, end))

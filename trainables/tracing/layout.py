@@ -1,9 +1,9 @@
 """Tracks how the axes of a tensor map to the output of a layer.
 
-The graph knows maps ``(channels, height, width)`` alone; modules transpose, flatten and split
-them on the way. A tensor is therefore a layer and, for each of its dimensions, the *atoms* that it
-runs over: pieces of the batch, the channels, the rows or the columns. Reordering then costs no
-layer, and is seen to cancel out, or to be a shuffle of channels, when an operation needs a map.
+The graph knows only maps ``(channels, height, width)``, but modules transpose, flatten and split
+them in between. A tensor is therefore a layer and, for each of its dimensions, its *atoms*: pieces
+of the batch, the channels, the rows or the columns. Reordering then costs no layer. When an
+operation needs a map, the atoms show whether reorderings cancel out or shuffle channels.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ Dims: TypeAlias = tuple[tuple[Atom, ...], ...]
 
 @dataclass(frozen=True)
 class Map:
-    """A tensor that a layer's output holds.
+    """A tensor with the values of a layer's output.
 
     Attributes:
         layer: index of the layer.
         dims: atoms of each dimension; none where it has size 1.
-        expanded: size of every dimension where a dimension of size 1 stands for several.
+        expanded: size of every dimension if a dimension of size 1 is expanded, else None.
     """
 
     layer: int
@@ -61,12 +61,12 @@ def axis_atoms(axis: int, size: int) -> tuple[Atom, ...]:
 
 
 def map_dims(shape: Shape, rank: int = 4) -> Dims:
-    """Return the dimensions ``[n, c, h, w]``, or of one pixel ``[n, c]``, of a layer's output."""
+    """Return the dimensions of a layer's output: ``[n, c, h, w]``, or ``[n, c]`` for one pixel."""
     return tuple(axis_atoms(axis, size) for axis, size in enumerate((BATCH, *shape)))[:rank]
 
 
 def merged(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
-    """Return the same values with neighbours that continue each other taken together."""
+    """Return the same values with contiguous neighbours merged."""
     result: list[Atom] = []
     for axis, stride, size in atoms:
         if result and result[-1].axis == axis and result[-1].stride == stride * size:
@@ -80,7 +80,7 @@ def regrouped(dims: Dims, sizes: Sequence[int]) -> Dims:
     """Return the dimensions after a view or reshape to these sizes.
 
     Raises:
-        UnsupportedError: a new dimension would hold parts of atoms that do not divide.
+        UnsupportedError: a new dimension would need a part of an atom that is not a divisor.
     """
     atoms = list(reversed(merged(atom for dim in dims for atom in dim)))
     result = []
@@ -104,5 +104,5 @@ def regrouped(dims: Dims, sizes: Sequence[int]) -> Dims:
 
 
 def is_whole(atoms: tuple[Atom, ...], *axes: tuple[int, int]) -> bool:
-    """Tell whether atoms are exactly these axes, each (axis, size), in this order."""
+    """Tell whether atoms are exactly these axes in this order, each given as (axis, size)."""
     return merged(atoms) == merged(atom for axis in axes for atom in axis_atoms(*axis))

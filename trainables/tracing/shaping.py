@@ -31,7 +31,7 @@ from trainables.tracing.layout import (
 
 
 def _bare(graph: Graph, call: Call, value: object) -> Map:
-    """Return a tensor of which no dimension stands for several."""
+    """Return a tensor without expanded dimensions."""
     x = tensor(value)
     return x if x.expanded is None else graph.as_map(x, call.name)
 
@@ -41,7 +41,7 @@ def _bare(graph: Graph, call: Call, value: object) -> Map:
 
 @handles("contiguous", "clone", "alias", "detach", "lift_fresh_copy", "to", "_to_copy", "type_as")
 def unchanged(graph: Graph, call: Call) -> Value:
-    """The identity on a map."""
+    """Trace the identity on a map."""
     return tensor(call.taken)
 
 
@@ -50,21 +50,21 @@ def unchanged(graph: Graph, call: Call) -> Value:
     *("squeeze", "unsqueeze", "atleast_1d", "atleast_2d"),
 )
 def reshape(graph: Graph, call: Call) -> Map:
-    """The same values in the same order; the result's shape defines the view."""
+    """Trace a view: the same values in the same order, in the shape of the result."""
     x = _bare(graph, call, call.taken)
     return Map(x.layer, regrouped(x.dims, call.result_shape))
 
 
 @handles("permute")
 def permute(graph: Graph, call: Call) -> Map:
-    """Another order of the dimensions."""
+    """Trace a permutation of the dimensions."""
     x = _bare(graph, call, call.taken)
     return Map(x.layer, tuple(x.dims[dim] for dim in call["dims"]))
 
 
 @handles("transpose", "swapaxes", "swapdims")
 def transpose(graph: Graph, call: Call) -> Map:
-    """Two dimensions swapped."""
+    """Trace the swap of two dimensions."""
     x = _bare(graph, call, call.taken)
     names = ("dim0", "dim1") if "dim0" in call.arguments else ("axis0", "axis1")
     one, other = (call[name] for name in names)
@@ -75,7 +75,7 @@ def transpose(graph: Graph, call: Call) -> Map:
 
 @handles("movedim", "moveaxis")
 def move(graph: Graph, call: Call) -> Map:
-    """Dimensions moved elsewhere, the others in their order."""
+    """Trace the move of dimensions; the others keep their order."""
     x = _bare(graph, call, call.taken)
     rank = len(x.dims)
     source, target = (
@@ -89,7 +89,7 @@ def move(graph: Graph, call: Call) -> Map:
 
 @handles("expand", "expand_as", "broadcast_to")
 def expand(graph: Graph, call: Call) -> Map:
-    """Dimensions of size 1 that stand for several: what broadcasts needs no layer."""
+    """Trace the expansion of dimensions of size 1; broadcasting needs no layer."""
     x, sizes = tensor(call.taken), call.result_shape
     dims: Dims = ((),) * (len(sizes) - len(x.dims)) + x.dims
     return Map(x.layer, dims, None if Map(x.layer, dims).sizes == sizes else sizes)
@@ -97,7 +97,7 @@ def expand(graph: Graph, call: Call) -> Map:
 
 @handles("channel_shuffle")
 def shuffle(graph: Graph, call: Call) -> Map:
-    """A channel shuffle between groups."""
+    """Trace a channel shuffle between groups."""
     return graph.sliding(ChannelShuffle(call["groups"]), call.taken, call.name)
 
 
@@ -106,7 +106,7 @@ def shuffle(graph: Graph, call: Call) -> Map:
 
 @handles("chunk", "split", "split_with_sizes", "tensor_split", "unsafe_chunk", "unsafe_split")
 def split(graph: Graph, call: Call) -> Parts:
-    """Several parts along one dimension."""
+    """Trace a split along one dimension."""
     x = _bare(graph, call, call.taken)
     dim = call["dim"] % len(x.dims)
     ends = [0, *accumulate(shape[dim] for shape in call.shapes)]
@@ -115,7 +115,7 @@ def split(graph: Graph, call: Call) -> Parts:
 
 @handles("getitem")
 def take_part(graph: Graph, call: Call) -> Value:
-    """One of several results."""
+    """Trace the selection of one of several results."""
     value, index = call.taken, call["index"]
     if isinstance(value, Parts):
         start, stop = value.bounds[index]
@@ -127,7 +127,7 @@ def take_part(graph: Graph, call: Call) -> Value:
 
 @handles("slice")
 def cut(graph: Graph, call: Call) -> Map:
-    """A stretch of one dimension; of every other row or column, the one that is left."""
+    """Trace a slice of one dimension; a step over rows or columns becomes a strided layer."""
     x = _bare(graph, call, call.taken)
     dim, step = call["dim"] % len(x.dims), call["step"]
     size = x.sizes[dim]
@@ -147,7 +147,7 @@ def cut(graph: Graph, call: Call) -> Map:
 
 @handles("narrow")
 def narrow(graph: Graph, call: Call) -> Map:
-    """A stretch of one dimension, by start and length."""
+    """Trace a slice of one dimension, given by start and length."""
     x = _bare(graph, call, call.taken)
     dim = call["dim"] % len(x.dims)
     start = call["start"] % x.sizes[dim]
@@ -156,7 +156,7 @@ def narrow(graph: Graph, call: Call) -> Map:
 
 @handles("select")
 def select(graph: Graph, call: Call) -> Map:
-    """One channel, row or column, without its dimension."""
+    """Trace the selection of one channel, row or column; its dimension is removed."""
     x = _bare(graph, call, call.taken)
     dim = call["dim"] % len(x.dims)
     index = call["index"] % x.sizes[dim]
@@ -168,7 +168,7 @@ def select(graph: Graph, call: Call) -> Map:
 
 @handles("cat", "concat", "concatenate")
 def concatenate(graph: Graph, call: Call) -> Map:
-    """Concatenation along the channels."""
+    """Trace concatenation along the channels."""
     if not all(isinstance(value, Map) for value in call["tensors"]):
         raise UnsupportedError("joins a map with a constant")
     maps = [graph.as_map(value, call.name) for value in call["tensors"]]
@@ -180,7 +180,7 @@ def concatenate(graph: Graph, call: Call) -> Map:
 
 @handles("pad", "constant_pad_nd")
 def pad(graph: Graph, call: Call) -> Map:
-    """Rows, columns and channels before and after, given from the last dimension on."""
+    """Trace padding of columns, rows and channels, given from the last dimension on."""
     x = graph.as_map(call.taken, call.name)
     amounts = list(call["pad"])
     if len(x.dims) == 2:
@@ -201,7 +201,7 @@ def pad(graph: Graph, call: Call) -> Map:
 
 @handles("mean", "sum")
 def mean(graph: Graph, call: Call) -> Map:
-    """An average; a sum is one times the number of its terms."""
+    """Trace an average; a sum is an average times the number of terms."""
     x = _bare(graph, call, call.taken)
     reduced = _reduce(graph, call, "average")
     if call.operation == "mean":
@@ -213,7 +213,7 @@ def mean(graph: Graph, call: Call) -> Map:
 
 @handles("amax", "max")
 def maximum(graph: Graph, call: Call) -> Map | Results:
-    """A maximum; with positions, only the values can go on."""
+    """Trace a maximum; if it also returns positions, only the values can be used."""
     reduced = _reduce(graph, call, "max")
     return reduced if call.shape is not None else Results(reduced)
 

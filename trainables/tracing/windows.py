@@ -33,7 +33,7 @@ from trainables.tracing.layout import (
 
 
 def as_pair(value: object) -> Pair:
-    """Return what torch takes as one number or as (height, width)."""
+    """Return a value as (height, width); torch also accepts one number for both."""
     values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
     return (values[0], values[-1])
 
@@ -49,7 +49,7 @@ def _weight(call: Call, rank: int) -> Constant:
 
 @handles("conv2d")
 def convolution(graph: Graph, call: Call) -> Map:
-    """A convolution; torch's ``same`` padding may need one more row or column behind."""
+    """Trace a convolution; torch's ``same`` padding may add one more row or column at the end."""
     weight, x = _weight(call, 4), call.taken
     kernel, dilation = as_pair(weight.shape[2:]), as_pair(call["dilation"])
     padding = call["padding"]
@@ -76,7 +76,7 @@ def convolution(graph: Graph, call: Call) -> Map:
 
 @handles("conv_transpose2d")
 def transposed_convolution(graph: Graph, call: Call) -> Map:
-    """A transposed convolution; its weight is ``[in, out / groups, h, w]``."""
+    """Trace a transposed convolution; its weight is ``[in, out / groups, h, w]``."""
     weight = _weight(call, 4)
     operation = TransposedConvolution(
         weight.shape[1] * call["groups"],
@@ -94,7 +94,7 @@ def transposed_convolution(graph: Graph, call: Call) -> Map:
 
 @handles("linear")
 def linear(graph: Graph, call: Call) -> Map:
-    """A linear layer over flattened maps, or over the channels of each pixel: a 1x1 convolution."""
+    """Trace a linear layer over flattened maps, or per pixel over channels as a 1x1 convolution."""
     weight, x = _weight(call, 2), tensor(call.taken)
     graph.take(call.name, weight, call["bias"])
     features, bias = weight.shape[0], call["bias"] is not None
@@ -129,7 +129,7 @@ def _pooling(graph: Graph, call: Call, mode: str) -> Map:
 
 @handles("max_pool2d", "max_pool2d_with_indices")
 def max_pooling(graph: Graph, call: Call) -> Map | Results:
-    """Max pooling; indices cannot be used further."""
+    """Trace max pooling; its indices cannot be used."""
     if as_pair(call["dilation"]) != (1, 1):
         raise UnsupportedError("is dilated")
     pooled = _pooling(graph, call, "max")
@@ -138,7 +138,7 @@ def max_pooling(graph: Graph, call: Call) -> Map | Results:
 
 @handles("avg_pool2d")
 def average_pooling(graph: Graph, call: Call) -> Map:
-    """Average pooling; its divisor changes neither shape nor field."""
+    """Trace average pooling; its divisor changes neither shape nor field."""
     return _pooling(graph, call, "average")
 
 
@@ -150,13 +150,13 @@ def _adaptive(graph: Graph, call: Call, mode: str) -> Map:
 
 @handles("adaptive_avg_pool2d")
 def adaptive_average_pooling(graph: Graph, call: Call) -> Map:
-    """Average pooling to a size; to one pixel it is global."""
+    """Trace average pooling to a size; to one pixel it is global."""
     return _adaptive(graph, call, "average")
 
 
 @handles("adaptive_max_pool2d")
 def adaptive_max_pooling(graph: Graph, call: Call) -> Results:
-    """Max pooling to a size; to one pixel it is global."""
+    """Trace max pooling to a size; to one pixel it is global."""
     return Results(_adaptive(graph, call, "max"))
 
 
@@ -170,7 +170,7 @@ _INTERPOLATIONS = {
 
 @handles(*_INTERPOLATIONS)
 def interpolation(graph: Graph, call: Call) -> Map:
-    """Interpolation: by a factor if it is given as one and whole, else to the size."""
+    """Trace interpolation, by a factor if one whole factor is given, else to the size."""
     x = graph.as_map(call.taken, call.name)
     mode, size = _INTERPOLATIONS[call.operation], as_pair(call.result_shape[2:])
     aligned = bool(call.arguments.get("align_corners"))
@@ -184,13 +184,13 @@ def interpolation(graph: Graph, call: Call) -> Map:
 
 @handles("pixel_shuffle")
 def pixel_shuffle(graph: Graph, call: Call) -> Map:
-    """Pixel shuffle: channels to pixels."""
+    """Trace pixel shuffle, which moves channels to pixels."""
     operation = PixelShuffle(as_pair(call["upscale_factor"]))
     return graph.sliding(operation, call.taken, call.name)
 
 
 @handles("pixel_unshuffle")
 def pixel_unshuffle(graph: Graph, call: Call) -> Map:
-    """Pixel unshuffle: pixels to channels."""
+    """Trace pixel unshuffle, which moves pixels to channels."""
     operation = PixelUnshuffle(as_pair(call["downscale_factor"]))
     return graph.sliding(operation, call.taken, call.name)

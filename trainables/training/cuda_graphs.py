@@ -43,7 +43,7 @@ class GraphedStep:
         return self._graph is not None
 
     def __call__(self, step: Callable[[], None]) -> None:
-        """Run the step, which must always be the same; the first steps run without a graph."""
+        """Run the step, which must be the same each time; the first steps run without a graph."""
         if self._until_capture == 0 and self._graph is None and self._stream is not None:
             self._capture(step, self._stream)
         if self._graph is not None:
@@ -73,12 +73,12 @@ class GraphedStep:
             ):
                 step()
         except RuntimeError as error:
-            # Raises if the device itself is broken: then nothing on it can be trusted.
+            # This raises if the device itself is broken: then nothing on it can be trusted.
             torch.cuda.synchronize(stream.device)
             _leave_pool(pool, stream.device)
             _renew_generator(stream.device)
             self._until_capture = -1
-            # Its text alone: a handler that keeps the error would keep the memory of the step.
+            # Log only the text: a handler that keeps the error would keep the memory of the step.
             _log.warning("steps run without a CUDA graph: %s", str(error))
         else:
             self._graph = graph

@@ -16,11 +16,11 @@ class EpochPlan:
     """The plan of an epoch, or of one step without the first dimension.
 
     Attributes:
-        rows: the images of each step, by position in the data set, int64 ``[steps, batch]``.
+        rows: indices of the images of each step in the data set, int64 ``[steps, batch]``.
         rate: learning rate, float32 ``[steps]``.
         ema_weight: weight of the new values in the moving average, float32 ``[steps]``; None
             without a moving average.
-        variation: changes of each image.
+        variation: augmentation of each image.
     """
 
     rows: Tensor

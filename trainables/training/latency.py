@@ -1,8 +1,8 @@
 """Measures the latency of a network for a batch on a device.
 
 Measures the network as deployed: weights are cast once to the device's number format, and a GPU
-replays the forward pass as a CUDA graph. Otherwise the figure of a small network would be dominated
-by casting weights and launching kernels.
+replays the forward pass as a CUDA graph. Otherwise casting weights and launching kernels would
+dominate the latency of a small network.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CAST = {
     "cpu": (nn.Conv2d, nn.ConvTranspose2d, nn.Linear),
     "cuda": (nn.Conv2d, nn.ConvTranspose2d, nn.Linear, nn.PReLU),
 }
-"""Layers whose weights autocast casts in every forward pass, by type of device."""
+"""Layers whose weights autocast casts in every forward pass, by device type."""
 WARM_UP_ROUNDS = (5, 20)
 """Minimum and maximum number of warm-up rounds; they end early once timings have settled."""
 WARM_UP_SECONDS = 1.0
@@ -52,7 +52,7 @@ def measure_latency(
         network: the network, on the device.
         shape: channels, height and width of an image.
         batch: batch size.
-        device: device to measure; every round waits for its result.
+        device: device that runs the network; every round waits for its result.
         clock: returns seconds.
     """
     images = torch.randn((batch, *shape), generator=torch.Generator().manual_seed(0))

@@ -16,13 +16,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _LARGE = 1 << 30
 
 _HOST_MEMORY = "can't allocate memory"
-"""What torch says of CPU memory, for which it has no error class."""
+"""Message of torch when CPU memory runs out, for which it has no error class."""
 _SHORT_OF_MEMORY = re.compile(
     f"{_HOST_MEMORY}|"
     # Allocations of CUDA and its libraries outside torch's allocator.
     r"CUDA (?:driver )?error: out of memory"
     r"|CU[A-Z]+_STATUS_(?:\w+_)?ALLOC(?:ATION)?_FAILED"
-    # The handle takes memory: this is how a full GPU looks to cuBLAS.
+    # The handle takes memory: cuBLAS reports a full GPU this way.
     r"|CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate"
 )
 _REQUESTED = re.compile(r"Tried to allocate ([\d.]+) (bytes|[KMG]iB)")
