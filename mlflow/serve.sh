@@ -1,9 +1,9 @@
 #!/bin/sh
-# Serves the local MLflow store to this machine alone: the UI, and the same address for tracking.
+# Serves the local MLflow store to this machine only: UI and tracking at one address.
 #
 #   sh mlflow/serve.sh [--port N]
 #
-# The store lies in BORDERLINE_HOME, or in runs/ beside this folder. It works from any folder.
+# The store is in BORDERLINE_HOME, or else in runs/ of this project. Works from any folder.
 set -eu
 
 project=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
@@ -45,11 +45,11 @@ python=$project/.venv/bin/python
 mkdir -p -- "${BORDERLINE_HOME:-$project/runs}"
 home=$(CDPATH='' cd -- "${BORDERLINE_HOME:-$project/runs}" && pwd)
 
-# What MLflow would do without being asked: send statistics, run eight processes for language models.
+# By default MLflow sends statistics and runs eight processes for language models.
 export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION="${MLFLOW_SERVER_ENABLE_JOB_EXECUTION:-false}"
 
-# A new store is made as a search makes it, so that the two never make it at the same time.
+# Create a new store with the code of a search, so that both never create it at the same time.
 if [ ! -e "$home/mlflow.db" ]; then
     PYTHONPATH=$project${PYTHONPATH:+:$PYTHONPATH} "$python" -c '
 import pathlib, sys
@@ -58,9 +58,9 @@ create_local_store(pathlib.Path(sys.argv[1]))
 ' "$home"
 fi
 
-# Its own words would be one line for each request.
+# Silence MLflow, which would print one line per request.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore}"
-echo "MLflow serves $home in a few seconds (Ctrl-C ends it):"
+echo "MLflow serves $home in a few seconds (Ctrl-C stops it):"
 echo "http://127.0.0.1:$port/#/experiments/1/runs?workflowType=machine_learning"
 cd -- "$home"
 exec "$python" -m mlflow server --host 127.0.0.1 --port "$port" --workers 1 \

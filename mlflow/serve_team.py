@@ -1,10 +1,10 @@
-"""Serve MLflow to a team: runs in Postgres, files in S3, for people with a password.
+"""Serve MLflow to a team: runs in Postgres, files in S3, one password per user.
 
-Settings come from an environment file (team.env.example has them all) or from the environment;
-where both have one, the file's counts. What is wrong with them is said in one line, exit code 2;
-other codes are MLflow's.
+Settings come from an environment file (team.env.example lists them all) or from the environment;
+the file takes precedence. An invalid setting is reported in one line with exit code 2; other exit
+codes are MLflow's.
 """
-# ruff: noqa: PLC0415 -- what may be missing is looked for first, and then imported
+# ruff: noqa: PLC0415 -- packages that may be missing are imported after check_packages
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ HOSTS, ORIGINS = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIG
 KEY, FIRST_PASSWORD = "MLFLOW_FLASK_SERVER_SECRET_KEY", "MLFLOW_AUTH_ADMIN_PASSWORD"
 
 REQUIRED = {
-    HOSTS: "the names that people call the server by, as: mlflow.example.com",
-    FILES: "where files go, as: s3://example-bucket/mlflow",
-    KEY: "a secret to keep, as from: openssl rand -hex 32",
+    HOSTS: "list the host names of the server, for example mlflow.example.com",
+    FILES: "set the location of files, for example s3://example-bucket/mlflow",
+    KEY: "set a permanent secret, for example from: openssl rand -hex 32",
 }
 SECRETS = ("PGPASSWORD", KEY, FIRST_PASSWORD)
 POSTGRES = "postgresql+psycopg2"
@@ -69,7 +69,7 @@ def read_file(path: Path) -> dict[str, str]:
     """Return the settings in an environment file.
 
     Raises:
-        SettingError: it cannot be read, everyone can read it, or a line of it is not a setting.
+        SettingError: the file cannot be read, everyone can read it, or a line is not a setting.
     """
     try:
         mode = path.stat().st_mode
@@ -96,7 +96,7 @@ def read_file(path: Path) -> dict[str, str]:
 
 
 def complete(given: Mapping[str, str]) -> dict[str, str]:
-    """Return the server's whole environment: secrets read, defaults filled in, values checked.
+    """Return the complete environment of the server with secrets and defaults; check all values.
 
     Raises:
         SettingError: a setting is missing or wrong.
@@ -122,12 +122,12 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
             raise SettingError(f"{HOSTS} has {name!r}: list names, without ports or wildcards")
     # MLflow treats * as a pattern that longer names match, too.
     if "*" in settings.get(ORIGINS, ""):
-        raise SettingError(f"{ORIGINS} has a *: list whole ones, as https://mlflow.example.com")
+        raise SettingError(f"{ORIGINS} has a *: list complete origins: https://mlflow.example.com")
     return _letting_in(names, settings)
 
 
 def _letting_in(names: Sequence[str], settings: Mapping[str, str]) -> dict[str, str]:
-    """Return settings with allowed hosts and origins, also behind TLS."""
+    """Return the settings with allowed hosts and origins, with and without TLS."""
     # A host with a port is a different host, and tunnels use any port.
     hosts = [f"{name}{port}" for name in (*names, "localhost", "127.0.0.1") for port in ("", ":*")]
     origins = [
@@ -145,7 +145,7 @@ def check_packages() -> None:
         SettingError: a package is missing.
     """
     found = {name: importlib.util.find_spec(name) for name in MODULES}
-    # A folder of that name is found as well, and has no origin.
+    # A folder of that name is found too, but has no origin.
     missing = [MODULES[name] for name, spec in found.items() if spec is None or not spec.origin]
     if missing:
         raise SettingError(
@@ -155,10 +155,10 @@ def check_packages() -> None:
 
 
 def check_port(host: str, port: int) -> None:
-    """Check that the address can be listened on.
+    """Check that the server can listen on the address.
 
     Raises:
-        SettingError: it cannot.
+        SettingError: the address is invalid or in use.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -171,10 +171,10 @@ def check_port(host: str, port: int) -> None:
 
 
 def check_databases(settings: Mapping[str, str]) -> bool:
-    """Check both databases, and return whether the first user exists.
+    """Check both databases; return whether the first user exists.
 
     Raises:
-        SettingError: one cannot be reached, is none of Postgres, or its address holds a password.
+        SettingError: a database is unreachable or not Postgres, or its address has a password.
     """
     config = configparser.ConfigParser()
     path = settings[USERS]
@@ -205,7 +205,7 @@ def _ask(name: str, uri: str, question: str, values: Mapping[str, str]) -> bool:
     if url.drivername != POSTGRES:
         raise SettingError(
             f"{name} = {uri} is not Postgres: write {DEFAULTS[RUNS]}; "
-            "without a team, sh mlflow/serve.sh needs none"
+            "for a single user, sh mlflow/serve.sh needs no Postgres"
         )
     engine = sqlalchemy.create_engine(url)
     try:
@@ -221,7 +221,7 @@ def _ask(name: str, uri: str, question: str, values: Mapping[str, str]) -> bool:
 
 
 def check_bucket(settings: Mapping[str, str]) -> None:
-    """Check that the bucket can be listed.
+    """Check that the server can list the bucket.
 
     Raises:
         SettingError: the bucket is unreachable.
@@ -253,7 +253,7 @@ def check_bucket(settings: Mapping[str, str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Check the settings, then replace this process by MLflow's server."""
+    """Check the settings, then replace this process with MLflow's server."""
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -264,23 +264,23 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         settings = complete({**os.environ, **(read_file(options.file) if options.file else {})})
         host, port = settings["MLFLOW_HOST"], settings["MLFLOW_PORT"]
         check_port(host, int(port))
-        # As the clients of Postgres and S3 find their settings, and MLflow after them.
+        # The clients of Postgres and S3 read the environment, and so does MLflow.
         os.environ.update(settings)
         if check_databases(settings):
             # No longer needed: remove the secret from the environment.
             os.environ.pop(FIRST_PASSWORD, None)
         elif len(settings.get(FIRST_PASSWORD, "")) < SHORTEST_PASSWORD:
             raise SettingError(
-                f"{FIRST_PASSWORD} is missing or short: the first start makes the first user, "
-                f"with a password of {SHORTEST_PASSWORD} characters or more"
+                f"{FIRST_PASSWORD} is missing or short: the first start creates the first user, "
+                f"whose password needs {SHORTEST_PASSWORD} characters or more"
             )
         check_bucket(settings)
     except SettingError as error:
         sys.stderr.write(f"serve_team.py: {error}\n")
         sys.exit(2)
-    sys.stdout.write(f"MLflow serves http://{host}:{port} in a few seconds (Ctrl-C ends it)\n")
+    sys.stdout.write(f"MLflow serves http://{host}:{port} in a few seconds (Ctrl-C stops it)\n")
     sys.stdout.flush()
-    # Settings are passed in the environment, because commands are readable by everybody.
+    # Pass settings in the environment, because every user can read command lines.
     server = ["-P", "-m", "mlflow", "server", "--serve-artifacts", "--app-name", "basic-auth"]
     os.execv(sys.executable, [sys.executable, *server])  # noqa: S606
 

@@ -1,2 +1,2 @@
--- Users lie apart from runs: two tools of MLflow's make and upgrade them.
+-- Users need a database of their own: MLflow creates and upgrades users and runs with two tools.
 CREATE DATABASE mlflow_auth OWNER mlflow;

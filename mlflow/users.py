@@ -1,8 +1,8 @@
 """List, add, change and remove the users of a team's tracking server.
 
-MLFLOW_TRACKING_URI names the server; MLFLOW_TRACKING_USERNAME (admin, unless set) and
-MLFLOW_TRACKING_PASSWORD (asked for, unless set) an administrator. A new password is asked for, or
-read from the first line of standard input.
+MLFLOW_TRACKING_URI names the server, MLFLOW_TRACKING_USERNAME (default: admin) and
+MLFLOW_TRACKING_PASSWORD (default: a prompt) an administrator. The program prompts for new
+passwords; without a terminal it reads the first line of standard input.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from requests.auth import HTTPBasicAuth
 
 EXAMPLES = """\
 examples:
-  python mlflow/users.py add alice                      may log to the experiment borderline
-  python mlflow/users.py add bob --read-only            may look
+  python mlflow/users.py add alice                      can log to the experiment borderline
+  python mlflow/users.py add bob --read-only            can only read
   python mlflow/users.py grant bob EDIT --experiment photos
   python mlflow/users.py grant alice MANAGE --model digits
   python mlflow/users.py password alice
@@ -34,16 +34,16 @@ TIMEOUT_S = 30
 
 
 class RefusedError(Exception):
-    """A command cannot be done; the message is one line."""
+    """A command failed; the message is one line."""
 
 
 class Server:
     """MLflow's REST interface, used as an administrator.
 
     Args:
-        uri: the server's address.
-        user: the administrator.
-        password: theirs.
+        uri: address of the server.
+        user: name of the administrator.
+        password: password of the administrator.
     """
 
     def __init__(self, uri: str, user: str, password: str) -> None:
@@ -54,22 +54,24 @@ class Server:
 
     @classmethod
     def from_environment(cls) -> Server:
-        """Return the server, and in whose name, that MLflow's own variables give.
+        """Return the server and administrator that MLflow's environment variables name.
 
         Raises:
-            RefusedError: they do not.
+            RefusedError: a variable is missing or wrong.
         """
         uri = os.environ.get("MLFLOW_TRACKING_URI", "")
         if not re.match("https?://", uri):
             raise RefusedError(
                 f"MLFLOW_TRACKING_URI = {uri!r}: set it to the server's address, "
-                "as http://127.0.0.1:5000"
+                "for example http://127.0.0.1:5000"
             )
         user = os.environ.get("MLFLOW_TRACKING_USERNAME") or "admin"
         password = os.environ.get("MLFLOW_TRACKING_PASSWORD")
         if not password:
             if not sys.stdin.isatty():
-                raise RefusedError("MLFLOW_TRACKING_PASSWORD is missing: the administrator's")
+                raise RefusedError(
+                    "MLFLOW_TRACKING_PASSWORD is missing: set it to the administrator's password"
+                )
             password = getpass.getpass(f"password of {user}: ")
         return cls(uri, user, password)
 
@@ -77,7 +79,7 @@ class Server:
         """Return the server's answer to a GET request.
 
         Raises:
-            RefusedError: it gives no answer.
+            RefusedError: the server is unreachable or reports an error.
         """
         return self._call("GET", path, params=values)
 
@@ -85,7 +87,7 @@ class Server:
         """Send a request that changes something.
 
         Raises:
-            RefusedError: it does not.
+            RefusedError: the server is unreachable or reports an error.
         """
         return self._call(method, path, json=values)
 
@@ -118,7 +120,7 @@ class Server:
         try:
             message = answer.json()["message"]
         except (ValueError, KeyError, TypeError):
-            message = f"it answers with error {answer.status_code}: {answer.text}"
+            message = f"the server returned error {answer.status_code}: {answer.text}"
         raise RefusedError(" ".join(message.split())[:300])
 
 
@@ -131,7 +133,7 @@ def add(server: Server, options: argparse.Namespace) -> str:
         raise RefusedError(f"{name} exists already; {remedy}")
     server.do("POST", "2.0/mlflow/users/create", username=name, password=_new_password(name))
     if options.read_only:
-        return f"{name} is added and may look"
+        return f"{name} is added and can only read"
     if server.experiment(options.experiment) is None:
         # Without the tag of searches, the UI shows the runs as those of a language model.
         tags = [{"key": "mlflow.experimentKind", "value": "custom_model_development"}]
@@ -169,13 +171,13 @@ def password(server: Server, options: argparse.Namespace) -> str:
     server.get("2.0/mlflow/users/get", username=name)
     new = _new_password(name)
     server.do("PATCH", "2.0/mlflow/users/update-password", username=name, password=new)
-    return f"{name} has a new password; the old one may work for another minute"
+    return f"{name} has a new password; the old one may stay valid for a minute"
 
 
 def remove(server: Server, options: argparse.Namespace) -> str:
     """Remove a user."""
     server.do("DELETE", "2.0/mlflow/users/delete", username=options.name)
-    return f"{options.name} is removed; what they have logged stays"
+    return f"{options.name} is removed; their runs and models remain"
 
 
 def show(server: Server, options: argparse.Namespace) -> str:
@@ -188,10 +190,10 @@ def show(server: Server, options: argparse.Namespace) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do one thing.
+    """Run one command.
 
     Returns:
-        0; 2 where it could not be done, 130 where the user thought better of it.
+        Exit code: 0 on success, 2 if the command failed, 130 if the user interrupted it.
     """
     options = _parse(arguments)
     try:
@@ -211,12 +213,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=plain)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    adding = commands.add_parser("add", help="add a user, who may log to an experiment")
+    adding = commands.add_parser("add", help="add a user who can log to an experiment")
     adding.set_defaults(does=add)
     adding.add_argument("name", metavar="NAME")
     rights = adding.add_mutually_exclusive_group()
     rights.add_argument("--experiment", default=EXPERIMENT, help=f"default: {EXPERIMENT}")
-    rights.add_argument("--read-only", action="store_true", help="may read, but not log")
+    rights.add_argument("--read-only", action="store_true", help="the user can read but not log")
 
     granting = commands.add_parser("grant", help="grant a permission for an experiment or a model")
     granting.set_defaults(does=grant)
@@ -224,7 +226,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     granting.add_argument("permission", type=str.upper, choices=PERMISSIONS)
     what = granting.add_mutually_exclusive_group()
     what.add_argument("--experiment", default=EXPERIMENT, help=f"default: {EXPERIMENT}")
-    what.add_argument("--model", help="a registered model, by its name")
+    what.add_argument("--model", help="name of a registered model")
 
     for does, says in ((password, "set a new password"), (remove, "remove a user")):
         each = commands.add_parser(does.__name__, help=says)
@@ -235,9 +237,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _quotable(name: str) -> str:
-    # Filters have no escapes.
+    # MLflow's filters have no escape for quotes.
     if "'" in name:
-        raise RefusedError(f"the experiment {name}: a name with a ' cannot be looked for")
+        raise RefusedError(f"the experiment {name}: MLflow cannot search for a name with a '")
     return name
 
 
