@@ -1,8 +1,8 @@
-# Everything runs in .venv, which is made on first use from constraints.txt.
+# Everything runs in .venv, which make creates from constraints.txt on first use.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Test processes: they wait more than they compute. Each takes up to 3 GB of memory.
+# Number of test processes. They wait more than they compute; each uses up to 3 GB of memory.
 JOBS ?= 3
 INSTALLED := $(VENV)/.installed
 
@@ -12,44 +12,44 @@ INSTALLED := $(VENV)/.installed
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(INSTALLED)  ## make the environment (about 7 GB, a few minutes)
+install: $(INSTALLED)  ## create the environment (about 7 GB, a few minutes)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or newer is needed: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
-	@echo "installing into $(VENV): this takes a few minutes, once"
+	@echo "installing into $(VENV): this takes a few minutes, but only once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		--constraint constraints.txt --editable '.[dev]'
-	@# On all cores, unlike pip; some packages bring files that are no Python of this version.
+	@# Unlike pip, compile on all cores. Some packages contain files for other Python versions.
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
-demo: $(INSTALLED)  ## a real search on bundled images, about a minute once installed
+demo: $(INSTALLED)  ## run a real search on bundled images (about a minute after installation)
 	@$(BIN)/python search.py
 
-test: $(INSTALLED)  ## the whole test suite, three files at a time (another number: make test JOBS=2)
+test: $(INSTALLED)  ## run all tests, three files at a time (another number: make test JOBS=2)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
-smoke: $(INSTALLED)  ## every benchmark once, at its smallest
+smoke: $(INSTALLED)  ## run every benchmark once, at its smallest size
 	@$(BIN)/python -m pytest -m smoke -n 2 tests/benchmarks
 
-lint: $(INSTALLED)  ## ruff and mypy
+lint: $(INSTALLED)  ## run ruff and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@cd mlflow && ../$(BIN)/mypy --config-file ../pyproject.toml *.py
 
-format: $(INSTALLED)  ## let ruff put the code in shape
+format: $(INSTALLED)  ## format the code with ruff
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format --quiet .
 
-docs: $(INSTALLED)  ## the documentation as a site, in site/
+docs: $(INSTALLED)  ## build the documentation in site/
 	@$(BIN)/python -m docs.generate
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-mlflow: $(INSTALLED)  ## the MLflow UI over the local store (another port: make mlflow PORT=5001)
+mlflow: $(INSTALLED)  ## serve the MLflow UI of the local store (another port: make mlflow PORT=5001)
 	@sh mlflow/serve.sh $(if $(PORT),--port $(PORT))
 
-clean:  ## remove the environment and caches, not runs/
+clean:  ## remove the environment and caches, but keep runs/
 	@rm -rf $(VENV) *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis site

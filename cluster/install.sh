@@ -1,9 +1,9 @@
 #!/bin/sh
-# Makes the environment of a node of a cluster, for the user who runs it:  sh ~/cluster/install.sh
+# Creates the environment of a cluster node for the current user:  sh ~/cluster/install.sh
 #
-# It installs the dependencies of pyproject.toml, at the versions of constraints.txt, into
-# ~/.borderline/venv, and has login shells find it. Run again it does nothing unless these change.
-# An environment that is there already, on a shared disk or in an image, is taken as it is:
+# Installs the dependencies of pyproject.toml, at the versions of constraints.txt, into
+# ~/.borderline/venv, and adds the environment to login shells. A second run does nothing unless
+# these files change. To use an existing environment unchanged, on a shared disk or in an image:
 # BORDERLINE_ENVIRONMENT=/path/to/environment.
 set -eu
 
@@ -34,7 +34,7 @@ install() {
     python=$(find_python)
     "$python" -m venv "$environment" ||
         refuse "$python makes no environment; on Debian and Ubuntu install python3-venv"
-    # ray[default] brings what the head needs to take jobs: `ray job submit`, the dashboard.
+    # The head needs ray[default] to accept jobs: `ray job submit`, the dashboard.
     "$environment/bin/python" - "$project/pyproject.toml" >"$environment/requirements.txt" <<'END'
 import sys
 import tomllib
@@ -61,7 +61,7 @@ export PATH="$environment/bin:\$PATH"
 if [ -f "\$HOME/.ray/auth_token" ]; then
     export RAY_AUTH_MODE=token
 fi
-# Settings of yours: lines like MLFLOW_TRACKING_URI=https://mlflow.example.com
+# Your settings: lines like MLFLOW_TRACKING_URI=https://mlflow.example.com
 if [ -f "\$HOME/.borderline/environment" ]; then
     set -a
     . "\$HOME/.borderline/environment"

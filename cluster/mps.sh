@@ -1,9 +1,9 @@
 #!/bin/sh
-# Starts and stops NVIDIA's Multi-Process Service (MPS), with which the processes that share a GPU
-# compute at the same time instead of taking turns: sh cluster/mps.sh start|stop|status
+# Starts and stops NVIDIA's Multi-Process Service (MPS), which lets processes that share a GPU compute
+# at the same time instead of in turns: sh cluster/mps.sh start|stop|status
 #
-# Its files lie under BORDERLINE_MPS, by default a folder of the user's own; the processes that are
-# to use it need the two variables that `start` prints.
+# Its files are in BORDERLINE_MPS, by default a folder of the user. Processes that use MPS need the
+# two variables that `start` prints.
 set -eu
 
 folder=${BORDERLINE_MPS:-${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}/borderline-mps-$(id -u)}
@@ -16,7 +16,7 @@ say() {
 }
 
 ask() {
-    # A daemon that has died leaves its pipe behind, and whoever writes to that would wait for ever.
+    # A dead daemon leaves its pipe behind, and a write to that pipe would block forever.
     printf '%s\n' "$1" | timeout 10 nvidia-cuda-mps-control
 }
 
