@@ -41,18 +41,18 @@ def commands(config: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_ray_accepts_a_cluster_file(name: str) -> None:
+def test_ray_accepts_each_cluster_file(name: str) -> None:
     validate_config(completed(name))
 
 
-def test_ray_would_refuse_a_misspelt_field() -> None:
+def test_ray_refuses_a_misspelt_field() -> None:
     config = completed("cluster.yaml") | {"max_worker": 3}
     with pytest.raises(Exception, match="max_worker"):
         validate_config(config)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_all_that_search_py_needs_is_put_beside_it(name: str) -> None:
+def test_everything_search_py_needs_is_mounted_beside_it(name: str) -> None:
     mounts = load(name)["file_mounts"]
     own = {
         remote: local for remote, local in mounts.items() if not str(local).startswith(("~", "/"))
@@ -66,7 +66,7 @@ def test_all_that_search_py_needs_is_put_beside_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_is_installed_but_what_the_constraints_say(name: str) -> None:
+def test_only_constrained_packages_are_installed(name: str) -> None:
     config = completed(name)
     assert "sh ~/cluster/install.sh" in config["setup_commands"]
     for command in commands(config):
@@ -78,7 +78,7 @@ def test_nothing_is_installed_but_what_the_constraints_say(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_nothing_listens_to_everybody(name: str) -> None:
+def test_dashboard_listens_on_loopback_only(name: str) -> None:
     config = completed(name)
     starts = [command for command in commands(config) if "ray start --head" in command]
     (start,) = starts
@@ -87,7 +87,7 @@ def test_nothing_listens_to_everybody(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_node_wants_the_token(name: str) -> None:
+def test_every_node_requires_the_token(name: str) -> None:
     config = completed(name)
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
     for command in commands(config):
@@ -97,7 +97,7 @@ def test_every_node_wants_the_token(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_processes_that_share_a_gpu_compute_at_the_same_time(name: str) -> None:
+def test_mps_starts_before_ray_on_gpu_nodes(name: str) -> None:
     config = completed(name)
     kind = "head" if name.endswith("one-machine.yaml") else "worker"
     started = " ".join(config[f"{kind}_start_ray_commands"])
@@ -130,7 +130,7 @@ def bootstrap(folder: Path, name: str, **fields: Any) -> Path:
     return folder
 
 
-def test_a_head_knows_what_its_autoscaler_can_start(tmp_path: Path) -> None:
+def test_head_knows_the_nodes_its_autoscaler_can_start(tmp_path: Path) -> None:
     launched = read_launched(bootstrap(tmp_path, "cluster.yaml"))
     assert launched is not None
     assert launched.port == 6379
@@ -144,13 +144,13 @@ def test_head_knows_number_of_hosts_but_not_their_resources(tmp_path: Path) -> N
     assert (hosts.most, hosts.resources) == (2, {})
 
 
-def test_a_cluster_of_one_machine_gets_no_more(tmp_path: Path) -> None:
+def test_cluster_of_one_machine_does_not_grow(tmp_path: Path) -> None:
     launched = read_launched(bootstrap(tmp_path, "cluster/one-machine.yaml"))
     assert launched is not None
     assert launched.node_types == []
 
 
-def test_a_script_beside_rays_file_runs_on_that_cluster(tmp_path: Path) -> None:
+def test_script_beside_rays_file_joins_that_cluster(tmp_path: Path) -> None:
     start = ["ray stop", "ulimit -n 65536; ray start --head --port=6399"]
     bootstrap(tmp_path, "cluster.yaml", head_start_ray_commands=start)
     variables: dict[str, str] = {"RAY_AUTH_TOKEN_PATH": "/some/file"}
@@ -159,7 +159,7 @@ def test_a_script_beside_rays_file_runs_on_that_cluster(tmp_path: Path) -> None:
     assert variables["RAY_AUTH_MODE"] == "token"
 
 
-def test_where_the_user_says_which_ray_that_counts(tmp_path: Path) -> None:
+def test_address_set_by_the_user_takes_precedence(tmp_path: Path) -> None:
     bootstrap(tmp_path, "cluster.yaml")
     variables = {"RAY_ADDRESS": "local"}
     join_own_cluster(tmp_path / "search.py", variables)
@@ -196,7 +196,7 @@ def environment_of(folder: Path) -> Path:
     return folder
 
 
-def test_python_of_the_environment_is_first_for_login_shells(tmp_path: Path) -> None:
+def test_login_shells_find_the_environments_python_first(tmp_path: Path) -> None:
     environment = environment_of(tmp_path / "shared")
     home = tmp_path / "home"
     (home / ".ray").mkdir(parents=True)
@@ -217,13 +217,13 @@ def test_python_of_the_environment_is_first_for_login_shells(tmp_path: Path) -> 
     assert shown.stdout == "ours\ntoken https://a.example\n"
 
 
-def test_an_environment_that_is_none_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_invalid_environment_is_refused_in_one_line(tmp_path: Path) -> None:
     result = install(tmp_path, BORDERLINE_ENVIRONMENT=str(tmp_path / "none"))
     assert result.returncode == 2
     assert result.stderr == f"install.sh: {tmp_path}/none holds no bin/python\n"
 
 
-def test_without_a_python_that_is_new_enough_it_says_so(tmp_path: Path) -> None:
+def test_missing_python_3_11_is_reported_in_one_line(tmp_path: Path) -> None:
     result = install(tmp_path, PYTHON="false")
     assert result.returncode == 2
     (line,) = result.stderr.splitlines()
@@ -252,7 +252,7 @@ def prepare(ssh_from: str) -> int:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_ssh_is_taken_from_one_address_only(account: Any) -> None:
+def test_ssh_is_allowed_from_one_address_only(account: Any) -> None:
     for address in ("203.0.113.7", "198.51.100.9"):  # The user moves.
         assert prepare(address) == 0
     ec2 = account.client("ec2")
@@ -272,7 +272,7 @@ def test_ssh_is_taken_from_one_address_only(account: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_nodes_get_at_one_bucket_and_workers_at_nothing_else(account: Any) -> None:
+def test_nodes_access_one_bucket_and_workers_nothing_else(account: Any) -> None:
     assert prepare("203.0.113.7") == 0
     iam = account.client("iam")
     policies = {
@@ -288,7 +288,7 @@ def test_nodes_get_at_one_bucket_and_workers_at_nothing_else(account: Any) -> No
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_launch_templates_hold_what_cluster_yaml_leaves_to_them(account: Any) -> None:
+def test_launch_templates_complete_cluster_yaml(account: Any) -> None:
     for _ in range(2):
         assert prepare("203.0.113.7") == 0
     ec2 = account.client("ec2")
@@ -305,7 +305,7 @@ def test_launch_templates_hold_what_cluster_yaml_leaves_to_them(account: Any) ->
 
 
 @pytest.mark.parametrize("everybody", ["0.0.0.0/0", "::/0", "home"])
-def test_an_address_that_is_none_or_everybodys_is_refused(
+def test_invalid_or_open_ssh_address_is_refused(
     capsys: pytest.CaptureFixture[str], everybody: str
 ) -> None:
     assert prepare(everybody) == 2

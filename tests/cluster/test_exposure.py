@@ -67,14 +67,14 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     return Watched(user)
 
 
-def test_a_search_on_this_machine_listens_on_loopback_alone(watched: Watched) -> None:
+def test_local_search_listens_on_loopback_only(watched: Watched) -> None:
     assert watched.result.returncode == 0, watched.result
     assert any("gcs_server" in command for command in watched.commands)
     assert watched.addresses
     assert watched.addresses <= LOOPBACK
 
 
-def test_its_token_is_written_nowhere(watched: Watched) -> None:
+def test_token_of_a_local_search_is_written_nowhere(watched: Watched) -> None:
     assert watched.result.returncode == 0
     assert not (watched.home / ".ray").exists()
 
@@ -107,7 +107,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     ],
     ids=["no token", "wrong token", "forgotten token"],
 )
-def test_without_its_token_nobody_gets_on_a_cluster(
+def test_cluster_rejects_a_client_without_its_token(
     cluster: World, variables: dict[str, str], problem: str
 ) -> None:
     result = cluster.run(
@@ -123,13 +123,13 @@ def test_without_its_token_nobody_gets_on_a_cluster(
     assert not (cluster.folder / "home" / "runs").exists()
 
 
-def test_with_its_token_a_cluster_answers(cluster: World) -> None:
+def test_cluster_accepts_a_client_with_its_token(cluster: World) -> None:
     assert (
         cluster.run("ray", "health-check", "--address", "127.0.0.1:6379", **PRIVATE).returncode == 0
     )
 
 
-def test_an_address_where_nothing_listens_is_refused_at_once(cluster: World) -> None:
+def test_address_without_a_listener_is_refused_at_once(cluster: World) -> None:
     result = cluster.run(
         *("python", ROOT / "search.py", "run", ROOT / "experiments" / "quickstart.yaml"),
         *("--address", "127.0.0.1:9"),

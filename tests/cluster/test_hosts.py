@@ -152,11 +152,11 @@ def search(hosts: Hosts) -> Search:
     return Search(hosts)
 
 
-def test_a_search_uses_all_hosts(search: Search) -> None:
+def test_search_uses_all_hosts(search: Search) -> None:
     assert search.there == {"one": 1, "two": 1, "three": 1}
 
 
-def test_a_host_that_dies_in_the_middle_costs_a_search_nothing(search: Search) -> None:
+def test_search_loses_nothing_when_a_host_dies(search: Search) -> None:
     assert search.result.returncode == 0, search.result
     trials = read_trials(search.home / "runs" / "spread" / "study.db", "spread")
     trained = [trial for trial in trials if "rejected" not in trial.user_attrs]

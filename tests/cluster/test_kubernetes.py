@@ -54,9 +54,7 @@ PODS = [(name, pod) for name, each in ALL for pod in pods(each)]
 
 
 @pytest.mark.parametrize(("name", "document"), ALL)
-def test_a_manifest_has_only_fields_that_its_resource_has(
-    name: str, document: dict[str, Any]
-) -> None:
+def test_manifest_contains_only_fields_of_its_resource(name: str, document: dict[str, Any]) -> None:
     kind = KINDS[document["apiVersion"], document["kind"]]
     assert faults(document, kind) == []
 
@@ -95,7 +93,7 @@ def test_driver_and_trials_use_the_authorized_service_account() -> None:
     assert not any(pod["automountServiceAccountToken"] for pod in workers)
 
 
-def test_all_three_ways_have_the_same_cluster() -> None:
+def test_all_three_manifests_define_the_same_cluster() -> None:
     first, *others = [cluster_of(name) for name in CLUSTERS]
     assert all(other == first for other in others)
 
@@ -133,7 +131,7 @@ def test_gpus_scale_from_zero_and_search_knows_node_types() -> None:
 
 
 @pytest.mark.parametrize(("name", "pod"), PODS)
-def test_no_container_may_become_more_than_a_user(name: str, pod: dict[str, Any]) -> None:
+def test_containers_cannot_gain_privileges(name: str, pod: dict[str, Any]) -> None:
     assert pod["securityContext"]["runAsUser"] == 1000
     for container in pod["containers"]:
         context = container["securityContext"]
@@ -144,21 +142,23 @@ def test_no_container_may_become_more_than_a_user(name: str, pod: dict[str, Any]
 
 
 @pytest.mark.parametrize(("name", "pod"), PODS)
-def test_all_pods_run_one_image_by_a_version(name: str, pod: dict[str, Any]) -> None:
+def test_all_pods_run_one_image_with_a_version(name: str, pod: dict[str, Any]) -> None:
     (image,) = {container["image"] for container in pod["containers"]}
     assert image == PODS[0][1]["containers"][0]["image"]
     assert image.rpartition(":")[2] not in {"", "latest", "nightly"}
 
 
 @pytest.mark.parametrize(("name", "pod"), PODS)
-def test_secrets_are_referred_to_and_stand_in_no_manifest(name: str, pod: dict[str, Any]) -> None:
+def test_secrets_are_referenced_but_never_written_in_manifests(
+    name: str, pod: dict[str, Any]
+) -> None:
     for container in pod["containers"]:
         for each in container.get("env", []):
             hidden = any(word in each["name"] for word in ("TOKEN", "PASSWORD", "SECRET", "KEY"))
             assert ("valueFrom" in each) == hidden, each
 
 
-def test_no_manifest_that_is_applied_again_takes_the_secret_away() -> None:
+def test_applying_a_manifest_again_keeps_the_secret() -> None:
     assert all(each["kind"] != "Secret" for _, each in ALL)
     for spec in map(cluster_of, CLUSTERS):
         for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
@@ -193,7 +193,7 @@ def test_plain_timer_submits_to_running_cluster_with_token() -> None:
     assert token["valueFrom"]["secretKeyRef"] == {"name": name, "key": "auth_token"}
 
 
-def test_the_image_holds_all_that_search_py_needs() -> None:
+def test_image_contains_everything_search_py_needs() -> None:
     text = DOCKERFILE.read_text(encoding="utf-8")
     shown = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     for name in ("search", "spaces", "trainables", "cluster", "experiments", "mlflow"):

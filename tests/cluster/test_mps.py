@@ -60,7 +60,7 @@ def commands(folder: Path) -> list[str]:
     return [call for call in calls if call != "get_server_list"]
 
 
-def test_it_starts_the_daemon_and_prints_what_its_clients_need(mps: Run, tmp_path: Path) -> None:
+def test_start_runs_the_daemon_and_prints_client_variables(mps: Run, tmp_path: Path) -> None:
     result = mps("start")
     assert result.returncode == 0
     assert result.stderr == "mps.sh: started\n"
@@ -74,14 +74,14 @@ def test_it_starts_the_daemon_and_prints_what_its_clients_need(mps: Run, tmp_pat
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_starting_twice_starts_one(mps: Run, tmp_path: Path) -> None:
+def test_second_start_runs_no_second_daemon(mps: Run, tmp_path: Path) -> None:
     first, second = mps("start"), mps("start")
     assert (second.returncode, second.stderr) == (0, "mps.sh: runs already\n")
     assert second.stdout == first.stdout
     assert commands(tmp_path) == ["start"]
 
 
-def test_it_stops_what_it_started_and_can_start_it_again(mps: Run, tmp_path: Path) -> None:
+def test_daemon_can_be_stopped_and_started_again(mps: Run, tmp_path: Path) -> None:
     mps("start")
     result = mps("stop")
     assert (result.returncode, result.stderr) == (0, "mps.sh: stopped\n")
@@ -89,7 +89,7 @@ def test_it_stops_what_it_started_and_can_start_it_again(mps: Run, tmp_path: Pat
     assert commands(tmp_path) == ["start", "quit", "start"]
 
 
-def test_stopping_what_does_not_run_is_no_error(mps: Run) -> None:
+def test_stopping_a_stopped_daemon_succeeds(mps: Run) -> None:
     result = mps("stop")
     assert (result.returncode, result.stderr) == (0, "mps.sh: does not run\n")
 
@@ -110,7 +110,7 @@ def test_daemon_that_does_not_start_is_reported(mps: Run) -> None:
     assert result.stdout == ""
 
 
-def test_a_daemon_that_is_in_use_is_not_stopped(mps: Run) -> None:
+def test_daemon_in_use_is_not_stopped(mps: Run) -> None:
     mps("start")
     result = mps("stop", BUSY="yes")
     assert result.returncode == 1
@@ -118,14 +118,14 @@ def test_a_daemon_that_is_in_use_is_not_stopped(mps: Run) -> None:
     assert mps("status").returncode == 0
 
 
-def test_by_default_its_files_lie_in_a_folder_of_the_user(mps: Run, tmp_path: Path) -> None:
+def test_default_folder_belongs_to_the_user(mps: Run, tmp_path: Path) -> None:
     result = mps("start", BORDERLINE_MPS="", XDG_RUNTIME_DIR=str(tmp_path))
     assert result.returncode == 0
     assert f'"{tmp_path}/borderline-mps-{os.getuid()}/pipe"' in result.stdout
 
 
 @pytest.mark.parametrize("command", ["start", "stop", "status"])
-def test_without_the_driver_it_says_so_in_one_line(mps: Run, tmp_path: Path, command: str) -> None:
+def test_missing_driver_is_reported_in_one_line(mps: Run, tmp_path: Path, command: str) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     (empty / "sh").symlink_to("/bin/sh")
@@ -137,7 +137,7 @@ def test_without_the_driver_it_says_so_in_one_line(mps: Run, tmp_path: Path, com
 
 
 @pytest.mark.parametrize("arguments", [(), ("restart",)])
-def test_another_command_is_refused_with_those_there_are(
+def test_unknown_command_is_refused_with_the_known_ones(
     mps: Run, arguments: tuple[str, ...]
 ) -> None:
     result = mps(*arguments)

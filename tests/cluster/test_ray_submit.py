@@ -104,7 +104,7 @@ def submitted(up: Machine) -> Result:
     return up.ray("submit", CLUSTER, "search.py", "--", "run", "experiments/tiny.yaml")
 
 
-def test_a_search_is_submitted_by_the_literal_command(up: Machine, submitted: Result) -> None:
+def test_documented_command_submits_a_search(up: Machine, submitted: Result) -> None:
     said = plain(submitted.stdout + submitted.stderr)
     assert submitted.returncode == 0, said
     assert "[2/2] trial" in said
@@ -114,13 +114,13 @@ def test_a_search_is_submitted_by_the_literal_command(up: Machine, submitted: Re
     assert (home / "runs" / "tiny" / "report.html").is_file()
 
 
-def test_it_ran_on_the_cluster_it_was_submitted_to(up: Machine, submitted: Result) -> None:
+def test_submitted_search_runs_on_that_cluster(up: Machine, submitted: Result) -> None:
     assert submitted.returncode == 0
     sessions = [path.name for path in (up.world.folder / "tmp" / "ray").glob("session_2*")]
     assert len(sessions) == 1, "a second Ray was started"
 
 
-def test_such_a_cluster_listens_on_loopback_alone(up: Machine) -> None:
+def test_one_machine_cluster_listens_on_loopback_only(up: Machine) -> None:
     found = up.listeners()
     assert any("gcs_server" in line for line in found)
     for line in found:
@@ -128,7 +128,7 @@ def test_such_a_cluster_listens_on_loopback_alone(up: Machine) -> None:
         assert local == "127.0.0.1", line
 
 
-def test_the_token_stands_in_no_process_list_and_no_log(up: Machine, submitted: Result) -> None:
+def test_token_appears_in_no_process_list_or_log(up: Machine, submitted: Result) -> None:
     token = (up.world.folder / "home" / ".ray" / "auth_token").read_text().strip()
     assert len(token) >= 32
     assert token not in up.processes()
@@ -154,14 +154,14 @@ def test_results_are_fetched_from_the_head(up: Machine, submitted: Result) -> No
     assert "Result: trial" in (up.world.folder / "project" / "fetched.html").read_text()
 
 
-def test_what_is_called_up_is_ended(up: Machine, submitted: Result) -> None:
+def test_ray_down_ends_what_ray_up_started(up: Machine, submitted: Result) -> None:
     result = up.ray("down", "-y", CLUSTER)
     assert result.returncode == 0, plain(result.stdout + result.stderr)
     assert "raylet" not in up.processes()
     assert up.listeners() == []
 
 
-def test_without_its_cluster_a_script_on_the_head_says_so(up: Machine) -> None:
+def test_search_on_the_head_reports_a_stopped_cluster(up: Machine) -> None:
     """A search there is meant for the cluster, not for a private Ray beside it."""
     script = up.world.home / "search.py"
     command = ("run", "experiments/tiny.yaml", "--set", "name=again")

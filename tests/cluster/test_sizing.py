@@ -34,7 +34,7 @@ def test_training_gets_the_fraction_that_its_memory_needs(predicted, gpu_memory,
 
 
 @given(predictions, gpus)
-def test_the_share_is_the_smallest_that_holds_the_training(predicted, gpu_memory):
+def test_smallest_sufficient_gpu_fraction_is_chosen(predicted, gpu_memory):
     share = gpu_fraction_for(predicted, gpu_memory)
     holding = [s for s in GPU_FRACTIONS if predicted <= largest_prediction(s, gpu_memory)]
     assert share == min(holding, default=1)
@@ -64,5 +64,5 @@ def test_largest_prediction_leaves_room_for_the_allocator(gpu_memory, share):
     assert largest_prediction(share, gpu_memory) * 1.1 <= memory_limit(share, gpu_memory) + 1
 
 
-def test_whole_gpus_beyond_the_first_give_a_process_no_more():
+def test_further_whole_gpus_do_not_raise_the_memory_limit():
     assert memory_limit(2, 16 * GB) == memory_limit(1, 16 * GB)

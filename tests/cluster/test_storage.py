@@ -33,7 +33,7 @@ class Contract:
     def store(self) -> Store:
         raise NotImplementedError
 
-    def test_what_was_written_comes_back(self, store: Store) -> None:
+    def test_written_content_is_read_back(self, store: Store) -> None:
         content = secrets.token_bytes(100_000)
         store.write("a/b/c.bin", content)
         store.write("empty", b"")
@@ -41,11 +41,11 @@ class Contract:
         assert store.read("empty") == b""
         assert open_store(store.location).read("a/b/c.bin") == content
 
-    def test_a_view_of_memory_is_written_as_its_bytes(self, store: Store) -> None:
+    def test_memoryview_is_written_as_its_bytes(self, store: Store) -> None:
         store.write("view", memoryview(b"0123456789")[2:5])
         assert store.read("view") == b"234"
 
-    def test_a_second_writing_takes_the_place_of_the_first(self, store: Store) -> None:
+    def test_second_write_replaces_the_first(self, store: Store) -> None:
         store.write("a", b"first")
         (before,) = store.entries()
         store.write("a", b"second, and longer")
@@ -54,7 +54,7 @@ class Contract:
         assert (before.size, after.size) == (5, 18)
         assert before.version != after.version
 
-    def test_all_that_lies_below_is_listed_by_name(self, store: Store) -> None:
+    def test_objects_below_a_prefix_are_listed_by_name(self, store: Store) -> None:
         assert store.entries() == []
         assert store.names() == []
         names = ["b", "a/2", "a/1", "a-1", "a/x y/ü"]
@@ -64,7 +64,7 @@ class Contract:
         assert found == {name: len(name.encode()) for name in names}
         assert store.names() == ["a", "a-1", "b"]
 
-    def test_what_lies_below_a_name_is_a_store_of_its_own(self, store: Store) -> None:
+    def test_prefix_is_a_store_of_its_own(self, store: Store) -> None:
         inner = store.within("runs").within("7")
         assert not inner.exists()
         inner.write("a", b"inside")
@@ -76,7 +76,7 @@ class Contract:
         assert [entry.name for entry in store.entries()] == ["runs/70"]
         assert not inner.exists()
 
-    def test_what_is_not_there_is_missed_on_reading_alone(self, store: Store) -> None:
+    def test_missing_object_fails_only_on_reading(self, store: Store) -> None:
         with pytest.raises(FileNotFoundError):
             store.read("nothing")
         store.remove("nothing")
@@ -85,7 +85,7 @@ class Contract:
         with pytest.raises(FileNotFoundError):
             store.read("some")
 
-    def test_what_is_removed_is_gone(self, store: Store) -> None:
+    def test_removed_object_is_missing(self, store: Store) -> None:
         store.write("a", b"x")
         store.remove("a")
         assert store.entries() == []
@@ -100,7 +100,7 @@ class TestFolder(Contract):
     def store(self, tmp_path: Path) -> Store:
         return FolderStore(tmp_path / "store")
 
-    def test_a_file_that_was_being_written_is_not_listed(self, store: Store) -> None:
+    def test_partially_written_file_is_not_listed(self, store: Store) -> None:
         store.write("a", b"x")
         assert isinstance(store, FolderStore)
         (store.path / ".1234.part").write_bytes(b"half of")
@@ -112,7 +112,7 @@ class TestBucket(Contract):
     def store(self, s3_place: str) -> Store:
         return open_store(s3_place)
 
-    def test_an_object_is_created_once(self, store: BucketStore) -> None:
+    def test_object_is_created_once(self, store: BucketStore) -> None:
         version = store.create("claim", b"mine")
         with pytest.raises(FileExistsError):
             store.create("claim", b"yours")
@@ -124,15 +124,13 @@ class TestBucket(Contract):
         with pytest.raises(FileExistsError):
             store.replace("claim", b"yours", version)
 
-    def test_an_object_tells_its_age_by_the_clock_of_the_server(self, store: BucketStore) -> None:
+    def test_age_of_an_object_uses_the_servers_clock(self, store: BucketStore) -> None:
         store.write("a", b"x")
         assert 0 <= store.read_content("a").age < 30
         time.sleep(2.1)
         assert store.read_content("a").age >= 1
 
-    def test_a_version_of_an_object_is_read_in_parts_until_it_changes(
-        self, store: BucketStore
-    ) -> None:
+    def test_object_is_read_in_parts_until_it_changes(self, store: BucketStore) -> None:
         store.write("a", b"0123456789")
         version = store.entry("a").version
         key = store.key("a")
@@ -145,7 +143,7 @@ class TestBucket(Contract):
         with pytest.raises(FileNotFoundError):
             store.read_key(key, version)
 
-    def test_a_file_is_written_whole_however_large(
+    def test_large_file_is_written_completely(
         self, store: BucketStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         small = module.TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
@@ -155,7 +153,7 @@ class TestBucket(Contract):
         store.write_file("file", tmp_path / "file")
         assert store.read("file") == content
 
-    def test_of_a_writing_that_breaks_off_nothing_is_there(
+    def test_failed_upload_leaves_no_object(
         self, store: BucketStore, s3_gate: s3.Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         small = module.TransferConfig(multipart_threshold=5 << 20, multipart_chunksize=5 << 20)
@@ -197,13 +195,13 @@ def test_invalid_location_is_refused(text: str) -> None:
 
 @given(st.text(max_size=30))
 @example("s3://bucket/a\nb")
-def test_a_location_that_is_written_down_is_the_same_location(text: str) -> None:
+def test_location_survives_conversion_to_text(text: str) -> None:
     with suppress(ValueError):
         bucket, prefix = parse_location(f"s3://{text}")
         assert parse_location(BucketStore(bucket, prefix).location) == (bucket, prefix)
 
 
-def test_what_lies_below_a_location_is_of_its_kind(tmp_path: Path) -> None:
+def test_location_below_a_location_is_of_the_same_kind(tmp_path: Path) -> None:
     assert below(tmp_path, "a", "b") == tmp_path / "a" / "b"
     assert below("s3://bucket/x/", "a", "b") == "s3://bucket/x/a/b"
     assert is_bucket("s3://bucket")
@@ -227,7 +225,7 @@ def failure(location: str) -> StorageError:
     return raised.value
 
 
-def test_without_credentials_it_is_said_which_there_are(
+def test_missing_credentials_are_reported_with_the_options(
     s3_place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -238,14 +236,14 @@ def test_without_credentials_it_is_said_which_there_are(
     assert not error.passing
 
 
-def test_half_of_the_credentials_are_none(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incomplete_credentials_count_as_missing(
+    s3_place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert failure(s3_place).problem.startswith("there are no credentials (Partial credentials")
 
 
-def test_a_profile_that_is_not_there_is_named(
-    s3_place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_profile_is_named(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     error = failure(s3_place)
     assert error.problem == (
@@ -253,7 +251,7 @@ def test_a_profile_that_is_not_there_is_named(
     )
 
 
-def test_a_bucket_that_does_not_exist_is_refused(s3_gate: s3.Gate) -> None:
+def test_missing_bucket_is_refused(s3_gate: s3.Gate) -> None:
     error = failure("s3://no-such-bucket/x")
     assert (error.problem, error.passing) == ("there is no such bucket", False)
 
@@ -282,7 +280,7 @@ def test_a_bucket_that_does_not_exist_is_refused(s3_gate: s3.Gate) -> None:
         (400, "Strange", "the server refuses ListObjectsV2 (Strange)", False),
     ],
 )
-def test_what_a_server_answers_is_said_in_plain_words(
+def test_server_errors_are_reported_in_plain_words(
     s3_gate: s3.Gate, s3_place: str, status: int, code: str, problem: str, passing: bool
 ) -> None:
     s3_gate.answer = lambda method, path: (status, code)
@@ -291,7 +289,9 @@ def test_what_a_server_answers_is_said_in_plain_words(
 
 
 @pytest.mark.parametrize("variable", ["AWS_REGION", "AWS_DEFAULT_REGION"])
-def test_the_region_is_the_usual_one(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+def test_region_comes_from_the_standard_aws_variables(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, "eu-west-3")
@@ -300,16 +300,14 @@ def test_the_region_is_the_usual_one(monkeypatch: pytest.MonkeyPatch, variable: 
     assert client.meta.endpoint_url == "https://s3.eu-west-3.amazonaws.com"
 
 
-def test_a_region_that_cannot_be_is_refused(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_region_is_refused(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "not a region")
     monkeypatch.setenv("AWS_REGION", "not a region")
     assert failure(s3_place).remedy == "set AWS_REGION to the region of the bucket"
 
 
-def test_an_endpoint_that_is_no_address_is_refused(
-    s3_place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_endpoint_is_refused(s3_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "nonsense")
     error = failure(s3_place)
     assert error.problem == "Invalid endpoint: nonsense"
@@ -350,7 +348,7 @@ def test_throttled_requests_are_retried(s3_gate: s3.Gate, s3_place: str) -> None
     assert store.read("a") == b"x"
 
 
-def test_the_password_of_an_endpoint_is_not_shown(
+def test_password_of_an_endpoint_is_not_shown(
     s3_place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://me:hidden@127.0.0.1:{s3.free_port()}")
@@ -410,7 +408,7 @@ def test_policy_grants_exactly_what_a_search_needs(
             attempt()
 
 
-def test_the_policy_lists_nothing_but_the_prefix() -> None:
+def test_policy_lists_only_the_prefix() -> None:
     """The server of the tests does not judge by prefixes."""
     policy = json.loads((ROOT / "cluster" / "iam-policy.json").read_text(encoding="utf-8"))
     listing, objects = policy["Statement"]
@@ -433,7 +431,7 @@ def test_denied_request_for_missing_object_reports_missing(s3_gate: s3.Gate, s3_
             look("secret")
 
 
-def test_folders_need_no_client_of_aws() -> None:
+def test_folder_storage_does_not_import_the_aws_client() -> None:
     program = (
         "import sys, cluster.folder_store as s; s.open_store('x'); print('boto3' in sys.modules)"
     )

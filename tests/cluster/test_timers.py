@@ -40,7 +40,7 @@ def make(*arguments: str, folder: str = "/srv/nets", log: str = "/srv/runs/a.log
         ("23:59", "59 23 * * *", "*-*-* 23:59:00"),
     ],
 )
-def test_a_time_of_day_is_written_for_each(text: str, cron: str, calendar: str) -> None:
+def test_time_of_day_is_written_in_each_timers_format(text: str, cron: str, calendar: str) -> None:
     at = Daily.parse(text)
     assert (at.cron, at.calendar) == (cron, calendar)
 
@@ -102,12 +102,12 @@ def verify(folder: Path, timer: Timer) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     result = verify(tmp_path, make("space.depth=[2, 5]", "50 %", folder="/srv/my nets 50%"))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-def test_systemd_would_find_errors(tmp_path: Path) -> None:
+def test_systemd_rejects_an_invalid_unit(tmp_path: Path) -> None:
     timer = make()
     wrong = Timer(**{**vars(timer), "command": ["/not/there"]})
     assert "/not/there is not executable" in verify(tmp_path, wrong).stderr
@@ -147,18 +147,18 @@ def test_cron_runs_command_with_folder_secrets_and_log(
     assert log.read_text() == "json://a/b?c=1&d=2 mailto://x\n" * 2
 
 
-def test_cron_runs_command_without_file_of_secrets(tmp_path: Path) -> None:
+def test_cron_runs_command_without_secrets_file(tmp_path: Path) -> None:
     timer = make("PATH", folder=str(tmp_path), log=str(tmp_path / "log"))
     assert run_by_cron(timer.crontab_line()).returncode == 0
     assert (tmp_path / "log").read_text() == "/usr/bin:/bin\n"
 
 
-def test_cron_learns_that_a_night_failed(tmp_path: Path) -> None:
+def test_cron_job_fails_when_the_night_fails(tmp_path: Path) -> None:
     timer = make("NOT_SET", folder=str(tmp_path), log=str(tmp_path / "log"))
     assert run_by_cron(timer.crontab_line()).returncode == 1
 
 
-def test_a_crontab_gets_one_line_and_keeps_the_others() -> None:
+def test_crontab_gets_one_line_and_keeps_the_others() -> None:
     others = "MAILTO=me\n5 4 * * * echo borderline-mine\n"
     once = make().in_crontab(others)
     assert once == f"{others}{make().crontab_line()}\n"
@@ -166,12 +166,12 @@ def test_a_crontab_gets_one_line_and_keeps_the_others() -> None:
     assert make().in_crontab("") == f"{make().crontab_line()}\n"
 
 
-def test_a_change_takes_the_place_of_the_line_that_was_there() -> None:
+def test_changed_timer_replaces_its_crontab_line() -> None:
     before = f"{make('OLD').crontab_line()}\n1 1 * * * true\n{make('OLD').crontab_line()}\n"
     assert make("NEW").in_crontab(before) == f"{make('NEW').crontab_line()}\n1 1 * * * true\n"
 
 
-def test_the_same_search_in_another_home_has_a_line_of_its_own() -> None:
+def test_same_search_in_another_home_has_its_own_line() -> None:
     other = make(log="/srv/others/a.log")
     both = other.in_crontab(make().in_crontab(""))
     assert both.splitlines() == [make().crontab_line(), other.crontab_line()]
@@ -180,7 +180,7 @@ def test_the_same_search_in_another_home_has_a_line_of_its_own() -> None:
 # Ray and Kubernetes
 
 
-def test_a_job_runs_the_command_where_it_is_submitted_to(tmp_path: Path) -> None:
+def test_ray_job_runs_the_command_on_the_given_cluster(tmp_path: Path) -> None:
     tools = tmp_path / "bin"
     tools.mkdir()
     ray = tools / "ray"
@@ -223,6 +223,6 @@ def test_manifest_gets_time_and_command() -> None:
 
 
 @pytest.mark.parametrize("lacking", ["schedule", "entrypoint"])
-def test_a_manifest_of_something_else_is_refused(lacking: str) -> None:
+def test_manifest_of_another_kind_is_refused(lacking: str) -> None:
     with pytest.raises(ValueError, match="has no schedule, or does not run a night"):
         cron_manifest(MANIFEST.replace(lacking, "something"), Daily(2, 5), ["true"])

@@ -54,14 +54,14 @@ VALUES = st.text(st.characters(exclude_characters="'", exclude_categories=["C", 
 
 
 @given(value=VALUES)
-def test_a_value_in_quotes_is_what_it_says(
+def test_quoted_value_is_read_unchanged(
     value: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = written(tmp_path_factory.mktemp("file"), f"# a note\n\nNAME='{value}'\n")
     assert serve_team.read_file(path) == {"NAME": value}
 
 
-def test_the_example_is_what_all_its_readers_read(tmp_path: Path) -> None:
+def test_script_and_shell_read_equal_values_from_the_example(tmp_path: Path) -> None:
     path = written(tmp_path, (FOLDER / "team.env.example").read_text())
     settings = serve_team.read_file(path)
     assert set(WHOLE) <= set(settings)
@@ -81,7 +81,7 @@ def test_the_example_is_what_all_its_readers_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["PGPASSWORD=hunter2 !", "PGPASSWORD='hunter2's'", "=hunter2"])
-def test_a_line_that_readers_differ_on_is_refused_and_not_shown(line: str, tmp_path: Path) -> None:
+def test_ambiguous_line_is_refused_without_showing_it(line: str, tmp_path: Path) -> None:
     path = written(tmp_path, f"PGUSER=mlflow\n{line}\n")
     with pytest.raises(
         serve_team.SettingError, match=r"team\.env, line 2 is not a setting"
@@ -90,7 +90,7 @@ def test_a_line_that_readers_differ_on_is_refused_and_not_shown(line: str, tmp_p
     assert "hunter2" not in str(error.value)
 
 
-def test_a_file_that_is_open_to_everyone_is_refused(tmp_path: Path) -> None:
+def test_file_readable_by_everyone_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path, "PGUSER=mlflow\n")
     path.chmod(0o644)
     with pytest.raises(serve_team.SettingError, match=r"open to everyone: chmod 600 .*team\.env"):
@@ -116,19 +116,19 @@ def test_a_file_that_is_open_to_everyone_is_refused(tmp_path: Path) -> None:
         ({"PGPASSWORD_FILE": "/nowhere/x"}, "PGPASSWORD_FILE cannot be read: .*No such file"),
     ],
 )
-def test_a_setting_that_is_missing_or_wrong_is_named(changes: Mapping[str, str], said: str) -> None:
+def test_missing_or_wrong_setting_is_named(changes: Mapping[str, str], said: str) -> None:
     with pytest.raises(serve_team.SettingError, match=said):
         serve_team.complete(WHOLE | changes)
 
 
-def test_a_secret_may_stand_in_a_file(tmp_path: Path) -> None:
+def test_secret_can_be_read_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("of the database\n")
     whole = serve_team.complete(WHOLE | {"PGPASSWORD_FILE": str(tmp_path / "secret")})
     assert whole["PGPASSWORD"] == "of the database"
     assert "PGPASSWORD_FILE" not in whole
 
 
-def test_origins_of_ones_own_are_kept() -> None:
+def test_configured_origins_are_kept() -> None:
     own = {"MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": "https://mlflow.example.com:8443"}
     assert own.items() <= serve_team.complete(WHOLE | own).items()
 
@@ -142,7 +142,7 @@ def test_origins_of_ones_own_are_kept() -> None:
         ("hunter2", "is not a URL"),
     ],
 )
-def test_an_address_of_a_database_that_will_not_do_is_refused(uri: str, said: str) -> None:
+def test_unusable_database_address_is_refused(uri: str, said: str) -> None:
     settings = serve_team.complete(WHOLE | {"MLFLOW_BACKEND_STORE_URI": uri})
     with pytest.raises(serve_team.SettingError, match=said) as error:
         serve_team.check_databases(settings)
@@ -160,7 +160,7 @@ def test_help_shows_an_example(script: str) -> None:
 # Under systemd, and with Docker Compose
 
 
-def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     program = shutil.which("systemd-analyze")
     if program is None:
         lack("the Debian package systemd")
@@ -184,13 +184,13 @@ def compose() -> Any:
     return yaml.safe_load((FOLDER / "compose.yaml").read_text())
 
 
-def test_the_compose_file_opens_one_port_to_its_own_machine(compose: Any) -> None:
+def test_compose_file_opens_one_port_on_loopback(compose: Any) -> None:
     opened = {name: service.get("ports", []) for name, service in compose["services"].items()}
     assert opened == {"database": [], "mlflow": ["127.0.0.1:5000:5000"]}
     assert all(each["restart"] == "unless-stopped" for each in compose["services"].values())
 
 
-def test_what_the_compose_file_refers_to_is_there(compose: Any) -> None:
+def test_references_of_the_compose_file_exist(compose: Any) -> None:
     services, secrets = compose["services"], compose["secrets"]
     build = services["mlflow"]["build"]
     assert (FOLDER / build["context"] / build["dockerfile"]).samefile(FOLDER / "Dockerfile")
@@ -210,7 +210,7 @@ def test_what_the_compose_file_refers_to_is_there(compose: Any) -> None:
     assert "HEALTHCHECK" in (FOLDER / "Dockerfile").read_text()
 
 
-def test_the_settings_of_the_compose_file_are_whole(compose: Any, tmp_path: Path) -> None:
+def test_compose_file_provides_all_settings(compose: Any, tmp_path: Path) -> None:
     for name in compose["secrets"]:
         (tmp_path / name).write_text(f"secret of {name}\n")
     example = written(tmp_path, (FOLDER / "team.env.example").read_text())
@@ -224,7 +224,7 @@ def test_the_settings_of_the_compose_file_are_whole(compose: Any, tmp_path: Path
     assert whole["MLFLOW_HOST"] == "0.0.0.0"  # noqa: S104
 
 
-def test_the_image_is_made_of_files_that_are_there() -> None:
+def test_image_copies_existing_files_and_installs_packages() -> None:
     text = (FOLDER / "Dockerfile").read_text()
     copied = [name for line in re.findall("(?m)^COPY (.*) ", text) for name in line.split()]
     assert {"constraints.txt", "mlflow/serve_team.py", "mlflow/auth.ini"} <= set(copied)

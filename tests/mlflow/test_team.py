@@ -179,17 +179,17 @@ def test_only_health_check_is_public(team: Team) -> None:
 
 
 @pytest.mark.parametrize("host", [NAME, f"{NAME}:8443", "localhost:9", "127.0.0.1"])
-def test_it_answers_to_its_own_names_with_any_port(team: Team, host: str) -> None:
+def test_server_accepts_its_host_names_with_any_port(team: Team, host: str) -> None:
     assert team.ask("/", "alice", ALICE, Host=host)[0] == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example.com", f"{NAME}.evil.com", "10.0.0.1", ""])
-def test_it_answers_to_no_other_name(team: Team, host: str) -> None:
+def test_server_rejects_other_host_names(team: Team, host: str) -> None:
     status, text, _ = team.ask("/", "alice", ALICE, Host=host)
     assert (status, text) == (403, "Invalid Host header - possible DNS rebinding attack detected")
 
 
-def test_own_pages_work_behind_tls_and_foreign_ones_do_not(team: Team) -> None:
+def test_own_pages_work_behind_tls_but_foreign_pages_do_not(team: Team) -> None:
     path, question = "/ajax-api/2.0/mlflow/experiments/search", {"max_results": 1}
     own = team.ask(path, "alice", ALICE, question, Host=NAME, Origin=f"https://{NAME}")
     assert own[0] == 200
@@ -200,11 +200,11 @@ def test_own_pages_work_behind_tls_and_foreign_ones_do_not(team: Team) -> None:
         assert headers.get("access-control-allow-origin") is None
 
 
-def test_it_listens_to_this_machine_alone(team: Team) -> None:
+def test_server_listens_on_loopback_only(team: Team) -> None:
     assert listening(set(team.commands())) == {f"127.0.0.1:{team.port}"}
 
 
-def test_its_workers_do_nothing_that_nobody_asked_for(team: Team) -> None:
+def test_server_runs_its_workers_but_no_job_processes(team: Team) -> None:
     commands = list(team.commands().values())
     assert not [command for command in commands if "huey" in command or "jobs" in command]
     assert any("--workers 2" in command for command in commands)
@@ -246,7 +246,7 @@ def refusal(team: Team, tmp_path: Path) -> Callable[..., str]:
     return start
 
 
-def test_a_database_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) -> None:
+def test_unreachable_database_is_reported_in_one_line(refusal: Callable[..., str]) -> None:
     said = "serve_team.py: the database mlflow is unreachable: "
     wrong = refusal(PGPASSWORD="wrong")
     assert wrong.startswith(said)
@@ -256,7 +256,7 @@ def test_a_database_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) 
     assert missing.endswith('database "runs" does not exist; create it: createdb runs')
 
 
-def test_a_bucket_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) -> None:
+def test_unreachable_bucket_is_reported_in_one_line(refusal: Callable[..., str]) -> None:
     place = "s3://nobodys/files"
     assert refusal(MLFLOW_ARTIFACTS_DESTINATION=place) == (
         f"serve_team.py: MLFLOW_ARTIFACTS_DESTINATION = {place}: there is no such bucket"
@@ -267,13 +267,13 @@ def test_a_bucket_out_of_reach_is_one_plain_line(refusal: Callable[..., str]) ->
     assert "Could not connect to the endpoint URL" in gone
 
 
-def test_a_port_that_is_taken_is_one_plain_line(team: Team, refusal: Callable[..., str]) -> None:
+def test_port_in_use_is_reported_in_one_line(team: Team, refusal: Callable[..., str]) -> None:
     assert refusal(MLFLOW_PORT=str(team.port)) == (
         f"serve_team.py: MLFLOW_HOST = 127.0.0.1, MLFLOW_PORT = {team.port}: Address already in use"
     )
 
 
-def test_the_first_start_needs_the_first_users_password(
+def test_first_start_needs_the_first_users_password(
     refusal: Callable[..., str], postgres: Postgres, tmp_path: Path
 ) -> None:
     postgres.execute("CREATE DATABASE nobody")
@@ -288,7 +288,9 @@ def test_the_first_start_needs_the_first_users_password(
 # A search
 
 
-def test_a_search_logs_to_it(search: Seen, alice: User, runs: Callable[..., list[Run]]) -> None:
+def test_search_logs_to_the_server(
+    search: Seen, alice: User, runs: Callable[..., list[Run]]
+) -> None:
     assert search.result.returncode == 0, search.result.stderr
     assert "tracking" not in search.result.stderr
     found = runs("photos")
@@ -411,7 +413,7 @@ def test_wrong_password_costs_one_line_and_sync_repairs_it(
         ),
     ],
 )
-def test_what_cannot_be_done_about_users_is_one_plain_line(
+def test_failed_user_command_is_reported_in_one_line(
     team: Team, arguments: tuple[str, ...], secret: str, variables: dict[str, str], said: str
 ) -> None:
     done = team.users(*arguments, secret=secret, **variables)
@@ -420,7 +422,7 @@ def test_what_cannot_be_done_about_users_is_one_plain_line(
     assert line.startswith(f"users.py: {said}")
 
 
-def test_users_get_new_passwords_and_go(team: Team) -> None:
+def test_user_can_be_added_changed_and_removed(team: Team) -> None:
     first, second = "first word of eve", "second word of eve"
     assert team.users("add", "eve", "--experiment", "hers", secret=first).returncode == 0
     assert "eve" in team.users("list").stdout.split()
@@ -453,7 +455,7 @@ def test_browser_sees_runs_only_with_a_password(team: Team, search: Seen, tmp_pa
 # Keeping it
 
 
-def test_what_it_holds_outlives_it(
+def test_runs_and_users_survive_a_restart(
     team: Team, search: Seen, runs: Callable[..., list[Run]]
 ) -> None:
     before = {run.info.run_id for run in runs("photos")}
@@ -471,7 +473,7 @@ def test_what_it_holds_outlives_it(
             assert ADMIN.encode() not in held
 
 
-def test_the_back_up_of_the_documentation_can_be_restored(
+def test_documented_backup_can_be_restored(
     team: Team, search: Seen, postgres: Postgres, tmp_path: Path
 ) -> None:
     if shutil.which("pg_dump") is None:

@@ -228,7 +228,7 @@ def test_example_has_every_operation_of_the_families():
 @FEW
 @example(EVERYTHING)
 @given(architectures)
-def test_the_module_has_as_many_parameters_as_the_graph_says(architecture):
+def test_module_and_graph_agree_on_the_parameter_count(architecture):
     network = Network(architecture)
     assert sum(p.numel() for p in network.parameters()) == costs(architecture).params
     shapes = architecture.shapes
@@ -257,7 +257,7 @@ def test_layers_of_graph_and_module_agree_in_order_and_shape(architecture):
 @FEW
 @example(EVERYTHING)
 @given(architectures)
-def test_twice_the_multiply_accumulates_are_the_flops_torch_counts(architecture):
+def test_two_flops_per_mac_match_torchs_flop_counter(architecture):
     network = Network(architecture).eval()
     with FlopCounterMode(display=False) as counter:
         network(images_for(architecture))
@@ -336,7 +336,7 @@ def calculate(operation: Operation, layer: nn.Module, *taken: Tensor) -> Tensor:
 @FEW
 @example(EVERYTHING)
 @given(architectures)
-def test_the_logits_are_those_of_the_graph_evaluated_layer_by_layer(architecture):
+def test_logits_match_layer_by_layer_evaluation_of_the_graph(architecture):
     network = Network(architecture).double().eval()
     generator = torch.Generator().manual_seed(3)
     for parameter in network.parameters():
@@ -352,7 +352,7 @@ def test_the_logits_are_those_of_the_graph_evaluated_layer_by_layer(architecture
     torch.testing.assert_close(logits, values[-1].flatten(1), rtol=1e-6, atol=1e-8)
 
 
-def test_dropout_acts_while_training_alone():
+def test_dropout_acts_only_during_training():
     graph = Graph((1, 8, 8))
     graph.add(Dropout(0.25), graph.builder.image)
     dropout = Network(graph.finish(2, None)).layers[1]
@@ -362,7 +362,7 @@ def test_dropout_acts_while_training_alone():
     assert torch.equal(dropout.eval()(ones), ones)
 
 
-def test_an_operation_without_a_module_is_named():
+def test_operation_without_a_module_is_named():
     class Unknown(Operation):
         kind = "unknown"
 
@@ -511,7 +511,7 @@ def measured_field(architecture: Architecture) -> tuple[int, int]:
 @FEW
 @example([Convolution(2, (3, 3), (1, 1), (1, 1), (2, 2)), Pooling("average")] * 3)
 @given(plain_paths())
-def test_field_by_gradient_is_the_predicted_one_on_a_chain(path):
+def test_gradient_field_equals_the_predicted_field_on_a_chain(path):
     predicted = receptive_fields(build_plain(path, 400))[-1]
     assert predicted.smallest == predicted.largest
     size = 2 * max(predicted.largest) + 60
@@ -532,7 +532,7 @@ blocks = st.lists(
 
 @FEW
 @given(blocks)
-def test_field_by_gradient_is_the_largest_one_with_skips(drawn):
+def test_gradient_field_equals_the_largest_field_with_skips(drawn):
     predicted = receptive_fields(build_residual(drawn, 400))[-1].largest
     size = 2 * max(predicted) + 60
     assert measured_field(build_residual(drawn, size)) == predicted

@@ -79,7 +79,7 @@ def names_in(cache: Path) -> set[str]:
 # What comes back
 
 
-def test_digits_are_there_without_a_network(tmp_path):
+def test_digits_load_without_network_access(tmp_path):
     data = load(DataSpec("digits", validation=0.1, test=0.1), cache=tmp_path)
     assert data.shape == (8, 8, 1)
     assert data.channels == 1
@@ -108,7 +108,7 @@ def test_mean_and_deviation_are_those_of_the_training_pixels(tmp_path):
     assert data.std == pytest.approx(pixels.std(axis=(0, 1, 2)))
 
 
-def test_a_dataset_made_by_hand_has_the_same_statistics():
+def test_dataset_built_from_arrays_has_the_same_statistics():
     images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
     rows = np.arange(9)
     data = Dataset(images, rows % 2, ("a", "b"), rows[:5], rows[5:7], rows[7:])
@@ -150,7 +150,7 @@ def test_moments_are_exact_for_the_largest_values():
         ("split_seed", -1),
     ],
 )
-def test_an_argument_out_of_range_is_refused_by_its_name(tmp_path, field, value):
+def test_argument_out_of_range_is_refused_by_name(tmp_path, field, value):
     with pytest.raises(BadInputError) as raised:
         load(DataSpec("digits", **{field: value}), cache=tmp_path)
     assert (raised.value.field, raised.value.value) == (field, value)
@@ -172,7 +172,7 @@ def test_path_given_as_source_is_refused_with_its_prefix(tmp_path, small):
     assert raised.value.remedy == f"for your own images write images:{small}"
 
 
-def test_a_source_like_no_other_is_refused_with_the_list(tmp_path):
+def test_source_unlike_all_others_is_refused_with_the_list(tmp_path):
     with pytest.raises(BadInputError, match="use one of digits, cifar10") as raised:
         load(DataSpec("?" * 5000 + "\0"), cache=tmp_path)
     assert "did you mean" not in str(raised.value)
@@ -212,7 +212,7 @@ def test_progress_counts_up_to_the_total(tmp_path, request, archive):
     assert counts[-1] == len(data.images)
 
 
-def test_an_interruption_leaves_nothing_behind(tmp_path, large):
+def test_interruption_leaves_no_files(tmp_path, large):
     def interrupt(done: int, _total: int | None) -> None:
         if done:
             raise KeyboardInterrupt
@@ -251,7 +251,7 @@ def test_each_resolution_is_decoded_once(tmp_path, small):
     assert not decoded_again(small, cache, 4)
 
 
-def test_a_changed_archive_is_decoded_again(tmp_path, small):
+def test_changed_archive_is_decoded_again(tmp_path, small):
     cache = tmp_path / "cache"
     load(DataSpec(f"images:{small}"), cache=cache)
     write_tar(small, 11)
@@ -278,7 +278,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_folder_is_decoded_again(tmp_path, small, change):
+def test_changed_folder_is_decoded_again(tmp_path, small, change):
     place, cache = folder_of(small), tmp_path / "cache"
     load(DataSpec(f"images:{place}"), cache=cache)
     assert not decoded_again(place, cache)
@@ -286,7 +286,7 @@ def test_a_changed_folder_is_decoded_again(tmp_path, small, change):
     assert decoded_again(place, cache)
 
 
-def test_a_new_empty_class_folder_is_noticed(tmp_path, small):
+def test_new_empty_class_folder_is_noticed(tmp_path, small):
     place, cache = folder_of(small), tmp_path / "cache"
     load(DataSpec(f"images:{place}"), cache=cache)
     (place / "shade999").mkdir()
@@ -294,7 +294,7 @@ def test_a_new_empty_class_folder_is_noticed(tmp_path, small):
         load(DataSpec(f"images:{place}"), cache=cache)
 
 
-def test_files_that_are_no_images_may_change_freely(tmp_path, small):
+def test_changed_files_other_than_images_are_ignored(tmp_path, small):
     place, cache = folder_of(small), tmp_path / "cache"
     load(DataSpec(f"images:{place}"), cache=cache)
     (place / "notes.txt").write_text("seen")
@@ -303,7 +303,7 @@ def test_files_that_are_no_images_may_change_freely(tmp_path, small):
 
 @pytest.mark.parametrize("name", ["images.npy", "moments.npy", "labels.npy", "facts.json"])
 @pytest.mark.parametrize("damage", ["missing", "empty", "half"])
-def test_a_damaged_cache_is_made_anew(tmp_path, small, name, damage):
+def test_damaged_cache_is_rebuilt(tmp_path, small, name, damage):
     cache = tmp_path / "cache"
     load(DataSpec(f"images:{small}"), cache=cache)
     path = next(cache.rglob(name))
@@ -322,7 +322,7 @@ def test_the_cache_folder_can_be_set_in_the_environment(tmp_path, small, monkeyp
     assert "images.npy" in names_in(tmp_path / "elsewhere")
 
 
-def test_the_cache_folder_is_the_users_by_default(tmp_path, small, monkeypatch):
+def test_cache_folder_belongs_to_the_user_by_default(tmp_path, small, monkeypatch):
     monkeypatch.delenv("BORDERLINE_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -449,7 +449,7 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("waited 30 s in vain")
 
 
-def test_of_two_processes_that_ask_at_once_one_decodes(tmp_path, loader):
+def test_one_of_two_concurrent_processes_decodes(tmp_path, loader):
     first = loader()
     assert first.says() == "decoding"
     second = loader()
@@ -458,7 +458,7 @@ def test_of_two_processes_that_ask_at_once_one_decodes(tmp_path, loader):
     assert second.says() == "cached 3000"
 
 
-def test_a_killed_process_leaves_the_cache_usable(tmp_path, large, loader):
+def test_killed_process_leaves_the_cache_usable(tmp_path, large, loader):
     cache = tmp_path / "cache"
     killed = loader()
     assert killed.says() == "decoding"
@@ -469,7 +469,7 @@ def test_a_killed_process_leaves_the_cache_usable(tmp_path, large, loader):
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds child processes in /proc")
-def test_the_decoding_processes_end_with_the_one_that_was_killed(loader):
+def test_decoding_processes_end_with_their_killed_parent(loader):
     killed = loader()
     assert killed.says() == "decoding"
     workers = killed.children()
@@ -512,7 +512,7 @@ def test_dead_decoding_process_is_reported_with_its_images(monkeypatch):
     )
 
 
-def test_many_processes_give_what_one_gives(tmp_path, large, monkeypatch):
+def test_result_is_independent_of_the_number_of_processes(tmp_path, large, monkeypatch):
     parallel = load(DataSpec(f"images:{large}", 5), cache=tmp_path / "parallel")
     monkeypatch.setattr(image_store, "FEW_IMAGES", 10**6)
     alone = load(DataSpec(f"images:{large}", 5), cache=tmp_path / "alone")
@@ -521,7 +521,7 @@ def test_many_processes_give_what_one_gives(tmp_path, large, monkeypatch):
     assert np.array_equal(parallel.labels, alone.labels)
 
 
-def test_chunks_are_drawn_only_as_processes_become_free():
+def test_chunks_are_read_only_as_processes_become_free():
     drawn = 0
 
     def chunks() -> Iterator[Chunk]:
@@ -562,7 +562,7 @@ def run_python(*arguments: str) -> str:
     return done.stdout
 
 
-def test_a_script_without_a_main_guard_can_load(tmp_path, large):
+def test_script_without_main_guard_can_load(tmp_path, large):
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -615,7 +615,7 @@ def gives_up(*_: object, **__: object) -> None:
         ("svhn", "SVHN"),
     ],
 )
-def test_a_failed_download_is_one_plain_error(tmp_path, monkeypatch, name, kind, failure):
+def test_failed_download_is_one_plain_error(tmp_path, monkeypatch, name, kind, failure):
     monkeypatch.setattr(torchvision.datasets, kind, failure)
     with pytest.raises(BadInputError) as raised:
         load(DataSpec(name), cache=tmp_path)
@@ -662,7 +662,7 @@ class Svhn:
         self.labels = np.arange(count) % 10
 
 
-def test_cifar_comes_as_torchvision_has_it(tmp_path, monkeypatch):
+def test_cifar_matches_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
     data = load(DataSpec("cifar10", validation=0.1), cache=tmp_path)
     assert data.classes == ("airplane", "frog")
@@ -673,7 +673,7 @@ def test_cifar_comes_as_torchvision_has_it(tmp_path, monkeypatch):
     assert data.labels.tolist() == [number % 2 for number in (*range(20), *range(6))]
 
 
-def test_mnist_comes_with_one_channel_and_plain_class_names(tmp_path, monkeypatch):
+def test_mnist_has_one_channel_and_plain_class_names(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "MNIST", Mnist)
     data = load(DataSpec("mnist"), cache=tmp_path)
     assert data.classes == ("0", "1")
@@ -682,7 +682,7 @@ def test_mnist_comes_with_one_channel_and_plain_class_names(tmp_path, monkeypatc
     assert np.array_equal(data.images[20:, :, :, 0], expected)
 
 
-def test_svhn_comes_with_its_channels_last(tmp_path, monkeypatch):
+def test_svhn_has_its_channels_last(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "SVHN", Svhn)
     data = load(DataSpec("svhn"), cache=tmp_path)
     assert data.classes == tuple("0123456789")
@@ -690,7 +690,7 @@ def test_svhn_comes_with_its_channels_last(tmp_path, monkeypatch):
     assert len(data.test) == 10
 
 
-def test_a_set_once_downloaded_needs_no_torchvision_again(tmp_path, monkeypatch):
+def test_downloaded_set_loads_without_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
     load(DataSpec("cifar10"), cache=tmp_path)
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", unreachable)
@@ -712,7 +712,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.needs_data
 @shared_archive("cifar10-images.tar.xz")
-def test_cifar10_from_its_archive(shared_cache):
+def test_cifar10_archive_matches_published_statistics(shared_cache):
     source = f"images:{SHARED_DATA / 'cifar10-images.tar.xz'}"
     data = load(DataSpec(source, validation=0.1), cache=shared_cache)
     assert data.images.shape == (60_000, 32, 32, 3)
@@ -733,7 +733,7 @@ def test_cifar10_from_its_archive(shared_cache):
 
 @pytest.mark.needs_data
 @shared_archive("mnist-images.tar.xz")
-def test_mnist_from_its_archive(shared_cache):
+def test_mnist_archive_matches_published_statistics(shared_cache):
     source = f"images:{SHARED_DATA / 'mnist-images.tar.xz'}"
     data = load(DataSpec(source, validation=0.1), cache=shared_cache)
     assert data.images.shape == (70_000, 28, 28, 1)

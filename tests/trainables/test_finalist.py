@@ -58,7 +58,7 @@ def accuracy(network: Network, dataset: Dataset, split: str) -> float:
     return float(right.mean())
 
 
-def test_a_seed_decides_the_whole_retraining():
+def test_seed_determines_the_whole_retraining():
     first = retrain(SPEC, 7, PARAMS, 1)
     torch.manual_seed(5)
     again = retrain(SPEC, 7, PARAMS, 1)
@@ -71,7 +71,7 @@ def test_a_seed_decides_the_whole_retraining():
     assert (first.predictions != other.predictions).any()
 
 
-def test_a_retraining_is_a_training_of_all_epochs_scored_on_test():
+def test_retraining_trains_all_epochs_and_scores_on_test():
     retraining = retrain(SPEC, 0, PARAMS, 4)
     alone = Training(
         SPEC.candidates().rebuild(PARAMS),
@@ -126,7 +126,7 @@ def test_saved_weights_are_the_scored_moving_average(monkeypatch):
     assert result.test_accuracy == pytest.approx(accuracy(network, dataset, "test"))
 
 
-def test_the_test_split_decides_nothing(monkeypatch):
+def test_test_split_does_not_influence_training(monkeypatch):
     expected = retrain(SPEC, 0, PARAMS, 1)
     dataset = shared_dataset(SPEC.data)
     wrong = dataset.labels.copy()
@@ -142,7 +142,7 @@ def test_the_test_split_decides_nothing(monkeypatch):
     np.testing.assert_array_equal(blind.predictions, expected.predictions)
 
 
-def test_the_last_epoch_counts_not_the_best(monkeypatch):
+def test_last_epoch_is_scored_not_the_best(monkeypatch):
     accuracies = iter([0.2, 0.9, 0.4])
     run_epoch = Training.run_epoch
 

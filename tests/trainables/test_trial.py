@@ -134,21 +134,21 @@ def alone(
     return [{name: getattr(r, name) for name in METRICS} for r in results], training.state_dict()
 
 
-def test_a_trial_is_the_training_of_its_candidate():
+def test_trial_equals_a_training_of_its_candidate():
     trial = begin(A)
     expected, state = alone(A)
     assert run(trial) == expected
     assert same_weights(state_of(trial), state)
 
 
-def test_a_trial_is_done_after_the_last_epoch_and_not_before():
+def test_trial_is_done_only_after_the_last_epoch():
     trial = begin(A)
     results = [trial.step() for _ in range(EPOCHS)]
     assert [result["done"] for result in results] == [False] * (EPOCHS - 1) + [True]
     assert [result["epoch"] for result in results] == [1, 2, 3]
 
 
-def test_a_trial_that_diverges_is_done_at_once():
+def test_diverging_trial_is_done_at_once():
     recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
     trial = begin(A, dataclasses.replace(SPEC, recipe_options=recipe))
     result = trial.step()
@@ -218,7 +218,7 @@ def test_divergence_precedes_hopeless_stop():
     assert STOPPED not in result
 
 
-def test_least_accuracy_is_twice_a_guess_or_halfway_to_one():
+def test_hopeless_limit_is_twice_a_guess_or_halfway_to_one():
     assert least_accuracy(2) == 0.75
     assert least_accuracy(3) == pytest.approx(2 / 3)
     assert least_accuracy(10) == 0.2
@@ -226,7 +226,7 @@ def test_least_accuracy_is_twice_a_guess_or_halfway_to_one():
 
 
 @pytest.mark.parametrize(("accuracy", "hopeless"), [(0.7499, True), (0.75, False)])
-def test_of_two_classes_three_quarters_have_to_be_right(monkeypatch, accuracy, hopeless):
+def test_hopeless_limit_for_two_classes_is_three_quarters(monkeypatch, accuracy, hopeless):
     def run_epoch(training: Training) -> EpochMetrics:
         return EpochMetrics(1, 0.6, accuracy, 0.6, 0.9, 1.0)
 
@@ -260,7 +260,7 @@ def latencies(result: dict[str, Any]) -> tuple[float, float]:
     return result["latency_ms"], result["batch_latency_ms"]
 
 
-def test_every_result_holds_the_latencies_which_are_measured_once(quick_latencies):
+def test_every_result_has_latencies_that_are_measured_once(quick_latencies):
     trial = begin(A, TIMED)
     results = [trial.step() for _ in range(EPOCHS)]
     assert quick_latencies == [1, 16]
@@ -272,13 +272,13 @@ def test_every_result_holds_the_latencies_which_are_measured_once(quick_latencie
     assert latencies(other) != latencies(results[0])
 
 
-def test_no_result_holds_latencies_that_no_one_asked_for(quick_latencies):
+def test_results_have_only_requested_latencies(quick_latencies):
     result = begin(A).step()
     assert quick_latencies == []
     assert not [name for name in result if "latency" in name]
 
 
-def test_measuring_changes_nothing_in_the_training(quick_latencies):
+def test_measuring_latency_does_not_change_the_training(quick_latencies):
     timed = begin(A, TIMED)
     expected, state = alone(A)
     assert run(timed) == expected
@@ -310,7 +310,7 @@ def test_untrainable_candidate_ends_its_trial_with_cause():
     assert math.isnan(result["validation_accuracy"])
 
 
-def test_an_error_in_an_epoch_ends_the_trial_and_says_why(monkeypatch):
+def test_error_in_an_epoch_ends_the_trial_with_its_cause(monkeypatch):
     trial = begin(A)
     trial.step()
 
@@ -341,7 +341,7 @@ def test_too_large_network_fails_without_ending_process():
     assert run(trial) == alone(A)[0]
 
 
-def test_only_where_memory_was_short_a_result_says_by_how_much():
+def test_memory_excess_is_reported_only_after_out_of_memory():
     assert VIOLATION not in begin(UNFIT).step()
     assert VIOLATION not in begin(A).step()
 
@@ -371,7 +371,7 @@ def test_trial_with_gpu_fraction_does_not_train_on_cpu(monkeypatch):
     assert FAILURE not in begin(A, spec).step()
 
 
-def test_an_error_of_the_device_costs_the_process(monkeypatch):
+def test_device_error_ends_the_process(monkeypatch):
     class BrokenDeviceError(torch.AcceleratorError):
         def __init__(self) -> None:
             RuntimeError.__init__(self, "the device is gone")
@@ -400,7 +400,7 @@ def test_trial_that_could_not_start_can_start_again(tmp_path):
     assert run(begin(A, spec)) == alone(A)[0]
 
 
-def test_weights_in_the_middle_of_an_epoch_are_not_kept(tmp_path, monkeypatch):
+def test_weights_within_an_epoch_are_not_saved(tmp_path, monkeypatch):
     spec = dataclasses.replace(SPEC, checkpoints=tmp_path)
     trial = begin(A, spec)
     first = metrics(trial.step())
@@ -453,14 +453,14 @@ def test_resumed_trial_is_bitwise_equal_and_reports_history(kept, stop):
     assert same_weights(state_of(later), state)
 
 
-def test_what_was_brought_once_is_not_brought_again(kept):
+def test_history_of_a_resumed_trial_is_reported_once(kept):
     begin(A, kept).step()
     later = begin(A, kept)
     assert HISTORY in later.step()
     assert HISTORY not in later.step()
 
 
-def test_history_grows_over_every_process_that_was_lost(kept):
+def test_history_covers_every_lost_process(kept):
     expected, _ = alone(A)
     for epoch in range(1, EPOCHS + 1):
         result = begin(A, kept).step()
@@ -548,7 +548,7 @@ def test_pending_checkpoint_is_written_before_the_next_trial(kept, monkeypatch, 
 
 
 @pytest.mark.parametrize("epochs", [1, EPOCHS])
-def test_of_a_trial_that_has_ended_nothing_is_written_any_more(kept, monkeypatch, epochs):
+def test_finished_trial_writes_no_checkpoint(kept, monkeypatch, epochs):
     """The search has removed its checkpoints; it may have stopped it early."""
     monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e-9)
     trial = begin(A, kept, number=1)
@@ -559,7 +559,7 @@ def test_of_a_trial_that_has_ended_nothing_is_written_any_more(kept, monkeypatch
     assert not (kept.checkpoints / "1").exists()
 
 
-def test_a_full_disk_costs_the_checkpoint_and_not_the_training(kept, monkeypatch):
+def test_full_disk_loses_the_checkpoint_but_not_the_training(kept, monkeypatch):
     def full(path: Path, data: bytes) -> int:
         raise OSError(28, "No space left on device")
 
@@ -579,7 +579,7 @@ def test_gpu_checkpoint_is_restored_on_cpu(kept, monkeypatch):
     assert before + run(begin(A, kept)) == expected
 
 
-def test_without_checkpoints_every_process_starts_anew():
+def test_process_without_checkpoint_folder_starts_anew():
     begin(A).step()
     again = begin(A).step()
     assert again["epoch"] == 1
@@ -624,7 +624,7 @@ def test_epoch_within_time_limit_cancels_the_timer():
     assert (result.returncode, result.stdout) == (0, "begun\nended\n")
 
 
-def test_each_epoch_has_the_time_that_the_job_gives_it(monkeypatch):
+def test_epoch_time_limit_comes_from_the_spec(monkeypatch):
     given: list[float | None] = []
 
     @contextmanager
@@ -655,7 +655,7 @@ def test_trials_of_one_process_do_not_affect_each_other():
     assert between == alone(B)[0]
 
 
-def test_nor_do_trials_whose_recipes_differ_in_everything():
+def test_trials_with_different_recipes_do_not_affect_each_other():
     spec = dataclasses.replace(
         SPEC,
         recipe_options={
@@ -684,14 +684,14 @@ def test_nor_do_trials_whose_recipes_differ_in_everything():
     assert same_weights(state_of(trial), between_state)
 
 
-def test_a_trial_stopped_early_leaves_no_trace_in_the_next():
+def test_trial_stopped_early_does_not_affect_the_next():
     trial = begin(B)
     trial.step()
     assert trial.reset(copied(A))
     assert run(trial) == alone(A)[0]
 
 
-def test_all_trials_of_a_process_look_at_one_data_set(monkeypatch):
+def test_trials_of_a_process_share_one_data_set(monkeypatch):
     shared_dataset.cache_clear()
     loaded: list[DataSpec] = []
 
@@ -721,7 +721,7 @@ def test_memory_of_a_trial_is_freed_before_the_next():
         gc.enable()
 
 
-def test_a_trial_uses_as_many_threads_as_its_job_says():
+def test_trial_uses_the_threads_of_its_spec():
     torch.set_num_threads(2)
     begin(A)
     assert torch.get_num_threads() == SPEC.threads == 1
@@ -791,7 +791,7 @@ def test_one_ray_actor_serves_all_trials(tuned):
     assert len({result.metrics["pid"] for _, result in tuned}) == 1
 
 
-def test_a_trial_on_ray_is_the_training_of_its_candidate(tuned, checkpoints):
+def test_trial_on_ray_equals_a_training_of_its_candidate(tuned, checkpoints):
     for config, result in tuned:
         if config is not UNFIT:
             expected, _ = alone(config)
@@ -805,7 +805,7 @@ def test_a_trial_on_ray_is_the_training_of_its_candidate(tuned, checkpoints):
             assert same_weights(saved, alone(config, saved["epoch"])[1])
 
 
-def test_a_trial_on_ray_that_cannot_be_trained_says_why(tuned):
+def test_untrainable_trial_on_ray_reports_its_cause(tuned):
     causes = [result.metrics.get(FAILURE, "") for _, result in tuned]
     assert [bool(cause) for cause in causes] == [False, True, False, False]
     assert causes[1].startswith("BadInputError: recipe.batch_size = 9999")

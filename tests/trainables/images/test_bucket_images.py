@@ -115,20 +115,16 @@ def staged(cache: Path) -> list[Path]:
 # What is read
 
 
-def test_class_folders_below_a_prefix_are_the_images_of_a_folder(
-    folder: BucketStore, tmp_path: Path
-) -> None:
+def test_class_folders_in_a_bucket_equal_local_ones(folder: BucketStore, tmp_path: Path) -> None:
     assert_same(images(folder, tmp_path / "cache"), local(tmp_path, class_folders()))
 
 
-def test_an_archive_in_a_bucket_is_the_images_of_a_folder(
-    archive: BucketStore, tmp_path: Path
-) -> None:
+def test_archive_in_a_bucket_equals_a_local_folder(archive: BucketStore, tmp_path: Path) -> None:
     assert_same(images(archive, tmp_path / "cache"), local(tmp_path, class_folders()))
 
 
 @pytest.mark.parametrize("suffix", ["tar.xz", "TAR.XZ"])
-def test_the_suffix_of_a_key_tells_how_it_is_read(
+def test_suffix_of_a_key_determines_how_it_is_read(
     s3_place: str, tmp_path: Path, suffix: str
 ) -> None:
     store = open_bucket(s3_place)
@@ -137,9 +133,7 @@ def test_the_suffix_of_a_key_tells_how_it_is_read(
     assert_same(found, local(tmp_path, class_folders()))
 
 
-def test_split_folders_and_empty_objects_for_folders_are_understood(
-    s3_place: str, tmp_path: Path
-) -> None:
+def test_split_folders_and_empty_folder_objects_are_accepted(s3_place: str, tmp_path: Path) -> None:
     files = {
         f"photos/{split}/{name}": content
         for split in ("train", "test")
@@ -182,7 +176,7 @@ def test_only_changed_objects_are_fetched_again(
     assert len(staged(tmp_path / "cache")) == 7
 
 
-def test_an_archive_that_has_changed_is_fetched_again(archive: BucketStore, tmp_path: Path) -> None:
+def test_changed_archive_is_fetched_again(archive: BucketStore, tmp_path: Path) -> None:
     images(archive, tmp_path / "cache")
     files = class_folders(5)
     BucketStore(archive.bucket).write(archive.prefix, tar(files))
@@ -213,7 +207,7 @@ def start(source: str, cache: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_of_several_processes_one_fetches_and_the_others_wait(
+def test_one_process_fetches_while_others_wait(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path
 ) -> None:
     source = f"images:{folder.location}/"
@@ -225,7 +219,7 @@ def test_of_several_processes_one_fetches_and_the_others_wait(
 
 
 @pytest.mark.parametrize("kind", ["folder", "archive"])
-def test_killed_process_leaves_its_parts_to_the_next(
+def test_next_process_reuses_parts_of_a_killed_one(
     request: pytest.FixtureRequest, s3_gate: s3.Gate, tmp_path: Path, kind: str
 ) -> None:
     store = request.getfixturevalue(kind)
@@ -270,7 +264,7 @@ def test_progress_counts_fetched_bytes_then_decoded_images(
 # A bucket that is away
 
 
-def test_what_a_node_has_of_a_search_needs_no_bucket(
+def test_staged_images_load_without_the_bucket(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path
 ) -> None:
     first = images(folder, tmp_path / "cache")
@@ -279,9 +273,7 @@ def test_what_a_node_has_of_a_search_needs_no_bucket(
     assert_same(images(folder, tmp_path / "cache", identity=first.identity), first)
 
 
-def test_a_search_does_not_go_on_with_images_that_have_changed(
-    folder: BucketStore, tmp_path: Path
-) -> None:
+def test_search_does_not_continue_with_changed_images(folder: BucketStore, tmp_path: Path) -> None:
     first = images(folder, tmp_path / "cache")
     folder.write("cat/1.png", picture(999))
     assert images(folder, tmp_path / "cache").identity != first.identity
@@ -350,7 +342,7 @@ def test_missing_location_is_refused(
     ("spoil", "problem"),
     [("deny", "access is denied (ListObjectsV2)"), ("shut", "its server does not answer (")],
 )
-def test_a_bucket_that_cannot_be_read_is_refused_at_once(
+def test_unreadable_bucket_is_refused_at_once(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path, spoil: str, problem: str
 ) -> None:
     if spoil == "shut":
@@ -360,7 +352,7 @@ def test_a_bucket_that_cannot_be_read_is_refused_at_once(
     assert refusal(f"images:{folder.location}/", tmp_path).problem.startswith(problem)
 
 
-def test_an_object_that_changes_while_it_is_fetched_is_not_mixed(
+def test_object_that_changes_during_fetch_is_not_mixed(
     archive: BucketStore, s3_gate: s3.Gate, tmp_path: Path
 ) -> None:
     def change(method: str, path: str) -> None:
@@ -374,7 +366,7 @@ def test_an_object_that_changes_while_it_is_fetched_is_not_mixed(
     assert_same(images(archive, tmp_path / "cache"), local(tmp_path, class_folders(5)))
 
 
-def test_content_that_comes_damaged_is_fetched_again(
+def test_content_damaged_in_transit_is_fetched_again(
     folder: BucketStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = BucketStore.read_key
@@ -392,9 +384,7 @@ def test_content_that_comes_damaged_is_fetched_again(
     assert len(damaged) == 8
 
 
-def test_a_file_that_was_cut_short_here_is_fetched_again(
-    folder: BucketStore, tmp_path: Path
-) -> None:
+def test_truncated_local_file_is_fetched_again(folder: BucketStore, tmp_path: Path) -> None:
     images(folder, tmp_path / "cache")
     for path in staged(tmp_path / "cache"):
         path.write_bytes(path.read_bytes()[:-1])

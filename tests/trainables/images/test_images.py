@@ -142,7 +142,7 @@ def test_missing_splits_are_drawn_from_train(tmp_path):
 
 @pytest.mark.parametrize("suffix", ARCHIVE_SUFFIXES)
 @pytest.mark.parametrize("layout", ["", "train/", "wrapper/", "wrapper/train/", "./", "./train/"])
-def test_an_archive_gives_the_same_as_the_folder_it_was_made_of(tmp_path, suffix, layout):
+def test_archive_equals_the_folder_it_was_made_from(tmp_path, suffix, layout):
     generator = np.random.default_rng(0)
     files = {
         f"{layout}{name}/{number}.png": saved(
@@ -160,7 +160,7 @@ def test_an_archive_gives_the_same_as_the_folder_it_was_made_of(tmp_path, suffix
     assert np.array_equal(archive.train, folder.train)
 
 
-def test_an_archive_is_read_without_unpacking_it(tmp_path, monkeypatch):
+def test_archive_is_read_without_extracting_it(tmp_path, monkeypatch):
     place = write_tar(tmp_path / "a.tar.gz", class_folders("train/"))
     work = tmp_path / "work"
     work.mkdir()
@@ -171,7 +171,7 @@ def test_an_archive_is_read_without_unpacking_it(tmp_path, monkeypatch):
     assert not [path for path in leftovers(tmp_path / "cache") if path.suffix == ".png"]
 
 
-def test_what_lies_beside_the_images_is_left_out(tmp_path):
+def test_other_files_beside_the_images_are_ignored(tmp_path):
     beside = {
         "README.txt": b"read me",
         "preview.png": picture(GREY, (100, 50)),
@@ -190,7 +190,7 @@ def test_what_lies_beside_the_images_is_left_out(tmp_path):
     assert data.classes == ("cat", "dog")
 
 
-def test_train_may_be_the_name_of_a_class(tmp_path):
+def test_train_can_be_the_name_of_a_class(tmp_path):
     files = class_folders(train=picture(RED), plane=picture(BLUE))
     assert load_files(tmp_path, files).classes == ("plane", "train")
 
@@ -200,7 +200,7 @@ def test_images_deeper_in_a_class_folder_belong_to_it(tmp_path):
     assert np.bincount(load_files(tmp_path, files).labels).tolist() == [5, 4]
 
 
-def test_last_member_of_a_name_counts_as_on_extraction(tmp_path):
+def test_last_member_with_a_name_wins_as_on_extraction(tmp_path):
     place = write_tar(tmp_path / "a.tar", class_folders())
     with tarfile.open(place, "a") as archive:
         info = tarfile.TarInfo("cat/0.png")
@@ -211,7 +211,7 @@ def test_last_member_of_a_name_counts_as_on_extraction(tmp_path):
     assert np.all(data.images[0] == BLUE)
 
 
-def test_paths_written_by_windows_tools_are_understood(tmp_path):
+def test_paths_written_by_windows_tools_are_accepted(tmp_path):
     files = {name.replace("/", "\\"): content for name, content in class_folders().items()}
     place = write_zip(tmp_path / "a.zip", files)
     assert load(DataSpec(f"images:{place}"), cache=tmp_path / "cache").classes == ("cat", "dog")
@@ -260,7 +260,7 @@ def test_common_formats_are_read_with_suffix_of_any_case(tmp_path, suffix, kind)
     assert differ_at_most(2, data.images[3], BLUE)
 
 
-def test_the_content_decides_the_format_not_the_suffix(tmp_path):
+def test_content_determines_the_format_not_the_suffix(tmp_path):
     files = class_folders(cat=picture(RED, kind="BMP"), dog=picture(BLUE, kind="WEBP"))
     assert load_files(tmp_path, files).images.shape == (8, 8, 8, 3)
 
@@ -280,7 +280,7 @@ def test_greyscale_images_keep_their_one_channel(tmp_path, mode, value):
 
 
 @pytest.mark.parametrize("mode", ["P", "RGB", "RGBA", "CMYK"])
-def test_one_colour_image_makes_all_of_them_colour(tmp_path, mode):
+def test_one_colour_image_makes_the_whole_set_colour(tmp_path, mode):
     coloured = saved(Image.new("RGB", (8, 8), RED).convert(mode), "TIFF")
     # Last in order, so that all the others were already written as greyscale.
     files = class_folders(cat=picture(50), dog=picture(200)) | {"dog/9.png": coloured}
@@ -303,7 +303,7 @@ def test_late_colour_image_keeps_earlier_images_and_mean(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_that_a_camera_notes_is_applied(tmp_path, orientation):
+def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = Image.new("RGB", (8, 8), RED)
     upright.paste(BLUE, (0, 0, 4, 4))
     # How the sensor saw it, so that turning it as noted gives the upright image.
@@ -324,12 +324,12 @@ def test_the_orientation_that_a_camera_notes_is_applied(tmp_path, orientation):
     assert np.array_equal(data.images[0], np.asarray(upright))
 
 
-def test_metadata_that_cannot_be_read_does_not_spoil_an_image(tmp_path):
+def test_unreadable_metadata_is_ignored(tmp_path):
     content = saved(Image.new("RGB", (8, 8), RED), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert len(load_files(tmp_path, class_folders(cat=content, dog=picture())).images) == 8
 
 
-def test_the_shorter_side_is_resized_and_the_centre_cropped(tmp_path):
+def test_shorter_side_is_resized_and_centre_is_cropped(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (20, 60, 3), np.uint8)
     wide = Image.fromarray(noise)
     tall = Image.fromarray(noise.swapaxes(0, 1))
@@ -339,7 +339,7 @@ def test_the_shorter_side_is_resized_and_the_centre_cropped(tmp_path):
     assert differ_at_most(1, data.images[4], resized[:, 10:20].swapaxes(0, 1))
 
 
-def test_resizing_averages_what_it_leaves_out(tmp_path):
+def test_resizing_averages_pixels(tmp_path):
     stripes = np.zeros((64, 64), dtype=np.uint8)
     stripes[:, ::2] = 255
     data = load_files(
@@ -416,7 +416,7 @@ def test_images_of_different_sizes_need_a_resolution(tmp_path):
     ],
 )
 @pytest.mark.parametrize("kind", ["folder", "tar.xz", "zip"])
-def test_images_that_cannot_be_used_are_refused(tmp_path, kind, files, problem):
+def test_unusable_images_are_refused(tmp_path, kind, files, problem):
     if kind == "folder":
         place = write_folder(tmp_path / "images", files)
     else:
@@ -451,19 +451,19 @@ def test_a_decompression_bomb_is_not_decoded(tmp_path, side):
     assert "bomb" in error.problem
 
 
-def test_a_missing_path_is_named(tmp_path):
+def test_missing_path_is_named(tmp_path):
     error = refusal(tmp_path, tmp_path / "nowhere")
     assert error.problem == f"there is no file or folder {shown(str(tmp_path / 'nowhere'))}"
 
 
 @pytest.mark.parametrize("name", ["images.rar", "images", "photo.png"])
-def test_a_file_that_is_no_known_archive_is_refused(tmp_path, name):
+def test_file_of_unknown_format_is_refused(tmp_path, name):
     (tmp_path / name).write_bytes(b"Rar!")
     error = refusal(tmp_path, tmp_path / name)
     assert error.problem.startswith("it is neither a folder nor an archive that is known (.tar")
 
 
-def test_images_are_read_from_nowhere_but_here_and_s3(tmp_path):
+def test_images_are_read_only_from_this_machine_or_s3(tmp_path):
     path = "https://example.com/images.zip"
     error = refusal(tmp_path, path)
     assert str(error) == (
@@ -484,7 +484,7 @@ def test_special_file_among_images_is_refused_at_once(tmp_path):
     assert error.problem == "cat/pipe.png cannot be read (not a regular file)"
 
 
-def test_a_broken_link_among_the_images_is_named(tmp_path):
+def test_broken_link_among_images_is_named(tmp_path):
     place = write_folder(tmp_path / "images", class_folders())
     (place / "cat/9.png").symlink_to("nowhere")
     error = refusal(tmp_path, place)
@@ -503,7 +503,7 @@ def test_image_that_vanishes_during_reading_is_named(tmp_path):
     assert leftovers(tmp_path / "cache") == []
 
 
-def test_an_archive_replaced_while_it_is_read_is_refused(tmp_path):
+def test_archive_replaced_while_it_is_read_is_refused(tmp_path):
     place = write_tar(tmp_path / "images.tar", class_folders("", 300))
 
     def replace(_done: int, total: int | None) -> None:
@@ -531,7 +531,7 @@ UNSAFE_NAMES = [
 
 @pytest.mark.parametrize("name", UNSAFE_NAMES)
 @pytest.mark.parametrize("suffix", [".tar", ".zip"])
-def test_a_member_that_leads_outside_is_refused(tmp_path, suffix, name):
+def test_member_with_a_path_outside_is_refused(tmp_path, suffix, name):
     place = write_archive(tmp_path / f"a{suffix}", class_folders() | {name: picture()})
     error = refusal(tmp_path, place)
     assert error.problem == f"the archive member {shown(name)} leads outside the archive"
@@ -587,7 +587,7 @@ def test_an_encrypted_zip_is_refused(tmp_path):
     assert refusal(tmp_path, place).problem == "the member cat/0.png is encrypted"
 
 
-def test_a_member_that_claims_to_be_huge_is_not_read_into_memory(tmp_path):
+def test_member_claiming_a_huge_size_is_not_read_into_memory(tmp_path):
     files = class_folders() | {"cat/huge.png": bytes(257 * 2**20)}
     place = write_zip(tmp_path / "a.zip", files)
     assert place.stat().st_size < 2**20
@@ -595,7 +595,7 @@ def test_a_member_that_claims_to_be_huge_is_not_read_into_memory(tmp_path):
     assert error.problem == "the image cat/huge.png has 269484032 bytes, more than 268435456"
 
 
-def test_a_bad_header_in_the_middle_is_not_taken_for_the_end(tmp_path):
+def test_bad_header_in_the_middle_is_not_treated_as_the_end(tmp_path):
     place = write_tar(tmp_path / "a.tar", class_folders("", 8))
     content = bytearray(place.read_bytes())
     content[content.index(b"dog/6.png")] ^= 0xFF
@@ -603,7 +603,7 @@ def test_a_bad_header_in_the_middle_is_not_taken_for_the_end(tmp_path):
     assert refusal(tmp_path, place).problem.startswith("the archive a.tar is damaged")
 
 
-def test_a_negative_size_does_not_lead_round_in_circles(tmp_path):
+def test_negative_size_does_not_cause_an_endless_loop(tmp_path):
     place = write_tar(tmp_path / "a.tar", class_folders())
     info = tarfile.TarInfo("dog/9.png")
     info.size = -2048
@@ -614,7 +614,7 @@ def test_a_negative_size_does_not_lead_round_in_circles(tmp_path):
     assert refusal(tmp_path, place).problem.startswith("the archive a.tar is damaged")
 
 
-def test_damage_that_only_the_checksum_at_the_end_shows_is_found(tmp_path):
+def test_damage_detectable_only_by_final_checksum_is_found(tmp_path):
     place = write_tar(tmp_path / "a.tar.gz", class_folders())
     content = bytearray(place.read_bytes())
     content[-8] ^= 0xFF
@@ -701,7 +701,7 @@ def tar_with_header(edit: Callable[[bytearray], None], member: int) -> bytes:
 @example(0, 156, b"S")
 @example(0, 0, b"/")
 @example(0, 0, b"\xff\xfe")
-def test_a_tar_with_any_header_that_adds_up_is_refused_or_valid(member, offset, change):
+def test_tar_header_with_valid_checksum_is_refused_or_valid(member, offset, change):
     def edit(header: bytearray) -> None:
         header[offset : offset + len(change)] = change[: 512 - offset]
 
@@ -710,7 +710,7 @@ def test_a_tar_with_any_header_that_adds_up_is_refused_or_valid(member, offset, 
 
 @settings(max_examples=100, deadline=None)
 @given(st.binary(max_size=2000), suffixes)
-def test_bytes_that_are_no_archive_are_refused(content, suffix):
+def test_bytes_other_than_an_archive_are_refused(content, suffix):
     assert_refused_or_valid(content, suffix)
 
 
@@ -720,7 +720,7 @@ def test_bytes_that_are_no_archive_are_refused(content, suffix):
     st.lists(st.tuples(st.integers(0, 2**16), st.integers(1, 255)), min_size=1, max_size=6),
     st.floats(0.3, 1),
 )
-def test_a_damaged_image_is_decoded_or_refused_but_never_anything_else(kind, changes, kept):
+def test_damaged_image_is_either_decoded_or_refused(kind, changes, kept):
     content = bytearray(picture(RED, (12, 12), kind))
     for position, change in changes:
         content[position % len(content)] ^= change

@@ -62,7 +62,7 @@ def test_each_class_is_split_to_the_nearest_image(sizes, validation, test, seed)
 
 @settings(deadline=None)
 @given(class_sizes, fractions, st.floats(0.001, 1), st.floats(0.001, 1), seeds)
-def test_a_smaller_subset_is_part_of_a_larger_one(sizes, validation, one, other, seed):
+def test_smaller_subset_is_part_of_a_larger_one(sizes, validation, one, other, seed):
     labels = labels_of(sizes)
     small, large = (
         draw(labels, validation=validation, subset=subset, seed=seed)
@@ -74,7 +74,7 @@ def test_a_smaller_subset_is_part_of_a_larger_one(sizes, validation, one, other,
 
 @settings(deadline=None)
 @given(class_sizes, st.floats(0.001, 1))
-def test_a_subset_keeps_its_share_of_each_class_and_at_least_one(sizes, subset):
+def test_subset_keeps_class_ratios_and_at_least_one_image(sizes, subset):
     labels = labels_of(sizes)
     for whole, kept in zip(parts(draw(labels)), parts(draw(labels, subset=subset)), strict=True):
         for label in range(len(sizes)):
@@ -93,7 +93,7 @@ def test_the_same_seed_draws_the_same_rows_in_ascending_order(sizes, seed):
         assert one.dtype == np.int64
 
 
-def test_another_seed_draws_other_rows():
+def test_other_seed_draws_other_rows():
     labels = labels_of([50, 50])
     one, other = draw(labels, seed=0), draw(labels, seed=1)
     assert not np.array_equal(one.validation, other.validation)
@@ -106,7 +106,7 @@ def test_draw_is_pinned_between_releases():
     assert splits.validation.tolist() == [4, 9, 10, 13]
 
 
-def test_splits_of_the_source_are_kept_whole():
+def test_splits_of_the_source_are_kept():
     labels = np.tile([0, 1], 15)
     given_splits = np.repeat(np.array([0, 1, 2], dtype=np.int8), 10)
     splits = draw(labels, given_splits, validation=0.5, test=0.5)
@@ -141,6 +141,6 @@ def test_too_few_images_of_a_class_are_refused_by_name():
     assert raised.value.remedy == "add images of class1 or remove the class"
 
 
-def test_one_image_suffices_where_nothing_is_drawn_from_train():
+def test_one_image_suffices_if_no_split_is_drawn_from_train():
     given_splits = np.repeat(np.array([0, 1, 2], dtype=np.int8), 2)
     assert draw(np.tile([0, 1], 3), given_splits).train.tolist() == [0, 1]

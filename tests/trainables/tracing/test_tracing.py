@@ -88,7 +88,7 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parameters_macs_and_output_are_those_of_torch(name):
+def test_parameters_macs_and_output_match_torch(name):
     module, architecture = vision(name)
     images = torch.empty(1, *architecture.shapes[0], device="meta")
     counted, output = flops(module.to("meta"), images)
@@ -109,7 +109,7 @@ def convolution_fields(name: str) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_resnet18_sees_least_over_its_shortcuts_and_most_over_its_blocks():
+def test_resnet18_fields_follow_shortcuts_and_blocks():
     fields = convolution_fields("resnet18")
     main_path = [field for layer, field in fields.items() if "downsample" not in layer]
 
@@ -119,7 +119,7 @@ def test_resnet18_sees_least_over_its_shortcuts_and_most_over_its_blocks():
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50"])
-def test_smallest_fields_of_a_stage_repeat_from_its_second_block_on(name):
+def test_smallest_fields_repeat_from_a_stages_second_block(name):
     fields = convolution_fields(name)
     blocks = {34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}[int(name[-2:])]
     last = {34: "conv2", 50: "conv3"}[int(name[-2:])]
@@ -138,7 +138,7 @@ def test_smallest_fields_of_a_stage_repeat_from_its_second_block_on(name):
         ("efficientnet_b0", 235, 851),
     ],
 )
-def test_field_of_the_last_convolution(name, smallest, largest):
+def test_last_convolution_has_the_expected_fields(name, smallest, largest):
     assert list(convolution_fields(name).values())[-1] == (smallest, largest)
 
 
@@ -157,7 +157,7 @@ def test_field_of_the_last_convolution(name, smallest, largest):
         ),
     ],
 )
-def test_borders_of_plain_nets_at_four_resolutions(name, fields, borders):
+def test_plain_nets_have_expected_borders_at_four_resolutions(name, fields, borders):
     architecture = vision(name)[1]
 
     assert list(convolution_fields(name).values()) == [(r, r) for r in fields]
@@ -166,7 +166,7 @@ def test_borders_of_plain_nets_at_four_resolutions(name, fields, borders):
         assert "/".join("-" if a.border is None else str(a.border) for a in found) == expected
 
 
-def test_gates_are_told_from_products():
+def test_gates_are_distinguished_from_products():
     architecture = vision("efficientnet_b0")[1]
 
     assert kinds(architecture).count(Gate) == 16
@@ -178,7 +178,7 @@ def test_gates_are_told_from_products():
             assert gate == (gated[0], 1, 1)
 
 
-def test_layers_are_named_by_the_modules_and_calls_they_come_from():
+def test_layers_are_named_after_their_modules_and_calls():
     names = [layer.name for layer in vision("resnet18")[1].layers]
 
     assert names[1:5] == ["conv1", "bn1", "relu", "maxpool"]
@@ -451,7 +451,7 @@ def of_users(name: str, users: dict[str, tuple[nn.Module, Architecture]]):
 
 
 @pytest.mark.parametrize("name", USERS)
-def test_modules_of_users_become_the_layers_that_they_are(name, users):
+def test_user_modules_become_the_equivalent_layers(name, users):
     module, architecture = of_users(name, users)
     expected = USERS[name]()[1]
     counted, output = flops(module, torch.rand(2, *IMAGE))
@@ -477,7 +477,7 @@ def copy_weights(module: nn.Module, architecture: Architecture, network: Network
 
 
 @pytest.mark.parametrize("name", [name for name in USERS if name != "arithmetic with constants"])
-def test_the_rebuilt_network_calculates_what_the_module_does(name, users):
+def test_rebuilt_network_computes_the_same_as_the_module(name, users):
     module, architecture = of_users(name, users)
     with torch.no_grad():
         network = Network(architecture).double().eval()
@@ -489,7 +489,7 @@ def test_the_rebuilt_network_calculates_what_the_module_does(name, users):
 @pytest.mark.parametrize(
     "name", ["resnet18", "googlenet", "shufflenet_v2_x0_5", "squeezenet1_1", "efficientnet_b0"]
 )
-def test_the_rebuilt_network_calculates_what_torchvisions_does(name):
+def test_rebuilt_network_computes_the_same_as_torchvisions(name):
     with torch.no_grad():
         module = load_model(f"torchvision:{name}").to_empty(device="cpu").double()
         torch.manual_seed(0)
@@ -535,11 +535,11 @@ def assert_traced_back(architecture: Architecture) -> None:
 
 @examples(25)
 @given(architectures())
-def test_a_graph_built_and_traced_again_is_the_same(architecture):
+def test_graph_survives_building_and_tracing(architecture):
     assert_traced_back(architecture)
 
 
-def test_every_norm_activation_and_new_operation_is_traced_back():
+def test_every_norm_activation_and_new_operation_is_traced():
     operations = [
         *[Norm(norm, 2 if norm == "group" else 1) for norm in NORMS + OTHER_NORMS],
         *[Norm(norm, affine=False) for norm in NORMS + OTHER_NORMS if norm != "group"],
@@ -559,7 +559,7 @@ def test_every_norm_activation_and_new_operation_is_traced_back():
     assert_traced_back(architecture)
 
 
-def test_a_product_is_traced_back():
+def test_product_survives_building_and_tracing():
     builder = Builder((3, 8, 8))
     one = builder.add(Convolution(4), builder.image)
     builder.add(Product(), one, builder.add(Convolution(4, (1, 1), padding=(0, 0)), builder.image))
@@ -575,7 +575,7 @@ def test_a_layer_is_named_without_its_weight():
     assert trace(Net(lambda net, x: x * net.own, own=gamma(3)), IMAGE).layers[-1].name == "own"
 
 
-def test_what_the_output_does_not_depend_on_is_left_out():
+def test_layers_without_effect_on_the_output_are_omitted():
     net = Net(lambda net, x: (net.aside(x), net.conv(x))[1], aside=conv(), conv=conv())
 
     assert [layer.name for layer in trace(net, IMAGE).layers] == ["", "conv"]
@@ -597,7 +597,7 @@ def test_lazy_modules_get_their_shapes_from_the_image():
     assert kinds(architecture) == [Convolution, Norm]
 
 
-def test_images_need_not_be_square():
+def test_images_can_be_rectangular():
     assert trace(nn.Sequential(conv(stride=2)), (3, 17, 40)).shapes[-1] == (8, 9, 20)
 
 
@@ -676,7 +676,7 @@ class NoInput(nn.Module):
         (lambda: nn.Sequential(conv(6), nn.Unflatten(1, (2, 3)), nn.Flatten(2, 3)), ["rearranged"]),
     ],
 )
-def test_what_cannot_be_expressed_is_named_in_one_line(build, fragments, capfd):
+def test_unsupported_operation_is_named_in_one_line(build, fragments, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         message = say(build())
@@ -686,7 +686,7 @@ def test_what_cannot_be_expressed_is_named_in_one_line(build, fragments, capfd):
 
 
 @pytest.mark.parametrize("image", [(3, 0, 32), (3, 32, -1), (0, 32, 32)])
-def test_a_resolution_under_one_is_refused(image):
+def test_resolution_below_one_is_refused(image):
     with pytest.raises(BadInputError, match="is no image"):
         trace(conv(), image)
 
@@ -723,7 +723,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("name", ["Small", "build", "instance"])
-def test_a_module_of_the_current_folder_is_built(name, capfd):
+def test_module_in_the_current_folder_is_built(name, capfd):
     architecture = trace(load_model(f"my_traced_nets:{name}"), IMAGE)
 
     assert [layer.name for layer in architecture.layers] == ["", "conv", "relu"]
@@ -749,7 +749,7 @@ def test_a_module_of_the_current_folder_is_built(name, capfd):
         ("my_traced_nets:constant", ["is a int"]),
     ],
 )
-def test_what_cannot_be_built_is_said_in_one_line(reference, fragments):
+def test_module_that_cannot_be_built_is_explained_in_one_line(reference, fragments):
     with pytest.raises(BadInputError) as failed:
         load_model(reference)
 
@@ -759,7 +759,7 @@ def test_what_cannot_be_built_is_said_in_one_line(reference, fragments):
     assert [fragment for fragment in fragments if fragment not in message] == []
 
 
-def test_torchvisions_nets_are_built_without_weights_and_without_drawing_any(monkeypatch):
+def test_torchvision_nets_are_built_without_weights_or_random_draws(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing is downloaded")
 

@@ -96,7 +96,7 @@ channel_amounts = st.sampled_from([1, 3])
         (Augmentation(crop=2, translate=0.1), (8, 8), "augmentation.translate"),
     ],
 )
-def test_what_does_not_fit_the_images_is_refused_in_one_line(augmentation, shape, field):
+def test_augmentation_beyond_the_images_is_refused_in_one_line(augmentation, shape, field):
     with pytest.raises(BadInputError) as caught:
         augmentation.check(*shape)
     assert caught.value.field == field
@@ -113,7 +113,7 @@ def test_what_does_not_fit_the_images_is_refused_in_one_line(augmentation, shape
         (EVERYTHING, (3, 3)),
     ],
 )
-def test_what_fits_the_images_is_not_refused(augmentation, shape):
+def test_augmentation_that_fits_the_images_is_accepted(augmentation, shape):
     augmentation.check(*shape)
 
 
@@ -126,7 +126,7 @@ def test_translation_is_limited_and_leaves_part_of_the_image(share, height, widt
         assert abs(most - share * side) <= 0.5 or most == side - 1
 
 
-def test_a_crop_pads_every_side_alike():
+def test_crop_pads_every_side_equally():
     assert Augmentation(crop=2).padding(9, 5) == (2, 2)
     assert Augmentation().padding(9, 5) == (0, 0)
 
@@ -165,7 +165,7 @@ def test_every_image_has_its_own_crop_and_flip(count, height, width, channels, p
     assert torch.equal(images, original), "the images themselves were written to"
 
 
-def test_an_image_can_be_shifted_out_of_sight():
+def test_image_can_be_shifted_out_of_view():
     images = recognisable(2, 3, 4, 1)
     results = move(images, torch.tensor([[0, 6], [6, 6]]), None, (6, 6))
     assert not results[0].any()
@@ -329,7 +329,7 @@ def test_erased_rectangle_is_inside_and_below_full_side(height, width, probabili
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (7, 9), (28, 28), (32, 16)])
-def test_sizes_of_erased_rectangles_are_those_of_the_paper(shape):
+def test_sizes_of_erased_rectangles_match_the_paper(shape):
     boxes, something = erased(1.0, 20_000, shape)
     assert something.all(), "every image of a usual shape can be erased"
     expected = erased_by_the_paper(*shape, 20_000)
@@ -370,12 +370,12 @@ def test_erased_rectangles_are_uniformly_placed(shape):
 
 
 @pytest.mark.parametrize("probability", [0.03, 0.5, 0.9])
-def test_an_image_is_erased_with_the_probability_that_is_given(probability):
+def test_image_is_erased_with_the_given_probability(probability):
     _, something = erased(probability, 10_000, (8, 8))
     assert stats.binomtest(int(something.sum()), 10_000, probability).pvalue > UNLIKELY
 
 
-def test_even_images_of_two_pixels_a_side_are_erased():
+def test_images_of_two_by_two_pixels_are_erased():
     boxes, something = erased(1.0, 1000, (2, 2))
     assert something.mean() > 0.99
     assert (np.array(sides_of(boxes[something])) == 1).all()
@@ -419,7 +419,7 @@ def test_cutout_centres_are_uniform(side, shape):
     assert stats.chisquare(observed, [n * weight for n in expected.values()]).pvalue > UNLIKELY
 
 
-def test_erasing_and_cutout_can_be_had_together():
+def test_erasing_and_cutout_can_be_combined():
     boxes = drawn(Augmentation(erase=1.0, cutout=3), torch.zeros(2, 5, dtype=torch.int64)).boxes
     assert boxes.shape == (2, 5, 2, 4)
 
@@ -487,7 +487,7 @@ def test_lambdas_of_one_and_zero_are_exact():
 
 
 @pytest.mark.parametrize("alpha", [0.2, 0.5, 1.0, 8.0])
-def test_shares_are_drawn_from_the_beta_distribution(alpha):
+def test_lambdas_are_drawn_from_the_beta_distribution(alpha):
     shares = drawn(Augmentation(mixup=alpha), torch.arange(20_000).view(100, 200)).mixup_lambda
     assert (shares.shape, shares.dtype) == ((100, 200), torch.float32)
     values = shares.flatten().double().numpy()
@@ -510,7 +510,7 @@ def test_very_small_alpha_selects_either_image(alpha):
 # Everything together
 
 
-def test_nothing_that_is_drawn_says_anything_about_anything_else():
+def test_all_random_draws_are_independent():
     variation = drawn(EVERYTHING, 20_001, (10, 12))
     boxes = variation.boxes
     columns = torch.stack(
@@ -592,7 +592,7 @@ def test_only_requested_variations_are_drawn(augmentation, present):
     assert len(variation.tensors()) == len(present)
 
 
-def test_a_part_of_an_epochs_variation_is_taken_from_all_of_it():
+def test_part_of_a_variation_selects_from_every_tensor():
     variation = drawn(EVERYTHING, torch.arange(12).view(3, 4))
     part = variation.map(lambda tensor: tensor[1])
     for whole, taken in zip(variation.tensors(), part.tensors(), strict=True):

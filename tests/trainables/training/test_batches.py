@@ -71,7 +71,7 @@ def varied_one_by_one(
 @pytest.mark.parametrize("size", [1, 6])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3)], ids=["grey", "colour"])
 @pytest.mark.parametrize("asked", ASKED)
-def test_a_batch_is_what_a_pipeline_of_single_images_makes_of_it(asked, shape, size):
+def test_batch_equals_a_pipeline_of_single_images(asked, shape, size):
     dataset, augmentation = images_of(*shape), ASKED[asked]
     augmentation.check(*shape[:2])
     before = dataset.images.copy()

@@ -51,7 +51,7 @@ def test_last_two_and_best_are_loaded_in_another_process(
     assert torch.equal(found["network"]["weight"], torch.full((100,), 5.0))
 
 
-def test_instead_of_one_that_is_not_whole_the_one_before_is_used(s3_place: str) -> None:
+def test_damaged_checkpoint_falls_back_to_the_previous_one(s3_place: str) -> None:
     checkpoints = Checkpoints(s3_place)
     for epoch in (1, 2):
         checkpoints.save(epoch, 0.5, state(epoch))
@@ -119,7 +119,7 @@ def test_trial_resumes_from_its_checkpoint_in_the_bucket(
 
 
 @pytest.mark.parametrize("spoil", ["shut", "slow_down", "deny"])
-def test_a_bucket_that_is_away_costs_no_training(
+def test_training_continues_without_its_bucket(
     s3_gate: s3.Gate, s3_place: str, one_thread: None, spoil: str
 ) -> None:
     expected = [measured(trial_step) for trial_step in _steps(SPEC)]
@@ -143,7 +143,7 @@ def _steps(spec: TrainingSpec) -> list[dict[str, Any]]:
     return reports
 
 
-def test_an_epoch_hangs_no_sooner_because_a_bucket_may_be_away(s3_place: str) -> None:
+def test_hang_limit_includes_the_timeout_of_the_bucket(s3_place: str) -> None:
     hangs = dataclasses.replace(SPEC, hang_after=5.0)
     assert trial(hangs)._hang_after() == 5.0
     kept = trial(dataclasses.replace(hangs, checkpoints=s3_place))

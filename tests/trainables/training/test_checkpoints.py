@@ -53,7 +53,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 # What is kept
 
 
-def test_what_was_saved_comes_back_in_another_process(folder: Path) -> None:
+def test_saved_state_loads_in_another_process(folder: Path) -> None:
     Checkpoints(folder).save(3, 0.5, state(3))
     found = Checkpoints(folder).load()
     assert found is not None
@@ -81,7 +81,7 @@ def test_load_without_checkpoint_creates_no_folder(folder: Path) -> None:
         ((0.0, 1.0, 0.0, 0.0), [2, 3, 4]),
     ],
 )
-def test_the_last_two_and_the_best_are_kept(
+def test_last_two_and_best_are_kept(
     folder: Path, accuracies: tuple[float, ...], kept: list[int]
 ) -> None:
     checkpoints = Checkpoints(folder)
@@ -93,7 +93,7 @@ def test_the_last_two_and_the_best_are_kept(
     assert found["epoch"] == len(accuracies)
 
 
-def test_an_epoch_that_is_saved_already_is_not_written_again(folder: Path) -> None:
+def test_saved_epoch_is_not_written_again(folder: Path) -> None:
     checkpoints = Checkpoints(folder)
     checkpoints.save(1, 0.5, state(1))
     (written,) = folder.iterdir()
@@ -196,7 +196,7 @@ def test_damaged_file_falls_back_to_the_previous_one(folder: Path, spoil) -> Non
         assert found["epoch"] == 3
 
 
-def test_where_no_file_is_whole_there_is_nothing(folder: Path) -> None:
+def test_load_returns_none_if_every_file_is_damaged(folder: Path) -> None:
     checkpoints = Checkpoints(folder)
     for epoch in (1, 2):
         checkpoints.save(epoch, 0.5, state(epoch))
@@ -205,7 +205,7 @@ def test_where_no_file_is_whole_there_is_nothing(folder: Path) -> None:
     assert Checkpoints(folder).load() is None
 
 
-def test_every_flipped_byte_of_a_small_file_is_noticed(folder: Path) -> None:
+def test_every_flipped_byte_of_a_small_file_is_detected(folder: Path) -> None:
     Checkpoints(folder).save(1, 0.5, {"epoch": 1})
     (path,) = folder.iterdir()
     whole = path.read_bytes()
@@ -216,7 +216,7 @@ def test_every_flipped_byte_of_a_small_file_is_noticed(folder: Path) -> None:
     assert Checkpoints(folder).load() == {"epoch": 1}
 
 
-def test_what_lies_beside_the_checkpoints_is_left_alone(folder: Path) -> None:
+def test_other_files_beside_the_checkpoints_are_ignored(folder: Path) -> None:
     folder.mkdir(parents=True)
     beside = ["notes.txt", ".123.part", "epoch-00009-accuracy-0.500000-nothing.pt", "epoch-9.pt"]
     for name in beside:
@@ -254,7 +254,7 @@ def test_file_that_would_run_code_counts_as_damaged(folder: Path, tmp_path: Path
     assert not trace.exists()
 
 
-def test_tensors_of_a_gpu_come_back_on_a_machine_without_one(
+def test_gpu_tensors_load_on_a_machine_without_a_gpu(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:

@@ -17,7 +17,7 @@ from trainables.training.cuda_graphs import WARM_UP, WORTH, GraphedStep
 CUDA = torch.device("cuda:0")
 
 
-def test_on_the_processor_a_step_is_just_taken() -> None:
+def test_step_on_the_cpu_runs_directly() -> None:
     taken: list[int] = []
     repeat = GraphedStep(torch.device("cpu"), 10 * WORTH)
     for number in range(2 * WORTH):
@@ -156,7 +156,7 @@ def test_step_is_warmed_up_captured_once_and_replayed(cuda):
     assert captured == [False] * WARM_UP + [True] * replays
 
 
-def test_every_call_takes_exactly_one_step(cuda):
+def test_every_call_runs_exactly_one_step(cuda):
     repeat = GraphedStep(CUDA, 10 * WORTH)
     for number in range(1, 2 * WORTH):
         repeat(cuda.step)
@@ -164,7 +164,7 @@ def test_every_call_takes_exactly_one_step(cuda):
 
 
 @pytest.mark.parametrize("steps", [0, 1, WARM_UP, WORTH - 1])
-def test_a_training_of_few_steps_is_not_captured(cuda, steps):
+def test_training_of_few_steps_is_not_captured(cuda, steps):
     repeat = GraphedStep(CUDA, steps)
     for _ in range(steps):
         repeat(cuda.step)
@@ -192,7 +192,7 @@ def test_failed_capture_runs_steps_without_graph_and_warns(cuda, caplog, where):
     ]
 
 
-def test_a_device_that_is_broken_ends_the_training(cuda):
+def test_broken_device_ends_the_training(cuda):
     cuda.capture_error = RuntimeError("the capture failed")
     cuda.device_error = RuntimeError("an illegal memory access was encountered")
     repeat = GraphedStep(CUDA, WORTH)
@@ -216,7 +216,7 @@ def test_other_error_in_step_is_not_a_failed_capture(cuda):
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 7])
-def test_a_renewed_generator_draws_on_where_the_old_one_stood(monkeypatch, drawn):
+def test_renewed_generator_continues_the_random_numbers(monkeypatch, drawn):
     """With generators of the processor, whose state a capture cannot hold."""
     generator = ReplacedGenerator()
     generator.manual_seed(5)

@@ -31,23 +31,23 @@ def refusal(name: str) -> str:
     return line
 
 
-def test_auto_is_the_processor_where_there_is_no_gpu(no_gpu):
+def test_auto_selects_the_cpu_without_a_gpu(no_gpu):
     assert select_device().device == torch.device("cpu")
     assert select_device("auto") == select_device("cpu")
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
-def test_a_gpu_without_a_number_is_the_first_and_has_its_index(two_gpus, name):
+def test_gpu_without_a_number_is_the_first_with_its_index(two_gpus, name):
     """Torch refuses a device without an index where it asks for memory, streams or generators."""
     assert select_device(name).device == torch.device("cuda", 0)
 
 
-def test_the_processor_can_be_had_beside_a_gpu(two_gpus):
+def test_cpu_can_be_selected_beside_a_gpu(two_gpus):
     assert select_device("cpu").device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["cuda:0", "cuda:1"])
-def test_a_gpu_that_is_there_is_used(two_gpus, name):
+def test_available_gpu_is_used(two_gpus, name):
     assert select_device(name).device == torch.device(name)
 
 
@@ -108,9 +108,7 @@ NONE = "Found no NVIDIA driver on your system. Please check that you have an NVI
     ],
     ids=["old driver", "no driver", "container", "build for processors", "hidden devices"],
 )
-def test_a_gpu_that_torch_cannot_use_is_refused_with_the_cause(
-    no_gpu, monkeypatch, name, error, built, line
-):
+def test_unusable_gpu_is_refused_with_the_cause(no_gpu, monkeypatch, name, error, built, line):
     def init() -> None:
         if error is not None:
             raise error
@@ -121,21 +119,21 @@ def test_a_gpu_that_torch_cannot_use_is_refused_with_the_cause(
     assert refusal(name) == f"device = {name}: {line}"
 
 
-def test_a_machine_without_a_gpu_says_why(no_gpu):
+def test_missing_gpu_is_explained(no_gpu):
     assert refusal("cuda").startswith("device = cuda: ")
 
 
-def test_a_gpu_is_found_with_its_memory_and_format(gpu):
+def test_gpu_is_found_with_its_memory_and_format(gpu):
     assert find_gpu() == Gpu(80 * 2**30, bfloat16=True)
 
 
-def test_a_gpu_that_cannot_be_used_is_not_taken_for_none(no_gpu):
+def test_unusable_gpu_is_not_treated_as_missing(no_gpu):
     with pytest.raises(BadInputError):
         find_gpu()
 
 
 @pytest.mark.parametrize("name", ["cuda:2", "cuda:99999999999999999999"])
-def test_a_gpu_beyond_the_last_is_refused(two_gpus, name):
+def test_gpu_index_beyond_the_last_is_refused(two_gpus, name):
     assert "there are 2 CUDA devices here" in refusal(name)
 
 

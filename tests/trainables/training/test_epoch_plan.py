@@ -44,7 +44,7 @@ def same(found: EpochPlan, expected: EpochPlan, step: int) -> bool:
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["least", "everything"])
-def test_every_step_finds_its_own_part(whole):
+def test_every_step_gets_its_own_part(whole):
     drawn = plan(0, whole=whole)
     on_device = DevicePlan(drawn, CPU)
     assert all(same(on_device.at(step_number(n)), drawn, n) for n in range(STEPS))
@@ -60,7 +60,7 @@ def test_parts_keep_their_names():
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["least", "everything"])
-def test_the_next_plan_is_written_where_captured_steps_read(whole):
+def test_next_plan_is_loaded_into_the_same_memory(whole):
     on_device = DevicePlan(plan(0, whole=whole), CPU)
     places = [tensor.data_ptr() for tensor in on_device._packed.values()]
     following = plan(1, whole=whole)
@@ -69,7 +69,7 @@ def test_the_next_plan_is_written_where_captured_steps_read(whole):
     assert all(same(on_device.at(step_number(n)), following, n) for n in range(STEPS))
 
 
-def test_a_step_takes_one_kernel_for_each_type(monkeypatch):
+def test_step_uses_one_kernel_per_dtype(monkeypatch):
     on_device = DevicePlan(plan(0, whole=True), CPU)
     picked = []
     pick = Tensor.index_select

@@ -51,7 +51,7 @@ def readers() -> list[threading.Thread]:
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
-def test_each_batch_is_current_in_its_turn(images, kind, sizes):
+def test_each_batch_is_current_in_turn(images, kind, sizes):
     feed = ResidentFeed(images) if kind == "resident" else StreamedFeed(images, CPU, 8)
     rows = drawn(sizes)
     seen = []
@@ -67,7 +67,7 @@ def test_each_batch_is_current_in_its_turn(images, kind, sizes):
 @pytest.mark.parametrize("ragged", [[], [3], [1, 5]], ids=["whole", "a rest", "several"])
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("kind", ["resident", "streamed"])
-def test_a_sweep_yields_batches_of_any_size_in_their_order(images, kind, sizes, ragged):
+def test_sweep_yields_batches_of_any_size_in_order(images, kind, sizes, ragged):
     feed = ResidentFeed(images) if kind == "resident" else StreamedFeed(images, CPU, 8)
     rows = drawn(sizes + ragged)
     # All are kept: what was yielded must not be overwritten by what follows.
@@ -119,7 +119,7 @@ def test_only_a_few_batches_are_read_ahead(images):
         assert len(begun) <= taken + 2 * feeds._AHEAD
 
 
-def test_batches_are_read_beside_the_caller(images):
+def test_batches_are_read_in_another_thread(images):
     feed = StreamedFeed(images, CPU, 8)
     where: set[threading.Thread] = set()
     slowed(feed, lambda number: where.add(threading.current_thread()))
@@ -140,7 +140,7 @@ def test_abandoned_iterator_leaves_no_thread(images, way, taken):
     assert not readers()
 
 
-def test_an_error_of_the_caller_leaves_no_thread_running(images):
+def test_error_of_the_caller_leaves_no_thread(images):
     feed = StreamedFeed(images, CPU, 8)
 
     def run() -> None:
@@ -153,7 +153,7 @@ def test_an_error_of_the_caller_leaves_no_thread_running(images):
 
 
 @pytest.mark.parametrize("number", [0, 1, 4, 9])
-def test_an_error_while_reading_reaches_the_caller(images, number):
+def test_error_while_reading_reaches_the_caller(images, number):
     def fail(current: int) -> None:
         if current == number:
             raise OSError("the map is gone")
@@ -239,12 +239,12 @@ def test_images_up_to_a_quarter_of_gpu_memory_are_resident(pretended_cuda):
     assert open_feed(dataset, cuda, 8) == ("streamed", "cuda", 8)
 
 
-def test_on_the_processor_the_memory_does_not_matter(pretended_cuda):
+def test_feed_on_the_cpu_is_independent_of_memory(pretended_cuda):
     pretended_cuda(0)
     assert open_feed(small_dataset(), CPU, 8) == ("resident", "cpu")
 
 
-def test_on_the_processor_nothing_is_copied():
+def test_feed_on_the_cpu_copies_nothing():
     dataset = small_dataset()
     dataset.images.flags.writeable = False
     feed = open_feed(dataset, CPU, 8)

@@ -59,7 +59,7 @@ def measured(take: Callable[[], float]) -> tuple[float, int]:
 
 
 @pytest.mark.parametrize("device", devices)
-def test_the_network_is_left_as_it_was(device: Device) -> None:
+def test_measuring_leaves_the_network_unchanged(device: Device) -> None:
     network = convolutional()
     network.train()
     network[1].eval()  # A part that was frozen.
@@ -89,7 +89,7 @@ def test_measuring_latency_keeps_random_generators() -> None:
     assert torch.equal(torch.randn(3), expected)
 
 
-def test_a_network_that_fails_is_left_as_it_was() -> None:
+def test_failed_measurement_leaves_the_network_unchanged() -> None:
     class Failing(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             raise RuntimeError("too much")
@@ -116,7 +116,7 @@ def test_latency_measures_inference_on_a_deployed_batch(
     assert all(images is first for images in network.calls)
 
 
-def test_weights_are_cast_once_and_come_back_as_they_were() -> None:
+def test_weights_are_cast_once_and_restored() -> None:
     """Autocast would cast them in every round."""
     network = convolutional()
     formats: set[torch.dtype] = set()
@@ -130,7 +130,7 @@ def test_weights_are_cast_once_and_come_back_as_they_were() -> None:
     assert all(weight.dtype == torch.float32 for weight in after.values())
 
 
-def test_a_forward_pass_is_captured_where_that_is_possible(monkeypatch) -> None:
+def test_forward_pass_is_captured_if_possible(monkeypatch) -> None:
     made: list[tuple[torch.device, int]] = []
 
     def repeater(device: torch.device, steps: int) -> Callable[[Callable[[], None]], None]:
@@ -143,7 +143,7 @@ def test_a_forward_pass_is_captured_where_that_is_possible(monkeypatch) -> None:
     assert made == [(CPU.device, REPEATS[1])]
 
 
-def test_the_latency_is_the_median_in_milliseconds() -> None:
+def test_latency_is_the_median_in_milliseconds() -> None:
     def slow_now_and_then() -> Iterator[float]:
         while True:
             yield from (0.003, 0.003, 0.003, 0.5)
@@ -153,7 +153,7 @@ def test_the_latency_is_the_median_in_milliseconds() -> None:
     assert found == pytest.approx(3.0)
 
 
-def test_the_slow_rounds_of_the_beginning_do_not_count() -> None:
+def test_slow_warm_up_rounds_are_not_counted() -> None:
     taken = iter([0.09, 0.08, 0.07, 0.06, 0.05, 0.04, 0.03] + [0.02] * 1000)
     found, _ = measured(lambda: next(taken))
     assert found == pytest.approx(20.0)
@@ -167,7 +167,7 @@ def test_number_of_rounds_is_bounded() -> None:
     assert unsteady == WARM_UP_ROUNDS[1] + REPEATS[1]
 
 
-def test_a_slow_network_is_measured_ten_times_after_two_rounds() -> None:
+def test_slow_network_is_measured_ten_times_after_two_rounds() -> None:
     found, calls = measured(lambda: 2.0)
     assert found == pytest.approx(2000.0)
     assert calls == 2 + REPEATS[0]
@@ -183,7 +183,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_larger_network_and_a_larger_batch_take_longer() -> None:
+def test_larger_network_and_larger_batch_take_longer() -> None:
     """Both do a thousand times the arithmetic, or more."""
     small = measure_latency(convolutional(4), (3, 16, 16), 1, CPU)
     assert small > 0

@@ -180,7 +180,7 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("augmentation", [Augmentation(), EVERYTHING], ids=["plain", "varied"])
 @pytest.mark.usefixtures("gpu")
-def test_a_step_on_a_gpu_keeps_to_it_and_waits_for_nothing(
+def test_gpu_step_stays_on_the_device_and_never_waits(
     few_digits, random_candidate, monkeypatch, optimizer, augmentation
 ):
     """Fake tensors have a device and no values: reading one would raise, and so would a mixture."""
@@ -251,7 +251,7 @@ def test_gradients_of_failed_capture_do_not_reach_next_step(few_digits, random_c
 # Learning
 
 
-def test_it_learns_the_digits(image_cache, either_format):
+def test_training_learns_the_digits(image_cache, either_format):
     digits = load(DataSpec("digits"), cache=image_cache)
     space = {"depth": 3, "features": 16, "kernel": 3, "pools": 1, "convs_before_pool": 1}
     recipe = {"learning_rate": 0.1, "weight_decay": 1e-3, "batch_size": 64}
@@ -265,7 +265,7 @@ def test_it_learns_the_digits(image_cache, either_format):
     assert trained.score("test")[1] > 0.9
 
 
-def test_a_network_learns_with_augmentation_on_colour_images(float32):
+def test_training_learns_augmented_colour_images(float32):
     """Colour alone tells the classes apart: wrong channels or labels would not be learned."""
     numbers = np.random.default_rng(0)
     labels = np.arange(240, dtype=np.int64) % 3
@@ -298,23 +298,21 @@ def test_equal_seeds_give_bitwise_equal_weights_and_metrics(
     assert first[1] == again[1]
 
 
-def test_another_seed_gives_another_training(few_digits, random_candidate):
+def test_other_seed_gives_another_training(few_digits, random_candidate):
     first = train(random_candidate, few_digits, 1, seed=1)
     other = train(random_candidate, few_digits, 1, seed=2)
     assert not same(first[0], other[0])
     assert first[1] != other[1]
 
 
-def test_any_whole_number_is_a_seed(few_digits, plain_candidate):
+def test_any_integer_is_a_valid_seed(few_digits, plain_candidate):
     seeds = [0, -1, 2**31, 1_763_676_000_000_000_000, 2**64 + 3]
     weights = [train(plain_candidate, few_digits, 1, seed=seed)[0] for seed in seeds]
     for number, trained in enumerate(weights):
         assert not any(same(trained, other) for other in weights[:number])
 
 
-def test_trainings_in_one_process_leave_no_trace_in_each_other(
-    few_digits, plain_candidate, random_candidate
-):
+def test_trainings_in_one_process_are_independent(few_digits, plain_candidate, random_candidate):
     first = train(plain_candidate, few_digits, 2)
     train(random_candidate, few_digits, 1, seed=8, augmentation=VARIED)
     again = train(plain_candidate, few_digits, 2)
@@ -322,7 +320,7 @@ def test_trainings_in_one_process_leave_no_trace_in_each_other(
     assert first[1] == again[1]
 
 
-def test_two_trainings_that_take_turns_do_not_disturb_each_other(few_digits, random_candidate):
+def test_interleaved_trainings_are_independent(few_digits, random_candidate):
     alone = train(random_candidate, few_digits, 2, seed=1, augmentation=VARIED)
     pair = [
         Training(random_candidate, few_digits, epochs=2, seed=seed, augmentation=VARIED)
@@ -335,7 +333,7 @@ def test_two_trainings_that_take_turns_do_not_disturb_each_other(few_digits, ran
 
 
 @pytest.mark.parametrize("stop", [0, 1, 2, 3])
-def test_a_resumed_training_continues_as_if_it_had_never_stopped(
+def test_resumed_training_equals_an_uninterrupted_one(
     few_digits, random_candidate, either_format, tmp_path, stop
 ):
     whole = train(random_candidate, few_digits, 3, augmentation=VARIED)
@@ -413,7 +411,7 @@ def equal(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def test_a_state_from_another_device_brings_none_of_its_settings(few_digits, plain_candidate):
+def test_state_from_another_device_keeps_local_settings(few_digits, plain_candidate):
     """A GPU's optimiser can be captured; one that was restored from the CPU's must be too."""
     candidate = with_recipe(plain_candidate, optimizer="adamw")
     trained = Training(candidate, few_digits, epochs=2, seed=0)
@@ -494,7 +492,7 @@ def test_training_leaves_network_trainable_without_hooks(few_digits, plain_candi
         assert not any(p._backward_hooks for p in network.parameters())
 
 
-def test_more_epochs_than_were_agreed_are_refused(few_digits, plain_candidate):
+def test_more_epochs_than_planned_are_refused(few_digits, plain_candidate):
     trained = Training(plain_candidate, few_digits, epochs=2, seed=0)
     for _ in range(2):
         trained.run_epoch()
@@ -510,7 +508,7 @@ def test_more_epochs_than_were_agreed_are_refused(few_digits, plain_candidate):
     assert same(before, snapshot(resumed))
 
 
-def test_a_state_saved_after_every_epoch_disturbs_nothing(few_digits, random_candidate, tmp_path):
+def test_saving_the_state_does_not_affect_the_training(few_digits, random_candidate, tmp_path):
     whole = train(random_candidate, few_digits, 2)
     trained = Training(random_candidate, few_digits, epochs=2, seed=1)
     for _ in range(2):
@@ -534,7 +532,7 @@ def reference_score(
 
 
 @pytest.mark.parametrize("batch", [7, 10_000], ids=["many batches", "one batch"])
-def test_scores_are_the_mean_cross_entropy_and_the_share_of_hits(
+def test_scores_are_mean_cross_entropy_and_accuracy(
     few_digits, plain_candidate, float32, monkeypatch, batch
 ):
     monkeypatch.setattr(sizing, "LARGEST_EVALUATION_BATCH", batch)
@@ -630,7 +628,7 @@ def test_only_kernels_and_matrices_decay(few_digits, random_candidate, float32):
         assert parameter.ndim == 1 or not torch.equal(parameter, parameters[name])
 
 
-def test_a_step_goes_down_the_gradient_of_the_smoothed_loss(few_digits, plain_candidate, float32):
+def test_step_follows_the_gradient_of_the_smoothed_loss(few_digits, plain_candidate, float32):
     candidate = with_recipe(plain_candidate, momentum=0.0, weight_decay=0.0, label_smoothing=0.2)
     trained, before = one_step(few_digits, candidate)
     start = Training(candidate, few_digits, epochs=1, seed=0).network.train()
@@ -643,7 +641,7 @@ def test_a_step_goes_down_the_gradient_of_the_smoothed_loss(few_digits, plain_ca
         torch.testing.assert_close(moved, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_momentum_is_nesterovs(few_digits, plain_candidate, float32):
+def test_momentum_is_nesterov_momentum(few_digits, plain_candidate, float32):
     size = len(few_digits.train)
     candidate = with_recipe(plain_candidate, batch_size=size, momentum=0.8, weight_decay=0.0)
     trained = Training(candidate, few_digits, epochs=2, seed=0)
@@ -664,7 +662,7 @@ def test_momentum_is_nesterovs(few_digits, plain_candidate, float32):
         )
 
 
-def test_a_recipe_without_momentum_trains(few_digits, plain_candidate):
+def test_recipe_without_momentum_trains(few_digits, plain_candidate):
     weights, _ = train(with_recipe(plain_candidate, momentum=0.0), few_digits, 1)
     assert all(value.isfinite().all() for value in weights.values())
 
@@ -795,7 +793,7 @@ def test_lambda_of_one_trains_images_under_their_own_label(
     assert result.train_accuracy == pytest.approx(plain.train_accuracy)
 
 
-def test_augmentation_acts_on_training_images_alone(few_digits, plain_candidate, float32):
+def test_augmentation_changes_only_training_images(few_digits, plain_candidate, float32):
     plain = Training(plain_candidate, few_digits, epochs=1, seed=0)
     varied = Training(plain_candidate, few_digits, epochs=1, seed=0, augmentation=VARIED)
     assert plain.score("test") == varied.score("test")
@@ -807,7 +805,7 @@ def test_augmentation_acts_on_training_images_alone(few_digits, plain_candidate,
 # What the user can get wrong
 
 
-def test_a_batch_larger_than_the_training_split_is_refused(few_digits, plain_candidate):
+def test_batch_larger_than_the_training_split_is_refused(few_digits, plain_candidate):
     size = len(few_digits.train)
     Training(with_recipe(plain_candidate, batch_size=size), few_digits, epochs=1, seed=0)
     with pytest.raises(BadInputError) as caught:
@@ -816,7 +814,7 @@ def test_a_batch_larger_than_the_training_split_is_refused(few_digits, plain_can
     assert str(caught.value) == expected
 
 
-def test_a_device_that_is_not_there_is_refused(few_digits, plain_candidate):
+def test_missing_device_is_refused(few_digits, plain_candidate):
     with pytest.raises(BadInputError, match="device = cuda:99: "):
         Training(plain_candidate, few_digits, epochs=1, seed=0, device="cuda:99")
 
@@ -850,9 +848,7 @@ def test_augmentation_that_does_not_fit_images_is_refused(
     assert str(caught.value) == str(expected.value)
 
 
-def test_a_training_that_diverges_says_so_and_does_not_fail(
-    few_digits, plain_candidate, either_format
-):
+def test_divergence_is_reported_without_an_error(few_digits, plain_candidate, either_format):
     candidate = with_recipe(plain_candidate, learning_rate=1e20)
     trained = Training(candidate, few_digits, epochs=3, seed=0)
     results = [trained.run_epoch() for _ in range(3)]
@@ -862,7 +858,7 @@ def test_a_training_that_diverges_says_so_and_does_not_fail(
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_on_either_split_is_divergence(bad):
+def test_nan_loss_on_either_split_is_divergence(bad):
     fine = EpochMetrics(1, 2.0, 0.1, 2.0, 0.1, 1.0)
     assert not fine.has_diverged
     assert dataclasses.replace(fine, train_loss=bad).has_diverged
@@ -900,7 +896,7 @@ def test_training_images_are_normalised_in_every_channel():
     assert labels.tolist() == [0, 1] * 30
 
 
-def test_a_batch_holds_the_images_and_labels_that_were_asked_for():
+def test_batch_holds_the_images_and_labels_of_its_rows():
     dataset = colour_dataset()
     indices = np.array([80, 3, 3, 61])
     rows = torch.from_numpy(indices)
@@ -909,7 +905,7 @@ def test_a_batch_holds_the_images_and_labels_that_were_asked_for():
     assert labels.tolist() == [0, 1, 1, 1]
 
 
-def test_images_stay_where_they_are_and_are_never_written_to():
+def test_images_are_neither_moved_nor_written_to():
     dataset = colour_dataset()
     before = dataset.images.copy()
     trained = colour_training(dataset)
@@ -926,7 +922,7 @@ def test_read_only_images_are_used_without_copy_or_warning(few_digits, plain_can
     trained.run_epoch()
 
 
-def test_every_epoch_takes_every_image_once_and_in_another_order(few_digits, plain_candidate):
+def test_every_epoch_uses_each_image_once_in_a_new_order(few_digits, plain_candidate):
     size = len(few_digits.train)
     candidate = with_recipe(plain_candidate, batch_size=1 + size // 7)
     trained = Training(candidate, few_digits, epochs=2, seed=0)
@@ -948,7 +944,7 @@ def test_every_epoch_takes_every_image_once_and_in_another_order(few_digits, pla
     assert orders[0] != orders[1]
 
 
-def test_a_checkpoint_holds_tensors_and_numbers_only(few_digits, plain_candidate, tmp_path: Path):
+def test_checkpoint_contains_only_tensors_and_numbers(few_digits, plain_candidate, tmp_path: Path):
     trained = Training(plain_candidate, few_digits, epochs=2, seed=0)
     trained.run_epoch()
     torch.save(trained.state_dict(), tmp_path / "state.pt")
@@ -967,7 +963,7 @@ HEADERS = Path(sysconfig.get_path("include"), "Python.h").exists()
     not (CXX and HEADERS),
     reason="torch.compile needs g++ or clang++ and the headers of Python (python3-dev)",
 )
-def test_a_compiled_network_trains_nearly_as_one_that_is_not(
+def test_compiled_network_trains_almost_as_an_uncompiled_one(
     few_digits, plain_candidate, float32, monkeypatch, tmp_path
 ):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
@@ -983,7 +979,7 @@ def test_a_compiled_network_trains_nearly_as_one_that_is_not(
         assert mine == pytest.approx(other, rel=1e-3, abs=0.02)
 
 
-def test_any_number_of_networks_is_compiled(few_digits, plain_candidate, float32, monkeypatch):
+def test_any_number_of_networks_can_be_compiled(few_digits, plain_candidate, float32, monkeypatch):
     dynamo = pytest.importorskip("torch._dynamo")
     compiled = []
 

@@ -107,7 +107,7 @@ def plain_optimizer(
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_every_step_is_that_of_the_plain_optimiser(name, momentum):
+def test_every_step_equals_the_plain_optimisers(name, momentum):
     recipe = dataclasses.replace(RECIPE, optimizer=name, momentum=momentum)
     network, reference = small_network(), small_network()
     rate = torch.zeros(())
@@ -172,7 +172,7 @@ def normed_candidate(**changes: Any) -> Candidate:
     return Candidate(builder.build(), Recipe(0.05, 1e-2, 32, 0.1, 0.9, **changes))
 
 
-def test_everything_is_trained_unless_it_is_said_otherwise():
+def test_all_parameters_are_trained_by_default():
     network = small_network()
     chosen = select_trainable(network, "all")
     assert [id(p) for p in chosen] == [id(p) for p in network.parameters()]
@@ -203,7 +203,7 @@ def test_batchnorm_trains_exactly_scales_and_shifts(few_digits, name):
         assert same_as_before == (parameter_name not in norms)
 
 
-def test_a_network_without_batch_norm_cannot_train_them_alone(few_digits, monkeypatch):
+def test_training_only_batch_norms_needs_batch_norms(few_digits, monkeypatch):
     builder = Builder((1, 8, 8))
     x = builder.add(Norm("batch", affine=False), builder.add(Convolution(4), builder.image))
     x = builder.add(Norm("layer"), builder.add(Convolution(4), x))
@@ -261,7 +261,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
-def test_the_average_of_what_does_not_change_is_that_bit_by_bit():
+def test_average_of_constant_weights_is_bitwise_equal():
     network = small_network()
     average = MovingAverage(network, 0.9)
     for share in average.ema_weights(0, 5):
@@ -269,7 +269,7 @@ def test_the_average_of_what_does_not_change_is_that_bit_by_bit():
     assert same(average.network.state_dict(), network.state_dict())
 
 
-def test_the_average_is_a_network_of_its_own_that_is_not_trained():
+def test_average_is_a_separate_untrained_network():
     network = small_network()
     average = MovingAverage(network, 0.9)
     assert all(p.requires_grad for p in network.parameters())
@@ -293,7 +293,7 @@ def observed(trained: Training) -> list[dict[str, Tensor]]:
     return states
 
 
-def test_a_training_averages_after_every_step_over_all_epochs(few_digits):
+def test_average_is_updated_after_every_step_of_all_epochs(few_digits):
     trained = Training(normed_candidate(ema=0.8), few_digits, epochs=3, seed=0)
     states = observed(trained)
     steps = len(few_digits.train) // 32
@@ -306,7 +306,7 @@ def test_a_training_averages_after_every_step_over_all_epochs(few_digits):
             assert torch.equal(value, trained.network.state_dict()[name])
 
 
-def test_the_average_scores_and_the_training_does_not_feel_it(few_digits):
+def test_average_is_scored_without_affecting_the_training(few_digits):
     plain = Training(normed_candidate(schedule=Constant()), few_digits, epochs=2, seed=0)
     averaged = Training(
         normed_candidate(ema=0.95, schedule=Constant()), few_digits, epochs=2, seed=0

@@ -46,7 +46,7 @@ def test_peak_counts_simultaneous_memory(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_what_was_there_before_does_not_count(device):
+def test_earlier_memory_is_not_counted(device):
     before = values(16, device)
     assert measure_peak(lambda: before + 1, device) == pytest.approx(
         16 * UNIT[device] * MB, rel=0.01
@@ -64,7 +64,7 @@ def test_memory_freed_from_before_is_not_counted(device):
     assert measure_peak(work, device) <= 4 * UNIT[device] * MB * 1.01
 
 
-def test_on_a_gpu_what_was_reserved_counts_from_an_emptied_cache(monkeypatch):
+def test_gpu_peak_counts_reserved_memory_from_an_empty_cache(monkeypatch):
     """Free blocks in the pool of a graph belong to no tensor, and to nobody else either."""
     calls = []
     for name, value in {
@@ -87,14 +87,14 @@ def test_on_a_gpu_what_was_reserved_counts_from_an_emptied_cache(monkeypatch):
     assert calls.index("work") < calls.index("max_memory_reserved")
 
 
-def test_memory_that_another_thread_takes_counts():
+def test_memory_of_another_thread_is_counted():
     weights = values(2, "cpu").requires_grad_()
     # On the way back the gradients are made by a thread of autograd's own on a GPU.
     peak = measure_peak(lambda: (weights * 2).sum().backward(), "cpu")
     assert peak >= 2 * MB
 
 
-def test_only_what_can_be_measured_is():
+def test_only_measurable_devices_are_measured():
     with pytest.raises(ValueError, match="cpu and cuda"):
         measure_peak(lambda: None, "meta")
 
@@ -138,7 +138,7 @@ def candidates(family: str, count: int):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_predicted_memory_is_near_to_what_training_takes(family, bfloat16, device):
+def test_predicted_memory_is_close_to_measured_memory(family, bfloat16, device):
     if bfloat16 and not select_device(device).bfloat16:
         # Nothing trains in bfloat16 there; emulating it takes float32 copies of everything.
         pytest.skip("this processor does not multiply bfloat16")

@@ -58,7 +58,7 @@ def test_allocation_beyond_the_machine_is_out_of_memory(allocate):
     assert is_out_of_memory(caught.value)
 
 
-def test_so_is_what_a_gpu_says():
+def test_cuda_out_of_memory_error_is_recognised():
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory."))
 
 
@@ -83,7 +83,7 @@ class DeviceError(torch.AcceleratorError):
     ],
     ids=lambda error: str(error)[:60],
 )
-def test_so_is_what_the_libraries_of_a_gpu_say(error):
+def test_out_of_memory_errors_of_cuda_libraries_are_recognised(error):
     assert is_out_of_memory(error)
 
 
@@ -102,7 +102,7 @@ SAID = "CUDA out of memory. Tried to allocate {}. GPU 0 has a total capacity of 
         (memory_limit(1 / 8, 80 * GIB) - 100_000_000, "CUDNN_STATUS_ALLOC_FAILED", True),
     ],
 )
-def test_memory_taken_by_neighbours_is_not_charged_to_a_process(gpu, reserved, said, own):
+def test_memory_of_other_processes_is_not_charged_to_this_one(gpu, reserved, said, own):
     gpu.reserved = reserved
     error = torch.OutOfMemoryError(said)
     assert has_reached_memory_limit(error, torch.device("cuda:0"), 1 / 8) is own
@@ -123,7 +123,7 @@ HOST_ERRORS = [
 
 @pytest.mark.parametrize("error", HOST_ERRORS, ids=["Python", "torch"])
 @pytest.mark.parametrize("device", ["cpu", "cuda:0"])
-def test_memory_of_the_host_is_not_taken_by_neighbours_on_the_gpu(gpu, error, device):
+def test_exhausted_host_memory_counts_as_the_processs_own_limit(gpu, error, device):
     assert has_reached_memory_limit(error, torch.device(device), 1 / 8)
 
 
@@ -134,7 +134,7 @@ def test_rounded_request_does_not_hide_an_exceeded_limit(gpu):
     assert has_reached_memory_limit(error, torch.device("cuda:0"), 1 / 8)
 
 
-def test_other_errors_are_not():
+def test_other_errors_are_not_out_of_memory():
     with pytest.raises(RuntimeError) as caught:
         torch.ones(2, 3) @ torch.ones(2, 3)
     assert not is_out_of_memory(caught.value)
@@ -165,25 +165,25 @@ def test_gpu_fraction_limits_the_memory_of_a_process(gpu, share):
 
 
 @pytest.mark.parametrize("gpus", [1.0, 2.0])
-def test_with_a_whole_gpu_it_gets_all_of_it(gpu, gpus):
+def test_process_with_a_whole_gpu_gets_all_its_memory(gpu, gpus):
     prepare_process(1, gpus)
     assert gpu.fractions == {0: 1.0}
     assert usable_memory(torch.device("cuda:0")) == 80 * GIB
 
 
-def test_without_a_share_the_gpu_is_left_alone(gpu):
+def test_process_without_gpu_fraction_sets_no_limit(gpu):
     prepare_process(1)
     assert gpu.fractions == {}
 
 
-def test_a_share_of_a_gpu_that_is_not_there_changes_nothing(monkeypatch):
+def test_fraction_of_a_missing_gpu_is_ignored(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", None)
     prepare_process(1, 0.5)
 
 
 @pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
-def test_memory_can_be_asked_of_every_device_that_is_selected(gpu, name):
+def test_usable_memory_is_known_for_every_selectable_device(gpu, name):
     assert usable_memory(select_device(name).device) == 80 * GIB
 
 
@@ -222,7 +222,7 @@ print(faults())
     assert after < before / 10 or before < 100, (before, after)
 
 
-def test_memory_is_given_back_before_the_next_training():
+def test_memory_is_released_before_the_next_training():
     empty, held, kept, released = run_apart(
         """
 import os, torch
@@ -250,12 +250,12 @@ print(resident())
     assert released - empty < 0.2 * made
 
 
-def test_memory_can_be_given_back_where_there_is_nothing_to_give():
+def test_memory_can_be_released_twice():
     release_memory()
     release_memory()
 
 
-def test_the_cache_of_a_gpu_is_emptied_only_where_one_is_in_use(monkeypatch):
+def test_gpu_cache_is_emptied_only_if_a_gpu_is_in_use(monkeypatch):
     emptied: list[bool] = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
