@@ -1,10 +1,10 @@
-"""What KubeRay and Kubernetes take: names of fields, and values, as they are published.
+"""Fields and values that KubeRay and Kubernetes accept, as published.
 
 KubeRay: ``helm-chart/kuberay-operator/crds/ray.io_{rayclusters,rayjobs,raycronjobs}.yaml`` and
 ``ray-operator/apis/ray/v1/*_types.go`` of ray-project/kuberay, releases 1.5 and 1.6
-(``authOptions`` since 1.5.1; RayCronJob since 1.6.0, whose ``timeZone`` is younger and therefore
-left out). Kubernetes: the API reference of core/v1 and batch/v1. Only what these manifests may use
-is listed; a field that is missing here is to be looked up there first.
+(``authOptions`` since 1.5.1; RayCronJob since 1.6.0, without its later ``timeZone``). Kubernetes:
+the API reference of core/v1 and batch/v1. The lists cover only fields that these manifests may use.
+Look up a missing field there before you add it here.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Kind:
-    """An object: which fields it has, which of them it must have, what some of them may be.
+    """An object with its fields, required fields and allowed values.
 
     Attributes:
-        fields: by name; what stands behind is the kind of the value, of each entry of a list, or
-            None where anything goes.
-        required: names of fields.
-        values: that a field may have.
+        fields: kind of the value, or of each list entry, by field name; None allows any value.
+        required: names of required fields.
+        values: allowed values by field name.
     """
 
     fields: dict[str, Kind | None]
@@ -151,7 +150,7 @@ _METADATA = Kind(_plain("name", "generateName", "namespace", "labels", "annotati
 
 
 def _object(**fields: Kind | None) -> Kind:
-    """Return an object of its own, with what all of them have."""
+    """Return a top-level object, including the fields that all of them have."""
     return Kind(
         {**_plain("apiVersion", "kind"), "metadata": _METADATA, **fields},
         frozenset({"apiVersion", "kind", "metadata"}),
@@ -197,7 +196,7 @@ KINDS = {
 
 
 def faults(value: object, kind: Kind | None, where: str = "") -> list[str]:
-    """Return what is wrong with a value, each with its place."""
+    """Return the faults of a value, each with its path."""
     if kind is None:
         return []
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The cluster files, against Ray's own schema and what Ray makes of them."""
+"""The cluster files, checked against Ray's schema and Ray's completed configuration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(name: str) -> dict[str, Any]:
 
 
 def completed(name: str) -> dict[str, Any]:
-    """Return a cluster file with what Ray fills in."""
+    """Return a cluster file with Ray's defaults."""
     prepared: dict[str, Any] = prepare_config(copy.deepcopy(load(name)))
     return prepared
 
@@ -116,13 +116,13 @@ def test_aws_gpus_are_spot_nodes_scaled_from_zero() -> None:
 
 
 def test_aws_account_settings_come_from_launch_templates() -> None:
-    """Ray's defaults would open SSH to everybody and let the head get at every bucket."""
+    """Ray's defaults would open SSH to everybody and give the head access to every bucket."""
     for kind in completed("cluster.yaml")["available_node_types"].values():
         assert kind["node_config"]["LaunchTemplate"]["LaunchTemplateName"].startswith(aws.NAME)
     assert load("cluster.yaml")["cluster_name"] == aws.NAME
 
 
-# What the head knows of its cluster
+# What the head knows about its cluster
 
 
 def bootstrap(folder: Path, name: str, **fields: Any) -> Path:
@@ -206,7 +206,7 @@ def test_login_shells_find_the_environments_python_first(tmp_path: Path) -> None
     for _ in range(2):
         assert install(home, BORDERLINE_ENVIRONMENT=str(environment)).returncode == 0
     for file in (".bashrc", ".profile"):
-        assert (home / file).read_text().count(".borderline/profile") == 2  # One line of two.
+        assert (home / file).read_text().count(".borderline/profile") == 2  # Twice in one line.
     shown = subprocess.run(
         ["bash", "--login", "-c", "python; echo $RAY_AUTH_MODE $MLFLOW_TRACKING_URI"],
         env={"HOME": str(home), "PATH": "/usr/bin:/bin"},
@@ -230,12 +230,12 @@ def test_missing_python_3_11_is_reported_in_one_line(tmp_path: Path) -> None:
     assert line.startswith("install.sh: there is no Python 3.11 or newer")
 
 
-# The account on AWS, as moto plays it
+# The AWS account, simulated by moto
 
 
 @pytest.fixture
 def account(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return an account that is made up, with its default VPC."""
+    """Return a simulated account with its default VPC."""
     moto = pytest.importorskip("moto")
     for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(key, "testing")
@@ -244,7 +244,7 @@ def account(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield boto3.Session(region_name="us-east-1")
 
 
-IMAGE = "ami-12c6146b"  # One of those that moto knows.
+IMAGE = "ami-12c6146b"  # An image that moto knows.
 
 
 def prepare(ssh_from: str) -> int:

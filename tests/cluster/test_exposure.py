@@ -1,4 +1,4 @@
-"""Who gets at a search: nobody from elsewhere, and nobody without the token of its cluster."""
+"""Access to a search: none from other machines, and none without the cluster's token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PRIVATE = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "correct-horse-battery-st
 
 
 def listening(pids: set[int]) -> set[str]:
-    """Return the addresses, in hexadecimal, at which some processes take connections."""
+    """Return the hexadecimal addresses at which the processes accept connections."""
     sockets = set()
     for pid in pids:
         for handle in Path(f"/proc/{pid}/fd").glob("*"):
@@ -38,13 +38,13 @@ def listening(pids: set[int]) -> set[str]:
 
 LOOPBACK = {
     "0100007F",  # 127.0.0.1
-    "0000000000000000FFFF00000100007F",  # the same, by a socket of IPv6
+    "0000000000000000FFFF00000100007F",  # the same, through an IPv6 socket
     "00000000000000000000000001000000",  # ::1
 }
 
 
 class Watched:
-    """A search on this machine, looked at while it trains."""
+    """A search on this machine, observed while it trains."""
 
     def __init__(self, user: User) -> None:
         self.home = user.folder
@@ -56,12 +56,12 @@ class Watched:
             self.addresses = listening({driver.pid, *below})
             environment = Path(f"/proc/{driver.pid}/environ").read_bytes()
             self.result = end_of(driver)
-        assert b"RAY_AUTH_TOKEN" not in environment  # It is made by the driver itself.
+        assert b"RAY_AUTH_TOKEN" not in environment  # The driver itself creates the token.
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    """Return what was seen of a search of someone who has no token."""
+    """Return the observations of a search by a user without a token."""
     user = User(tmp_path_factory.mktemp("user"))
     user.environment["HOME"] = str(user.folder)
     return Watched(user)
@@ -84,7 +84,7 @@ def test_token_of_a_local_search_is_written_nowhere(watched: Watched) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Return a world with a cluster that wants a token."""
+    """Return a world with a cluster that requires a token."""
     with world(tmp_path_factory.mktemp("world")) as made:
         made.must(
             *("ray", "start", "--head", "--port=6379", "--num-cpus=1", "--disable-usage-stats"),

@@ -1,4 +1,4 @@
-"""A search over several hosts, one of which dies in the middle."""
+"""A search on several hosts, one of which dies during the search."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from search.tracking.journal_reader import read
 from tests.cluster.world import ROOT, World, world
 from tests.search.users import SMALL
 
-# On a machine that may have more to do.
+# Generous, because the machine may be busy.
 pytestmark = pytest.mark.timeout(600)
 
 EPOCHS = 60
@@ -29,11 +29,11 @@ TIMEOUT = 240.0
 
 
 class Hosts:
-    """Hosts of one CPU each, joined by a network; all see the same files, as by NFS.
+    """Hosts with one CPU each, connected by a network, with shared files as by NFS.
 
     Args:
-        world: in which they lie.
-        names: of them; the first is the head.
+        world: the world that contains the hosts.
+        names: names of the hosts; the first is the head.
     """
 
     def __init__(self, world: World, names: tuple[str, ...]) -> None:
@@ -61,11 +61,11 @@ class Hosts:
             self.world.must("ip", *command.split())
 
     def on(self, name: str, *command: str | Path) -> tuple[str | Path, ...]:
-        """Return a command that runs another one on a host."""
+        """Return a command line that runs a command on a host."""
         return ("ip", "netns", "exec", name, *command)
 
     def start_ray(self, name: str, *options: str) -> None:
-        """Start Ray on a host, with a folder for its temporary files of its own."""
+        """Start Ray on a host with its own folder for temporary files."""
         self.world.must(
             *self.on(name, "ray", "start", *options, f"--temp-dir=/tmp/{name}"),
             *("--num-cpus=1", "--disable-usage-stats", "--object-store-memory=80000000"),
@@ -74,19 +74,19 @@ class Hosts:
         )
 
     def processes(self, name: str) -> list[int]:
-        """Return the processes of a host, by their numbers in the world."""
+        """Return the process ids of a host, as seen in the world."""
         return [int(pid) for pid in self.world.must("ip", "netns", "pids", name).split()]
 
     def trainings(self, name: str) -> int:
-        """Return how many trials are in training on a host."""
+        """Return the number of trials that train on a host."""
         found = self.world.must("ps", "-o", "args=", "-p", ",".join(map(str, self.processes(name))))
         return len(re.findall(r"^ray::(?!IDLE|RuntimeEnv|Dashboard)", found, re.MULTILINE))
 
     def kill(self, name: str) -> None:
-        """Let a host die: its cable and, at once, everything that runs on it."""
+        """Kill a host: disconnect its network and kill all its processes at once."""
         self.world.must("ip", "link", "delete", f"{name}-cable")
         deadline = time.monotonic() + TIMEOUT
-        # What a process starts while it is being killed dies in the next round.
+        # The next round kills processes that were started meanwhile.
         while pids := self.processes(name):
             assert time.monotonic() < deadline, pids
             self.world.run("kill", "-KILL", *map(str, pids))
@@ -94,13 +94,13 @@ class Hosts:
 
 @pytest.fixture(scope="module")
 def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
-    """Return three hosts, on each of which one trial fits."""
+    """Return three hosts with room for one trial each."""
     with world(tmp_path_factory.mktemp("world")) as made:
         yield Hosts(made, ("one", "two", "three"))
 
 
 class Search:
-    """A search over all hosts through the command line, during which the last of them dies."""
+    """A search on all hosts through the command line, during which the last host dies."""
 
     def __init__(self, hosts: Hosts) -> None:
         self.home = hosts.world.folder / "home"
@@ -135,7 +135,7 @@ class Search:
             time.sleep(0.2)
 
     def steps(self) -> dict[str, list[int]]:
-        """Return the epochs that the journal holds of each trial, in their order."""
+        """Return the epochs of each trial in the journal, in order."""
         journal = self.home / "runs" / "spread" / "journal.jsonl"
         found: dict[str, list[int]] = {}
         if journal.exists():
@@ -148,7 +148,7 @@ class Search:
 
 @pytest.fixture(scope="module")
 def search(hosts: Hosts) -> Search:
-    """Return the search, ended."""
+    """Return the finished search."""
     return Search(hosts)
 
 

@@ -1,4 +1,4 @@
-"""The manifests for KubeRay, against the fields that its resources have, and what they promise."""
+"""The KubeRay manifests: their fields exist, and they keep their guarantees."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cluster_of(name: str) -> dict[str, Any]:
 
 
 def pods(value: object) -> Iterator[dict[str, Any]]:
-    """Return every pod's specification within a value."""
+    """Yield the specification of every pod in a value."""
     if isinstance(value, dict):
         if "containers" in value:
             yield value
@@ -88,7 +88,7 @@ def test_driver_and_trials_use_the_authorized_service_account() -> None:
     ]
     for pod in (head, *workers):
         assert pod["serviceAccountName"] == account["metadata"]["name"]
-    # The autoscaler, which runs beside the head, speaks to Kubernetes; nobody else does.
+    # Only the autoscaler, which runs beside the head, calls the Kubernetes API.
     assert head["automountServiceAccountToken"] is True
     assert not any(pod["automountServiceAccountToken"] for pod in workers)
 

@@ -1,4 +1,4 @@
-"""The script for NVIDIA's MPS, against a daemon that only writes down what it is told."""
+"""The script for NVIDIA's MPS, with a fake daemon that records its commands."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def mps(tmp_path: Path) -> Run:
-    """Return a function that runs the script with a daemon of its own."""
+    """Return a function that runs the script with its own fake daemon."""
     tools = tmp_path / "bin"
     tools.mkdir()
     control = tools / "nvidia-cuda-mps-control"
@@ -55,7 +55,7 @@ def mps(tmp_path: Path) -> Run:
 
 
 def commands(folder: Path) -> list[str]:
-    """Return what changed something."""
+    """Return the commands that changed the daemon's state."""
     calls = (folder / "calls").read_text(encoding="utf-8").split()
     return [call for call in calls if call != "get_server_list"]
 

@@ -1,4 +1,4 @@
-"""The real thing: ``ray up``, ``ray submit`` and ``ray down`` over SSH, in a world of its own."""
+"""Real ``ray up``, ``ray submit`` and ``ray down`` over SSH in an isolated world."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import yaml
 from tests.cluster.world import INSIDE, ROOT, World, plain, world
 from tests.requirements import lack
 
-# On a machine that may have more to do.
+# Generous, because the machine may be busy.
 pytestmark = pytest.mark.timeout(600)
 
 PROJECT = INSIDE / "project"
@@ -34,10 +34,10 @@ Result = subprocess.CompletedProcess[str]
 
 
 class Machine:
-    """A machine that can be reached by SSH, with a copy of the project on it.
+    """A machine that is reachable by SSH, with a copy of the project.
 
     Args:
-        world: in which it lies.
+        world: the world that contains the machine.
     """
 
     def __init__(self, world: World) -> None:
@@ -66,11 +66,11 @@ class Machine:
         self.world.must(server, "-f", INSIDE / "sshd_config", "-E", INSIDE / "sshd.log")
 
     def ray(self, *arguments: str) -> Result:
-        """Run a command of Ray from the project's root, as a user does."""
+        """Run a Ray command in the project's root, as a user does."""
         return self.world.run("ray", *arguments, cwd=PROJECT)
 
     def listeners(self) -> list[str]:
-        """Return where something listens, other than sshd."""
+        """Return the listening sockets, except those of sshd."""
         lines = self.world.must("ss", "-ltnpH").splitlines()
         return [line for line in lines if '"sshd"' not in line]
 
@@ -80,7 +80,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """Return a machine of its own."""
+    """Return an isolated machine."""
     for program, package in (("ssh", "openssh-client"), ("rsync", "rsync"), ("ss", "iproute2")):
         if shutil.which(program) is None:
             lack(f"the Debian package {package}")
@@ -92,7 +92,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 
 @pytest.fixture(scope="module")
 def up(machine: Machine) -> Machine:
-    """Return the machine once ``ray up`` has made a cluster of it."""
+    """Return the machine after ``ray up`` has made it a cluster."""
     result = machine.ray("up", "-y", CLUSTER)
     assert result.returncode == 0, plain(result.stdout + result.stderr)
     return machine
@@ -100,7 +100,7 @@ def up(machine: Machine) -> Machine:
 
 @pytest.fixture(scope="module")
 def submitted(up: Machine) -> Result:
-    """Return a search that was submitted by the literal command."""
+    """Return the result of a search that the documented command submitted."""
     return up.ray("submit", CLUSTER, "search.py", "--", "run", "experiments/tiny.yaml")
 
 
@@ -162,7 +162,7 @@ def test_ray_down_ends_what_ray_up_started(up: Machine, submitted: Result) -> No
 
 
 def test_search_on_the_head_reports_a_stopped_cluster(up: Machine) -> None:
-    """A search there is meant for the cluster, not for a private Ray beside it."""
+    """A search on the head uses the cluster, never a private Ray beside it."""
     script = up.world.home / "search.py"
     command = ("run", "experiments/tiny.yaml", "--set", "name=again")
     result = up.world.run(sys.executable, script, *command, cwd=up.world.home)

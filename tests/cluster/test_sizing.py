@@ -1,4 +1,4 @@
-"""Which share of a GPU a training gets."""
+"""The fraction of a GPU that a training gets."""
 
 import pytest
 from hypothesis import given
@@ -26,7 +26,7 @@ predictions = st.integers(1, 250 * GB)
         (5 * GB, 16 * GB, 1 / 2),
         (10 * GB, 16 * GB, 1),
         (1 * GB, 80 * GB, 1 / 8),
-        (1, 4 * GB, 1 / 4),  # The process by itself is more than an eighth of 4 GB.
+        (1, 4 * GB, 1 / 4),  # The process alone needs more than an eighth of 4 GB.
     ],
 )
 def test_training_gets_the_fraction_that_its_memory_needs(predicted, gpu_memory, share):

@@ -1,4 +1,4 @@
-"""Storages: whatever they are made of, they keep what they promise."""
+"""Storages: folders and buckets keep the same contract."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Contract:
-    """What every store promises; each kind of store inherits it."""
+    """The contract of every store; the tests of each kind of store inherit it."""
 
     @pytest.fixture
     def store(self) -> Store:
@@ -209,11 +209,11 @@ def test_location_below_a_location_is_of_the_same_kind(tmp_path: Path) -> None:
     assert open_store("relative/folder") == FolderStore(Path("relative/folder"))
 
 
-# What goes wrong
+# Failures
 
 
 def failure(location: str) -> StorageError:
-    """Return how a probe of a bucket fails, having checked that it is one plain line."""
+    """Return the error of a bucket's probe, after checking that it is one plain line."""
     with pytest.raises(StorageError) as raised:
         probe(open_store(location))
     assert isinstance(raised.value, OSError)
@@ -221,7 +221,7 @@ def failure(location: str) -> StorageError:
     assert line.startswith(f"{location}: ")
     assert "\n" not in line
     assert "correct-horse" not in line
-    assert str(copy.copy(raised.value)) == line  # As it comes from another process, too.
+    assert str(copy.copy(raised.value)) == line  # Also after pickling from another process.
     return raised.value
 
 
@@ -360,7 +360,7 @@ def test_password_of_an_endpoint_is_not_shown(
 
 @pytest.fixture
 def limited(monkeypatch: pytest.MonkeyPatch):
-    """Return a server that grants a user what the policy in cluster/ does, and nothing else."""
+    """Return a server that grants a user exactly the policy in cluster/."""
     text = (ROOT / "cluster" / "iam-policy.json").read_text(encoding="utf-8")
     with s3.running() as server:
         server.make("example-bucket")
@@ -409,7 +409,7 @@ def test_policy_grants_exactly_what_a_search_needs(
 
 
 def test_policy_lists_only_the_prefix() -> None:
-    """The server of the tests does not judge by prefixes."""
+    """The test server does not check prefixes."""
     policy = json.loads((ROOT / "cluster" / "iam-policy.json").read_text(encoding="utf-8"))
     listing, objects = policy["Statement"]
     assert listing["Action"] == "s3:ListBucket"

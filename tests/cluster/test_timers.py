@@ -1,4 +1,4 @@
-"""Timers, read back the way that systemd, cron and a shell read them."""
+"""Timers, parsed as systemd, cron and a shell parse them."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_systemd_rejects_an_invalid_unit(tmp_path: Path) -> None:
 
 
 def run_by_cron(line: str) -> subprocess.CompletedProcess[str]:
-    """Run a crontab's line as cron does: by sh, up to the first bare percent sign."""
+    """Run a crontab line as cron does: with sh, up to the first bare percent sign."""
     command = re.split(r"(?<!\\)%", line.split(None, 5)[5])[0].replace("\\%", "%")
     return subprocess.run(
         ["/bin/sh", "-c", command],

@@ -1,8 +1,8 @@
-"""A world of its own for tests: processes, addresses and mounts that nobody else sees.
+"""An isolated world for tests with its own processes, addresses and mounts.
 
-Ray, ssh and ``ray stop`` are at home on a whole machine: fixed ports, ``/tmp/ray``, the home
-folder, every Ray process there is. Namespaces of Linux give them one. What runs in a world ends
-with it, and a world ends with whoever made it.
+Ray, ssh and ``ray stop`` use a whole machine: fixed ports, ``/tmp/ray``, the home folder, every Ray
+process. Linux namespaces simulate that machine. The processes of a world end with it, and a world
+ends with the process that created it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from tests.requirements import lack
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("unshare", "nsenter", "ip", "mount")
 INSIDE = Path("/mnt")
-"""Where the folder of a world lies within it."""
+"""Path of the world's folder inside the world."""
 _UNSHARE = ("unshare", "--mount", "--pid", "--net", "--uts", "--ipc", "--fork", "--kill-child")
-# The first process: adopts and buries what others leave behind, and ends with its input.
+# The first process: adopts and reaps orphans, and ends when its input closes.
 _INIT = """\
 import os, sys, threading, time
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
@@ -36,8 +36,8 @@ while True:
     except ChildProcessError:
         time.sleep(0.05)
 """
-# Puts the folder of the world at $2, an own /tmp and /run, the accounts of the world, and back what
-# of Python and the project is thereby out of sight.
+# Mounts the folder of the world at $2, a private /tmp and /run, and the accounts of the world. Then
+# restores the paths of Python and the project that these mounts hide.
 _SET_UP = """\
 set -e
 folder=$1 inside=$2
@@ -68,10 +68,10 @@ exec "$PYTHON" -c "$INIT"
 
 
 class World:
-    """Namespaces of processes, addresses and mounts, with a home folder of their own.
+    """Namespaces of processes, addresses and mounts with a private home folder.
 
     Args:
-        folder: of its files; seen from within it lies at `INSIDE`.
+        folder: folder of the world's files; inside the world its path is `INSIDE`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -105,7 +105,7 @@ class World:
         self._first = children.split()[0]
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """Return what a command in the world finds set: nothing of whoever runs the tests."""
+        """Return the environment of commands, without variables of the test process."""
         path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         return {
             "HOME": str(self.home),
@@ -115,7 +115,7 @@ class World:
         } | variables
 
     def command(self, *command: str | Path, cwd: Path | None = None) -> list[str]:
-        """Return a command line that runs another one in the world."""
+        """Return a command line that runs a command in the world."""
         return [
             *("nsenter", "--target", self._first, "--mount", "--pid", "--net", "--uts", "--ipc"),
             f"--wdns={cwd or self.home}",
@@ -139,7 +139,7 @@ class World:
     def run(
         self, *command: str | Path, cwd: Path | None = None, timeout: float = 240, **variables: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the world to its end."""
+        """Run a command in the world and wait for its end."""
         with self.start(*command, cwd=cwd, **variables) as process:
             try:
                 out, err = process.communicate(timeout=timeout)
@@ -150,20 +150,20 @@ class World:
         return subprocess.CompletedProcess(list(map(str, command)), process.returncode, out, err)
 
     def must(self, *command: str | Path, **options: Any) -> str:
-        """Run a command in the world that has to succeed, and return what it prints."""
+        """Run a command in the world, require success, and return its output."""
         result = self.run(*command, **options)
         assert result.returncode == 0, result
         return result.stdout
 
     def end(self) -> None:
-        """End everything in it; its namespaces and mounts go with the last process."""
+        """End all processes; the namespaces and mounts end with the last one."""
         with self._outer as process:
-            process.kill()  # And, by --kill-child, its first process, and by that all others.
+            process.kill()  # --kill-child also kills the first process, and thereby all others.
 
 
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
-    """Make a world, or skip where the machine does not allow for one."""
+    """Create a world, or skip the test if the machine does not allow one."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         lack(f"the programs {', '.join(missing)} (Debian: util-linux, iproute2)")
@@ -177,5 +177,5 @@ def world(folder: Path) -> Iterator[World]:
 
 
 def plain(text: str) -> str:
-    """Return what a program prints without colours."""
+    """Return the output of a program without colours."""
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)

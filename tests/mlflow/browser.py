@@ -1,4 +1,4 @@
-"""A browser without a window, driven through its own debugging protocol over two pipes."""
+"""A headless browser, controlled through its debugging protocol over two pipes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET = (
     "--window-size=1600,1000",
 )
 
-# The descriptors that the browser reads commands from and writes answers to.
+# File descriptors of the browser for commands and answers.
 AS_3_AND_4 = """
 import fcntl, os, sys
 commands, answers = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
@@ -35,8 +35,8 @@ class Browser:
     """One page of a browser.
 
     Args:
-        to: what it reads commands from.
-        back: what it writes answers to.
+        to: pipe from which the browser reads commands.
+        back: pipe to which the browser writes answers.
     """
 
     def __init__(self, to: int, back: int) -> None:
@@ -53,7 +53,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **values: object) -> dict[str, Any]:
-        """Return the answer to a command; what happens meanwhile is seen to."""
+        """Return the answer to a command, and handle events meanwhile."""
         number = self._send(method, values)
         while True:
             message = self._receive()
@@ -64,17 +64,17 @@ class Browser:
             self._see_to(message.get("method"), message.get("params", {}))
 
     def log_in(self, user: str, password: str) -> None:
-        """Fill in the dialogue from now on that asks for a name and a password."""
+        """Answer later login dialogues with a name and a password."""
         self._login = {"username": user, "password": password}
         self.call("Fetch.enable", handleAuthRequests=True)
 
     def open(self, address: str) -> None:
-        """Go to an address."""
+        """Open an address."""
         self.status = 0
         self._send("Page.navigate", {"url": address})
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Wait until something is so."""
+        """Wait until a condition holds."""
         deadline = time.monotonic() + TIMEOUT
         while not condition():
             assert time.monotonic() < deadline, f"in vain; the page says:\n{self.text()}"
@@ -82,17 +82,17 @@ class Browser:
             self.text()
 
     def text(self) -> str:
-        """Return what a reader reads."""
+        """Return the visible text."""
         shown: str = self.value("document.body ? document.body.innerText : ''")
         return shown
 
     def value(self, expression: str) -> Any:
-        """Return what JavaScript makes of an expression."""
+        """Return the value of a JavaScript expression."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         return answer["result"].get("value")
 
     def picture(self, path: Path) -> None:
-        """Write what it shows."""
+        """Save a screenshot."""
         path.write_bytes(b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def _see_to(self, event: str | None, happened: dict[str, Any]) -> None:
@@ -125,7 +125,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser(program: str, folder: Path) -> Iterator[Browser]:
-    """Run a browser whose every trace lies in a folder."""
+    """Run a browser that keeps all its files in a folder."""
     commands, to = os.pipe()
     back, answers = os.pipe()
     process = subprocess.Popen(

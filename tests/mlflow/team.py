@@ -1,4 +1,4 @@
-"""A team's tracking server as `serve_team.py` starts it, on real Postgres and a real S3 server."""
+"""A team's tracking server, started by `serve_team.py` with real Postgres and a real S3 server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ S3_SECRET = "secret-of-the-bucket-91ab"
 SECRETS = (PASSWORD, KEY, ADMIN, S3_SECRET)
 BUCKET = "team"
 
-# Ends a server with the tests, however these end.
+# Ends a server with the tests, even if they are killed.
 WITH_US = ("setpriv", "--pdeathsig", "TERM")
 
 BARE = {
@@ -40,12 +40,12 @@ BARE = {
     for name, value in os.environ.items()
     if not name.startswith(("MLFLOW_", "AWS_", "PG", "BORDERLINE_", "RAY_"))
 }
-"""The environment of a user who has set nothing."""
+"""The environment of a user without settings."""
 
 
 @contextlib.contextmanager
 def s3_server(log: Path) -> Iterator[str]:
-    """Run a server that speaks S3's protocol, with one bucket; return its address."""
+    """Run an S3-compatible server with one bucket; return its address."""
     port = free_port()
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -86,12 +86,12 @@ def wait_until_answered(address: str, process: subprocess.Popen[bytes]) -> None:
 
 
 class Team:
-    """The server, which can be stopped and started.
+    """A server that can be stopped and started.
 
     Args:
-        folder: where its environment file and its log lie.
-        postgres: a running server; it gets the two databases.
-        endpoint: of the S3 server.
+        folder: folder of its environment file and log.
+        postgres: a running server, which gets the two databases.
+        endpoint: address of the S3 server.
     """
 
     def __init__(self, folder: Path, postgres: Postgres, endpoint: str) -> None:
@@ -121,7 +121,7 @@ class Team:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server and wait until it answers."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*WITH_US, sys.executable, SCRIPT, self.file],
@@ -138,7 +138,7 @@ class Team:
             raise AssertionError(f"{error}\n{self.log.read_text()}") from None
 
     def stop(self) -> None:
-        """Stop it as its service manager does."""
+        """Stop the server as a service manager does."""
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
             try:
@@ -149,7 +149,7 @@ class Team:
                 self.process = None
 
     def commands(self) -> dict[int, str]:
-        """Return what the process list shows of it."""
+        """Return the command lines of the server in the process list."""
         assert self.process is not None
         own = Path(f"/proc/{self.process.pid}/cmdline").read_text().replace("\0", " ")
         return descendants(self.process.pid) | {self.process.pid: own}
@@ -162,7 +162,7 @@ class Team:
         body: object = None,
         **headers: str,
     ) -> tuple[int, str, dict[str, str]]:
-        """Return status, text and headers of an answer."""
+        """Send a request; return status, text and headers of the answer."""
         answer = requests.request(
             "GET" if body is None else "POST",
             self.uri + path,
@@ -188,13 +188,13 @@ class Team:
 
 
 def write_settings(path: Path, settings: dict[str, str]) -> None:
-    """Write an environment file for nobody else's eyes."""
+    """Write an environment file that only the user can read."""
     path.touch(mode=0o600)
     path.write_text("".join(f"{name}='{value}'\n" for name, value in settings.items()))
 
 
 def listening(pids: set[int]) -> set[str]:
-    """Return the addresses, as `host:port`, that processes listen on by TCP."""
+    """Return the TCP addresses `host:port` on which processes listen."""
     inodes = set()
     for pid in pids:
         with contextlib.suppress(OSError):

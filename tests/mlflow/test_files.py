@@ -1,4 +1,4 @@
-"""What a team's server is set up from: environment file, unit, compose file; no server runs."""
+"""The files that set up a team's server: environment, unit and compose file; no server runs."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     if program is None:
         lack("the Debian package systemd")
     unit = (FOLDER / "borderline-mlflow.service").read_text()
-    # It looks whether the program is there.
+    # systemd-analyze checks that the program exists.
     here = unit.replace("/opt/borderline/.venv/bin/python", sys.executable)
     path = tmp_path / "borderline-mlflow.service"
     path.write_text(here)
@@ -180,7 +180,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
 
 @pytest.fixture
 def compose() -> Any:
-    """Return what the compose file says."""
+    """Return the content of the compose file."""
     return yaml.safe_load((FOLDER / "compose.yaml").read_text())
 
 

@@ -1,4 +1,4 @@
-"""A team's tracking server, whole: Postgres, S3, passwords, searches that log to it, a browser."""
+"""A complete team server: Postgres, S3, passwords, searches that log to it, a browser."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def team(
     tmp_path_factory: pytest.TempPathFactory, postgres: Postgres, endpoint: str
 ) -> Iterator[Team]:
-    """Return a server that runs, with two users: alice, who may log, and bob, who may look."""
+    """Return a running server with two users: alice can log, bob can only read."""
     team = Team(tmp_path_factory.mktemp("team"), postgres, endpoint)
     team.start()
     try:
@@ -77,7 +77,7 @@ def team(
 
 
 def searcher(folder: Path, team: Team, name: str, password: str) -> User:
-    """Return someone whose searches log to the server, and who knows nothing of its bucket."""
+    """Return a user whose searches log to the server, without access to its bucket."""
     folder.mkdir()
     user = User(folder)
     user.environment = {
@@ -94,7 +94,7 @@ def searcher(folder: Path, team: Team, name: str, password: str) -> User:
 
 
 class Seen:
-    """What one search left behind, and what the process list showed while it ran."""
+    """The files of one search, and the process list while it ran."""
 
     def __init__(self, user: User, name: str, **variables: str) -> None:
         self.commands: set[str] = set()
@@ -109,7 +109,7 @@ class Seen:
             self.commands |= set(descendants(driver.pid).values())
             out, err = driver.communicate(timeout=240)
         self.result = Result([], driver.returncode, out, err)
-        # Ray's own logs, among those of others.
+        # Ray's logs of this search; the folder also has those of others.
         self.logs = [
             path
             for folder in Path("/tmp/ray").glob(f"session_*_{driver.pid}")  # noqa: S108
@@ -120,13 +120,13 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def alice(team: Team, tmp_path_factory: pytest.TempPathFactory) -> User:
-    """Return a user who may log."""
+    """Return a user who can log."""
     return searcher(tmp_path_factory.mktemp("users") / "alice", team, "alice", ALICE)
 
 
 @pytest.fixture(scope="module")
 def search(alice: User, postgres: Postgres) -> Seen:
-    """Return a whole search of alice's, whose environment is full of secrets."""
+    """Return a finished search of alice with secrets in its environment."""
     return Seen(
         alice,
         "photos",
@@ -140,7 +140,7 @@ def search(alice: User, postgres: Postgres) -> Seen:
 
 @pytest.fixture
 def runs(team: Team, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Run]]:
-    """Return a function that tells what runs of a search someone can see."""
+    """Return a function that lists the runs of a search that a user can see."""
 
     def find(search: str, user: str = "bob", password: str = BOB) -> list[Run]:
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
@@ -154,7 +154,7 @@ def runs(team: Team, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Run]
     return find
 
 
-# Who is let in
+# Access
 
 
 def test_only_health_check_is_public(team: Team) -> None:
@@ -219,12 +219,12 @@ def test_endpoints_that_start_programs_are_closed_behind_proxy(team: Team) -> No
     assert "only accessible from the same host" in text
 
 
-# What it does not start with
+# Refused settings
 
 
 @pytest.fixture
 def refusal(team: Team, tmp_path: Path) -> Callable[..., str]:
-    """Return a function that tells what the server says to settings that it does not take."""
+    """Return a function that returns the server's message for invalid settings."""
 
     def start(**changes: str) -> str:
         settings = team.settings | {"MLFLOW_PORT": str(free_port())} | changes
@@ -346,7 +346,7 @@ def test_no_secret_is_in_any_file_or_process_list_or_printed(
         assert not [text[:200] for text in texts if secret in text], secret
 
 
-# Someone who may not
+# A user without permission
 
 
 def test_wrong_password_costs_one_line_and_sync_repairs_it(
@@ -447,12 +447,12 @@ def test_browser_sees_runs_only_with_a_password(team: Team, search: Seen, tmp_pa
 
         page.log_in("bob", BOB)
         page.open(f"{team.uri}/#/experiments/1/runs?workflowType=machine_learning")
-        # The page shows the experiment and its runs as each arrives, in either order.
+        # The page shows the experiment and its runs in either order.
         page.wait(lambda: "photos" in page.text() and EXPERIMENT in page.text())
         assert page.status == 200
 
 
-# Keeping it
+# Restarts and backups
 
 
 def test_runs_and_users_survive_a_restart(
@@ -460,7 +460,7 @@ def test_runs_and_users_survive_a_restart(
 ) -> None:
     before = {run.info.run_id for run in runs("photos")}
     team.stop()
-    # The first user is there: their password is needed no more, and held by no process.
+    # The first user exists: no process needs or holds their password.
     write_settings(team.file, team.settings | {"MLFLOW_AUTH_ADMIN_PASSWORD": ""})
     team.start()
     assert {run.info.run_id for run in runs("photos")} == before

@@ -1,4 +1,4 @@
-"""What several tests of training share."""
+"""Fixtures that several tests of training share."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -46,13 +46,13 @@ def plain_candidate() -> Candidate:
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no checkpoint that could not be written hold up those of the next test."""
+    """Reset the delay that a failed write of a checkpoint imposes on the next test."""
     monkeypatch.setattr(Checkpoints, "_away_until", 0.0)
 
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Calculate as a trial does by default, and leave the process as it was."""
+    """Use one thread, as a trial does by default; restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -61,12 +61,12 @@ def one_thread() -> Iterator[None]:
 
 @dataclass
 class PretendedGpu:
-    """A GPU that is not there: what torch's own functions find below their argument checks.
+    """A simulated GPU below the argument checks of torch's functions.
 
     Attributes:
-        memory: of the GPU, in bytes.
+        memory: memory of the GPU, in bytes.
         reserved: bytes that torch's allocator holds.
-        fractions: share of the memory that the process may use, by index of the device.
+        fractions: fraction of the memory that the process may use, by device index.
     """
 
     memory: int = 80 * 2**30
@@ -79,13 +79,13 @@ class PretendedGpu:
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> PretendedGpu:
-    """Pretend one GPU beneath torch.cuda, whose functions still check their arguments."""
+    """Simulate one GPU below torch.cuda, whose functions still check their arguments."""
     gpu = PretendedGpu()
     properties = SimpleNamespace(total_memory=gpu.memory)
     cuda, c = torch.cuda, torch._C
     monkeypatch.setattr(cuda, "is_available", lambda: True)
     monkeypatch.setattr(cuda, "is_initialized", lambda: True)
-    # A real GPU beside the pretended one is not seeded.
+    # Do not seed a real GPU beside the simulated one.
     monkeypatch.setattr(cuda.random, "device_count", lambda: 0)
     monkeypatch.setattr(cuda, "device_count", lambda: 1)
     monkeypatch.setattr(cuda, "is_bf16_supported", lambda including_emulation=True: True)

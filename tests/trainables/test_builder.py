@@ -1,4 +1,4 @@
-"""The module of an architecture: it is exactly what the graph says."""
+"""The module of an architecture matches its graph exactly."""
 
 import weakref
 from collections.abc import Callable
@@ -54,7 +54,7 @@ IMAGES = 3
 
 
 class Graph:
-    """A builder that knows the shapes and which layers nothing takes yet."""
+    """A builder that tracks shapes and layers whose output is unused."""
 
     def __init__(self, image: Shape) -> None:
         self.builder = Builder(image)
@@ -67,7 +67,7 @@ class Graph:
         return len(self.shapes) - 1
 
     def finish(self, classes: int, pooling: GlobalPooling | None) -> Architecture:
-        """Bring all that nothing has taken yet together, so that every layer matters."""
+        """Combine all unused outputs, so that every layer affects the result."""
         ends = sorted(self.tips)
         if pooling is not None or len({self.shapes[i][1:] for i in ends}) > 1:
             ends = [self.add(pooling or GlobalPooling(), i) for i in ends]
@@ -145,7 +145,7 @@ def add_random_layer(draw: st.DrawFn, graph: Graph) -> None:
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Architecture:
-    """Draw a graph of every kind of operation; all of its layers reach the output."""
+    """Draw a graph of any operations in which every layer reaches the output."""
     graph = Graph((draw(st.integers(1, 4)), draw(st.integers(4, 11)), draw(st.integers(4, 11))))
     for _ in range(draw(st.integers(1, 6))):
         with suppress(CollapsedMapError):
@@ -165,7 +165,7 @@ def vggs(draw: st.DrawFn) -> Architecture:
 
 
 def everything() -> Architecture:
-    """Build one graph that holds every kind of operation, norm, activation and pooling."""
+    """Build one graph with every kind of operation, norm, activation and pooling."""
     graph = Graph((3, 13, 10))
     x = graph.add(Convolution(8, (3, 2), (2, 1), (1, 0), (1, 2), bias=True), graph.builder.image)
     for norm in NORMS:
@@ -289,7 +289,7 @@ FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 def normalise(operation: Norm, x: Tensor) -> Tensor:
     if operation.norm == "batch":
-        return x / (1 + 1e-5) ** 0.5  # Nothing seen yet: mean 0, variance 1.
+        return x / (1 + 1e-5) ** 0.5  # Initial statistics: mean 0, variance 1.
     groups = {"layer": 1, "instance": x.shape[1], "group": operation.groups}[operation.norm]
     grouped = x.reshape(len(x), groups, -1)
     centred = grouped - grouped.mean(2, keepdim=True)
@@ -321,7 +321,7 @@ def calculate(operation: Operation, layer: nn.Module, *taken: Tensor) -> Tensor:
         case Activation(function):
             return FUNCTIONS[function](x)
         case Dropout():
-            return x  # Only while training.
+            return x  # Acts only during training.
         case Add():
             return torch.stack(taken).sum(0)
         case Concat():
@@ -384,7 +384,7 @@ def test_output_is_freed_after_its_last_use(architecture):
     last_use = {i: index for index, layer in enumerate(layers) for i in layer.inputs}
     images = images_for(architecture)
     values: list[weakref.ref[Tensor]] = []
-    # By tensor, not by layer: some layers pass on the very tensor that they take.
+    # By tensor, not by layer: some layers return their input tensor.
     needed_until = {id(images): len(layers)}  # The caller keeps the images.
 
     def before(index: int) -> None:
@@ -444,12 +444,12 @@ def test_kernels_start_he_normal_norms_at_one_and_biases_at_zero():
         assert not norm.bias.any()
 
 
-# The receptive field that is measured is the one that is predicted
+# The measured receptive field equals the predicted one
 
 
 @st.composite
 def plain_paths(draw: st.DrawFn) -> list[Operation]:
-    """Draw one path: anything that slides, also with even and anisotropic windows."""
+    """Draw a path of sliding windows, including even and anisotropic ones."""
     pairs = {n: st.tuples(st.integers(1, n), st.integers(1, n)) for n in (2, 4)}
     path: list[Operation] = []
     for _ in range(draw(st.integers(1, 4))):

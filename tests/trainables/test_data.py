@@ -1,4 +1,4 @@
-"""Loading a data set: what comes back, and a cache that survives whatever happens around it."""
+"""Loading a data set: the result, and a cache that survives failures."""
 
 import io
 import os
@@ -52,18 +52,18 @@ def write_tar(place: Path, per_class: int, shades: tuple[int, ...] = (40, 200)) 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
-    """20 images: decoded in this process."""
+    """20 images, which this process decodes."""
     return write_tar(tmp_path / "small.tar", 10)
 
 
 @pytest.fixture
 def large(tmp_path: Path) -> Path:
-    """3,000 images: decoded in processes of their own."""
+    """3,000 images, which separate processes decode."""
     return write_tar(tmp_path / "large.tar", 1500)
 
 
 class Calls:
-    """A progress callback that remembers what it was told."""
+    """A progress callback that records its calls."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, int | None]] = []
@@ -76,7 +76,7 @@ def names_in(cache: Path) -> set[str]:
     return {path.name for path in cache.rglob("*") if path.is_file()}
 
 
-# What comes back
+# The result
 
 
 def test_digits_load_without_network_access(tmp_path):
@@ -342,7 +342,7 @@ def test_unusable_cache_folder_is_refused_with_variable_to_set(tmp_path, small):
 
 @pytest.fixture
 def small_files_only() -> Iterator[None]:
-    """Make the kernel refuse files beyond 50 kB, as a full disk would."""
+    """Let the kernel refuse files above 50 kB, as a full disk would."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
     yield
@@ -593,7 +593,7 @@ def test_decoding_process_imports_only_numpy_and_pillow():
     assert not modules & {"torch", "torchvision", "sklearn", "ray", "optuna", "spaces"}
 
 
-# Sets that torchvision downloads
+# Data sets that torchvision downloads
 
 
 def unreachable(*_: object, **__: object) -> None:
@@ -627,7 +627,7 @@ def test_failed_download_is_one_plain_error(tmp_path, monkeypatch, name, kind, f
 
 
 class Cifar:
-    """What torchvision's CIFAR classes offer."""
+    """Stands in for torchvision's CIFAR classes."""
 
     classes = ("airplane", "frog")
 
@@ -640,7 +640,7 @@ class Cifar:
 
 
 class Mnist:
-    """What torchvision's MNIST classes offer."""
+    """Stands in for torchvision's MNIST classes."""
 
     classes = ("0 - zero", "1 - one")
 
@@ -652,7 +652,7 @@ class Mnist:
 
 
 class Svhn:
-    """What torchvision's SVHN class offers."""
+    """Stands in for torchvision's SVHN class."""
 
     def __init__(self, root: Path, split: str, download: bool) -> None:
         assert download
@@ -721,7 +721,7 @@ def test_cifar10_archive_matches_published_statistics(shared_cache):
     assert [len(data.train), len(data.validation), len(data.test)] == [45_000, 5_000, 10_000]
     assert set(np.bincount(data.labels[data.train])) == {4500}
     assert set(np.bincount(data.labels[data.test])) == {1000}
-    # The published statistics of its training images.
+    # Published statistics of the training images.
     assert data.mean == pytest.approx((0.4914, 0.4822, 0.4465), abs=0.002)
     assert data.std == pytest.approx((0.2470, 0.2435, 0.2616), abs=0.003)
     calls = Calls()

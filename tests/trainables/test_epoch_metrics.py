@@ -1,4 +1,4 @@
-"""The metrics of an epoch: stored names, and the way there and back."""
+"""The metrics of an epoch: stored names and round trips."""
 
 from __future__ import annotations
 

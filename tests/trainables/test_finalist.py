@@ -1,4 +1,4 @@
-"""Retraining a finalist: a seed decides all, and the weights kept are those that were scored."""
+"""Retraining a finalist: a seed determines everything, and the scored weights are saved."""
 
 import dataclasses
 import io

@@ -1,4 +1,4 @@
-"""The Ray trainable: one process serves many trials, and each is what it would be alone."""
+"""The Ray trainable: one process serves many independent trials."""
 
 import copy
 import dataclasses
@@ -69,12 +69,12 @@ B = {
     "seed": 4,
 }
 UNFIT = {"params": A["params"] | {"batch_size": 9999}, "seed": 3}
-"""A batch larger than the training split: refused where training begins."""
+"""A batch larger than the training split, which the start of training refuses."""
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 class BoundTrial(Trial):
-    """A trial with its spec, as ``tune.with_parameters`` makes it; usable without Ray."""
+    """A trial with its spec, as ``tune.with_parameters`` creates it; usable without Ray."""
 
     def setup(self, config: dict[str, Any], spec: TrainingSpec = SPEC) -> None:
         super().setup(config, spec)
@@ -96,7 +96,7 @@ def metrics(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(trial: Trial) -> list[dict[str, Any]]:
-    """Step until the trial says that it is done."""
+    """Step until the trial is done."""
     results = [trial.step()]
     while not results[-1]["done"]:
         results.append(trial.step())
@@ -104,7 +104,7 @@ def run(trial: Trial) -> list[dict[str, Any]]:
 
 
 def state_of(trial: Trial) -> dict[str, Any]:
-    """Return a copy of the state of the training: it goes on in place."""
+    """Return a copy of the training's state, which later epochs change in place."""
     return copy.deepcopy(trial._training.state_dict())
 
 
@@ -116,11 +116,11 @@ def same_weights(first: dict[str, Any], second: dict[str, Any]) -> bool:
 def alone(
     config: dict[str, Any], epochs: int = EPOCHS
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the metrics and the state of a training of its own, without any trial.
+    """Return the metrics and the state of a training without a trial.
 
     Args:
-        config: of the trial.
-        epochs: how many of the training are done.
+        config: config of the trial.
+        epochs: number of epochs to train.
     """
     training = Training(
         SPEC.candidates().rebuild(config["params"]),
@@ -157,14 +157,14 @@ def test_diverging_trial_is_done_at_once():
     assert FAILURE not in result
 
 
-# Trainings without hope
+# Hopeless trainings
 
 HOPELESS = dataclasses.replace(
     SPEC,
     recipe_options={"learning_rate": 1e-9, "weight_decay": 0.0, "batch_size": 32},
     epochs=4,
 )
-"""It learns nothing."""
+"""A recipe that learns nothing."""
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -243,7 +243,7 @@ TIMED = dataclasses.replace(SPEC, latency_batches=(1, 16))
 
 @pytest.fixture
 def quick_latencies(monkeypatch) -> list[int]:
-    """Measure briefly; return the sizes of the batches that were measured."""
+    """Measure briefly; return the measured batch sizes."""
     measured: list[int] = []
     measure = Training.measure_latency
 
@@ -306,7 +306,7 @@ def test_untrainable_candidate_ends_its_trial_with_cause():
     assert result["done"]
     assert result[FAILURE].startswith("BadInputError: recipe.batch_size = 9999: there are only")
     assert "\n" not in result[FAILURE]
-    # Tune ends the whole search over a result that lacks the metric it compares by.
+    # Tune aborts the whole search if a result lacks the metric that it compares.
     assert math.isnan(result["validation_accuracy"])
 
 
@@ -322,12 +322,12 @@ def test_error_in_an_epoch_ends_the_trial_with_its_cause(monkeypatch):
     assert result[FAILURE] == "out of memory: no memory left"
     assert math.isnan(result["validation_accuracy"])
     assert result["done"]
-    # It was predicted to fit, and did not.
+    # The prediction fits, but the training does not.
     assert result[VIOLATION] == 0.01
 
 
 def test_too_large_network_fails_without_ending_process():
-    """No machine can even address its kernels: nothing is taken from this one."""
+    """No machine can address kernels of this size, so the test allocates nothing."""
     options = {**SPEC.space_options, "features": [4, 2**45]}
     huge = {"params": A["params"] | {"features_1": 4, "features_2": 2**45}, "seed": 3}
     trial = begin(huge, dataclasses.replace(SPEC, space_options=options))
@@ -347,7 +347,7 @@ def test_memory_excess_is_reported_only_after_out_of_memory():
 
 
 def test_memory_exhausted_by_neighbours_ends_only_the_process(monkeypatch):
-    """Ray tries the trial again; nothing is held against the candidate."""
+    """Ray retries the trial; the candidate does not count as failed."""
 
     def run_epoch(training: Training) -> EpochMetrics:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -365,7 +365,7 @@ def test_trial_with_gpu_fraction_does_not_train_on_cpu(monkeypatch):
     spec = dataclasses.replace(SPEC, device="auto")
     trial = begin(A, spec)
     trial._begin(copied(A) | {"gpus": 0.25})
-    # The process ends, and Ray tries another: the next node may have a driver.
+    # The process ends and Ray starts another one: the next node may have a driver.
     with pytest.raises(BadInputError, match="device = cuda: "):
         trial.step()
     assert FAILURE not in begin(A, spec).step()
@@ -422,13 +422,13 @@ def test_weights_within_an_epoch_are_not_saved(tmp_path, monkeypatch):
 
 @pytest.fixture
 def every_epoch(monkeypatch) -> None:
-    """Write a checkpoint after every epoch, however short these are."""
+    """Write a checkpoint after every epoch, even after a short one."""
     monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e9)
 
 
 @pytest.fixture
 def kept(tmp_path, every_epoch) -> TrainingSpec:
-    """Return the spec with a folder for checkpoints, which are written after every epoch."""
+    """Return the spec with a folder for checkpoints, written after every epoch."""
     return dataclasses.replace(SPEC, checkpoints=tmp_path / "checkpoints")
 
 
@@ -442,7 +442,7 @@ def test_resumed_trial_is_bitwise_equal_and_reports_history(kept, stop):
     interrupted = begin(A, kept)
     before = [interrupted.step() for _ in range(stop)]
     assert not any(HISTORY in result for result in before)
-    # Without a word: a process that is killed says none.
+    # No clean-up: a killed process ends without it.
     later = begin(A, kept)
     torch.manual_seed(12)
     first = later.step()
@@ -516,7 +516,7 @@ def test_equal_candidates_of_two_trials_are_independent(kept):
 
 
 def test_checkpoint_of_another_candidate_is_not_resumed(kept):
-    """A driver that was killed had given it the number, and the study had not heard of it."""
+    """A killed driver had assigned the number before recording the trial in the study."""
     other = begin(A, kept, number=1)
     for _ in range(2):
         other.step()
@@ -530,7 +530,7 @@ def test_checkpoint_of_another_candidate_is_not_resumed(kept):
 
 @pytest.mark.parametrize("ending", ["cleanup", "reset"])
 def test_pending_checkpoint_is_written_before_the_next_trial(kept, monkeypatch, ending):
-    """Large networks are written seldom: none of their epochs is lost for that."""
+    """Large networks are written rarely, but none of their epochs is lost."""
     expected, _ = alone(A)
     monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e-9)
     trial = begin(A, kept, number=1)
@@ -549,7 +549,7 @@ def test_pending_checkpoint_is_written_before_the_next_trial(kept, monkeypatch, 
 
 @pytest.mark.parametrize("epochs", [1, EPOCHS])
 def test_finished_trial_writes_no_checkpoint(kept, monkeypatch, epochs):
-    """The search has removed its checkpoints; it may have stopped it early."""
+    """The search has removed the checkpoints, for example after stopping the trial early."""
     monkeypatch.setattr("trainables.training.checkpoints.WRITING_FRACTION", 1e-9)
     trial = begin(A, kept, number=1)
     for _ in range(epochs):
@@ -586,7 +586,7 @@ def test_process_without_checkpoint_folder_starts_anew():
     assert HISTORY not in again
 
 
-# What hangs
+# Hanging epochs
 
 HANGING = """
 import sys, time
@@ -712,7 +712,7 @@ def test_memory_of_a_trial_is_freed_before_the_next():
     trial = begin(A)
     trial.step()
     held = [weakref.ref(parameter) for parameter in trial._training.network.parameters()]
-    gc.disable()  # Memory of a device must not wait for the garbage collector.
+    gc.disable()  # Device memory must not wait for the garbage collector.
     try:
         trial.reset(copied(B))
         assert held
@@ -743,7 +743,7 @@ def test_process_is_limited_to_gpu_fraction_of_first_trial(monkeypatch):
 
 @pytest.fixture(scope="module")
 def ray_cluster(own_cache: None) -> Iterator[None]:
-    """Two processors of this machine, for this module alone."""
+    """Start Ray with two CPUs of this machine for this module."""
     with ray_node(2):
         yield
 
@@ -758,7 +758,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tuned(
     ray_cluster: None, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[dict[str, Any], tune.Result]]:
-    """What Tune makes of trials that one actor serves one after the other, with their configs."""
+    """Return Tune's results, with configs, of trials that one actor runs in sequence."""
     configs = [A, UNFIT, B, A]
     tuner = tune.Tuner(
         tune.with_parameters(Trial, spec=dataclasses.replace(SPEC, checkpoints=checkpoints)),
@@ -800,7 +800,7 @@ def test_trial_on_ray_equals_a_training_of_its_candidate(tuned, checkpoints):
             saved = Checkpoints(
                 checkpoints / str(result.config["number"]) / f"{config['seed']:08x}"
             ).load()
-            # So short epochs are not all of them written.
+            # Not every checkpoint of such short epochs is written.
             assert [metrics(each) for each in saved["history"]] == expected[: saved["epoch"]]
             assert same_weights(saved, alone(config, saved["epoch"])[1])
 

@@ -1,4 +1,4 @@
-"""Images in a bucket: brought to a node once, whole, and only what is not there yet."""
+"""Images in a bucket: each node fetches missing files once and completely."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CLASSES = ("cat", "dog")
 
 
 def picture(shade: int) -> bytes:
-    """Return an image file that no other is like."""
+    """Return a unique image file."""
     pixels = np.random.default_rng(shade).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
@@ -58,7 +58,7 @@ def tar(files: Mapping[str, bytes]) -> bytes:
 
 @pytest.fixture
 def folder(s3_place: str, s3_gate: s3.Gate) -> BucketStore:
-    """Return a prefix with class folders, and forget how they got there."""
+    """Return a prefix with class folders, and clear the recorded requests."""
     store = open_bucket(s3_place)
     for name, content in class_folders().items():
         store.write(name, content)
@@ -70,7 +70,7 @@ def folder(s3_place: str, s3_gate: s3.Gate) -> BucketStore:
 
 @pytest.fixture
 def archive(s3_place: str, s3_gate: s3.Gate, monkeypatch: pytest.MonkeyPatch) -> BucketStore:
-    """Return an archive in a bucket that comes in many parts."""
+    """Return an archive in a bucket that is fetched in many parts."""
     monkeypatch.setattr(staging, "PART", 1000)
     store = open_bucket(f"{s3_place}/photos.tar")
     BucketStore(store.bucket).write(store.prefix, tar(class_folders()))
@@ -92,7 +92,7 @@ def images(
 
 
 def local(tmp_path: Path, files: Mapping[str, bytes]) -> Dataset:
-    """Return the same images as they are read from a folder."""
+    """Return the same images, read from a folder."""
     place = tmp_path / f"local-{secrets.token_hex(4)}"
     for name, content in files.items():
         (place / name).parent.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def staged(cache: Path) -> list[Path]:
     return [path for path in (cache / "staged").rglob("*") if path.is_file()]
 
 
-# What is read
+# Sources
 
 
 def test_class_folders_in_a_bucket_equal_local_ones(folder: BucketStore, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_split_folders_and_empty_folder_objects_are_accepted(s3_place: str, tmp_
     assert_same(found, local(tmp_path, files))
 
 
-# Once, and no more than is needed
+# Fetching once, and only missing objects
 
 
 def test_complete_files_are_not_fetched_again(
@@ -156,7 +156,7 @@ def test_complete_files_are_not_fetched_again(
     first = images(folder, tmp_path / "cache")
     assert s3_gate.count("GET", ".png") == 8
     assert_same(images(folder, tmp_path / "cache"), first)
-    # At another size they are decoded anew, from the same files.
+    # At another resolution the same files are decoded again.
     assert images(folder, tmp_path / "cache", resolution=4).shape == (4, 4, 3)
     assert s3_gate.count("GET", ".png") == 8
 
@@ -244,7 +244,7 @@ def test_next_process_reuses_parts_of_a_killed_one(
         out, err = process.communicate(timeout=200)
     assert out.strip() == "8", err
     whole = 8 if kind == "folder" else -(-len(tar(class_folders())) // 1000)
-    # Of the five that were asked for, the two that were on their way are asked for again.
+    # Of the five requested parts, the two in transit are requested again.
     assert 0 < s3_gate.count("GET", part) <= whole - 3
     assert_same(images(store, cache), local(tmp_path, class_folders()))
 
@@ -261,7 +261,7 @@ def test_progress_counts_fetched_bytes_then_decoded_images(
     assert told[-1] == (8, 8)
 
 
-# A bucket that is away
+# Unavailable buckets
 
 
 def test_staged_images_load_without_the_bucket(
@@ -309,7 +309,7 @@ def test_retries_of_an_unavailable_bucket_end_at_the_timeout(
     assert error.problem == "the server asks to slow down (SlowDown)"
 
 
-# What is refused
+# Refused sources
 
 
 def refusal(source: str, tmp_path: Path) -> BadInputError:

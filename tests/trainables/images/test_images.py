@@ -1,4 +1,4 @@
-"""Images of the user's own: what is found in folders and archives, and what is refused."""
+"""User images: accepted and refused folders and archives."""
 
 import io
 import os
@@ -87,7 +87,7 @@ def load_files(tmp_path: Path, files: Files, resolution: int | None = None) -> D
 
 
 def refusal(tmp_path: Path, place: Path, resolution: int | None = None) -> BadInputError:
-    """Return the error for a place, having checked what all such errors have in common."""
+    """Return the error for a path, after checking what all such errors have in common."""
     cache = tmp_path / "cache"
     with pytest.raises(BadInputError) as raised:
         load(DataSpec(f"images:{place}", resolution), cache=cache)
@@ -111,7 +111,7 @@ def leftovers(cache: Path) -> list[Path]:
     return [path for path in cache.rglob("*") if path.is_file()]
 
 
-# What is found
+# Classes and splits
 
 
 def test_class_folders_become_classes_in_alphabetical_order(tmp_path):
@@ -233,7 +233,7 @@ def test_links_between_folders_are_followed_without_cycles(tmp_path):
     assert np.bincount(data.labels).tolist() == [5, 4]
 
 
-# What becomes of the pixels
+# Pixels
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_greyscale_images_keep_their_one_channel(tmp_path, mode, value):
 @pytest.mark.parametrize("mode", ["P", "RGB", "RGBA", "CMYK"])
 def test_one_colour_image_makes_the_whole_set_colour(tmp_path, mode):
     coloured = saved(Image.new("RGB", (8, 8), RED).convert(mode), "TIFF")
-    # Last in order, so that all the others were already written as greyscale.
+    # Last in order, so that all others are already written as greyscale.
     files = class_folders(cat=picture(50), dog=picture(200)) | {"dog/9.png": coloured}
     data = load_files(tmp_path, files)
     assert data.channels == 3
@@ -306,7 +306,7 @@ def test_late_colour_image_keeps_earlier_images_and_mean(tmp_path):
 def test_exif_orientation_is_applied(tmp_path, orientation):
     upright = Image.new("RGB", (8, 8), RED)
     upright.paste(BLUE, (0, 0, 4, 4))
-    # How the sensor saw it, so that turning it as noted gives the upright image.
+    # As the sensor records it: the noted rotation restores the upright image.
     undo = {
         1: None,
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -361,7 +361,7 @@ def test_images_smaller_than_the_resolution_are_enlarged(tmp_path):
     assert load_files(tmp_path, class_folders(), resolution=32).shape == (32, 32, 3)
 
 
-# What is refused, and how that is said
+# Refusals and their messages
 
 
 def test_images_of_different_sizes_need_a_resolution(tmp_path):
@@ -421,7 +421,7 @@ def test_unusable_images_are_refused(tmp_path, kind, files, problem):
         place = write_folder(tmp_path / "images", files)
     else:
         place = write_archive(tmp_path / f"images.{kind}", files)
-    # Too few images to split is found in what is decoded already, and kept for other splits.
+    # Images that are too few to split are decoded first, and kept for other splits.
     if "to be shared" in problem:
         with pytest.raises(BadInputError) as raised:
             load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
@@ -515,7 +515,7 @@ def test_archive_replaced_while_it_is_read_is_refused(tmp_path):
     assert leftovers(tmp_path / "cache") == []
 
 
-# Archives that were made to do harm, or were damaged on the way
+# Malicious and damaged archives
 
 UNSAFE_NAMES = [
     "/etc/cat/0.png",
@@ -541,7 +541,7 @@ def test_member_with_a_path_outside_is_refused(tmp_path, suffix, name):
 @given(st.lists(st.sampled_from(["..", ".", "a", "b", "", "C:", "\\", "\x1b"]), max_size=5))
 def test_member_path_is_refused_exactly_if_it_leads_outside(parts):
     name = "/".join(parts)
-    # The suffix makes whatever is left of the name a file of no interest, never a class folder.
+    # With this suffix the rest of the name is an ignored file, never a class folder.
     name = f"{name}/.hidden"
     files = class_folders("", 3) | {name: b""}
     with tempfile.TemporaryDirectory() as folder:
@@ -640,7 +640,7 @@ def assert_refused_or_valid(content: bytes, suffix: str) -> None:
             data = load(DataSpec(f"images:{place}"), cache=cache)
         except BadInputError as error:
             assert_plain(error)
-            # What was decoded whole stays even where it cannot be split.
+            # A completely decoded set stays in the cache even if it cannot be split.
             if "to be shared" not in error.problem:
                 assert leftovers(cache) == []
             return
@@ -680,7 +680,7 @@ def test_an_archive_with_changed_bytes_is_refused_or_valid(suffix, changes):
 
 
 def tar_with_header(edit: Callable[[bytearray], None], member: int) -> bytes:
-    """Change one member's header and make its checksum right again."""
+    """Change one member's header and correct its checksum."""
     content = bytearray(ARCHIVES[".tar"])
     starts = [at for at in range(0, len(content), 512) if content[at + 257 : at + 262] == b"ustar"]
     start = starts[member % len(starts)]

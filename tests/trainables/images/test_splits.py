@@ -1,4 +1,4 @@
-"""The three splits: disjoint, stratified, and the same wherever the arguments are the same."""
+"""The three splits: disjoint, stratified, and equal for equal arguments."""
 
 import numpy as np
 import pytest

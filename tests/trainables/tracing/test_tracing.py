@@ -1,4 +1,4 @@
-"""Tracing users' modules: the graph is what torch runs, and what it cannot hold is said plainly."""
+"""Tracing user modules: the graph matches what torch runs, and unsupported parts are explained."""
 
 import warnings
 from functools import cache
@@ -58,7 +58,7 @@ IMAGE = (3, 32, 32)
 
 @cache
 def vision(name: str) -> tuple[nn.Module, Architecture]:
-    """Return a net of torchvision and its graph, at its own resolution."""
+    """Return a torchvision net and its graph at its own resolution."""
     module = load_model(f"torchvision:{name}")
     side = 299 if name == "inception_v3" else 224
     return module, trace(module, (3, side, side))
@@ -99,7 +99,7 @@ def test_parameters_macs_and_output_match_torch(name):
 
 
 def convolution_fields(name: str) -> dict[str, tuple[int, int]]:
-    """Return (smallest, largest) field of every convolution but those of gates, by its name."""
+    """Return the (smallest, largest) field of each convolution by name, except in gates."""
     architecture = vision(name)[1]
     fields, aside = receptive_fields(architecture), gate_branches(architecture)
     return {
@@ -195,11 +195,11 @@ def test_segmentation_nets_with_dilation_and_resizing_are_traced():
     assert costs(architecture).params == sum(p.numel() for p in module.parameters())
 
 
-# Modules of users'
+# User modules
 
 
 class Net(nn.Module):
-    """A module whose forward is given, with these parts."""
+    """A module with a given forward and these submodules."""
 
     def __init__(self, forward, **parts: nn.Module | nn.Parameter) -> None:
         super().__init__()
@@ -464,7 +464,7 @@ def test_user_modules_become_the_equivalent_layers(name, users):
 
 
 def copy_weights(module: nn.Module, architecture: Architecture, network: Network) -> None:
-    """Give a network the weights of the module that its graph was traced from."""
+    """Copy the weights of the traced module to the network built from its graph."""
     parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
     for layer, built in zip(architecture.layers, network.layers, strict=True):
         prefixes = [f"{layer.name}.", layer.name]
@@ -696,7 +696,7 @@ def test_resolution_below_one_is_refused(image):
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a module of the user's in it."""
+    """Return the current folder, which contains a user module."""
     (tmp_path / "my_traced_nets.py").write_text(
         "import sys, torch\n"
         "from torch import nn\n"
@@ -759,7 +759,7 @@ def test_module_that_cannot_be_built_is_explained_in_one_line(reference, fragmen
     assert [fragment for fragment in fragments if fragment not in message] == []
 
 
-def test_torchvision_nets_are_built_without_weights_or_random_draws(monkeypatch):
+def test_torchvision_nets_load_no_weights_and_draw_none(monkeypatch):
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("nothing is downloaded")
 

@@ -1,7 +1,7 @@
-"""Augmentation: what is drawn for each image, and what that makes of it.
+"""Augmentation: random draws for each image, and their effect on it.
 
-What happens to the images is compared with references that handle one image, even one pixel, at a
-time, written from the definitions; what is drawn, with the distributions of the papers.
+Augmented images are compared with references that follow the definitions, one image or pixel at a
+time. Draws are compared with the distributions of the papers.
 """
 
 import itertools
@@ -23,7 +23,7 @@ from trainables.specs import Augmentation
 from trainables.training.augmentation import Variation, draw_variation, erase, mix, move
 
 UNLIKELY = 1e-4
-"""A right distribution fails a test with this probability; seeds are fixed, so never by chance."""
+"""Probability that a correct distribution fails a test; fixed seeds make results repeatable."""
 EVERYTHING = Augmentation(translate=0.3, flip="random", erase=0.5, cutout=3, mixup=0.4)
 
 
@@ -52,13 +52,13 @@ def same(one: Variation, other: Variation) -> bool:
 
 
 def recognisable(count: int, height: int, width: int, channels: int) -> Tensor:
-    """Images without symmetry and without black: whatever was done to one can be told."""
+    """Images without symmetry or black, so that every change is visible."""
     values = np.arange(count * height * width * channels) % 251 + 1
     return torch.from_numpy(values.astype(np.uint8).reshape(count, height, width, channels))
 
 
 def scattered(count: int, channels: int, height: int, width: int, seed: int = 0) -> Tensor:
-    """Normalised images, float32 [n, channels, height, width], as batches have them in memory."""
+    """Normalised images, float32 [n, channels, height, width], in the memory format of batches."""
     values = torch.randn(count, height, width, channels, generator=generator(seed))
     return values.permute(0, 3, 1, 2)
 
@@ -66,11 +66,11 @@ def scattered(count: int, channels: int, height: int, width: int, seed: int = 0)
 def seen_through_window(
     image: np.ndarray, shift: tuple[int, int], mirrored: bool, padding: tuple[int, int]
 ) -> np.ndarray:
-    """Pad with black, cut the window out at its shift, mirror what it shows: pixel by pixel."""
+    """Pad with black, crop at the shift, and mirror, pixel by pixel."""
     height, width, _ = image.shape
     result = np.zeros_like(image)
     for row, column in np.ndindex(height, width):
-        # Where this pixel of the result lies on the image, the padding taken off again.
+        # Position of this result pixel on the unpadded image.
         seen_row = row + shift[0] - padding[0]
         seen_column = (width - 1 - column if mirrored else column) + shift[1] - padding[1]
         if 0 <= seen_row < height and 0 <= seen_column < width:
@@ -82,7 +82,7 @@ sizes = st.integers(1, 7)
 channel_amounts = st.sampled_from([1, 3])
 
 
-# What can be asked for
+# Valid settings
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_every_image_has_its_own_crop_and_flip(count, height, width, channels, p
         images,
         torch.from_numpy(shifts) if padding else None,
         torch.from_numpy(mirrored) if flip else None,
-        # Where nothing is shifted, what could be does not matter.
+        # Without shifts, the size of possible shifts is irrelevant.
         padding or (2, 1),
     )
     assert (results.shape, results.dtype) == (images.shape, torch.uint8)
@@ -220,7 +220,7 @@ def test_shifts_and_flips_are_independent_and_equally_likely(augmentation, shape
     assert stats.chisquare([taken[cell] for cell in cells]).pvalue > UNLIKELY
 
 
-# Flips that alternate
+# Alternating flips
 
 
 def mirrored_by_image(rows: Tensor, **when: int) -> dict[int, int]:
@@ -238,7 +238,7 @@ def mirrored_by_image(rows: Tensor, **when: int) -> dict[int, int]:
 def test_alternating_flip_is_independent_of_the_batch(images, epoch, seed, data):
     seen = []
     for later in range(3):
-        # The images that fill no batch are left out, others in every epoch.
+        # Images that fill no batch are left out, different ones in every epoch.
         some = data.draw(st.permutations(images))[: len(images) // 2 * 2]
         rows = torch.tensor(some).view(2, -1)
         seen.append(mirrored_by_image(rows, seed=seed, epoch=epoch + later))
@@ -256,7 +256,7 @@ def test_first_alternating_flip_depends_on_training_seed():
     )
     for begins in (first, second):
         assert stats.binomtest(int(begins.sum()), len(begins)).pvalue > UNLIKELY
-    # Neither one seed about another, nor one image about the next.
+    # Neither seeds nor neighbouring images are correlated.
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.05
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.05
 
@@ -272,9 +272,9 @@ def test_alternating_flips_do_not_use_the_epoch_generator():
 
 
 def erased_by_the_paper(height: int, width: int, count: int, seed: int = 0) -> np.ndarray:
-    """Draw rectangles one by one as Zhong et al. do, until one fits: top, bottom, left, right.
+    """Draw rectangles one by one, as Zhong et al., until one fits: top, bottom, left, right.
 
-    The aspect is log-uniform, so that lying and standing rectangles are equally likely.
+    The aspect is log-uniform, so wide and tall rectangles are equally likely.
     """
     numbers = np.random.default_rng(seed)
     boxes = []
@@ -291,7 +291,7 @@ def erased_by_the_paper(height: int, width: int, count: int, seed: int = 0) -> n
 def erased(
     probability: float, count: int, shape: tuple[int, int], seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the boxes that were drawn, and of each whether anything is erased."""
+    """Return the drawn boxes, and whether each erases anything."""
     asked = Augmentation(erase=probability)
     boxes = drawn(asked, count, shape, numbers=generator(seed)).boxes
     assert boxes is not None
@@ -321,7 +321,7 @@ def test_erased_rectangle_is_inside_and_below_full_side(height, width, probabili
     rows, columns = (sides[something] for sides in sides_of(boxes))
     assert (rows < height).all()
     assert (columns < width).all()
-    # Rounding to whole pixels changes a side by half a pixel at most.
+    # Rounding to whole pixels changes a side by at most half a pixel.
     assert ((rows - 0.5) * (columns - 0.5) <= 0.33 * height * width + 1e-3).all()
     assert ((rows + 0.5) * (columns + 0.5) >= 0.02 * height * width - 1e-3).all()
     assert ((rows - 0.5) / (columns + 0.5) <= 3.3 + 1e-3).all()
@@ -344,7 +344,7 @@ def test_sizes_of_erased_rectangles_match_the_paper(shape):
 
 
 def test_erased_area_is_uniform_and_the_aspect_log_uniform():
-    # In large images hardly any rectangle is too long, and rounding does not show.
+    # In large images few rectangles are too long, and rounding is negligible.
     boxes, something = erased(1.0, 20_000, (4000, 4000))
     rows, columns = sides_of(boxes[something])
     share = rows * columns / 4000**2
@@ -361,7 +361,7 @@ def test_erased_area_is_uniform_and_the_aspect_log_uniform():
 def test_erased_rectangles_are_uniformly_placed(shape):
     boxes, _ = erased(1.0, 20_000, shape)
     rooms = np.array(shape)[:, None] - sides_of(boxes)
-    # Spread each place over its share of the room: that is uniform if the places are.
+    # Spread each position over its part of the range: the result is uniform if positions are.
     spread = np.random.default_rng(0).random(rooms.shape)
     places = (boxes[:, [0, 2]].T + spread) / (rooms + 1)
     for place in places:
@@ -390,7 +390,7 @@ def test_image_of_one_row_or_column_is_not_erased(shape):
 
 
 def cut_out_around(row: int, column: int, side: int, shape: tuple[int, int]) -> tuple[int, ...]:
-    """Return the square around a pixel, clipped; of an even side, the pixel is below the middle."""
+    """Return the clipped square around a pixel, which is below the middle of an even side."""
     top, left = row - side // 2, column - side // 2
     ends = (top, top + side, left, left + side)
     limits = (shape[0], shape[0], shape[1], shape[1])
@@ -424,7 +424,7 @@ def test_erasing_and_cutout_can_be_combined():
     assert boxes.shape == (2, 5, 2, 4)
 
 
-# What erasing does
+# Effect of erasing
 
 
 @settings(deadline=None, max_examples=60)
@@ -469,7 +469,7 @@ def test_image_is_mixed_with_previous_one_by_its_lambda(count, channels, height,
     results = mix(images, shares)
     assert (results.shape, results.dtype) == (images.shape, torch.float32)
     for index, (result, share) in enumerate(zip(results, shares.tolist(), strict=True)):
-        # The one before the first is the last.
+        # The last image precedes the first.
         expected = share * images[index].double() + (1 - share) * images[index - 1].double()
         assert torch.allclose(result.double(), expected, atol=1e-6)
     assert torch.equal(images, original), "the images themselves were written to"
@@ -507,7 +507,7 @@ def test_very_small_alpha_selects_either_image(alpha):
     assert stats.binomtest(mixed, 10_000, between[1] - between[0]).pvalue > UNLIKELY
 
 
-# Everything together
+# All augmentations together
 
 
 def test_all_random_draws_are_independent():
@@ -518,7 +518,7 @@ def test_all_random_draws_are_independent():
             *variation.shift.T,
             variation.mirrored,
             boxes[:, 0, 1] > 0,  # whether anything is erased
-            boxes[:, 1, 0] + boxes[:, 1, 1],  # where it is cut out
+            boxes[:, 1, 0] + boxes[:, 1, 1],  # position of the crop
             boxes[:, 1, 2] + boxes[:, 1, 3],
             variation.mixup_lambda,
         ]
@@ -526,7 +526,7 @@ def test_all_random_draws_are_independent():
     limit = 5 / math.sqrt(20_000)
     alike = torch.corrcoef(columns) - torch.eye(len(columns))
     assert alike.abs().max() < limit
-    # Nor about what is drawn for the next image.
+    # Draws of the next image are independent, too.
     both = torch.corrcoef(torch.cat([columns[:, :-1], columns[:, 1:]]))
     assert both[: len(columns), len(columns) :].abs().max() < limit
 

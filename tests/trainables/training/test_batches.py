@@ -1,4 +1,4 @@
-"""Batches: what a network is trained on, against a pipeline that takes one image at a time."""
+"""Training batches, compared with a pipeline of single images."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ ASKED = {
 
 
 def images_of(height: int, width: int, channels: int) -> Dataset:
-    """Thirty random images, of whose channels each has a range of its own."""
+    """Thirty random images whose channels have different ranges."""
     numbers = np.random.default_rng(height * width * channels)
     ranges = np.array([256, 60, 130])[:channels]
     return Dataset(
@@ -44,7 +44,7 @@ def normalised(dataset: Dataset, image: np.ndarray) -> np.ndarray:
 def varied_one_by_one(
     dataset: Dataset, rows: list[int], variation: Variation, padding: tuple[int, int]
 ) -> np.ndarray:
-    """Shift, mirror, normalise, erase; then mix each image with the one before it."""
+    """Shift, mirror, normalise and erase; then mix each image with the previous one."""
     height, width, _ = dataset.shape
     results = []
     for place, row in enumerate(rows):
@@ -84,7 +84,7 @@ def test_batch_equals_a_pipeline_of_single_images(asked, shape, size):
         rows, its_variation = epoch[step], variation.map(lambda tensor, step=step: tensor[step])
         images, labels = batches.current(rows, its_variation)
         assert (images.shape, images.dtype) == ((size, shape[2], *shape[:2]), torch.float32)
-        # A single image may lie either way: torch cannot tell the difference.
+        # For a single image torch cannot distinguish the memory formats.
         assert size == 1 or images.is_contiguous(memory_format=torch.channels_last)
         assert labels.tolist() == dataset.labels[rows.numpy()].tolist()
         expected = varied_one_by_one(

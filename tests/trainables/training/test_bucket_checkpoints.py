@@ -1,4 +1,4 @@
-"""Checkpoints in a bucket: as in a folder, and a bucket that is away costs no training."""
+"""Checkpoints in a bucket: as in a folder; training continues without the bucket."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def epochs(place: str) -> list[int]:
 
 @pytest.fixture(autouse=True)
 def not_away() -> Iterator[None]:
-    """Forget what other tests have met."""
+    """Reset the state that other tests left."""
     Checkpoints._away_until = 0.0
     yield
     Checkpoints._away_until = 0.0
@@ -73,7 +73,7 @@ def test_failed_write_delays_retries_of_the_whole_process(s3_gate: s3.Gate, s3_p
         checkpoints.offer(2, 0.5, state(2))
     assert s3_gate.asked == []
     assert Checkpoints._away_until - time.monotonic() > 0.1 / module.WRITING_FRACTION
-    # What must be kept is tried whenever that was.
+    # A required checkpoint is tried regardless of the last failure.
     s3_gate.answer = lambda method, path: None
     second.save(2, 0.5, state(2))
     assert epochs(f"{s3_place}/2") == [2]
@@ -129,10 +129,10 @@ def test_training_continues_without_its_bucket(
         s3_gate.answer = getattr(s3_gate, spoil)
     began = time.monotonic()
     found = [measured(each) for each in _steps(dataclasses.replace(SPEC, checkpoints=s3_place))]
-    # The first one says why; the others do not even try until the storage has had its rest.
+    # The first write reports the cause; the others wait for the retry delay without trying.
     assert s3_place in found[0].pop("unkept")
     assert found == expected
-    # Looked for once and offered once; each gives up within its timeout.
+    # One read and one write; each ends within its timeout.
     assert time.monotonic() - began < 3 * Checkpoints(s3_place).timeout
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, whatever happens to the process, the disk and the files."""
+"""Checkpoints: complete or absent, even if process, disk or files fail."""
 
 import errno
 import itertools
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Replace the clock by one that moves by ``clock.writing`` while a file is written."""
+    """Replace the clock by one that advances by ``clock.writing`` per written file."""
     clock = SimpleNamespace(now=100.0, writing=0.0)
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     write = Path.write_bytes
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-# What is kept
+# Kept checkpoints
 
 
 def test_saved_state_loads_in_another_process(folder: Path) -> None:
@@ -109,7 +109,7 @@ def test_saved_epoch_is_not_written_again(folder: Path) -> None:
     )
 
 
-# How often
+# Frequency
 
 
 def test_fast_checkpoints_are_written_after_every_epoch(
@@ -136,7 +136,7 @@ def test_slow_checkpoints_take_a_small_fraction_of_the_time(
             written.append(epoch)
     assert written[0] == 1
     assert len(written) * clock.writing / (clock.now - began) <= WRITING_FRACTION * 1.1
-    # And not more seldom than that: half of a minute is lost at most.
+    # Not less often either: at most half a minute is lost.
     assert max(b - a for a, b in itertools.pairwise(written)) * 3.0 <= (
         clock.writing / WRITING_FRACTION + 3.0
     )
@@ -152,7 +152,7 @@ def test_save_writes_regardless_of_the_last_write(folder: Path, clock: SimpleNam
     assert epochs(folder) == [1, 2]
 
 
-# Files that are torn or changed
+# Damaged files
 
 
 def torn(path: Path) -> None:
@@ -188,7 +188,7 @@ def test_damaged_file_falls_back_to_the_previous_one(folder: Path, spoil) -> Non
     found = later.load()
     assert found is not None
     assert found["epoch"] == 2
-    # It is trained again, and can be saved again.
+    # The epoch is trained again and can be saved again.
     if spoil is not a_folder:
         later.save(3, 0.3, state(3))
         found = Checkpoints(folder).load()
@@ -232,7 +232,7 @@ def test_other_files_beside_the_checkpoints_are_ignored(folder: Path) -> None:
 
 
 class Intruder:
-    """Leaves a trace where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -245,7 +245,7 @@ def test_file_that_would_run_code_counts_as_damaged(folder: Path, tmp_path: Path
     trace = tmp_path / "trace"
     checkpoints = Checkpoints(folder)
     checkpoints.save(1, 0.5, state(1))
-    # Its name says the right digest.
+    # Its name contains the correct digest.
     checkpoints.save(2, 0.5, state(2) | {"network": Intruder(trace)})
     assert epochs(folder) == [1, 2]
     found = Checkpoints(folder).load()
@@ -265,7 +265,7 @@ def test_gpu_tensors_load_on_a_machine_without_a_gpu(
     assert found["network"]["weight"].device.type == "cpu"
 
 
-# Disks and processes that give out
+# Failing disks and processes
 
 
 @pytest.mark.parametrize("where", ["write_bytes", "replace", "mkdir"])
@@ -280,7 +280,7 @@ def test_full_disk_is_reported_and_keeps_old_checkpoints(
 
     def full(path: Path, *arguments: object, **_: object) -> None:
         if where == "write_bytes":
-            write(path, bytes(arguments[0])[:50])  # As far as it goes.
+            write(path, bytes(arguments[0])[:50])  # A partial write.
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
@@ -288,7 +288,7 @@ def test_full_disk_is_reported_and_keeps_old_checkpoints(
         with pytest.raises(OSError, match="No space left"):
             checkpoints.save(4, 0.9, state(4))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    # Once there is room again, it is written.
+    # Once space is free, the checkpoint is written.
     checkpoints.save(4, 0.9, state(4))
     found = Checkpoints(folder).load()
     assert found is not None
@@ -325,14 +325,14 @@ def test_killed_process_keeps_its_written_checkpoints(
                 told = int(writer.stdout.readline())
                 assert told > last
                 last = told
-            # Nearly all of its time it writes.
+            # It spends nearly all its time writing.
             while not list(folder.glob(".*.part")):
                 pass
             os.kill(writer.pid, signal.SIGKILL)
             last = max([last, *map(int, writer.stdout.read().split())])
         found = Checkpoints(folder).load()
         assert found is not None
-        # One that was written and not told may be there.
+        # A checkpoint may be written but not yet reported.
         assert found["epoch"] in (last, last + 1)
         assert torch.equal(found["weight"], torch.full((2_000_000,), float(found["epoch"])))
         last = found["epoch"]

@@ -1,6 +1,6 @@
-"""Repeating a step: as it is, or captured once and replayed; never lost and never doubled.
+"""Repeated steps: run directly, or captured once and replayed; none is lost or run twice.
 
-There is a GPU on few machines: the edge of torch.cuda is replaced by what writes down its calls.
+Few machines have a GPU, so a fake below torch.cuda records its calls.
 """
 
 import logging
@@ -37,7 +37,7 @@ class FakeStream:
 
 
 class FakeCuda:
-    """Stands in for a GPU: ``calls`` says what happened, ``executed`` how many steps took effect.
+    """Stands in for a GPU: ``calls`` records calls, ``executed`` counts steps that took effect.
 
     While a graph is captured, a step is recorded and does not execute; a replay executes it.
     """
@@ -46,11 +46,11 @@ class FakeCuda:
         self.calls: list[str] = []
         self.executed = 0
         self.capture_error: RuntimeError | None = None
-        """Raised where a capture ends."""
+        """Raised at the end of a capture."""
         self.step_error: RuntimeError | None = None
         """Raised by the step while it is captured."""
         self.device_error: RuntimeError | None = None
-        """Raised by whatever waits for the device."""
+        """Raised by calls that wait for the device."""
         self._current = FakeStream(self, "main")
         self._capturing = False
 
@@ -86,7 +86,7 @@ class FakeCuda:
         return FakeGraph
 
     def end_allocate_to_pool(self, device: int, pool: object) -> None:
-        """Close a pool, which torch has done by itself where it could end the capture."""
+        """Close a pool; torch has closed it already if the capture ended normally."""
         if self.capture_error is None:
             raise RuntimeError("not recording")
         self.calls.append(f"close {pool}")
@@ -108,7 +108,7 @@ class FakeCuda:
         finally:
             self._capturing = False
             if self.capture_error is not None:
-                # Torch stays on the stream where a capture cannot be ended.
+                # Torch stays on the stream if ending the capture fails.
                 raise self.capture_error
             self._current = before
         self.calls.append("captured")
@@ -182,7 +182,7 @@ def test_failed_capture_runs_steps_without_graph_and_warns(cuda, caplog, where):
             repeat(cuda.step)
             assert cuda.executed == number
             assert cuda.current_stream().name == "main"
-    # A capture that could not be ended has left its memory pool open.
+    # A capture that failed to end has left its memory pool open.
     left = ["close pool", "release pool"] if where == "capture_error" else []
     tried = ["capture", "record on side", "synchronize", *left, "renew generator"]
     assert cuda.calls == AS_IT_IS * WARM_UP + tried + AS_IT_IS * (WORTH - WARM_UP)
@@ -217,7 +217,7 @@ def test_other_error_in_step_is_not_a_failed_capture(cuda):
 
 @pytest.mark.parametrize("drawn", [0, 1, 7])
 def test_renewed_generator_continues_the_random_numbers(monkeypatch, drawn):
-    """With generators of the processor, whose state a capture cannot hold."""
+    """Uses CPU generators, whose state a capture cannot hold."""
     generator = ReplacedGenerator()
     generator.manual_seed(5)
     expected = torch.Generator().manual_seed(5)
@@ -234,7 +234,7 @@ def test_renewed_generator_continues_the_random_numbers(monkeypatch, drawn):
 
 
 class ReplacedGenerator:
-    """A generator as CUDA has it: its state is an object of its own, at an offset."""
+    """A generator like CUDA's: its state is a separate object with an offset."""
 
     def __init__(self) -> None:
         self.state = torch._C.Generator()

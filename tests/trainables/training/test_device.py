@@ -1,4 +1,4 @@
-"""Choosing the device: what is not there is one line for the user, never a crash."""
+"""Choosing the device: a missing device is one line for the user, never a crash."""
 
 import pytest
 import torch
@@ -38,7 +38,7 @@ def test_auto_selects_the_cpu_without_a_gpu(no_gpu):
 
 @pytest.mark.parametrize("name", ["auto", "cuda"])
 def test_gpu_without_a_number_is_the_first_with_its_index(two_gpus, name):
-    """Torch refuses a device without an index where it asks for memory, streams or generators."""
+    """Torch refuses a device without an index for memory, streams and generators."""
     assert select_device(name).device == torch.device("cuda", 0)
 
 

@@ -1,4 +1,4 @@
-"""The plan of an epoch on its device: every step finds its own part, in memory that stays."""
+"""The plan of an epoch on its device: every step gets its own part from fixed memory."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Feeds: resident or streamed, every batch is the images of its rows, in their order."""
+"""Feeds: resident or streamed, every batch holds the images of its rows in order."""
 
 import dataclasses
 import threading
@@ -46,7 +46,7 @@ def readers() -> list[threading.Thread]:
     return [t for t in threading.enumerate() if t.name.startswith("images")]
 
 
-# What arrives
+# Batches
 
 
 @pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
@@ -70,7 +70,7 @@ def test_each_batch_is_current_in_turn(images, kind, sizes):
 def test_sweep_yields_batches_of_any_size_in_order(images, kind, sizes, ragged):
     feed = ResidentFeed(images) if kind == "resident" else StreamedFeed(images, CPU, 8)
     rows = drawn(sizes + ragged)
-    # All are kept: what was yielded must not be overwritten by what follows.
+    # Keep all batches: later ones must not overwrite earlier ones.
     seen = list(feed.sweep(rows))
     assert len(seen) == len(rows)
     assert all(torch.equal(batch, images[r]) for batch, r in zip(seen, rows, strict=True))
@@ -86,7 +86,7 @@ def test_sweep_between_batches_keeps_the_current_one(images):
 
 
 def test_current_streamed_batch_uses_fixed_memory(images):
-    """A captured step reads it there."""
+    """A captured step reads this memory."""
     feed = StreamedFeed(images, CPU, 8)
     rows = drawn([8] * 4)
     places = {feed.current(rows[0]).data_ptr() for _ in feed.feed(rows)}
@@ -94,11 +94,11 @@ def test_current_streamed_batch_uses_fixed_memory(images):
     assert len(places) == 1
 
 
-# The thread that reads
+# The reading thread
 
 
 def slowed(feed: StreamedFeed, act: Callable[[int], None]) -> list[int]:
-    """Have ``act`` called with the number of each batch before it is read; return those read."""
+    """Call ``act`` with the number of each batch before reading it; return the read batches."""
     begun: list[int] = []
     read = feed._read
 
@@ -167,7 +167,7 @@ def test_error_while_reading_reaches_the_caller(images, number):
     assert len(seen) <= number
     assert all(torch.equal(batch, images[r]) for batch, r in zip(seen, rows, strict=False))
     assert not readers()
-    # The next epoch is not disturbed.
+    # The next epoch is unaffected.
     del feed._read
     assert len(list(feed.sweep(rows))) == 10
 
@@ -180,7 +180,7 @@ def test_streamed_training_is_bitwise_equal_to_resident_one(
 ):
     device = Device(CPU, bfloat16=False)
     monkeypatch.setattr(training, "select_device", lambda name: device)
-    # A last batch of scoring that is smaller than the others.
+    # The last batch of scoring is smaller.
     recipe = dataclasses.replace(plain_candidate.recipe, batch_size=11, ema=0.9)
     candidate = dataclasses.replace(plain_candidate, recipe=recipe)
     everything = Augmentation(crop=1, flip="alternating", erase=0.5, cutout=3, mixup=0.4)
@@ -206,7 +206,7 @@ def test_streamed_training_is_bitwise_equal_to_resident_one(
     assert not readers()
 
 
-# Which feed
+# Choice of the feed
 
 
 def small_dataset() -> Dataset:
@@ -217,7 +217,7 @@ def small_dataset() -> Dataset:
 
 @pytest.fixture
 def pretended_cuda(monkeypatch) -> Callable[[int], None]:
-    """Have open_feed only say what it would do on a GPU; return what sets its memory."""
+    """Let open_feed return its choice for a simulated GPU; return a setter of its memory."""
     monkeypatch.setattr(
         feeds, "StreamedFeed", lambda images, device, batch: ("streamed", device.type, batch)
     )
@@ -254,7 +254,7 @@ def test_feed_on_the_cpu_copies_nothing():
 
 
 def test_trainings_share_one_copy_of_resident_images():
-    # The device without memory stands in for a GPU: what goes there is another tensor.
+    # The meta device stands in for a GPU: copying to it creates another tensor.
     elsewhere = torch.device("meta")
     first, second = small_dataset(), small_dataset()
     feed = open_feed(first, elsewhere, 8)

@@ -1,4 +1,4 @@
-"""The latency of a network: the median of many rounds, of which nothing stays behind."""
+"""The latency of a network: the median of many rounds, without side effects."""
 
 from collections.abc import Callable, Iterator
 
@@ -30,7 +30,7 @@ def convolutional(features: int = 8) -> nn.Sequential:
 
 
 class Watched(nn.Module):
-    """Keeps what it is called with; ``take`` tells a clock how long each call takes."""
+    """Records its inputs; ``take`` advances a clock by the duration of each call."""
 
     def __init__(self, take: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ def autocasts() -> bool:
 
 
 def measured(take: Callable[[], float]) -> tuple[float, int]:
-    """Return the latency by a clock that only the network moves, and how often it was called."""
+    """Return the latency on a clock that only the network advances, and the number of calls."""
     network = Watched(take)
     found = measure_latency(network, (1, 2, 2), 1, CPU, clock=lambda: network.now)
     return found, len(network.calls)
@@ -62,7 +62,7 @@ def measured(take: Callable[[], float]) -> tuple[float, int]:
 def test_measuring_leaves_the_network_unchanged(device: Device) -> None:
     network = convolutional()
     network.train()
-    network[1].eval()  # A part that was frozen.
+    network[1].eval()  # A frozen part.
     network(torch.randn(2, 3, 8, 8)).sum().backward()
     modes = [module.training for module in network.modules()]
     state = {name: value.clone() for name, value in network.state_dict().items()}
@@ -73,7 +73,7 @@ def test_measuring_leaves_the_network_unchanged(device: Device) -> None:
     after = [p.grad for p in network.parameters() if p.grad is not None]
     assert len(after) == len(gradients) > 0
     assert all(map(torch.equal, after, gradients))
-    # Training goes on as if nothing had been.
+    # Training continues unaffected.
     network(torch.randn(2, 3, 8, 8)).sum().backward()
 
 
@@ -117,7 +117,7 @@ def test_latency_measures_inference_on_a_deployed_batch(
 
 
 def test_weights_are_cast_once_and_restored() -> None:
-    """Autocast would cast them in every round."""
+    """Autocast would cast the weights in every round."""
     network = convolutional()
     formats: set[torch.dtype] = set()
     network[0].register_forward_pre_hook(lambda layer, _: formats.add(layer.weight.dtype))
@@ -175,7 +175,7 @@ def test_slow_network_is_measured_ten_times_after_two_rounds() -> None:
 
 @pytest.fixture
 def one_thread() -> Iterator[None]:
-    """Several threads would wait for each other where other programs take their processors."""
+    """Several threads would wait for each other while other programs use their CPUs."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -184,7 +184,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_larger_network_and_larger_batch_take_longer() -> None:
-    """Both do a thousand times the arithmetic, or more."""
+    """Both require at least a thousand times the arithmetic."""
     small = measure_latency(convolutional(4), (3, 16, 16), 1, CPU)
     assert small > 0
     assert measure_latency(convolutional(160), (3, 16, 16), 4, CPU) > 2 * small

@@ -1,4 +1,4 @@
-"""The training loop: it learns, it repeats itself exactly, and it measures what it says."""
+"""The training loop: it learns, is reproducible, and measures its metrics correctly."""
 
 import copy
 import dataclasses
@@ -55,12 +55,12 @@ SCHEDULES: dict[str, Schedule] = {
     "warm restarts": WarmRestarts(1, 2, 0.05),
     "constant": Constant(),
 }
-"""Each of them fits three epochs."""
+"""Schedules that fit three epochs."""
 
 
 @pytest.fixture(autouse=True)
 def on_the_processor(monkeypatch):
-    """Repeat bit by bit, also where there is a GPU."""
+    """Make trainings bitwise reproducible, also on a GPU."""
     monkeypatch.setattr(
         training, "select_device", lambda name: select_device("cpu" if name == "auto" else name)
     )
@@ -85,7 +85,7 @@ def float32(monkeypatch):
 
 @pytest.fixture(scope="session")
 def random_candidate() -> Candidate:
-    """A network and a recipe in which everything that can be random or can be kept is."""
+    """A network and a recipe with every source of randomness and state."""
     builder = Builder((1, 8, 8))
     x = builder.add(Convolution(6, bias=True), builder.image)
     x = builder.add(Activation("gelu"), builder.add(Norm("batch"), x))
@@ -106,7 +106,7 @@ def snapshot(trained: Training) -> dict[str, Tensor]:
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    """Tell whether two networks agree in every bit."""
+    """Tell whether two networks are bitwise equal."""
     return first.keys() == second.keys() and all(torch.equal(first[n], second[n]) for n in first)
 
 
@@ -117,14 +117,14 @@ def metrics(result: EpochMetrics) -> dict[str, float]:
 def train(
     candidate: Candidate, dataset: Dataset, epochs: int, seed: int = 1, **options: Any
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Return the weights after a whole training, and its metrics."""
+    """Return the weights and the metrics of a whole training."""
     trained = Training(candidate, dataset, epochs=epochs, seed=seed, **options)
     results = [metrics(trained.run_epoch()) for _ in range(epochs)]
     return snapshot(trained), results
 
 
 def reloaded(trained: Training) -> dict[str, Any]:
-    """Return a training's state as a file would give it back."""
+    """Return a training's state after saving and loading it."""
     file = io.BytesIO()
     torch.save(trained.state_dict(), file)
     file.seek(0)
@@ -174,7 +174,7 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
     assert rate == pytest.approx(0.1 * OneCycle().ratio(2 * steps - 1, steps, 3))
 
 
-# On a GPU, as far as that can be seen without one
+# On a GPU, as far as a machine without one can check
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
@@ -183,7 +183,7 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
 def test_gpu_step_stays_on_the_device_and_never_waits(
     few_digits, random_candidate, monkeypatch, optimizer, augmentation
 ):
-    """Fake tensors have a device and no values: reading one would raise, and so would a mixture."""
+    """Fake tensors have a device but no values: reading values or mixing devices raises."""
 
     taken: list[Tensor] = []
 
@@ -197,14 +197,14 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
 
         return call
 
-    # Autocast asks for a driver.
+    # Autocast requires a driver.
     device = dataclasses.replace(select_device("auto"), bfloat16=False)
     monkeypatch.setattr(training, "select_device", lambda name: device)
-    # Fake tensors then do without one.
+    # Fake tensors need no driver then.
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(cuda_graphs, "_side_stream", lambda device: None)
     feeds._resident.cache_clear()
-    # What a training makes on the CPU, before it goes to the device.
+    # Tensors that a training creates on the CPU before copying them to the device.
     monkeypatch.setattr(training, "Network", as_real(training.Network))
     monkeypatch.setattr(Training, "_draw", as_real(Training._draw))
     # A deep copy would read memory that fake tensors do not have.
@@ -216,7 +216,7 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
     candidate = with_recipe(random_candidate, optimizer=optimizer, ema=0.9, clip=1.0)
     with FakeTensorMode(allow_non_fake_inputs=True):
         trained = Training(candidate, few_digits, epochs=2, seed=0, augmentation=augmentation)
-        # Autograd would ask for a driver, and fused kernels have no fake.
+        # Autograd requires a driver, and fused kernels have no fake.
         monkeypatch.setattr(Tensor, "backward", lambda loss: leave_gradients(trained.network))
         monkeypatch.setattr(torch, f"_fused_{optimizer}_", take)
         trained._prepare_epoch()
@@ -266,7 +266,7 @@ def test_training_learns_the_digits(image_cache, either_format):
 
 
 def test_training_learns_augmented_colour_images(float32):
-    """Colour alone tells the classes apart: wrong channels or labels would not be learned."""
+    """Only colour separates the classes: wrong channels or labels prevent learning."""
     numbers = np.random.default_rng(0)
     labels = np.arange(240, dtype=np.int64) % 3
     images = numbers.integers(0, 60, (240, 6, 9, 3), dtype=np.uint8)
@@ -283,7 +283,7 @@ def test_training_learns_augmented_colour_images(float32):
     assert trained.score("test")[1] == 1.0
 
 
-# Repeating
+# Reproducibility
 
 
 def test_equal_seeds_give_bitwise_equal_weights_and_metrics(
@@ -343,7 +343,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
     torch.save(interrupted.state_dict(), tmp_path / "state.pt")
 
     resumed = Training(random_candidate, few_digits, **options)
-    resumed.run_epoch()  # Whatever it holds by now must be overwritten.
+    resumed.run_epoch()  # Loading must overwrite this state.
     torch.manual_seed(99)
     resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     after = [metrics(resumed.run_epoch()) for _ in range(3 - stop)]
@@ -397,9 +397,9 @@ def test_resumed_training_is_bitwise_equal_for_any_recipe(
 
 
 def equal(first: Any, second: Any) -> bool:
-    """Tell whether two states agree in every bit.
+    """Tell whether two states are bitwise equal.
 
-    Not in the seconds that they took, nor in the rate of the last step, which the next one sets.
+    Ignores durations and the rate of the last step, which the next step sets.
     """
     if isinstance(first, Tensor):
         return torch.equal(first, second)
@@ -412,7 +412,7 @@ def equal(first: Any, second: Any) -> bool:
 
 
 def test_state_from_another_device_keeps_local_settings(few_digits, plain_candidate):
-    """A GPU's optimiser can be captured; one that was restored from the CPU's must be too."""
+    """A GPU's optimiser is capturable, and must stay so after loading a state from a CPU."""
     candidate = with_recipe(plain_candidate, optimizer="adamw")
     trained = Training(candidate, few_digits, epochs=2, seed=0)
     trained.run_epoch()
@@ -432,7 +432,7 @@ def test_state_from_another_device_keeps_local_settings(few_digits, plain_candid
 
 
 def global_state() -> dict[str, Any]:
-    """Return what a training could leave changed for all that follows in its process."""
+    """Return the global state of the process that a training could change."""
     module = torch.nn.modules.module
     return {
         "threads": torch.get_num_threads(),
@@ -568,7 +568,7 @@ def test_scoring_changes_neither_weights_nor_later_epochs(few_digits, random_can
 
 
 def test_training_metrics_are_measured_during_training(few_digits, plain_candidate, float32):
-    # One step takes all images, so that the loss is the one of the initial weights.
+    # One step uses all images, so the loss is that of the initial weights.
     size = len(few_digits.train)
     candidate = with_recipe(plain_candidate, batch_size=size, label_smoothing=0.25)
     trained = Training(candidate, few_digits, epochs=1, seed=0)
@@ -587,7 +587,7 @@ def test_training_metrics_are_measured_during_training(few_digits, plain_candida
 def test_training_metrics_are_means_over_the_images_of_all_steps(
     few_digits, plain_candidate, float32
 ):
-    # Without a learning rate and without norms the loss of an image is the same at every step.
+    # Without learning rate and norms the loss of an image is equal at every step.
     builder = Builder((1, 8, 8))
     x = builder.add(Activation("relu"), builder.add(Convolution(6), builder.image))
     builder.add(Linear(10), builder.add(GlobalPooling(), x))
@@ -601,7 +601,7 @@ def test_training_metrics_are_means_over_the_images_of_all_steps(
     assert result.train_accuracy == pytest.approx(whole[1])
 
 
-# What the recipe does
+# Recipes
 
 
 def one_step(dataset: Dataset, candidate: Candidate) -> tuple[Training, dict[str, Tensor]]:
@@ -692,7 +692,7 @@ def test_only_gradients_over_the_limit_are_clipped(few_digits, plain_candidate, 
         for name, parameter in trained.network.named_parameters()
     }
     assert norm(taken) == pytest.approx(min(limit, norm(gradient)), rel=1e-4)
-    # As torch's own, tensor by tensor, makes of the same gradient.
+    # Torch's optimiser, tensor by tensor, with the same gradient.
     clipped = [torch.nn.Parameter(torch.zeros_like(g)) for g in gradient.values()]
     for parameter, g in zip(clipped, gradient.values(), strict=True):
         parameter.grad = g.clone()
@@ -779,7 +779,7 @@ def test_mixed_images_weight_both_labels_and_count_the_larger(
 def test_lambda_of_one_trains_images_under_their_own_label(
     few_digits, plain_candidate, float32, monkeypatch, share
 ):
-    """With a share of 0 every image is the one before it, and so is its label."""
+    """With lambda 0 every image and label equals the previous one."""
     size = len(few_digits.train)
     candidate = with_recipe(plain_candidate, batch_size=size, label_smoothing=0.1)
     plain = Training(candidate, few_digits, epochs=1, seed=0).run_epoch()
@@ -802,7 +802,7 @@ def test_augmentation_changes_only_training_images(few_digits, plain_candidate, 
     assert varied.score("test") == pytest.approx(expected, rel=1e-5)
 
 
-# What the user can get wrong
+# User errors
 
 
 def test_batch_larger_than_the_training_split_is_refused(few_digits, plain_candidate):
@@ -825,7 +825,7 @@ def test_schedule_that_does_not_fit_the_epochs_is_refused(
 ):
     with pytest.raises(BadInputError) as expected:
         schedule.check(3)
-    monkeypatch.setattr(training, "Network", None)  # Nothing is built before.
+    monkeypatch.setattr(training, "Network", None)  # The check precedes building.
     candidate = with_recipe(plain_candidate, schedule=schedule)
     with pytest.raises(BadInputError) as caught:
         Training(candidate, few_digits, epochs=3, seed=0)

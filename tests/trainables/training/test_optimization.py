@@ -1,4 +1,4 @@
-"""What a recipe makes of a network's weights: optimisers as torch's plain ones, and an average."""
+"""Recipes: optimisers that match torch's plain ones, and the moving average."""
 
 import dataclasses
 import warnings
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 RECIPE = Recipe(0.1, 0.05, 32, 0.0, 0.9)
 RATES = (0.1, 0.03, 0.2, 0.0, 0.05, 0.01)
-"""A learning rate for each step; one is zero, as at the end of a schedule."""
+"""Learning rate of each step; one is zero, as at the end of a schedule."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def on_the_processor(monkeypatch):
 
 
 def small_network() -> nn.Module:
-    """Kernels, matrices, biases and norms: everything that an optimiser may treat differently."""
+    """Kernels, matrices, biases and norms: all kinds that an optimiser may treat differently."""
     torch.manual_seed(0)
     network = nn.Sequential(
         nn.Conv2d(3, 6, 3, padding=1),
@@ -72,7 +72,7 @@ def step_by_step(
     for rate, step in zip(RATES, gradients(network), strict=True):
         set_rate(rate)
         for parameter, gradient in zip(network.parameters(), step, strict=True):
-            # As autograd lays it out in memory.
+            # In the memory format of autograd.
             parameter.grad = torch.empty_like(parameter).copy_(gradient)
         optimizer.step()
         seen.append([p.detach().clone() for p in network.parameters()])
@@ -82,7 +82,7 @@ def step_by_step(
 def plain_optimizer(
     network: nn.Module, recipe: Recipe
 ) -> tuple[torch.optim.Optimizer, Callable[[float], None]]:
-    """Return torch's own, one tensor at a time, and what sets its learning rate."""
+    """Return torch's plain optimiser and a setter of its learning rate."""
     groups = [
         {"params": [p for p in network.parameters() if p.ndim > 1]},
         {"params": [p for p in network.parameters() if p.ndim == 1], "weight_decay": 0.0},
@@ -140,7 +140,7 @@ def test_without_gradients_only_kernels_and_matrices_shrink(name):
 def test_capturable_optimiser_runs_uncaptured_without_warning(
     monkeypatch,
 ):
-    """So do the steps before the capture; what asks for the stream is torch's own check."""
+    """Warm-up steps run uncaptured, too; torch's own check queries the stream."""
 
     class Stream:
         def is_capturing(self) -> bool:
@@ -159,7 +159,7 @@ def test_capturable_optimiser_runs_uncaptured_without_warning(
         optimizer._accelerator_graph_capture_health_check()
 
 
-# What is trained
+# Trainable parameters
 
 
 def normed_candidate(**changes: Any) -> Candidate:
@@ -197,7 +197,7 @@ def test_batchnorm_trains_exactly_scales_and_shifts(few_digits, name):
     }
     assert len(norms) == 4
     assert moved == norms
-    # What is not trained is the same in the average as well.
+    # Frozen parameters are equal in the average, too.
     for parameter_name, parameter in trained.evaluated.named_parameters():
         same_as_before = torch.equal(parameter, before[parameter_name])
         assert same_as_before == (parameter_name not in norms)
@@ -221,7 +221,7 @@ def test_training_only_batch_norms_needs_batch_norms(few_digits, monkeypatch):
 
 
 def slow_average(states: list[dict[str, Tensor]], decay: float) -> dict[str, np.ndarray]:
-    """Average states one by one in float64, the first being that before any step."""
+    """Average states one by one in float64, starting with the state before any step."""
     average = {name: value.double().numpy().copy() for name, value in states[0].items()}
     for step, state in enumerate(states[1:]):
         kept = min(decay, (1 + step) / (10 + step))

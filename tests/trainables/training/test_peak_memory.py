@@ -1,4 +1,4 @@
-"""Measured memory: what is measured, and that predictions come near to it."""
+"""Measured memory: its definition, and its agreement with predictions."""
 
 import pytest
 import torch
@@ -18,10 +18,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 MB = 2**20
 UNIT = {"cpu": 1, "cuda": 16}
-"""Megabytes that the tests take at a time: torch reserves a GPU's memory in pieces of 20."""
+"""Megabytes per allocation of the tests: torch reserves GPU memory in blocks of 20."""
 TASK = Task(channels=3, height=24, width=24, classes=10)
 BATCH = {"cpu": 48, "cuda": 1024}
-"""Images at a time: on a GPU what libraries work in must be little beside the tensors."""
+"""Images per batch: on a GPU the tensors must dominate the workspaces of libraries."""
 DEVICES = [
     "cpu",
     pytest.param(
@@ -65,7 +65,7 @@ def test_memory_freed_from_before_is_not_counted(device):
 
 
 def test_gpu_peak_counts_reserved_memory_from_an_empty_cache(monkeypatch):
-    """Free blocks in the pool of a graph belong to no tensor, and to nobody else either."""
+    """Free blocks in a graph's pool belong to no tensor, but nobody else can use them."""
     calls = []
     for name, value in {
         "synchronize": None,
@@ -89,7 +89,7 @@ def test_gpu_peak_counts_reserved_memory_from_an_empty_cache(monkeypatch):
 
 def test_memory_of_another_thread_is_counted():
     weights = values(2, "cpu").requires_grad_()
-    # On the way back the gradients are made by a thread of autograd's own on a GPU.
+    # On a GPU, a thread of autograd computes the gradients.
     peak = measure_peak(lambda: (weights * 2).sum().backward(), "cpu")
     assert peak >= 2 * MB
 
@@ -117,8 +117,8 @@ def steps(architecture: Architecture, device: str, *, bfloat16: bool) -> None:
 
 
 def candidates(family: str, count: int):
-    """Draw candidates that are small enough to be trained in a test."""
-    # Depthwise convolutions of large kernels have workspaces on a processor that are no tensors.
+    """Draw candidates that are small enough to train in a test."""
+    # On a CPU, large depthwise kernels use workspaces that are not tensors.
     options = {"convmixer": {"kernel": [3, 5]}}.get(family, {})
     space = CandidateSpace(TASK, family, options, {})
     seed, found = 0, []
@@ -131,7 +131,7 @@ def candidates(family: str, count: int):
         except InvalidCandidateError:
             continue
         except ValueError:
-            continue  # A feature map has collapsed.
+            continue  # A feature map collapsed.
     return found
 
 
@@ -140,7 +140,7 @@ def candidates(family: str, count: int):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_predicted_memory_is_close_to_measured_memory(family, bfloat16, device):
     if bfloat16 and not select_device(device).bfloat16:
-        # Nothing trains in bfloat16 there; emulating it takes float32 copies of everything.
+        # Such CPUs never train in bfloat16; emulation makes float32 copies of everything.
         pytest.skip("this processor does not multiply bfloat16")
     for candidate in candidates(family, 3):
         predicted = candidate.costs.training_memory(BATCH[device], bfloat16=bfloat16)
@@ -151,6 +151,6 @@ def test_predicted_memory_is_close_to_measured_memory(family, bfloat16, device):
         if device == "cpu":
             assert predicted == pytest.approx(measure_peak(work, device), rel=0.2)
             continue
-        work()  # Libraries set up what they work in.
+        work()  # Libraries allocate their workspaces.
         taken = measure_peak(work, device)
         assert 0.8 * predicted < taken < predicted * (1 + FRAGMENTATION) * 1.2 + WORKSPACE_BYTES

@@ -1,4 +1,4 @@
-"""What a process sets up for training: threads, memory, and what running out of it looks like."""
+"""Set-up of a training process: threads, memory, and out-of-memory errors."""
 
 import subprocess
 import sys
@@ -23,11 +23,11 @@ GIB = 2**30
 
 @pytest.fixture(autouse=True)
 def same_threads(one_thread: None) -> None:
-    """Leave the process with as many threads as it had."""
+    """Restore the number of threads of the process."""
 
 
 def run_apart(program: str) -> list[int]:
-    """Run a program in a process of its own, and return the whole numbers that it prints."""
+    """Run a program in a separate process, and return the integers that it prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=ROOT,
@@ -63,7 +63,7 @@ def test_cuda_out_of_memory_error_is_recognised():
 
 
 class DeviceError(torch.AcceleratorError):
-    """As torch raises it; the original asks for more than a message."""
+    """An error as torch raises it; the original constructor requires more than a message."""
 
     def __init__(self, message: str) -> None:
         RuntimeError.__init__(self, message)
@@ -128,7 +128,7 @@ def test_exhausted_host_memory_counts_as_the_processs_own_limit(gpu, error, devi
 
 
 def test_rounded_request_does_not_hide_an_exceeded_limit(gpu):
-    """A request of 2.0049 GiB is shown as 2.00 GiB."""
+    """Torch shows a request of 2.0049 GiB as 2.00 GiB."""
     gpu.reserved = memory_limit(1 / 8, 80 * GIB) - int(2.0045 * GIB)
     error = torch.OutOfMemoryError(SAID.format("2.00 GiB"))
     assert has_reached_memory_limit(error, torch.device("cuda:0"), 1 / 8)
@@ -158,7 +158,7 @@ def test_process_uses_the_given_number_of_threads(threads):
 def test_gpu_fraction_limits_the_memory_of_a_process(gpu, share):
     prepare_process(1, share)
     assert gpu.fractions == {0: memory_limit(share, 80 * GIB) / (80 * GIB)}
-    # Beside its tensors every process takes some: together they must fit.
+    # Every process needs memory beside its tensors; all together must fit.
     assert 0.9 * share < gpu.fractions[0] < share
     expected = memory_limit(share, 80 * GIB)
     assert usable_memory(torch.device("cuda:0")) == pytest.approx(expected, abs=1)
@@ -196,7 +196,7 @@ def test_usable_cpu_memory_is_that_of_the_machine():
     assert usable_memory(torch.device("cpu")) == pytest.approx(1024 * kibibytes, rel=0.01)
 
 
-# Memory of the processor
+# CPU memory
 
 
 def test_freed_memory_is_reused_without_page_faults():
@@ -266,7 +266,7 @@ def test_gpu_cache_is_emptied_only_if_a_gpu_is_in_use(monkeypatch):
     assert emptied == [True]
 
 
-# What a training loads
+# Imports of a training
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
