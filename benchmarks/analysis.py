@@ -1,10 +1,10 @@
-"""How fast a network is analysed: ``python benchmarks/analysis.py``.
+"""Measures the speed of network analysis: ``python benchmarks/analysis.py``.
 
-For named nets: draw the architecture from its family, find receptive fields and border layer, count
-costs; against building the torch module of the same architecture and tracing it, which analyses
-that begin at a module must do first. Two more figures: the time per edge from CIFAR ResNet-110 to
+Ours: draw the architecture of a named net from its family, find receptive fields and border layer,
+and count costs. Baseline: build and trace the torch module of the same architecture, which an
+analysis of modules must do first. Two more figures: the time per edge from CIFAR ResNet-110 to
 ResNet-866 (linear in the number of edges: the ratio stays at 1), and for a traced torchvision
-network what the analysis adds to building and tracing it.
+network the time that the analysis adds to building and tracing it.
 
 An older toolbox took 10.4 s for VGG16, 2.9 s for DenseNet-121, 53.5 s for ResNet-866 and 2.8 s for
 ResNet-152.
@@ -39,7 +39,7 @@ TRACED = "torchvision:resnet18"
 
 
 def milliseconds(call: Callable[[], object], repeats: int) -> float:
-    """Return the processor time of the fastest of several calls."""
+    """Return the CPU time of the fastest of several calls."""
     times = []
     for _ in range(repeats):
         started = time.process_time()
@@ -75,7 +75,7 @@ def linear(rounds: int) -> Figure:
     def per_edge(name: str) -> float:
         layers = nets[name].layers
         edges = sum(len(layer.inputs) for layer in layers)
-        # A graph of its own each time: what is derived from a graph is kept with it.
+        # A new graph each time, because a graph caches its derived values.
         return 1000 * milliseconds(lambda: analyse(Architecture(layers)), 10) / edges
 
     ours, baseline, ratio = alternate(

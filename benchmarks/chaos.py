@@ -1,16 +1,15 @@
-"""What a search loses when everything around it is killed: ``python benchmarks/chaos.py``.
+"""Counts what a search loses when its processes are killed: ``python benchmarks/chaos.py``.
 
-One search of short trials on the bundled digits, two at a time, tracked by a real MLflow server.
-Its driver is killed with SIGKILL at random moments and resumed each time; the processes of its
-trials are killed beside it, and the server is killed and started again on the same store. The last
-resume is left alone. Then the study, the journal and MLflow are compared: nothing may be lost,
-finished twice, left running, or told twice. Nothing in the search knows of the benchmark: it reads
-what any search leaves.
+One search trains short trials on the bundled digits, two at a time, with a real MLflow server. The
+benchmark kills its driver with SIGKILL at random moments and resumes it each time. It also kills
+the processes of trials, and kills and restarts the server on the same store. It does not disturb
+the last resume. Then it compares the study, the journal and MLflow: nothing may be lost, finished
+twice, left running, or reported twice. The search does not know about the benchmark, which reads
+only the files that any search leaves.
 
-A trial that is killed loses the epoch it is in. Epochs that had been reported and are trained again
-all the same are counted in two ways: at each kill by the reports of which there is no checkpoint,
-and at the end by the reports in the journal (from the first training) whose seconds are not those
-in the study (from the training that the trial ended with).
+A killed trial loses its current epoch. Epochs that are trained again after their report are counted
+in two ways: at each kill, reports without a checkpoint; at the end, reports in the journal (from
+the first training) whose duration differs from the study's (from the trial's final training).
 
 Last figures (three runs with seeds 5, 6 and 7, 26 November 2026; two cores; Python 3.11,
 Ray 2.60.0, Optuna 5.0.0, MLflow 3.17.2): 61 drivers, 79 processes of trials and 26 servers killed;
@@ -56,17 +55,17 @@ from spaces.errors import BadInputError
 
 ROOT = Path(__file__).resolve().parent.parent
 BOUND = 120.0
-"""Seconds without any progress after which a search counts as stuck."""
+"""Seconds without progress after which a search counts as stuck."""
 GLANCE = 0.05
 TRACKING_EXPERIMENT = "chaos"
 TRIAL = ("ray::ResourceTrainable", "ray::Trial")
-"""What the process of a trial calls itself."""
+"""Names of a trial's process."""
 _CHECKPOINT = re.compile(r"epoch-(\d+)-.*\.pt")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large the search is, and how often what is killed at least."""
+    """Size of the search, and minimum numbers of kills."""
 
     trials: int
     drivers: int
@@ -74,7 +73,7 @@ class Plan:
     servers: int
 
     def experiment(self, name: str, seed: int) -> dict[str, Any]:
-        """Return the search as its file has it."""
+        """Return the content of the experiment file."""
         return {
             "name": name,
             "data": "digits",
@@ -84,7 +83,7 @@ class Plan:
             "epochs": 10,
             "scheduler": {"name": "asha", "grace_epochs": 5, "reduction": 2},
             "budget": {"trials": self.trials},
-            # A trial may be hit again and again: this is about what is lost, not what gives up.
+            # A trial may be killed repeatedly: the benchmark measures losses, not failed trials.
             "failures": {"retries": 100},
             "finalists": {"count": 0},
             "resources": {"concurrent": 2, "cpus": 1},
@@ -97,24 +96,24 @@ QUICK = Plan(trials=12, drivers=1, workers=1, servers=1)
 
 
 class StuckError(RuntimeError):
-    """Something did not get on within its time."""
+    """Something made no progress within its time limit."""
 
 
 def wait_for(what: str, there: Callable[[], bool], seconds: float = BOUND) -> float:
-    """Wait until something is so; return for how many seconds that took."""
+    """Wait until a condition holds; return the waiting time in seconds."""
     started = time.monotonic()
     while not there():
         if time.monotonic() - started > seconds:
-            raise StuckError(f"waited {seconds:g} s in vain: {what}")
+            raise StuckError(f"waited {seconds:g} s without success: {what}")
         time.sleep(GLANCE)
     return time.monotonic() - started
 
 
 class Server:
-    """An MLflow server on loopback that can die and come back with the same store.
+    """An MLflow server on loopback that can be killed and restarted with the same store.
 
     Args:
-        folder: of its store, artifacts and log.
+        folder: folder of the store, artifacts and log.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -128,7 +127,7 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it answers some seconds later."""
+        """Start the server, which answers some seconds later."""
         command = [
             *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
             *("--port", str(self._port), "--workers", "1"),
@@ -139,7 +138,7 @@ class Server:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._folder,
-                # Without it, it starts four more processes for what nobody here asks of it.
+                # Otherwise MLflow starts four more processes, which the benchmark does not need.
                 env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
                 stdout=log,
                 stderr=log,
@@ -147,13 +146,13 @@ class Server:
             )
 
     def kill(self) -> None:
-        """End it and its workers at once."""
+        """Kill the server and its workers."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
     def wait_until_up(self) -> None:
-        """Wait until it answers."""
+        """Wait until the server answers."""
         wait_for("the MLflow server answers", self._answers)
 
     def _answers(self) -> bool:
@@ -163,7 +162,7 @@ class Server:
 
     @contextmanager
     def tormented(self, seed: int) -> Iterator[None]:
-        """Kill it again and again at random moments, each time to come back after a pause."""
+        """Kill the server repeatedly at random moments, and restart it after a pause."""
         moments = random.Random(seed)
         calm = threading.Event()
 
@@ -173,7 +172,7 @@ class Server:
                 self.kills += 1
                 calm.wait(moments.uniform(0.5, 12))
                 self.start()
-                # It may take long on a busy machine, and is to be killed at work.
+                # Starting may take long on a busy machine; kill only a working server.
                 while not self._answers() and not calm.wait(1.0):
                     pass
 
@@ -187,11 +186,11 @@ class Server:
 
 
 def session_of(pid: int) -> dict[int, str]:
-    """Return the command lines of the processes in the session that a process leads, by id."""
+    """Return the command lines of the processes in a leader's session, by process id."""
     found: dict[int, str] = {}
     for other, command in commands().items():
         with suppress(OSError, IndexError):
-            # Behind the name in brackets: state, parent, group, session.
+            # After the name in brackets: state, parent, group, session.
             fields = Path(f"/proc/{other}/stat").read_text().rpartition(")")[2].split()
             if int(fields[3]) == pid and fields[0] != "Z":
                 found[other] = command
@@ -199,13 +198,13 @@ def session_of(pid: int) -> dict[int, str]:
 
 
 def working(pid: int) -> bool:
-    """Tell whether anything is left in a session that trains or can begin to."""
+    """Tell whether a process of a session trains or can start training."""
     lines = session_of(pid).values()
     return any(line.startswith(TRIAL) or "/raylet/raylet " in line for line in lines)
 
 
 def commands() -> dict[int, str]:
-    """Return the command lines of all processes, by id."""
+    """Return the command lines of all processes, by process id."""
     found: dict[int, str] = {}
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
@@ -217,19 +216,19 @@ def commands() -> dict[int, str]:
 
 @dataclass
 class Tally:
-    """What happened while things were killed.
+    """Observations during the kills.
 
     Attributes:
-        drivers: killed.
-        workers: killed.
-        at_stake: trials that were running when their driver or their process was killed.
-        lost_reports: epochs that had been reported then and were in no checkpoint.
-        changed: trials that had ended and did so again.
-        ended: trials that were seen to have ended, and how.
-        numbers: of all trials ever seen.
-        lingered: seconds for which the processes of trials outlived a driver.
-        rest: seconds from the end of the search until nothing was left of any driver.
-        trackers: most tracking processes at a time after a driver had died.
+        drivers: number of killed drivers.
+        workers: number of killed processes of trials.
+        at_stake: trials that were running when their driver or process was killed.
+        lost_reports: epochs that were reported at a kill but are in no checkpoint.
+        changed: trials that ended again after they had ended.
+        ended: trials that have ended, with their outcome.
+        numbers: numbers of all trials seen.
+        lingered: seconds for which processes of trials outlived each driver.
+        rest: seconds from the end of the search until no process of any driver was left.
+        trackers: maximum number of tracking processes after a driver had died.
     """
 
     drivers: int = 0
@@ -244,7 +243,7 @@ class Tally:
     trackers: int = 0
 
     def see(self, trials: list[FrozenTrial]) -> None:
-        """Compare the study with what it held before."""
+        """Compare the study with its earlier state."""
         for trial in trials:
             self.numbers.add(trial.number)
             if trial.state.is_finished():
@@ -254,13 +253,13 @@ class Tally:
 
 
 class Driver:
-    """One driver of the search after the other.
+    """Runs the drivers of the search, one after the other.
 
     Args:
-        file: the experiment.
-        home: of the search.
-        uri: of the MLflow server.
-        log: where all that they print goes.
+        file: path of the experiment.
+        home: home folder of the search.
+        uri: address of the MLflow server.
+        log: file for the output of all drivers.
     """
 
     def __init__(self, file: Path, home: Home, uri: str, log: Path) -> None:
@@ -281,7 +280,7 @@ class Driver:
         self._seen = 0
 
     def command(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Begin a command of the command line."""
+        """Start a command of the command line."""
         with self.log.open("ab") as log:
             log.write(f"== {time.strftime('%X')} {' '.join(arguments)}\n".encode())
             log.flush()
@@ -296,7 +295,7 @@ class Driver:
             )
 
     def start(self) -> None:
-        """Begin the search, or resume it."""
+        """Start or resume the search."""
         self._seen = read(self.folder.journal, 0, sys.maxsize)[1]
         there = self.folder.experiment.is_file()
         self.process = self.command(*(("resume", self.folder.name) if there else self._first()))
@@ -306,16 +305,16 @@ class Driver:
 
     @property
     def pid(self) -> int:
-        """Id of the one that was started last."""
+        """Process id of the latest driver."""
         assert self.process is not None
         return self.process.pid
 
     @property
     def has_ended(self) -> bool:
-        """Whether it came to its end by itself.
+        """Whether the latest driver has finished by itself.
 
         Raises:
-            StuckError: it failed.
+            StuckError: the driver failed.
         """
         assert self.process is not None
         code = self.process.poll()
@@ -324,12 +323,12 @@ class Driver:
         return code == 0
 
     def got_on(self) -> bool:
-        """Tell whether any trial has reported, or ended, since this was asked last."""
+        """Tell whether any trial has reported or ended since the last call."""
         events, self._seen = read(self.folder.journal, self._seen, sys.maxsize)
         return any(is_progress(event) for event in events)
 
     def kill(self) -> float:
-        """Kill it, and wait for its workers to be gone; return for how many seconds they linger."""
+        """Kill the driver and wait for its workers to end; return that time in seconds."""
         pid = self.pid
         assert self.process is not None
         self.process.kill()
@@ -338,7 +337,7 @@ class Driver:
         return wait_for("the trials end after their driver", lambda: not working(pid))
 
     def wait_for_the_last(self) -> float:
-        """Wait until nothing is left of any driver: of Ray's other processes, and of tracking."""
+        """Wait until no process of any driver is left, including Ray's and tracking."""
 
         def gone() -> bool:
             return not self.trackers() and not any(map(session_of, self._dead))
@@ -346,7 +345,7 @@ class Driver:
         return wait_for("what drivers have left behind ends", gone)
 
     def kill_worker(self, moments: random.Random) -> bool:
-        """Kill the process of a trial; return whether there was one."""
+        """Kill the process of a trial; return whether one existed."""
         workers = self.workers()
         if not workers:
             return False
@@ -355,11 +354,11 @@ class Driver:
         return True
 
     def workers(self) -> list[int]:
-        """Return the ids of the processes of its trials."""
+        """Return the process ids of the driver's trials."""
         return [pid for pid, line in session_of(self.pid).items() if line.startswith(TRIAL)]
 
     def trackers(self) -> int:
-        """Return how many tracking processes bring the journal, or wait to."""
+        """Return the number of tracking processes that deliver the journal or wait to."""
         mark = str(self.folder.journal)
         return sum(
             "search.tracking.tracking_process" in line and mark in line
@@ -367,17 +366,17 @@ class Driver:
         )
 
     def run_to_end(self) -> None:
-        """Start one and leave it alone."""
+        """Run a driver without disturbing it."""
         self.start()
         while not self.has_ended:
             self.wait_until_it_gets_on()
 
     def wait_until_it_gets_on(self) -> None:
-        """Wait until any trial has reported since this was asked last, or the driver has ended."""
+        """Wait until any trial has reported since the last call, or the driver has ended."""
         wait_for("the search gets on", lambda: self.has_ended or self.got_on())
 
     def trials(self) -> list[FrozenTrial]:
-        """Return what is in the study."""
+        """Return the trials of the study."""
         try:
             return read_trials(self.folder.study, self.folder.name)
         except BadInputError:
@@ -385,12 +384,12 @@ class Driver:
 
 
 def is_progress(event: Event) -> bool:
-    """Tell whether an event says that a trial has got on."""
+    """Tell whether an event is progress of a trial."""
     return isinstance(event, Metrics | Finish) and event.run != PARENT
 
 
 def last_checkpoint(folder: SearchFolder, number: int) -> int:
-    """Return the epoch from which a trial would go on, 0 for from the start."""
+    """Return the epoch from which a trial would continue; 0 is the start."""
     found = [0]
     with suppress(OSError):
         names = [path.name for path in (folder.checkpoints / str(number)).glob("*/*")]
@@ -399,13 +398,13 @@ def last_checkpoint(folder: SearchFolder, number: int) -> int:
 
 
 class Chaos:
-    """Kills drivers, and processes of trials, until it was enough.
+    """Kills drivers and processes of trials until the plan is fulfilled.
 
     Args:
-        driver: of the search.
-        server: killed by somebody else meanwhile.
-        plan: how often.
-        seed: of the moments.
+        driver: the drivers of the search.
+        server: the server, which another thread kills meanwhile.
+        plan: minimum numbers of kills.
+        seed: seed of the random moments.
     """
 
     def __init__(self, driver: Driver, server: Server, plan: Plan, seed: int) -> None:
@@ -416,11 +415,11 @@ class Chaos:
         self._moments = random.Random(seed)
 
     def reign(self) -> None:
-        """Let drivers live and die; return early if the search comes to its end meanwhile."""
+        """Run and kill drivers; return early if the search ends meanwhile."""
         while not self._is_enough():
             self._driver.start()
             if self._let_work():
-                print("the search ended before everything was killed that was to be", flush=True)
+                print("the search ended before all planned kills", flush=True)
                 return
             self._kill_driver()
 
@@ -433,9 +432,9 @@ class Chaos:
         )
 
     def _let_work(self) -> bool:
-        """Let a driver live for a while; return whether the search has ended."""
+        """Run a driver for a while; return whether the search has ended."""
         if self._moments.random() < 0.2:
-            # At any moment from its start on, while it loads, restores and connects.
+            # At any moment from its start, also while it loads, restores and connects.
             return self._ends_within(self._moments.uniform(0.5, 15))
         self._driver.wait_until_it_gets_on()
         for _ in range(self._moments.choice((1, 1, 2, 2))):
@@ -445,7 +444,7 @@ class Chaos:
             if self._driver.kill_worker(self._moments):
                 self.tally.workers += 1
                 self.tally.at_stake += 1
-                # Of two trials it is not known whose process it was: that of the one that lost.
+                # The process may belong to either trial: assume the one that lost progress.
                 self.tally.lost_reports += max(before.values(), default=0)
         return self._ends_within(self._moments.uniform(0, 3))
 
@@ -463,7 +462,7 @@ class Chaos:
         tally.trackers = max(tally.trackers, self._driver.trackers())
         tally.see(self._driver.trials())
         if training:
-            # Else none of those that run by the study had been taken up again.
+            # Otherwise no trial that the study lists as running had been resumed.
             losses = self._losses()
             tally.at_stake += min(training, len(losses))
             tally.lost_reports += sum(losses.values())
@@ -477,7 +476,7 @@ class Chaos:
         )
 
     def _losses(self) -> dict[int, int]:
-        """Return how many epochs of each running trial were reported and are in no checkpoint."""
+        """Return the number of reported epochs without a checkpoint, per running trial."""
         return {
             trial.number: max(
                 0,
@@ -491,18 +490,18 @@ class Chaos:
 
 @dataclass
 class Findings:
-    """What is wrong at the end, and of how much.
+    """Errors at the end, and the numbers of compared records.
 
     Attributes:
         twice: trials that ended twice, in the study or in the journal, or have two runs in MLflow.
-        lost: trials that are gone, were given up, or were never trained.
-        running: trials that run or wait in the study, runs that run in MLflow.
-        missing: metrics that are not in MLflow, or are others there.
-        doubled: metrics that are there more than once.
-        left: checkpoints that nobody needs any more.
-        retrained: epochs that were trained again after they had been reported.
-        trained: trials of the study that were trained.
-        compared: metrics that are to be in MLflow.
+        lost: trials that are missing, failed, or were never trained.
+        running: trials that run or wait in the study, and runs that run in MLflow.
+        missing: metrics that are absent from MLflow or differ there.
+        doubled: metrics that MLflow has more than once.
+        left: checkpoints that are no longer needed.
+        retrained: epochs that were trained again after their report.
+        trained: number of trained trials in the study.
+        compared: number of metrics that MLflow should have.
     """
 
     twice: int = 0
@@ -583,7 +582,7 @@ def compare_runs(
             found.doubled += len(told) - len(values) + len(values.keys() - expected.keys())
             found.compared += len(expected)
             for epoch, metrics in expected.items():
-                # An epoch that is trained again takes another time, and gives the same.
+                # An epoch that is trained again takes another time but gives equal results.
                 seconds = metric == "epoch_seconds"
                 value = first.get((key, epoch)) if seconds else metrics.get(metric)
                 found.missing += values.get(epoch) != value
@@ -592,7 +591,7 @@ def compare_runs(
 def report(
     plan: Plan, tally: Tally, kills: int, found: Findings, clock: tuple[float, float]
 ) -> list[Figure]:
-    """Return the table."""
+    """Return the rows of the table."""
 
     def none(what: str, count: int, of: int) -> Figure:
         return Figure(f"{what}; of", count, of, count / max(1, of), "0", "")
@@ -657,7 +656,7 @@ def report(
 
 
 def run(plan: Plan, seed: int, folder: Path) -> list[Figure]:
-    """Run the undisturbed search, the other one, and compare."""
+    """Run the undisturbed and the disturbed search, and compare them."""
     home = Home(folder / "runs")
     server = Server(folder / "mlflow")
     server.start()
@@ -698,8 +697,10 @@ def run(plan: Plan, seed: int, folder: Path) -> list[Figure]:
 
 def main() -> None:
     parser = option_parser(__doc__)
-    parser.add_argument("--seed", type=int, default=0, help="of the search and of the moments")
-    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave everything there")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the search and of the moments of kills"
+    )
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep all files in this folder")
     given = parser.parse_args()
     plan = QUICK if given.quick else FULL
     if given.keep is not None:

@@ -1,4 +1,4 @@
-"""What every benchmark shares: its options, its table, its JSON."""
+"""Options, table and JSON file of every benchmark."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from statistics import median
 from cluster.files import write_atomically
 
 Values = tuple[float, float, float]
-"""Our value, the baseline's, and the ratio of the two."""
+"""Our value, the baseline's, and their ratio."""
 
 _HEADER = ("figure (ours against baseline)", "ours", "baseline", "unit", "ratio", "target")
 _WIDTHS = (72, 10, 10, 12, 7, 0)
@@ -22,16 +22,16 @@ _WIDTHS = (72, 10, 10, 12, 7, 0)
 
 @dataclass(frozen=True)
 class Figure:
-    """One row: what was measured, in which unit, against which baseline.
+    """One row: a measured figure, its unit and its baseline.
 
     Attributes:
-        figure: what was measured, and the baseline's name.
+        figure: name of the figure and of the baseline.
         ours: our value.
         baseline: the baseline's value, measured in the same run.
-        ratio: ours against the baseline, as ``target`` is to be read.
-        target: what the ratio (or, where it says so, our value) has to reach.
-        unit: of both values.
-        error: why there are no values; None where there are.
+        ratio: ours relative to the baseline, in the sense of ``target``.
+        target: goal of the ratio, or of our value if it says so.
+        unit: unit of both values.
+        error: cause of missing values, or None.
     """
 
     figure: str
@@ -64,10 +64,10 @@ class Figure:
 
 
 class Table:
-    """Prints each row, and rewrites the JSON file, when the row is measured.
+    """Prints each measured row immediately, and rewrites the JSON file.
 
     Args:
-        json_file: where the rows are kept; None for nowhere.
+        json_file: file for the rows, or None.
 
     Attributes:
         figures: the rows so far.
@@ -92,7 +92,7 @@ class Table:
             write_json(self._json_file, [figure.as_json() for figure in self.figures])
 
     def measure(self, figure: str, target: str, unit: str, work: Callable[[], Values]) -> None:
-        """Add the row that some work measures; work that fails is a row with its error."""
+        """Add the row that a function measures; if it fails, add a row with the error."""
         try:
             ours, baseline, ratio = work()
         except Exception as error:
@@ -118,7 +118,7 @@ def one_line(error: BaseException) -> str:
 
 
 def last_error(log: str) -> str:
-    """Return the last line of a process's error output that names an error, else the last one."""
+    """Return the last line of error output that names an error, or else the last line."""
     lines = [line for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[\w.]+(Error|Exception|Interrupt)\b", line)]
     return (errors or lines or ["no message"])[-1].strip()
@@ -130,17 +130,21 @@ def write_json(file: Path, content: object) -> None:
 
 
 def option_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser of ``--quick`` and ``--json FILE``, for a benchmark that has more."""
+    """Return a parser of ``--quick`` and ``--json FILE``, to which a benchmark can add options."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="smaller and noisier")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure less; the figures are noisier"
+    )
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="also write the figures to this file"
+    )
     return parser
 
 
 def options(description: str | None) -> argparse.Namespace:
-    """Read ``--quick`` and ``--json FILE``."""
+    """Parse ``--quick`` and ``--json FILE``."""
     return option_parser(description).parse_args()
 
 
@@ -152,7 +156,7 @@ def show(figures: Sequence[Figure], json_file: Path | None) -> None:
 
 
 def alternate(ours: Callable[[], float], baseline: Callable[[], float], rounds: int) -> Values:
-    """Measure two things in turn, so that a machine that slows down slows both.
+    """Measure two functions in turn, so that a slower machine slows both.
 
     Returns:
         Median of ours, median of the baseline, median of the ratios of neighbouring rounds.

@@ -1,14 +1,14 @@
-"""Training loops that are timed against each other, each in a process of its own.
+"""Training loops to time against each other, each in its own process.
 
-``python benchmarks/loops.py LOOP OPTIONS`` (JSON) prints one number: images a second.
+``python benchmarks/loops.py LOOP OPTIONS`` (JSON) prints one number: images per second.
 
 - ``ours``: `trainables.training.loop.Training`.
-- ``practitioner``: what a careful user writes: ImageFolder, DataLoader with workers that stay,
-  torchvision transforms, float32, the same network, optimiser and batch.
-- ``arrays``: the same with the images decoded beforehand and held in memory.
-- ``bare``: forward, backward and optimiser step alone, in our number format, on one batch of
-  noise that already lies on the device; on a GPU as a CUDA graph like ours.
-- ``shared``: ``ours`` for a fixed time, begun at a signal: several of them share a device.
+- ``practitioner``: the loop of a careful user: ImageFolder, DataLoader with persistent workers,
+  torchvision transforms, float32; same network, optimiser and batch size.
+- ``arrays``: the same with images decoded beforehand and held in memory.
+- ``bare``: only forward, backward and optimiser step, in our number format, on one batch of noise
+  that is already on the device; on a GPU as a CUDA graph like ours.
+- ``shared``: ``ours`` for a fixed time, started by a signal: several of them share a device.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ FEATURES = {
     "small": (16, 16, 32, 32, 64, 64),
     "medium": (32, 32, 64, 64, 128, 128),
 }
-"""Feature amounts of the plain networks; 10 and 39 million multiply-accumulates an image."""
+"""Feature amounts of the plain networks: 10 and 39 million multiply-accumulates per image."""
 VGG16 = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
 
 
 def network(features: tuple[int, ...], pools: tuple[int, ...], recipe: Recipe) -> Candidate:
-    """Return a plain network for 32x32 colour images of ten classes."""
+    """Return a plain network for 32x32 colour images and ten classes."""
     builder = Builder((3, 32, 32))
     x = builder.image
     for number, amount in enumerate(features, start=1):
@@ -74,7 +74,7 @@ def dataset(options: dict[str, Any]) -> Dataset:
 
 
 def noise(count: int, side: int = 32) -> Dataset:
-    """Return so many training images that mean nothing, and ten each to validate and test on."""
+    """Return random training images, and ten each for validation and test."""
     generator = torch.Generator().manual_seed(0)
     size = (count + 10, side, side, 3)
     images = torch.randint(0, 256, size, dtype=torch.uint8, generator=generator)
@@ -85,11 +85,11 @@ def noise(count: int, side: int = 32) -> Dataset:
 
 
 def run_loop(name: str, options: dict[str, Any], seconds: float = 600.0) -> float:
-    """Return the images a second of a loop in a process of its own.
+    """Return the images per second of a loop in its own process.
 
     Raises:
-        RuntimeError: the process failed; the message is the error that it printed.
-        subprocess.TimeoutExpired: it took more than so many seconds.
+        RuntimeError: the process failed; the message is its printed error.
+        subprocess.TimeoutExpired: the process exceeded the time limit.
     """
     command = [sys.executable, __file__, name, json.dumps(options)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
@@ -110,13 +110,13 @@ def measure_ours(options: dict[str, Any]) -> float:
         augmentation=AUGMENTATION,
         device=options["device"],
     )
-    # The last images make no whole batch and are left out, here and by every other loop.
+    # This and every other loop leaves out the last images, which fill no batch.
     trained = len(images.train) // options["batch"] * options["batch"]
     return images_a_second(training.run_epoch, trained, options["epochs"])
 
 
 def measure_practitioner(options: dict[str, Any], *, in_memory: bool = False) -> float:
-    import torchvision  # noqa: PLC0415 - ours does not wait for it
+    import torchvision  # noqa: PLC0415 - ours does not import it
     from torchvision.transforms import v2  # noqa: PLC0415
 
     images = dataset(options)
@@ -166,7 +166,7 @@ def measure_practitioner(options: dict[str, Any], *, in_memory: bool = False) ->
 
 
 class Arrays(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
-    """Decoded images in memory, as torchvision's CIFAR10 holds them."""
+    """Decoded images in memory, as in torchvision's CIFAR10."""
 
     def __init__(self, images: Dataset, transform: Callable[[Image.Image], torch.Tensor]) -> None:
         self._images = images.images[images.train]
@@ -181,7 +181,7 @@ class Arrays(torch.utils.data.Dataset[tuple[torch.Tensor, int]]):
 
 
 def as_folder(images: Dataset, folder: Path) -> Path:
-    """Write the training images as JPEG, a folder for each class, unless they are there."""
+    """Write the training images as JPEG files in class folders, unless they exist."""
     if not folder.exists():
         for row in images.train:
             place = folder / images.classes[images.labels[row]]
@@ -221,7 +221,7 @@ def measure_bare(options: dict[str, Any]) -> float:
 
 
 def measure_shared(options: dict[str, Any]) -> float:
-    """Train for some seconds after a line on standard input; others do so at the same time."""
+    """Train for some seconds after a line on standard input, at the same time as others."""
     prepare_process(options["threads"], options["share"])
     images = dataset(options)
     training = Training(
@@ -243,7 +243,7 @@ def measure_shared(options: dict[str, Any]) -> float:
 
 
 def images_a_second(run_epoch: Callable[[], object], images: int, epochs: int) -> float:
-    """Time some epochs after one that does not count."""
+    """Time some epochs after an uncounted one."""
     run_epoch()
     started = time.perf_counter()
     for _ in range(epochs):

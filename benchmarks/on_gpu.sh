@@ -1,9 +1,9 @@
 #!/bin/sh
 # Checks and measures training on a GPU: sh benchmarks/on_gpu.sh [tests|bench|all] [OUT] [DATA]
 #
-# Takes at most nine minutes, and needs neither Ray nor a network. Results go to OUT/results.json
-# (default: gpu-results). DATA (images:PATH or cifar10) names the images of the benchmark. Without a
-# GPU the script runs as well, and marks the checks that need one.
+# Takes at most nine minutes, and needs neither Ray nor a network. Writes OUT/results.json (default
+# OUT: gpu-results). DATA (images:PATH or cifar10) names the images of the benchmark. Without a GPU
+# the script runs, too, and marks the checks that need one.
 set -eu
 
 benchmarks=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)

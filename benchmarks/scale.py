@@ -1,12 +1,12 @@
-"""Whether a search gets slower, or larger, the longer it is: ``python benchmarks/scale.py``.
+"""Measures whether long searches use more time or memory: ``python benchmarks/scale.py``.
 
-2,000 trials of near-zero training (one epoch over some 130 images of 8x8 pixels, tiny networks)
-through the whole search, study in sqlite and tracking into a fresh local MLflow store, in a process
-of its own. What it takes is read from outside: resident memory from the system, the time of each
-trial's end from the journal. The last trials are compared with those around trial 200, by medians.
+A whole search runs 2,000 trials of near-zero training (one epoch over some 130 images of 8x8
+pixels, tiny networks) in its own process, with the study in sqlite and tracking into a fresh local
+MLflow store. The benchmark reads resident memory from the system, and the time of each trial's end
+from the journal. It compares the last trials with those around trial 200 by medians.
 
-The default sampler is ``random``, which costs the same at any length: what grows is then the
-driver's. TPE weighs all trials before each draw; ``--sampler tpe`` shows what that adds.
+The default sampler ``random`` has the same cost at any length, so all growth is the driver's. TPE
+weighs all trials before each draw; ``--sampler tpe`` shows the additional cost.
 
 Last figures (300 trials against trial 200, 27 November 2026; AMD EPYC, two cores shared with other
 work; Python 3.11.7, torch 2.14.1, Ray 2.60.0, Optuna 5.0.0, MLflow 3.17.2): 1.22 times the time a
@@ -36,9 +36,9 @@ from search.tracking.journal_reader import read_all
 
 NAME = "scale"
 INTERVAL = 0.2
-"""Seconds between two looks at the memory."""
+"""Seconds between two measurements of memory."""
 STRETCH = 10
-"""Trials over which one time a trial is taken: two of them train at a time, and end in pairs."""
+"""Trials per measurement of the time per trial: two train at a time, and end in pairs."""
 
 
 def experiment(trials: int, sampler: str) -> Experiment:
@@ -61,11 +61,11 @@ def experiment(trials: int, sampler: str) -> Experiment:
 
 @dataclass(frozen=True)
 class Course:
-    """What was seen of a search.
+    """Observations of a search.
 
     Attributes:
         ended: seconds since the epoch at which each trial ended, in order.
-        memory: seconds since the epoch, and MB of resident memory then.
+        memory: pairs of seconds since the epoch and MB of resident memory.
     """
 
     ended: list[float]
@@ -78,7 +78,7 @@ class Course:
         return median(size for _, size in self.memory[begin : max(end, begin + 1)])
 
     def milliseconds(self, first: int, last: int) -> float:
-        """Return the median time a trial between two trials."""
+        """Return the median time per trial between two trials."""
         ends = self.ended
         return median(
             (ends[i + STRETCH] - ends[i]) / STRETCH * 1e3 for i in range(first, last - STRETCH)
@@ -92,7 +92,7 @@ def megabytes(pid: int) -> float:
 
 
 def observe(trials: int, sampler: str) -> Course:
-    """Run a search in a process of its own and watch it."""
+    """Run a search in its own process and observe it."""
     memory: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="scale-") as folder:
         driver = subprocess.Popen([sys.executable, __file__, folder, str(trials), sampler])
@@ -131,7 +131,7 @@ def main() -> None:
 
 
 def print_course(course: Course, width: int) -> None:
-    """Print how both went from beginning to end."""
+    """Print time and memory over the whole search."""
     windows = range(width, len(course.ended) - width, max(width, len(course.ended) // 10))
     for first in windows:
         window = first, first + width

@@ -1,12 +1,11 @@
-"""How fast candidates are judged: ``python benchmarks/screening.py``.
+"""Measures the speed of screening: ``python benchmarks/screening.py``.
 
 Two figures over the default VGG space at 32x32 pixels, on one core:
 
-- rebuild a candidate from its params, find fields and border, count costs, judge it by all
-  screens; against building its torch module from the same params (what analyses that work on
-  modules must do before they begin);
-- the whole path of the driver: draw, judge, tell, of every candidate drawn; against Optuna alone
-  drawing the same parameters and telling a value (random sampler, both in memory).
+- Rebuild a candidate from its params, find fields and border, count costs and apply all screens.
+  Baseline: build its torch module from the same params, which an analysis of modules must do first.
+- The driver's whole path for every drawn candidate: draw, screen, tell. Baseline: Optuna alone,
+  which draws the same parameters and tells a value (random sampler, both in memory).
 
 Last figures (``--quick``, 27 November 2026; AMD EPYC, two cores; Python 3.11.7, torch 2.14.1,
 Optuna 5.0.0): 6,100 to 6,500 candidates/s of processor time, 32 times as many as modules built;
@@ -46,7 +45,7 @@ def draw_params(space: CandidateSpace, count: int) -> list[dict[str, object]]:
 
 
 def per_second(count: int, started: float) -> float:
-    """Return a rate by processor time, which other work on the machine does not change."""
+    """Return a rate per CPU time, which other work on the machine does not affect."""
     return count / (time.process_time() - started)
 
 

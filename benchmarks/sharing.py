@@ -1,4 +1,4 @@
-"""Several trainings that share a device, each in a process of its own, with and without MPS."""
+"""Trainings that share a device, each in its own process, with and without MPS."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from harness import Table, Values, last_error, one_line
 LOOPS = Path(__file__).parent / "loops.py"
 MPS = Path(__file__).parent.parent / "cluster" / "mps.sh"
 HANG_SECONDS = 60
-"""Trainings that take so much longer than asked for have hung, and are killed."""
+"""Extra seconds after which a training counts as hung and is killed."""
 MPS_SECONDS = 30
-"""After so long a command to the MPS server has hung."""
+"""Seconds after which a command to the MPS server counts as hung."""
 STOP_SECONDS = 5
-"""After so long the command that stops it has hung."""
+"""Seconds after which the command that stops the server counts as hung."""
 
 
 def measure_sharing(table: Table, given: argparse.Namespace, *, on_gpu: bool) -> None:
-    """Compare several trainings at a time with one alone."""
+    """Compare several simultaneous trainings with one alone."""
     if on_gpu:
         counts: tuple[int, ...] = (1, 8) if given.quick else (1, 2, 4, 8, 16)
     else:
@@ -55,7 +55,7 @@ def measure_sharing(table: Table, given: argparse.Namespace, *, on_gpu: bool) ->
     if not on_gpu:
         return
     if shutil.which("nvidia-cuda-mps-control") is None:
-        print("MPS is not installed here: its rows are left out", flush=True)
+        print("MPS is not installed here: its rows are omitted", flush=True)
         return
     try:
         with mps_server() as environment:
@@ -67,11 +67,11 @@ def measure_sharing(table: Table, given: argparse.Namespace, *, on_gpu: bool) ->
 
 @contextmanager
 def mps_server() -> Iterator[Mapping[str, str]]:
-    """Run an MPS server of the benchmark's own, and yield the environment of its clients.
+    """Run a separate MPS server, and yield the environment of its clients.
 
     Raises:
-        RuntimeError: it does not start.
-        subprocess.TimeoutExpired: it hangs.
+        RuntimeError: the server does not start.
+        subprocess.TimeoutExpired: the server hangs.
     """
     with tempfile.TemporaryDirectory(prefix="mps-", ignore_cleanup_errors=True) as folder:
         own = {**os.environ, "BORDERLINE_MPS": folder}
@@ -89,7 +89,7 @@ def mps_server() -> Iterator[Mapping[str, str]]:
             )
 
         try:
-            # The server that this leaves running would keep a pipe of ours open.
+            # The server keeps running, and would keep a pipe open.
             if ask("start", subprocess.DEVNULL).returncode != 0:
                 raise RuntimeError("the MPS server does not start")
             status = ask("status", subprocess.PIPE)
@@ -100,7 +100,7 @@ def mps_server() -> Iterator[Mapping[str, str]]:
             yield own | dict(word.split("=", 1) for word in words if "=" in word)
         finally:
             try:
-                # Whoever ends this process does not wait long.
+                # The process that ends this one does not wait long.
                 ask("stop", subprocess.DEVNULL, STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 print("the MPS server does not end", file=sys.stderr, flush=True)
@@ -109,10 +109,10 @@ def mps_server() -> Iterator[Mapping[str, str]]:
 def train_together(
     given: argparse.Namespace, count: int, environment: Mapping[str, str], *, on_gpu: bool
 ) -> float:
-    """Return the images a second of so many processes together.
+    """Return the total images per second of a number of processes.
 
     Raises:
-        RuntimeError: a training failed or hung; the message is the error that it printed.
+        RuntimeError: a training failed or hung; the message is its printed error.
     """
     options: dict[str, Any] = {
         "data": given.data,
@@ -148,14 +148,14 @@ def train_together(
             for process in running:
                 assert process.stdout is not None
                 if process.stdout.readline().strip() != "ready":
-                    raise RuntimeError("a training did not begin")
+                    raise RuntimeError("a training did not start")
             for process in running:
                 assert process.stdin is not None
                 process.stdin.write("go\n")
                 process.stdin.flush()
             return sum(float(process.communicate()[0]) for process in running)
         except (OSError, RuntimeError, ValueError) as error:
-            # Those that fail write at their end.
+            # A failed process writes its error at its end.
             kill_all()
             for process in running:
                 process.wait()

@@ -1,22 +1,22 @@
-"""How fast and how well one candidate trains: ``python benchmarks/training.py``.
+"""Measures speed, accuracy and memory of training: ``python benchmarks/training.py``.
 
-Runs on a GPU where there is one, else on the processor, and without Ray. Images are CIFAR-10's:
-``--data images:PATH`` for a folder or archive, by default the one beside the project if it is
-there, else torchvision's. Rows (those marked GPU need one):
+Runs without Ray, on a GPU if there is one, else on the CPU. Images are CIFAR-10's: ``--data
+images:PATH`` names a folder or archive; the default is the archive beside the project if it exists,
+else torchvision's. Rows (those marked GPU need one):
 
-- images a second against the loop a practitioner would write, from JPEG files and from memory;
-- against the bare forward, backward and optimiser step on data that lies on the device;
+- images per second against the loop of a practitioner, from JPEG files and from memory;
+- images per second against the bare forward, backward and optimiser step on data on the device;
 - GPU: TFLOP/s of VGG16 at batch 1024 against a large bfloat16 matrix product;
-- images a second of several trainings that share the device against one alone; on a GPU also
-  under MPS, where ``cluster/mps.sh`` can start it;
-- accuracy: on a GPU of the best recipe after 60 seconds, three seeds; on a processor whether
-  recipes rank as they do in float32, on a subset;
+- images per second of several trainings that share the device against one alone; on a GPU also
+  under MPS, if ``cluster/mps.sh`` can start it;
+- accuracy: on a GPU, the best recipe after 60 seconds with three seeds; on a CPU, whether recipes
+  rank as in float32 on a subset;
 - predicted against measured peak memory of 30 random candidates.
 
-Each row is printed, and with ``--json`` written, when it is measured. A row that fails says why,
-the others go on, and the exit code is 1.
+Each row is printed, and with ``--json`` written, as soon as it is measured. A failed row shows its
+cause, the others continue, and the exit code is 1.
 
-Figures belong to a device: ``sh benchmarks/on_gpu.sh all`` records them with device, versions and
+Figures depend on the device: ``sh benchmarks/on_gpu.sh all`` records them with device, versions and
 date, and ``benchmarks/results/`` keeps them.
 """
 
@@ -113,7 +113,7 @@ def compare_with_product(given: argparse.Namespace, device: Device) -> Values:
         torch.cuda.synchronize()
         return 20 * 2 * size**3 / (time.perf_counter() - started) / 1e12
 
-    # A multiply-accumulate is two operations, and the backward pass takes twice the forward's.
+    # A multiply-accumulate is two operations; the backward pass needs twice the forward's.
     flops = 6 * candidate("vgg16", 1024).costs.macs
     options = {"data": given.data, "device": "cuda", "subset": 1.0, "net": "vgg16", "batch": 1024}
     options |= {"epochs": 2 if given.quick else 5}
@@ -127,14 +127,14 @@ def best_recipe(batch: int) -> tuple[Recipe, Augmentation]:
 
 
 def accuracy_on_gpu(given: argparse.Namespace) -> Values:
-    """Train the best recipe until 60 seconds are over, with three seeds."""
+    """Train the best recipe for 60 seconds with three seeds."""
     images = load(DataSpec(given.data, 32, validation=0.02))
     recipe, augmentation = best_recipe(512)
     features = (64, 128, 128, 256, 256, 256, 512, 512)
     chosen = network(features, (2, 4, 6), recipe)
     found = []
     for seed in range(1 if given.quick else 3):
-        # How many epochs fit is found by training some, in the same process.
+        # Train some epochs in the same process to find how many fit.
         probe = Training(chosen, images, epochs=3, seed=9, augmentation=augmentation)
         lasting = [probe.run_epoch().epoch_seconds for _ in range(3)][-1]
         epochs = max(1, int(55 / lasting))
@@ -144,7 +144,7 @@ def accuracy_on_gpu(given: argparse.Namespace) -> Values:
         for _ in range(epochs):
             training.run_epoch()
         seconds = time.perf_counter() - started
-        # What comes too late does not count.
+        # A late result does not count.
         found.append(training.score("test")[1] if seconds <= 60 else 0.0)
         print(f"seed {seed}: {epochs} epochs in {seconds:.1f} s: test accuracy {found[-1]:.4f}")
     return mean(found), 0.92, mean(found) / 0.92
@@ -173,7 +173,7 @@ def ranking_on_cpu(given: argparse.Namespace) -> Values:
         ]
     for name, ours, theirs in zip(recipes, scores[True], scores[False], strict=True):
         print(f"  {name:<28} validation {ours:.3f}; in float32 {theirs:.3f}")
-    # Pairs that lie closer than their own noise have no order that could be kept.
+    # Pairs that differ by less than their noise have no order.
     pairs = list(combinations(range(len(recipes)), 2))
     clear = [p for p in pairs if abs(scores[False][p[0]] - scores[False][p[1]]) > 0.02]
     kept = [
@@ -188,7 +188,7 @@ def ranking_on_cpu(given: argparse.Namespace) -> Values:
 def score(
     images: Dataset, recipe: Recipe, varied: Augmentation, epochs: int, seed: int, *, low: bool
 ) -> float:
-    """Return the validation accuracy after a whole training."""
+    """Return the validation accuracy of a whole training."""
     chosen = network((16, 32, 32, 64), (1, 3), recipe)
     training = Training(chosen, images, epochs=epochs, seed=seed, augmentation=varied)
     if not low:
@@ -202,17 +202,17 @@ def compare_memory(given: argparse.Namespace, device: Device) -> Values:
     wanted = 6 if given.quick else 30
     errors = []
     for chosen in random_candidates(wanted, small=not on_gpu):
-        # On a GPU enough steps for a CUDA graph: it keeps its memory while the network is scored.
+        # On a GPU enough steps for a CUDA graph, which keeps its memory during scoring.
         images = noise((24 if on_gpu else 2) * chosen.recipe.batch_size)
 
         def work(chosen: Candidate = chosen, images: Dataset = images) -> None:
             Training(chosen, images, epochs=1, seed=0, device=device.device.type).run_epoch()
 
-        # The first training brings the images to the device, where the second one finds them:
-        # what is measured, and so what is predicted, is the network alone.
+        # The first training copies the images to the device for both, so the measurement of the
+        # second covers only the network, like the prediction.
         work()
         measured = measure_peak(work, device.device)
-        # What is measured on a GPU is reserved; a library's workspace is held since the first one.
+        # A GPU reports reserved memory; libraries hold workspaces since the first training.
         predicted = (
             (1 + FRAGMENTATION) * predicted_memory(chosen, bfloat16=device.bfloat16)
             if on_gpu
@@ -227,7 +227,7 @@ def compare_memory(given: argparse.Namespace, device: Device) -> Values:
 
 
 def random_candidates(count: int, *, small: bool) -> list[Candidate]:
-    """Draw candidates of all families in turn, with weights and activations both mattering."""
+    """Draw candidates of all families in turn, with relevant weights and activations."""
     task = Task(3, 32, 32, 10)
     batches = (16, 32) if small else (128, 256, 512)
     spaces = [CandidateSpace(task, family, {}, {}) for family in FAMILIES]
@@ -263,7 +263,7 @@ def main() -> int:
     unknown = set(asked) - set(ROWS)
     if unknown:
         parser.error(f"--rows: unknown are {', '.join(sorted(unknown))}; use {', '.join(ROWS)}")
-    # Whoever stops the benchmark stops what it has started as well.
+    # Stopping the benchmark also stops the processes that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     device = select_device()
     on_gpu = device.device.type == "cuda"
