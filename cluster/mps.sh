@@ -1,6 +1,6 @@
 #!/bin/sh
-# Starts and stops NVIDIA's Multi-Process Service (MPS), which lets processes that share a GPU compute
-# at the same time instead of in turns: sh cluster/mps.sh start|stop|status
+# Starts and stops NVIDIA's Multi-Process Service (MPS), which lets processes that share a GPU
+# compute at the same time instead of in turns: sh cluster/mps.sh start|stop|status
 #
 # Its files are in BORDERLINE_MPS, by default a folder of the user. Processes that use MPS need the
 # two variables that `start` prints.

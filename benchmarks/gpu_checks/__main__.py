@@ -4,8 +4,8 @@ Checks and measures training on a GPU in at most nine minutes, without Ray, a se
 Each stage runs in its own process with a time limit: a stage that crashes or hangs loses only its
 own results. On a machine without a GPU, checks that need one are ``not measured: no GPU``.
 
-OUT/results.json is written after every stage: device, versions, date, all checks, and the figures
-of ``benchmarks/training.py``. The exit code is 1 where a check failed.
+After every stage it writes OUT/results.json: device, versions, date, all checks, and the figures of
+``benchmarks/training.py``. The exit code is 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gpu_checks.stages import STAGES, stages_of
 
 
 def main() -> int:
-    """Run the stages that the command line names."""
+    """Run the stages given on the command line."""
     parser = argparse.ArgumentParser(
         prog="on_gpu.sh", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -27,8 +27,12 @@ def main() -> int:
     parser.add_argument("out", nargs="?", type=Path, default=Path("gpu-results"), metavar="OUT")
     parser.add_argument("data", nargs="?", metavar="DATA", help="images:PATH or cifar10")
     names = [stage.name for stage in STAGES]
-    parser.add_argument("--stages", help=f"only these, comma separated: {', '.join(names)}")
-    parser.add_argument("--seconds", type=float, default=MOST_SECONDS, help="time for all of them")
+    parser.add_argument(
+        "--stages", help=f"run only these stages, comma separated: {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=MOST_SECONDS, help="time limit of all stages"
+    )
     given = parser.parse_args()
     chosen = stages_of(given.part)
     if given.stages is not None:

@@ -1,4 +1,4 @@
-"""Stage 2: whatever the recipe, steps are captured, and none of them waits for the device."""
+"""Stage 2: with every recipe, steps are captured and never wait for the device."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from spaces.candidate import Candidate
 from trainables.specs import Augmentation
 
 WATCHED = 2
-"""Eager steps that are watched."""
+"""Number of observed eager steps."""
 
 
 def check_capture(setting: Setting, recorder: Recorder) -> None:
-    """Train one epoch with every kind of recipe."""
+    """Train one epoch with each kind of recipe."""
     for optimizer, ema, clip, augmentation, dropout in product(
         ("sgd", "adamw"), (0.0, 0.99), (0.0, 0.5), (Augmentation(), EVERYTHING), (0.0, 0.2)
     ):

@@ -1,4 +1,4 @@
-"""Stage 3: however a training runs, it is the same training, in float32."""
+"""Stage 3: in float32 all ways to run a training give equal results."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from trainables.training.loop import Training
 
 EPOCHS = 2
 TOLERANCE = 1e-3
-"""By so much losses may differ: sums on a GPU are taken in any order."""
+"""Maximum difference of losses: a GPU sums in any order."""
 
 
 def check_exactness(setting: Setting, recorder: Recorder) -> None:
-    """Compare trainings that have to agree."""
+    """Compare trainings that must agree."""
     plain = setting.candidate()
     recipe: dict[str, Any] = {"optimizer": "adamw", "learning_rate": 2e-3, "ema": 0.9, "clip": 0.5}
     full = setting.candidate(0.2, **recipe)
@@ -79,7 +79,7 @@ def check_exactness(setting: Setting, recorder: Recorder) -> None:
 
 
 def results(trained: Training) -> list[EpochMetrics]:
-    """Run all epochs that are left."""
+    """Run all remaining epochs."""
     return [trained.run_epoch() for _ in range(trained.epochs - trained.epoch)]
 
 
@@ -94,6 +94,6 @@ def compare(ours: list[EpochMetrics], theirs: list[EpochMetrics]) -> Finding:
         for a, b in zip(mine, other, strict=True)
     )
     figures = {"ours": losses[0], "theirs": losses[1], "difference": difference}
-    # Also false where a loss is no number.
+    # Also false if a loss is NaN.
     expect(difference <= TOLERANCE, f"losses differ by {difference:.2g}", figures)
     return Finding(f"losses differ by {difference:.2g}", figures)

@@ -1,4 +1,4 @@
-"""Stage 4: a failure costs one training at most, and the next one in the process is good."""
+"""Stage 4: a failure ends at most one training; the next one in the process succeeds."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from trainables.training.process import is_out_of_memory, release_memory
 ENDLESS = 1 << 50
 """More bytes than any device has."""
 SPARE = 64 << 20
-"""Bytes that a process may take beyond what it has, where its memory is to be too small."""
+"""Bytes that a process may use beyond its current memory when its limit is too small."""
 
 Spoil = Callable[[Training], None]
 """Makes the steps of a training fail."""
 
 
 def check_failures(setting: Setting, recorder: Recorder) -> None:
-    """Let trainings fail, each followed by a good one."""
+    """Let trainings fail, each followed by a normal one."""
     for name, work in (
         ("a capture that .item() invalidates", lambda: _failed_capture(setting, wait_in_step)),
         (
@@ -51,7 +51,7 @@ def wait_in_step(trained: Training) -> None:
 
 
 def exhaust_capture(trained: Training) -> None:
-    """Make the backward pass run out of memory while it is captured."""
+    """Make the backward pass run out of memory during the capture."""
     _in_backward(trained, torch.cuda.is_current_stream_capturing)
 
 
@@ -69,13 +69,13 @@ def _in_backward(trained: Training, fails: Callable[[], bool]) -> None:
         if output.requires_grad:
             output.register_hook(exhaust)  # type: ignore[no-untyped-call]
 
-    # In the middle: gradients of later layers have been calculated by then.
+    # In the middle, after the gradients of later layers.
     convolutions = [m for m in trained.network.modules() if isinstance(m, nn.Conv2d)]
     convolutions[-1].register_forward_hook(hook)
 
 
 def _failed_capture(setting: Setting, spoil: Spoil) -> Finding:
-    """Expect a training whose capture fails to go on as if it had never been tried."""
+    """Expect a training with a failed capture to continue as if never captured."""
     setting.need_gpu()
     chosen = setting.candidate()
     with float32():
@@ -92,7 +92,7 @@ def _failed_capture(setting: Setting, spoil: Spoil) -> Finding:
 
 
 def _exhausted_step(setting: Setting) -> Finding:
-    """Expect a training that runs out of memory to end with an error that is recognised."""
+    """Expect a training that runs out of memory to raise a recognised error."""
     chosen = setting.candidate()
     with eager():
         trained = setting.train(chosen)
@@ -101,7 +101,7 @@ def _exhausted_step(setting: Setting) -> Finding:
 
 
 def _small_fraction(setting: Setting) -> Finding:
-    """Expect a training to run out of the memory that its process may use."""
+    """Expect a training to exceed the memory limit of its process."""
     setting.need_gpu()
     release_memory()
     total = torch.cuda.get_device_properties(setting.device).total_memory
@@ -114,7 +114,7 @@ def _small_fraction(setting: Setting) -> Finding:
 
 
 def _train_large(chosen: Candidate) -> None:
-    """Train on images of which the activations of one batch take more than is spare."""
+    """Train on images for which the activations of one batch exceed the spare memory."""
     Training(chosen, noise(24 * 1024), epochs=1, seed=0, device="auto").run_epoch()
 
 
@@ -140,6 +140,6 @@ def _good_training(setting: Setting) -> Finding:
         losses = [result.train_loss for result in results(trained)]
     if setting.on_gpu:
         expect(trained.is_captured, f"steps are not captured: {'; '.join(warned.messages)}")
-    # What is noise cannot be learnt, but its mean can.
+    # Noise cannot be learned, but its mean can.
     expect(losses[-1] < 4, f"the losses are {losses}")
     return Finding(figures={"losses": losses})

@@ -1,4 +1,4 @@
-"""The few places where checks reach into a training: everything private that they use is here."""
+"""Access to internals of a training: all private names that the checks use are here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainables.training.loop import Training
 
 @contextmanager
 def float32() -> Iterator[None]:
-    """Calculate in float32 and nothing shorter, with sums in the same order where cuDNN can."""
+    """Compute in full float32, with deterministic cuDNN kernels where they exist."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic
     with mock.patch.object(
@@ -36,14 +36,14 @@ def float32() -> Iterator[None]:
 
 @contextmanager
 def eager() -> Iterator[None]:
-    """Capture no steps of new trainings."""
+    """Disable the capture of steps in new trainings."""
     with mock.patch.object(cuda_graphs, "WORTH", 1 << 62):
         yield
 
 
 @contextmanager
 def streamed() -> Iterator[None]:
-    """Bring the images of new trainings batch by batch."""
+    """Stream the images of new trainings batch by batch."""
 
     def open_feed(dataset: Dataset, device: torch.device, batch: int) -> StreamedFeed:
         return StreamedFeed(as_tensor(dataset.images), device, batch)
@@ -53,14 +53,14 @@ def streamed() -> Iterator[None]:
 
 
 def take_watched_steps(trained: Training, count: int) -> None:
-    """Take the first steps of the next epoch one by one, without a graph.
+    """Run the first steps of the next epoch one by one, without a graph.
 
-    The first of them is not watched: it may load what later ones have.
+    The first step is not observed, because it may load libraries.
     """
     trained._prepare_epoch()
     trained.network.train()
     trained._step()
-    # Whatever makes the host wait for the device raises an error.
+    # Calls that make the host wait for the device raise an error.
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(count):
@@ -70,7 +70,7 @@ def take_watched_steps(trained: Training, count: int) -> None:
 
 
 class Warnings(logging.Handler):
-    """Collects what trainables warn of while it is entered."""
+    """Collects the warnings of trainables within its context."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -89,10 +89,10 @@ class Warnings(logging.Handler):
 
 
 class Repetition:
-    """Repeats a step as a training does, often enough that it is captured and replayed.
+    """Repeats a step as a training does, often enough to capture and replay it.
 
     Args:
-        device: where the step runs.
+        device: device of the step.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Stage 1: which device, driver and versions the other stages ran with."""
+"""Stage 1: device, driver and versions of the other stages."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _versions() -> Finding:
 
 
 def _commit() -> str:
-    """Return the commit of the project, ``-`` where it is not known."""
+    """Return the commit of the project, or ``-`` if unknown."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         result = subprocess.run(
@@ -64,6 +64,6 @@ def _device(setting: Setting) -> Finding:
         "driver": driver,
         "cpus": os.cpu_count(),
     }
-    # Nothing is checked before the device has calculated something.
+    # The device must compute something before any check.
     expect(float(torch.ones(8, device=setting.device).sum()) == 8, "the device cannot add", figures)
     return Finding(f"{properties.name}, driver {driver}", figures)

@@ -1,4 +1,4 @@
-"""Stage 6: every operation of a network, forward, backward and captured, as a training has it."""
+"""Stage 6: every operation of a network, forward, backward and captured, as in a training."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ from trainables.builder import build_layer
 MAP: Shape = (8, 6, 10)
 IMAGES = 4
 TOLERANCE = 0.02
-"""By so much a replay may differ from the same step without a graph, in bfloat16."""
+"""Maximum difference between a replay and the same step without a graph, in bfloat16."""
 
 
 def examples() -> Iterator[tuple[Operation, tuple[Shape, ...]]]:
-    """Yield operations of every kind, with each of their modes, and the shapes of their inputs."""
+    """Yield operations of every kind and mode with the shapes of their inputs."""
     of_one: list[Operation] = [
         Convolution(12, bias=True),
         Convolution(8, (3, 5), (2, 1), (1, 2), (1, 2), groups=8),
@@ -102,14 +102,15 @@ def examples() -> Iterator[tuple[Operation, tuple[Shape, ...]]]:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one operation.
+    """Result of one operation.
 
     Attributes:
-        operation: with its values.
-        error: why the forward or the backward pass failed; None where both are fine.
-        captured: whether the step is replayed from a graph; None where there is no GPU.
-        problem: why it is not captured, or how a replay differs.
-        channels_last: whether the output keeps the order in memory that convolutions are fast in.
+        operation: the operation with its values.
+        error: cause of a failed forward or backward pass, or None.
+        captured: whether the step is replayed from a graph; None without a GPU.
+        problem: cause of a missing capture, or difference of a replay.
+        channels_last: whether the output keeps the channels-last format, in which convolutions are
+            fast.
     """
 
     operation: str
@@ -120,7 +121,7 @@ class Result:
 
 
 def check_operations(setting: Setting, recorder: Recorder) -> None:
-    """Check every operation; one that cannot be captured trains all the same, and is named."""
+    """Check every operation; name those that cannot be captured, which still train."""
     kinds = groupby(examples(), lambda example: example[0].kind)
     left: list[str] = []
     for kind, group in kinds:
@@ -141,7 +142,7 @@ def _check_kind(
     figures = {"operations": [asdict(result) for result in results]}
     left += [result.operation for result in results if result.captured is False]
     wrong = [f"{r.operation}: {r.error}" for r in results if r.error is not None]
-    # A replay that calculates something else is worse than none.
+    # A replay with a wrong result is worse than no replay.
     wrong += [f"{r.operation}: {r.problem}" for r in results if r.captured and r.problem]
     if wrong:
         raise CheckFailedError("; ".join(wrong), figures)
@@ -150,7 +151,7 @@ def _check_kind(
 
 
 def _try(setting: Setting, operation: Operation, shapes: tuple[Shape, ...]) -> Result:
-    """Take steps of one operation in bfloat16, channels last."""
+    """Run steps of one operation in bfloat16, channels last."""
     step = _Step(setting.device, operation, shapes)
     name = repr(operation)
     try:
@@ -174,14 +175,14 @@ def _try(setting: Setting, operation: Operation, shapes: tuple[Shape, ...]) -> R
         float((value - other).abs().max() / (1 + other.abs().max()))
         for value, other in zip(step.values(), expected, strict=True)
     )
-    # Also wrong where it is no number.
+    # NaN is wrong, too.
     fine = difference <= TOLERANCE
     problem = None if fine else f"a replay differs by {difference:.2g}"
     return Result(name, None, True, problem, last)
 
 
 class _Step:
-    """The forward and the backward pass of one layer, on the same values every time."""
+    """Forward and backward pass of one layer, always on the same values."""
 
     def __init__(
         self, device: torch.device, operation: Operation, shapes: tuple[Shape, ...]
@@ -190,8 +191,8 @@ class _Step:
         torch.manual_seed(0)
         layer = build_layer(operation, shapes).train()
         self._layer = layer.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        # Positive: not every function is defined elsewhere. What a layer takes comes from a
-        # convolution, so it has 16 bits.
+        # Positive, because some functions are defined only there. The input of a layer comes from
+        # a convolution, so it has 16 bits.
         self._inputs = [
             (torch.rand((IMAGES, *shape), generator=generator) + 0.1)
             .to(device, torch.bfloat16, memory_format=torch.channels_last)
@@ -211,5 +212,5 @@ class _Step:
         self.output = output.detach()
 
     def values(self) -> list[Tensor]:
-        """Return a copy of what the last step calculated: the output and all gradients."""
+        """Return copies of the output and all gradients of the last step."""
         return [value.float().clone() for value in (self.output, *self._gradients)]

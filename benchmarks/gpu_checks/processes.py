@@ -1,4 +1,4 @@
-"""Runs a command in a process of its own, for no longer than a limit."""
+"""Runs a command in its own process with a time limit."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from contextlib import suppress
 from typing import IO
 
 GRACE_SECONDS = 10.0
-"""After the limit a command has so long to end by itself before it is killed."""
+"""Seconds after the limit in which a command can end by itself before it is killed."""
 MARGIN_SECONDS = GRACE_SECONDS + 5.0
-"""So long before its own limit a command ends what it has started: it still has to tell of it."""
+"""Seconds before its own limit at which a command ends its children, to report on them."""
 
 
 def run_limited(
@@ -24,18 +24,18 @@ def run_limited(
     environment: Mapping[str, str] | None = None,
     interrupt: signal.Signals = signal.SIGTERM,
 ) -> int | None:
-    """Run a command, and end it and whatever it has started after so many seconds.
+    """Run a command; after a time limit end it and all processes that it has started.
 
     Args:
         command: program and arguments.
-        seconds: the limit.
-        output: where its standard output goes; None to ours.
-        errors: where its standard error goes; None to ours.
+        seconds: the time limit.
+        output: target of its standard output; None for ours.
+        errors: target of its standard error; None for ours.
         environment: its environment variables; None for ours.
-        interrupt: what tells it that its time is over.
+        interrupt: signal at the time limit.
 
     Returns:
-        The exit code, negative for a signal; None where the limit was reached.
+        The exit code, negative for a signal; None at the time limit.
     """
     process = subprocess.Popen(
         command,
@@ -50,7 +50,7 @@ def run_limited(
     except subprocess.TimeoutExpired:
         return None
     finally:
-        # Also what a command leaves behind that has ended by itself.
+        # Also ends processes that a finished command leaves behind.
         for number in (interrupt, signal.SIGKILL):
             _signal(process, number)
             with suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""Stage 8: where the time of twenty replayed steps goes."""
+"""Stage 8: time of the kernels in twenty replayed steps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trainables.training.loop import Training
 
 STEPS = 20
 LISTED = 15
-"""Kernels that are listed, those that take longest."""
+"""Number of listed kernels, slowest first."""
 
 
 def profile_replays(setting: Setting, recorder: Recorder) -> None:

@@ -1,4 +1,4 @@
-"""What a check found: a line for people, an object in the results."""
+"""Results of checks: a line for people, an object in the results."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from harness import one_line
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 NO_GPU = "no GPU"
-"""Why a check that needs a GPU is not measured."""
+"""Reason why a check that needs a GPU is not measured."""
 
 
 class Outcome(StrEnum):
-    """How a check ended."""
+    """Outcome of a check."""
 
     PASSED = "passed"
     MISSED = "below target"
@@ -32,12 +32,12 @@ class Check:
     """One check of a stage.
 
     Attributes:
-        stage: the stage's name.
-        name: the rule that was checked.
-        outcome: how it ended.
-        detail: one line; of a check that did not pass, why.
-        figures: what was measured, plain values for JSON.
-        seconds: how long it took.
+        stage: name of the stage.
+        name: the checked rule.
+        outcome: outcome of the check.
+        detail: one line; the cause if the check did not pass.
+        figures: measurements, as plain values for JSON.
+        seconds: duration.
     """
 
     stage: str
@@ -55,7 +55,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check that passed has to say."""
+    """Result of a check that passed."""
 
     detail: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
@@ -65,8 +65,8 @@ class CheckFailedError(Exception):
     """The rule does not hold.
 
     Args:
-        problem: one line that says what was found.
-        figures: what was measured.
+        problem: one line that describes the result.
+        figures: measurements.
     """
 
     def __init__(self, problem: str, figures: dict[str, Any] | None = None) -> None:
@@ -76,24 +76,24 @@ class CheckFailedError(Exception):
 
 
 class NotMeasuredError(Exception):
-    """The check cannot be made here; the message says why."""
+    """The check cannot run here; the message is the reason."""
 
 
 def expect(holds: bool, problem: str, figures: dict[str, Any] | None = None) -> None:
-    """Fail the check unless something holds."""
+    """Fail the check unless a condition holds."""
     if not holds:
         raise CheckFailedError(problem, figures)
 
 
 class Recorder:
-    """Makes the checks of one stage, and keeps each of them when it ends.
+    """Runs the checks of one stage, and records each at its end.
 
-    The file has one JSON value a line: the name of a check when it begins, the check when it ends.
-    So it tells, when the process dies, during which check that happened.
+    Each line of the file is a JSON value: the name of a check at its start, the check at its end.
+    If the process dies, the file thus shows during which check.
 
     Args:
-        stage: the stage's name.
-        file: where the checks are kept.
+        stage: name of the stage.
+        file: file for the checks.
     """
 
     def __init__(self, stage: str, file: Path) -> None:
@@ -101,7 +101,7 @@ class Recorder:
         self._file = file
 
     def check(self, name: str, work: Callable[[], Finding | None]) -> None:
-        """Make one check; whatever it raises is how it ended."""
+        """Run one check; an exception determines its outcome."""
         self._write(name)
         started = time.perf_counter()
         outcome, finding = Outcome.PASSED, Finding()
@@ -118,12 +118,12 @@ class Recorder:
         self.add(Check(self._stage, name, outcome, finding.detail, finding.figures, seconds))
 
     def lack(self, names: Iterable[str], reason: str) -> None:
-        """Note checks that cannot be made here."""
+        """Record checks that cannot run here."""
         for name in names:
             self.add(Check(self._stage, name, Outcome.NOT_MEASURED, reason))
 
     def add(self, check: Check) -> None:
-        """Print and keep a check."""
+        """Print and record a check."""
         print(check.line(), flush=True)
         self._write(asdict(check))
 
@@ -133,26 +133,26 @@ class Recorder:
 
 
 def _place(error: Exception) -> str:
-    """Return the line of the project that raised an error, as an appendix to its message."""
+    """Return the project line that raised an error, as a suffix of its message."""
     ours = [
         f"{file.relative_to(PROJECT)}:{frame.lineno}"
         for frame in traceback.extract_tb(error.__traceback__)
         if (file := Path(frame.filename)).is_relative_to(PROJECT)
-        # Neither a package in the project's environment nor the check itself.
+        # Not a package in the project's environment, and not the check itself.
         if not {"site-packages", "gpu_checks", "tests"} & set(file.parts)
     ]
     return f" ({ours[-1]})" if ours else ""
 
 
 def read_checks(file: Path) -> tuple[list[Check], str | None]:
-    """Return the checks that a stage has kept, and the name of the one that it was making."""
+    """Return the recorded checks of a stage, and the name of the unfinished check."""
     checks: list[Check] = []
     begun: str | None = None
     for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
         try:
             value = json.loads(line)
         except ValueError:
-            continue  # The process was killed while it wrote.
+            continue  # The process was killed while writing.
         if isinstance(value, str):
             begun = value
         else:

@@ -1,4 +1,4 @@
-"""Stage 5: a process that trains many networks takes no more memory than for the first ones."""
+"""Stage 5: the memory of a process does not grow over many trainings."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from trainables.training.process import release_memory
 
 TRAININGS = 30
 SETTLED = 6
-"""Trainings after which the process has loaded all that it needs."""
+"""Trainings after which the process has loaded everything."""
 GROWTH = 32 << 20
-"""Bytes by which memory may differ later on: blocks of the allocator, pages of the driver."""
+"""Maximum later growth in bytes: blocks of the allocator, pages of the driver."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What the process holds between two trainings, in bytes.
+    """Memory of the process between two trainings, in bytes.
 
     Attributes:
-        reserved: of the GPU by torch's allocator.
-        outside: of the GPU by all processes, beside that.
-        host: of the machine's memory.
+        reserved: GPU memory that torch's allocator reserves.
+        outside: other GPU memory, of all processes.
+        host: memory of the machine.
     """
 
     reserved: int
@@ -39,7 +39,7 @@ class Memory:
 
 
 def check_reuse(setting: Setting, recorder: Recorder) -> None:
-    """Train thirty networks in this process, and look at its memory after each."""
+    """Train thirty networks in this process, and measure its memory after each."""
     memory: list[Memory] = []
 
     def train_all() -> Finding:
@@ -80,7 +80,7 @@ def check_reuse(setting: Setting, recorder: Recorder) -> None:
 
 
 def _train(setting: Setting, number: int) -> None:
-    """Train a network that differs from the one before in almost everything."""
+    """Train a network that differs from the previous one in almost everything."""
     optimizer, rate = (("sgd", 0.02), ("adamw", 0.002))[number % 2]
     chosen = setting.candidate(
         dropout=(0.0, 0.2)[number // 2 % 2],

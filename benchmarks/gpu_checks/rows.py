@@ -1,4 +1,4 @@
-"""Stage 8: the rows of ``benchmarks/training.py``, each group in a process of its own."""
+"""Stage 8: the rows of ``benchmarks/training.py``, each group in its own process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCRIPT = PROJECT / "benchmarks" / "training.py"
 
 
 def memory(setting: Setting, recorder: Recorder) -> None:
-    """Compare predicted with measured memory; quick enough for a machine without a GPU."""
+    """Compare predicted with measured memory; also fast without a GPU."""
     _measure(setting, recorder, "memory")
 
 
@@ -50,7 +50,7 @@ def _measure_on_gpu(setting: Setting, recorder: Recorder, group: str) -> None:
 
 
 def _measure(setting: Setting, recorder: Recorder, group: str) -> None:
-    """Run the script for one group of rows, and record those that it has measured."""
+    """Run the script for one group of rows, and record the measured rows."""
     file, log = (setting.folder / f"rows-{group}.{ending}" for ending in ("json", "log"))
     file.unlink(missing_ok=True)
     command = [sys.executable, str(SCRIPT), "--quick", "--rows", group, "--json", str(file)]
@@ -66,7 +66,7 @@ def _measure(setting: Setting, recorder: Recorder, group: str) -> None:
         recorder.add(_as_check(group, row, seconds))
     outcome = Outcome.FAILED
     if code is None:
-        # Too little time is no fault of the project.
+        # Lack of time is not a fault of the project.
         outcome = Outcome.NOT_MEASURED
         detail = f"not ended after {limit:.0f} s; rows measured before are kept"
     elif code != 0 and not any("error" in row for row in rows):

@@ -1,4 +1,4 @@
-"""Runs stages one after the other, each in a process of its own, and keeps what they found."""
+"""Runs stages in sequence, each in its own process, and records their results."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from gpu_checks.records import Check, Outcome, read_checks
 from gpu_checks.stages import Stage
 
 MOST_SECONDS = 540.0
-"""Time for all stages."""
+"""Time limit of all stages, in seconds."""
 
 
 @dataclass
 class Results:
-    """What all stages found so far; the content of ``results.json``.
+    """Results of all stages so far; the content of ``results.json``.
 
     Attributes:
-        date: when the first stage began, UTC.
-        stages: the names of the stages, in order.
-        checks: of all stages that have ended.
-        seconds: how long they took.
+        date: start of the first stage, UTC.
+        stages: names of the stages, in order.
+        checks: checks of all finished stages.
+        seconds: duration of these stages.
     """
 
     date: str
@@ -40,7 +40,7 @@ class Results:
     seconds: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the results, with device, versions and the benchmark's rows in front."""
+        """Return the results, starting with device, versions and the benchmark's rows."""
         named = {check.name: check.figures for check in self.checks if check.stage == "machine"}
         return {
             "date": self.date,
@@ -56,13 +56,13 @@ class Results:
 def run_stages(
     stages: Sequence[Stage], folder: Path, data: str | None, seconds: float = MOST_SECONDS
 ) -> int:
-    """Run stages within so many seconds; return 1 where a check failed, else 0.
+    """Run stages within a time limit; return 1 if a check failed, else 0.
 
     Args:
-        stages: which, in order.
-        folder: where ``results.json`` and ``logs.tar.gz`` go.
-        data: the images of the benchmark; None for its default.
-        seconds: the time for all of them.
+        stages: the stages, in order.
+        folder: folder for ``results.json`` and ``logs.tar.gz``.
+        data: images of the benchmark; None for its default.
+        seconds: time limit of all stages.
     """
     logs = folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def run_stages(
 
 
 def run_stage(stage: Stage, folder: Path, data: str | None, seconds: float) -> list[Check]:
-    """Run one stage, and return its checks; one more where it did not come to its end."""
+    """Run one stage and return its checks; an aborted stage adds a failed check."""
     file, log = folder / f"{stage.name}.jsonl", folder / f"{stage.name}.log"
     file.unlink(missing_ok=True)
     started = time.monotonic()
@@ -112,7 +112,7 @@ def _not_begun(stage: Stage) -> Check:
 
 
 def _pack(logs: Path) -> Path:
-    """Replace the folder of logs by one archive, which is easier to bring back from a machine."""
+    """Replace the folder of logs with one archive, which is easier to copy from a machine."""
     archive = shutil.make_archive(str(logs), "gztar", logs)
     shutil.rmtree(logs)
     return Path(archive)

@@ -1,4 +1,4 @@
-"""What ``nvidia-smi`` tells of the first GPU."""
+"""Reads fields of the first GPU from ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import subprocess
 
 
 def query(field: str) -> str | None:
-    """Return a field of ``nvidia-smi --help-query-gpu``; None where it does not tell.
+    """Return a field of ``nvidia-smi --help-query-gpu``, or None if it is unavailable.
 
     Memory is in MiB.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    # Torch sees no more than what this variable names.
+    # Torch sees only the GPUs in this variable.
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
     if first in ("", "-1"):
         return None

@@ -1,4 +1,4 @@
-"""One stage in a process of its own: ``gpu_checks.stage NAME WORK FILE DEADLINE OUT [DATA]``."""
+"""Runs one stage in its own process: ``gpu_checks.stage NAME WORK FILE DEADLINE OUT [DATA]``."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from trainables.training.process import prepare_process
 def main(
     name: str, work: str, file: str, deadline: str, folder: str, data: str | None = None
 ) -> None:
-    """Make the checks of a stage, and keep them in a file."""
-    # Whoever ends the stage ends what it has started as well.
+    """Run the checks of a stage, and record them in a file."""
+    # Ending the stage also ends the processes that it has started.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     prepare_process(1)
     make_checks = pkgutil.resolve_name(work)

@@ -1,4 +1,4 @@
-"""Which stages there are, in the order that finds most faults soonest."""
+"""All stages, in the order that finds most faults earliest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the checks that runs in a process of its own.
+    """A part of the checks that runs in its own process.
 
     Attributes:
-        name: the stage's name.
+        name: name of the stage.
         work: ``module:function``, called with the setting and a recorder.
         seconds: its time limit.
         part: ``tests`` or ``bench``; None for both.
-        least: seconds below which it is not begun.
+        least: minimum remaining seconds to start the stage.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What the stages train: a small network on noise, large enough that its steps are captured."""
+"""The network that stages train: small, on noise, with enough steps for a capture."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from trainables.training.device import select_device
 from trainables.training.loop import Training
 
 STEPS = 24
-"""Steps of an epoch; enough for a capture to be worth it."""
+"""Steps of an epoch, enough for a capture to pay off."""
 EVERYTHING = Augmentation(crop=4, flip="random", erase=0.5, cutout=6, mixup=0.4)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where a stage runs.
+    """Device, deadline and files of a stage.
 
     Attributes:
         device: the device that ``auto`` selects.
-        deadline: when the stage has to have ended, by `time.monotonic`.
-        data: the images of the benchmark, see `trainables.data.load`; None where there are none.
-        folder: where it leaves its files.
-        used_before: bytes of the GPU that were in use before this process used it; None where
-            ``nvidia-smi`` does not tell.
+        deadline: time by which the stage must end, by `time.monotonic`.
+        data: images of the benchmark, see `trainables.data.load`; None without images.
+        folder: folder for files of the stage.
+        used_before: GPU memory in use before this process used the GPU, in bytes; None if
+            ``nvidia-smi`` does not report it.
     """
 
     device: torch.device
@@ -53,7 +53,7 @@ class Setting:
         return self.device.type == "cuda"
 
     def need_gpu(self) -> None:
-        """Leave a check out where there is no GPU."""
+        """Mark the check as not measured if there is no GPU."""
         if not self.on_gpu:
             raise NotMeasuredError(NO_GPU)
 
@@ -63,11 +63,11 @@ class Setting:
         return 64 if self.on_gpu else 8
 
     def seconds_left(self) -> float:
-        """Return how long the stage may still take."""
+        """Return the remaining seconds of the stage."""
         return self.deadline - time.monotonic()
 
     def images(self) -> Dataset:
-        """Return noise for one epoch; the same object every time, so that it is brought once."""
+        """Return noise for one epoch; always the same object, so that it is copied once."""
         return _noise(STEPS * self.batch, 32 if self.on_gpu else 16)
 
     def train(self, chosen: Candidate, epochs: int = 2, seed: int = 0, **options: Any) -> Training:
@@ -75,7 +75,7 @@ class Setting:
         return Training(chosen, self.images(), epochs=epochs, seed=seed, device="auto", **options)
 
     def candidate(self, dropout: float = 0.0, **changes: Any) -> Candidate:
-        """Return the small network with a recipe that differs from the plain one as given."""
+        """Return the small network with the given changes to the plain recipe."""
         side = 32 if self.on_gpu else 16
         builder = Builder((3, side, side))
         x = builder.image

@@ -1,4 +1,4 @@
-"""Stage 7: the tests of training that this machine has the packages for."""
+"""Stage 7: the tests of training whose packages are installed on this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gpu_checks.subjects import Setting
 
 FOLDER = PROJECT / "tests" / "trainables"
 SERVERS = frozenset(("ray", "mlflow", "tests.s3"))
-"""Whoever imports one of these begins a server."""
+"""Test files that import one of these start a server."""
 MOST_WORKERS = 8
 
 
@@ -35,7 +35,7 @@ def run_tests(setting: Setting, recorder: Recorder) -> None:
     report, log = setting.folder / "tests.xml", setting.folder / "pytest.log"
     report.unlink(missing_ok=True)
     options = ["-q", "--maxfail=20", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    # Other versions than those the project pins warn of other things.
+    # Other versions than the pinned ones emit other warnings.
     options += ["-W", "ignore::DeprecationWarning"]
     if find_spec("pytest_timeout"):
         options += ["--timeout=60"]
@@ -47,13 +47,13 @@ def run_tests(setting: Setting, recorder: Recorder) -> None:
             setting.seconds_left() - MARGIN_SECONDS,
             output=output,
             errors=output,
-            # Interrupted, pytest still tells how the tests before ended.
+            # An interrupted pytest still reports finished tests.
             interrupt=signal.SIGINT,
         )
     for check in read_report(report):
         recorder.add(check)
     if code is None:
-        # How fast a processor is says nothing about GPUs.
+        # The speed of a CPU says nothing about GPUs.
         outcome = Outcome.FAILED if setting.on_gpu else Outcome.NOT_MEASURED
         detail = f"not all tests ended in time; see {log.name}"
         recorder.add(Check("tests", "all tests end", outcome, detail))
@@ -63,9 +63,9 @@ def run_tests(setting: Setting, recorder: Recorder) -> None:
 
 
 def lacks(file: Path) -> str | None:
-    """Return why a test file is not run here, None where it is.
+    """Return why a test file does not run here, or None.
 
-    What it imports is followed through the project. Lazy imports count in the test file alone.
+    Follows imports through the project. Lazy imports count only in the test file.
     """
     needed = set(imported(ast.walk(parse(file))))
     if "torch" not in needed:
@@ -92,7 +92,7 @@ def parse(file: Path) -> ast.Module:
 
 
 def source(module: str) -> Path | None:
-    """Return the file of a module of the project; None for others, and for names in modules."""
+    """Return the file of a project module; None for other modules and for names in modules."""
     place = PROJECT.joinpath(*module.split("."))
     files = (place.with_suffix(".py"), place / "__init__.py")
     return next((file for file in files if file.is_file()), None)
@@ -100,12 +100,12 @@ def source(module: str) -> Path | None:
 
 @lru_cache
 def is_installed(package: str) -> bool:
-    """Tell whether a package can be imported; names of the project's folders can."""
+    """Tell whether a package can be imported; the project's own folders can."""
     return find_spec(package) is not None
 
 
 def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
-    """Yield the modules that some statements import, and the names in them."""
+    """Yield the modules, and the names in them, that statements import."""
     for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

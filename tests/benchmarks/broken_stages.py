@@ -1,4 +1,4 @@
-"""Stages that end as no stage should, each after a check that is fine."""
+"""Stages that end abnormally, each after a check that passes."""
 
 import os
 import signal

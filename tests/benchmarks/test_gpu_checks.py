@@ -1,4 +1,4 @@
-"""The checks for a GPU: they run without one, and a stage that breaks loses only itself."""
+"""The GPU checks: they run without a GPU, and a failing stage loses only its own results."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ QUICK = ("machine", "capture", "exactness", "failures", "operations")
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Calculate as a stage does, and leave the process as it was."""
+    """Compute as a stage does; restore the process afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -63,7 +63,7 @@ def path(monkeypatch: pytest.MonkeyPatch) -> None:
 # The whole script
 
 
-def test_without_a_gpu_the_script_ends_well_and_says_what_it_lacks(tmp_path):
+def test_script_without_a_gpu_succeeds_and_marks_gpu_checks(tmp_path):
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     started = time.monotonic()
     command = ["sh", str(SCRIPT), "tests", "results", "--stages", ",".join(QUICK)]
@@ -92,7 +92,7 @@ def test_without_a_gpu_the_script_ends_well_and_says_what_it_lacks(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["tests", "bench", "all"])
-def test_every_stage_is_found_and_the_machine_comes_first(part):
+def test_every_stage_exists_and_the_machine_comes_first(part):
     stages = stages_of(part)
     assert stages[0].name == "machine"
     for stage in stages:
@@ -100,13 +100,13 @@ def test_every_stage_is_found_and_the_machine_comes_first(part):
         assert callable(getattr(__import__(module, fromlist=[function]), function))
 
 
-def test_the_stages_of_the_tests_come_before_the_benchmark():
+def test_test_stages_come_before_the_benchmark():
     assert [*stages_of("tests"), *stages_of("bench")[1:]] == list(STAGES)
     assert stages_of("all") == list(STAGES)
 
 
-def test_a_machine_that_only_trains_has_all_that_the_script_imports(path):
-    """Neither Ray nor MLflow, nor what they bring along."""
+def test_script_imports_only_packages_of_training(path):
+    """The script imports neither Ray nor MLflow nor their dependencies."""
     modules = [stage.work.partition(":")[0] for stage in STAGES]
     program = f"import sys, training, {', '.join(modules)}; print(*sys.modules)"
     command = [sys.executable, "-c", program]
@@ -116,7 +116,7 @@ def test_a_machine_that_only_trains_has_all_that_the_script_imports(path):
     assert not loaded & {"ray", "mlflow", "yaml", "rich", "typer", "moto", "pytest"}
 
 
-# Stages that break
+# Failing stages
 
 
 def broken(name: str, seconds: float = 60.0) -> Stage:
@@ -124,14 +124,14 @@ def broken(name: str, seconds: float = 60.0) -> Stage:
 
 
 @pytest.mark.usefixtures("path")
-def test_a_stage_that_crashes_or_raises_loses_only_itself(tmp_path, capsys):
+def test_crashing_or_raising_stage_loses_only_its_results(tmp_path, capsys):
     stages = [broken(name) for name in ("crashing", "raising", "failing", "good")]
     assert run_stages(stages, tmp_path, None) == 1
     results = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     found = [(c["stage"], c["name"], c["outcome"], c["detail"]) for c in results["checks"]]
     refused = found.pop(6)
     assert refused[:3] == ("failing", "refused", "failed")
-    # The line that raised it follows.
+    # The line that raised the error follows.
     assert re.search(r"there are only \d+ training images.*\(trainables/.*:\d+\)$", refused[3])
     fine = ("fine", "passed", "as it should be")
     assert found == [
@@ -152,7 +152,7 @@ def test_a_stage_that_crashes_or_raises_loses_only_itself(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("path")
-def test_a_stage_that_hangs_is_killed_and_keeps_its_checks(tmp_path, monkeypatch):
+def test_hanging_stage_is_killed_and_keeps_its_checks(tmp_path, monkeypatch):
     monkeypatch.setattr("gpu_checks.processes.GRACE_SECONDS", 0.2)
     started = time.monotonic()
     fine, hung = run_stage(broken("hanging"), tmp_path, None, 10.0)
@@ -162,7 +162,7 @@ def test_a_stage_that_hangs_is_killed_and_keeps_its_checks(tmp_path, monkeypatch
     assert hung.detail == "not ended after 10 s during: hang"
 
 
-def test_a_stage_is_not_begun_once_the_time_is_over(tmp_path):
+def test_stage_does_not_start_without_time_left(tmp_path):
     assert run_stages([broken("good")], tmp_path, None, seconds=5) == 0
     (check,) = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["checks"]
     assert (check["outcome"], check["detail"]) == ("not measured", "no time left")
@@ -192,7 +192,7 @@ FAILED_ROW = ROW | {"ours": None, "baseline": None, "ratio": None, "error": "no 
 
 @pytest.fixture
 def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A script that stands in for the benchmark: it writes two rows."""
+    """Stands in for the benchmark, and writes two rows."""
     file = tmp_path / "script.py"
     content = json.dumps([ROW, FAILED_ROW])
     file.write_text(
@@ -209,7 +209,7 @@ def appended(script: Path, text: str) -> None:
         file.write(text)
 
 
-def test_every_row_is_a_check_and_a_failed_one_says_why(setting, recorder, script):
+def test_every_row_is_a_check_and_a_failed_one_has_its_cause(setting, recorder, script):
     appended(script, "sys.exit(1)")
     rows.memory(setting, recorder)
     good, failed = checks_of(recorder)
@@ -228,7 +228,7 @@ def test_every_row_is_a_check_and_a_failed_one_says_why(setting, recorder, scrip
         ("-", Outcome.PASSED),
     ],
 )
-def test_row_below_its_target_is_said_to_miss_it(setting, recorder, script, target, outcome):
+def test_row_below_its_target_is_reported_as_missed(setting, recorder, script, target, outcome):
     rewritten = script.read_text(encoding="utf-8").replace('"target": "-"', f'"target": "{target}"')
     script.write_text(rewritten, encoding="utf-8")
     rows.memory(setting, recorder)
@@ -244,12 +244,12 @@ def test_rows_measured_before_the_benchmark_hung_are_kept(setting, recorder, scr
     good, failed, hung = checks_of(recorder)
     assert good.outcome is Outcome.PASSED
     assert failed.outcome is Outcome.FAILED
-    # Too little time says nothing about the project.
+    # Lack of time says nothing about the project.
     assert hung.outcome is Outcome.NOT_MEASURED
     assert "rows measured before are kept" in hung.detail
 
 
-def test_a_benchmark_that_crashes_says_why(setting, recorder, script):
+def test_crashed_benchmark_is_reported_with_its_cause(setting, recorder, script):
     script.write_text("raise RuntimeError('no device')", encoding="utf-8")
     rows.memory(setting, recorder)
     (check,) = checks_of(recorder)
@@ -259,7 +259,7 @@ def test_a_benchmark_that_crashes_says_why(setting, recorder, script):
 # Stages
 
 
-def test_a_gpu_that_torch_cannot_use_is_a_failure(setting, recorder, tmp_path, monkeypatch):
+def test_unusable_gpu_is_a_failure(setting, recorder, tmp_path, monkeypatch):
     program = tmp_path / "nvidia-smi"
     program.write_text("#!/bin/sh\necho something\n", encoding="utf-8")
     program.chmod(0o755)
@@ -271,7 +271,7 @@ def test_a_gpu_that_torch_cannot_use_is_a_failure(setting, recorder, tmp_path, m
     assert "update the driver" in device.detail
 
 
-def test_many_trainings_in_one_process_are_made_without_a_gpu(setting, recorder, monkeypatch):
+def test_reuse_stage_trains_without_a_gpu(setting, recorder, monkeypatch):
     monkeypatch.setattr(reuse, "TRAININGS", 4)
     reuse.check_reuse(setting, recorder)
     trained, *others = checks_of(recorder)
@@ -280,7 +280,7 @@ def test_many_trainings_in_one_process_are_made_without_a_gpu(setting, recorder,
     assert {(check.outcome, check.detail) for check in others} == {(Outcome.NOT_MEASURED, "no GPU")}
 
 
-def test_there_is_an_example_of_every_operation_with_a_layer():
+def test_every_operation_with_a_layer_has_an_example():
     kinds = {type(operation) for operation, _ in examples()}
     assert kinds == set(known.OPERATIONS.values()) - {known.Input}
     assert kinds == {kind for kind in build_layer.registry if kind is not object}
@@ -305,7 +305,7 @@ def test_every_mode_of_an_operation_has_an_example(field, names):
     assert all(values == set(names) for values in found.values())
 
 
-def test_an_operation_whose_gradient_is_no_number_is_named(setting, recorder, monkeypatch):
+def test_operation_with_a_nan_gradient_is_named(setting, recorder, monkeypatch):
     wrong = (known.Activation("sqrt"), ((1, 2, 2),))
     monkeypatch.setattr(operations, "examples", lambda: iter([wrong]))
     monkeypatch.setattr(torch, "rand", lambda size, **_: torch.full(size, -0.5))
@@ -322,11 +322,11 @@ def test_an_operation_whose_gradient_is_no_number_is_named(setting, recorder, mo
         ("training/test_loop.py", None),
         ("training/test_cuda_graphs.py", None),
         ("test_trial.py", "needs ray"),
-        ("test_finalist.py", "needs ray"),  # By what it imports.
+        ("test_finalist.py", "needs ray"),  # Through its imports.
         ("images/test_splits.py", "uses no device"),
     ],
 )
-def test_test_files_run_where_nothing_they_import_is_missing(name, reason):
+def test_test_files_run_if_all_their_imports_exist(name, reason):
     assert lacks(ROOT / "tests" / "trainables" / name) == reason
 
 

@@ -1,4 +1,4 @@
-"""Rows of a benchmark: each is kept when it is measured, and one that fails costs only itself."""
+"""Rows of a benchmark: each is saved when measured, and a failed row affects no other."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def rows(file: Path) -> list[dict[str, object]]:
 # The table
 
 
-def test_a_row_is_written_and_printed_before_the_next_is_measured(tmp_path, capsys):
+def test_row_is_saved_and_printed_before_the_next_measurement(tmp_path, capsys):
     file = tmp_path / "rows.json"
     table = Table(file)
     table.measure("first", "ratio >= 1", "s", lambda: VALUES)
@@ -39,7 +39,7 @@ def test_a_row_is_written_and_printed_before_the_next_is_measured(tmp_path, caps
     ]
 
 
-def test_a_row_that_fails_says_why_and_the_others_go_on(tmp_path, capsys):
+def test_failed_row_has_its_cause_and_others_continue(tmp_path, capsys):
     file = tmp_path / "rows.json"
     table = Table(file)
 
@@ -63,7 +63,7 @@ def test_a_row_that_fails_says_why_and_the_others_go_on(tmp_path, capsys):
     assert "failed: RuntimeError: no memory" in capsys.readouterr().out
 
 
-def test_a_row_replaces_the_file_at_once(tmp_path):
+def test_row_replaces_the_file_atomically(tmp_path):
     file = tmp_path / "rows.json"
     show([Figure("one", *VALUES, "-", "s")], file)
     before = file.open(encoding="utf-8")
@@ -82,7 +82,7 @@ def test_a_row_replaces_the_file_at_once(tmp_path):
         ("", "no message"),
     ],
 )
-def test_the_error_of_a_process_is_found_in_its_output(log, expected):
+def test_error_of_a_process_is_found_in_its_output(log, expected):
     assert last_error(log).endswith(expected)
 
 
@@ -91,25 +91,25 @@ def test_the_error_of_a_process_is_found_in_its_output(log, expected):
 
 @pytest.fixture
 def loops(tmp_path, monkeypatch) -> Path:
-    """A script that stands in for a training."""
+    """A script in place of a training."""
     script = tmp_path / "loops.py"
     monkeypatch.setattr(sharing, "LOOPS", script)
     return script
 
 
-def test_the_throughput_of_trainings_together_is_their_sum(loops):
+def test_throughput_of_several_trainings_is_their_sum(loops):
     loops.write_text("print('ready', flush=True); input(); print(2.5)", encoding="utf-8")
     assert train_together(QUICK, 2, {}, on_gpu=False) == 5.0
 
 
 @pytest.mark.parametrize("begin", ["", "print('ready', flush=True); input()"])
-def test_trainings_that_fail_say_why(loops, begin):
+def test_failed_trainings_report_their_cause(loops, begin):
     loops.write_text(f"{begin}\nraise OSError('no device')", encoding="utf-8")
     with pytest.raises(RuntimeError, match="2 at a time: OSError: no device"):
         train_together(QUICK, 2, {}, on_gpu=False)
 
 
-def test_trainings_that_hang_are_killed(loops, monkeypatch):
+def test_hung_trainings_are_killed(loops, monkeypatch):
     monkeypatch.setattr(sharing, "HANG_SECONDS", -2.5)
     loops.write_text("import time; time.sleep(600)", encoding="utf-8")
     with pytest.raises(RuntimeError, match="2 at a time"):
@@ -118,7 +118,7 @@ def test_trainings_that_hang_are_killed(loops, monkeypatch):
 
 @pytest.fixture
 def mps(tmp_path, monkeypatch) -> Path:
-    """A program that stands in for NVIDIA's, and trainings that tell whether they use it."""
+    """A fake MPS program, and trainings that report whether they use it."""
     program = tmp_path / "nvidia-cuda-mps-control"
     program.touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -146,7 +146,7 @@ NOT_READY = "RuntimeError: the MPS server is not ready"
     ],
     ids=["does not start", "half-starts", "clients fail"],
 )
-def test_an_mps_server_that_fails_costs_only_its_rows(mps, program, errors):
+def test_failed_mps_server_loses_only_its_rows(mps, program, errors):
     mps.write_text(f"#!/bin/sh\n{program}\n", encoding="utf-8")
     table = Table()
     measure_sharing(table, QUICK, on_gpu=True)
@@ -156,7 +156,7 @@ def test_an_mps_server_that_fails_costs_only_its_rows(mps, program, errors):
     assert all("MPS" in figure.figure for figure in together)
 
 
-def test_without_mps_its_rows_are_left_out(mps, monkeypatch, capsys):
+def test_mps_rows_are_omitted_without_mps(mps, monkeypatch, capsys):
     mps.unlink()
     monkeypatch.setattr("shutil.which", lambda _: None)
     table = Table()

@@ -1,6 +1,6 @@
-"""Every benchmark runs with ``--quick`` and writes figures of the documented form.
+"""Every benchmark runs with ``--quick`` and writes figures in the documented format.
 
-Such a test is a whole benchmark: ``make smoke`` runs it, ``make test`` does not.
+Each test is a whole benchmark: ``make smoke`` runs it, ``make test`` does not.
 """
 
 from __future__ import annotations
