@@ -122,7 +122,9 @@ def complete(given: Mapping[str, str]) -> dict[str, str]:
             raise SettingError(f"{HOSTS} has {name!r}: list names, without ports or wildcards")
     # MLflow treats * as a pattern that longer names match, too.
     if "*" in settings.get(ORIGINS, ""):
-        raise SettingError(f"{ORIGINS} has a *: list complete origins: https://mlflow.example.com")
+        raise SettingError(
+            f"{ORIGINS} has a *: list complete origins, as https://mlflow.example.com"
+        )
     return _letting_in(names, settings)
 
 
