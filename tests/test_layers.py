@@ -111,12 +111,12 @@ def modules_after(statement: str, *, cwd: Path = ROOT) -> set[str]:
         ("from . import sibling", set()),
     ],
 )
-def test_imports_are_found_wherever_they_stand(source: str, expected: set[str]) -> None:
+def test_imports_are_found_anywhere_in_a_module(source: str, expected: set[str]) -> None:
     assert imported_by(source) == expected
 
 
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))
-def test_imports_between_packages_point_one_way(package: str) -> None:
+def test_packages_import_only_allowed_packages(package: str) -> None:
     forbidden = set(MAY_IMPORT) - MAY_IMPORT[package] - {package}
     modules = imports_of(package)
     assert modules
@@ -124,7 +124,7 @@ def test_imports_between_packages_point_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", sorted(MAY_IMPORT))
-def test_no_package_imports_what_is_not_installed_with_it(package: str) -> None:
+def test_packages_import_only_installed_packages(package: str) -> None:
     aside = {"tests", "benchmarks", "experiments", "docs"}
     assert {
         path: found for path, names in imports_of(package).items() if (found := names & aside)
@@ -190,13 +190,13 @@ def test_imports_inside_functions_count_between_modules() -> None:
     assert modules_imported_by(source, known) == {"search.loop.trials", "search.urls"}
 
 
-def test_a_cycle_is_found() -> None:
+def test_import_cycle_is_found() -> None:
     assert set(cycle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == {"b", "c"}
     assert cycle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_packages_of_search_import_only_what_is_below(layer: str) -> None:
+def test_packages_of_search_import_only_lower_layers(layer: str) -> None:
     below = set(LAYERS[LAYERS.index(layer) + 1 :])
     allowed = (below | {layer}) - NEVER_IMPORTS.get(layer, set())
     imports = {
@@ -240,7 +240,7 @@ def test_only_backend_and_private_apis_import_ray() -> None:
     assert importing == {"backend"}
 
 
-def test_every_package_of_ours_is_installed() -> None:
+def test_every_package_is_installed() -> None:
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     find = listed["tool"]["setuptools"]["packages"]["find"]
     assert not find["namespaces"]
@@ -277,7 +277,7 @@ def names_in(module: Path) -> set[str]:
     }
 
 
-def test_benchmarks_import_what_is_there() -> None:
+def test_benchmarks_import_only_existing_names() -> None:
     missing = [
         f"{script.name}: {node.module}.{alias.name}"
         for script in sorted((ROOT / "benchmarks").rglob("*.py"))
@@ -291,7 +291,7 @@ def test_benchmarks_import_what_is_there() -> None:
 
 
 @pytest.mark.parametrize("package", ["spaces", "cluster"])
-def test_what_describes_a_search_names_neither_torch_nor_ray(package: str) -> None:
+def test_spaces_and_cluster_import_neither_torch_nor_ray(package: str) -> None:
     heavy = {"torch", "torchvision", "ray", "mlflow"}
     assert {
         path: found for path, names in imports_of(package).items() if (found := names & heavy)
@@ -309,24 +309,24 @@ def test_importing_spaces_loads_neither_torch_nor_ray() -> None:
     assert not loaded & {"torch", "torchvision", "ray", "mlflow", "search", "trainables"}
 
 
-def test_to_look_at_searches_loads_neither_torch_nor_ray() -> None:
+def test_status_loads_neither_torch_nor_ray() -> None:
     loaded = modules_after("import search.reporting.status")
     assert "search" in loaded
     assert not loaded & {"torch", "torchvision", "ray", "mlflow"}
 
 
-def test_the_training_loop_is_usable_without_ray() -> None:
+def test_training_loop_loads_no_ray() -> None:
     loaded = modules_after("import trainables.builder, trainables.data, trainables.training.loop")
     assert "torch" in loaded
     assert not loaded & {"ray", "mlflow", "search"}
 
 
-def test_ray_is_touched_by_one_module_of_trainables_alone() -> None:
+def test_only_one_module_of_trainables_imports_ray() -> None:
     touching = [path for path, names in imports_of("trainables").items() if "ray" in names]
     assert touching == ["trainables/trial.py"]
 
 
-def test_the_folder_of_the_tracking_server_does_not_hide_the_library() -> None:
+def test_mlflow_folder_does_not_shadow_the_library() -> None:
     assert (ROOT / "mlflow").is_dir()
     assert not (ROOT / "mlflow" / "__init__.py").exists()
     program = "import mlflow; print(mlflow.__file__, mlflow.MlflowClient.__name__)"
@@ -356,17 +356,17 @@ REGISTRY = re.compile(
         (REGISTRY, "https://example.org/simple/"),
     ],
 )
-def test_paths_and_addresses_are_recognised(pattern: re.Pattern[str], text: str) -> None:
+def test_machine_paths_and_registries_are_recognised(pattern: re.Pattern[str], text: str) -> None:
     assert pattern.search(text)
 
 
 @pytest.mark.parametrize("text", ["file_mounts: /home/ray/x", "../shared/data", "it is simple."])
-def test_relative_paths_and_those_inside_images_are_allowed(text: str) -> None:
+def test_relative_and_container_paths_are_allowed(text: str) -> None:
     assert not MACHINE_PATH.search(text)
     assert not REGISTRY.search(text)
 
 
-def test_no_file_names_a_path_of_a_machine_or_the_address_of_a_registry() -> None:
+def test_no_file_has_a_machine_path_or_registry_address() -> None:
     found = []
     assert ROOT / "search.py" in files()
     for path in files():
@@ -379,7 +379,7 @@ def test_no_file_names_a_path_of_a_machine_or_the_address_of_a_registry() -> Non
     assert found == []
 
 
-def test_constraints_pin_exact_versions_and_nothing_else() -> None:
+def test_constraints_pin_exact_versions_only() -> None:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9.!+_-]+")
     assert [line for line in lines if not pinned.fullmatch(line)] == []

@@ -111,9 +111,7 @@ def written(folder: Path, **fields: Any) -> Path:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself_with_an_example_that_it_understands(
-    ask: Ask, command: str
-) -> None:
+def test_help_of_each_command_has_a_valid_example(ask: Ask, command: str) -> None:
     answer = ask(command, "--help")
     assert (answer.code, answer.err) == (0, "")
     text = " ".join(answer.out.split())
@@ -123,7 +121,7 @@ def test_every_command_explains_itself_with_an_example_that_it_understands(
     assert "[OPTIONS]" in text
 
 
-def test_the_help_lists_every_command(ask: Ask) -> None:
+def test_help_lists_every_command(ask: Ask) -> None:
     answer = ask("--help")
     assert answer.code == 0
     assert {"run", "screen", "analyze", "status", "report"} <= set(COMMANDS)
@@ -165,7 +163,7 @@ def test_help_imports_neither_torch_nor_ray() -> None:
         (["--home", "elsewhere", "status"], "status --home elsewhere"),
     ],
 )
-def test_a_mistake_on_the_command_line_is_one_line(
+def test_invalid_command_line_is_refused_in_one_line(
     refused: Callable[..., str], arguments: list[str], says: str
 ) -> None:
     assert says in refused(*arguments)
@@ -183,13 +181,13 @@ def test_a_mistake_on_the_command_line_is_one_line(
         (["report", ".."], "NAME = .."),
     ],
 )
-def test_a_search_that_is_not_there_is_refused(
+def test_unknown_search_is_refused(
     refused: Callable[..., str], arguments: list[str], field: str
 ) -> None:
     assert field in refused(*arguments)
 
 
-def test_a_mistake_is_one_line_for_the_program_as_a_whole(
+def test_program_refuses_a_missing_experiment_in_one_line(
     tmp_path: Path, command_line: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     result = command_line("run", "none.yaml", cwd=tmp_path)
@@ -222,20 +220,20 @@ def test_a_mistake_is_one_line_for_the_program_as_a_whole(
         ({"space": "json:nothing_there"}, "cannot be imported (AttributeError"),
     ],
 )
-def test_a_mistake_in_the_experiment_is_one_line(
+def test_invalid_experiment_is_refused_in_one_line(
     user: Path, refused: Callable[..., str], command: str, fields: dict[str, Any], says: str
 ) -> None:
     assert says in refused(command, written(user, **fields))
 
 
 @pytest.mark.parametrize("field", ["epochs=three", "nonsense", "space.dept=3"])
-def test_a_mistake_in_an_override_is_one_line(
+def test_invalid_override_is_refused_in_one_line(
     user: Path, refused: Callable[..., str], field: str
 ) -> None:
     assert field.partition("=")[0] in refused("run", written(user), "--set", field)
 
 
-def test_a_space_that_leaves_nothing_is_refused_with_the_reason(
+def test_space_without_accepted_candidates_is_refused(
     user: Path, refused: Callable[..., str]
 ) -> None:
     line = refused("run", written(user, space={"depth": [9, 12]}))
@@ -243,9 +241,7 @@ def test_a_space_that_leaves_nothing_is_refused_with_the_reason(
     assert "raise the resolution" in line
 
 
-def test_a_batch_that_is_larger_than_the_data_is_refused(
-    user: Path, refused: Callable[..., str]
-) -> None:
+def test_batch_larger_than_the_data_is_refused(user: Path, refused: Callable[..., str]) -> None:
     assert "recipe.batch_size = 5000: " in refused(
         "run", written(user, recipe={"batch_size": 5000})
     )
@@ -260,7 +256,7 @@ def test_a_batch_that_is_larger_than_the_data_is_refused(
         ({"mixup": 0}, "augmentation.mixup = 0: is not allowed; use a number above 0, or leave"),
     ],
 )
-def test_an_augmentation_that_does_not_fit_the_images_is_one_line(
+def test_augmentation_that_does_not_fit_images_is_refused(
     user: Path, refused: Callable[..., str], augmentation: dict[str, Any], says: str
 ) -> None:
     assert says in refused("run", written(user, augmentation=augmentation))
@@ -281,7 +277,7 @@ SPACES = {
 
 @pytest.mark.parametrize("command", ["run", "screen"])
 @pytest.mark.parametrize("name", sorted(SPACES))
-def test_a_broken_space_of_the_users_own_is_one_line(
+def test_broken_user_space_is_refused_in_one_line(
     user: Path,
     refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
@@ -298,7 +294,7 @@ def test_a_broken_space_of_the_users_own_is_one_line(
 
 
 @pytest.mark.parametrize("command", ["run", "screen"])
-def test_a_space_whose_networks_do_not_fit_is_one_line(
+def test_space_with_mismatched_shapes_is_refused_in_one_line(
     user: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     def mismatch(trial: Any, task: Task) -> Architecture:
@@ -351,14 +347,14 @@ def folder_of(path: Path, members: dict[str, bytes]) -> None:
         (path / name).write_bytes(content)
 
 
-def test_a_missing_path_is_named(user: Path, refused: Callable[..., str]) -> None:
+def test_missing_data_path_is_named(user: Path, refused: Callable[..., str]) -> None:
     line = refused("run", written(user, data="images:nowhere.tar.xz"))
     assert line.startswith("search.py: data = images:")
     assert "nowhere.tar.xz" in line
 
 
 @pytest.mark.parametrize("name", ["photos.tar.xz", "photos.tar", "photos.zip"])
-def test_a_corrupt_archive_is_named(user: Path, refused: Callable[..., str], name: str) -> None:
+def test_corrupt_archive_is_named(user: Path, refused: Callable[..., str], name: str) -> None:
     whole = user / "whole"
     (zip_of if name.endswith("zip") else tar_of)(whole, good_images())
     content = whole.read_bytes()
@@ -368,7 +364,7 @@ def test_a_corrupt_archive_is_named(user: Path, refused: Callable[..., str], nam
 
 @pytest.mark.parametrize("make", [tar_of, zip_of])
 @pytest.mark.parametrize("member", ["../outside/1.png", "/outside/1.png", "cat/../../outside.png"])
-def test_an_archive_member_outside_its_folder_is_named_and_nothing_is_extracted(
+def test_archive_member_outside_its_folder_is_refused(
     user: Path, refused: Callable[..., str], make: Callable[..., None], member: str, tmp_path: Path
 ) -> None:
     name = "photos.zip" if make is zip_of else "photos.tar.xz"
@@ -379,21 +375,19 @@ def test_an_archive_member_outside_its_folder_is_named_and_nothing_is_extracted(
     assert not Path("/outside").exists()
 
 
-def test_a_class_folder_without_images_is_named(user: Path, refused: Callable[..., str]) -> None:
+def test_class_folder_without_images_is_named(user: Path, refused: Callable[..., str]) -> None:
     folder_of(user / "photos", good_images() | {"empty/readme.txt": b"nothing"})
     line = refused("run", written(user, data="images:photos"))
     assert "empty" in line
 
 
 @pytest.mark.parametrize("content", [b"not an image at all", image()[:-40], b""])
-def test_an_image_that_cannot_be_read_is_named(
-    user: Path, refused: Callable[..., str], content: bytes
-) -> None:
+def test_unreadable_image_is_named(user: Path, refused: Callable[..., str], content: bytes) -> None:
     folder_of(user / "photos", good_images() | {"cat/broken.png": content})
     assert "cat/broken.png" in refused("run", written(user, data="images:photos"))
 
 
-def test_images_of_different_sizes_are_refused_without_a_resolution(
+def test_images_of_different_sizes_require_a_resolution(
     user: Path, refused: Callable[..., str], ask: Ask
 ) -> None:
     folder_of(user / "photos", good_images() | {"cat/large.png": image(16)})
@@ -428,7 +422,7 @@ def finished(user: Path, tmp_path: Path, vgg_space: Any) -> Home:
 
 
 @pytest.mark.parametrize("way", [{"name": "done"}, {"set": "name=done"}])
-def test_a_name_that_is_taken_is_refused(
+def test_existing_search_name_is_refused(
     user: Path, finished: Home, refused: Callable[..., str], way: dict[str, str]
 ) -> None:
     arguments = ["--set", way["set"]] if "set" in way else []
@@ -436,19 +430,19 @@ def test_a_name_that_is_taken_is_refused(
     assert "name = done: " in refused("run", written(user, **fields), *arguments)
 
 
-def test_a_home_that_is_a_file_is_refused(user: Path, refused: Callable[..., str]) -> None:
+def test_home_that_is_a_file_is_refused(user: Path, refused: Callable[..., str]) -> None:
     (user / "file").write_text("")
     assert "file" in refused("report", "done", "--home", "file")
 
 
-def test_status_of_an_empty_home_tells_how_to_begin(ask: Ask, tmp_path: Path) -> None:
+def test_status_of_empty_home_shows_how_to_start(ask: Ask, tmp_path: Path) -> None:
     answer = ask("status")
     assert answer.code == 0
     assert "python search.py" in answer.out
     assert not (tmp_path / "home").exists()
 
 
-def test_one_damaged_search_does_not_hide_the_others_from_status(
+def test_status_lists_searches_beside_a_damaged_one(
     finished: Home, ask: Ask, refused: Callable[..., str]
 ) -> None:
     finished.folder("begun").create("name: begun\n", Task(1, 8, 8, 10))
@@ -462,7 +456,7 @@ def test_one_damaged_search_does_not_hide_the_others_from_status(
     assert "epochs = many" in refused("status", "odd")
 
 
-def test_a_search_that_has_trained_nothing_has_a_report(finished: Home, ask: Ask) -> None:
+def test_search_without_trained_trials_has_a_report(finished: Home, ask: Ask) -> None:
     answer = ask("report", "done", "--against", "done")
     assert (answer.code, answer.err) == (0, "")
     assert "0 candidates trained" in answer.out
@@ -470,7 +464,7 @@ def test_a_search_that_has_trained_nothing_has_a_report(finished: Home, ask: Ask
     assert finished.folder("done").report.is_file()
 
 
-def test_a_report_is_shown_though_its_page_cannot_be_written(
+def test_report_is_printed_if_its_page_cannot_be_written(
     finished: Home, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -486,7 +480,7 @@ def test_a_report_is_shown_though_its_page_cannot_be_written(
 @pytest.mark.parametrize("content", [None, "", '{"half'])
 @pytest.mark.parametrize("file", ["task.json", "experiment.yaml"])
 @pytest.mark.parametrize("command", ["report", "resume"])
-def test_a_file_of_a_search_that_is_gone_or_damaged_is_named(
+def test_missing_or_damaged_file_of_a_search_is_named(
     finished: Home, refused: Callable[..., str], command: str, file: str, content: str | None
 ) -> None:
     damaged = finished.folder("done").path / file
@@ -498,7 +492,7 @@ def test_a_file_of_a_search_that_is_gone_or_damaged_is_named(
     assert str(damaged) in line
 
 
-def test_a_search_whose_identity_is_gone_is_not_resumed(
+def test_search_without_identity_is_not_resumed(
     finished: Home, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("search.driver.run.connected", lambda _: nullcontext())
@@ -510,18 +504,14 @@ def test_a_search_whose_identity_is_gone_is_not_resumed(
     assert (answer.code, str(identity) in line) == (2, True)
 
 
-def test_results_of_finalists_that_are_damaged_are_named(
-    finished: Home, refused: Callable[..., str]
-) -> None:
+def test_damaged_finalist_results_are_named(finished: Home, refused: Callable[..., str]) -> None:
     results = finished.folder("done").finalists / "results.json"
     results.parent.mkdir()
     results.write_text('[{"number": 1}]')
     assert f"{results} is damaged" in refused("report", "done")
 
 
-def test_a_search_whose_study_is_gone_does_not_begin_anew_under_its_name(
-    finished: Home, refused: Callable[..., str]
-) -> None:
+def test_search_without_study_is_not_resumed(finished: Home, refused: Callable[..., str]) -> None:
     folder = finished.folder("done")
     with Journal(folder.journal) as journal:
         journal.start(PARENT, "done")
@@ -531,7 +521,7 @@ def test_a_search_whose_study_is_gone_does_not_begin_anew_under_its_name(
     assert f"its study is missing from {folder.study}" in refused("resume", "done")
 
 
-def test_a_report_against_a_search_that_is_not_there_changes_nothing(
+def test_report_against_unknown_search_changes_nothing(
     finished: Home, refused: Callable[..., str]
 ) -> None:
     assert "nowhere" in refused("report", "done", "--against", "nowhere")
@@ -546,7 +536,7 @@ LAYER_KEYS = {
 }
 
 
-def test_the_analysis_as_json_has_the_documented_keys(finished: Home, ask: Ask) -> None:
+def test_json_analysis_has_the_documented_keys(finished: Home, ask: Ask) -> None:
     answer = ask("analyze", "done:2", "--json")
     assert (answer.code, answer.err) == (0, "")
     document = json.loads(answer.out)
@@ -574,7 +564,7 @@ def candidate_file(path: Path, architecture: Architecture) -> Path:
     return path
 
 
-def test_a_candidates_file_is_analysed_by_the_rule_and_for_the_size_that_are_given(
+def test_analyze_applies_rule_and_resolution_to_a_file(
     user: Path, ask: Ask, plain: Callable[..., Architecture]
 ) -> None:
     path = candidate_file(user / "candidate.json", plain("c c c p c c", size=7))
@@ -589,7 +579,7 @@ def test_a_candidates_file_is_analysed_by_the_rule_and_for_the_size_that_are_giv
     assert "conv1" in ask("analyze", path).out
 
 
-def test_brackets_in_a_path_are_text(
+def test_brackets_in_a_path_are_printed_as_text(
     user: Path, ask: Ask, plain: Callable[..., Architecture]
 ) -> None:
     (user / "[red]").mkdir()
@@ -599,7 +589,7 @@ def test_brackets_in_a_path_are_text(
     assert "[red]/c.json" in answer.out
 
 
-def test_brackets_in_the_name_of_a_layer_are_text(user: Path, ask: Ask) -> None:
+def test_brackets_in_a_layer_name_are_printed_as_text(user: Path, ask: Ask) -> None:
     builder = Builder((1, 8, 8))
     builder.add(Convolution(4), builder.image, name="[/red]")
     answer = ask("analyze", candidate_file(user / "c.json", builder.build()))
@@ -639,7 +629,7 @@ def collapsing() -> str:
     ],
     ids=range(14),
 )
-def test_a_file_that_is_no_candidate_is_one_line(
+def test_invalid_candidate_file_is_refused_in_one_line(
     user: Path, refused: Callable[..., str], content: bytes
 ) -> None:
     (user / "odd.json").write_bytes(content)
@@ -647,13 +637,13 @@ def test_a_file_that_is_no_candidate_is_one_line(
 
 
 @pytest.mark.parametrize("number", ["99", "-1", "²", "x", "", "1.5"])
-def test_a_trial_that_is_not_there_is_one_line(
+def test_unknown_trial_is_refused_in_one_line(
     finished: Home, refused: Callable[..., str], number: str
 ) -> None:
     assert f"done:{number}" in refused("analyze", f"done:{number}")
 
 
-def test_an_unknown_rule_is_refused_with_the_known_ones(
+def test_refusal_of_unknown_rule_lists_known_rules(
     finished: Home, refused: Callable[..., str]
 ) -> None:
     line = refused("analyze", "done:1", "--rule", "strict")
@@ -664,7 +654,7 @@ def test_an_unknown_rule_is_refused_with_the_known_ones(
 # screen
 
 
-def test_screening_shows_the_share_of_every_verdict(user: Path, ask: Ask, tmp_path: Path) -> None:
+def test_screen_shows_the_percentage_of_each_outcome(user: Path, ask: Ask, tmp_path: Path) -> None:
     path = written(user, space={"depth": [1, 12], "kernel": 3}, seed=1)
     answer = ask("screen", path, "--draws", "200", "--set", "screens.max_params=5000")
     assert (answer.code, answer.err) == (0, "")
@@ -680,7 +670,7 @@ def test_screening_shows_the_share_of_every_verdict(user: Path, ask: Ask, tmp_pa
 # Interruptions and faults that are not the user's
 
 
-def test_an_interruption_is_130_and_one_line(
+def test_interrupted_command_exits_with_130(
     user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*_: Any) -> None:
@@ -693,7 +683,7 @@ def test_an_interruption_is_130_and_one_line(
 @pytest.mark.parametrize(
     ("arguments", "stream", "code"), [(["status"], "stdout", 0), (["status", "none"], "stderr", 2)]
 )
-def test_a_reader_that_is_gone_does_not_change_how_a_command_ends(
+def test_closed_pipe_does_not_change_the_exit_code(
     user: Path, arguments: list[str], stream: str, code: int
 ) -> None:
     """Ctrl-C in a terminal ends the ``tee`` behind a search as well, which is to end gently."""
@@ -714,7 +704,7 @@ def test_a_reader_that_is_gone_does_not_change_how_a_command_ends(
     ("interrupted", "answer"),
     [(True, Answer(130, "", "interrupted\n")), (False, Answer(0, "", ""))],
 )
-def test_a_search_that_was_interrupted_is_130_and_any_other_0(
+def test_exit_code_is_130_if_interrupted_else_0(
     user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, interrupted: bool, answer: Answer
 ) -> None:
     outcome = type("Outcome", (), {"interrupted": interrupted})
@@ -722,7 +712,7 @@ def test_a_search_that_was_interrupted_is_130_and_any_other_0(
     assert ask("run", written(user)) == answer
 
 
-def test_a_search_that_fails_is_1_and_one_line(
+def test_failed_search_exits_with_1_and_one_line(
     user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -733,9 +723,7 @@ def test_a_search_that_fails_is_1_and_one_line(
     assert ask("run", written(user)) == Answer(1, "", expected)
 
 
-def test_a_fault_of_the_program_is_no_users_mistake(
-    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_internal_error_is_raised(user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
@@ -744,7 +732,7 @@ def test_a_fault_of_the_program_is_no_users_mistake(
         ask("status")
 
 
-def test_the_quickstart_takes_the_next_free_name(
+def test_quickstart_uses_the_next_free_name(
     user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     names: list[str] = []

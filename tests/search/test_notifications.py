@@ -50,7 +50,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
     service.server.server_close()
 
 
-def test_a_message_arrives_with_its_title_its_text_and_its_kind(service: Service) -> None:
+def test_message_has_title_text_and_kind(service: Service) -> None:
     said: list[str] = []
     Notifier([service.address], said.append).send("a title", "# text", NotifyType.WARNING)
     assert said == []
@@ -60,7 +60,7 @@ def test_a_message_arrives_with_its_title_its_text_and_its_kind(service: Service
     assert message["type"] == "warning"
 
 
-def test_every_service_is_told_whatever_becomes_of_the_others(service: Service) -> None:
+def test_failed_service_does_not_block_the_others(service: Service) -> None:
     said: list[str] = []
     away = f"json://127.0.0.1:{free_port()}/{TOKEN}"
     notifier = Notifier([away, f"nonsense://{TOKEN}", service.address], said.append)
@@ -73,7 +73,7 @@ def test_every_service_is_told_whatever_becomes_of_the_others(service: Service) 
 
 
 @pytest.mark.parametrize("service", [401, 500], indirect=True)
-def test_a_service_that_refuses_is_one_line_without_its_address(
+def test_failed_service_is_one_warning_without_its_address(
     service: Service, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said: list[str] = []
@@ -86,14 +86,14 @@ def test_a_service_that_refuses_is_one_line_without_its_address(
     assert TOKEN not in line + printed.out + printed.err
 
 
-def test_one_address_given_twice_is_told_once(service: Service) -> None:
+def test_repeated_address_is_notified_once(service: Service) -> None:
     notifier = Notifier([service.address], print)
     notifier.add([service.address])
     notifier.send("a title", "text", NotifyType.INFO)
     assert len(service.told) == 1
 
 
-def test_addresses_are_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_are_removed_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, " json://a/b  mailto://c?to=d,e ")
     assert take_addresses() == ["json://a/b", "mailto://c?to=d,e"]
     assert VARIABLE not in os.environ
@@ -109,18 +109,18 @@ def test_addresses_are_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPa
         "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js",
     ],
 )
-def test_an_address_with_a_secret_is_not_written_down_nor_shown(address: str) -> None:
+def test_address_with_a_secret_is_refused_and_not_shown(address: str) -> None:
     with pytest.raises(BadInputError, match="holds a secret; set BORDERLINE_NOTIFY") as caught:
         refuse_secrets(["ntfy://our-nets", address])
     assert address not in repr(caught.value.args)
     assert TOKEN not in str(caught.value)
 
 
-def test_an_address_without_a_secret_may_be_written_down() -> None:
+def test_address_without_secret_is_accepted() -> None:
     refuse_secrets(["ntfy://our-nets", "json://127.0.0.1:8000/nets"])
 
 
-def test_what_is_no_address_is_refused_without_showing_it() -> None:
+def test_invalid_address_is_refused_and_not_shown() -> None:
     with pytest.raises(BadInputError, match="apprise does not know one of the addresses") as caught:
         refuse_secrets([f"slcak://{TOKEN}"])
     assert TOKEN not in str(caught.value)

@@ -50,7 +50,7 @@ def private_parts(source: str) -> Iterator[str]:
         ("self._x; os._exit(0); a.__class__; from __future__ import annotations", []),
     ],
 )
-def test_private_parts_are_found(source: str, expected: list[str]) -> None:
+def test_private_parts_in_source_are_found(source: str, expected: list[str]) -> None:
     assert list(private_parts(source.replace("; ", "\n"))) == expected
 
 

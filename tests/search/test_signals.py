@@ -57,7 +57,7 @@ def worker(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_the_first_signal_asks_the_work_to_stop_once_and_it_goes_on_to_its_end(
+def test_first_signal_requests_a_stop_and_work_completes(
     number: signal.Signals,
 ) -> None:
     with worker() as process:
@@ -69,7 +69,7 @@ def test_the_first_signal_asks_the_work_to_stop_once_and_it_goes_on_to_its_end(
 
 @pytest.mark.parametrize("first", SIGNALS)
 @pytest.mark.parametrize("second", SIGNALS)
-def test_the_second_signal_ends_the_process_at_once(
+def test_second_signal_ends_the_process_at_once(
     first: signal.Signals, second: signal.Signals
 ) -> None:
     with worker("long") as process:
@@ -82,7 +82,7 @@ def test_the_second_signal_ends_the_process_at_once(
     assert out == ""
 
 
-def test_afterwards_signals_do_what_they_did_before() -> None:
+def test_signal_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
 
     def work() -> None:
@@ -95,7 +95,7 @@ def test_afterwards_signals_do_what_they_did_before() -> None:
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_outside_of_the_main_thread_nothing_changes() -> None:
+def test_signal_handlers_are_unchanged_in_other_threads() -> None:
     before = [signal.getsignal(number) for number in SIGNALS]
     found = []
 
@@ -109,7 +109,7 @@ def test_outside_of_the_main_thread_nothing_changes() -> None:
     assert found == [before]
 
 
-def test_sigterm_can_be_what_ctrl_c_is_for_a_while() -> None:
+def test_sigterm_interrupts_inside_the_block() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), interrupting():
         signal.raise_signal(signal.SIGTERM)

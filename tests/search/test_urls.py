@@ -32,7 +32,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("url", WITH_PASSWORD)
-def test_a_password_in_the_experiment_is_refused_and_not_shown(url: str) -> None:
+def test_password_in_experiment_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(BadInputError) as caught:
         parse_experiment({"database": url})
     assert caught.value.field == "database"
@@ -41,7 +41,7 @@ def test_a_password_in_the_experiment_is_refused_and_not_shown(url: str) -> None
 
 
 @pytest.mark.parametrize("url", BROKEN)
-def test_what_is_no_address_of_a_server_is_refused_and_not_shown(url: str) -> None:
+def test_invalid_database_url_is_refused_and_not_shown(url: str) -> None:
     with pytest.raises(BadInputError) as caught:
         parse_experiment({"database": url})
     assert caught.value.field == "database"
@@ -49,9 +49,7 @@ def test_what_is_no_address_of_a_server_is_refused_and_not_shown(url: str) -> No
 
 
 @pytest.mark.parametrize("url", [url for url in [*WITH_PASSWORD, *BROKEN] if SECRET in url])
-def test_a_password_is_shown_in_no_complaint_about_the_command_line(
-    url: str, tmp_path: Path
-) -> None:
+def test_refused_overrides_do_not_show_the_password(url: str, tmp_path: Path) -> None:
     path = tmp_path / "empty.yaml"
     path.write_text("")
     for override in (f"database={url}", f"database: {url}", f"name={url}", f"budget={url}"):
@@ -69,15 +67,13 @@ def test_a_password_is_shown_in_no_complaint_about_the_command_line(
         "postgresql:///studies?host=/var/run/postgresql",
     ],
 )
-def test_an_address_without_a_password_is_kept_as_it_is(url: str) -> None:
+def test_url_without_password_is_stored_unchanged(url: str) -> None:
     assert parse_experiment({"database": url}).database == url
     assert parse_url(url).get_backend_name() == "postgresql"
 
 
 @pytest.mark.parametrize("url", WITH_PASSWORD)
-def test_the_environment_may_hold_a_password_and_what_is_kept_does_not(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_password_in_environment_is_not_stored(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BORDERLINE_DATABASE", url)
     kept = default_database()
     assert kept is not None
@@ -87,7 +83,7 @@ def test_the_environment_may_hold_a_password_and_what_is_kept_does_not(
     assert folder.location(kept) == url
 
 
-def test_without_a_server_the_study_is_a_file_whatever_the_environment_says_by_now(
+def test_stored_location_overrides_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = Home(Path("runs")).folder("mine")
@@ -111,5 +107,5 @@ def test_without_a_server_the_study_is_a_file_whatever_the_environment_says_by_n
         ("http://db:5000/x is away", "http://db:5000/x is away"),
     ],
 )
-def test_credentials_are_blotted_out_and_nothing_else(text: str, shown: str) -> None:
+def test_only_credentials_are_redacted(text: str, shown: str) -> None:
     assert redacted(text) == shown

@@ -20,7 +20,7 @@ from spaces.task import Task
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_retraining_ends_when_no_node_comes_within_the_limit(
+def test_retraining_fails_if_no_node_arrives_within_limit(
     tmp_path: Path,
     make_trials: Callable[..., Trials],
     task: Task,

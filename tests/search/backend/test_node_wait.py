@@ -25,7 +25,7 @@ class Search:
             self.watch.on_step_begin(0, [SimpleNamespace(status=state) for state in states])
 
 
-def test_while_a_trial_is_in_training_nothing_is_waited_for() -> None:
+def test_no_wait_is_reported_while_a_trial_trains() -> None:
     search = Search(limit=100)
     search.passes(1000, "RUNNING", "PENDING", "TERMINATED")
     search.passes(1000, "TERMINATED")
@@ -33,7 +33,7 @@ def test_while_a_trial_is_in_training_nothing_is_waited_for() -> None:
     assert search.said == []
 
 
-def test_after_a_minute_it_says_what_is_waited_for_and_then_ever_more_rarely() -> None:
+def test_wait_is_reported_after_a_minute_then_less_often() -> None:
     search = Search(limit=1000)
     search.passes(400, "PENDING")
     assert search.said == [
@@ -43,7 +43,7 @@ def test_after_a_minute_it_says_what_is_waited_for_and_then_ever_more_rarely() -
     ]
 
 
-def test_at_the_limit_the_search_is_given_up() -> None:
+def test_search_stops_at_the_wait_limit() -> None:
     search = Search(limit=90)
     search.passes(89, "PENDING", "TERMINATED")
     with pytest.raises(NoNodesError, match="nothing could be trained for 1m30s: a GPU"):
@@ -51,7 +51,7 @@ def test_at_the_limit_the_search_is_given_up() -> None:
     assert isinstance(search.watch.error, NoNodesError)
 
 
-def test_a_trial_that_gets_a_node_starts_the_clock_anew() -> None:
+def test_running_trial_resets_the_wait() -> None:
     search = Search(limit=100)
     for _ in range(3):
         search.passes(90, "PENDING")
@@ -59,5 +59,5 @@ def test_a_trial_that_gets_a_node_starts_the_clock_anew() -> None:
     assert search.watch.error is None
 
 
-def test_it_can_be_copied_as_tune_does_though_it_talks_to_a_terminal() -> None:
+def test_trial_watch_can_be_pickled() -> None:
     assert isinstance(pickle.loads(pickle.dumps(Search(1).watch)), TrialWatch)  # noqa: S301

@@ -38,24 +38,24 @@ def head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("head_alone")
-def test_what_an_autoscaler_can_start_is_not_refused() -> None:
+def test_startable_gpu_node_is_accepted() -> None:
     packing = plan_packing(experiment(device="cuda"))
     assert packing.smallest == GPU
 
 
 @pytest.mark.usefixtures("head_alone")
-def test_as_many_trials_are_asked_for_as_make_the_cluster_grow_to_its_largest() -> None:
+def test_concurrent_trials_fill_the_fully_grown_cluster() -> None:
     asked = experiment()
     assert concurrent_trials(asked, plan_packing(asked)) == 4 * 8
 
 
 @pytest.mark.usefixtures("head_alone")
-def test_what_neither_is_there_nor_can_be_started_is_refused_at_once() -> None:
+def test_request_beyond_every_startable_node_is_refused() -> None:
     with pytest.raises(BadInputError, match=r"resources.gpus = 2: the largest node has 1 GPUs"):
         plan_packing(experiment(resources={"gpus": 2}))
 
 
-def test_a_cluster_that_can_start_no_gpu_says_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refusal_without_gpu_describes_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "[{name: cpu, most: 2, resources: {CPU: 16}}]")
     monkeypatch.setattr(ray, "nodes", lambda: [node(CPU=4)])
     with pytest.raises(BadInputError) as refused:
@@ -66,7 +66,7 @@ def test_a_cluster_that_can_start_no_gpu_says_what_it_has(monkeypatch: pytest.Mo
     )
 
 
-def test_node_types_are_read() -> None:
+def test_node_types_are_parsed() -> None:
     assert parse_node_types(GPU_NODES) == [NodeType("gpu-worker", {"CPU": 8, "GPU": 1}, 4)]
     assert parse_node_types("[]") == []
 
@@ -74,19 +74,19 @@ def test_node_types_are_read() -> None:
 @pytest.mark.parametrize(
     "text", ["4", "{", "[gpu]", "[{name: a}]", "gpu: 4", "[{name: a, most: x}]"]
 )
-def test_what_is_no_list_of_node_types_is_refused(text: str) -> None:
+def test_invalid_list_of_node_types_is_refused(text: str) -> None:
     with pytest.raises(BadInputError, match=VARIABLE):
         parse_node_types(text)
 
 
-def test_without_a_word_of_node_types_a_cluster_is_what_it_is(
+def test_cluster_without_node_types_starts_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert startable_types() == []
 
 
-def test_hosts_that_are_joining_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_joining_hosts_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     looks = iter([1, 1, 2, 3])
     monkeypatch.setattr(nodes, "alive", lambda: [node()] * next(looks))
     said: list[str] = []
@@ -94,7 +94,7 @@ def test_hosts_that_are_joining_are_waited_for(monkeypatch: pytest.MonkeyPatch) 
     assert said == ["waiting for 2 of 3 hosts to join the cluster .."]
 
 
-def test_a_host_that_does_not_join_holds_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_that_does_not_join_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "alive", lambda: [node()] * 2)
     monkeypatch.setattr(nodes, "_JOINED_WITHIN", 0.1)
     said: list[str] = []

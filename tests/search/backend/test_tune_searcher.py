@@ -49,7 +49,7 @@ def result(metrics: Callable[..., EpochMetrics]) -> Result:
     return make
 
 
-def test_a_suggestion_holds_what_a_worker_needs_and_nothing_else(trials: Trials) -> None:
+def test_suggestion_has_number_params_seed_and_gpus_only(trials: Trials) -> None:
     config = StudySearcher(trials).suggest("a")
     assert set(config) == {"number", "params", "seed", "gpus"}
     assert trials.study.trial(config["number"]).params == config["params"]
@@ -57,7 +57,7 @@ def test_a_suggestion_holds_what_a_worker_needs_and_nothing_else(trials: Trials)
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
 
 
-def test_a_suggestion_asks_for_the_share_of_a_gpu_that_its_candidate_needs(trials: Trials) -> None:
+def test_suggestion_requests_the_gpu_fraction_of_its_candidate(trials: Trials) -> None:
     gpu_fractions = iter((0.25, 1.0))
     asked = []
 
@@ -70,11 +70,11 @@ def test_a_suggestion_asks_for_the_share_of_a_gpu_that_its_candidate_needs(trial
     assert asked == [trials.rebuild(trial).candidate for trial in trials.study.trials()]
 
 
-def test_without_gpus_a_suggestion_asks_for_none(trials: Trials) -> None:
+def test_suggestion_without_gpus_requests_none(trials: Trials) -> None:
     assert StudySearcher(trials).suggest("a")["gpus"] == 0
 
 
-def test_results_reach_the_study_epoch_by_epoch(trials: Trials, result: Result) -> None:
+def test_study_receives_results_epoch_by_epoch(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     searcher.on_trial_result("a", result(1, 0.5))
@@ -87,9 +87,7 @@ def test_results_reach_the_study_epoch_by_epoch(trials: Trials, result: Result) 
     assert stored.intermediate_values == {1: 0.5, 2: 0.6, 3: 0.7}
 
 
-def test_a_result_that_comes_twice_counts_once(
-    trials: Trials, result: Result, recorder: Any
-) -> None:
+def test_repeated_result_counts_once(trials: Trials, result: Result, recorder: Any) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     for epoch, accuracy in ((1, 0.5), (2, 0.6), (3, 0.7)):
@@ -99,9 +97,7 @@ def test_a_result_that_comes_twice_counts_once(
     assert trials.study.trial(number).user_attrs["seconds"] == 3.0
 
 
-def test_checkpoints_that_cannot_be_kept_are_told_once_and_cost_nothing_else(
-    trials: Trials, result: Result
-) -> None:
+def test_unwritable_checkpoints_cause_one_warning(trials: Trials, result: Result) -> None:
     said: list[str] = []
     searcher = StudySearcher(trials, say=said.append)
     number = searcher.suggest("a")["number"]
@@ -114,7 +110,7 @@ def test_checkpoints_that_cannot_be_kept_are_told_once_and_cost_nothing_else(
     assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.5}
 
 
-def test_a_trial_that_the_scheduler_stops_is_pruned_with_the_result_it_was_stopped_on(
+def test_trial_stopped_by_scheduler_is_pruned_at_last_result(
     trials: Trials, result: Result
 ) -> None:
     searcher = StudySearcher(trials)
@@ -125,7 +121,7 @@ def test_a_trial_that_the_scheduler_stops_is_pruned_with_the_result_it_was_stopp
     assert stored.intermediate_values == {1: 0.2}
 
 
-def test_a_trial_whose_process_is_lost_fails(trials: Trials, result: Result, recorder: Any) -> None:
+def test_trial_with_lost_process_fails(trials: Trials, result: Result, recorder: Any) -> None:
     searcher = StudySearcher(trials)
     first, second = (searcher.suggest(name)["number"] for name in "ab")
     searcher.on_trial_complete("a", None, error=True)
@@ -138,7 +134,7 @@ def test_a_trial_whose_process_is_lost_fails(trials: Trials, result: Result, rec
     assert [number for number, _, _ in recorder.of("finished")] == [first, second]
 
 
-def test_a_trial_that_says_why_it_failed_fails_for_that(trials: Trials, result: Result) -> None:
+def test_reported_failure_becomes_the_cause(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     searcher.on_trial_result("a", result(1, 0.5))
@@ -151,7 +147,7 @@ def test_a_trial_that_says_why_it_failed_fails_for_that(trials: Trials, result: 
     assert stored.intermediate_values == {1: 0.5}
 
 
-def test_a_trial_whose_memory_did_not_suffice_is_infeasible_by_what_it_says(
+def test_out_of_memory_trial_is_infeasible_by_its_violation(
     trials: Trials, result: Result, recorder: Any
 ) -> None:
     searcher = StudySearcher(trials)
@@ -170,7 +166,7 @@ def test_a_trial_whose_memory_did_not_suffice_is_infeasible_by_what_it_says(
     assert recorder.of("finished") == [(number, TrialState.FAIL, "out of memory")]
 
 
-def test_a_lost_process_says_nothing_about_memory(trials: Trials, recorder: Any) -> None:
+def test_lost_process_sets_no_memory_constraint(trials: Trials, recorder: Any) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     failed = {FAILURE: "out of memory", VIOLATION: 0.5, "validation_accuracy": math.nan}
@@ -179,9 +175,7 @@ def test_a_lost_process_says_nothing_about_memory(trials: Trials, recorder: Any)
     assert (stored.state, stored.constraints) == (TrialState.FAIL, {})
 
 
-def test_a_trial_that_gave_itself_up_is_stopped_early_with_its_reason(
-    trials: Trials, result: Result
-) -> None:
+def test_self_stopped_trial_is_pruned_with_its_reason(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     searcher.on_trial_complete("a", result(2, 0.1, done=True, **{STOPPED: "hopeless"}))
@@ -190,7 +184,7 @@ def test_a_trial_that_gave_itself_up_is_stopped_early_with_its_reason(
     assert stored.user_attrs["stopped"] == "hopeless"
 
 
-def test_latencies_are_metrics_where_they_were_measured(
+def test_measured_latencies_are_reported_as_metrics(
     trials: Trials, result: Result, recorder: Any
 ) -> None:
     searcher = StudySearcher(trials)
@@ -202,14 +196,14 @@ def test_latencies_are_metrics_where_they_were_measured(
     assert (second["latency_ms"], second["batch_latency_ms"]) == (0.4, 9.0)
 
 
-def test_a_trial_that_ends_without_any_result_fails(trials: Trials) -> None:
+def test_trial_without_any_result_fails(trials: Trials) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     searcher.on_trial_complete("a", None)
     assert trials.study.trial(number).state is TrialState.FAIL
 
 
-def test_trials_that_run_side_by_side_are_kept_apart(trials: Trials, result: Result) -> None:
+def test_concurrent_trials_do_not_mix_results(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     numbers = {name: searcher.suggest(name)["number"] for name in "abc"}
     for epoch in (1, 2):
@@ -223,7 +217,7 @@ def test_trials_that_run_side_by_side_are_kept_apart(trials: Trials, result: Res
     assert [found[name].state.name for name in "abc"] == ["RUNNING", "COMPLETE", "RUNNING"]
 
 
-def test_the_search_ends_with_its_budget(trials: Trials, result: Result) -> None:
+def test_searcher_finishes_when_its_budget_is_spent(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
     # Any of them may have to begin again.
@@ -233,7 +227,7 @@ def test_the_search_ends_with_its_budget(trials: Trials, result: Result) -> None
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
-def test_a_time_slice_without_a_candidate_is_no_end(
+def test_time_slice_without_candidate_does_not_finish(
     make_trials: MakeTrials,
     vgg_space: Callable[..., CandidateSpace],
     monkeypatch: pytest.MonkeyPatch,
@@ -249,7 +243,7 @@ def test_a_time_slice_without_a_candidate_is_no_end(
     ]
 
 
-def test_an_exception_in_the_space_ends_the_search_and_is_kept(
+def test_exception_in_space_finishes_searcher_and_is_stored(
     make_trials: MakeTrials, function_space: Callable[..., CandidateSpace], result: Result
 ) -> None:
     calls: list[int] = []
@@ -280,7 +274,7 @@ def test_an_exception_in_the_space_ends_the_search_and_is_kept(
 # What becomes of a trial after an epoch
 
 
-def test_a_trial_goes_on_until_the_search_stops_and_then_waits_as_far_as_it_is(
+def test_running_trial_is_paused_when_the_search_stops(
     trials: Trials, result: Result, recorder: Any
 ) -> None:
     searcher = StudySearcher(trials)
@@ -296,7 +290,7 @@ def test_a_trial_goes_on_until_the_search_stops_and_then_waits_as_far_as_it_is(
     assert recorder.of("finished") == []
 
 
-def test_a_trial_that_ends_with_the_epoch_in_which_the_search_stops_has_ended(
+def test_trial_ending_in_the_stopping_epoch_is_finished(
     trials: Trials, result: Result, recorder: Any
 ) -> None:
     searcher = StudySearcher(trials)
@@ -318,7 +312,7 @@ def test_a_trial_that_ends_with_the_epoch_in_which_the_search_stops_has_ended(
     assert not trials.has_unfinished
 
 
-def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
+def test_first_report_after_restart_adds_missing_epochs(
     trials: Trials, result: Result, recorder: Any
 ) -> None:
     searcher = StudySearcher(trials)
@@ -335,9 +329,7 @@ def test_the_first_report_of_a_trial_that_goes_on_brings_the_epochs_before_it(
     )
 
 
-def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
-    trials: Trials, result: Result
-) -> None:
+def test_cause_names_the_last_process_failure(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     searcher.record_failure("a", "the node died")
@@ -346,7 +338,7 @@ def test_a_trial_whose_process_failed_for_the_last_time_says_with_what(
     assert cause == "its process failed repeatedly: the node died"
 
 
-def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
+def test_trial_that_tune_drops_restarts_if_retries_remain(
     trials: Trials, result: Result, recorder: Any
 ) -> None:
     searcher = StudySearcher(trials, retries=1)
@@ -367,7 +359,7 @@ def test_a_trial_that_tune_gives_up_with_retries_left_begins_again(
     assert trials.study.trial(first["number"]).state is TrialState.FAIL
 
 
-def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -> None:
+def test_final_failure_after_early_loss_fails_the_trial(trials: Trials) -> None:
     said: list[str] = []
     searcher = StudySearcher(trials, retries=3, say=said.append)
     number = searcher.suggest("a")["number"]
@@ -379,7 +371,7 @@ def test_a_trial_that_fails_for_good_after_an_early_loss_fails(trials: Trials) -
     assert len(said) == 1
 
 
-def test_the_scheduler_stops_what_the_study_says(
+def test_scheduler_stops_trials_that_asha_stops(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, result: Result, recorder: Any
 ) -> None:
     trials = make_trials(eight_candidates, epochs=4, asha=Asha(4, 1, 2), observers=[recorder])
@@ -396,7 +388,7 @@ def test_the_scheduler_stops_what_the_study_says(
     assert trials.study.trial(good).state is TrialState.RUNNING
 
 
-def test_an_error_while_recording_is_kept_and_what_runs_is_stopped_and_not_ended(
+def test_recording_error_stops_trials_without_finishing_them(
     trials: Trials, result: Result, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searcher = StudySearcher(trials)
@@ -426,11 +418,11 @@ def test_an_error_while_recording_is_kept_and_what_runs_is_stopped_and_not_ended
         ),
     ],
 )
-def test_of_an_error_of_a_process_the_last_line_is_kept(error: Exception | None, line: str) -> None:
+def test_process_error_is_reduced_to_its_last_line(error: Exception | None, line: str) -> None:
     assert last_line(SimpleNamespace(get_error=lambda: error)) == line
 
 
-def test_tune_can_snapshot_the_searcher_though_the_study_cannot_be_pickled(
+def test_searcher_pickles_without_its_study(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, tmp_path: Path
 ) -> None:
     database = Database(tmp_path / "study.db", "mine")
@@ -449,6 +441,6 @@ def test_tune_can_snapshot_the_searcher_though_the_study_cannot_be_pickled(
     database.close()
 
 
-def test_a_search_is_not_resumed_from_a_snapshot_of_tune(trials: Trials) -> None:
+def test_restoring_a_snapshot_of_tune_is_refused(trials: Trials) -> None:
     with pytest.raises(RuntimeError, match="resumed from its study"):
         StudySearcher(trials).restore("snapshot")

@@ -60,12 +60,12 @@ def experiment(**fields: Any) -> Experiment:
 # What is asked for
 
 
-def test_where_there_are_no_gpus_trials_ask_for_one_cpu(nodes: Callable[..., None]) -> None:
+def test_trials_without_gpus_request_one_cpu(nodes: Callable[..., None]) -> None:
     nodes({"CPU": 4})
     assert plan_packing(experiment()) == Packing(cpus=1, fixed=0.0)
 
 
-def test_trials_on_cpus_share_them_where_their_number_is_given(nodes: Callable[..., None]) -> None:
+def test_concurrent_trials_divide_the_cpus(nodes: Callable[..., None]) -> None:
     nodes({"CPU": 8}, {"CPU": 8})
     asked = experiment(resources={"concurrent": 4})
     packing = plan_packing(asked)
@@ -76,19 +76,19 @@ def test_trials_on_cpus_share_them_where_their_number_is_given(nodes: Callable[.
 @pytest.mark.parametrize(
     "fields", [{"resources": {"cpus": 2, "concurrent": 2}}, {"resources": {"cpus": 2}}]
 )
-def test_cpus_that_are_asked_for_are_given(
+def test_explicit_cpus_override_concurrency(
     nodes: Callable[..., None], fields: dict[str, Any]
 ) -> None:
     nodes({"CPU": 8})
     assert plan_packing(experiment(**fields)).cpus == 2
 
 
-def test_trials_on_gpus_ask_for_one_cpu(nodes: Callable[..., None]) -> None:
+def test_trials_on_gpus_request_one_cpu(nodes: Callable[..., None]) -> None:
     nodes({"CPU": 32, "GPU": 2}, gpus=(SMALL,))
     assert plan_packing(experiment(resources={"concurrent": 4})).cpus == 1
 
 
-def test_where_there_are_gpus_their_memory_decides_on_shares(nodes: Callable[..., None]) -> None:
+def test_gpu_memory_determines_gpu_fractions(nodes: Callable[..., None]) -> None:
     nodes({"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, gpus=(LARGE, SMALL))
     packing = plan_packing(experiment(), image_bytes=7)
     assert packing == Packing(1, None, smallest=SMALL, largest=LARGE, image_bytes=7)
@@ -96,14 +96,14 @@ def test_where_there_are_gpus_their_memory_decides_on_shares(nodes: Callable[...
     assert concurrent_trials(experiment(), packing) == 16
 
 
-def test_gpus_that_do_not_answer_leave_a_fixed_share(nodes: Callable[..., None]) -> None:
+def test_silent_gpus_lead_to_the_default_fraction(nodes: Callable[..., None]) -> None:
     nodes({"CPU": 32, "GPU": 2})
     packing = plan_packing(experiment())
     assert packing.is_guessed
     assert concurrent_trials(experiment(), packing) == 8
 
 
-def test_a_share_that_is_asked_for_is_given_and_limits_what_can_be_trained(
+def test_explicit_gpu_fraction_limits_the_largest_training(
     nodes: Callable[..., None],
 ) -> None:
     nodes({"CPU": 32, "GPU": 2}, gpus=(SMALL,))
@@ -113,7 +113,7 @@ def test_a_share_that_is_asked_for_is_given_and_limits_what_can_be_trained(
     assert concurrent_trials(experiment(), packing) == 6
 
 
-def test_a_search_on_cpus_leaves_gpus_alone(nodes: Callable[..., None]) -> None:
+def test_search_on_cpus_requests_no_gpu(nodes: Callable[..., None]) -> None:
     nodes({"CPU": 8, "GPU": 2}, gpus=(SMALL,))
     assert plan_packing(experiment(device="cpu")) == Packing(cpus=1, fixed=0.0)
 
@@ -126,7 +126,7 @@ def test_a_search_on_cpus_leaves_gpus_alone(nodes: Callable[..., None]) -> None:
         ({"resources": {"gpus": 0.5}}, "resources.gpus = 0.5: the largest node has 0 GPUs"),
     ],
 )
-def test_what_no_node_can_hold_is_refused(
+def test_request_beyond_every_node_is_refused(
     nodes: Callable[..., None], fields: dict[str, Any], line: str
 ) -> None:
     nodes({"CPU": 8}, {"CPU": 4})
@@ -138,14 +138,14 @@ def test_what_no_node_can_hold_is_refused(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_nodes_are_asked_for_their_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_gpus_asks_each_node(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "find_gpu", lambda: Gpu(4 * GB, True))
     assert find_gpus() == [Gpu(4 * GB, True)]
 
 
 @pytest.mark.usefixtures("ray_cluster")
 @pytest.mark.parametrize("fault", ["slow", "broken"])
-def test_a_node_that_does_not_say_what_gpus_it_has_holds_nothing_up(
+def test_silent_node_does_not_block_finding_gpus(
     monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     def look() -> None:
@@ -162,7 +162,7 @@ def test_a_node_that_does_not_say_what_gpus_it_has_holds_nothing_up(
 
 
 @pytest.mark.usefixtures("ray_cluster")
-def test_gpus_that_torch_cannot_use_on_any_node_are_refused_with_the_cause(
+def test_gpus_that_torch_cannot_use_are_refused_with_cause(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def look() -> Gpu:
@@ -239,11 +239,11 @@ def taken(stretches: list[dict[str, Any]], moment: float) -> float:
     return float(sum(each["gpus"] for each in stretches if each["begun"] <= moment < each["ended"]))
 
 
-def test_every_trial_has_the_share_that_its_config_names(stretches: list[dict[str, Any]]) -> None:
+def test_trials_get_the_gpu_fraction_in_their_config(stretches: list[dict[str, Any]]) -> None:
     assert sorted(each["gpus"] for each in stretches) == [0.25] * 5 + [0.5] * 3
 
 
-def test_trials_run_at_once_up_to_what_the_gpus_hold_and_never_beyond(
+def test_concurrent_trials_fill_but_never_exceed_the_gpus(
     stretches: list[dict[str, Any]],
 ) -> None:
     loads = [taken(stretches, each["begun"]) for each in stretches]
@@ -251,7 +251,7 @@ def test_trials_run_at_once_up_to_what_the_gpus_hold_and_never_beyond(
     assert max(loads) > 0.5  # Several at a time, though processes begin one after the other.
 
 
-def test_a_process_is_used_again_for_trials_of_the_same_share(
+def test_process_is_reused_for_an_equal_gpu_fraction(
     stretches: list[dict[str, Any]],
 ) -> None:
     fractions_of: dict[int, set[float]] = {}
@@ -339,7 +339,7 @@ def epochs_of(trials: Trials) -> list[int]:
     return [len(trial.intermediate_values) for trial in found]
 
 
-def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
+def test_stop_finishes_running_epochs_and_starts_no_trial(
     stopped: Callable[..., Trials],
 ) -> None:
     trained, *waited = epochs_of(stopped(1.0, interrupt_at=2))
@@ -347,14 +347,14 @@ def test_a_stop_lets_the_running_epoch_end_and_no_waiting_trial_begin(
     assert waited == [0, 0]
 
 
-def test_mlflow_which_is_for_another_process_is_not_loaded_to_train(
+def test_training_imports_no_mlflow_integration(
     stopped: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray.air.integrations.mlflow", None)  # Importing it fails.
     assert any(epochs_of(stopped(1.0, interrupt_at=1)))
 
 
-def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
+def test_stop_ends_each_process_after_its_own_epoch(
     stopped: Callable[..., Trials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class OneIsSlow(Endless):
@@ -385,7 +385,7 @@ def test_a_stop_ends_each_process_with_its_own_epoch_though_others_wait(
     assert moments == sorted(moments)
 
 
-def test_a_stop_does_not_wait_for_a_node_that_never_comes(
+def test_stop_does_not_wait_for_missing_nodes(
     stopped: Callable[..., Trials], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(trials: Trials) -> None:
@@ -395,7 +395,7 @@ def test_a_stop_does_not_wait_for_a_node_that_never_comes(
     assert "completed" not in capsys.readouterr().out
 
 
-def test_time_that_is_spent_ends_a_search_whose_trials_wait_for_nodes(
+def test_spent_time_ends_a_search_that_waits_for_nodes(
     stopped: Callable[..., Trials],
 ) -> None:
     budget = Budget(BudgetSection(trials=10, wall_clock=3600.0))

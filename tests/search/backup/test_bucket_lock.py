@@ -85,7 +85,7 @@ def test_released_lock_writes_no_heartbeat(
     assert holder.released
 
 
-def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
+def test_claim_of_dead_local_process_is_taken_at_once(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     lost = dataclasses.replace(Holder.here(), pid=2**22 + 1)  # More than there can be.
@@ -93,7 +93,7 @@ def test_the_claim_of_a_process_of_this_machine_that_is_gone_is_taken_at_once(
     lock().acquire({lost.token})
 
 
-def test_the_claim_of_another_machine_is_taken_once_it_gives_no_sign_of_life(
+def test_claim_of_another_machine_is_taken_once_stale(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
     lost = elsewhere(store, pid=2**22 + 1)

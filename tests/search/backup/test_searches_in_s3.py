@@ -77,7 +77,7 @@ def assert_whole(user: User, name: str, epochs: int) -> None:
     assert set(seconds(user, name)) == expected
 
 
-def test_a_search_outlives_its_storage_and_all_is_there_when_it_is_back(
+def test_search_survives_a_storage_outage_and_catches_up(
     user: User, s3_gate: s3.Gate, s3_place: str, tmp_path: Path
 ) -> None:
     path = user.write(
@@ -123,7 +123,7 @@ def test_a_search_outlives_its_storage_and_all_is_there_when_it_is_back(
     assert b'"released": true' in store.read("driver.json")
 
 
-def test_a_lost_head_is_replaced_by_a_fresh_one_that_trains_nothing_twice(
+def test_fresh_head_resumes_without_repeating_epochs(
     user: User, s3_gate: s3.Gate, s3_place: str, tmp_path: Path
 ) -> None:
     path = user.write(
@@ -215,7 +215,7 @@ def refused(
     return run
 
 
-def test_a_search_without_credentials_is_refused(
+def test_missing_credentials_are_refused(
     refused: Callable[..., str], s3_place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
@@ -223,15 +223,13 @@ def test_a_search_without_credentials_is_refused(
     assert refused(s3_place).startswith("there are no credentials (")
 
 
-def test_a_bucket_that_does_not_exist_is_refused(
-    refused: Callable[..., str], s3_gate: s3.Gate
-) -> None:
+def test_missing_bucket_is_refused(refused: Callable[..., str], s3_gate: s3.Gate) -> None:
     line = refused("s3://no-such-bucket/team")
     assert line == "there is no such bucket; create it, or name another"
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
-def test_a_bucket_in_which_something_is_denied_is_refused(
+def test_bucket_with_a_denied_operation_is_refused(
     refused: Callable[..., str], s3_gate: s3.Gate, s3_place: str, method: str
 ) -> None:
     s3_gate.answer = lambda asked, path: (403, "AccessDenied") if asked == method else None
@@ -240,14 +238,14 @@ def test_a_bucket_in_which_something_is_denied_is_refused(
     assert line.endswith("cluster/iam-policy.json")
 
 
-def test_a_bucket_of_another_region_is_refused(
+def test_bucket_in_another_region_is_refused(
     refused: Callable[..., str], s3_gate: s3.Gate, s3_place: str
 ) -> None:
     s3_gate.answer = lambda method, path: (400, "AuthorizationHeaderMalformed")
     assert refused(s3_place).startswith("the bucket lies in another region (")
 
 
-def test_a_server_that_is_not_there_is_refused(
+def test_unreachable_server_is_refused(
     refused: Callable[..., str], s3_gate: s3.Gate, s3_place: str
 ) -> None:
     s3_gate.shut()
@@ -255,11 +253,11 @@ def test_a_server_that_is_not_there_is_refused(
 
 
 @pytest.mark.parametrize("storage", ["folder/of/mine", "s3://", "https://example.com/x"])
-def test_what_is_no_bucket_is_refused(refused: Callable[..., str], storage: str) -> None:
+def test_invalid_bucket_address_is_refused(refused: Callable[..., str], storage: str) -> None:
     assert "s3://bucket/prefix" in refused(storage)
 
 
-def test_a_name_that_another_search_has_in_the_bucket_is_refused(
+def test_search_name_that_the_bucket_holds_is_refused(
     s3_gate: s3.Gate, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = open_bucket(s3_place).within("kept")
@@ -272,7 +270,7 @@ def test_a_name_that_another_search_has_in_the_bucket_is_refused(
     assert line.endswith(f"python search.py resume kept --storage {s3_place}")
 
 
-def test_a_search_that_is_neither_here_nor_there_is_refused(
+def test_resume_of_unknown_search_is_refused(
     s3_gate: s3.Gate, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home = str(tmp_path / "home")
@@ -281,7 +279,7 @@ def test_a_search_that_is_neither_here_nor_there_is_refused(
     assert "no such search in" in capsys.readouterr().err
 
 
-def test_checkpoints_move_along_when_a_search_is_resumed_with_another_storage(
+def test_resume_with_another_storage_moves_checkpoints(
     s3_gate: s3.Gate, s3_place: str, tmp_path: Path
 ) -> None:
     folder = Home(tmp_path).folder("moving")
@@ -307,7 +305,7 @@ def test_checkpoints_move_along_when_a_search_is_resumed_with_another_storage(
     assert kept.read_bytes() == b"weights"
 
 
-def test_a_night_on_a_fresh_head_goes_on_with_the_nights_before(
+def test_night_on_fresh_head_continues_earlier_nights(
     user: User, s3_gate: s3.Gate, s3_place: str
 ) -> None:
     path = user.write(

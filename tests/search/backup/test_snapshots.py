@@ -101,7 +101,7 @@ def contents(folder: SearchFolder) -> dict[str, bytes]:
 # What comes back
 
 
-def test_a_fresh_head_gets_all_that_the_lost_one_had(
+def test_restore_recovers_every_copied_file(
     folder: SearchFolder,
     snapshots: Snapshots,
     database: Database,
@@ -131,7 +131,7 @@ def test_a_fresh_head_gets_all_that_the_lost_one_had(
     assert not list(fresh.path.parent.glob(".*"))
 
 
-def test_what_belongs_to_one_machine_is_not_kept(folder: SearchFolder) -> None:
+def test_files_of_one_machine_are_not_copied(folder: SearchFolder) -> None:
     kept = ("report.html", "finalists/trial-1.pt", "nights/report.md", "id")
     not_kept = (
         *("study.db", "study.db-wal", "journal.jsonl", "tracking.json", "tracking.lock"),
@@ -150,15 +150,13 @@ def test_what_belongs_to_one_machine_is_not_kept(folder: SearchFolder) -> None:
     assert [name for name in not_kept if is_copied(name)] == []
 
 
-def test_where_there_is_no_snapshot_there_is_nothing_to_restore(
-    s3_place: str, tmp_path: Path
-) -> None:
+def test_restore_without_snapshot_returns_none(s3_place: str, tmp_path: Path) -> None:
     home = elsewhere(tmp_path)
     assert restore(home, "pets", s3_place) is None
     assert not home.path.exists()
 
 
-def test_a_search_that_is_being_run_is_not_restored(
+def test_running_search_is_not_restored(
     snapshots: Snapshots, s3_place: str, tmp_path: Path
 ) -> None:
     snapshots.finish()
@@ -166,7 +164,7 @@ def test_a_search_that_is_being_run_is_not_restored(
         restore(elsewhere(tmp_path), "pets", s3_place)
 
 
-def test_a_folder_that_is_no_search_is_not_written_over(
+def test_restore_does_not_overwrite_another_folder(
     snapshots: Snapshots, store: BucketStore, s3_place: str, tmp_path: Path
 ) -> None:
     snapshots.finish()
@@ -178,7 +176,7 @@ def test_a_folder_that_is_no_search_is_not_written_over(
         restore(home, "pets", s3_place)
 
 
-def test_a_storage_that_goes_away_while_restoring_leaves_nothing_half_done(
+def test_failed_restore_leaves_no_files(
     snapshots: Snapshots,
     database: Database,
     store: BucketStore,
@@ -198,7 +196,7 @@ def test_a_storage_that_goes_away_while_restoring_leaves_nothing_half_done(
 # The order in which it comes
 
 
-def test_at_every_moment_the_study_in_the_bucket_knows_all_that_the_journal_there_says(
+def test_stored_study_is_never_behind_the_stored_journal(
     folder: SearchFolder,
     snapshots: Snapshots,
     database: Database,
@@ -249,7 +247,7 @@ def test_at_every_moment_the_study_in_the_bucket_knows_all_that_the_journal_ther
     assert seen[-1][1] > seen[0][1]
 
 
-def test_what_names_a_search_comes_last(
+def test_experiment_file_is_uploaded_last(
     folder: SearchFolder, snapshots: Snapshots, s3_gate: s3.Gate
 ) -> None:
     folder.finalists.mkdir()
@@ -260,7 +258,7 @@ def test_what_names_a_search_comes_last(
     assert puts[-2:] == ["results.json", "experiment.yaml"]
 
 
-def test_checkpoints_go_once_a_snapshot_knows_that_their_trial_has_ended(
+def test_checkpoints_are_removed_once_a_snapshot_has_the_end(
     snapshots: Snapshots, cleanup: CheckpointCleanup, store: BucketStore, s3_gate: s3.Gate
 ) -> None:
     for number in (1, 2):
@@ -279,7 +277,7 @@ def test_checkpoints_go_once_a_snapshot_knows_that_their_trial_has_ended(
 # Only what has changed
 
 
-def test_what_has_not_changed_is_not_brought_again(
+def test_unchanged_files_are_not_uploaded_again(
     folder: SearchFolder,
     snapshots: Snapshots,
     database: Database,
@@ -306,7 +304,7 @@ def test_what_has_not_changed_is_not_brought_again(
     size=st.integers(1, 30),
     data=st.data(),
 )
-def test_the_parts_of_a_journal_are_the_journal_however_it_grew(
+def test_parts_of_a_journal_add_up_to_the_journal(
     lines: list[bytes], size: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
@@ -329,7 +327,7 @@ def test_the_parts_of_a_journal_are_the_journal_however_it_grew(
     assert all(len(part) >= size for part in closed)
 
 
-def test_a_journal_that_is_shorter_than_the_one_in_the_bucket_takes_its_place(
+def test_shorter_journal_replaces_the_one_in_the_bucket(
     folder: SearchFolder,
     snapshots: Snapshots,
     store: BucketStore,
@@ -350,7 +348,7 @@ def test_a_journal_that_is_shorter_than_the_one_in_the_bucket_takes_its_place(
     assert fresh.journal.read_bytes() == folder.journal.read_bytes()
 
 
-def test_a_journal_of_which_a_part_is_missing_ends_there(
+def test_restored_journal_ends_at_the_first_missing_part(
     folder: SearchFolder,
     snapshots: Snapshots,
     store: BucketStore,
@@ -366,7 +364,7 @@ def test_a_journal_of_which_a_part_is_missing_ends_there(
     assert fresh.journal.read_bytes() == b"12\n34\n"
 
 
-def test_a_study_is_copied_whole_while_it_is_written(
+def test_study_copy_is_consistent_during_writes(
     folder: SearchFolder, database: Database, stored_trial: StoredTrial, tmp_path: Path
 ) -> None:
     for number in range(200):
@@ -385,7 +383,7 @@ def test_a_study_is_copied_whole_while_it_is_written(
 # A storage that is away
 
 
-def test_a_storage_that_is_away_is_said_once_and_so_is_that_it_is_back(
+def test_outage_and_recovery_of_storage_are_each_reported_once(
     folder: SearchFolder,
     snapshots: Snapshots,
     s3_gate: s3.Gate,
@@ -418,7 +416,7 @@ def test_a_storage_that_is_away_is_said_once_and_so_is_that_it_is_back(
     assert snapshots.finish()
 
 
-def test_a_last_snapshot_that_cannot_be_written_is_told(
+def test_failed_last_snapshot_is_reported(
     snapshots: Snapshots, s3_gate: s3.Gate, said: list[str]
 ) -> None:
     s3_gate.answer = s3_gate.deny
@@ -426,7 +424,7 @@ def test_a_last_snapshot_that_cannot_be_written_is_told(
     assert len(said) == 1
 
 
-def test_a_driver_that_has_been_replaced_writes_nothing_more(
+def test_replaced_driver_writes_no_snapshot(
     folder: SearchFolder, snapshots: Snapshots, store: BucketStore, said: list[str]
 ) -> None:
     assert snapshots._attempt()
@@ -440,7 +438,7 @@ def test_a_driver_that_has_been_replaced_writes_nothing_more(
 # Checkpoints
 
 
-def test_checkpoints_move_to_another_place(store: BucketStore, tmp_path: Path) -> None:
+def test_checkpoints_move_to_another_store(store: BucketStore, tmp_path: Path) -> None:
     old = FolderStore(tmp_path / "checkpoints")
     names = ["1/aa/epoch.pt", "2/bb/epoch.pt"]
     for name in names:
@@ -452,7 +450,7 @@ def test_checkpoints_move_to_another_place(store: BucketStore, tmp_path: Path) -
     assert old.read(names[1]) == names[1].encode()
 
 
-def test_all_but_the_checkpoints_of_trials_that_go_on_are_removed(
+def test_only_checkpoints_of_unfinished_trials_remain(
     store: BucketStore, stored_trial: StoredTrial
 ) -> None:
     for number in range(3):

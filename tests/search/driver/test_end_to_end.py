@@ -192,12 +192,12 @@ def artifact(run: Run, name: str) -> str:
 # The search itself
 
 
-def test_a_search_of_the_bundled_images_ends_well(first: Searched) -> None:
+def test_search_of_bundled_images_succeeds(first: Searched) -> None:
     assert first.result.returncode == 0, first.result.stderr
     assert "Traceback" not in first.result.stdout + first.result.stderr
 
 
-def test_exactly_the_budget_is_trained_and_nothing_is_left_running(first: Searched) -> None:
+def test_search_trains_its_trial_budget_and_leaves_none_running(first: Searched) -> None:
     assert len(first.trained) == 8
     assert all(trial.state.is_finished() for trial in first.trials)
     assert {trial.state for trial in first.trained} <= {TrialState.COMPLETE, TrialState.PRUNED}
@@ -207,7 +207,7 @@ def test_exactly_the_budget_is_trained_and_nothing_is_left_running(first: Search
         assert (epochs == 3) == (trial.state is TrialState.COMPLETE)
 
 
-def test_candidates_beyond_the_border_were_rejected_and_never_trained(first: Searched) -> None:
+def test_candidates_beyond_the_border_are_not_trained(first: Searched) -> None:
     rejected = [t for t in first.trials if t.user_attrs.get("rejected") == "border"]
     assert rejected
     for trial in rejected:
@@ -216,7 +216,7 @@ def test_candidates_beyond_the_border_were_rejected_and_never_trained(first: Sea
     assert all(trial.user_attrs["beyond"] == 0 for trial in first.trained)
 
 
-def test_progress_is_a_line_for_each_trial_with_the_best_and_the_time_left(
+def test_each_trial_prints_progress_and_remaining_time(
     first: Searched,
 ) -> None:
     lines = re.findall(r"^\[(\d)/8\] trial (\d+) .* \| (.*)$", first.result.stdout, re.MULTILINE)
@@ -226,7 +226,7 @@ def test_progress_is_a_line_for_each_trial_with_the_best_and_the_time_left(
     assert re.search(r"elapsed, \w+ left", lines[0][2])
 
 
-def test_leaderboard_finalists_rejections_and_savings_are_printed(first: Searched) -> None:
+def test_report_prints_leaderboard_finalists_and_savings(first: Searched) -> None:
     out = first.result.stdout
     assert "Leaderboard\n8 candidates trained" in out
     assert re.search(
@@ -238,7 +238,7 @@ def test_leaderboard_finalists_rejections_and_savings_are_printed(first: Searche
     assert re.search(r"\(\d+\.\d{4} device-hours", out)
 
 
-def test_the_way_to_the_ui_and_to_the_report_is_printed(first: Searched) -> None:
+def test_search_prints_ui_command_and_report_path(first: Searched) -> None:
     out = first.result.stdout
     (command,) = re.findall(r"^Compare: (.*)$", out, re.MULTILINE)
     assert str(first.home) in command
@@ -248,7 +248,7 @@ def test_the_way_to_the_ui_and_to_the_report_is_printed(first: Searched) -> None
     assert "python search.py report first" in out
 
 
-def test_finalists_are_retrained_with_seeds_of_their_own_and_scored_on_test(
+def test_finalists_are_retrained_with_new_seeds_and_tested(
     first: Searched,
 ) -> None:
     (finalist,) = json.loads((first.home / "first" / "finalists" / "results.json").read_text())
@@ -263,7 +263,7 @@ def test_finalists_are_retrained_with_seeds_of_their_own_and_scored_on_test(
     assert weights == {f"trial-{best.number}-seed-{seed}.pt" for seed in seeds}
 
 
-def test_the_complete_experiment_is_kept(first: Searched) -> None:
+def test_complete_experiment_is_stored(first: Searched) -> None:
     kept = yaml.safe_load((first.home / "first" / "experiment.yaml").read_text())
     assert parse_experiment(kept) == parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
 
@@ -271,9 +271,7 @@ def test_the_complete_experiment_is_kept(first: Searched) -> None:
 # What MLflow holds of it
 
 
-def test_mlflow_has_one_finished_parent_with_a_child_for_each_trained_trial(
-    first: Searched, client: MlflowClient
-) -> None:
+def test_mlflow_has_one_child_run_per_trained_trial(first: Searched, client: MlflowClient) -> None:
     parent, children = runs_of(client, "first")
     assert parent.info.status == "FINISHED"
     assert parent.data.params["data"] == "digits"
@@ -290,7 +288,7 @@ def test_mlflow_has_one_finished_parent_with_a_child_for_each_trained_trial(
     assert {"test_accuracy_mean", "test_accuracy_std"} <= set(finalist.data.metrics)
 
 
-def test_trials_can_be_compared_by_the_same_params_and_metrics(
+def test_all_trial_runs_have_the_same_params_and_metrics(
     first: Searched, client: MlflowClient
 ) -> None:
     _, children = runs_of(client, "first")
@@ -305,7 +303,7 @@ def test_trials_can_be_compared_by_the_same_params_and_metrics(
         assert float(run.data.params["learning_rate"]) == trial.params["learning_rate"]
 
 
-def test_every_epoch_is_one_point_of_the_accuracy(first: Searched, client: MlflowClient) -> None:
+def test_each_epoch_is_one_accuracy_point_in_mlflow(first: Searched, client: MlflowClient) -> None:
     _, children = runs_of(client, "first")
     stored = {trial.number: trial for trial in first.trained}
     for run in children["trial"]:
@@ -315,7 +313,7 @@ def test_every_epoch_is_one_point_of_the_accuracy(first: Searched, client: Mlflo
         assert len(history) == trial.user_attrs["epochs"]
 
 
-def test_the_candidate_of_each_trial_can_be_rebuilt_from_its_artifact(
+def test_candidate_artifact_rebuilds_the_architecture(
     first: Searched, client: MlflowClient
 ) -> None:
     _, children = runs_of(client, "first")
@@ -331,7 +329,7 @@ def test_the_candidate_of_each_trial_can_be_rebuilt_from_its_artifact(
         assert len(titles) == int(run.data.params["convolutions"])
 
 
-def test_the_parent_has_the_totals_and_the_report(first: Searched, client: MlflowClient) -> None:
+def test_parent_run_has_totals_and_report(first: Searched, client: MlflowClient) -> None:
     parent, _ = runs_of(client, "first")
     reasons: dict[str, int] = {}
     for trial in first.trials:
@@ -359,7 +357,7 @@ def test_the_parent_has_the_totals_and_the_report(first: Searched, client: Mlflo
 # A space of the user's own, in which most trainings diverge
 
 
-def test_trainings_that_diverge_fail_and_the_search_ends_normally(diverging: Searched) -> None:
+def test_diverged_trials_fail_and_the_search_succeeds(diverging: Searched) -> None:
     assert diverging.result.returncode == 0, diverging.result.stderr
     assert "Traceback" not in diverging.result.stdout + diverging.result.stderr
     survived = {trial.number: trial.params["learning_rate"] < 1 for trial in diverging.trained}
@@ -372,19 +370,19 @@ def test_trainings_that_diverge_fail_and_the_search_ends_normally(diverging: Sea
     assert diverging.result.stdout.count("FAILED: the loss is no longer a number") == 3
 
 
-def test_without_finalists_there_are_none(diverging: Searched) -> None:
+def test_finalist_count_of_zero_retrains_none(diverging: Searched) -> None:
     assert "Finalists" not in diverging.result.stdout
     assert not (diverging.home / "diverging" / "finalists").exists()
 
 
-def test_without_the_border_screen_layers_beyond_the_border_are_trained(
+def test_disabled_border_screen_trains_layers_beyond_border(
     diverging: Searched,
 ) -> None:
     assert not [t for t in diverging.trials if t.user_attrs.get("rejected") == "border"]
     assert any(trial.user_attrs["beyond"] > 0 for trial in diverging.trained)
 
 
-def test_failed_trials_are_failed_runs_of_a_finished_search(client: MlflowClient) -> None:
+def test_failed_trials_are_failed_runs_in_mlflow(client: MlflowClient) -> None:
     parent, children = runs_of(client, "diverging")
     assert parent.info.status == "FINISHED"
     statuses = sorted(run.info.status for run in children["trial"])
@@ -406,7 +404,7 @@ def test_status_shows_every_search(
     assert re.search(r"0\.\d{4} ± 0\.\d{4}", result.stdout)
 
 
-def test_the_report_can_be_printed_again_and_compared(
+def test_report_command_reprints_and_compares(
     first: Searched, diverging: Searched, command_line: CommandLine
 ) -> None:
     arguments = ("report", "first", "--against", "diverging", "--home", "home")
@@ -419,7 +417,7 @@ def test_the_report_can_be_printed_again_and_compared(
     assert "Rejected in first, trained in diverging" in page
 
 
-def test_a_trial_of_a_search_can_be_analysed(first: Searched, command_line: CommandLine) -> None:
+def test_analyze_accepts_trials_of_a_search(first: Searched, command_line: CommandLine) -> None:
     for trial in (first.trained[0], next(t for t in first.trials if "rejected" in t.user_attrs)):
         arguments = ("analyze", f"first:{trial.number}", "--json", "--home", "home")
         result = command_line(*arguments, cwd=first.folder)
@@ -432,7 +430,7 @@ def test_a_trial_of_a_search_can_be_analysed(first: Searched, command_line: Comm
         assert (beyond > 0) == (trial.user_attrs.get("rejected") == "border")
 
 
-def test_a_finished_search_has_nothing_left_to_bring_to_mlflow(
+def test_sync_of_finished_search_sends_nothing(
     first: Searched, client: MlflowClient, command_line: CommandLine
 ) -> None:
     result = command_line("sync", "first", "--home", "home", cwd=first.folder)
@@ -440,7 +438,7 @@ def test_a_finished_search_has_nothing_left_to_bring_to_mlflow(
     assert result.stdout.startswith("0 events of 0 runs")
 
 
-def test_a_name_that_is_taken_is_refused_before_anything_happens(
+def test_existing_search_name_is_refused_and_changes_nothing(
     first: Searched, command_line: CommandLine
 ) -> None:
     before = sorted(first.home.rglob("*"))
@@ -578,7 +576,7 @@ def continued(folder: Path, environment: dict[str, str], command_line: CommandLi
     return Continued(folder, killed, interrupted, resumed)
 
 
-def test_a_killed_search_is_resumed_without_loss_or_repetition(continued: Continued) -> None:
+def test_killed_search_resumes_without_loss_or_repetition(continued: Continued) -> None:
     states = Counter(trial.state for trial in continued.killed.trials)
     assert continued.killed.result.returncode == -signal.SIGKILL
     assert states[TrialState.COMPLETE] >= 1
@@ -595,7 +593,7 @@ def test_a_killed_search_is_resumed_without_loss_or_repetition(continued: Contin
             assert trial.datetime_complete == before.datetime_complete
 
 
-def test_an_interrupted_search_pauses_its_trials(continued: Continued) -> None:
+def test_interrupted_search_pauses_its_trials(continued: Continued) -> None:
     left = continued.interrupted
     assert left.result.returncode == 130, left.result.stderr
     assert "Traceback" not in left.result.stdout + left.result.stderr
@@ -720,7 +718,7 @@ def ending(home: Home) -> tuple[dict[str, str], set[TrialState]]:
     return started | finished, states
 
 
-def test_a_search_whose_budget_is_spent_ends_as_finished(
+def test_search_with_spent_budget_is_finished(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     home, out, outcome = ends(trained, printed)
@@ -733,7 +731,7 @@ def test_a_search_whose_budget_is_spent_ends_as_finished(
     assert "MLflow" not in out
 
 
-def test_the_time_that_finalists_took_is_not_missing_when_a_search_is_extended(
+def test_wall_clock_budget_excludes_retraining_of_finalists(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -751,7 +749,7 @@ def test_the_time_that_finalists_took_is_not_missing_when_a_search_is_extended(
     assert extended.summary.trained == 5
 
 
-def test_what_each_trial_occupies_of_a_gpu_is_recorded(
+def test_gpu_fraction_of_each_trial_is_recorded(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     gpu = Gpu(8 * 10**9, bfloat16=True)
@@ -762,14 +760,14 @@ def test_what_each_trial_occupies_of_a_gpu_is_recorded(
     assert "resources.gpus" not in out
 
 
-def test_a_share_that_could_only_be_guessed_is_told(
+def test_guessed_gpu_fraction_is_reported(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     _, out, _ = ends(trained, printed, packing=Packing(cpus=1, fixed=None))
     assert "each trial uses 0.25 of one; set resources.gpus for another fraction" in out
 
 
-def test_a_space_that_is_used_up_ends_the_search_as_finished(
+def test_exhausted_space_finishes_the_search(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -784,7 +782,7 @@ def test_a_space_that_is_used_up_ends_the_search_as_finished(
     assert "The space is exhausted" in out
 
 
-def test_tune_giving_up_in_between_counts_as_an_interruption(
+def test_early_end_of_tune_counts_as_interruption(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     home, _, outcome = ends(lambda searcher: trained(searcher, 2, 1), printed)
@@ -797,7 +795,7 @@ def test_tune_giving_up_in_between_counts_as_an_interruption(
     assert home.folder("mine").report.is_file()
 
 
-def test_a_search_goes_on_though_the_one_that_it_began_with_is_gone(
+def test_search_resumes_after_its_warm_start_source_is_removed(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     home, _, _ = ends(trained, printed, name="lender")
@@ -818,7 +816,7 @@ def test_a_search_goes_on_though_the_one_that_it_began_with_is_gone(
         (SystemExit(1), "FAILED"),
     ],
 )
-def test_an_error_while_training_leaves_nothing_running(
+def test_error_during_training_leaves_no_trial_running(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -838,7 +836,7 @@ def test_an_error_while_training_leaves_nothing_running(
     assert TrialState.WAITING in states  # To be taken up again.
 
 
-def test_a_disk_that_takes_nothing_any_more_fails_the_search_in_one_line_and_it_goes_on_later(
+def test_full_disk_fails_the_search_and_resume_completes_it(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -867,7 +865,7 @@ def test_a_disk_that_takes_nothing_any_more_fails_the_search_in_one_line_and_it_
     assert all(state.is_finished() for state in states)
 
 
-def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
+def test_full_disk_on_resume_fails_with_one_line(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -884,7 +882,7 @@ def test_a_disk_that_does_not_even_take_who_goes_on_is_one_line(
     assert "No space left on device" in str(outcome)
 
 
-def test_an_error_while_retraining_finalists_keeps_the_trials(
+def test_interrupted_retraining_preserves_finished_trials(
     ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
 ) -> None:
     def interrupted() -> None:
@@ -898,7 +896,7 @@ def test_an_error_while_retraining_finalists_keeps_the_trials(
     assert TrialState.RUNNING not in states
 
 
-def test_an_interruption_after_the_last_result_does_not_change_how_the_search_ended(
+def test_interrupted_report_leaves_the_search_finished(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -913,7 +911,7 @@ def test_an_interruption_after_the_last_result_does_not_change_how_the_search_en
     assert ending(home)[0][PARENT] == "FINISHED"
 
 
-def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
+def test_failing_space_ends_the_search_with_its_error(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -936,7 +934,7 @@ def test_a_space_that_fails_in_the_middle_ends_the_search_with_its_error(
     assert TrialState.RUNNING not in states
 
 
-def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
+def test_common_cause_of_failed_trials_fails_the_search(
     ends: Callable[..., Any], printed: Callable[..., str]
 ) -> None:
     home, _, outcome = ends(ending_each_with({"failure": "no such device"}), printed)
@@ -950,7 +948,7 @@ def test_trials_that_all_fail_for_one_cause_fail_the_search_with_it(
     assert TrialState.RUNNING not in states
 
 
-def test_a_search_for_which_no_node_is_left_says_how_to_go_on_with_it(
+def test_search_without_nodes_prints_its_resume_command(
     ends: Callable[..., Any], printed: Callable[..., str]
 ) -> None:
     def drive(_: StudySearcher) -> None:
@@ -964,7 +962,7 @@ def test_a_search_for_which_no_node_is_left_says_how_to_go_on_with_it(
     )
 
 
-def test_a_budget_that_is_spent_ends_the_search_with_what_it_has_and_a_larger_one_is_offered(
+def test_spent_time_budget_reports_and_offers_a_larger_one(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -982,7 +980,7 @@ def test_a_budget_that_is_spent_ends_the_search_with_what_it_has_and_a_larger_on
 
 
 @pytest.mark.parametrize("diverged", [0, 1])
-def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search_until_it_is_raised(
+def test_spent_budget_without_complete_trial_fails_until_raised(
     ends: Callable[..., Any],
     trained: Callable[..., None],
     printed: Callable[..., str],
@@ -1020,7 +1018,7 @@ def test_a_budget_that_is_spent_before_any_trial_has_ended_well_fails_the_search
     assert outcome.summary.complete == 2
 
 
-def test_a_search_in_which_every_training_diverges_fails(
+def test_search_fails_if_every_training_diverges(
     ends: Callable[..., Any], printed: Callable[..., str], metrics: Callable[..., EpochMetrics]
 ) -> None:
     diverged = metrics(0.1, loss=math.nan).as_dict()

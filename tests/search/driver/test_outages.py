@@ -81,7 +81,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-def test_a_full_disk_stops_the_search_in_one_line_and_it_goes_on_when_there_is_room(
+def test_search_on_full_disk_stops_and_resumes_after_cleanup(
     tmp_path: Path, small_disk: Path
 ) -> None:
     user = User(tmp_path, small_disk)
@@ -151,7 +151,7 @@ def training_seconds(user: User, name: str) -> float:
     return (max(ended) - min(begun)) / 1000
 
 
-def test_a_slow_and_broken_mlflow_holds_nothing_up_and_gets_everything_later_once(
+def test_broken_mlflow_delays_nothing_and_sync_sends_once(
     tmp_path: Path,
 ) -> None:
     user = User(tmp_path)
@@ -280,7 +280,7 @@ def wounded(tmp_path_factory: pytest.TempPathFactory) -> Wounded:
     return Wounded(User(tmp_path_factory.mktemp("user")))
 
 
-def test_a_search_goes_on_whatever_happens_to_the_processes_of_its_trials(
+def test_search_survives_lost_trial_processes(
     wounded: Wounded,
 ) -> None:
     assert wounded.result.returncode == 0, wounded.result
@@ -288,14 +288,14 @@ def test_a_search_goes_on_whatever_happens_to_the_processes_of_its_trials(
     assert sorted(Counter(states).items()) == [(TrialState.COMPLETE, 3), (TrialState.FAIL, 1)]
 
 
-def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(wounded: Wounded) -> None:
+def test_trial_with_killed_process_resumes_from_checkpoint(wounded: Wounded) -> None:
     first = trained(wounded.user, "wounded")[0]
     assert first.state is TrialState.COMPLETE
     assert f"trial {first.number} lost its process and restarts: " in wounded.result.stdout
     assert steps(wounded.user, "wounded")[str(first.number)] == list(range(1, EPOCHS + 1))
 
 
-def test_a_trial_whose_process_is_killed_again_and_again_fails_with_its_cause(
+def test_trial_fails_after_its_process_is_killed_repeatedly(
     wounded: Wounded,
 ) -> None:
     second = trained(wounded.user, "wounded")[1]
@@ -311,7 +311,7 @@ def test_a_trial_whose_process_is_killed_again_and_again_fails_with_its_cause(
     assert "common causes" not in second.user_attrs["cause"]
 
 
-def test_an_epoch_that_hangs_costs_its_process_and_the_trial_is_tried_again(
+def test_trial_restarts_after_a_hanging_epoch(
     wounded: Wounded,
 ) -> None:
     assert (wounded.user.folder / "hung").exists()
@@ -434,7 +434,7 @@ def search_on(user: User, nodes: Nodes, harm: Callable[[], None], **failures: ob
         return end_of(driver)
 
 
-def test_a_search_that_loses_a_node_loses_nothing_else(tmp_path: Path, nodes: Nodes) -> None:
+def test_search_survives_the_loss_of_a_node(tmp_path: Path, nodes: Nodes) -> None:
     user = User(tmp_path)
     result = search_on(user, nodes, nodes.lose)
     assert result.returncode == 0, result
@@ -442,9 +442,7 @@ def test_a_search_that_loses_a_node_loses_nothing_else(tmp_path: Path, nodes: No
     assert_whole(user, "spread", 80)
 
 
-def test_a_node_that_is_taken_away_with_notice_counts_as_nobodys_failure(
-    tmp_path: Path, nodes: Nodes
-) -> None:
+def test_preempted_node_counts_as_no_trial_failure(tmp_path: Path, nodes: Nodes) -> None:
     def reclaim() -> None:
         nodes.drain()
         time.sleep(6)

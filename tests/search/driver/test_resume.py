@@ -70,13 +70,13 @@ CHANGED: dict[str, Any] = {
 """Another value of each field that does not."""
 
 
-def test_every_field_either_may_change_or_may_not() -> None:
+def test_every_field_is_either_changeable_or_fixed() -> None:
     assert set(CHANGED) == set(CHANGEABLE)
     assert set(OTHERS) | set(CHANGED) == set(Experiment.model_fields)
 
 
 @pytest.mark.parametrize("field", OTHERS)
-def test_a_search_is_not_resumed_as_another_one_and_the_field_is_named(field: str) -> None:
+def test_changing_a_fixed_field_on_resume_is_refused(field: str) -> None:
     before = parse_experiment({"name": "mine"})
     after = parse_experiment({"name": "mine", field: OTHERS[field]})
     with pytest.raises(BadInputError) as caught:
@@ -88,7 +88,7 @@ def test_a_search_is_not_resumed_as_another_one_and_the_field_is_named(field: st
 
 
 @pytest.mark.parametrize("field", CHANGED)
-def test_what_says_nothing_of_the_search_itself_may_change(field: str) -> None:
+def test_changeable_fields_may_change_on_resume(field: str) -> None:
     before = parse_experiment({"name": "mine"})
     refuse_other(before, parse_experiment({"name": "mine", field: CHANGED[field]}))
     refuse_other(before, before)
@@ -103,7 +103,7 @@ def folder(tmp_path: Path) -> SearchFolder:
     return folder
 
 
-def test_a_search_is_resumed_as_it_was_kept(folder: SearchFolder) -> None:
+def test_resume_uses_the_stored_experiment(folder: SearchFolder) -> None:
     assert load_resumed(folder, []).to_yaml() == folder.experiment.read_text(encoding="utf-8")
 
 
@@ -116,7 +116,7 @@ def test_a_search_is_resumed_as_it_was_kept(folder: SearchFolder) -> None:
         ("budget.trials=+0", 30, 2),
     ],
 )
-def test_a_plus_adds_to_a_budget_and_without_one_it_is_set(
+def test_plus_adds_to_a_budget_and_no_plus_sets_it(
     folder: SearchFolder, override: str, trials: int, hours: float
 ) -> None:
     budget = load_resumed(folder, [override]).budget
@@ -125,7 +125,7 @@ def test_a_plus_adds_to_a_budget_and_without_one_it_is_set(
 
 @pytest.mark.parametrize("added", ["+8h", "+28800", "+ 480m"])
 @pytest.mark.parametrize("before", ["1h", "3600"])
-def test_time_is_added_in_the_units_of_time(tmp_path: Path, before: str, added: str) -> None:
+def test_plus_accepts_units_of_time(tmp_path: Path, before: str, added: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"budget: {{wall_clock: {before}}}")
     assert load_experiment(path, [f"budget.wall_clock={added}"]).budget.wall_clock == 9 * 3600
@@ -138,12 +138,12 @@ def test_time_is_added_in_the_units_of_time(tmp_path: Path, before: str, added: 
         *("budget.trials=+8h", "failures.hang_after=+long"),
     ],
 )
-def test_nothing_is_added_to_what_is_no_number(folder: SearchFolder, override: str) -> None:
+def test_plus_on_a_field_without_number_is_refused(folder: SearchFolder, override: str) -> None:
     with pytest.raises(BadInputError, match="cannot add to a value that is not a number"):
         load_resumed(folder, [override])
 
 
-def test_a_change_of_the_search_itself_is_refused(folder: SearchFolder) -> None:
+def test_override_of_a_fixed_field_is_refused(folder: SearchFolder) -> None:
     with pytest.raises(BadInputError, match="epochs = 3: a search that is resumed keeps"):
         load_resumed(folder, ["epochs=3"])
 
@@ -203,7 +203,7 @@ def inherited(
     return list(inherit("other", trials, space, build_screens(section), experiment))
 
 
-def test_a_trial_is_lent_with_its_end_its_value_and_where_it_comes_from(
+def test_inherited_trial_has_state_value_and_origin(
     function_space: Spaces,
 ) -> None:
     space = function_space(narrow)
@@ -218,7 +218,7 @@ def test_a_trial_is_lent_with_its_end_its_value_and_where_it_comes_from(
         assert trial.distributions["features"] == optuna.distributions.IntDistribution(4, 12)
 
 
-def test_only_what_the_new_space_holds_is_lent(
+def test_trials_outside_the_new_space_are_not_inherited(
     function_space: Spaces, recwarn: pytest.WarningsRecorder
 ) -> None:
     trials = [ended(n, features, 0.5) for n, features in enumerate((1, 3, 4, 12, 13, 32))]
@@ -229,7 +229,7 @@ def test_only_what_the_new_space_holds_is_lent(
     assert not recwarn.list
 
 
-def test_parameters_that_the_new_space_does_not_ask_for_are_left_out(
+def test_parameters_unknown_to_the_new_space_are_dropped(
     function_space: Spaces,
 ) -> None:
     trial = ended(0, 5, 0.5)
@@ -242,13 +242,13 @@ def test_parameters_that_the_new_space_does_not_ask_for_are_left_out(
     assert found.params == {"features": 5}
 
 
-def test_what_the_new_search_would_reject_is_not_lent(function_space: Spaces) -> None:
+def test_trials_that_screens_reject_are_not_inherited(function_space: Spaces) -> None:
     trials = [ended(0, 4, 0.5), ended(1, 12, 0.5)]
     found = inherited(trials, function_space(narrow), max_params=100)
     assert [trial.params["features"] for trial in found] == [4]
 
 
-def test_what_never_ended_well_is_not_lent(function_space: Spaces) -> None:
+def test_rejected_failed_and_running_trials_are_not_inherited(function_space: Spaces) -> None:
     running = ended(3, 7, 0.5)
     running.state, running.values = TrialState.RUNNING, None
     trials = [
@@ -261,7 +261,7 @@ def test_what_never_ended_well_is_not_lent(function_space: Spaces) -> None:
     assert inherited(trials, function_space(narrow)) == []
 
 
-def test_what_an_objective_was_not_measured_of_is_left_out(function_space: Spaces) -> None:
+def test_trials_without_a_measured_objective_are_not_inherited(function_space: Spaces) -> None:
     trials = [ended(0, 5, 0.4, 0.5, latency=1.5), ended(1, 6, 0.4, 0.5)]
     found = inherited(trials, function_space(narrow), "params", "latency")
     (trial,) = found
@@ -269,7 +269,7 @@ def test_what_an_objective_was_not_measured_of_is_left_out(function_space: Space
     assert trial.values == [0.5, costs.params, 1.5]
 
 
-def test_with_several_objectives_what_was_stopped_early_is_told_as_complete_and_known_as_stopped(
+def test_multi_objective_inherits_pruned_trials_as_complete(
     function_space: Spaces,
 ) -> None:
     trials = [ended(0, 5, 0.5), ended(1, 6, 0.1, stopped="no better than a guess")]
@@ -284,7 +284,7 @@ def test_with_several_objectives_what_was_stopped_early_is_told_as_complete_and_
 
 
 @pytest.mark.parametrize("objectives", [(), ("params",)])
-def test_numbers_and_database_agree_and_what_was_lent_is_no_trial_of_this_search(
+def test_inherited_trials_are_stored_but_not_counted(
     function_space: Spaces,
     make_trials: MakeTrials,
     metrics: Callable[..., EpochMetrics],
@@ -318,7 +318,7 @@ def test_numbers_and_database_agree_and_what_was_lent_is_no_trial_of_this_search
 
 
 @pytest.mark.parametrize("objectives", [(), ("params",)])
-def test_the_sampler_really_learns_from_what_is_lent(
+def test_sampler_learns_from_inherited_trials(
     function_space: Spaces, objectives: tuple[Objective, ...]
 ) -> None:
     """Eight features are best, and the further from them the worse."""
