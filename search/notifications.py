@@ -38,7 +38,7 @@ def refuse_secrets(addresses: Sequence[str]) -> None:
     for address in addresses:
         service = _service(address)
         if service is None:
-            problem = "apprise does not know one of the addresses"
+            problem = "apprise does not support one of the addresses"
             remedy = "write it as in https://appriseit.com, or leave it out"
             raise BadInputError("nightly.notify", "..", problem, remedy)
         if service.url(privacy=True) != service.url():
@@ -68,7 +68,7 @@ class Notifier:
         for number, address in enumerate(self._addresses, start=1):
             if _service(address) is None:
                 which = f"notification {number} of {len(self._addresses)}"
-                self._warn(f"{which} will not be sent: apprise does not know its address")
+                self._warn(f"{which} will not be sent: apprise does not support its address")
 
     def send(self, title: str, body: str, kind: NotifyType) -> None:
         """Send a message to every service.
@@ -82,7 +82,7 @@ class Notifier:
             which = f"notification {number} of {len(self._addresses)}"
             service = _service(address)
             if service is None:
-                self._warn(f"{which} was not sent: apprise does not know its address")
+                self._warn(f"{which} was not sent: apprise does not support its address")
                 continue
             cause = _send(service, title, body, kind)
             if cause is not None:
@@ -90,7 +90,7 @@ class Notifier:
 
 
 def _service(address: str) -> Any:
-    with _listening():
+    with _captured_log():
         return apprise.Apprise.instantiate(address, suppress_exceptions=True)
 
 
@@ -98,45 +98,45 @@ def _send(service: Any, title: str, body: str, kind: NotifyType) -> str | None:
     """Send a message; return the cause of a failure, or None."""
     messenger = apprise.Apprise()
     messenger.add(service)
-    with _listening() as heard:
+    with _captured_log() as messages:
         try:
             sent = messenger.notify(
                 body, title, kind, body_format=NotifyFormat.MARKDOWN, timeout=TIMEOUT
             )
         except Exception as error:  # Of whatever client library a service uses.
             return type(error).__name__
-    return None if sent else _cause(" ".join(heard))
+    return None if sent else _cause(" ".join(messages))
 
 
-def _cause(heard: str) -> str:
-    """Return the cause of a failure in own words, because the library may quote an address."""
-    if match := re.search(r"\berror=(\d{3})\b", heard):
+def _cause(log: str) -> str:
+    """Return the cause of a failure without the log itself, which may quote an address."""
+    if match := re.search(r"\berror=(\d{3})\b", log):
         return f"the service answers with error {match[1]}"
-    if re.search(r"connection error", heard, re.IGNORECASE):
+    if re.search(r"connection error", log, re.IGNORECASE):
         return "the service is unreachable"
-    return "the service rejects it; check its address"
+    return "the service rejects the message; check its address"
 
 
-class _Ear(logging.Handler):
+class _LogCollector(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
-        self.heard: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 @contextmanager
-def _listening() -> Iterator[list[str]]:
-    """Collect the log of the library, and hide it from everyone else."""
-    logger, ear = logging.getLogger("apprise"), _Ear()
+def _captured_log() -> Iterator[list[str]]:
+    """Collect the log of the library and hide it from other handlers."""
+    logger, collector = logging.getLogger("apprise"), _LogCollector()
     propagated, logger.propagate = logger.propagate, False
-    logger.addHandler(ear)
+    logger.addHandler(collector)
     try:
         with warnings.catch_warnings():
             # Importing its services raises warnings about their dependencies.
             warnings.simplefilter("ignore", DeprecationWarning)
-            yield ear.heard
+            yield collector.messages
     finally:
-        logger.removeHandler(ear)
+        logger.removeHandler(collector)
         logger.propagate = propagated

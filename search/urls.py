@@ -53,7 +53,7 @@ def refuse_password(text: str) -> None:
     url = parse_url(text)
     if url.password is not None or any(secret in url.query for secret in _HIDDEN):
         remedy = "leave it out; PGPASSWORD, ~/.pgpass or BORDERLINE_DATABASE may hold it"
-        raise BadInputError("database", shown_url(url), "a password is kept in no file", remedy)
+        raise BadInputError("database", shown_url(url), "passwords are not stored in files", remedy)
 
 
 def without_password(text: str) -> str:

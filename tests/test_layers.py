@@ -1,4 +1,4 @@
-"""What may import what, and what may stand in a file of this repository."""
+"""Allowed imports between packages, and forbidden content in files of this repository."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ NEVER_IMPORTS = {
     "backup": {"loop"},
     "base": {"base"},
 }
-"""Packages below that a package of `search/` still does without."""
+"""Lower packages that a package of `search/` must not import."""
 MOST_MODULES = 24
 NOT_OURS = {
     *(".git", ".venv", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"),
@@ -81,14 +81,14 @@ def files() -> list[Path]:
         text=True,
         check=False,
     )
-    if listed.returncode != 0:  # A copy without its history.
+    if listed.returncode != 0:  # A copy without a Git repository.
         return [path for path in ROOT.rglob("*") if path.is_file() and not is_aside(path)]
     paths = [ROOT / name for name in listed.stdout.split("\0") if name]
     return [path for path in paths if path.is_file()]
 
 
 def is_aside(path: Path) -> bool:
-    """Tell whether a file was made by working with the repository."""
+    """Tell whether a file is an output rather than a part of the repository."""
     parts = path.relative_to(ROOT).parts
     return any(part in NOT_OURS or part.endswith(".egg-info") for part in parts)
 
@@ -145,7 +145,7 @@ OURS: dict[str, Path] = {
 
 
 def modules_imported_by(source: str, known: Collection[str]) -> set[str]:
-    """Return those of the known modules that source imports, inside functions too."""
+    """Return the known modules that source imports, including inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -160,7 +160,7 @@ def modules_imported_by(source: str, known: Collection[str]) -> set[str]:
 
 
 def imports_between_modules() -> dict[str, set[str]]:
-    """Return which of our modules each of our modules imports."""
+    """Return the modules of this repository that each of its modules imports."""
     return {
         name: modules_imported_by(path.read_text(encoding="utf-8"), OURS) - {name}
         for name, path in OURS.items()

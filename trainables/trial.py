@@ -35,7 +35,7 @@ VIOLATION = "violation"
 """Result key after running out of memory: the excess relative to the limit."""
 STOPPED = "stopped"
 """Result key: why the trial stopped itself early."""
-UNKEPT = "unkept"
+UNSAVED = "unkept"
 """Result key: why no checkpoint of the epoch could be saved."""
 HISTORY = "history"
 """Result key of a resumed trial: the metrics of the epochs before its checkpoint."""
@@ -155,16 +155,16 @@ class Trial(tune.Trainable):
         if self._training is None:
             self._training = self._start()
         training, spec = self._training, self._spec
-        unkept = ""
+        unsaved = ""
         if training.epoch < spec.epochs and not self._is_over():
             result = training.run_epoch()
             self._history.append(result.with_latencies(self._latencies))
-            unkept = self._offer(training, result)
+            unsaved = self._offer(training, result)
         # A process lost right after its last epoch leaves only the report to be done.
         last = self._history[-1]
         report: dict[str, Any] = last.as_dict()
-        if unkept:
-            report[UNKEPT] = unkept
+        if unsaved:
+            report[UNSAVED] = unsaved
         if self._unreported:
             # The earlier process may not have reported these epochs.
             report[HISTORY] = [metrics.as_dict() for metrics in self._history[: self._unreported]]

@@ -68,7 +68,7 @@ def _measure(setting: Setting, recorder: Recorder, group: str) -> None:
     if code is None:
         # Lack of time is not a fault of the project.
         outcome = Outcome.NOT_MEASURED
-        detail = f"not ended after {limit:.0f} s; rows measured before are kept"
+        detail = f"not ended after {limit:.0f} s; rows measured before are saved"
     elif code != 0 and not any("error" in row for row in rows):
         detail = f"exit code {code}: {last_error(log.read_text(encoding='utf-8'))}"
     else:

@@ -22,13 +22,13 @@ from ray.exceptions import AuthenticationError
 from search.private_apis import ray_on_loopback
 from spaces.errors import BadInputError
 
-REACHED_WITHIN = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds within which the machine at an address must accept a connection."""
-_ANSWERED_WITHIN = 60.0
+_ANSWER_TIMEOUT = 60.0
 _TOKEN_MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 _REMEDY = (
-    "bring the cluster's to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH, and export "
-    "RAY_AUTH_MODE=token"
+    "copy the cluster's token to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH, and "
+    "export RAY_AUTH_MODE=token"
 )
 
 
@@ -84,7 +84,7 @@ def _join(address: str) -> None:
         BadInputError: see `connected`.
     """
     if os.environ.get(_TOKEN_MODE, "").lower() == "token" and not _has_token():
-        problem = "RAY_AUTH_MODE says that it wants a token, and there is none"
+        problem = "RAY_AUTH_MODE requires a token, but there is none"
         raise BadInputError("--address", address, problem, _REMEDY)
     _check_port(address)
     _check_answer(address)
@@ -118,7 +118,7 @@ def _check_port(address: str) -> None:
         return  # Ray checks other kinds of addresses.
     host = found["host"].strip("[]")
     try:
-        with socket.create_connection((host, int(found["port"])), timeout=REACHED_WITHIN):
+        with socket.create_connection((host, int(found["port"])), timeout=CONNECT_TIMEOUT):
             pass
     except (OSError, OverflowError) as error:
         raise _nobody_answers(address, getattr(error, "strerror", None) or str(error)) from error
@@ -142,17 +142,19 @@ def _check_answer(address: str) -> None:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=_ANSWERED_WITHIN,
+            timeout=_ANSWER_TIMEOUT,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        problem = f"it takes connections and says nothing for {_ANSWERED_WITHIN:.0f}s"
+        problem = f"it accepts connections, but does not answer within {_ANSWER_TIMEOUT:.0f}s"
         raise _nobody_answers(address, problem) from error
     if asked.returncode == 0:
         return
     if "AuthenticationError" in asked.stdout:
         sent = environment.get(_TOKEN_MODE, "").lower() == "token"
-        problem = "this cluster does not accept the token" if sent else "this cluster wants a token"
+        problem = (
+            "this cluster does not accept the token" if sent else "this cluster requires a token"
+        )
         raise BadInputError("--address", address, problem, _REMEDY)
     lines = [line.strip() for line in asked.stdout.splitlines() if line.strip()]
     raise _nobody_answers(address, lines[-1] if lines else "no answer")
@@ -160,4 +162,4 @@ def _check_answer(address: str) -> None:
 
 def _nobody_answers(address: str, cause: str) -> BadInputError:
     problem = f"no Ray cluster answers ({cause})"
-    return BadInputError("--address", address, problem, "start one, or leave it out")
+    return BadInputError("--address", address, problem, "start a cluster, or leave out the address")

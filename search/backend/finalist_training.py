@@ -64,9 +64,9 @@ def retrain_finalists(
         trial.number: packing.gpu_fraction(space.rebuild(trial.params)) for trial in chosen
     }
     seeds_of = range(first_seed, first_seed + seeds)
-    kept = FinalistStore(folder)
+    store = FinalistStore(folder)
     results: dict[int, list[FinalistResult]] = {trial.number: [] for trial in chosen}
-    for known in kept.results():
+    for known in store.results():
         if known.number in results and known.seed in seeds_of:
             results[known.number].append(known)
     pending: list[Any] = [
@@ -94,7 +94,7 @@ def retrain_finalists(
                     on_failure(str(error).strip().splitlines()[-1])
                     continue
                 result = found.result
-                kept.write(result, found.weights, found.predictions)
+                store.write(result, found.weights, found.predictions)
                 results[result.number].append(result)
                 on_result(result)
                 write_results(folder, _ranked(results))

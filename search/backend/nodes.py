@@ -17,7 +17,7 @@ from spaces.errors import BadInputError
 
 VARIABLE = "BORDERLINE_NODE_TYPES"
 """Names the node types that an autoscaler can start on Kubernetes."""
-_JOINED_WITHIN = 60.0
+_JOIN_TIMEOUT = 60.0
 
 
 def alive() -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def parse_node_types(text: str) -> list[NodeType]:
         ]
     except (yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError):
         remedy = "write [{name: gpu-worker, most: 4, resources: {CPU: 8, GPU: 1}}]"
-        raise BadInputError(VARIABLE, text, "is no list of node types", remedy) from None
+        raise BadInputError(VARIABLE, text, "is not a list of node types", remedy) from None
 
 
 def await_hosts(types: Sequence[NodeType], say: Callable[[str], None]) -> None:
@@ -80,7 +80,7 @@ def await_hosts(types: Sequence[NodeType], say: Callable[[str], None]) -> None:
         say: prints a line for people.
     """
     hosts = sum(kind.most for kind in types if not kind.resources)
-    deadline = time.monotonic() + _JOINED_WITHIN
+    deadline = time.monotonic() + _JOIN_TIMEOUT
     missing = hosts + 1 - len(alive())
     if hosts and missing > 0:
         say(f"waiting for {missing} of {hosts + 1} hosts to join the cluster ..")
@@ -88,7 +88,7 @@ def await_hosts(types: Sequence[NodeType], say: Callable[[str], None]) -> None:
         time.sleep(0.5)
         missing = hosts + 1 - len(alive())
     if hosts and missing > 0:
-        say(f"{missing} of {hosts + 1} hosts have not joined within {_JOINED_WITHIN:.0f}s")
+        say(f"{missing} of {hosts + 1} hosts did not join within {_JOIN_TIMEOUT:.0f}s")
 
 
 def describe(nodes: Sequence[Node], types: Sequence[NodeType]) -> str:

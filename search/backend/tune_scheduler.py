@@ -41,6 +41,6 @@ class StudyScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE if should_continue else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
-        """Keep the cause: the searcher is told only that there was an error."""
+        """Store the cause: the searcher is told only that there was an error."""
         early = trial.should_recover()
         self._searcher.record_failure(trial.trial_id, last_line(trial), early=early)

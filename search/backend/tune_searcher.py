@@ -15,7 +15,7 @@ from search.private_apis import searcher_state
 from search.study.events import StartedTrial
 from spaces.candidate import Candidate
 from trainables.epoch_metrics import OBJECTIVE, EpochMetrics
-from trainables.trial import FAILURE, HISTORY, STOPPED, UNKEPT, VIOLATION
+from trainables.trial import FAILURE, HISTORY, STOPPED, UNSAVED, VIOLATION
 
 _ADVICE = " Some common causes include"
 """Text with which Ray continues after the cause of a dead process."""
@@ -78,10 +78,10 @@ class StudySearcher(Searcher):
         """Record an epoch, and the earlier ones if the trial resumed from a checkpoint."""
         if FAILURE in result:
             return  # It ended without an epoch; on_trial_complete records the cause.
-        if UNKEPT in result and not self._warned:
+        if UNSAVED in result and not self._warned:
             self._warned = True
             self._say(
-                f"checkpoints cannot be written ({result[UNKEPT]}); trials continue, but one that "
+                f"checkpoints cannot be written ({result[UNSAVED]}); trials continue, but one that "
                 "loses its process restarts from the first epoch"
             )
         with self._guarded():

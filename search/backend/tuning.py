@@ -29,14 +29,14 @@ from trainables.specs import TrainingSpec
 from trainables.training.device import find_gpu
 from trainables.trial import Trial
 
-ANSWER_WITHIN = 60.0
+ANSWER_TIMEOUT = 60.0
 """Seconds to wait for nodes to describe their GPUs; on a busy cluster none may be free."""
-_GLANCE = 0.01
-"""Share of a GPU that is taken for a look at it."""
+_CHECK_FRACTION = 0.01
+"""Fraction of a GPU that a check of the GPU requests."""
 
 
 def _nothing(_: str) -> None:
-    """Say nothing."""
+    """Print nothing."""
 
 
 def plan_packing(
@@ -62,8 +62,10 @@ def plan_packing(
         problem = f"the cluster has no GPU ({describe(cluster_nodes(), types)})"
         raise BadInputError("device", experiment.device, problem, "use auto")
     if experiment.device == "cuda" and section.gpus == 0:
-        problem = "trials are to run on GPUs (device: cuda)"
-        raise BadInputError("resources.gpus", 0, problem, "leave it out, or give each a share")
+        problem = "device cuda needs GPUs"
+        raise BadInputError(
+            "resources.gpus", 0, problem, "leave it out, or give each trial a fraction"
+        )
     fixed = section.gpus
     if fixed is None and (experiment.device == "cpu" or not there):
         fixed = 0.0
@@ -84,7 +86,9 @@ def plan_packing(
         bfloat16 = all(gpu.bfloat16 for gpu in gpus)
         if fixed and memory_limit(fixed, smallest.memory) <= 0:
             problem = f"leaves nothing of a GPU with {smallest.memory / 1e9:.1f} GB"
-            raise BadInputError("resources.gpus", fixed, problem, "give each trial a larger share")
+            raise BadInputError(
+                "resources.gpus", fixed, problem, "give each trial a larger fraction"
+            )
         packing = replace(packing, smallest=smallest, largest=largest, bfloat16=bfloat16)
     return packing
 
@@ -100,7 +104,7 @@ def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
         NoNodesError: none became available within the limit in seconds.
     """
     say(f"waiting for a first node with a GPU ({cluster}) ..")
-    check: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1)(_here)
+    check: Any = ray.remote(num_cpus=0, num_gpus=_CHECK_FRACTION, max_calls=1)(_here)
     call = check.remote()
     if not ray.wait([call], timeout=limit)[0]:
         ray.cancel(call, force=True)
@@ -118,14 +122,16 @@ def find_gpus() -> list[Gpu]:
     Raises:
         BadInputError: torch cannot use the GPU of any node, for example without a driver.
     """
-    check: Any = ray.remote(num_cpus=0, num_gpus=_GLANCE, max_calls=1, max_retries=0)(find_gpu)
+    check: Any = ray.remote(num_cpus=0, num_gpus=_CHECK_FRACTION, max_calls=1, max_retries=0)(
+        find_gpu
+    )
     looks = [
         check.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         ).remote()
         for node in _gpu_nodes()
     ]
-    answered, silent = ray.wait(looks, num_returns=len(looks), timeout=ANSWER_WITHIN)
+    answered, silent = ray.wait(looks, num_returns=len(looks), timeout=ANSWER_TIMEOUT)
     for late in silent:
         ray.cancel(late, force=True)
     found: list[Gpu] = []
@@ -166,9 +172,9 @@ def check_resources(nodes: Sequence[Node], cpus: float, gpus: float) -> None:
         there = max((node.get(kind, 0) for node in nodes), default=0)
         if wanted > there:
             problem = f"the largest node has {there:g} {kind}s"
-            raise BadInputError(field, f"{wanted:g}", problem, "ask for less")
+            raise BadInputError(field, f"{wanted:g}", problem, "request less")
     problem = f"no node has {cpus:g} CPUs and {gpus:g} GPUs together"
-    raise BadInputError("resources", f"{cpus:g} CPUs, {gpus:g} GPUs", problem, "ask for less")
+    raise BadInputError("resources", f"{cpus:g} CPUs, {gpus:g} GPUs", problem, "request less")
 
 
 def _holds(nodes: Sequence[Node], cpus: float, gpus: float) -> bool:
@@ -184,7 +190,7 @@ def nodes_waited_for(packing: Packing) -> str:
     """Describe what each training requests and what the cluster has."""
     gpu_fraction = f"{packing.smallest_fraction:g} of a GPU" if packing.on_gpus else "no GPU"
     cluster = describe(cluster_nodes(), startable_types())
-    return f"a trial asks for {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
+    return f"each trial requests {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
 
 
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:

@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial
 
 from cluster.folder_store import open_store
 from cluster.storage import StorageError, probe
-from search.backup.bucket_lock import BucketLock, find_holder
+from search.backup.bucket_lock import BucketLock, last_driver
 from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.backup.snapshots import EXPERIMENT, Snapshots
 from search.experiment.folder import SearchFolder
@@ -215,7 +215,7 @@ def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStor
     store = open_bucket(storage).within(folder.name)
     with as_bad_input(storage):
         probe(store)
-        find_holder(store, folder.name)
+        last_driver(store, folder.name)
         found = _identity(store)
     if found is not None and (new or found != folder.identity):
         problem = f"{storage} already holds {'a' if new else 'another'} search of that name"

@@ -119,7 +119,7 @@ class Holder:
         )
 
 
-def find_holder(store: BucketStore, name: str) -> Holder | None:
+def last_driver(store: BucketStore, name: str) -> Holder | None:
     """Return the last driver of a search; None if there was none.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from search.backup.backup import as_bad_input
-from search.backup.bucket_lock import find_holder
+from search.backup.bucket_lock import last_driver
 from search.backup.snapshots import EXPERIMENT, JOURNAL, STUDY, is_copied
 from search.console import note
 from search.experiment.folder import Home, SearchFolder
@@ -48,13 +48,13 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
             experiment = store.read(EXPERIMENT)
         except FileNotFoundError:
             return None
-        holder = find_holder(store, name)
+        driver = last_driver(store, name)
         aside = home.path / f".{name}.restored.{os.getpid()}"
         try:
             aside.mkdir(parents=True)
             _fill(SearchFolder(aside), store)
-            if holder is not None:
-                SearchFolder(aside).add_driver(holder.token)
+            if driver is not None:
+                SearchFolder(aside).add_driver(driver.token)
             # The bucket may be a copy under another name.
             document = yaml.safe_load(experiment) | {"storage": storage}
             # Last, because this file marks a folder as a search.

@@ -63,6 +63,6 @@ def _finish_tracking(search: SearchSession) -> None:
         search.say(f"Compare: {ui_command(search.destination)}")
     else:
         search.say(
-            f"MLflow ({search.destination.shown}) has not received all events. The journal keeps "
-            f"them; to send them later, run: {search.command('sync')}"
+            f"MLflow ({search.destination.shown}) has not received all events. They are saved in "
+            f"the journal; to send them later, run: {search.command('sync')}"
         )

@@ -14,7 +14,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 from cluster.folder_store import open_store
 from search.backup.checkpoint_cleanup import move_checkpoints
 from search.experiment.folder import Home, SearchFolder
-from search.experiment.loading import load_experiment, load_kept
+from search.experiment.loading import load_experiment, load_stored
 from search.experiment.objectives import cost_values
 from search.experiment.schema import Experiment
 from search.loop.screens import Screen, judge
@@ -38,7 +38,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
     Raises:
         BadInputError: a change affects the candidates or their training.
     """
-    before = load_kept(folder)
+    before = load_stored(folder)
     after = load_experiment(folder.experiment, overrides)
     refuse_other(before, after)
     return after
@@ -50,7 +50,7 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
     Raises:
         BadInputError: it differs from the existing search in a field that must stay.
     """
-    before = load_kept(folder)
+    before = load_stored(folder)
     if experiment.database is None:
         # The study stays where BORDERLINE_DATABASE pointed when the search started.
         experiment = experiment.model_copy(update={"database": before.database})
@@ -69,7 +69,7 @@ def refuse_other(before: Experiment, after: Experiment) -> None:
     old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
     for field, value in new.items():
         if field not in CHANGEABLE and value != old[field]:
-            problem = f"a search that is resumed keeps {old[field]!r}"
+            problem = f"a resumed search must keep {old[field]!r}"
             remedy = f"search under another name with warm_start: [{before.name}]"
             raise BadInputError(field, value, problem, remedy)
 
@@ -84,7 +84,7 @@ def migrate_checkpoints(folder: SearchFolder, experiment: Experiment) -> bool:
     Returns:
         Whether all were moved; trials without their checkpoints start again.
     """
-    before = load_kept(folder).storage
+    before = load_stored(folder).storage
     if before == experiment.storage:
         return True
     try:
@@ -105,7 +105,7 @@ def read_search(home: Home, name: str) -> list[FrozenTrial]:
     """
     try:
         folder = home.existing(name)
-        experiment = load_kept(folder)
+        experiment = load_stored(folder)
         return read_trials(folder.location(experiment.database), name)
     except BadInputError as error:
         raise BadInputError("warm_start", name, error.problem, error.remedy) from None

@@ -45,7 +45,7 @@ class WarmStart:
     inherited: Callable[[], Sequence[FrozenTrial]] = tuple
 
     def apply(self, study: Study) -> None:
-        """Add to a study what earlier drivers have not added yet."""
+        """Add the trials and seeds that no earlier driver has added to the study."""
         known = study.trials()
         inherited = sum(TrialRecord.of(trial).is_inherited for trial in known)
         drawn = len(known) - inherited
@@ -61,12 +61,12 @@ class SearchSession:
     """One search whose folder exists and whose cluster is up.
 
     Attributes:
-        experiment: what is searched.
+        experiment: the search as its file describes it.
         home: holds the folder of the search.
         folder: of the search.
         spec: of every training.
-        space: what candidates are drawn from.
-        packing: what trials ask of the cluster.
+        space: of all candidates.
+        packing: the resources that trials request.
         console: shows progress and report.
         budget: of all drivers of the search.
         database: the durable copy of the study.

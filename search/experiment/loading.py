@@ -44,17 +44,17 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return parse_experiment(document)
 
 
-def load_kept(folder: SearchFolder) -> Experiment:
-    """Load the experiment of an existing search.
+def load_stored(folder: SearchFolder) -> Experiment:
+    """Load the stored experiment of a search.
 
     Raises:
         BadInputError: the file was changed or damaged.
     """
-    kept = load_experiment(folder.experiment)
-    if kept.name != folder.name:
+    stored = load_experiment(folder.experiment)
+    if stored.name != folder.name:
         problem = f"its {folder.experiment} belongs to another search"
         raise BadInputError("NAME", folder.name, problem, "restore the file")
-    return kept
+    return stored
 
 
 def parse_experiment(document: Mapping[str, Any]) -> Experiment:

@@ -31,13 +31,13 @@ class Spent:
 
     @classmethod
     def of(cls, trials: Sequence[FrozenTrial], seconds: float) -> Self:
-        """Return what the trials of a study and a wall clock of so many seconds have spent."""
+        """Return what the trials of a study and drivers that ran for so many seconds have spent."""
         started = [record for record in map(TrialRecord.of, trials) if record.is_trained]
         return cls(len(started), seconds, sum(record.device_seconds for record in started))
 
 
 def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:
-    """Return limits that leave the whole budget on top of what is spent."""
+    """Return limits raised by the spent amounts."""
     hours = spent.device_seconds / 3600
     before: dict[str, float] = {
         "trials": spent.trials,
@@ -77,20 +77,18 @@ class Budget:
         return self.seconds_before + time.monotonic() - self._started
 
     def spent(self, device_seconds: float) -> str:
-        """Return in words which limit is reached; empty where none is."""
+        """Return a message that names the reached limit; empty if there is none."""
         for what, *_ in self._reached(device_seconds):
             return f"the budget of {what} is spent"
         return ""
 
     def larger_limits(self, device_seconds: float) -> list[str]:
-        """Return the settings that leave, of each reached limit, as much as is spent."""
+        """Return overrides of the reached limits that leave as much as is already spent."""
         reached = self._reached(device_seconds)
-        return [
-            f"budget.{name}=+{_plainly(2 * spent - limit)}" for _, name, spent, limit in reached
-        ]
+        return [f"budget.{name}=+{_plain(2 * spent - limit)}" for _, name, spent, limit in reached]
 
     def describe(self, device_seconds: float) -> str:
-        """Return in words what is spent and left of each limit."""
+        """Describe the spent and the remaining part of each limit."""
         hours = device_seconds / 3600
         section = self.section
         parts = []
@@ -103,7 +101,7 @@ class Budget:
         if section.money is not None:
             money = hours * section.price
             left = f"{max(0.0, section.money - money):.2f}"
-            parts.append(f"{money:.2f} spent of money, {left} left")
+            parts.append(f"{money:.2f} of money spent, {left} left")
         return "; ".join(parts)
 
     def _reached(self, device_seconds: float) -> Iterator[tuple[str, str, float, float]]:
@@ -119,6 +117,6 @@ class Budget:
                 yield what, name, spent, limit
 
 
-def _plainly(number: float) -> str:
+def _plain(number: float) -> str:
     """Format a number for an experiment file: rounded up, without an exponent."""
     return f"{ceil(1000 * number) / 1000:.3f}".rstrip("0").rstrip(".")

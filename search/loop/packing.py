@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cluster.launched import NodeType
 
 DEFAULT_FRACTION = 0.25
-"""Fraction of a GPU for a trial where the memory of the GPUs is unknown."""
+"""Fraction of a GPU for each trial if the memory of the GPUs is unknown."""
 
 Node = Mapping[str, float]
 """Resources of one node of a cluster, by Ray's names."""
@@ -37,10 +37,10 @@ class Packing:
         cpus: CPUs, and threads, of each trial.
         fixed: fraction of a GPU for every trial, 0 for none; None derives it from the predicted
             memory of each trial.
-        smallest: the GPU with the least memory, None where it is unknown. A trial may run on any.
+        smallest: the GPU with the least memory, None if unknown; a trial may run on any GPU.
         largest: the GPU with the most memory.
         bfloat16: whether all GPUs calculate in bfloat16.
-        image_bytes: size of all images; a training keeps them on its GPU if they fit well.
+        image_bytes: size of all images; a training copies them to its GPU if they fit well.
         latency_batch: images in the largest batch whose latency is measured; 0 for none.
     """
 
@@ -77,9 +77,9 @@ class Packing:
             return DEFAULT_FRACTION
         memory = self.smallest.memory
         predicted = self.predict(candidate)
-        lean = gpu_fraction_for(predicted, memory)
-        if self.image_bytes > RESIDENT_FRACTION * memory_limit(lean, memory):
-            return lean  # The images are copied to the GPU batch by batch.
+        without_images = gpu_fraction_for(predicted, memory)
+        if self.image_bytes > RESIDENT_FRACTION * memory_limit(without_images, memory):
+            return without_images  # The images are copied to the GPU batch by batch.
         return gpu_fraction_for(predicted + self.image_bytes, memory)
 
     def device_fraction(self, candidate: Candidate) -> float:
@@ -88,7 +88,7 @@ class Packing:
 
     @property
     def largest_training(self) -> int | None:
-        """Largest predicted memory, in bytes, that fits on a GPU; None where it is unknown."""
+        """Largest predicted memory, in bytes, that fits on a GPU; None if unknown."""
         if not self.on_gpus or self.largest is None:
             return None
         gpu_fraction, memory = self.fixed or 1.0, self.largest.memory
@@ -105,7 +105,7 @@ class Packing:
 def predicted_memory(candidate: Candidate, latency_batch: int = 0, *, bfloat16: bool) -> int:
     """Return the predicted memory, in bytes, of training a candidate on a GPU.
 
-    A CUDA graph keeps the memory of its step, so evaluation between epochs needs memory on top.
+    A CUDA graph holds the memory of its step, so evaluation between epochs needs memory on top.
 
     Args:
         candidate: architecture and recipe.
@@ -137,12 +137,12 @@ def reachable_nodes(nodes: Sequence[Node], types: Sequence[NodeType]) -> list[No
     reachable = list(nodes)
     for kind in types:
         if kind.resources:
-            there = sum(_is_of(node, kind) for node in nodes)
+            there = sum(_has_type(node, kind) for node in nodes)
             reachable += [kind.resources] * max(0, kind.most - there)
     return reachable
 
 
-def _is_of(node: Node, kind: NodeType) -> bool:
+def _has_type(node: Node, kind: NodeType) -> bool:
     return all(node.get(name, 0) == kind.resources.get(name, 0) for name in ("CPU", "GPU"))
 
 

@@ -43,7 +43,7 @@ class ResumeQueue:
         return self._trials.popleft()
 
     def pause(self, running: RunningTrial) -> None:
-        """Keep a running trial for a later driver."""
+        """Pause a running trial so that a later driver can resume it."""
         number = running.trial.number
         self._study.pause(number, TrialAttributes(seconds=running.spent))
         self._trials.append(self._study.trial(number))

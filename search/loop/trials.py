@@ -247,7 +247,7 @@ class Trials:
         return Decision.PAUSE if self.is_stopping else Decision.CONTINUE
 
     def pause(self, number: int) -> None:
-        """Keep a running trial for a later driver."""
+        """Pause a running trial so that a later driver can resume it."""
         self._queue.pause(self._running.pop(number))
 
     def requeue(self, number: int) -> None:

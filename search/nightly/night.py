@@ -26,7 +26,7 @@ from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import as_resumed
 from search.driver.run import run_search
 from search.experiment.folder import Home, default_storage
-from search.experiment.loading import load_experiment, load_kept
+from search.experiment.loading import load_experiment, load_stored
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import describe_task, describe_training, load_images
 from search.formatting import root_cause
@@ -272,8 +272,8 @@ class _Night:
         return identify(self._dataset)
 
     def _trials(self) -> list[FrozenTrial]:
-        kept = load_kept(self._folder)
-        return read_trials(self._folder.location(kept.database), kept.name)
+        stored = load_stored(self._folder)
+        return read_trials(self._folder.location(stored.database), stored.name)
 
     def _spent(self) -> Spent:
         if not self._resume:
@@ -307,7 +307,7 @@ class _Night:
 
     def _back_up(self, trials: Sequence[FrozenTrial]) -> None:
         """Back up what the night has written after its search."""
-        storage = load_kept(self._folder).storage
+        storage = load_stored(self._folder).storage
         try:
             whole, cause = back_up_now(storage, self._folder, trials), ""
         except BadInputError as error:

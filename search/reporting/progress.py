@@ -95,7 +95,7 @@ class ProgressDisplay(Observer):
         self._refresh()
 
     def reported(self, number: int, metrics: EpochMetrics) -> None:
-        """Keep the last metrics of the trial."""
+        """Store the last metrics of the trial."""
         self._metrics[number] = metrics
         self._refresh()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.folder import SearchFolder
-from search.experiment.loading import load_kept
+from search.experiment.loading import load_stored
 from search.experiment.training_spec import describe_training
 from search.study.file_lock import DriverFileLock
 from search.study.finalists import Finalist, read_results
@@ -25,7 +25,7 @@ class StoredSearch:
 
     def __init__(self, folder: SearchFolder) -> None:
         self.folder = folder
-        self.experiment = load_kept(folder)
+        self.experiment = load_stored(folder)
         location = folder.location(self.experiment.database)
         # Read before the journal: a search that ends in between is read as ended.
         held = DriverFileLock(folder.lock, folder.name).holder() is not None

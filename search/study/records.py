@@ -89,7 +89,7 @@ class TrialRecord:
         device_fraction: of a device that the trial occupies.
         seconds: of training so far.
         epochs: that were trained.
-        stored_history: metrics by epoch, whose number JSON keeps as text; see ``history``.
+        stored_history: metrics by epoch, whose number JSON stores as text; see ``history``.
         cause: why it failed; empty if it did not, or if its loss diverged.
         stopped: why it stopped itself early; empty if it did not.
         rejected_for: reason of the rejection; empty if the candidate was not rejected.

@@ -222,7 +222,7 @@ class Replayer:
             lane.warned = True
             self._say(
                 f"{self._named(lane)} does not accept records ({cause}). Nothing is lost: "
-                f"{self._journal} keeps all events and is replayed once the server answers; after "
+                f"{self._journal} holds all events and is replayed once the server answers; after "
                 f"the search, run: python search.py sync {self._journal.parent.name}"
             )
 

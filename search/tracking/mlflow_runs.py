@@ -49,7 +49,7 @@ class RunStore:
     Args:
         tracking_uri: address of the store.
         experiment: name of the experiment; it is created if absent.
-        artifacts: URI at which a new experiment keeps its artifacts; None for the store's default.
+        artifacts: URI at which a new experiment stores its artifacts; None for the store's default.
         search: identifies the search among all others in the store.
         warn: called with a line about each entry that the store refuses.
 

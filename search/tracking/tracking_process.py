@@ -1,7 +1,7 @@
 """The tracking process beside the driver: it replays the journal into MLflow.
 
 A separate process keeps MLflow's import, database migrations and requests out of the driver's
-interpreter. The journal keeps what the process cannot deliver.
+interpreter. The journal stores what the process cannot deliver.
 
 Example:
     with Journal(folder / "journal.jsonl") as journal:
@@ -123,7 +123,10 @@ class Tracker:
                 command, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
             )
         except OSError as error:
-            _note(f"cannot start the tracking process ({error}); {self._journal} keeps all events")
+            _note(
+                f"cannot start the tracking process ({error}); "
+                f"all events are saved in {self._journal}"
+            )
 
     def finish(self, timeout: float) -> bool:
         """Wait until everything has arrived; close the journal first.
@@ -210,7 +213,7 @@ def sync(
                     "tracking store" if destination.local else "MLFLOW_TRACKING_URI",
                     destination.shown,
                     replayer.trouble,
-                    f"fix it and sync again; nothing is lost: {journal_path} keeps all events",
+                    f"fix it and sync again; all events are saved in {journal_path}",
                 )
             if progress is not None:
                 progress(replayer.offset / max(size, 1))

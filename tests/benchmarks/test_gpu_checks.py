@@ -246,7 +246,7 @@ def test_rows_measured_before_the_benchmark_hung_are_kept(setting, recorder, scr
     assert failed.outcome is Outcome.FAILED
     # Lack of time says nothing about the project.
     assert hung.outcome is Outcome.NOT_MEASURED
-    assert "rows measured before are kept" in hung.detail
+    assert "rows measured before are saved" in hung.detail
 
 
 def test_crashed_benchmark_is_reported_with_its_cause(setting, recorder, script):

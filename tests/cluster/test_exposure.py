@@ -98,12 +98,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.mark.parametrize(
     ("variables", "problem"),
     [
-        ({}, "this cluster wants a token"),
+        ({}, "this cluster requires a token"),
         (
             PRIVATE | {"RAY_AUTH_TOKEN": "wrong-horse-battery-staple-" + "0" * 16},
             "this cluster does not accept the token",
         ),
-        ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE says that it wants a token, and there is none"),
+        ({"RAY_AUTH_MODE": "token"}, "RAY_AUTH_MODE requires a token, but there is none"),
     ],
     ids=["no token", "wrong token", "forgotten token"],
 )
@@ -137,7 +137,7 @@ def test_address_without_a_listener_is_refused_at_once(cluster: World) -> None:
     assert result.returncode == 2, result
     assert result.stderr == (
         "search.py: --address = 127.0.0.1:9: no Ray cluster answers (Connection refused); start "
-        "one, or leave it out\n"
+        "a cluster, or leave out the address\n"
     )
 
 

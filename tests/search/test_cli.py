@@ -1,4 +1,4 @@
-"""The command line: help, exit codes, and the one line that a mistake costs."""
+"""The command line: help, exit codes, and one line for bad input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COMMANDS = sorted(typer.main.get_command(app).commands)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a call of the command line gave."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -53,7 +53,7 @@ Ask = Callable[..., Answer]
 
 @pytest.fixture
 def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the empty folder that the user starts from; state and cache lie beside it."""
+    """Return the empty working folder of the user; home and cache are beside it."""
     folder = tmp_path / "user"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -143,7 +143,7 @@ def test_help_imports_neither_torch_nor_ray() -> None:
     assert not loaded & {"torch", "ray", "mlflow"}
 
 
-# Mistakes on the command line
+# Invalid command lines
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_program_refuses_a_missing_experiment_in_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-# Mistakes in the experiment file
+# Invalid experiment files
 
 
 @pytest.mark.parametrize("command", ["run", "screen"])
@@ -314,7 +314,7 @@ def test_space_with_mismatched_shapes_is_refused_in_one_line(
         assert says in refused(command, written(user, space="json:my_space"))
 
 
-# Mistakes in the images
+# Invalid images
 
 
 def image(size: int = 8, kind: str = "PNG") -> bytes:
@@ -402,7 +402,7 @@ def test_images_of_different_sizes_require_a_resolution(
 
 @pytest.fixture
 def finished(user: Path, tmp_path: Path, vgg_space: Any) -> Home:
-    """Return a home with a small search that has been drawn and never trained."""
+    """Return a home with a small search whose candidates are drawn but not trained."""
     home = Home(tmp_path / "home")
     folder = home.folder("done")
     options = {"depth": [1, 8], "features": [2, 6], "kernel": [3, 5]}
@@ -445,14 +445,14 @@ def test_status_of_empty_home_shows_how_to_start(ask: Ask, tmp_path: Path) -> No
 def test_status_lists_searches_beside_a_damaged_one(
     finished: Home, ask: Ask, refused: Callable[..., str]
 ) -> None:
-    finished.folder("begun").create("name: begun\n", Task(1, 8, 8, 10))
+    finished.folder("fresh").create("name: fresh\n", Task(1, 8, 8, 10))
     finished.folder("odd").create("name: odd\nepochs: many\n", Task(1, 8, 8, 10))
     answer = ask("status")
     assert (answer.code, answer.err) == (0, "")
     assert re.search(r"^ *done +0/30 +0 +0 +border 4", answer.out, re.MULTILINE)
-    assert re.search(r"^ *begun +\w", answer.out, re.MULTILINE)
+    assert re.search(r"^ *fresh +\w", answer.out, re.MULTILINE)
     assert re.search(r"^ *odd +\w", answer.out, re.MULTILINE)
-    assert "begun" in refused("status", "begun")
+    assert "fresh" in refused("status", "fresh")
     assert "epochs = many" in refused("status", "odd")
 
 
@@ -484,7 +484,7 @@ def test_missing_or_damaged_file_of_a_search_is_named(
     finished: Home, refused: Callable[..., str], command: str, file: str, content: str | None
 ) -> None:
     damaged = finished.folder("done").path / file
-    finished.folder("done").lock.touch()  # The one that a driver would make.
+    finished.folder("done").lock.touch()  # Every driver creates this file.
     damaged.unlink()
     if content is not None:
         damaged.write_text(content)
@@ -554,7 +554,7 @@ def test_json_analysis_has_the_documented_keys(finished: Home, ask: Ask) -> None
         assert layer["productive"] == (
             document["border"] is None or layer["index"] < document["border"]
         )
-    # The rest are the norms and the linear head.
+    # Norms and the linear head have the remaining parameters.
     assert 0 < sum(layer["params"] for layer in document["layers"]) < document["params"]
 
 
@@ -662,12 +662,12 @@ def test_screen_shows_the_percentage_of_each_outcome(user: Path, ask: Ask, tmp_p
     counts = {reason: int(number) for reason, number, _ in rows}
     assert {"accepted", "border", "params"} <= set(counts)
     assert sum(counts.values()) == 200
-    assert all(float(share) == pytest.approx(int(n) / 2) for _, n, share in rows)
+    assert all(float(percentage) == pytest.approx(int(n) / 2) for _, n, percentage in rows)
     assert ask("screen", path, "--draws", "200", "--set", "screens.max_params=5000") == answer
     assert not (tmp_path / "home").exists()
 
 
-# Interruptions and faults that are not the user's
+# Interruptions and internal errors
 
 
 def test_interrupted_command_exits_with_130(
@@ -686,7 +686,7 @@ def test_interrupted_command_exits_with_130(
 def test_closed_pipe_does_not_change_the_exit_code(
     user: Path, arguments: list[str], stream: str, code: int
 ) -> None:
-    """Ctrl-C in a terminal ends the ``tee`` behind a search as well, which is to end gently."""
+    """Ctrl-C also ends a ``tee`` that reads the output; the search must still end normally."""
     with subprocess.Popen(
         [sys.executable, ROOT / "search.py", *arguments],
         cwd=user,

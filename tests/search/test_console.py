@@ -1,4 +1,4 @@
-"""Lines for people: whole, as they are, and never the end of a search."""
+"""Lines for people: printed unchanged, and without raising errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is told, and that no address ever shows: real services on this machine alone."""
+"""Notifications to services on this machine, and secrecy of their addresses."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_failed_service_does_not_block_the_others(service: Service) -> None:
     assert len(service.told) == 1
     assert said == [
         "notification 1 of 3 (JSON) was not sent: the service is unreachable",
-        "notification 2 of 3 was not sent: apprise does not know its address",
+        "notification 2 of 3 was not sent: apprise does not support its address",
     ]
 
 
@@ -121,6 +121,8 @@ def test_address_without_secret_is_accepted() -> None:
 
 
 def test_invalid_address_is_refused_and_not_shown() -> None:
-    with pytest.raises(BadInputError, match="apprise does not know one of the addresses") as caught:
+    with pytest.raises(
+        BadInputError, match="apprise does not support one of the addresses"
+    ) as caught:
         refuse_secrets([f"slcak://{TOKEN}"])
     assert TOKEN not in str(caught.value)

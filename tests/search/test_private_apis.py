@@ -1,4 +1,4 @@
-"""Private parts of libraries: in one module, checked with the pinned versions, loaded late."""
+"""Private parts of libraries: used in one module, pinned to a version, imported late."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FUNCTIONS = [
 OWN = {"self", "cls"}
 """Objects whose private attributes the code may use."""
 PUBLIC = {"_exit", "_replace"}
-"""Attributes of the standard library that are public all the same."""
+"""Public attributes of the standard library that begin with an underscore."""
 
 
 def private_parts(source: str) -> Iterator[str]:

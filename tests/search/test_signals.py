@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do, to a real process."""
+"""Effects of Ctrl-C and SIGTERM on a process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stop():
     print("asked", flush=True)
 
 with stopping_gently(stop):
-    print("begun", flush=True)
+    print("started", flush=True)
     while not asked:
         time.sleep(0.01)
     if len(sys.argv) > 1:
@@ -49,7 +49,7 @@ def worker(*arguments: str) -> Iterator[subprocess.Popen[str]]:
         [sys.executable, "-c", WORKER, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+        assert process.stdout.readline() == "started\n"
         try:
             yield process
         finally:

@@ -1,4 +1,4 @@
-"""Addresses of database servers: what is accepted, and that no password is kept or shown."""
+"""URLs of database servers: validation, and secrecy of passwords."""
 
 from __future__ import annotations
 
@@ -75,12 +75,12 @@ def test_url_without_password_is_stored_unchanged(url: str) -> None:
 @pytest.mark.parametrize("url", WITH_PASSWORD)
 def test_password_in_environment_is_not_stored(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BORDERLINE_DATABASE", url)
-    kept = default_database()
-    assert kept is not None
-    assert SECRET not in kept
-    assert kept == without_password(kept)
+    stored = default_database()
+    assert stored is not None
+    assert SECRET not in stored
+    assert stored == without_password(stored)
     folder = Home(Path("runs")).folder("mine")
-    assert folder.location(kept) == url
+    assert folder.location(stored) == url
 
 
 def test_stored_location_overrides_the_environment(

@@ -1,4 +1,4 @@
-"""Retrainings of finalists on a cluster that does not give what they ask for."""
+"""Retraining finalists on a cluster without the requested resources."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def test_retraining_fails_if_no_node_arrives_within_limit(
     while trials.next() is None:
         pass
     packing = Packing(cpus=99, fixed=0.0)
-    with pytest.raises(NoNodesError, match=r"nothing could be trained for .*: a trial asks for 99"):
+    with pytest.raises(
+        NoNodesError, match=r"nothing could be trained for .*: each trial requests 99"
+    ):
         retrain_finalists(
             spec,
             trials.study.trials()[-1:],
@@ -47,11 +49,11 @@ def test_retraining_fails_if_no_node_arrives_within_limit(
             first_seed=1,
             folder=tmp_path,
             packing=packing,
-            wait=NodeWait(2.0, str, lambda: "a trial asks for 99 CPUs"),
+            wait=NodeWait(2.0, str, lambda: "each trial requests 99 CPUs"),
             on_result=pytest.fail,
             on_failure=pytest.fail,
         )
     assert len(asked) == 2
-    for call in asked:  # Nor do they come up once there is a node.
+    for call in asked:  # They do not start later either, once a node is available.
         with pytest.raises(TaskCancelledError):
             ray.get(call, timeout=10)

@@ -1,4 +1,4 @@
-"""How long a search waits for nodes."""
+"""Waiting for nodes, and its timeout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 
 
 class Search:
-    """A search of which every second is looked at."""
+    """A search whose state is checked every second of a simulated clock."""
 
     def __init__(self, limit: float) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""What a cluster has, and what it can get."""
+"""Nodes that a cluster has, and nodes that it can start."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def node(**resources: float) -> dict[str, Any]:
 
 @pytest.fixture
 def head_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A cluster of a head without CPUs, which can start four nodes with a GPU."""
+    """Simulate a head without CPUs whose autoscaler can start four GPU nodes."""
     monkeypatch.setenv(VARIABLE, GPU_NODES)
     monkeypatch.setattr(ray, "nodes", lambda: [node()])
     monkeypatch.setattr(tuning, "_await_gpu", lambda *_: None)
@@ -96,7 +96,7 @@ def test_joining_hosts_are_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_host_that_does_not_join_blocks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "alive", lambda: [node()] * 2)
-    monkeypatch.setattr(nodes, "_JOINED_WITHIN", 0.1)
+    monkeypatch.setattr(nodes, "_JOIN_TIMEOUT", 0.1)
     said: list[str] = []
     await_hosts([NodeType("local.cluster.node", {}, 2)], said.append)
-    assert said[-1] == "1 of 3 hosts have not joined within 0s"
+    assert said[-1] == "1 of 3 hosts did not join within 0s"

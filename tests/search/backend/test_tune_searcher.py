@@ -1,4 +1,4 @@
-"""The searcher: what Ray Tune calls, and what the study holds of it."""
+"""The searcher: calls from Ray Tune, and their effect on the study."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def trials(make_trials: MakeTrials, eight_candidates: CandidateSpace, recorder: 
 
 @pytest.fixture
 def result(metrics: Callable[..., EpochMetrics]) -> Result:
-    """Return a function that makes a result as Tune hands it on, with fields of its own."""
+    """Return a function that makes a result with the fields that Tune adds."""
 
     def make(epoch: int, accuracy: float, **more: Any) -> dict[str, Any]:
         tune = {"training_iteration": epoch, "trial_id": "a", "done": False, "config/seed": 3}
@@ -80,7 +80,7 @@ def test_study_receives_results_epoch_by_epoch(trials: Trials, result: Result) -
     searcher.on_trial_result("a", result(1, 0.5))
     searcher.on_trial_result("a", result(2, 0.6))
     assert trials.study.trial(number).intermediate_values == {1: 0.5, 2: 0.6}
-    # Tune gives the last result here alone.
+    # Tune passes the last result only here.
     searcher.on_trial_complete("a", result(3, 0.7, done=True))
     stored = trials.study.trial(number)
     assert (stored.state, stored.value) == (TrialState.COMPLETE, 0.7)
@@ -138,7 +138,7 @@ def test_reported_failure_becomes_the_cause(trials: Trials, result: Result) -> N
     searcher = StudySearcher(trials)
     number = searcher.suggest("a")["number"]
     searcher.on_trial_result("a", result(1, 0.5))
-    # What the trainable returns in place of an epoch, and Tune hands on.
+    # The trainable returns this in place of an epoch.
     failed = {FAILURE: "out of memory", "validation_accuracy": math.nan, "done": True}
     searcher.on_trial_result("a", failed)
     searcher.on_trial_complete("a", failed)
@@ -220,7 +220,7 @@ def test_concurrent_trials_do_not_mix_results(trials: Trials, result: Result) ->
 def test_searcher_finishes_when_its_budget_is_spent(trials: Trials, result: Result) -> None:
     searcher = StudySearcher(trials)
     assert all(isinstance(searcher.suggest(name), dict) for name in "abc")
-    # Any of them may have to begin again.
+    # Each running trial may have to restart.
     assert searcher.suggest("d") is None
     for name in "abc":
         searcher.on_trial_complete(name, result(3, 0.5))
@@ -261,7 +261,7 @@ def test_exception_in_space_finishes_searcher_and_is_stored(
     assert searcher.suggest("b") == Searcher.FINISHED
     assert isinstance(searcher.error, BadInputError)
     assert "second thoughts" in str(searcher.error)
-    # Nothing more is drawn, and what runs ends with its epoch, to be taken up again.
+    # No candidate is drawn; running trials pause after their epoch.
     assert searcher.suggest("c") == Searcher.FINISHED
     assert len(calls) == 2
     assert not searcher.should_continue("a", result(2, 0.5))
@@ -271,7 +271,7 @@ def test_exception_in_space_finishes_searcher_and_is_stored(
     assert trials.study.trial(running).intermediate_values == {2: 0.5}
 
 
-# What becomes of a trial after an epoch
+# Decisions after an epoch
 
 
 def test_running_trial_is_paused_when_the_search_stops(
@@ -350,7 +350,7 @@ def test_trial_that_tune_drops_restarts_if_retries_remain(
     assert not recorder.of("finished")
     assert searcher.suggest("d") == first
     assert [trials.study.trial(n["number"]).state.name for n in (other, last)] == ["RUNNING"] * 2
-    # What it had reported counts, and is not reported to the study twice.
+    # The study does not record the reported epoch twice.
     searcher.on_trial_result("d", result(1, 0.2))
     searcher.on_trial_result("d", result(2, 0.4))
     assert trials.study.trial(first["number"]).intermediate_values == {1: 0.2, 2: 0.4}

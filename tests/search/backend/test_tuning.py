@@ -1,4 +1,4 @@
-"""Ray: what trials ask of a cluster, on a private one with GPUs that it merely believes in."""
+"""Resources that trials request from Ray, on a private cluster with simulated GPUs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SMALL, LARGE = Gpu(8 * GB, True), Gpu(16 * GB, False)
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Return a function that says what nodes there are; none of them holds a real GPU."""
+    """Return a function that sets the nodes of the cluster and their GPUs."""
 
     def give(*there: dict[str, float], gpus: tuple[Gpu, ...] = ()) -> None:
         known = [
@@ -57,7 +57,7 @@ def experiment(**fields: Any) -> Experiment:
     return parse_experiment({"name": "mine", "epochs": 1, **fields})
 
 
-# What is asked for
+# Requests
 
 
 def test_trials_without_gpus_request_one_cpu(nodes: Callable[..., None]) -> None:
@@ -92,7 +92,7 @@ def test_gpu_memory_determines_gpu_fractions(nodes: Callable[..., None]) -> None
     nodes({"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}, gpus=(LARGE, SMALL))
     packing = plan_packing(experiment(), image_bytes=7)
     assert packing == Packing(1, None, smallest=SMALL, largest=LARGE, image_bytes=7)
-    assert not packing.bfloat16  # One of them does not calculate in it.
+    assert not packing.bfloat16  # One of the GPUs does not support it.
     assert concurrent_trials(experiment(), packing) == 16
 
 
@@ -155,7 +155,7 @@ def test_silent_node_does_not_block_finding_gpus(
             raise RuntimeError("no driver")
 
     monkeypatch.setattr(tuning, "find_gpu", look)
-    monkeypatch.setattr(tuning, "ANSWER_WITHIN", 1.0 if fault == "slow" else 60.0)
+    monkeypatch.setattr(tuning, "ANSWER_TIMEOUT", 1.0 if fault == "slow" else 60.0)
     started = time.monotonic()
     assert find_gpus() == []
     assert time.monotonic() - started < 30
@@ -181,9 +181,9 @@ def stretches(
     eight_candidates: CandidateSpace,
     metrics: Callable[..., EpochMetrics],
 ) -> list[dict[str, Any]]:
-    """When trials of different shares ran, and in which process: on one GPU, for half a second.
+    """Return the times and the process of each trial: eight trials on one GPU.
 
-    The first three take half a GPU each, the next five a quarter.
+    The first three use half a GPU each, the next five a quarter.
     """
     folder = tmp_path_factory.mktemp("stretches")
     reported = metrics(0.5).as_dict() | {"done": True}
@@ -197,17 +197,17 @@ def stretches(
             return True
 
         def step(self) -> dict[str, Any]:
-            begun = time.time()
+            started = time.time()
             number = self.config["number"]
-            (folder / f"{number}.begun").touch()
+            (folder / f"{number}.started").touch()
             time.sleep(0.5)
-            # The first one waits for a second: a process may take long to begin.
-            while len(list(folder.glob("*.begun"))) < 2 and time.time() < begun + 60:
+            # The first trial waits for another one, because processes start slowly.
+            while len(list(folder.glob("*.started"))) < 2 and time.time() < started + 60:
                 time.sleep(0.05)
             entry = {
                 "pid": os.getpid(),
                 "gpus": self.config["gpus"],
-                "begun": begun,
+                "started": started,
                 "ended": time.time(),
             }
             (folder / f"{number}.json").write_text(json.dumps(entry), encoding="utf-8")
@@ -236,7 +236,9 @@ def stretches(
 
 
 def taken(stretches: list[dict[str, Any]], moment: float) -> float:
-    return float(sum(each["gpus"] for each in stretches if each["begun"] <= moment < each["ended"]))
+    return float(
+        sum(each["gpus"] for each in stretches if each["started"] <= moment < each["ended"])
+    )
 
 
 def test_trials_get_the_gpu_fraction_in_their_config(stretches: list[dict[str, Any]]) -> None:
@@ -246,9 +248,9 @@ def test_trials_get_the_gpu_fraction_in_their_config(stretches: list[dict[str, A
 def test_concurrent_trials_fill_but_never_exceed_the_gpus(
     stretches: list[dict[str, Any]],
 ) -> None:
-    loads = [taken(stretches, each["begun"]) for each in stretches]
+    loads = [taken(stretches, each["started"]) for each in stretches]
     assert max(loads) <= GPUS
-    assert max(loads) > 0.5  # Several at a time, though processes begin one after the other.
+    assert max(loads) > 0.5  # Several trials ran at a time.
 
 
 def test_process_is_reused_for_an_equal_gpu_fraction(
@@ -265,7 +267,7 @@ def test_process_is_reused_for_an_equal_gpu_fraction(
 
 
 class Endless(tune.Trainable):
-    """Trains until it is stopped."""
+    """Trains until Tune stops it."""
 
     def setup(self, config: dict[str, Any], spec: object) -> None:
         self.epoch = 0
@@ -292,8 +294,8 @@ def stopped(
 ) -> Callable[..., Trials]:
     """Return a function that trains three trials until it is stopped.
 
-    Each asks for so many GPUs, of which there is one. An interruption comes at an epoch of any
-    trial; where none gets that far, ``when_all_wait`` is called once all three have been asked for.
+    Each requests so many GPUs; the cluster has one. ``interrupt_at`` is the epoch of any trial that
+    interrupts the search. ``when_all_wait`` is called once all three trials are requested.
     """
     monkeypatch.setattr(tuning, "Trial", Endless)
 
@@ -333,7 +335,7 @@ def stopped(
 
 
 def epochs_of(trials: Trials) -> list[int]:
-    """Return the epochs of each trial; all of them wait for a later driver."""
+    """Return the number of epochs of each trial, and check that all trials are paused."""
     found = trials.study.trials()
     assert {trial.state for trial in found} == {TrialState.WAITING}
     return [len(trial.intermediate_values) for trial in found]
@@ -350,7 +352,7 @@ def test_stop_finishes_running_epochs_and_starts_no_trial(
 def test_training_imports_no_mlflow_integration(
     stopped: Callable[..., Trials], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray.air.integrations.mlflow", None)  # Importing it fails.
+    monkeypatch.setitem(sys.modules, "ray.air.integrations.mlflow", None)  # Makes its import fail.
     assert any(epochs_of(stopped(1.0, interrupt_at=1)))
 
 
@@ -358,7 +360,7 @@ def test_stop_ends_each_process_after_its_own_epoch(
     stopped: Callable[..., Trials], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class OneIsSlow(Endless):
-        """Trains trial 1 for seconds; a process that ends says so, as it writes a checkpoint."""
+        """Trains trial 1 for ten seconds; the process of trial 0 records its cleanup."""
 
         def setup(self, config: dict[str, Any], spec: object) -> None:
             super().setup(config, spec)
@@ -366,11 +368,11 @@ def test_stop_ends_each_process_after_its_own_epoch(
 
         def step(self) -> dict[str, Any]:
             if self.number == 1:
-                (tmp_path / "slow begun").touch()
+                (tmp_path / "slow started").touch()
                 time.sleep(10)
                 (tmp_path / "slow ended").touch()
             until = time.monotonic() + 60
-            while not (tmp_path / "slow begun").exists() and time.monotonic() < until:
+            while not (tmp_path / "slow started").exists() and time.monotonic() < until:
                 time.sleep(0.05)
             return super().step()
 

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.s3 import BucketStore, open_bucket
 from search.backup import bucket_lock as module
-from search.backup.bucket_lock import LOCK_FILE, BucketLock, Holder, TakenOverError, find_holder
+from search.backup.bucket_lock import LOCK_FILE, BucketLock, Holder, TakenOverError, last_driver
 from spaces.errors import BadInputError
 from tests import s3
 
@@ -24,7 +24,7 @@ def store(s3_place: str) -> BucketStore:
 
 @pytest.fixture
 def lock(store: BucketStore) -> Iterator[Callable[..., BucketLock]]:
-    """Return a function that makes claims, which are given up at the end."""
+    """Return a function that makes claims and releases them after the test."""
     made: list[BucketLock] = []
 
     def make(**options: float) -> BucketLock:
@@ -54,7 +54,7 @@ def test_refusal_names_driver_and_its_last_heartbeat(
     assert "since 20" in line
     assert "last sign of life" in line
     with pytest.raises(BadInputError, match="it is being run by process"):
-        find_holder(store, "pets")
+        last_driver(store, "pets")
 
 
 def test_released_claim_is_taken_by_next_driver(
@@ -63,13 +63,13 @@ def test_released_claim_is_taken_by_next_driver(
     first, second = lock(), lock()
     first.acquire()
     first.release()
-    holder = find_holder(store, "pets")
+    holder = last_driver(store, "pets")
     assert holder is not None
     assert (holder.token, holder.released) == (first.token, True)
     second.acquire({first.token})
-    first.release()  # Once more, to no effect.
+    first.release()  # Releasing again has no effect.
     with pytest.raises(BadInputError, match="is being run"):
-        find_holder(store, "pets")
+        last_driver(store, "pets")
 
 
 def test_released_lock_writes_no_heartbeat(
@@ -80,7 +80,7 @@ def test_released_lock_writes_no_heartbeat(
     held.release()
     with pytest.raises(TakenOverError):
         held.renew()
-    holder = find_holder(store, "pets")
+    holder = last_driver(store, "pets")
     assert holder is not None
     assert holder.released
 
@@ -88,7 +88,7 @@ def test_released_lock_writes_no_heartbeat(
 def test_claim_of_dead_local_process_is_taken_at_once(
     store: BucketStore, lock: Callable[..., BucketLock]
 ) -> None:
-    lost = dataclasses.replace(Holder.here(), pid=2**22 + 1)  # More than there can be.
+    lost = dataclasses.replace(Holder.here(), pid=2**22 + 1)  # No process can have this id.
     store.write(LOCK_FILE, lost.to_json())
     lock().acquire({lost.token})
 
@@ -159,7 +159,7 @@ def test_repeated_heartbeat_is_not_another_driver(
 ) -> None:
     held = lock(heartbeat=1000.0)
     held.acquire()
-    # What a repeated request has written, though the first one had arrived.
+    # The client repeated a request that had already succeeded.
     store.write(LOCK_FILE, store.read(LOCK_FILE) + b"\n")
     held.renew()
     held.renew()
@@ -207,7 +207,7 @@ def test_unreadable_claim_blocks_nobody(
     store: BucketStore, lock: Callable[..., BucketLock], content: bytes
 ) -> None:
     store.write(LOCK_FILE, content)
-    assert find_holder(store, "pets") is None
+    assert last_driver(store, "pets") is None
     lock().acquire()
 
 

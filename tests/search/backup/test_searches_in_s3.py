@@ -1,4 +1,4 @@
-"""Whole searches that are kept in S3: the storage goes away, the head is lost, others want it."""
+"""Whole searches with a backup in S3: storage outages, lost heads and refusals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spaces.task import Task
 from tests import s3
 from tests.search.users import ROOT, SMALL, User, end_of, wait_for
 
-# Real searches, one after the other, on a machine that may have more to do.
+# Whole searches run one after another, possibly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
 
 NOT_TRACKED = {"enabled": False}
@@ -43,12 +43,12 @@ sys.exit(main())
 
 @pytest.fixture
 def user(tmp_path: Path, s3_gate: s3.Gate) -> User:
-    """Return someone whose S3 is behind the gate, and whose snapshots come in quick succession."""
+    """Return a user whose S3 is behind the gate and whose snapshots are frequent."""
     user = User(tmp_path)
     user.environment = {
         name: value for name, value in user.environment.items() if not name.startswith("AWS_")
     } | s3.settings(s3_gate.url)
-    # Processes of the cluster look beside the program that the driver is.
+    # Processes of the cluster import from the folder of the driver's program.
     user.environment["PYTHONPATH"] = str(ROOT)
     user.program = tmp_path / "often.py"
     user.program.write_text(OFTEN)
@@ -61,7 +61,7 @@ def trained(user: User, name: str) -> dict[int, FrozenTrial]:
 
 
 def seconds(user: User, name: str) -> dict[tuple[str, int], float]:
-    """Return how long each epoch took, which no second training of it repeats."""
+    """Return the duration of each epoch; training an epoch again gives another duration."""
     return {
         (event.run, event.step): event.metrics["epoch_seconds"]
         for event in read_all(user.home / name / "journal.jsonl")
@@ -81,30 +81,30 @@ def test_search_survives_a_storage_outage_and_catches_up(
     user: User, s3_gate: s3.Gate, s3_place: str, tmp_path: Path
 ) -> None:
     path = user.write(
-        "kept", storage=s3_place, epochs=150, budget={"trials": 2}, tracking=NOT_TRACKED
+        "saved", storage=s3_place, epochs=150, budget={"trials": 2}, tracking=NOT_TRACKED
     )
-    store = open_bucket(s3_place).within("kept")
+    store = open_bucket(s3_place).within("saved")
     with user.start("run", path) as driver:
-        wait_for(lambda: user.journal("kept").count('"metrics"') > 3, driver)
+        wait_for(lambda: user.journal("saved").count('"metrics"') > 3, driver)
         wait_for(lambda: "experiment.yaml" in store.names(), driver)
 
         other = User(tmp_path, tmp_path / "another home")
         other.environment |= s3.settings(s3_gate.url) | {"BORDERLINE_HOME": str(other.home)}
-        refused = other.ask("resume", "kept", "--storage", s3_place)
+        refused = other.ask("resume", "saved", "--storage", s3_place)
         assert refused.returncode == 2, refused
         (line,) = refused.stderr.splitlines()
         assert line.startswith(
-            f"search.py: NAME = kept: it is being run by process {driver.pid} on "
+            f"search.py: NAME = saved: it is being run by process {driver.pid} on "
         )
         assert not other.home.exists() or not list(other.home.iterdir())
 
         s3_gate.shut()
-        before = user.journal("kept").count('"metrics"')
-        wait_for(lambda: user.journal("kept").count('"metrics"') > before + 20, driver)
+        before = user.journal("saved").count('"metrics"')
+        wait_for(lambda: user.journal("saved").count('"metrics"') > before + 20, driver)
         s3_gate.asked.clear()
         s3_gate.answer = s3_gate.slow_down
         s3_gate.open()
-        # More than signs of life alone: snapshots, too, are tried again and again.
+        # More requests than heartbeats alone: snapshots are retried, too.
         wait_for(lambda: s3_gate.count("PUT", "driver.json") > 6, driver)
         s3_gate.answer = lambda method, path: None
         ended = end_of(driver)
@@ -113,7 +113,7 @@ def test_search_survives_a_storage_outage_and_catches_up(
     assert len(said) == 2, ended.stderr
     assert "snapshots are not written" in said[0]
     assert said[1].endswith("are written to " + store.location + " again")
-    assert_whole(user, "kept", 150)
+    assert_whole(user, "saved", 150)
     assert "correct-horse" not in ended.stdout + ended.stderr
 
     names = set(store.names())
@@ -143,7 +143,7 @@ def test_fresh_head_resumes_without_repeating_epochs(
             return {}
         return {trial.number: trial for trial in read_trials(copied, "lost")}
 
-    def one_ended_and_another_begun() -> bool:
+    def one_ended_and_another_started() -> bool:
         states = {trial.state for trial in snapshot().values()}
         return {TrialState.COMPLETE, TrialState.RUNNING} <= states and bool(
             store.within("checkpoints").entries()
@@ -151,7 +151,7 @@ def test_fresh_head_resumes_without_repeating_epochs(
 
     with user.start("run", path, **place) as driver:
         wait_for(lambda: "experiment.yaml" in store.names(), driver)
-        wait_for(one_ended_and_another_begun, driver)
+        wait_for(one_ended_and_another_started, driver)
         os.kill(driver.pid, signal.SIGKILL)
         end_of(driver)
     known = snapshot()
@@ -172,7 +172,7 @@ def test_fresh_head_resumes_without_repeating_epochs(
         if trial.state is TrialState.COMPLETE:
             assert after[number].datetime_complete == trial.datetime_complete
             assert after[number].user_attrs == trial.user_attrs
-    # What the checkpoint of the running trial held is not trained again.
+    # The epochs in the checkpoint of the running trial are not trained again.
     (number, epoch) = next(
         (number, epoch)
         for number, epoch in checkpoints.items()
@@ -183,7 +183,7 @@ def test_fresh_head_resumes_without_repeating_epochs(
         if (number, each) in lost:
             assert history[str(each)]["epoch_seconds"] == lost[number, each]
 
-    # And once more, in yet another place: there is nothing left to do.
+    # Resuming the finished search on another fresh head trains nothing.
     shutil.rmtree(user.home)
     again = user.ask("run", path, "--resume", **place)
     assert again.returncode == 0, again
@@ -192,18 +192,18 @@ def test_fresh_head_resumes_without_repeating_epochs(
         assert trial.datetime_complete == after[number].datetime_complete
 
 
-# What is refused before anything is written
+# Refusals before anything is written
 
 
 @pytest.fixture
 def refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., str]:
-    """Return a function that runs an experiment and returns the one line it is refused with."""
+    """Return a function that runs an experiment and returns the line that refuses it."""
     monkeypatch.delenv("BORDERLINE_STORAGE", raising=False)
 
     def run(storage: str, *arguments: str) -> str:
-        path = User(tmp_path).write("kept", tracking=NOT_TRACKED)
+        path = User(tmp_path).write("saved", tracking=NOT_TRACKED)
         home = tmp_path / "home"
         command = ["run", str(path), "--home", str(home), "--set", f"storage={storage}"]
         assert cli.main([*command, *arguments]) == cli.BAD_INPUT
@@ -260,14 +260,14 @@ def test_invalid_bucket_address_is_refused(refused: Callable[..., str], storage:
 def test_search_name_that_the_bucket_holds_is_refused(
     s3_gate: s3.Gate, s3_place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store = open_bucket(s3_place).within("kept")
-    store.write("experiment.yaml", b"name: kept")
-    store.write("id", b"kept-0123456789ab")
-    path = User(tmp_path).write("kept", tracking=NOT_TRACKED, storage=s3_place)
+    store = open_bucket(s3_place).within("saved")
+    store.write("experiment.yaml", b"name: saved")
+    store.write("id", b"saved-0123456789ab")
+    path = User(tmp_path).write("saved", tracking=NOT_TRACKED, storage=s3_place)
     assert cli.main(["run", str(path), "--home", str(tmp_path / "home")]) == cli.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{s3_place} already holds a search of that name" in line
-    assert line.endswith(f"python search.py resume kept --storage {s3_place}")
+    assert line.endswith(f"python search.py resume saved --storage {s3_place}")
 
 
 def test_resume_of_unknown_search_is_refused(
@@ -286,23 +286,23 @@ def test_resume_with_another_storage_moves_checkpoints(
     before = parse_experiment({"name": "moving"})
     after = parse_experiment({"name": "moving", "storage": s3_place})
     folder.create(before.to_yaml(), Task(1, 8, 8, 10))
-    kept = folder.checkpoints / "3" / "seed" / "epoch.pt"
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(b"weights")
+    saved = folder.checkpoints / "3" / "seed" / "epoch.pt"
+    saved.parent.mkdir(parents=True)
+    saved.write_bytes(b"weights")
 
     assert migrate_checkpoints(folder, before)
-    assert kept.exists()
+    assert saved.exists()
     s3_gate.answer = s3_gate.deny
     assert not migrate_checkpoints(folder, after)
-    assert kept.exists()
+    assert saved.exists()
     s3_gate.answer = lambda method, path: None
     assert migrate_checkpoints(folder, after)
-    assert not kept.exists()
+    assert not saved.exists()
     assert open_bucket(s3_place).read("moving/checkpoints/3/seed/epoch.pt") == b"weights"
 
     folder.write_experiment(after.to_yaml())
     assert migrate_checkpoints(folder, before)
-    assert kept.read_bytes() == b"weights"
+    assert saved.read_bytes() == b"weights"
 
 
 def test_night_on_fresh_head_continues_earlier_nights(
@@ -315,15 +315,15 @@ def test_night_on_fresh_head_continues_earlier_nights(
         budget={"trials": 1},
         finalists={"count": 1, "seeds": 2},
     )
-    begun = user.ask("nightly", path)
-    assert begun.returncode == 0, begun
+    started = user.ask("nightly", path)
+    assert started.returncode == 0, started
     nights = user.home / "nights" / "nights"
     (first,) = sorted(each.name for each in nights.iterdir() if each.is_dir())
-    # The registry of champions lies in a store of its own, which no head takes with it.
+    # The registry of champions is in another store and survives the loss of a head.
     shutil.rmtree(user.home / "nights")
-    gone_on = user.ask("nightly", path)
-    assert gone_on.returncode == 0, gone_on
-    assert "restored from" in gone_on.stderr
+    continued = user.ask("nightly", path)
+    assert continued.returncode == 0, continued
+    assert "restored from" in continued.stderr
     assert len(trained(user, "nights")) == 2
     again, second = sorted(each.name for each in nights.iterdir() if each.is_dir())
     assert again == first

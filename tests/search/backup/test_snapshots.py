@@ -1,4 +1,4 @@
-"""Snapshots: what a bucket holds of a search that goes on, and what comes back of it."""
+"""Snapshots of a running search in a bucket, and restoring a search from them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def folder(home: Home, s3_place: str) -> SearchFolder:
-    """Return the folder of a search that is about to begin."""
+    """Return the folder of a new search."""
     folder = home.folder("pets")
     experiment = parse_experiment({"name": "pets", "storage": s3_place})
     folder.create(experiment.to_yaml(), Task(1, 8, 8, 10))
@@ -85,8 +85,8 @@ def elsewhere(tmp_path: Path) -> Home:
     return Home(tmp_path / "fresh head")
 
 
-def let_go(store: BucketStore) -> None:
-    """Have the driver be gone."""
+def remove_lock(store: BucketStore) -> None:
+    """Remove the lock, as if the driver had ended."""
     store.remove(LOCK_FILE)
 
 
@@ -98,7 +98,7 @@ def contents(folder: SearchFolder) -> dict[str, bytes]:
     }
 
 
-# What comes back
+# Restoring
 
 
 def test_restore_recovers_every_copied_file(
@@ -120,7 +120,7 @@ def test_restore_recovers_every_copied_file(
     (folder.finalists / "trial-0-seed-1.pt").write_bytes(b"weights")
     folder.report.write_text("<p>report</p>")
     assert snapshots.finish()
-    let_go(store)
+    remove_lock(store)
 
     fresh = restore(elsewhere(tmp_path), "pets", s3_place)
     assert fresh is not None
@@ -132,8 +132,8 @@ def test_restore_recovers_every_copied_file(
 
 
 def test_files_of_one_machine_are_not_copied(folder: SearchFolder) -> None:
-    kept = ("report.html", "finalists/trial-1.pt", "nights/report.md", "id")
-    not_kept = (
+    copied = ("report.html", "finalists/trial-1.pt", "nights/report.md", "id")
+    not_copied = (
         *("study.db", "study.db-wal", "journal.jsonl", "tracking.json", "tracking.lock"),
         *(
             "driver.lock",
@@ -146,8 +146,8 @@ def test_files_of_one_machine_are_not_copied(folder: SearchFolder) -> None:
         ),
         *("../x", "/x", "a//b"),
     )
-    assert [name for name in kept if not is_copied(name)] == []
-    assert [name for name in not_kept if is_copied(name)] == []
+    assert [name for name in copied if not is_copied(name)] == []
+    assert [name for name in not_copied if is_copied(name)] == []
 
 
 def test_restore_without_snapshot_returns_none(s3_place: str, tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_restore_does_not_overwrite_another_folder(
     snapshots: Snapshots, store: BucketStore, s3_place: str, tmp_path: Path
 ) -> None:
     snapshots.finish()
-    let_go(store)
+    remove_lock(store)
     home = elsewhere(tmp_path)
     (home.path / "pets").mkdir(parents=True)
     (home.path / "pets" / "holiday.jpg").write_bytes(b"x")
@@ -185,7 +185,7 @@ def test_failed_restore_leaves_no_files(
     tmp_path: Path,
 ) -> None:
     snapshots.finish()
-    let_go(store)
+    remove_lock(store)
     s3_gate.answer = lambda method, path: (403, "AccessDenied") if "study" in path else None
     home = elsewhere(tmp_path)
     with pytest.raises(BadInputError, match="access is denied"):
@@ -193,7 +193,7 @@ def test_failed_restore_leaves_no_files(
     assert list(home.path.iterdir()) == []
 
 
-# The order in which it comes
+# Order of uploads
 
 
 def test_stored_study_is_never_behind_the_stored_journal(
@@ -206,12 +206,12 @@ def test_stored_study_is_never_behind_the_stored_journal(
     s3_place: str,
     tmp_path: Path,
 ) -> None:
-    """As a driver does: a trial is told to the journal once the study has it."""
+    """The journal receives a trial after the study has stored it, as in a driver."""
     heads = itertools.count()
     seen: list[tuple[int, int]] = []
 
     def look() -> None:
-        let_go(store)
+        remove_lock(store)
         fresh = restore(Home(tmp_path / f"head {next(heads)}"), "pets", s3_place)
         if fresh is not None:
             known = len(read_trials(fresh.study, "pets"))
@@ -274,7 +274,7 @@ def test_checkpoints_are_removed_once_a_snapshot_has_the_end(
     assert cleanup.due() == []
 
 
-# Only what has changed
+# Uploads of changes only
 
 
 def test_unchanged_files_are_not_uploaded_again(
@@ -313,7 +313,7 @@ def test_parts_of_a_journal_add_up_to_the_journal(
     written = b""
     for line in lines:
         written += line + b"\n"
-        # A line that is being written is left for the next time.
+        # An incomplete line waits for the next snapshot.
         path.write_bytes(written + b"torn"[: data.draw(st.integers(0, 4))])
         assert whole_lines(path) == len(written)
         if data.draw(st.booleans()):
@@ -342,7 +342,7 @@ def test_shorter_journal_replaces_the_one_in_the_bucket(
     for offset in range(0, 1000, 100):
         store.write(f"journal/{offset:015}", b"of before the power cut")
     assert snapshots.finish()
-    let_go(store)
+    remove_lock(store)
     fresh = restore(elsewhere(tmp_path), "pets", s3_place)
     assert fresh is not None
     assert fresh.journal.read_bytes() == folder.journal.read_bytes()
@@ -356,7 +356,7 @@ def test_restored_journal_ends_at_the_first_missing_part(
     tmp_path: Path,
 ) -> None:
     snapshots.finish()
-    let_go(store)
+    remove_lock(store)
     for offset, line in ((0, b"12\n"), (3, b"34\n"), (9, b"78\n")):
         store.write(f"journal/{offset:015}", line)
     fresh = restore(elsewhere(tmp_path), "pets", s3_place)
@@ -380,7 +380,7 @@ def test_study_copy_is_consistent_during_writes(
         connection.close()
 
 
-# A storage that is away
+# Outages of the storage
 
 
 def test_outage_and_recovery_of_storage_are_each_reported_once(

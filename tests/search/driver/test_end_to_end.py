@@ -1,4 +1,4 @@
-"""Whole searches, as a user starts them: real ones, and the ways in which one can end."""
+"""Whole searches from the command line, and every way in which a search can end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 WITHOUT_GPUS = Packing(cpus=1, fixed=0.0)
 ROOT = Path(__file__).resolve().parents[3]
 
-# MLflow's own, about the database library that it uses.
+# MLflow uses a deprecated feature of SQLAlchemy.
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning"),
@@ -79,7 +79,7 @@ scheduler: {grace_epochs: 1, reduction: 2}
 finalists: {count: 1, seeds: 2}
 """
 
-# A space of the user's own, and learning rates of which this seed draws one that can be survived.
+# A user-defined space. With this seed, one of the four learning rates does not diverge.
 DIVERGING = """\
 data: digits
 seed: 14
@@ -112,7 +112,7 @@ def space(trial, task, *, depth):
 
 @dataclass
 class Searched:
-    """A search that a user has run in a folder."""
+    """A search that a user ran in a folder."""
 
     name: str
     folder: Path
@@ -151,14 +151,14 @@ def first(command_line: CommandLine, folder: Path) -> Searched:
 
 @pytest.fixture(scope="module")
 def diverging(command_line: CommandLine, folder: Path, first: Searched) -> Searched:
-    """Return a search of a space of the user's own in which most trainings diverge."""
+    """Return a search of a user-defined space in which most trainings diverge."""
     (folder / "my_space.py").write_text(MY_SPACE)
     return searched(command_line, folder, "diverging", DIVERGING)
 
 
 def store_of(home: Path) -> MlflowClient:
     """Return a client of the local MLflow store of a home."""
-    from mlflow import MlflowClient  # noqa: PLC0415 - seconds that no other test should wait for
+    from mlflow import MlflowClient  # noqa: PLC0415 - the import takes seconds
 
     return MlflowClient(f"sqlite:///{home}/mlflow.db")
 
@@ -264,11 +264,11 @@ def test_finalists_are_retrained_with_new_seeds_and_tested(
 
 
 def test_complete_experiment_is_stored(first: Searched) -> None:
-    kept = yaml.safe_load((first.home / "first" / "experiment.yaml").read_text())
-    assert parse_experiment(kept) == parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
+    stored = yaml.safe_load((first.home / "first" / "experiment.yaml").read_text())
+    assert parse_experiment(stored) == parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
 
 
-# What MLflow holds of it
+# The search in MLflow
 
 
 def test_mlflow_has_one_child_run_per_trained_trial(first: Searched, client: MlflowClient) -> None:
@@ -320,9 +320,9 @@ def test_candidate_artifact_rebuilds_the_architecture(
     options = parse_experiment(yaml.safe_load(FIRST)).space.options
     for run in children["trial"]:
         document = json.loads(artifact(run, "candidate.json"))
-        kept = Architecture.from_json(json.dumps(document["architecture"]))
+        stored = Architecture.from_json(json.dumps(document["architecture"]))
         rebuilt = vgg(FixedTrial(document["params"]), Task(1, 8, 8, 10), **options)
-        assert rebuilt == kept
+        assert rebuilt == stored
         picture = ET.fromstring(artifact(run, "receptive_field.svg"))
         bars = [e for e in picture.iter() if (e.text or "").startswith("convolution ")]
         titles = [e for e in bars if e.tag.endswith("title")]
@@ -350,11 +350,11 @@ def test_parent_run_has_totals_and_report(first: Searched, client: MlflowClient)
     assert 0 < totals["test_accuracy_mean"] <= 1
     page = (first.home / "first" / "report.html").read_text(encoding="utf-8")
     assert artifact(parent, "report.html") == page
-    kept = (first.home / "first" / "experiment.yaml").read_text()
-    assert artifact(parent, "experiment.yaml") == kept
+    stored = (first.home / "first" / "experiment.yaml").read_text()
+    assert artifact(parent, "experiment.yaml") == stored
 
 
-# A space of the user's own, in which most trainings diverge
+# A user-defined space in which most trainings diverge
 
 
 def test_diverged_trials_fail_and_the_search_succeeds(diverging: Searched) -> None:
@@ -391,7 +391,7 @@ def test_failed_trials_are_failed_runs_in_mlflow(client: MlflowClient) -> None:
     assert "finalist" not in children
 
 
-# Looking at searches afterwards
+# Commands about finished searches
 
 
 def test_status_shows_every_search(
@@ -448,7 +448,7 @@ def test_existing_search_name_is_refused_and_changes_nothing(
     assert sorted(first.home.rglob("*")) == before
 
 
-# Interrupting and killing real searches, and going on with them
+# Interrupted, killed and resumed searches
 
 LONG = """\
 data: digits
@@ -487,7 +487,7 @@ def running(
 
 
 def check_whole(folder: Path, name: str) -> None:
-    """Check that study, journal and MLflow hold the same whole trials, each of them once."""
+    """Check that study, journal and MLflow hold the same complete trials, each once."""
     ended = Searched(name, folder, subprocess.CompletedProcess([], 0))
     assert [trial.number for trial in ended.trials] == list(range(len(ended.trials)))
     assert [trial.state for trial in ended.trained] == [TrialState.COMPLETE] * 4
@@ -525,7 +525,7 @@ def check_whole(folder: Path, name: str) -> None:
 
 
 @dataclass
-class Left:
+class EndState:
     """The trials and events of a search at the moment when its driver ended."""
 
     result: Result
@@ -533,18 +533,18 @@ class Left:
     events: list[Event]
 
     @classmethod
-    def by(cls, folder: Path, result: Result) -> Left:
+    def by(cls, folder: Path, result: Result) -> EndState:
         events = list(read_all(folder / "home" / "long" / "journal.jsonl"))
         return cls(result, Searched("long", folder, result).trained, events)
 
 
 @dataclass
 class Continued:
-    """One long search: killed, resumed and interrupted, resumed to its end."""
+    """One long search: killed, resumed, interrupted, and resumed until it finished."""
 
     folder: Path
-    killed: Left
-    interrupted: Left
+    killed: EndState
+    interrupted: EndState
     resumed: Result
 
 
@@ -563,7 +563,7 @@ def continued(folder: Path, environment: dict[str, str], command_line: CommandLi
     ) as driver:
         os.kill(driver.pid, signal.SIGKILL)
         out, err = driver.communicate(timeout=60)
-    killed = Left.by(folder, subprocess.CompletedProcess([], driver.returncode, out, err))
+    killed = EndState.by(folder, subprocess.CompletedProcess([], driver.returncode, out, err))
 
     def two_more_epochs(events: list[Event]) -> bool:
         return sum(isinstance(event, Metrics) for event in events[len(killed.events) :]) > 2
@@ -571,7 +571,7 @@ def continued(folder: Path, environment: dict[str, str], command_line: CommandLi
     with running(folder, environment, "resume", "long", until=two_more_epochs) as driver:
         os.kill(driver.pid, signal.SIGINT)
         out, err = driver.communicate(timeout=120)
-    interrupted = Left.by(folder, subprocess.CompletedProcess([], driver.returncode, out, err))
+    interrupted = EndState.by(folder, subprocess.CompletedProcess([], driver.returncode, out, err))
     resumed = command_line("resume", "long", "--home", "home", cwd=folder)
     return Continued(folder, killed, interrupted, resumed)
 
@@ -615,7 +615,7 @@ def test_resuming_a_finished_search_starts_no_trial(
     check_whole(continued.folder, "long")
 
 
-# The ways in which a search can end, without Ray
+# Ends of a search, without Ray
 
 Drive = Callable[[StudySearcher], None]
 
@@ -671,7 +671,7 @@ def ends(
 
 @pytest.fixture
 def trained(metrics: Callable[..., EpochMetrics]) -> Callable[..., None]:
-    """Return a function that trains so many trials to the end, then leaves others running."""
+    """Return a function that completes some trials and leaves others running."""
 
     def drive(searcher: StudySearcher, whole: int = 10**6, running: int = 0) -> None:
         names = map(str, count())
@@ -694,7 +694,7 @@ def trained(metrics: Callable[..., EpochMetrics]) -> Callable[..., None]:
 
 
 def ending_each_with(result: dict[str, Any]) -> Drive:
-    """Return what ends every trial with the same result, as long as there are any."""
+    """Return a function that ends every trial with the same result."""
 
     def drive(searcher: StudySearcher) -> None:
         for name in map(str, count()):
@@ -709,7 +709,7 @@ def ending_each_with(result: dict[str, Any]) -> Drive:
 
 
 def ending(home: Home) -> tuple[dict[str, str], set[TrialState]]:
-    """Return how every run of the journal ended, and the states in the study."""
+    """Return the final status of each run in the journal, and the states in the study."""
     folder = home.folder("mine")
     events, _ = read(folder.journal)
     started = {event.run: "RUNNING" for event in events if isinstance(event, Start)}
@@ -833,7 +833,7 @@ def test_error_during_training_leaves_no_trial_running(
     assert statuses.pop(PARENT) == status
     assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED", "KILLED"]
     assert TrialState.RUNNING not in states
-    assert TrialState.WAITING in states  # To be taken up again.
+    assert TrialState.WAITING in states  # A later driver resumes these.
 
 
 def test_full_disk_fails_the_search_and_resume_completes_it(

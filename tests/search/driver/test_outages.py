@@ -1,4 +1,4 @@
-"""What breaks around a search: its disk, its tracking, its processes, its nodes."""
+"""Outages during a search: of its disk, tracking, processes and nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from search.tracking.journal_events import (
 from search.tracking.journal_reader import read
 from tests.search.users import Result, User, descendants, end_of, wait_for
 
-# Real searches, one after the other, on a machine that may have more to do.
+# Whole searches run one after another, possibly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
 
 NO_FINALISTS = {"count": 0}
@@ -45,7 +45,7 @@ def trained(user: User, name: str) -> list[FrozenTrial]:
 
 
 def steps(user: User, name: str) -> dict[str, list[int]]:
-    """Return the epochs that the journal holds of each trial, in their order."""
+    """Return the epochs of each trial in the order of the journal."""
     events, _ = read(user.home / name / "journal.jsonl", limit=1 << 30)
     found: dict[str, list[int]] = {}
     for event in events:
@@ -55,7 +55,7 @@ def steps(user: User, name: str) -> dict[str, list[int]]:
 
 
 def assert_whole(user: User, name: str, epochs: int) -> None:
-    """Assert that every trial has every epoch, once, in the study and in the journal."""
+    """Assert that study and journal hold every epoch of every trial once."""
     every = list(range(1, epochs + 1))
     for trial in trained(user, name):
         assert trial.state is TrialState.COMPLETE, trial
@@ -69,7 +69,7 @@ def assert_whole(user: User, name: str, epochs: int) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a file system of six megabytes."""
+    """Return the folder of a file system of six megabytes."""
     place = tmp_path / "disk"
     place.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", place]
@@ -129,7 +129,7 @@ def answering(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 
 class SlowAndBroken(BaseHTTPRequestHandler):
-    """Takes seconds for each call, and then has no answer but an error."""
+    """Answers each request with an error after two seconds."""
 
     def do_GET(self) -> None:
         time.sleep(2)
@@ -146,9 +146,9 @@ class SlowAndBroken(BaseHTTPRequestHandler):
 def training_seconds(user: User, name: str) -> float:
     """Return the time from the start of the first trial to the end of the last."""
     events, _ = read(user.home / name / "journal.jsonl", limit=1 << 30)
-    begun = [e.time for e in events if isinstance(e, Start) and e.run.isdecimal()]
+    started = [e.time for e in events if isinstance(e, Start) and e.run.isdecimal()]
     ended = [e.time for e in events if isinstance(e, Finish) and e.run.isdecimal()]
-    return (max(ended) - min(begun)) / 1000
+    return (max(ended) - min(started)) / 1000
 
 
 def test_broken_mlflow_delays_nothing_and_sync_sends_once(
@@ -157,7 +157,7 @@ def test_broken_mlflow_delays_nothing_and_sync_sends_once(
     user = User(tmp_path)
     usual = user.ask("run", user.write("usual", finalists=NO_FINALISTS))
     assert usual.returncode == 0, usual
-    # The second failure in a row is worth a word: there must be time for two, and for the start.
+    # The warning follows the second failure: allow time for two failures and the start.
     path = user.write("slowly", finalists=NO_FINALISTS, tracking={"wait": 20})
     with answering(SlowAndBroken) as uri:
         result = user.ask("run", path, MLFLOW_TRACKING_URI=uri)
@@ -180,7 +180,7 @@ def test_broken_mlflow_delays_nothing_and_sync_sends_once(
 
 
 def runs(store: Path, name: str) -> dict[str, tuple[str, list[int]]]:
-    """Return status and epochs of each run of a search in a store, by its key."""
+    """Return the status and epochs of each run of a search in a store, by key."""
     found: dict[str, tuple[str, list[int]]] = {}
     with contextlib.closing(sqlite3.connect(store)) as database:
         rows = database.execute(
@@ -228,7 +228,7 @@ HANG = Path(__file__).with_name("hang")
 
 
 def space(trial, task):
-    # In the driver candidates are only drawn; it is the trial's process that hangs, once.
+    # The driver only draws candidates; the process of a trial hangs once.
     if "search.py" not in sys.argv[0] and HANG.exists():
         HANG.unlink()
         HANG.with_name("hung").touch()
@@ -241,24 +241,24 @@ def space(trial, task):
 """
 EPOCHS = 25
 TRAINING = re.compile(r"ray::(?!IDLE|Dashboard|RuntimeEnv)")
-"""Processes of trials, by the name that Ray gives them."""
+"""Matches the names that Ray gives to processes of trials."""
 
 
-class Wounded:
-    """A search of which processes are killed while it runs."""
+class FaultySearch:
+    """A search whose trial processes are killed while it runs."""
 
     def __init__(self, user: User) -> None:
         self.user = user
         (user.folder / "hanging.py").write_text(HANGING_SPACE)
         path = user.write(
-            "wounded",
+            "faulty",
             space="hanging:space",
             epochs=EPOCHS,
             failures={"retries": 1, "hang_after": "20s"},
             finalists=NO_FINALISTS,
         )
         with user.start("run", path) as self.driver:
-            # The first trial once, the second for good; the third hangs when it begins.
+            # Kill the first trial once and the second until it fails; the third hangs at its start.
             self.kill(after="0", epochs=3)
             self.kill(after="1", epochs=3)
             self.kill(after="1", epochs=6)
@@ -266,8 +266,8 @@ class Wounded:
             self.result = end_of(self.driver)
 
     def kill(self, *, after: str, epochs: int) -> None:
-        """Kill the process of a trial that has come so far."""
-        wait_for(lambda: len(steps(self.user, "wounded").get(after, [])) >= epochs, self.driver)
+        """Kill the process of a trial after so many epochs."""
+        wait_for(lambda: len(steps(self.user, "faulty").get(after, [])) >= epochs, self.driver)
         below = descendants(self.driver.pid)
         found = [pid for pid, command in below.items() if TRAINING.match(command)]
         assert len(found) == 1, below.values()
@@ -275,50 +275,50 @@ class Wounded:
 
 
 @pytest.fixture(scope="module")
-def wounded(tmp_path_factory: pytest.TempPathFactory) -> Wounded:
-    """Return a search that went on after all that was done to it."""
-    return Wounded(User(tmp_path_factory.mktemp("user")))
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> FaultySearch:
+    """Return a search that survived these failures."""
+    return FaultySearch(User(tmp_path_factory.mktemp("user")))
 
 
 def test_search_survives_lost_trial_processes(
-    wounded: Wounded,
+    faulty: FaultySearch,
 ) -> None:
-    assert wounded.result.returncode == 0, wounded.result
-    states = [trial.state for trial in trained(wounded.user, "wounded")]
+    assert faulty.result.returncode == 0, faulty.result
+    states = [trial.state for trial in trained(faulty.user, "faulty")]
     assert sorted(Counter(states).items()) == [(TrialState.COMPLETE, 3), (TrialState.FAIL, 1)]
 
 
-def test_trial_with_killed_process_resumes_from_checkpoint(wounded: Wounded) -> None:
-    first = trained(wounded.user, "wounded")[0]
+def test_trial_with_killed_process_resumes_from_checkpoint(faulty: FaultySearch) -> None:
+    first = trained(faulty.user, "faulty")[0]
     assert first.state is TrialState.COMPLETE
-    assert f"trial {first.number} lost its process and restarts: " in wounded.result.stdout
-    assert steps(wounded.user, "wounded")[str(first.number)] == list(range(1, EPOCHS + 1))
+    assert f"trial {first.number} lost its process and restarts: " in faulty.result.stdout
+    assert steps(faulty.user, "faulty")[str(first.number)] == list(range(1, EPOCHS + 1))
 
 
 def test_trial_fails_after_its_process_is_killed_repeatedly(
-    wounded: Wounded,
+    faulty: FaultySearch,
 ) -> None:
-    second = trained(wounded.user, "wounded")[1]
+    second = trained(faulty.user, "faulty")[1]
     assert second.state is TrialState.FAIL
     assert second.user_attrs["cause"].startswith("its process failed repeatedly: ")
     assert "worker process has died" in second.user_attrs["cause"]
-    store = wounded.user.home / "mlflow.db"
+    store = faulty.user.home / "mlflow.db"
     key = str(second.number)
-    assert runs(store, "wounded")[key][0] == "FAILED"
-    assert tags(store, "wounded", "cause") == {key: second.user_attrs["cause"]}
-    assert f"trial {key}" in wounded.result.stdout
-    assert "FAILED: its process failed repeatedly" in wounded.result.stdout
+    assert runs(store, "faulty")[key][0] == "FAILED"
+    assert tags(store, "faulty", "cause") == {key: second.user_attrs["cause"]}
+    assert f"trial {key}" in faulty.result.stdout
+    assert "FAILED: its process failed repeatedly" in faulty.result.stdout
     assert "common causes" not in second.user_attrs["cause"]
 
 
 def test_trial_restarts_after_a_hanging_epoch(
-    wounded: Wounded,
+    faulty: FaultySearch,
 ) -> None:
-    assert (wounded.user.folder / "hung").exists()
-    last = trained(wounded.user, "wounded")[2:]
+    assert (faulty.user.folder / "hung").exists()
+    last = trained(faulty.user, "faulty")[2:]
     assert [trial.state for trial in last] == [TrialState.COMPLETE] * 2
     for trial in last:
-        assert steps(wounded.user, "wounded")[str(trial.number)] == list(range(1, EPOCHS + 1))
+        assert steps(faulty.user, "faulty")[str(trial.number)] == list(range(1, EPOCHS + 1))
 
 
 # Nodes
@@ -343,17 +343,17 @@ cluster.shutdown()
 
 
 TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
-"""Of the cluster and of who uses it, whatever tests before have made of this process."""
+"""Token of the cluster and its users, independent of earlier tests in this process."""
 
 
 def of_the_cluster() -> dict[str, str]:
-    """Return the environment of its processes and of commands about it."""
+    """Return the environment of the cluster and of commands that use it."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return others | TOKEN
 
 
 class Nodes:
-    """A cluster of two nodes on this machine, which ends with its input."""
+    """A cluster of two nodes on this machine; it stops when its standard input closes."""
 
     def __init__(self, folder: Path) -> None:
         with (folder / "cluster.log").open("wb") as log:
@@ -376,13 +376,13 @@ class Nodes:
         raise AssertionError("the cluster has ended")
 
     def lose(self) -> None:
-        """Let the second node vanish."""
+        """Remove the second node without notice."""
         assert self._process.stdin is not None
         print("lose", file=self._process.stdin, flush=True)
         assert self._answer() == "lose"
 
     def drain(self) -> None:
-        """Have the second node announce that it is going to be taken away."""
+        """Announce the preemption of the second node."""
         ray = shutil.which("ray", path=str(Path(sys.executable).parent))
         assert ray is not None
         subprocess.run(
@@ -398,7 +398,7 @@ class Nodes:
         )
 
     def end(self) -> None:
-        """End what is left of it."""
+        """Stop the cluster."""
         with self._process as process:
             assert process.stdin is not None
             process.stdin.close()
@@ -428,7 +428,7 @@ def search_on(user: User, nodes: Nodes, harm: Callable[[], None], **failures: ob
     )
     with user.start("run", path, "--address", nodes.address, **TOKEN) as driver:
         wait_for(lambda: sum(map(len, steps(user, "spread").values())) > 10, driver)
-        # One on each node: a node holds one at a time.
+        # Each node trains one trial at a time, so both nodes are busy now.
         wait_for(lambda: len(steps(user, "spread")) >= 2, driver)
         harm()
         return end_of(driver)

@@ -1,4 +1,4 @@
-"""Going on with a search: what may change of it, and what another search lends it."""
+"""Resuming a search: changes of its experiment, and trials inherited from other searches."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ OTHERS: dict[str, Any] = {
     "compile": True,
     "name": "other",
 }
-"""Another value of each field that decides what is searched, or how it is trained."""
+"""Another value of each field that must not change when a search is resumed."""
 CHANGED: dict[str, Any] = {
     "budget": {"trials": 99, "wall_clock": "2h"},
     "failures": {"retries": 0, "hang_after": "5m"},
@@ -67,7 +67,7 @@ CHANGED: dict[str, Any] = {
     "tracking": {"enabled": False},
     "nightly": {"alpha": 0.02},
 }
-"""Another value of each field that does not."""
+"""Another value of each field that may change when a search is resumed."""
 
 
 def test_every_field_is_either_changeable_or_fixed() -> None:
@@ -82,7 +82,7 @@ def test_changing_a_fixed_field_on_resume_is_refused(field: str) -> None:
     with pytest.raises(BadInputError) as caught:
         refuse_other(before, after)
     assert caught.value.field == field
-    assert "a search that is resumed keeps" in caught.value.problem
+    assert "a resumed search must keep" in caught.value.problem
     assert "warm_start: [mine]" in caught.value.remedy
     assert "\n" not in str(caught.value)
 
@@ -144,11 +144,11 @@ def test_plus_on_a_field_without_number_is_refused(folder: SearchFolder, overrid
 
 
 def test_override_of_a_fixed_field_is_refused(folder: SearchFolder) -> None:
-    with pytest.raises(BadInputError, match="epochs = 3: a search that is resumed keeps"):
+    with pytest.raises(BadInputError, match="epochs = 3: a resumed search must keep"):
         load_resumed(folder, ["epochs=3"])
 
 
-# What another search lends
+# Inherited trials
 
 
 def width_and_rate(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
@@ -162,7 +162,7 @@ def narrow(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
 
 
 def narrow_with_kernel(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
-    """Draw a network with a parameter that others do not have."""
+    """Draw a network with a parameter that the other spaces lack."""
     return _network(trial.suggest_int("features", 4, 12), task, trial.suggest_int("kernel", 1, 3))
 
 
@@ -176,7 +176,7 @@ def _network(features: int, task: Task, kernel: int = 3) -> Architecture:
 def ended(
     number: int, features: int, *accuracies: float, state: str = "PRUNED", **attributes: Any
 ) -> FrozenTrial:
-    """Return a trial of another search as its study keeps it."""
+    """Return a trial of another search as its study stores it."""
     latency = attributes.pop("latency", None)
     history = {
         str(epoch): EpochMetrics(epoch, 1.0, 0.5, 1.0, accuracy, 1.0, latency).values
@@ -224,7 +224,7 @@ def test_trials_outside_the_new_space_are_not_inherited(
     trials = [ended(n, features, 0.5) for n, features in enumerate((1, 3, 4, 12, 13, 32))]
     found = inherited(trials, function_space(narrow))
     assert [trial.params["features"] for trial in found] == [4, 12]
-    # It has a parameter of which nothing is known there.
+    # The inherited trials have no value for the parameter kernel.
     assert inherited(trials, function_space(narrow_with_kernel)) == []
     assert not recwarn.list
 
@@ -279,7 +279,7 @@ def test_multi_objective_inherits_pruned_trials_as_complete(
             TrialState.COMPLETE,
             TrialState.PRUNED,
         )
-    # However cheap, it is no compromise worth more of.
+    # The sampler must not prefer a hopeless trial because it is cheap.
     assert (good.constraints, hopeless.constraints) == ({}, {"hopeless": 1.0})
 
 
@@ -321,25 +321,25 @@ def test_inherited_trials_are_stored_but_not_counted(
 def test_sampler_learns_from_inherited_trials(
     function_space: Spaces, objectives: tuple[Objective, ...]
 ) -> None:
-    """Eight features are best, and the further from them the worse."""
+    """The accuracy falls with the distance from eight features."""
     space = function_space(width_and_rate)
-    lent = [
+    earlier = [
         ended(n, 1 + n % 32, 0.9 - abs(1 + n % 32 - 8) / 32, state="COMPLETE") for n in range(64)
     ]
-    shares = {}
+    fractions = {}
     for warm in (False, True):
         study = Study("mine", TPESampler(seed=1), objectives=("accuracy", *objectives))
         if warm:
-            for trial in inherited(lent, space, *objectives):
+            for trial in inherited(earlier, space, *objectives):
                 study.add(trial)
         drawn = []
-        for _ in range(10):  # So many are drawn at random where nothing is known.
+        for _ in range(10):  # Without inherited trials, TPE draws its first ten trials at random.
             trial = study.ask()
             drawn.append(trial.suggest_int("features", 1, 32))
             study.start(trial, {})
             study.report(trial.number, 1, 0.5)
             study.finish(trial.number, TrialState.COMPLETE, {}, costs=[1.0] * len(objectives))
-        shares[warm] = sum(features <= 12 for features in drawn) / len(drawn)
-    assert shares[True] > shares[False]
-    assert shares[True] >= 0.7
-    assert not math.isnan(shares[False])
+        fractions[warm] = sum(features <= 12 for features in drawn) / len(drawn)
+    assert fractions[True] > fractions[False]
+    assert fractions[True] >= 0.7
+    assert not math.isnan(fractions[False])

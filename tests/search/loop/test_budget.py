@@ -96,14 +96,14 @@ def test_each_limit_shows_what_is_spent_and_left(clock: SimpleNamespace) -> None
     clock.now += 30
     assert budget.describe(3600 * 1.25) == (
         "10m30s spent, 1h49m left; 1.25 device-hours spent, 2.75 left; "
-        "2.50 spent of money, 7.50 left"
+        "2.50 of money spent, 7.50 left"
     )
 
 
 def test_an_overspent_limit_shows_nothing_left(clock: SimpleNamespace) -> None:
     budget = Budget(BudgetSection(wall_clock=10, device_hours=1, money=1, price=1), 50)
     assert budget.describe(7200) == (
-        "50s spent, 0s left; 2 device-hours spent, 0 left; 2.00 spent of money, 0.00 left"
+        "50s spent, 0s left; 2 device-hours spent, 0 left; 2.00 of money spent, 0.00 left"
     )
 
 

@@ -94,14 +94,14 @@ class Nets:
         digest: str = "",
     ) -> Challenge:
         """Return a finalist with a training for each number of wrong predictions."""
-        kept = FinalistStore(self.folder)
+        finalists = FinalistStore(self.folder)
         results = []
         for seed, count in enumerate(wrong, start=1):
             predictions = LABELS.astype(np.int32)
             rows = np.random.default_rng(seed + 10 * trial).permutation(IMAGES)[:count]
             predictions[rows] = (predictions[rows] + 1) % 10
             result = FinalistResult(trial, seed, 0.9, 1 - count / IMAGES, 1.0)
-            kept.write(result, b"weights of seed %d" % seed, predictions)
+            finalists.write(result, b"weights of seed %d" % seed, predictions)
             results.append(result)
         attributes = {"digest": digest or f"digest {trial}"}
         stored = create_trial(value=0.9, user_attrs=attributes)

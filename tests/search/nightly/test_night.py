@@ -377,7 +377,10 @@ def test_addresses_are_only_in_environment_of_caller(story: Story) -> None:
         ({"finalists": {"count": 0}}, "finalists.count = 0: without finalists there is nothing"),
         ({"nightly": {"alpha": 0.5}}, "nightly.alpha = 0.5: input should be less than"),
         ({"nightly": {"notify": ["json://u:p@h"]}}, "nightly.notify = ..: its address for JSON"),
-        ({"nightly": {"notify": ["nonsense"]}}, "nightly.notify = ..: apprise does not know one"),
+        (
+            {"nightly": {"notify": ["nonsense"]}},
+            "nightly.notify = ..: apprise does not support one",
+        ),
     ],
 )
 def test_experiment_that_cannot_decide_is_refused_in_one_line(

@@ -16,42 +16,42 @@ PREDICTIONS = np.array([0, 9, 3], dtype=np.int32)
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> FinalistStore:
+def store(tmp_path: Path) -> FinalistStore:
     """Return a folder that holds one result."""
-    kept = FinalistStore(tmp_path / "finalists")
-    kept.write(RESULT, b"weights", PREDICTIONS)
-    return kept
+    store = FinalistStore(tmp_path / "finalists")
+    store.write(RESULT, b"weights", PREDICTIONS)
+    return store
 
 
-def test_a_stored_result_is_read_unchanged(kept: FinalistStore) -> None:
-    assert list(kept.results()) == [RESULT]
-    assert kept.weights(7, 3).read_bytes() == b"weights"
-    found = kept.predictions(7, 3)
+def test_a_stored_result_is_read_unchanged(store: FinalistStore) -> None:
+    assert list(store.results()) == [RESULT]
+    assert store.weights(7, 3).read_bytes() == b"weights"
+    found = store.predictions(7, 3)
     assert found is not None
     np.testing.assert_array_equal(found, PREDICTIONS)
     assert found.dtype == np.int32
 
 
-def test_a_result_is_stored_as_two_files(kept: FinalistStore) -> None:
-    folder = kept.weights(7, 3).parent
+def test_a_result_is_stored_as_two_files(store: FinalistStore) -> None:
+    folder = store.weights(7, 3).parent
     assert {path.name for path in folder.iterdir()} == {"trial-7-seed-3.pt", "trial-7-seed-3.npz"}
 
 
-def test_an_unknown_result_is_missing(kept: FinalistStore, tmp_path: Path) -> None:
-    assert kept.predictions(7, 4) is None
+def test_an_unknown_result_is_missing(store: FinalistStore, tmp_path: Path) -> None:
+    assert store.predictions(7, 4) is None
     assert list(FinalistStore(tmp_path / "empty").results()) == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "weights", "others"])
-def test_an_incomplete_result_is_missing(kept: FinalistStore, damage: str) -> None:
-    record = kept.record(7, 3)
+def test_an_incomplete_result_is_missing(store: FinalistStore, damage: str) -> None:
+    record = store.record(7, 3)
     if damage == "cut":
         record.write_bytes(record.read_bytes()[:-30])
     elif damage == "weights":
-        kept.weights(7, 3).unlink()
+        store.weights(7, 3).unlink()
     else:
         np.savez(record, something=PREDICTIONS)
-    assert list(kept.results()) == []
+    assert list(store.results()) == []
 
 
 def test_a_pickle_is_not_loaded(tmp_path: Path) -> None:

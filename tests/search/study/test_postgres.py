@@ -76,8 +76,8 @@ def test_the_study_is_stored_on_the_server_only(first: Result, user: Client) -> 
 
 
 def test_no_file_of_a_search_contains_the_password(first: Result, user: Client) -> None:
-    kept = yaml.safe_load((user.home / "first" / "experiment.yaml").read_text())
-    assert kept["database"] == user.server.url(password=False)
+    stored = yaml.safe_load((user.home / "first" / "experiment.yaml").read_text())
+    assert stored["database"] == user.server.url(password=False)
     secret = PASSWORD.encode()
     files = [path for path in user.home.rglob("*") if path.is_file()]
     assert len(files) > 5

@@ -255,7 +255,7 @@ def test_late_server_receives_search_from_its_beginning(
     said += lines(capfd)
     assert said == [
         f"tracking: MLflow at {server.uri} does not accept records (Connection refused). Nothing "
-        f"is lost: {remote.path} keeps all events and is replayed once the server answers; after "
+        f"is lost: {remote.path} holds all events and is replayed once the server answers; after "
         "the search, run: python search.py sync quickstart",
         f"tracking: MLflow at {server.uri} works again; replaying the journal",
     ]
@@ -535,7 +535,7 @@ def test_refusing_server_is_reported_in_one_line(
         remote.through(uri).sync()
 
     assert "MLFLOW_TRACKING_URI = http://127.0.0.1" in str(error.value)
-    assert f"nothing is lost: {remote.path} keeps all events" in str(error.value)
+    assert f"sync again; all events are saved in {remote.path}" in str(error.value)
 
 
 class Silent(Handler):
@@ -579,7 +579,7 @@ def test_failed_start_of_process_does_not_reach_driver(
 
     assert tracker.pid is None
     assert not tracker.finish(timeout=TIMEOUT)
-    assert f"{remote.path} keeps all events" in lines(capfd)[0]
+    assert f"all events are saved in {remote.path}" in lines(capfd)[0]
 
 
 # The local store.
