@@ -367,7 +367,7 @@ def test_wrong_password_costs_one_line_and_sync_repairs_it(
     assert refused.returncode == 2
     (line,) = refused.stderr.splitlines()
     assert "this user may not write there: ask the server's administrator for permission" in line
-    assert "nothing is lost" in line
+    assert "events are saved in" in line
 
     granted = team.users("grant", "bob", "EDIT")
     assert granted.stdout == "bob has EDIT for the experiment borderline\n", granted.stderr
