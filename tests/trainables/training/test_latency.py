@@ -133,14 +133,23 @@ def test_weights_are_cast_once_and_restored() -> None:
 def test_forward_pass_is_captured_if_possible(monkeypatch) -> None:
     made: list[tuple[torch.device, int]] = []
 
-    def repeater(device: torch.device, steps: int) -> Callable[[Callable[[], None]], None]:
-        made.append((device, steps))
-        return lambda step: step()
+    replayed: list[Callable[[], None]] = []
 
-    monkeypatch.setattr(latency, "GraphedStep", repeater)
-    found, _ = measured(lambda: 0.002)
+    def graphed_step(device: torch.device, steps: int) -> Callable[[Callable[[], None]], None]:
+        made.append((device, steps))
+
+        def replay(step: Callable[[], None]) -> None:
+            replayed.append(step)
+            step()
+
+        return replay
+
+    monkeypatch.setattr(latency, "GraphedStep", graphed_step)
+    found, calls = measured(lambda: 0.002)
     assert found == pytest.approx(2.0)
     assert made == [(CPU.device, REPEATS[1])]
+    assert len(replayed) == calls, "every pass goes through the graph"
+    assert len(set(replayed)) == 1
 
 
 def test_latency_is_the_median_in_milliseconds() -> None:
