@@ -42,6 +42,7 @@ class Dataset:
         test: rows of the split that scores finalists only, int64, sorted.
         moments: sums and sums of squares of each image, int64 [n, channels, 2], see
             :func:`trainables.images.decoding.moments`; by default computed from the images.
+        notes: one line each: what was found in the source, and what was assumed or left out.
         identity: identifies this version of images in a bucket; None for other sources.
     """
 
@@ -52,6 +53,7 @@ class Dataset:
     validation: NDArray[np.int64]
     test: NDArray[np.int64]
     moments: NDArray[np.int64] | None = None
+    notes: tuple[str, ...] = ()
     identity: str | None = None
 
     def __repr__(self) -> str:
@@ -158,6 +160,7 @@ def load(
         validation=splits.validation,
         test=splits.test,
         moments=stored.moments,
+        notes=stored.notes,
         identity=wanted if is_bucket(source.removeprefix(_IMAGES)) else None,
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from search.console import say
 from search.experiment.objectives import latency_batches
 from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
@@ -28,14 +29,20 @@ def describe_data(experiment: Experiment) -> DataSpec:
 
 
 def load_images(experiment: Experiment, console: Console) -> Dataset:
-    """Load the images of an experiment, with a progress bar while they are decoded."""
+    """Load the images of an experiment and print the notes on them.
+
+    A progress bar shows the decoding.
+    """
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"reading {experiment.data}", total=None)
 
         def advance(done: int, total: int | None) -> None:
             bar.update(task, completed=done, total=total)
 
-        return load(describe_data(experiment), progress=advance)
+        dataset = load(describe_data(experiment), progress=advance)
+    for line in dataset.notes:
+        say(console, f"data: {line}")
+    return dataset
 
 
 def _absolute(source: str) -> str:

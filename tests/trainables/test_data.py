@@ -12,6 +12,7 @@ import time
 import urllib.error
 from collections import namedtuple
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from trainables.images import decode_pool
 from trainables.images import store as image_store
 from trainables.images.decoding import Chunk, moments
 from trainables.images.errors import UnusableDataError
+from trainables.images.files import ImageArchive
 from trainables.specs import DataSpec
 
 ROOT = Path(__file__).parents[2]
@@ -242,6 +244,17 @@ def test_cached_set_is_not_decoded_again(tmp_path, small):
     assert second.images.filename == first.images.filename
     assert np.array_equal(second.train, first.train)
     assert second.mean == first.mean
+
+
+def test_notes_of_a_source_are_kept_with_the_cached_set(tmp_path, small, monkeypatch):
+    listing = ImageArchive.listing
+    monkeypatch.setattr(
+        ImageArchive, "listing", lambda self: replace(listing(self), notes=("2 files left out",))
+    )
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        assert "2 files left out" in load(DataSpec(f"images:{small}"), cache=cache).notes
+    assert not decoded_again(small, cache)
 
 
 def test_each_resolution_is_decoded_once(tmp_path, small):

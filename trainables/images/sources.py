@@ -38,6 +38,7 @@ class Listing:
             all images if the source has no splits.
         total_size: size of all image files in bytes.
         items: yields each image exactly once, in the cheapest order to read.
+        notes: one line each: which layout was found, and what was assumed or left out.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +46,7 @@ class Listing:
     splits: NDArray[np.int8]
     total_size: int
     items: Callable[[], Generator[Item, None, None]]
+    notes: tuple[str, ...] = ()
 
 
 class Source(Protocol):

@@ -23,7 +23,7 @@ from trainables.images.decoding import Chunk, Decoded, Misfit, Unreadable, decod
 from trainables.images.errors import UnusableDataError, brief
 from trainables.images.sources import Item, Listing
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]
@@ -56,6 +56,7 @@ class Stored:
         labels: int64 [n].
         splits: int8 [n], see :class:`trainables.images.sources.Listing`.
         classes: names of the classes.
+        notes: see :class:`trainables.images.sources.Listing`; also what decoding assumed.
     """
 
     images: NDArray[np.uint8]
@@ -63,6 +64,7 @@ class Stored:
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
     classes: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def read(folder: Path) -> Stored | None:
@@ -75,6 +77,7 @@ def read(folder: Path) -> Stored | None:
             labels=np.load(folder / _LABELS),
             splits=np.load(folder / _SPLITS),
             classes=tuple(facts["classes"]),
+            notes=tuple(facts["notes"]),
         )
     except (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError):
         return None
@@ -97,6 +100,7 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
     few = count <= FEW_IMAGES and listing.total_size <= FEW_BYTES
     decode_all = decode_here if few else decode_in_parallel
     moments = np.zeros((count, 3, 2), dtype=np.int64)
+    notes = list(listing.notes)
     done = 0
     # On failure close the archive and end decoding processes.
     with closing(listing.items()) as items:
@@ -123,7 +127,7 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
         np.save(folder / _MOMENTS, moments[:, :channels])
         np.save(folder / _LABELS, listing.labels)
         np.save(folder / _SPLITS, listing.splits)
-        facts = {"classes": listing.classes}
+        facts = {"classes": listing.classes, "notes": notes}
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
         # Sync before the folder is renamed: a power cut must not keep only the name.
         for path in folder.iterdir():

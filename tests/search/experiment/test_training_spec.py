@@ -1,0 +1,24 @@
+"""The images of an experiment."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from search.experiment import training_spec
+from search.experiment.schema import Experiment
+from trainables.data import Dataset
+
+
+def test_each_note_on_the_images_is_printed_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.arange(2)
+    pixels = np.zeros((2, 1, 1, 1), dtype=np.uint8)
+    notes = ("classes: [b]cat[/b] " + "x" * 200, "2 files are not images")
+    dataset = Dataset(pixels, rows, ("a", "b"), rows, rows, rows, notes=notes)
+    monkeypatch.setattr(training_spec, "load", lambda spec, progress: dataset)
+    printed = io.StringIO()
+    training_spec.load_images(Experiment(name="pets"), Console(file=printed, width=80))
+    assert printed.getvalue().splitlines() == [f"data: {note}" for note in notes]
