@@ -43,6 +43,8 @@ class Dataset:
         moments: sums and sums of squares of each image, int64 [n, channels, 2], see
             :func:`trainables.images.decoding.moments`; by default computed from the images.
         notes: one line each: what was found in the source, and what was assumed or left out.
+        digests: digest of the content of each image, uint64 [n], see
+            :func:`trainables.images.decoding.digest`; by default computed from the images.
         identity: identifies this version of images in a bucket; None for other sources.
     """
 
@@ -54,6 +56,7 @@ class Dataset:
     test: NDArray[np.int64]
     moments: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
+    digests: NDArray[np.uint64] | None = None
     identity: str | None = None
 
     def __repr__(self) -> str:
@@ -161,6 +164,7 @@ def load(
         test=splits.test,
         moments=stored.moments,
         notes=stored.notes,
+        digests=stored.digests,
         identity=wanted if is_bucket(source.removeprefix(_IMAGES)) else None,
     )
 

@@ -314,7 +314,9 @@ def test_changed_files_other_than_images_are_ignored(tmp_path, small):
     assert not decoded_again(place, cache)
 
 
-@pytest.mark.parametrize("name", ["images.npy", "moments.npy", "labels.npy", "facts.json"])
+@pytest.mark.parametrize(
+    "name", ["images.npy", "moments.npy", "digests.npy", "labels.npy", "facts.json"]
+)
 @pytest.mark.parametrize("damage", ["missing", "empty", "half"])
 def test_damaged_cache_is_rebuilt(tmp_path, small, name, damage):
     cache = tmp_path / "cache"
@@ -502,6 +504,7 @@ def test_waiting_process_takes_over_from_killed_one(tmp_path, loader):
     assert names_in(tmp_path / "cache") == {
         "images.npy",
         "moments.npy",
+        "digests.npy",
         "labels.npy",
         "splits.npy",
         "facts.json",
@@ -531,6 +534,7 @@ def test_result_is_independent_of_the_number_of_processes(tmp_path, large, monke
     alone = load(DataSpec(f"images:{large}", 5), cache=tmp_path / "alone")
     assert np.array_equal(parallel.images, alone.images)
     assert np.array_equal(parallel.moments, alone.moments)
+    assert np.array_equal(parallel.digests, alone.digests)
     assert np.array_equal(parallel.labels, alone.labels)
 
 

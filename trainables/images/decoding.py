@@ -3,6 +3,7 @@
 The module imports only NumPy and Pillow, so that decoding processes start quickly.
 """
 
+import hashlib
 import io
 import signal
 import struct
@@ -65,11 +66,13 @@ class Decoded:
         rows: rows of the images in the data set, [k].
         images: uint8 [k, height, width, channels]; one channel if all images are greyscale.
         moments: see :func:`moments`.
+        digests: see :func:`digest`; uint64 [k].
     """
 
     rows: NDArray[np.int64]
     images: NDArray[np.uint8]
     moments: NDArray[np.int64]
+    digests: NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,7 @@ def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
     """
     size = chunk.size
     pictures: list[NDArray[np.uint8]] = []
+    digests: list[int] = []
     with warnings.catch_warnings():
         # Ignore warnings about odd metadata, but refuse images so large that they may be
         # decompression bombs.
@@ -102,7 +106,8 @@ def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         for name, content in zip(chunk.names, chunk.contents, strict=True):
             try:
-                picture = _pixels(content, size if chunk.fit else None)
+                held = _read(content)
+                picture = _pixels(held, size if chunk.fit else None)
             except Exception as error:  # Decoders raise a dozen undocumented types for bad bytes.
                 return Unreadable(name, _why(error))
             height, width, _ = picture.shape
@@ -111,8 +116,29 @@ def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
             if size != (width, height):
                 return Misfit(name, (width, height))
             pictures.append(picture)
+            digests.append(digest(held))
     images = np.stack(_same_channels(pictures))
-    return Decoded(np.array(chunk.rows, dtype=np.int64), images, moments(images))
+    return Decoded(
+        np.array(chunk.rows, dtype=np.int64),
+        images,
+        moments(images),
+        np.array(digests, dtype=np.uint64),
+    )
+
+
+def digest(content: bytes | NDArray[np.uint8]) -> int:
+    """Return a digest of 64 bits of the bytes of an image file, or of pixels and their shape.
+
+    Equal digests mean equal content: among a million images, two different ones have the same
+    digest with a probability of 3e-8.
+    """
+    hashed = hashlib.blake2b(digest_size=8)
+    if isinstance(content, np.ndarray):
+        hashed.update(repr(content.shape).encode("ascii"))
+        hashed.update(np.ascontiguousarray(content).data)
+    else:
+        hashed.update(content)
+    return int.from_bytes(hashed.digest(), "little")
 
 
 def moments(images: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -153,7 +179,16 @@ def serve(descriptor: int) -> None:
         return
 
 
-def _pixels(content: Content, fitted: tuple[int, int] | None) -> NDArray[np.uint8]:
+def _read(content: Content) -> bytes | NDArray[np.uint8]:
+    if isinstance(content, str):
+        with open(content, "rb") as file:
+            return file.read()
+    return content
+
+
+def _pixels(
+    content: bytes | NDArray[np.uint8], fitted: tuple[int, int] | None
+) -> NDArray[np.uint8]:
     """Return an image as [height, width, channels], resized and cropped if asked."""
     with _opened(content) as image:
         if fitted is not None:
@@ -169,13 +204,10 @@ def _pixels(content: Content, fitted: tuple[int, int] | None) -> NDArray[np.uint
 
 
 @contextmanager
-def _opened(content: Content) -> Iterator[Image.Image]:
+def _opened(content: bytes | NDArray[np.uint8]) -> Iterator[Image.Image]:
     if isinstance(content, np.ndarray):
         yield Image.fromarray(content)
         return
-    if isinstance(content, str):
-        with open(content, "rb") as file:
-            content = file.read()
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         yield image
 

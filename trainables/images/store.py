@@ -23,7 +23,7 @@ from trainables.images.decoding import Chunk, Decoded, Misfit, Unreadable, decod
 from trainables.images.errors import UnusableDataError, brief
 from trainables.images.sources import Item, Listing
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]
@@ -36,9 +36,10 @@ FEW_BYTES = 64 * 2**20
 CHUNK_IMAGES = 256
 CHUNK_BYTES = 16 * 2**20
 
-_IMAGES, _MOMENTS, _LABELS, _SPLITS, _FACTS = (
+_IMAGES, _MOMENTS, _DIGESTS, _LABELS, _SPLITS, _FACTS = (
     "images.npy",
     "moments.npy",
+    "digests.npy",
     "labels.npy",
     "splits.npy",
     "facts.json",
@@ -53,6 +54,7 @@ class Stored:
         images: uint8 [n, height, width, channels], mapped read-only.
         moments: int64 [n, channels, 2], mapped read-only, see
             :func:`trainables.images.decoding.moments`.
+        digests: uint64 [n], see :func:`trainables.images.decoding.digest`.
         labels: int64 [n].
         splits: int8 [n], see :class:`trainables.images.sources.Listing`.
         classes: names of the classes.
@@ -61,6 +63,7 @@ class Stored:
 
     images: NDArray[np.uint8]
     moments: NDArray[np.int64]
+    digests: NDArray[np.uint64]
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
     classes: tuple[str, ...]
@@ -74,6 +77,7 @@ def read(folder: Path) -> Stored | None:
         return Stored(
             images=np.load(folder / _IMAGES, mmap_mode="r"),
             moments=np.load(folder / _MOMENTS, mmap_mode="r"),
+            digests=np.load(folder / _DIGESTS),
             labels=np.load(folder / _LABELS),
             splits=np.load(folder / _SPLITS),
             classes=tuple(facts["classes"]),
@@ -101,6 +105,7 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
     decode_all = decode_here if few else decode_in_parallel
     moments = np.zeros((count, 3, 2), dtype=np.int64)
     notes = list(listing.notes)
+    digests = np.zeros(count, dtype=np.uint64)
     done = 0
     # On failure close the archive and end decoding processes.
     with closing(listing.items()) as items:
@@ -118,6 +123,7 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
                 with usable(root_of(folder)):
                     file.put(decoded.rows, decoded.images)
                 moments[decoded.rows] = decoded.moments
+                digests[decoded.rows] = decoded.digests
                 done += len(decoded.rows)
                 progress(done, count)
             channels = file.channels
@@ -125,6 +131,7 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
         raise _gone(count - done, count)
     with usable(root_of(folder)):
         np.save(folder / _MOMENTS, moments[:, :channels])
+        np.save(folder / _DIGESTS, digests)
         np.save(folder / _LABELS, listing.labels)
         np.save(folder / _SPLITS, listing.splits)
         facts = {"classes": listing.classes, "notes": notes}

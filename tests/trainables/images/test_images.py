@@ -21,6 +21,7 @@ from PIL import Image
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
 from trainables.images.archives import ARCHIVE_SUFFIXES
+from trainables.images.decoding import digest
 from trainables.images.errors import shown
 from trainables.specs import DataSpec
 
@@ -158,6 +159,19 @@ def test_archive_equals_the_folder_it_was_made_from(tmp_path, suffix, layout):
     assert np.array_equal(archive.images, folder.images)
     assert np.array_equal(archive.labels, folder.labels)
     assert np.array_equal(archive.train, folder.train)
+
+
+def test_equal_files_have_equal_digests_whatever_their_names(tmp_path):
+    red, blue = picture(RED), picture(BLUE)
+    # The same pixels in another file.
+    other = picture(RED, kind="BMP")
+    files = class_folders(cat=red, dog=blue) | {"cat/9.png": blue, "dog/9.png": other}
+    for place in (write_folder(tmp_path / "folder", files), write_tar(tmp_path / "a.tar", files)):
+        data = load(DataSpec(f"images:{place}"), cache=tmp_path / "cache")
+        expected = [digest(content) for content in (*[red] * 4, blue, *[blue] * 4, other)]
+        assert data.digests.dtype == np.uint64
+        assert data.digests.tolist() == expected
+        assert len(set(expected)) == 3
 
 
 def test_archive_is_read_without_extracting_it(tmp_path, monkeypatch):
