@@ -21,7 +21,7 @@ from trainables.images.files import open_images
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
 from trainables.images.splits import draw_splits
-from trainables.specs import DataSpec
+from trainables.specs import DataSpec, Decoding
 
 LARGEST_RESOLUTION = 4096
 
@@ -142,7 +142,7 @@ def load(
     try:
         opened = _open(source, root, report, wait_for_bucket=data.identity is not None)
         wanted = data.identity or opened.identity()
-        key = _key(wanted, resolution)
+        key = _key(wanted, resolution, data.decoding)
         stored = fetch(root, key, image_store.read, decode_into)
         splits = draw_splits(
             stored.labels,
@@ -191,8 +191,10 @@ def _open(
     raise UnusableDataError("there is no such data set", remedy)
 
 
-def _key(identity: str, resolution: int | None) -> str:
-    decoded = f"{image_store.FORMAT} {resolution} {identity}"
+def _key(identity: str, resolution: int | None, decoding: Decoding) -> str:
+    # A limit decides whether an image is refused, not what its pixels are.
+    pixels = f"{decoding.background_rgb} {decoding.value_range}"
+    decoded = f"{image_store.FORMAT} {resolution} {pixels} {identity}"
     return hashlib.sha256(decoded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -85,6 +86,65 @@ class Augmentation(BaseModel):
         return self.crop, self.crop
 
 
+def _value_range(value: object) -> object:
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list | tuple) else ()
+    if (
+        len(numbers) != 2
+        or not all(type(each) in (int, float) and isfinite(each) for each in numbers)
+        or numbers[0] >= numbers[1]
+    ):
+        raise ValueError("use two numbers, the lower one first, such as [0, 4095]")
+    return tuple(numbers)
+
+
+def _opaque_colour(name: str) -> str:
+    _rgb(name)
+    return name
+
+
+def _rgb(name: str) -> tuple[int, int, int]:
+    # Imported here because most processes decode no images.
+    from PIL import ImageColor  # noqa: PLC0415
+
+    remedy = "use a colour name such as white, or #rrggbb"
+    try:
+        colour = ImageColor.getrgb(name)
+    except ValueError:
+        raise ValueError(remedy) from None
+    if len(colour) != 3 or not all(0 <= each <= 255 for each in colour):
+        raise ValueError(remedy)
+    return colour
+
+
+class Decoding(BaseModel):
+    """How files become pixels: a section of the experiment and part of the worker's spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
+
+    background: Annotated[str, AfterValidator(_opaque_colour)] = Field(
+        "white", description="colour behind transparent pixels: a name or #rrggbb"
+    )
+    value_range: Annotated[tuple[float, float] | None, BeforeValidator(_value_range)] = Field(
+        None,
+        description="pixel values of 16-bit and 32-bit images that become black and white, such as "
+        "[0, 4095]; empty: the range of the training images",
+    )
+    max_megapixels: float = Field(
+        89.478485,
+        gt=0,
+        le=1e6,
+        description="largest image that is decoded, in millions of pixels; the default is the "
+        "limit of Pillow",
+    )
+
+    @property
+    def background_rgb(self) -> tuple[int, int, int]:
+        """The background as red, green and blue in 0..255."""
+        return _rgb(self.background)
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """The images of a search and their splits.
@@ -103,6 +163,7 @@ class DataSpec:
         test: fraction of all images, of each class, to test on if the source has no test split;
             in (0, 1).
         split_seed: decides which images are drawn for the splits and the subset; not negative.
+        decoding: how files become pixels.
         identity: `Dataset.identity` of an earlier load: load exactly these images. Images cached
             on this node then need no bucket; otherwise loading waits while the bucket is
             unavailable.
@@ -114,6 +175,7 @@ class DataSpec:
     validation: float = 0.15
     test: float = 0.15
     split_seed: int = 0
+    decoding: Decoding = field(default_factory=Decoding)
     identity: str | None = None
 
 

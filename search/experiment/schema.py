@@ -19,7 +19,7 @@ from pydantic import (
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from spaces.border import Rule
 from spaces.errors import BadInputError
-from trainables.specs import Augmentation, DataSpec
+from trainables.specs import Augmentation, DataSpec, Decoding
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -286,6 +286,7 @@ class Experiment(_Section):
         lt=1,
         description="fraction held out for testing, if the data has no test split",
     )
+    decoding: Decoding = Field(default_factory=Decoding)
     seed: int = Field(0, ge=0, lt=1 << 32, description="seed of sampler, splits and trainings")
     space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
     enqueue: list[str] = Field(

@@ -25,6 +25,7 @@ def describe_data(experiment: Experiment) -> DataSpec:
         validation=experiment.validation,
         test=experiment.test,
         split_seed=experiment.seed,
+        decoding=experiment.decoding,
     )
 
 

@@ -29,6 +29,7 @@ resolution: 32
 subset: 0.5
 validation: 0.2
 test: 0.1
+decoding: {background: "#102030", value_range: [0, 4095], max_megapixels: 200}
 seed: 3
 space: {name: vgg, depth: [2, 8], features: [8, 48], kernel: [3, 5], bias: true}
 recipe: {learning_rate: [0.02, 0.5], batch_size: [64, 128]}
@@ -100,6 +101,9 @@ def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
     assert found.space.name == "vgg"
     assert found.space.options["features"] == [8, 48]
     assert found.recipe == {"learning_rate": [0.02, 0.5], "batch_size": [64, 128]}
+    decoding = found.decoding
+    assert (decoding.background_rgb, decoding.value_range) == ((16, 32, 48), (0, 4095))
+    assert decoding.max_megapixels == 200
     varied = found.augmentation
     assert (varied.crop, varied.translate, varied.flip) == (4, 0.1, "alternating")
     assert (varied.erase, varied.cutout, varied.mixup) == (0.25, 8, 0.2)
@@ -258,6 +262,12 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("budget: {wall_clock: .inf}", "budget.wall_clock", "finite"),
         ("resources: {gpus: .nan}", "resources.gpus", "finite"),
         ("resources: {gpus: -1}", "resources.gpus", "greater than or equal to 0"),
+        ("decoding: {background: nocolour}", "decoding.background", "colour name such as white"),
+        ("decoding: {background: '#ffffff00'}", "decoding.background", "or #rrggbb"),
+        ("decoding: {value_range: [9, 9]}", "decoding.value_range", "the lower one first"),
+        ("decoding: {value_range: [0, .inf]}", "decoding.value_range", "the lower one first"),
+        ("decoding: {value_range: 255}", "decoding.value_range", "use two numbers"),
+        ("decoding: {max_megapixels: 0}", "decoding.max_megapixels", "greater than 0"),
         ("augmentation: {crop: -1}", "augmentation.crop", "greater than or equal to 0"),
         ("augmentation: {crop: 2.0}", "augmentation.crop", "integer"),
         ("augmentation: {translate: 1}", "augmentation.translate", "less than 1"),

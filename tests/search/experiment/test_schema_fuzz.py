@@ -33,6 +33,7 @@ MUTANTS = 2400
 WHOLE = """\
 name: whole
 data: digits
+decoding: {background: "#fff", value_range: [-5, 99.5], max_megapixels: 10}
 space: {name: resnet, depth: [1, 3]}
 enqueue: []
 recipe: {optimizer: [sgd, adamw], schedule: [one_cycle, cosine], ema: [0.0, 0.9]}
