@@ -26,6 +26,7 @@ from ray import tune
 from rich.console import Console
 
 from search.backend.connection import connected
+from search.backend.trial_actor import TrialActor
 from search.backend.tuning import concurrent_trials, plan_packing
 from search.driver.run import run_search
 from search.experiment.folder import Home
@@ -34,7 +35,7 @@ from search.experiment.schema import Experiment
 from search.experiment.training_spec import describe_task, describe_training, load_images
 from search.loop.screens import build_screens, judge
 from search.study.study import Study
-from trainables.trial import Trial
+from trainables.specs import TrainingSpec
 
 
 def experiment(trials: int) -> Experiment:
@@ -54,11 +55,16 @@ def experiment(trials: int) -> Experiment:
     )
 
 
-class BareTrial(Trial):
+class BareTrial(TrialActor):
     """The same training with configs that are drawn beforehand and passed by Tune's grid."""
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        super()._begin(config["candidate"])
+    def setup(self, config: dict[str, Any], spec: TrainingSpec) -> None:  # type: ignore[override]
+        """Begin with the drawn config."""
+        super().setup(config["candidate"], spec)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Go on with the next drawn config."""
+        return super().reset_config(new_config["candidate"])
 
 
 def run_ours(trials: int) -> float:

@@ -321,9 +321,14 @@ def test_training_loop_loads_no_ray() -> None:
     assert not loaded & {"ray", "mlflow", "search"}
 
 
-def test_only_one_module_of_trainables_imports_ray() -> None:
-    touching = [path for path, names in imports_of("trainables").items() if "ray" in names]
-    assert touching == ["trainables/trial.py"]
+def test_trainables_imports_no_ray() -> None:
+    assert [path for path, names in imports_of("trainables").items() if "ray" in names] == []
+
+
+def test_driver_loads_no_torch() -> None:
+    loaded = modules_after("import search.driver.run, search.nightly.night")
+    assert "ray" in loaded
+    assert not loaded & {"torch", "torchvision", "mlflow"}
 
 
 def test_mlflow_folder_does_not_shadow_the_library() -> None:

@@ -1,4 +1,7 @@
-"""Metrics of an epoch: one record from the training loop to the journal; free of torch and Ray."""
+"""Metrics of an epoch: one record from the training loop to the journal; free of torch and Ray.
+
+The result of a trial holds them and, under the keys below, how the trial went.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,16 @@ from typing import Any, Self
 
 OBJECTIVE = "validation_accuracy"
 """The metric that a search maximises."""
+FAILURE = "failure"
+"""Result key of a trial: why its training failed."""
+VIOLATION = "violation"
+"""Result key after running out of memory: the excess relative to the limit."""
+STOPPED = "stopped"
+"""Result key: why the trial stopped itself early."""
+UNSAVED = "unkept"
+"""Result key: why no checkpoint of the epoch could be saved."""
+HISTORY = "history"
+"""Result key of a resumed trial: the metrics of the epochs before its checkpoint."""
 
 
 @dataclass(frozen=True)

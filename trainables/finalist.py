@@ -4,34 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from trainables.specs import FinalistResult, TrainingSpec
+from trainables.specs import FinalistResult, Retraining, TrainingSpec
 from trainables.training.process import prepare_process, release_memory
 from trainables.trial import start_training
-
-
-@dataclass(frozen=True, eq=False)
-class Retraining:
-    """The outcome of retraining a finalist with one seed.
-
-    Attributes:
-        result: accuracies and duration.
-        weights: the ``state_dict`` of the scored network (its moving average if the recipe has one)
-            as the content of a file. ``torch.load`` reads it with ``weights_only=True`` and without
-            a GPU.
-        predictions: index of the predicted class of each test image, in the order of the split,
-            int32 ``[images]``.
-    """
-
-    result: FinalistResult
-    weights: bytes
-    predictions: NDArray[np.int32]
 
 
 def retrain(

@@ -11,6 +11,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from spaces.candidate import CandidateSpace
@@ -241,3 +243,21 @@ class FinalistResult:
     validation_accuracy: float
     test_accuracy: float
     seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Retraining:
+    """The outcome of retraining a finalist with one seed.
+
+    Attributes:
+        result: accuracies and duration.
+        weights: the ``state_dict`` of the scored network (its moving average if the recipe has one)
+            as the content of a file. ``torch.load`` reads it with ``weights_only=True`` and without
+            a GPU.
+        predictions: index of the predicted class of each test image, in the order of the split,
+            int32 ``[images]``.
+    """
+
+    result: FinalistResult
+    weights: bytes
+    predictions: NDArray[np.int32]

@@ -1,4 +1,4 @@
-"""Connects Ray Tune to the training loop."""
+"""Trains candidates one after another in the process of a trial, and reports each epoch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,20 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from ray import tune
 
 from cluster.storage import below
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
-from trainables.epoch_metrics import OBJECTIVE, EpochMetrics
+from trainables.epoch_metrics import (
+    FAILURE,
+    HISTORY,
+    OBJECTIVE,
+    STOPPED,
+    UNSAVED,
+    VIOLATION,
+    EpochMetrics,
+)
 from trainables.specs import DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.device import select_device
@@ -29,43 +36,38 @@ from trainables.training.process import (
     usable_memory,
 )
 
-FAILURE = "failure"
-"""Result key: why a training failed."""
-VIOLATION = "violation"
-"""Result key after running out of memory: the excess relative to the limit."""
-STOPPED = "stopped"
-"""Result key: why the trial stopped itself early."""
-UNSAVED = "unkept"
-"""Result key: why no checkpoint of the epoch could be saved."""
-HISTORY = "history"
-"""Result key of a resumed trial: the metrics of the epochs before its checkpoint."""
 _LEAST_EXCESS = 0.01
 
 
-class Trial(tune.Trainable):
+class Trial:
     """Trains one candidate; one step is one epoch.
 
-    ``config`` holds ``number``, ``params`` (of the candidate), ``seed`` and ``gpus`` (the fraction
-    of a GPU for the trial). One process serves many trials with the same fraction, one after
-    another; `_begin` resets the state of a trial.
+    One process serves many trials with the same fraction of a GPU, one after another.
+
+    Args:
+        config: ``number``, ``params`` (of the candidate), ``seed`` and ``gpus`` (the fraction of a
+            GPU for the trial).
+        spec: training spec of the search.
     """
 
     _training: Training | None = None
     _latencies: Mapping[str, float] = {}
 
-    def setup(self, config: dict[str, Any], spec: TrainingSpec) -> None:  # type: ignore[override]
-        """Begin the first trial of this process."""
+    def __init__(self, config: Mapping[str, Any], spec: TrainingSpec) -> None:
         self._spec = spec
         prepare_process(spec.threads, config.get("gpus", 0.0))
         self._begin(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset(self, config: Mapping[str, Any]) -> None:
         """Begin the next trial in the same process."""
         self._keep()
-        self._begin(new_config)
-        return True
+        self._begin(config)
 
-    def _begin(self, config: dict[str, Any]) -> None:
+    def stop(self) -> None:
+        """Save a trial that ends before its last epoch, because it may be resumed."""
+        self._keep()
+
+    def _begin(self, config: Mapping[str, Any]) -> None:
         # Free the memory of the last trial before the next one allocates.
         self._training = None
         self._history: list[EpochMetrics] = []
@@ -83,10 +85,6 @@ class Trial(tune.Trainable):
         # and before recording it, the next driver reuses the number.
         number, seed = self._config["number"], self._config["seed"]
         return Checkpoints(below(place, str(number), f"{seed:08x}"))
-
-    def cleanup(self) -> None:
-        """Save a trial that ends before its last epoch, because it may be resumed."""
-        self._keep()
 
     def _keep(self) -> None:
         training, checkpoints = self._training, self._checkpoints

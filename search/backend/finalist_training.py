@@ -15,8 +15,7 @@ from search.backend.tuning import can_train
 from search.loop.packing import Packing
 from search.study.finalists import Finalist, FinalistStore, write_results
 from search.study.records import TrialRecord
-from trainables.finalist import Retraining, retrain
-from trainables.specs import FinalistResult, TrainingSpec
+from trainables.specs import FinalistResult, Retraining, TrainingSpec
 
 
 def retrain_finalists(
@@ -59,7 +58,7 @@ def retrain_finalists(
     space = spec.candidates()
     # On GPUs a process serves one training: Ray may assign another GPU or fraction to the next one,
     # but a process cannot leave its GPU or release its memory there.
-    remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
+    remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(_retrain)
     gpu_fractions = {
         trial.number: packing.gpu_fraction(space.rebuild(trial.params)) for trial in chosen
     }
@@ -106,6 +105,15 @@ def retrain_finalists(
     finalists = _ranked(results)
     write_results(folder, finalists)
     return finalists
+
+
+def _retrain(
+    spec: TrainingSpec, number: int, params: Mapping[str, Any], seed: int, gpus: float
+) -> Retraining:
+    """Retrain a finalist on a worker; only there is torch imported."""
+    from trainables.finalist import retrain  # noqa: PLC0415
+
+    return retrain(spec, number, params, seed, gpus)
 
 
 def _ranked(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:

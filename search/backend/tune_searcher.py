@@ -14,8 +14,15 @@ from search.loop.trials import Decision, Trials
 from search.private_apis import searcher_state
 from search.study.events import StartedTrial
 from spaces.candidate import Candidate
-from trainables.epoch_metrics import OBJECTIVE, EpochMetrics
-from trainables.trial import FAILURE, HISTORY, STOPPED, UNSAVED, VIOLATION
+from trainables.epoch_metrics import (
+    FAILURE,
+    HISTORY,
+    OBJECTIVE,
+    STOPPED,
+    UNSAVED,
+    VIOLATION,
+    EpochMetrics,
+)
 
 _ADVICE = " Some common causes include"
 """Text with which Ray continues after the cause of a dead process."""

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.sizing import GPU_FRACTIONS, Gpu, memory_limit
 from search.backend.node_wait import NodeWait, NoNodesError, TrialWatch
 from search.backend.nodes import alive, await_hosts, cluster_nodes, describe, startable_types
+from search.backend.trial_actor import TrialActor
 from search.backend.tune_scheduler import StudyScheduler
 from search.backend.tune_searcher import StudySearcher
 from search.experiment.objectives import latency_batches
@@ -26,8 +27,6 @@ from search.private_apis import silent_progress, withhold_credentials, without_u
 from spaces.errors import BadInputError
 from trainables.epoch_metrics import OBJECTIVE
 from trainables.specs import TrainingSpec
-from trainables.training.device import find_gpu
-from trainables.trial import Trial
 
 ANSWER_TIMEOUT = 60.0
 """Seconds to wait for nodes to describe their GPUs; on a busy cluster none may be free."""
@@ -114,6 +113,13 @@ def _await_gpu(limit: float, say: Callable[[str], None], cluster: str) -> None:
 
 def _here() -> bool:
     return True
+
+
+def find_gpu() -> Gpu:
+    """Describe the GPU of this process; runs on GPU nodes, because it imports torch."""
+    from trainables.training.device import find_gpu as find  # noqa: PLC0415
+
+    return find()
 
 
 def find_gpus() -> list[Gpu]:
@@ -230,7 +236,7 @@ def train_trials(
     wait = NodeWait(experiment.resources.wait, say, partial(nodes_waited_for, packing))
     watch = TrialWatch(wait)
     trainable = tune.with_resources(
-        tune.with_parameters(Trial, spec=spec), ask_by_config(packing.cpus)
+        tune.with_parameters(TrialActor, spec=spec), ask_by_config(packing.cpus)
     )
     tuner = tune.Tuner(
         trainable,

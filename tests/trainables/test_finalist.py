@@ -11,8 +11,8 @@ from spaces.task import Task
 from trainables.builder import Network
 from trainables.data import Dataset, load
 from trainables.epoch_metrics import EpochMetrics
-from trainables.finalist import Retraining, retrain
-from trainables.specs import Augmentation, DataSpec, FinalistResult, TrainingSpec
+from trainables.finalist import retrain
+from trainables.specs import Augmentation, DataSpec, FinalistResult, Retraining, TrainingSpec
 from trainables.training import loop as training
 from trainables.training.device import Device
 from trainables.training.loop import Training

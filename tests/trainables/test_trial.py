@@ -18,19 +18,16 @@ import pytest
 import torch
 from ray import tune
 
+from search.backend.trial_actor import TrialActor
 from spaces.errors import BadInputError
 from spaces.task import Task
 from tests.ray_node import ray_node
 from trainables.data import Dataset, load
-from trainables.epoch_metrics import EpochMetrics
+from trainables.epoch_metrics import FAILURE, HISTORY, STOPPED, VIOLATION, EpochMetrics
 from trainables.specs import Augmentation, DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.loop import Training
 from trainables.trial import (
-    FAILURE,
-    HISTORY,
-    STOPPED,
-    VIOLATION,
     Trial,
     least_accuracy,
     shared_dataset,
@@ -73,22 +70,12 @@ UNFIT = {"params": A["params"] | {"batch_size": 9999}, "seed": 3}
 METRICS = ("epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
-class BoundTrial(Trial):
-    """A trial with its spec, as ``tune.with_parameters`` creates it; usable without Ray."""
-
-    def setup(self, config: dict[str, Any], spec: TrainingSpec = SPEC) -> None:
-        super().setup(config, spec)
-
-
 def copied(config: dict[str, Any], number: int = 0) -> dict[str, Any]:
     return {"number": number, "params": dict(config["params"]), "seed": config["seed"]}
 
 
-def begin(config: dict[str, Any], spec: TrainingSpec = SPEC, number: int = 0) -> BoundTrial:
-    trial = BoundTrial(copied(config, number))
-    trial._spec = spec
-    trial._begin(copied(config, number))
-    return trial
+def begin(config: dict[str, Any], spec: TrainingSpec = SPEC, number: int = 0) -> Trial:
+    return Trial(copied(config, number), spec)
 
 
 def metrics(result: dict[str, Any]) -> dict[str, Any]:
@@ -266,7 +253,7 @@ def test_every_result_has_latencies_that_are_measured_once(quick_latencies):
     assert quick_latencies == [1, 16]
     assert len({latencies(result) for result in results}) == 1
     assert min(latencies(results[0])) > 0
-    assert trial.reset(copied(B))
+    trial.reset(copied(B))
     other = trial.step()
     assert quick_latencies == [1, 16] * 2
     assert latencies(other) != latencies(results[0])
@@ -291,7 +278,7 @@ def test_resumed_trial_keeps_its_latencies(quick_latencies, tmp_path):
     other = begin(B, timed, number=2)
     other.step()
     del quick_latencies[:]
-    assert other.reset(copied(A, number=1))
+    other.reset(copied(A, number=1))
     after = other.step()
     assert latencies(after) == latencies(before)
     assert quick_latencies == []
@@ -337,7 +324,7 @@ def test_too_large_network_fails_without_ending_process():
     assert "\n" not in result[FAILURE]
     assert math.isnan(result["validation_accuracy"])
     assert result[VIOLATION] > 1000
-    assert trial.reset(copied(A))
+    trial.reset(copied(A))
     assert run(trial) == alone(A)[0]
 
 
@@ -387,7 +374,7 @@ def test_device_error_ends_the_process(monkeypatch):
 def test_process_continues_after_failed_trial():
     trial = begin(UNFIT)
     trial.step()
-    assert trial.reset(copied(A))
+    trial.reset(copied(A))
     assert run(trial) == alone(A)[0]
 
 
@@ -395,7 +382,7 @@ def test_trial_that_could_not_start_can_start_again(tmp_path):
     spec = dataclasses.replace(SPEC, checkpoints=tmp_path)
     trial = begin(UNFIT, spec)
     trial.step()
-    trial.cleanup()
+    trial.stop()
     assert list(tmp_path.iterdir()) == []
     assert run(begin(A, spec)) == alone(A)[0]
 
@@ -413,7 +400,7 @@ def test_weights_within_an_epoch_are_not_saved(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Training, "run_epoch", run_epoch)
         trial.step()
-        trial.cleanup()
+        trial.stop()
     assert [first, *run(begin(A, spec))] == alone(A)[0]
 
 
@@ -506,7 +493,7 @@ def test_process_of_another_trial_can_resume_this_one(kept):
     before = [metrics(begin(A, kept, number=1).step())]
     other = begin(B, kept, number=2)
     other.step()
-    assert other.reset(copied(A, number=1))
+    other.reset(copied(A, number=1))
     assert before + run(other) == expected
 
 
@@ -528,7 +515,7 @@ def test_checkpoint_of_another_candidate_is_not_resumed(kept):
         assert [metrics(first), *run(trial)] == alone(config)[0]
 
 
-@pytest.mark.parametrize("ending", ["cleanup", "reset"])
+@pytest.mark.parametrize("ending", ["stop", "reset"])
 def test_pending_checkpoint_is_written_before_the_next_trial(kept, monkeypatch, ending):
     """Large networks are written rarely, but none of their epochs is lost."""
     expected, _ = alone(A)
@@ -537,8 +524,8 @@ def test_pending_checkpoint_is_written_before_the_next_trial(kept, monkeypatch, 
     for _ in range(2):
         trial.step()
     assert len(list((kept.checkpoints / "1").glob("*/*.pt"))) == 1
-    if ending == "cleanup":
-        trial.cleanup()
+    if ending == "stop":
+        trial.stop()
     else:
         trial.reset(copied(B, number=2))
     later = begin(A, kept, number=1)
@@ -568,7 +555,7 @@ def test_full_disk_loses_the_checkpoint_but_not_the_training(kept, monkeypatch):
     first = trial.step()
     assert "No space left on device" in first["unkept"]
     assert [metrics(first), *run(trial)] == alone(A)[0]
-    trial.cleanup()
+    trial.stop()
 
 
 def test_gpu_checkpoint_is_restored_on_cpu(kept, monkeypatch):
@@ -646,9 +633,9 @@ def test_epoch_time_limit_comes_from_the_spec(monkeypatch):
 def test_trials_of_one_process_do_not_affect_each_other():
     trial = begin(A)
     first, first_state = run(trial), state_of(trial)
-    assert trial.reset(copied(B))
+    trial.reset(copied(B))
     between = run(trial)
-    assert trial.reset(copied(A))
+    trial.reset(copied(A))
     again, again_state = run(trial), state_of(trial)
     assert first == again
     assert same_weights(first_state, again_state)
@@ -674,12 +661,12 @@ def test_trials_with_different_recipes_do_not_affect_each_other():
     b = {"params": B["params"] | other | {"trainable": "batchnorm"}, "seed": 4}
     trial = begin(a, spec)
     first, first_state = run(trial), state_of(trial)
-    assert trial.reset(copied(b))
+    trial.reset(copied(b))
     between, between_state = run(trial), state_of(trial)
-    assert trial.reset(copied(a))
+    trial.reset(copied(a))
     assert run(trial) == first == alone(A)[0]
     assert same_weights(state_of(trial), first_state)
-    assert trial.reset(copied(b))
+    trial.reset(copied(b))
     assert run(trial) == between
     assert same_weights(state_of(trial), between_state)
 
@@ -687,7 +674,7 @@ def test_trials_with_different_recipes_do_not_affect_each_other():
 def test_trial_stopped_early_does_not_affect_the_next():
     trial = begin(B)
     trial.step()
-    assert trial.reset(copied(A))
+    trial.reset(copied(A))
     assert run(trial) == alone(A)[0]
 
 
@@ -732,7 +719,7 @@ def test_process_is_limited_to_gpu_fraction_of_first_trial(monkeypatch):
     monkeypatch.setattr(
         "trainables.trial.prepare_process", lambda threads, gpus: set_up.append((threads, gpus))
     )
-    trial = BoundTrial(copied(A) | {"gpus": 0.25})
+    trial = Trial(copied(A) | {"gpus": 0.25}, SPEC)
     trial.reset(copied(B) | {"gpus": 0.25})
     begin(A)
     assert set_up == [(1, 0.25), (1, 0.0)]
@@ -761,7 +748,7 @@ def tuned(
     """Return Tune's results, with configs, of trials that one actor runs in sequence."""
     configs = [A, UNFIT, B, A]
     tuner = tune.Tuner(
-        tune.with_parameters(Trial, spec=dataclasses.replace(SPEC, checkpoints=checkpoints)),
+        tune.with_parameters(TrialActor, spec=dataclasses.replace(SPEC, checkpoints=checkpoints)),
         param_space={
             "number": tune.grid_search(list(range(len(configs)))),
             "params": tune.sample_from(lambda config: configs[config["number"]]["params"]),

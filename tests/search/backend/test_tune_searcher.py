@@ -26,8 +26,7 @@ from spaces.architecture import Architecture
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
-from trainables.epoch_metrics import EpochMetrics
-from trainables.trial import FAILURE, HISTORY, STOPPED, VIOLATION
+from trainables.epoch_metrics import FAILURE, HISTORY, STOPPED, VIOLATION, EpochMetrics
 
 MakeTrials = Callable[..., Trials]
 Result = Callable[..., dict[str, Any]]

@@ -92,9 +92,7 @@ CONFIG = {"number": 7, "params": {}, "seed": 3, "gpus": 0.0}
 
 
 def trial(spec: TrainingSpec) -> Trial:
-    made = object.__new__(Trial)
-    made.setup(dict(CONFIG), spec)
-    return made
+    return Trial(CONFIG, spec)
 
 
 def measured(report: dict[str, Any]) -> dict[str, Any]:
@@ -139,7 +137,7 @@ def test_training_continues_without_its_bucket(
 def _steps(spec: TrainingSpec) -> list[dict[str, Any]]:
     made = trial(spec)
     reports = [made.step() for _ in range(spec.epochs)]
-    made.cleanup()
+    made.stop()
     return reports
 
 
