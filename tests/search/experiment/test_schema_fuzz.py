@@ -34,12 +34,12 @@ WHOLE = """\
 name: whole
 data: digits
 decoding: {background: "#fff", value_range: [-5, 99.5], max_megapixels: 10}
-space: {name: resnet, depth: [1, 3]}
+space: {name: resnet, blocks: [1, 3]}
 enqueue: []
 recipe: {optimizer: [sgd, adamw], schedule: [one_cycle, cosine], ema: [0.0, 0.9]}
 epochs: 9
 augmentation: {crop: 2, flip: alternating, erase: 0.5, cutout: 2, mixup: 0.2}
-screens: {border: off, max_params: 100000, max_macs: 100000000, max_memory_mb: 1000}
+screens: {border: off, max_params: 10000000, max_macs: 100000000, max_memory_mb: 1000}
 objectives: [accuracy, params]
 scheduler: {name: asha, grace_epochs: 1, reduction: 3, hopeless_after: 4}
 budget: {trials: 10, wall_clock: 8h, device_hours: 2.0, money: 5.0, price: 1.5}
