@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import os
+import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
+from trainables.data_identity import DataIdentity, identify
 from trainables.images import store as image_store
 from trainables.images.cache import cache_root, fetch
-from trainables.images.decoding import moments
+from trainables.images.decoding import digest, moments
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
 from trainables.images.named_sets import SET_NAMES, open_named
@@ -26,6 +28,10 @@ from trainables.specs import DataSpec, Decoding
 LARGEST_RESOLUTION = 4096
 
 _IMAGES = "images:"
+
+
+class OtherDataError(BadInputError):
+    """A process has loaded other images than the driver of its search."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,6 +96,26 @@ class Dataset:
         """
         return self._statistics[1]
 
+    def identify(self, decoding: Decoding) -> DataIdentity:
+        """Return the identity of these images; pixels are read only without ``digests``.
+
+        Args:
+            decoding: with which they were decoded.
+        """
+        digests = self.digests
+        if digests is None:
+            digests = np.array([digest(image) for image in self.images], dtype=np.uint64)
+        # The limit on the size of images decides whether one is refused, not what its pixels are.
+        settings = decoding.model_dump(exclude={"max_megapixels"})
+        return identify(
+            self.classes,
+            self.labels,
+            digests,
+            (self.train, self.validation, self.test),
+            self.shape,
+            ", ".join(f"{name} {value}" for name, value in settings.items()),
+        )
+
     @cached_property
     def _statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         height, width, _ = self.shape
@@ -123,6 +149,7 @@ def load(
             decoded and their total (None while unknown); never called for cached images.
 
     Raises:
+        OtherDataError: the images differ from those that ``data.expected`` describes.
         BadInputError: an argument or the data cannot be used; the message states cause and remedy
             in one line.
     """
@@ -155,7 +182,7 @@ def load(
         )
     except (UnusableDataError, StorageError) as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
-    return Dataset(
+    dataset = Dataset(
         images=stored.images,
         labels=stored.labels,
         classes=stored.classes,
@@ -167,6 +194,20 @@ def load(
         digests=stored.digests,
         identity=wanted if is_bucket(source.removeprefix(_IMAGES)) else None,
     )
+    if data.expected is not None:
+        _refuse_other(dataset, data, data.expected)
+    return dataset
+
+
+def _refuse_other(dataset: Dataset, data: DataSpec, expected: DataIdentity) -> None:
+    differences = expected.difference(dataset.identify(data.decoding))
+    if differences:
+        problem = (
+            f"the images on the node {platform.node()} differ from those that the search started "
+            f"with: {'; '.join(differences)}"
+        )
+        remedy = "give all nodes the same images and leave them unchanged, then resume the search"
+        raise OtherDataError("data", printable(data.source), problem, remedy)
 
 
 def _open(

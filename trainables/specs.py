@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.data_identity import DataIdentity
 
 
 def _flip(value: object) -> object:
@@ -169,6 +170,7 @@ class DataSpec:
         identity: `Dataset.identity` of an earlier load: load exactly these images. Images cached
             on this node then need no bucket; otherwise loading waits while the bucket is
             unavailable.
+        expected: what another process has loaded, such as the driver: loading anything else fails.
     """
 
     source: str
@@ -179,6 +181,7 @@ class DataSpec:
     split_seed: int = 0
     decoding: Decoding = field(default_factory=Decoding)
     identity: str | None = None
+    expected: DataIdentity | None = None
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ from cluster.folder_store import open_store
 from cluster.storage import below, is_bucket
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.data_identity import DataIdentity
 
 HOME_VARIABLE = "BORDERLINE_HOME"
 DATABASE_VARIABLE = "BORDERLINE_DATABASE"
 STORAGE_VARIABLE = "BORDERLINE_STORAGE"
+_DATA = "data.json"
 
 
 def default_database() -> str | None:
@@ -234,8 +236,28 @@ class SearchFolder:
         problem = f"its {self.path / name} cannot be read ({how})"
         return BadInputError("NAME", self.name, problem, "restore the file")
 
-    def create(self, experiment_yaml: str, task: Task) -> None:
-        """Create the folder with experiment and task.
+    @property
+    def data(self) -> DataIdentity | None:
+        """Identity of the data; None for a search that an older version started.
+
+        Raises:
+            BadInputError: the file is damaged.
+        """
+        if not (self.path / _DATA).exists():
+            return None
+        try:
+            return DataIdentity.from_json(self._read(_DATA))
+        except ValueError as error:
+            if isinstance(error, BadInputError):
+                raise
+            raise self._damaged(_DATA, "is damaged") from None
+
+    def write_data(self, data: DataIdentity) -> None:
+        """Write the identity of the data atomically."""
+        write_atomically(self.path / _DATA, data.to_json())
+
+    def create(self, experiment_yaml: str, task: Task, data: DataIdentity | None = None) -> None:
+        """Create the folder with experiment, task and identity of the data.
 
         Raises:
             BadInputError: the search exists, or the folder cannot be written.
@@ -249,6 +271,8 @@ class SearchFolder:
         identity = f"{self.name}-{uuid.uuid4().hex[:12]}"
         (self.path / "id").write_text(f"{identity}\n", encoding="utf-8")
         (self.path / "task.json").write_text(json.dumps(asdict(task)), encoding="utf-8")
+        if data is not None:
+            self.write_data(data)
         # Last, because this file marks the folder as a search.
         self.write_experiment(experiment_yaml)
 
@@ -272,8 +296,8 @@ class SearchFolder:
 
     def is_unfinished(self) -> bool:
         """Tell whether the folder is incomplete: a driver was killed, or a night is starting."""
-        made = {"id", "task.json", self.nights.name}
+        made = {"id", "task.json", _DATA, self.nights.name}
         return self.path.is_dir() and all(
-            path.name in made or path.name.startswith(".experiment.")
+            path.name in made or path.name.startswith((".experiment.", ".data."))
             for path in self.path.iterdir()
         )
