@@ -50,9 +50,6 @@ def main(arguments: list[str] | None = None) -> int:
     Bad input prints one line on standard error and returns 2; an interruption returns 130.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Spaces of the user are imported from the current folder.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
     command: Callable[..., Any] = typer.main.get_command(app)
     try:
         result = command(args=arguments, prog_name="search.py", standalone_mode=False)

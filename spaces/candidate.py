@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
-from importlib import import_module
 from typing import Any, TypeAlias
 
 from optuna.trial import BaseTrial, FixedTrial
@@ -21,6 +20,7 @@ from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.recipe import Recipe, recipe
 from spaces.resnet import resnet
 from spaces.task import Task
+from spaces.user_code import load_object, place_of
 from spaces.vgg import vgg
 
 Space: TypeAlias = Callable[[BaseTrial, Task], Architecture]
@@ -69,6 +69,7 @@ class CandidateSpace:
         space: a family's name (``vgg``) or ``module:function``.
         space_options: keyword arguments of the space function.
         recipe_options: keyword arguments of `spaces.recipe.recipe`.
+        folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
 
     Raises:
         BadInputError: the function cannot be imported or does not accept an option.
@@ -80,10 +81,11 @@ class CandidateSpace:
         space: str,
         space_options: Mapping[str, Any],
         recipe_options: Mapping[str, Any],
+        folders: Sequence[str] = (),
     ) -> None:
         self.task = task
         self.name = space
-        function = FAMILIES.get(space) or _import(space)
+        function = _space_function(space, folders)
         _check_options("space", function, space_options)
         _check_options("recipe", recipe, recipe_options)
         self._space: Space = partial(function, **space_options)
@@ -101,7 +103,8 @@ class CandidateSpace:
         except (BadInputError, InvalidCandidateError):
             raise
         except Exception as error:
-            problem = f"the space function raised {type(error).__name__}: {error}"
+            cause = f"{type(error).__name__}: {error}{place_of(error)}"
+            problem = f"the space function raised {cause}"
             remedy = f"fix {self.name} or its options"
             raise BadInputError("space", self.name, problem, remedy) from error
         if not isinstance(architecture, Architecture):
@@ -139,22 +142,18 @@ class CandidateSpace:
             raise BadInputError("space", self.name, problem, "end with Linear(task.classes)")
 
 
-def _import(reference: str) -> Callable[..., Architecture]:
-    """Import the function named by ``module:function``."""
-    module_name, _, function_name = reference.partition(":")
-    if not function_name:
+def _space_function(reference: str, folders: Sequence[str]) -> Callable[..., Architecture]:
+    """Return the family or the user's function of that name."""
+    if reference in FAMILIES:
+        return FAMILIES[reference]
+    if not reference.partition(":")[2]:
         close = get_close_matches(reference, FAMILIES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"use one of {', '.join(FAMILIES)}"
         raise BadInputError("space", reference, "unknown family", f"{hint} or module:function")
-    try:
-        function = getattr(import_module(module_name), function_name)
-    except Exception as error:
-        problem = f"cannot be imported ({type(error).__name__}: {error})"
-        remedy = "check the name, and that the module lies in the folder you start from"
-        raise BadInputError("space", reference, problem, remedy) from error
+    function = load_object("space", reference, folders)
     if not callable(function):
         raise BadInputError("space", reference, "is not a function", "name a function(trial, task)")
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def _check_options(field: str, function: Callable[..., object], options: Mapping[str, Any]) -> None:

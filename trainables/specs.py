@@ -207,6 +207,7 @@ class TrainingSpec:
             Checkpoints lie below it by trial number and seed. None for no checkpoints.
         hang_after: seconds after which an epoch counts as hung and its process ends; None for
             never.
+        folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
     """
 
     data: DataSpec
@@ -223,10 +224,13 @@ class TrainingSpec:
     latency_batches: tuple[int, ...] = ()
     checkpoints: Path | str | None = None
     hang_after: float | None = None
+    folders: tuple[str, ...] = ()
 
     def candidates(self) -> CandidateSpace:
         """Return the space that draws and rebuilds candidates."""
-        return CandidateSpace(self.task, self.space, self.space_options, self.recipe_options)
+        return CandidateSpace(
+            self.task, self.space, self.space_options, self.recipe_options, self.folders
+        )
 
 
 @dataclass(frozen=True)

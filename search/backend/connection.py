@@ -19,7 +19,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import AuthenticationError
 
-from search.private_apis import ray_on_loopback
+from search.private_apis import job_with_path, ray_on_loopback
 from spaces.errors import BadInputError
 
 CONNECT_TIMEOUT = 10.0
@@ -100,6 +100,7 @@ def _init(address: str) -> None:
         include_dashboard=False if address == "local" else None,
         logging_level=logging.ERROR,
         log_to_driver=False,
+        job_config=job_with_path([str(Path(__file__).resolve().parents[2])]),
     )
 
 

@@ -24,7 +24,10 @@ from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
-CHANGEABLE = ("budget", "failures", "finalists", "resources", "storage", "tracking", "nightly")
+CHANGEABLE = (
+    *("budget", "failures", "finalists", "modules", "resources", "storage", "tracking"),
+    "nightly",
+)
 """Sections that affect neither the candidates nor their training."""
 
 

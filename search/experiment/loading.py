@@ -41,7 +41,12 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     document = {"name": path.stem} | document
     for override in overrides:
         _apply(document, override)
-    return parse_experiment(document)
+    experiment = parse_experiment(document)
+    if not experiment.names_own_code:
+        return experiment
+    # Absolute, because the stored copy of the file lies elsewhere.
+    folder = path.parent if experiment.modules is None else Path(experiment.modules)
+    return experiment.model_copy(update={"modules": str(folder.resolve())})
 
 
 def load_stored(folder: SearchFolder) -> Experiment:

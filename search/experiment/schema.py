@@ -19,6 +19,7 @@ from pydantic import (
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from spaces.border import Rule
 from spaces.errors import BadInputError
+from spaces.user_code import is_reference
 from trainables.specs import Augmentation, DataSpec, Decoding
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -289,6 +290,11 @@ class Experiment(_Section):
     decoding: Decoding = Field(default_factory=Decoding)
     seed: int = Field(0, ge=0, lt=1 << 32, description="seed of sampler, splits and trainings")
     space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
+    modules: str | None = Field(
+        None,
+        description="folder of your own modules, searched before the current folder; empty: the "
+        "folder of the experiment file",
+    )
     enqueue: list[str] = Field(
         default_factory=list, description="named networks of the space to try first"
     )
@@ -340,6 +346,12 @@ class Experiment(_Section):
             remedy = "use fewer than `epochs`, or leave it out"
             raise BadInputError("scheduler.hopeless_after", after, problem, remedy)
         return self
+
+    @property
+    def names_own_code(self) -> bool:
+        """Whether the experiment names a user's function."""
+        own_data = is_reference(self.data) and not self.data.startswith("images:")
+        return own_data or is_reference(self.space.name)
 
     def to_yaml(self) -> str:
         """Return the complete experiment with defaults as YAML."""

@@ -12,6 +12,7 @@ from search.experiment.objectives import latency_batches
 from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
 from spaces.task import Task
+from spaces.user_code import search_folders
 from trainables.data import Dataset, load
 from trainables.specs import DataSpec, TrainingSpec
 
@@ -81,4 +82,5 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         compile=experiment.compile,
         hopeless_after=experiment.scheduler.hopeless_after,
         latency_batches=latency_batches(experiment.objectives, experiment.latency_batch),
+        folders=search_folders(experiment.modules),
     )

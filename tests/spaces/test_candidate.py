@@ -181,9 +181,9 @@ def test_a_function_that_takes_any_option_is_given_all(module):
         ),
         ("", "unknown family", "use one of vgg"),
         ("vgg:", "unknown family", "module:function"),
-        (":vgg", "cannot be imported (ValueError", "check the name"),
+        (":vgg", "names no object", "write module:name"),
         ("no_such_module:space", "cannot be imported (ModuleNotFoundError", "check the name"),
-        ("spaces.vgg:vgg16", "cannot be imported (AttributeError", "check the name"),
+        ("spaces.vgg:vgg16", "module spaces.vgg has no vgg16", "did you mean spaces.vgg:vgg?"),
         ("spaces.architecture:FORMAT", "is not a function", "name a function(trial, task)"),
     ],
 )

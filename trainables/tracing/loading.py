@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import os
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from difflib import get_close_matches
-from importlib import import_module
 from typing import Any
 
 import torch
@@ -16,6 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from spaces.errors import BadInputError
+from spaces.user_code import load_object, place_of, search_folders
 from trainables.tracing.exporting import quiet
 
 _FILLS = {
@@ -64,14 +61,14 @@ def load_model(reference: str) -> nn.Module:
         raise BadInputError("MODEL", reference, "names no module", remedy)
     if source == "torchvision":
         return _from_torchvision(reference, name)
-    with _current_folder():
-        found = _attribute(reference, source, name)
-        if isinstance(found, nn.Module):
-            return found
-        if not callable(found):
-            problem = f"is a {type(found).__name__}, no module, class or function"
-            raise BadInputError("MODEL", reference, problem, "name a class or a function")
-        module = _built(reference, found, {})
+    with quiet():
+        found = load_object("MODEL", reference, search_folders(None))
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        problem = f"is a {type(found).__name__}, no module, class or function"
+        raise BadInputError("MODEL", reference, problem, "name a class or a function")
+    module = _built(reference, found, {})
     if not isinstance(module, nn.Module):
         problem = f"returned a {type(module).__name__}, no torch.nn.Module"
         raise BadInputError("MODEL", reference, problem, "return a module")
@@ -111,33 +108,6 @@ def _built(reference: str, build: Callable[..., object], options: dict[str, Any]
         with quiet(), _WithoutInitialisation():
             return build(**options)
     except (Exception, SystemExit) as error:
-        problem = f"building it raised {type(error).__name__}: {error}"
+        problem = f"building it raised {type(error).__name__}: {error}{place_of(error)}"
         remedy = "fix it, or name a function without arguments that builds it"
         raise BadInputError("MODEL", reference, problem, remedy) from error
-
-
-def _attribute(reference: str, source: str, name: str) -> object:
-    try:
-        with quiet():
-            module = import_module(source)
-    except (Exception, SystemExit) as error:
-        problem = f"{source} cannot be imported ({type(error).__name__}: {error})"
-        remedy = "check the name, and that it lies in the current folder"
-        raise BadInputError("MODEL", reference, problem, remedy) from error
-    if not hasattr(module, name):
-        public = [known for known in vars(module) if not known.startswith("_")]
-        close = get_close_matches(name, public, n=1)
-        hint = f"did you mean {source}:{close[0]}?" if close else "check the name"
-        raise BadInputError("MODEL", reference, f"{source} has no {name}", hint)
-    return getattr(module, name)
-
-
-@contextmanager
-def _current_folder() -> Iterator[None]:
-    """Make modules of the current folder importable."""
-    folder = os.getcwd()
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

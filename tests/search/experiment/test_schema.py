@@ -168,6 +168,22 @@ def test_training_spec_has_augmentation_and_compile_of_experiment(mixup: float |
     assert spec.augmentation == Augmentation(crop=2)
 
 
+@pytest.mark.parametrize(
+    ("text", "stored"),
+    [("space: my_space:space", True), ("data: my_data:load", True), ("data: images:x", False)],
+)
+def test_folder_of_own_code_is_stored_with_experiment(
+    tmp_path: Path, text: str, stored: bool
+) -> None:
+    found = load_experiment(written(tmp_path, text))
+    assert found.modules == (str(tmp_path) if stored else None)
+    copy = tmp_path / "runs"
+    copy.mkdir()
+    again = load_experiment(written(copy, found.to_yaml()), ["modules=elsewhere"])
+    assert load_experiment(written(copy, found.to_yaml())).modules == found.modules
+    assert again.modules == (str(Path("elsewhere").absolute()) if stored else "elsewhere")
+
+
 def test_an_unknown_objective_is_named_with_the_known_ones(tmp_path: Path) -> None:
     error = refusal(written(tmp_path, "objectives: [accuracy, speed]"))
     assert (error.field, error.value) == ("objectives.1", "speed")
