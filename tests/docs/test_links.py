@@ -52,7 +52,7 @@ REPOSITORY_PATH = re.compile(
 )
 TO_BE_ADDED = {
     "spaces/allconv.py",
-    "tests/spaces/test_allconv.py",
+    "tests/spaces/families/test_allconv.py",
     "tests/search/loop/test_samplers.py",
     "benchmarks/results/DEVICE.json",
 }

@@ -62,7 +62,7 @@ CHANGED: dict[str, Any] = {
     "budget": {"trials": 99, "wall_clock": "2h"},
     "failures": {"retries": 0, "hang_after": "5m"},
     "finalists": {"count": 9},
-    "modules": "/home/me/experiments",
+    "modules": "/experiments",
     "resources": {"concurrent": 3},
     "storage": "s3://bucket/prefix",
     "tracking": {"enabled": False},
