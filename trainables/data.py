@@ -16,18 +16,27 @@ from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
 from trainables.data_identity import DataIdentity, identify
 from trainables.images import store as image_store
+from trainables.images.balance import describe_balance
 from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
+from trainables.images.memberships import (
+    apply_validation_list,
+    check_pattern,
+    check_undivided,
+    describe_groups,
+    groups_by_name,
+)
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
-from trainables.images.splits import draw_splits
-from trainables.specs import DataSpec, Decoding
+from trainables.images.splits import draw_splits, join_groups
+from trainables.images.tables import TABLE_SUFFIXES, open_table
+from trainables.specs import DataSpec, Decoding, TableColumns
 
 LARGEST_RESOLUTION = 4096
 
-_IMAGES = "images:"
+_IMAGES, _TABLE = "images:", "csv:"
 
 
 class OtherDataError(BadInputError):
@@ -167,18 +176,20 @@ def load(
         image_store.write(folder, opened.listing(), resolution, report)
 
     try:
-        opened = _open(source, root, report, wait_for_bucket=data.identity is not None)
+        opened = _open(data, root, report, wait_for_bucket=data.identity is not None)
         wanted = data.identity or opened.identity()
         key = _key(wanted, resolution, data.decoding)
         stored = fetch(root, key, image_store.read, decode_into)
+        given, groups = _fixed(data, stored)
         splits = draw_splits(
             stored.labels,
-            stored.splits,
+            given,
             stored.classes,
             validation=data.validation,
             test=data.test,
             subset=data.subset,
             seed=data.split_seed,
+            groups=groups,
         )
     except (UnusableDataError, StorageError) as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
@@ -190,7 +201,11 @@ def load(
         validation=splits.validation,
         test=splits.test,
         moments=stored.moments,
-        notes=stored.notes,
+        notes=(
+            *stored.notes,
+            *([] if groups is None else [describe_groups(groups)]),
+            *describe_balance(stored.labels[splits.train], stored.classes),
+        ),
         digests=stored.digests,
         identity=wanted if is_bucket(source.removeprefix(_IMAGES)) else None,
     )
@@ -210,9 +225,27 @@ def _refuse_other(dataset: Dataset, data: DataSpec, expected: DataIdentity) -> N
         raise OtherDataError("data", printable(data.source), problem, remedy)
 
 
+def _fixed(
+    data: DataSpec, stored: image_store.Stored
+) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
+    """Return the splits that are not drawn, and the groups that no drawn split may divide."""
+    given, groups = stored.splits, stored.groups
+    if data.validation_list is not None:
+        given = apply_validation_list(
+            data.validation_list, stored.names, stored.labels, given, stored.classes
+        )
+    if data.groups is not None:
+        by_name = groups_by_name(data.groups, stored.names)
+        groups = by_name if groups is None else join_groups(groups, by_name)
+    if groups is not None:
+        check_undivided(groups, given, stored.names or ())
+    return given, groups
+
+
 def _open(
-    source: str, root: Path, report: image_store.Progress, *, wait_for_bucket: bool
+    data: DataSpec, root: Path, report: image_store.Progress, *, wait_for_bucket: bool
 ) -> Source:
+    source = data.source
     if source.startswith(_IMAGES):
         path = source.removeprefix(_IMAGES)
         if is_bucket(path):
@@ -221,12 +254,15 @@ def _open(
 
             return open_bucket_images(path, root, report, wait_for_bucket=wait_for_bucket)
         return open_images(path)
+    if source.startswith(_TABLE):
+        return open_table(source.removeprefix(_TABLE), data.table)
     if source in SET_NAMES:
         return open_named(source, root / "downloads")
-    known = [*SET_NAMES, f"{_IMAGES}PATH"]
+    known = [*SET_NAMES, f"{_IMAGES}PATH", f"{_TABLE}PATH"]
     remedy = f"use one of {', '.join(known)}"
     if os.path.exists(os.path.expanduser(source)):
-        remedy = f"for your own images write {_IMAGES}{printable(source)}"
+        kind = _TABLE if source.lower().endswith(TABLE_SUFFIXES) else _IMAGES
+        remedy = f"for your own images write {kind}{printable(source)}"
     elif close := difflib.get_close_matches(source.lower(), SET_NAMES, n=1):
         remedy = f"did you mean {close[0]}? Otherwise {remedy}"
     raise UnusableDataError("there is no such data set", remedy)
@@ -262,6 +298,12 @@ def _check(data: DataSpec) -> None:
                 "it is not a fraction that leaves images on both sides",
                 "give a number between 0 and 1, such as 0.1",
             )
+    if data.groups is not None:
+        check_pattern(data.groups)
+    if data.table != TableColumns() and not data.source.startswith(_TABLE):
+        raise BadInputError(
+            "table", data.table, f"the data is {printable(data.source)}", "give data: csv:PATH"
+        )
     if data.split_seed < 0:
         raise BadInputError("split_seed", data.split_seed, "it is negative", "give 0 or more")
 

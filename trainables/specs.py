@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -32,6 +31,10 @@ def _above_zero(alpha: float | None) -> float | None:
     if alpha is not None and alpha <= 0:
         raise ValueError("use a number above 0, or leave it out for no mixup")
     return alpha
+
+
+LOCAL_KINDS = ("images", "csv")
+"""Kinds of data sources that name a local path, as in ``images:PATH``."""
 
 
 class Augmentation(BaseModel):
@@ -89,13 +92,17 @@ class Augmentation(BaseModel):
         return self.crop, self.crop
 
 
+# Float images hold no larger values, and larger integers fit no float.
+_LARGEST_VALUE = 1e38
+
+
 def _value_range(value: object) -> object:
     if value is None:
         return None
     numbers = value if isinstance(value, list | tuple) else ()
     if (
         len(numbers) != 2
-        or not all(type(each) in (int, float) and isfinite(each) for each in numbers)
+        or not all(type(each) in (int, float) and abs(each) < _LARGEST_VALUE for each in numbers)
         or numbers[0] >= numbers[1]
     ):
         raise ValueError("use two numbers, the lower one first, such as [0, 4095]")
@@ -148,6 +155,32 @@ class Decoding(BaseModel):
         return _rgb(self.background)
 
 
+class TableColumns(BaseModel):
+    """Columns of a table of labels: a section of the experiment and part of the worker's spec."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    file: str | None = Field(
+        None, description="column with the file of each image; empty: found by its usual names"
+    )
+    label: str | None = Field(
+        None, description="column with the class of each image; empty: found by its usual names"
+    )
+    split: str | None = Field(
+        None,
+        description="column with train, validation or test; empty: found by its usual names; "
+        '"": not used',
+    )
+    group: str | None = Field(
+        None,
+        description="column with the patient, site or other group that the splits keep together; "
+        'empty: found by its usual names; "": not used',
+    )
+    root: str | None = Field(
+        None, description="folder of the images; empty: the folder of the table"
+    )
+
+
 @dataclass(frozen=True)
 class DataSpec:
     """The images of a search and their splits.
@@ -157,7 +190,7 @@ class DataSpec:
             ``fashion-mnist`` or ``svhn`` (downloaded by torchvision); or ``images:PATH``, a
             folder or archive of ``CLASS/*.jpg`` or of ``train/CLASS/*.jpg``, optionally with
             ``val/`` and ``test/`` beside ``train/``; in S3 ``images:s3://bucket/prefix/`` or
-            ``images:s3://bucket/key.tar``.
+            ``images:s3://bucket/key.tar``; or ``csv:PATH``, a table of files and classes.
         resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
             and the centre cropped. None keeps the size that all images share.
         subset: fraction of each split to keep, in (0, 1], of each class and at least one image.
@@ -167,6 +200,11 @@ class DataSpec:
             in (0, 1).
         split_seed: decides which images are drawn for the splits and the subset; not negative.
         decoding: how files become pixels.
+        table: columns of the table of ``csv:PATH``.
+        groups: regular expression that captures an image's group in its relative path; the drawn
+            splits keep groups together. None for no groups but those of a table.
+        validation_list: absolute path of a text file with the relative paths of the validation
+            images; None to draw them.
         identity: `Dataset.identity` of an earlier load: load exactly these images. Images cached
             on this node then need no bucket; otherwise loading waits while the bucket is
             unavailable.
@@ -180,6 +218,9 @@ class DataSpec:
     test: float = 0.15
     split_seed: int = 0
     decoding: Decoding = field(default_factory=Decoding)
+    table: TableColumns = field(default_factory=TableColumns)
+    groups: str | None = None
+    validation_list: str | None = None
     identity: str | None = None
     expected: DataIdentity | None = None
 

@@ -20,7 +20,7 @@ from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
-from trainables.specs import Augmentation, DataSpec, Decoding
+from trainables.specs import LOCAL_KINDS, Augmentation, DataSpec, Decoding, TableColumns
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -266,7 +266,9 @@ class Experiment(_Section):
     name: str = Field(
         "search", pattern=NAME_PATTERN, description="name of the search and its folder"
     )
-    data: str = Field("digits", description="data set (digits, cifar10, ..) or images:PATH")
+    data: str = Field(
+        "digits", description="data set (digits, cifar10, ..), images:PATH or csv:PATH"
+    )
     resolution: int | None = Field(
         DataSpec.resolution,
         ge=1,
@@ -287,6 +289,19 @@ class Experiment(_Section):
         lt=1,
         description="fraction held out for testing, if the data has no test split",
     )
+    validation_list: str | None = Field(
+        None,
+        min_length=1,
+        description="text file with the relative path of each validation image, one per line; "
+        "empty: drawn",
+    )
+    groups: str | None = Field(
+        None,
+        min_length=1,
+        description="regular expression on relative paths; images with the same text in its "
+        "parentheses stay in one split",
+    )
+    table: TableColumns = Field(default_factory=TableColumns)
     decoding: Decoding = Field(default_factory=Decoding)
     seed: int = Field(0, ge=0, lt=1 << 32, description="seed of sampler, splits and trainings")
     space: Annotated[SpaceSection, BeforeValidator(_named)] = Field(default_factory=SpaceSection)
@@ -350,7 +365,8 @@ class Experiment(_Section):
     @property
     def names_own_code(self) -> bool:
         """Whether the experiment names a user's function."""
-        own_data = is_reference(self.data) and not self.data.startswith("images:")
+        kind = self.data.partition(":")[0]
+        own_data = is_reference(self.data) and kind not in LOCAL_KINDS
         return own_data or is_reference(self.space.name)
 
     def to_yaml(self) -> str:

@@ -14,19 +14,24 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.user_code import search_folders
 from trainables.data import Dataset, load
-from trainables.specs import DataSpec, TrainingSpec
+from trainables.specs import LOCAL_KINDS, DataSpec, TrainingSpec
 
 
 def describe_data(experiment: Experiment) -> DataSpec:
     """Return the data spec of an experiment."""
     return DataSpec(
-        source=_absolute(experiment.data),
+        source=_absolute_source(experiment.data),
         resolution=experiment.resolution,
         subset=experiment.subset,
         validation=experiment.validation,
         test=experiment.test,
         split_seed=experiment.seed,
         decoding=experiment.decoding,
+        table=experiment.table.model_copy(
+            update={"root": _absolute("table.root", experiment.table.root)}
+        ),
+        groups=experiment.groups,
+        validation_list=_absolute("validation_list", experiment.validation_list),
     )
 
 
@@ -47,15 +52,22 @@ def load_images(experiment: Experiment, console: Console) -> Dataset:
     return dataset
 
 
-def _absolute(source: str) -> str:
-    """Return the source with an absolute path, because workers have their own folder."""
+def _absolute_source(source: str) -> str:
+    """Return the source with an absolute path."""
     kind, colon, path = source.partition(":")
-    if kind != "images" or "://" in path or not path:
+    if kind not in LOCAL_KINDS or "://" in path or not path:
         return source
+    return f"{kind}{colon}{_absolute('data', path)}"
+
+
+def _absolute(field: str, path: str | None) -> str | None:
+    """Return an absolute path, because workers have their own folder."""
+    if not path:
+        return None
     try:
-        return f"{kind}{colon}{Path(path).expanduser().absolute()}"
+        return str(Path(path).expanduser().absolute())
     except RuntimeError as error:
-        raise BadInputError("data", source, str(error), "check the path") from None
+        raise BadInputError(field, path, str(error), "check the path") from None
 
 
 def describe_task(dataset: Dataset) -> Task:

@@ -164,7 +164,7 @@ def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path):
         load(DataSpec("CIFAR-10"), cache=tmp_path)
     assert str(raised.value) == (
         "data = CIFAR-10: there is no such data set; did you mean cifar10? Otherwise use one of "
-        "digits, cifar10, cifar100, mnist, fashion-mnist, svhn, images:PATH"
+        "digits, cifar10, cifar100, mnist, fashion-mnist, svhn, images:PATH, csv:PATH"
     )
 
 
@@ -315,7 +315,8 @@ def test_changed_files_other_than_images_are_ignored(tmp_path, small):
 
 
 @pytest.mark.parametrize(
-    "name", ["images.npy", "moments.npy", "digests.npy", "labels.npy", "facts.json"]
+    "name",
+    ["images.npy", "moments.npy", "digests.npy", "labels.npy", "names.npy", "facts.json"],
 )
 @pytest.mark.parametrize("damage", ["missing", "empty", "half"])
 def test_damaged_cache_is_rebuilt(tmp_path, small, name, damage):
@@ -507,6 +508,7 @@ def test_waiting_process_takes_over_from_killed_one(tmp_path, loader):
         "digests.npy",
         "labels.npy",
         "splits.npy",
+        "names.npy",
         "facts.json",
     }
 

@@ -1,5 +1,7 @@
 """Errors of image sources, and helpers that format their messages."""
 
+from collections.abc import Sequence
+
 
 class UnusableDataError(Exception):
     """An image source cannot be used.
@@ -43,3 +45,14 @@ def brief(text: str, longest: int = 200) -> str:
 def cause(error: BaseException) -> str:
     """Return an error's message as one short line, or its type if it has none."""
     return brief(str(error)) or type(error).__name__
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: ``1 image``, ``1,200 images``."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """Return the first names for a message, and the number of the others."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(shown(name) for name in names[:most]) + rest

@@ -93,10 +93,11 @@ class ImageArchive:
             classes=arrangement.classes,
             labels=arrangement.labels,
             splits=arrangement.splits,
-            total_size=_total(
+            total_size=total_size(
                 (names[position], images[names[position]][1]) for position in arrangement.chosen
             ),
             items=items,
+            names=tuple(names[position] for position in arrangement.chosen),
         )
 
 
@@ -169,7 +170,7 @@ def list_files(
     """
     arrangement = arrange([name for name, _ in files], folders)
     chosen = [files[position] for position in arrangement.chosen]
-    total = _total(chosen)
+    total = total_size(chosen)
 
     def items() -> Generator[Item, None, None]:
         bring([name for name, _ in chosen])
@@ -183,6 +184,7 @@ def list_files(
         splits=arrangement.splits,
         total_size=total,
         items=items,
+        names=tuple(name for name, _ in chosen),
     )
 
 
@@ -213,7 +215,12 @@ def _walk(
                 files.append(_File(name, found.st_size, found.st_mtime_ns))
 
 
-def _total(sizes: Iterable[tuple[str, int]]) -> int:
+def total_size(sizes: Iterable[tuple[str, int]]) -> int:
+    """Return the size in bytes of all images, given name and size of each.
+
+    Raises:
+        UnusableDataError: an image is too large.
+    """
     total = 0
     for name, size in sizes:
         if size > LARGEST_IMAGE:

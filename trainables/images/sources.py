@@ -39,6 +39,9 @@ class Listing:
         total_size: size of all image files in bytes.
         items: yields each image exactly once, in the cheapest order to read.
         notes: one line each: which layout was found, and what was assumed or left out.
+        names: relative path of each image, [n]; None if the images are not files.
+        groups: index of the group of each image, [n], which the splits keep together; None
+            without groups.
     """
 
     classes: tuple[str, ...]
@@ -47,6 +50,8 @@ class Listing:
     total_size: int
     items: Callable[[], Generator[Item, None, None]]
     notes: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
+    groups: NDArray[np.int64] | None = None
 
 
 class Source(Protocol):

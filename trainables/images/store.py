@@ -6,9 +6,10 @@ All processes of a node share one copy of a mapped file in the page cache.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from io import FileIO
 from itertools import chain, pairwise
 from pathlib import Path
@@ -36,12 +37,17 @@ FEW_BYTES = 64 * 2**20
 CHUNK_IMAGES = 256
 CHUNK_BYTES = 16 * 2**20
 
-_IMAGES, _MOMENTS, _DIGESTS, _LABELS, _SPLITS, _FACTS = (
+# No file name contains it.
+_END = "\0"
+
+_IMAGES, _MOMENTS, _DIGESTS, _LABELS, _SPLITS, _NAMES, _GROUPS, _FACTS = (
     "images.npy",
     "moments.npy",
     "digests.npy",
     "labels.npy",
     "splits.npy",
+    "names.npy",
+    "groups.npy",
     "facts.json",
 )
 
@@ -59,6 +65,8 @@ class Stored:
         splits: int8 [n], see :class:`trainables.images.sources.Listing`.
         classes: names of the classes.
         notes: see :class:`trainables.images.sources.Listing`; also what decoding assumed.
+        encoded_names: UTF-8 bytes of :attr:`names`, mapped read-only.
+        groups: int64 [n], see :class:`trainables.images.sources.Listing`; None without groups.
     """
 
     images: NDArray[np.uint8]
@@ -68,6 +76,14 @@ class Stored:
     splits: NDArray[np.int8]
     classes: tuple[str, ...]
     notes: tuple[str, ...]
+    encoded_names: NDArray[np.uint8]
+    groups: NDArray[np.int64] | None
+
+    @cached_property
+    def names(self) -> tuple[str, ...] | None:
+        """Relative path of each image, [n]; None if the images are not files."""
+        text = self.encoded_names.tobytes().decode("utf-8", "surrogateescape")
+        return tuple(text.split(_END)) if text else None
 
 
 def read(folder: Path) -> Stored | None:
@@ -82,6 +98,8 @@ def read(folder: Path) -> Stored | None:
             splits=np.load(folder / _SPLITS),
             classes=tuple(facts["classes"]),
             notes=tuple(facts["notes"]),
+            encoded_names=np.load(folder / _NAMES, mmap_mode="r"),
+            groups=np.load(folder / _GROUPS) if facts["grouped"] else None,
         )
     except (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError):
         return None
@@ -134,11 +152,22 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
         np.save(folder / _DIGESTS, digests)
         np.save(folder / _LABELS, listing.labels)
         np.save(folder / _SPLITS, listing.splits)
-        facts = {"classes": listing.classes, "notes": notes}
+        np.save(folder / _NAMES, _encode(listing.names or ()))
+        if listing.groups is not None:
+            np.save(folder / _GROUPS, listing.groups)
+        facts = {
+            "classes": listing.classes,
+            "notes": notes,
+            "grouped": listing.groups is not None,
+        }
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
         # Sync before the folder is renamed: a power cut must not keep only the name.
         for path in folder.iterdir():
             _flush(path)
+
+
+def _encode(names: Sequence[str]) -> NDArray[np.uint8]:
+    return np.frombuffer(_END.join(names).encode("utf-8", "surrogateescape"), dtype=np.uint8)
 
 
 class ImageFile:

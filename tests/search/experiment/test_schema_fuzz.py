@@ -33,6 +33,9 @@ MUTANTS = 2400
 WHOLE = """\
 name: whole
 data: digits
+validation_list: validation.txt
+groups: patient-(.)
+table: {file: image, label: kind, split: fold, group: patient, root: images}
 decoding: {background: "#fff", value_range: [-5, 99.5], max_megapixels: 10}
 space: {name: resnet, blocks: [1, 3]}
 enqueue: []

@@ -1,0 +1,67 @@
+"""Names of splits and classes, for sources that name them instead of using folders."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.images.errors import UnusableDataError, shown, some
+from trainables.images.layout import SPLITS
+
+_SPLIT_OF = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+
+
+def split_of(name: str) -> int:
+    """Return the index in :data:`trainables.images.layout.SPLITS` of a usual name of a split.
+
+    Raises:
+        UnusableDataError: no split has this name.
+    """
+    folded = name.strip().casefold()
+    if folded in _SPLIT_OF:
+        return SPLITS.index(_SPLIT_OF[folded])
+    close = get_close_matches(folded, _SPLIT_OF, n=1)
+    hint = f"did you mean {close[0]}? Otherwise " if close else ""
+    raise UnusableDataError(
+        f'there is no split "{shown(name)}"', f"{hint}use train, validation (or val) and test"
+    )
+
+
+def ordered_classes(names: Iterable[str]) -> list[str]:
+    """Return the names in order: whole numbers by value, other names alphabetically."""
+    distinct = sorted(set(names))
+    if all(name.isdecimal() for name in distinct):
+        return sorted(distinct, key=int)
+    return distinct
+
+
+def check_classes(
+    classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.int8]
+) -> None:
+    """Check that there are two classes, and that each split has images of each class.
+
+    Args:
+        classes: names of the classes.
+        labels: class index of each image, [n].
+        splits: index in :data:`trainables.images.layout.SPLITS` of each image, [n].
+
+    Raises:
+        UnusableDataError: otherwise.
+    """
+    if len(classes) < 2:
+        only = f"only one class, {shown(classes[0])}" if classes else "no class"
+        raise UnusableDataError(f"there are images of {only}", "give at least two classes")
+    for split in sorted({0, *splits.tolist()}):
+        present = set(labels[splits == split].tolist())
+        missing = [name for label, name in enumerate(classes) if label not in present]
+        if missing:
+            raise UnusableDataError(
+                f"the {SPLITS[split]} split has no image of {some(missing, 3)}, and each split "
+                "needs one of each class",
+                "add images to it or remove the class",
+            )

@@ -1,0 +1,173 @@
+"""Applies what users fix about the splits: a list of validation images, and groups by name."""
+
+import re
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from posixpath import normpath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import BadInputError
+from trainables.images.errors import UnusableDataError, counted, shown
+from trainables.images.labelling import check_classes
+from trainables.images.layout import SPLITS
+from trainables.images.tables import read_text
+
+_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
+_NAMELESS = "the images of this data set are not files"
+
+
+def check_pattern(pattern: str) -> re.Pattern[str]:
+    """Return the regular expression of the field ``groups``.
+
+    Raises:
+        BadInputError: it is not valid, or captures no group.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        problem = f"is not a regular expression ({error})"
+        raise BadInputError("groups", pattern, problem, r"write e.g. 'patient-(\d+)'") from None
+    if not compiled.groups:
+        problem = "marks no part of the path as the group"
+        raise BadInputError(
+            "groups", pattern, problem, r"put it in parentheses, e.g. 'patient-(\d+)'"
+        )
+    return compiled
+
+
+def groups_by_name(pattern: str, names: Sequence[str] | None) -> NDArray[np.int64]:
+    """Return the index of the group of each image, [n].
+
+    Args:
+        pattern: regular expression that is searched in each name; the group is its first part in
+            parentheses that matches.
+        names: relative paths of the images, [n].
+
+    Raises:
+        BadInputError: the pattern is not valid, or an image does not match.
+    """
+    compiled = check_pattern(pattern)
+    if names is None:
+        raise BadInputError("groups", pattern, _NAMELESS, "leave it out")
+    found: list[str] = []
+    unmatched: list[str] = []
+    for name in names:
+        match = compiled.search(name)
+        part = None if match is None else next((p for p in match.groups() if p is not None), None)
+        if part is None:
+            unmatched.append(name)
+        else:
+            found.append(part)
+    if unmatched:
+        problem = (
+            f"does not match {counted(len(unmatched), 'image')}, such as {shown(unmatched[0])}"
+        )
+        remedy = (
+            f"correct it; to let each of them be a group of its own, append '|(.*)': {pattern}|(.*)"
+        )
+        raise BadInputError("groups", pattern, problem, remedy)
+    return np.unique(found, return_inverse=True)[1].astype(np.int64)
+
+
+def check_undivided(
+    groups: NDArray[np.int64], splits: NDArray[np.int8], names: Sequence[str]
+) -> None:
+    """Check that the splits of the user divide no group.
+
+    Args:
+        groups: index of the group of each image, [n].
+        splits: index in :data:`trainables.images.layout.SPLITS` of each image, [n].
+        names: relative paths of the images, [n].
+
+    Raises:
+        UnusableDataError: they divide a group.
+    """
+    order = np.lexsort((splits, groups))
+    divided = np.flatnonzero(np.diff(splits[order]) * (np.diff(groups[order]) == 0))
+    if len(divided):
+        one, other = order[divided[0]], order[divided[0] + 1]
+        count = len(np.unique(groups[order[divided]]))
+        raise UnusableDataError(
+            f"the splits divide {counted(count, 'group')}: {shown(names[one])} is in "
+            f"{SPLITS[splits[one]]}, and {shown(names[other])} of the same group in "
+            f"{SPLITS[splits[other]]}",
+            'correct the splits, or name no groups (for a table, table.group: "")',
+        )
+
+
+def describe_groups(groups: NDArray[np.int64]) -> str:
+    """Return a note on the number of groups."""
+    count = len(np.unique(groups))
+    return f"{counted(len(groups), 'image')} in {counted(count, 'group')} that no split divides"
+
+
+def apply_validation_list(
+    path: str,
+    names: Sequence[str] | None,
+    labels: NDArray[np.int64],
+    splits: NDArray[np.int8],
+    classes: Sequence[str],
+) -> NDArray[np.int8]:
+    """Return the splits with the listed images moved from train to validation.
+
+    Args:
+        path: a text file with one relative path per line.
+        names: relative paths of the images, [n].
+        labels: class index of each image, [n].
+        splits: index in :data:`trainables.images.layout.SPLITS` of each image, [n].
+        classes: names of the classes.
+
+    Raises:
+        BadInputError: the file cannot be read, or it does not fit the images.
+    """
+    if names is None:
+        raise BadInputError("validation_list", path, _NAMELESS, "leave it out")
+    if np.any(splits == _VALIDATION):
+        raise BadInputError(
+            "validation_list", path, "the data has a validation split already", "leave it out"
+        )
+    try:
+        lines = [line.strip() for line in read_text(Path(path)).splitlines()]
+        listed = [_plain(line) for line in lines if line]
+        rows = _rows(listed, [_plain(name) for name in names])
+        if not rows:
+            raise UnusableDataError("it lists no images", "write one relative path per line")
+        if in_test := [row for row in rows if splits[row] == _TEST]:
+            raise UnusableDataError(
+                f"it lists {counted(len(in_test), 'image')} of the test split, such as "
+                f"{shown(names[in_test[0]])}",
+                "list images of the train split only",
+            )
+        changed = splits.copy()
+        changed[rows] = _VALIDATION
+        check_classes(classes, labels, changed)
+    except UnusableDataError as error:
+        raise BadInputError("validation_list", path, error.problem, error.remedy) from error
+    return changed
+
+
+def _plain(name: str) -> str:
+    return normpath(name.replace("\\", "/"))
+
+
+def _rows(listed: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Return the rows of the listed names."""
+    row_of = {name: row for row, name in enumerate(names)}
+    tops = {name.partition("/")[0] for name in names if "/" in name}
+    if len(tops) == 1:
+        # A list made for a folder suits an archive that contains the folder.
+        top = f"{tops.pop()}/"
+        row_of = {name.removeprefix(top): row for name, row in row_of.items()} | row_of
+    unknown = [name for name in listed if name not in row_of]
+    if unknown:
+        close = get_close_matches(unknown[0], row_of, n=1)
+        hint = f"did you mean {shown(close[0])}? " if close else ""
+        raise UnusableDataError(
+            f"{len(unknown)} of its {counted(len(listed), 'line')} name no image, the first is "
+            f"{shown(unknown[0])}",
+            f"{hint}write paths relative to the images, such as {shown(names[0])}",
+        )
+    return sorted({row_of[name] for name in listed})
