@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,3 +23,18 @@ def test_each_note_on_the_images_is_printed_on_one_line(monkeypatch: pytest.Monk
     printed = io.StringIO()
     training_spec.load_images(Experiment(name="pets"), Console(file=printed, width=80))
     assert printed.getvalue().splitlines() == [f"data: {note}" for note in notes]
+
+
+def test_paths_of_the_images_are_absolute_for_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fields = {"validation_list": "list.txt", "table": {"root": "images"}}
+    data = training_spec.describe_data(
+        Experiment.model_validate({"data": "csv:labels.csv", **fields})
+    )
+    assert data.source == f"csv:{tmp_path / 'labels.csv'}"
+    assert data.validation_list == str(tmp_path / "list.txt")
+    assert data.table.root == str(tmp_path / "images")
+    for source in ("digits", "images:s3://bucket/prefix/", "my_module:dataset"):
+        assert training_spec.describe_data(Experiment(data=source)).source == source
