@@ -19,7 +19,7 @@ def write_report(
     """Close the study, write the report, and record how the search ended."""
     search.database.close()
     trials = search.study.trials()
-    sections = build_report(search.experiment, trials, finalists, search.space)
+    sections = build_report(search.experiment, trials, finalists, search.space, search.folder.data)
     page = as_html(f"Search {search.experiment.name}", sections)
     search.folder.report.write_text(page, encoding="utf-8")
     search.recorder.end(

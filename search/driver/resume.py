@@ -43,7 +43,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
     """
     before = load_stored(folder)
     after = load_experiment(folder.experiment, overrides)
-    refuse_other(before, after)
+    _refuse_changes(folder, before, after)
     return after
 
 
@@ -59,8 +59,20 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
         experiment = experiment.model_copy(update={"database": before.database})
     if experiment.storage is None:
         experiment = experiment.model_copy(update={"storage": before.storage})
-    refuse_other(before, experiment)
+    _refuse_changes(folder, before, experiment)
     return experiment
+
+
+def _refuse_changes(folder: SearchFolder, before: Experiment, after: Experiment) -> None:
+    """Refuse changes, except of the location of the images, such as ``images:PATH``.
+
+    The driver compares the images at the new location with those that the search started with, if
+    it has a record of them.
+    """
+    located = all(":" in each.data for each in (before, after))
+    if located and folder.data is not None:
+        after = after.model_copy(update={"data": before.data})
+    refuse_other(before, after)
 
 
 def refuse_other(before: Experiment, after: Experiment) -> None:

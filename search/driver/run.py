@@ -17,6 +17,7 @@ from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
 from search.console import say
+from search.driver.data_check import check_data, search_again
 from search.driver.execution import execute
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import inherit, migrate_checkpoints, read_search
@@ -115,11 +116,13 @@ def _run_held(
         remedy = "restore the file, or search under another name"
         raise BadInputError("NAME", experiment.name, problem, remedy)
     dataset = load_images(experiment, console)
+    data = dataset.identify(experiment.decoding)
+    if resume and (
+        line := check_data(folder, experiment, data, search_again(home, folder, experiment))
+    ):
+        say(console, line)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
-    if resume and spec.task != folder.task:
-        problem = f"its images are {spec.task} now, but the search started with {folder.task}"
-        raise BadInputError("data", experiment.data, problem, "restore the original images")
     space = spec.candidates()
     screens = build_screens(experiment.screens)
     check_space(
@@ -160,9 +163,10 @@ def _run_held(
     if resume:
         if not migrate_checkpoints(folder, experiment):
             say(console, "Checkpoints could not be moved; their trials start again.")
+        folder.write_data(data)
         folder.write_experiment(experiment.to_yaml())
     else:
-        folder.create(experiment.to_yaml(), spec.task)
+        folder.create(experiment.to_yaml(), spec.task, data)
         stack.enter_context(hold(folder.lock, folder.name))
         backup.record_driver(folder)
     if packing.is_guessed:
@@ -173,7 +177,7 @@ def _run_held(
         )
     spec = replace(
         spec,
-        data=replace(spec.data, identity=dataset.identity),
+        data=replace(spec.data, identity=dataset.identity, expected=data),
         threads=packing.cpus,
         checkpoints=folder.checkpoints_in(experiment.storage),
         hang_after=experiment.failures.hang_after,

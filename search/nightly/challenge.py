@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from search.nightly.champions import Champion, ChampionStore, Contender, Files
 from search.nightly.history import Decision, Ruling
-from search.nightly.identity import DataIdentity
+from search.nightly.identity import JudgedImages
 from search.nightly.significance import Comparison, compare
 from search.study.finalists import Finalist, FinalistStore
 from search.study.records import TrialRecord
@@ -38,7 +38,7 @@ class Challenge:
         trial: TrialRecord,
         finalist: Finalist,
         candidate: str,
-        data: DataIdentity,
+        data: JudgedImages,
         labels: NDArray[np.int64],
         folder: Path,
     ) -> None:
@@ -104,7 +104,7 @@ class Challenge:
         return store.promote(self.contender, files, metrics)
 
 
-def refuse_other_data(model: str, champion: Champion, data: DataIdentity) -> None:
+def refuse_other_data(model: str, champion: Champion, data: JudgedImages) -> None:
     """Check that the champion was judged on the same images.
 
     Raises:

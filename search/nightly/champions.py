@@ -23,7 +23,7 @@ from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from search.nightly.identity import DataIdentity
+from search.nightly.identity import JudgedImages
 from search.study.finalists import read_record
 from search.tracking.journal_events import PARENT, Metrics
 from search.tracking.local_store import prepare
@@ -60,7 +60,7 @@ class Contender:
     trial: int
     night: str
     digest: str
-    data: DataIdentity
+    data: JudgedImages
     results: tuple[FinalistResult, ...]
 
 

@@ -11,8 +11,11 @@ from trainables.data import Dataset
 
 
 @dataclass(frozen=True)
-class DataIdentity:
-    """The identity of the images that finalists are judged on.
+class JudgedImages:
+    """The identity of the images that finalists are judged on, in their order.
+
+    A comparison pairs the predictions of two networks image by image, so the order counts here. It
+    does not in `trainables.data_identity.DataIdentity`, which covers all splits.
 
     Attributes:
         classes: names, in the order of the labels.
@@ -28,7 +31,7 @@ class DataIdentity:
     images: int
     digest: str
 
-    def difference(self, other: DataIdentity) -> str:
+    def difference(self, other: JudgedImages) -> str:
         """Return how another test split differs from this one; empty if they are the same."""
         if self.classes != other.classes:
             return f"it distinguishes {_classes(self)}, not {_classes(other)}"
@@ -40,7 +43,7 @@ class DataIdentity:
         return ""
 
 
-def identify(dataset: Dataset) -> DataIdentity:
+def identify(dataset: Dataset) -> JudgedImages:
     """Return the identity of the test split of a dataset."""
     height, width, channels = dataset.shape
     digest = hashlib.blake2b(digest_size=16)
@@ -49,16 +52,16 @@ def identify(dataset: Dataset) -> DataIdentity:
     # By parts: a test split may be larger than the memory.
     for rows in np.array_split(dataset.test, max(1, len(dataset.test) // 1024)):
         digest.update(dataset.images[rows].tobytes())
-    return DataIdentity(
+    return JudgedImages(
         dataset.classes, (height, width), channels, len(dataset.test), digest.hexdigest()
     )
 
 
-def _classes(data: DataIdentity) -> str:
+def _classes(data: JudgedImages) -> str:
     names = data.classes if len(data.classes) <= 4 else (*data.classes[:3], "..")
     return f"{len(data.classes)} classes ({', '.join(names)})"
 
 
-def _shape(data: DataIdentity) -> str:
+def _shape(data: JudgedImages) -> str:
     height, width = data.resolution
     return f"{height}x{width} pixels in {'colour' if data.channels == 3 else 'grey'}"

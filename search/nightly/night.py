@@ -22,6 +22,7 @@ from rich.console import Console
 from search.backup.backup import back_up_now
 from search.backup.restore import restore_missing
 from search.console import say, warn
+from search.driver.data_check import check_data, next_name
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import as_resumed
 from search.driver.run import run_search
@@ -32,7 +33,7 @@ from search.experiment.training_spec import describe_task, describe_training, lo
 from search.formatting import root_cause
 from search.loop.budget import Spent, beyond
 from search.nightly.history import History, Night, Score, State, take_snapshot
-from search.nightly.identity import DataIdentity, identify
+from search.nightly.identity import JudgedImages, identify
 from search.nightly.report import build_night, headline, index_page
 from search.notifications import Notifier, take_addresses
 from search.reporting.rendering import as_html, as_markdown, print_report
@@ -84,8 +85,8 @@ def run_night(
         Whether the night was interrupted.
 
     Raises:
-        BadInputError: the experiment is invalid, another night runs, or the champion was judged on
-            other images.
+        BadInputError: the experiment is invalid, another night runs, the data changed since the
+            last night, or the champion was judged on other images.
         SearchFailedError: the search failed, the comparison is pending, or results cannot be
             written.
     """
@@ -169,6 +170,7 @@ class _Night:
 
     def run(self) -> bool:
         """Run the night and tell whether it was interrupted."""
+        self._check_data()
         self._check_champion()
         night = self._history.begin(self._spent())
         self._history.write(night)
@@ -197,6 +199,21 @@ class _Night:
             night = night.end(State.FAILED, _one_line(error))
         with suppress(Exception):  # The first error matters more.
             self._close(night)
+
+    def _check_data(self) -> None:
+        """Check that the data are those of the earlier nights, before anything is spent."""
+        if not self._resume:
+            return
+        folder, model = self._folder, self._experiment.nightly.model
+        settings = [f"name: {next_name(self._home, folder.name)}", f"warm_start: [{folder.name}]"]
+        if model is not None:
+            settings.append("another nightly.model")
+        remedy = (
+            f"set {', '.join(settings)} in the experiment file: a new search learns from the "
+            "trials of this one, and its nights have a champion of their own"
+        )
+        found = self._dataset.identify(self._experiment.decoding)
+        check_data(folder, self._experiment, found, remedy)
 
     def _check_champion(self) -> None:
         """Check that the champion can be compared with, before anything is spent."""
@@ -268,7 +285,7 @@ class _Night:
         return load_images(self._experiment, self._console)
 
     @cached_property
-    def _data(self) -> DataIdentity:
+    def _data(self) -> JudgedImages:
         return identify(self._dataset)
 
     def _trials(self) -> list[FrozenTrial]:

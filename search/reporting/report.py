@@ -18,6 +18,7 @@ from search.tracking.journal_recorder import describe
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
 from spaces.recipe import DRAWN
+from trainables.data_identity import DataIdentity
 
 SHOWN = 10
 _WIDEST = 40
@@ -28,6 +29,7 @@ def build_report(
     trials: Sequence[FrozenTrial],
     finalists: Sequence[Finalist],
     space: CandidateSpace,
+    data: DataIdentity | None,
 ) -> list[Section]:
     """Return the report of a search.
 
@@ -36,11 +38,12 @@ def build_report(
         trials: all trials of its study.
         finalists: retrained candidates, best first; empty before they are retrained.
         space: rebuilds the candidates.
+        data: identity of its data; None if an older version started the search.
     """
     summary = summarise(trials)
     records = [TrialRecord.of(trial) for trial in trials]
     by_number = {record.number: record for record in records}
-    sections = [_leaderboard(summary, space)]
+    sections = [_data(experiment, data), _leaderboard(summary, space)]
     if summary.front:
         sections.append(_front(experiment, summary, space))
     if finalists:
@@ -58,6 +61,11 @@ def build_report(
         plot = field_plot(analysis, f"trial {shown}")
         sections.append(Section("Receptive field of the best candidate", picture=plot))
     return sections
+
+
+def _data(experiment: Experiment, data: DataIdentity | None) -> Section:
+    known = "not recorded, because an older version started the search"
+    return Section("Data", (f"{experiment.data}: {data.describe() if data else known}.",))
 
 
 def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
@@ -260,6 +268,26 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
 
 def _best(trials: Sequence[TrialRecord]) -> str:
     return f"{max(t.accuracy or 0.0 for t in trials):.4f}" if trials else "none"
+
+
+def comparability(
+    one: tuple[str, DataIdentity | None], two: tuple[str, DataIdentity | None]
+) -> Section:
+    """Tell whether the scores of two searches can be compared.
+
+    Args:
+        one: name and identity of the data of a search.
+        two: of the other search.
+    """
+    (name, data), (other, others) = one, two
+    if data is None or others is None:
+        unknown = name if data is None else other
+        verdict = f"unknown: the data of {unknown} are not recorded"
+    elif differences := data.difference(others):
+        verdict = f"no. Compared with {name}, {other} has other data: {'; '.join(differences)}"
+    else:
+        verdict = "yes, both searches have the same data"
+    return Section(f"Are {name} and {other} comparable?", (f"{verdict[0].upper()}{verdict[1:]}.",))
 
 
 def compare(

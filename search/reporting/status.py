@@ -10,7 +10,7 @@ from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import duration
 from search.reporting.rendering import as_html, print_report
-from search.reporting.report import build_report, compare
+from search.reporting.report import build_report, comparability, compare
 from search.reporting.stored_search import StoredSearch
 from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
@@ -80,10 +80,12 @@ def _best(summary: Summary) -> str:
 def show_report(name: str, against: str | None, home: Home, console: Console) -> None:
     """Print the report of a search, optionally compared with another one, and write its page."""
     stored = StoredSearch(home.existing(name))
-    sections = build_report(stored.experiment, stored.trials, stored.finalists, stored.space)
+    data = stored.folder.data
+    sections = build_report(stored.experiment, stored.trials, stored.finalists, stored.space, data)
     if against is not None:
         other = StoredSearch(home.existing(against))
         sections += [
+            comparability((name, data), (against, other.folder.data)),
             compare((name, stored.trials), (against, other.trials)),
             compare((against, other.trials), (name, stored.trials)),
         ]

@@ -24,6 +24,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from PIL import Image
 
 from cluster.sizing import Gpu
 from search.backend.node_wait import NoNodesError
@@ -793,6 +794,48 @@ def test_early_end_of_tune_counts_as_interruption(
     assert sorted(statuses.values()) == ["FINISHED", "FINISHED", "KILLED"]
     assert TrialState.RUNNING not in states
     assert home.folder("mine").report.is_file()
+
+
+def test_changed_images_are_refused_on_resume_and_equal_ones_are_not(
+    ends: Callable[..., Any],
+    trained: Callable[..., None],
+    printed: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    photos = tmp_path / "photos"
+    for shade in range(20):
+        path = photos / ("cat" if shade < 10 else "dog") / f"{shade}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), shade).save(path)
+    fields = {
+        "data": f"images:{photos}",
+        "finalists": {"count": 0},
+        "recipe": {"batch_size": 8, "learning_rate": 0.1},
+    }
+    home, _, outcome = ends(lambda searcher: trained(searcher, 2, 1), printed, **fields)
+    assert isinstance(outcome, Outcome), outcome
+    before = (home.folder("mine").path / "data.json").read_text()
+
+    shutil.copy(photos / "dog/19.png", photos / "cat/99.png")
+    _, _, outcome = ends(trained, printed, resume=True, **fields)
+    assert isinstance(outcome, BadInputError), outcome
+    assert "the data changed since the search started: 1 image more in cat" in str(outcome)
+    assert "--set name=mine-2 --set 'warm_start=[mine]'" in str(outcome)
+    (photos / "cat/99.png").unlink()
+
+    photos = photos.rename(tmp_path / "moved")
+    os.utime(photos / "cat/1.png", (1, 1))
+    fields["data"] = f"images:{photos}"
+    _, text, outcome = ends(lambda s: trained(s, 1, 1), printed, resume=True, **fields)
+    assert isinstance(outcome, Outcome), outcome
+    assert "the data moved from" in " ".join(text.split())
+    assert (home.folder("mine").path / "data.json").read_text() == before
+
+    (home.folder("mine").path / "data.json").unlink()
+    _, text, outcome = ends(trained, printed, resume=True, **fields)
+    assert isinstance(outcome, Outcome), outcome
+    assert "search mine has no record of the data" in " ".join(text.split())
+    assert (home.folder("mine").path / "data.json").read_text() == before
 
 
 def test_search_resumes_after_its_warm_start_source_is_removed(

@@ -46,6 +46,7 @@ OTHERS: dict[str, Any] = {
     "enqueue": ["vgg11"],
     "epochs": 7,
     "augmentation": {"crop": 1},
+    "decoding": {"background": "black"},
     "screens": {"border": "off"},
     "objectives": ["accuracy", "params"],
     "latency_batch": 32,

@@ -21,7 +21,7 @@ from optuna.trial import create_trial
 from search.nightly.challenge import Challenge, refuse_other_data
 from search.nightly.champions import ALIAS, ChampionStore
 from search.nightly.history import Decision, Ruling
-from search.nightly.identity import DataIdentity, identify
+from search.nightly.identity import JudgedImages, identify
 from search.study.finalists import Finalist, FinalistStore
 from search.study.records import TrialRecord
 from search.tracking.mlflow_destination import Destination
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWar
 
 IMAGES = 200
 LABELS = np.arange(IMAGES) % 10
-DATA = DataIdentity(("cat", "dog"), (8, 8), 1, IMAGES, "d1")
+DATA = JudgedImages(("cat", "dog"), (8, 8), 1, IMAGES, "d1")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -90,7 +90,7 @@ class Nets:
         trial: int,
         *wrong: int,
         night: str = "2026-01-01",
-        data: DataIdentity = DATA,
+        data: JudgedImages = DATA,
         digest: str = "",
     ) -> Challenge:
         """Return a finalist with a training for each number of wrong predictions."""

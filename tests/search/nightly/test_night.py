@@ -25,6 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.cli import main
 from search.experiment.folder import SearchFolder
+from search.experiment.loading import load_experiment
+from search.experiment.training_spec import describe_data, describe_task
 from search.nightly.history import History, Night, Ruling, State
 from search.study.finalists import FinalistStore
 from search.study.storages import read_trials
@@ -32,6 +34,7 @@ from search.urls import sqlite_uri
 from tests.ports import free_port
 from tests.search.tracking_server import Server
 from tests.search.users import Result, User, descendants, wait_for
+from trainables.data import load
 
 pytestmark = [
     pytest.mark.timeout(900),
@@ -397,6 +400,28 @@ def test_experiment_that_cannot_decide_is_refused_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"search.py: {says}")
     assert not home.exists()
+
+
+def test_night_on_changed_data_is_refused_before_anything_is_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BORDERLINE_CACHE", str(tmp_path / "cache"))
+    path = User(tmp_path).write(
+        "mine", tracking={"enabled": False}, finalists={"count": 1, "seeds": 2}
+    )
+    experiment = load_experiment(path)
+    dataset = load(describe_data(experiment))
+    now = dataset.identify(experiment.decoding)
+    fewer = dataclasses.replace(now.classes[3], images=(0, 0, 1), digest="other")
+    before = dataclasses.replace(now, classes=(*now.classes[:3], fewer, *now.classes[4:]))
+    folder = SearchFolder(tmp_path / "home" / "mine")
+    folder.create(experiment.to_yaml(), describe_task(dataset), before)
+    assert main(["nightly", str(path), "--home", str(tmp_path / "home")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "data = digits: the data changed since the search started: " in line
+    assert "images more in 3" in line
+    assert "set name: mine-2, warm_start: [mine] in the experiment file" in line
+    assert not folder.nights.exists()
 
 
 def test_failure_to_read_experiment_is_notified(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +17,22 @@ from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
 from search.loop.trials import Trials
 from search.reporting.rendering import Section, as_html, print_report
-from search.reporting.report import build_report, compare
+from search.reporting.report import build_report, comparability, compare
 from search.study.finalists import Finalist, FinalistResult
 from search.study.study import Study
 from search.study.summary import summarise
 from spaces.candidate import CandidateSpace
+from trainables.data_identity import ClassIdentity, DataIdentity
 from trainables.epoch_metrics import EpochMetrics
 
 Printed = Callable[..., str]
+
+DATA = DataIdentity(
+    (ClassIdentity("cat", (8, 1, 1), "a"), ClassIdentity("dog", (8, 1, 2), "b")),
+    ("1", "2", "3"),
+    (8, 8, 1),
+    "",
+)
 
 
 @dataclass
@@ -35,7 +44,7 @@ class Search:
     space: CandidateSpace
 
     def sections(self, finalists: list[Finalist] | None = None) -> dict[str, Section]:
-        built = build_report(self.experiment, self.trials, finalists or [], self.space)
+        built = build_report(self.experiment, self.trials, finalists or [], self.space, DATA)
         return {section.heading: section for section in built}
 
 
@@ -229,9 +238,35 @@ def test_search_without_rejections_is_reported(
     assert "1 running" in found["Leaderboard"].sentences[0]
 
 
+def test_report_names_the_data_in_one_line(
+    eight_candidates: CandidateSpace, printed: Printed
+) -> None:
+    search = Search(Experiment(), [], eight_candidates)
+    (line,) = search.sections()["Data"].sentences
+    assert line == f"digits: {DATA.describe()}."
+    older = build_report(search.experiment, [], [], search.space, None)[0]
+    assert "not recorded" in older.sentences[0]
+
+
+def test_searches_of_other_data_are_said_not_to_be_comparable() -> None:
+    cat, dog = DATA.classes
+    grown = dataclasses.replace(
+        DATA, classes=(cat, dataclasses.replace(dog, images=(9, 1, 2), digest="c"))
+    )
+
+    def answer(one: DataIdentity | None, two: DataIdentity | None) -> str:
+        section = comparability(("old", one), ("new", two))
+        assert section.heading == "Are old and new comparable?"
+        return section.sentences[0]
+
+    assert answer(DATA, DATA) == "Yes, both searches have the same data."
+    assert answer(DATA, grown) == "No. Compared with old, new has other data: 1 image more in dog."
+    assert answer(DATA, None) == "Unknown: the data of new are not recorded."
+
+
 def test_empty_search_has_a_report(eight_candidates: CandidateSpace, printed: Printed) -> None:
     search = Search(Experiment(), [], eight_candidates)
-    sections = build_report(search.experiment, [], [], search.space)
+    sections = build_report(search.experiment, [], [], search.space, None)
     assert "0 candidates trained" in printed(lambda console: print_report(console, sections))
 
 

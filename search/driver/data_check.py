@@ -1,0 +1,80 @@
+"""Compares the data of a resumed search with the data that the search started with."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.loading import load_stored
+from search.experiment.schema import Experiment
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.data_identity import DataIdentity
+
+
+def check_data(
+    folder: SearchFolder, experiment: Experiment, found: DataIdentity, remedy: str
+) -> str:
+    """Check that a resumed search has the data that it started with.
+
+    Args:
+        folder: of the search, with the experiment before any change.
+        experiment: with which the search is resumed.
+        found: identity of its data now.
+        remedy: for a user who wants to search with the changed data.
+
+    Returns:
+        A line for people if the data moved, or if the search has no record of them; else "".
+
+    Raises:
+        BadInputError: the data differ.
+    """
+    started = folder.data
+    if started is None:
+        _check_task(folder, experiment, found)
+        return (
+            f"search {folder.name} has no record of the data that it started with, because an "
+            f"older version started it. It continues with these: {found.describe()}"
+        )
+    differences = started.difference(found)
+    if differences:
+        problem = f"the data changed since the search started: {'; '.join(differences)}"
+        raise BadInputError("data", experiment.data, problem, f"restore the data, or {remedy}")
+    before = load_stored(folder).data
+    if before != experiment.data:
+        return f"the data moved from {before} to {experiment.data}; their content is the same"
+    return ""
+
+
+def _check_task(folder: SearchFolder, experiment: Experiment, found: DataIdentity) -> None:
+    height, width, channels = found.shape
+    task = Task(channels, height, width, len(found.classes))
+    if task != folder.task:
+        problem = f"its images are {task} now, but the search started with {folder.task}"
+        raise BadInputError("data", experiment.data, problem, "restore the original images")
+
+
+def search_again(home: Home, folder: SearchFolder, experiment: Experiment) -> str:
+    """Return how to search with changed data: by a new search that starts from this one."""
+    stored = load_stored(folder)
+    name = next_name(home, folder.name)
+    settings = [f"name={name}", f"warm_start=[{', '.join([*stored.warm_start, folder.name])}]"]
+    if stored.data != experiment.data:
+        settings.append(f"data={experiment.data}")
+    run = home.command("run", shlex.quote(_typed(folder.experiment)))
+    options = " ".join(f"--set {shlex.quote(each)}" for each in settings)
+    return f"start a new search from the trials of this one: {run} {options}"
+
+
+def next_name(home: Home, name: str) -> str:
+    """Return the first of NAME-2, NAME-3 and so on that no search has."""
+    number = 2
+    while home.folder(f"{name}-{number}").path.exists():
+        number += 1
+    return f"{name}-{number}"
+
+
+def _typed(path: Path) -> str:
+    """Return a path as a user would type it in the current folder."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
