@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
@@ -13,11 +13,12 @@ from typing import Any, TypeAlias
 from optuna.trial import BaseTrial, FixedTrial
 
 from spaces.architecture import Architecture, CollapsedLayerError
+from spaces.checked_trial import CheckedTrial
 from spaces.convmixer import convmixer
 from spaces.costs import Costs, costs
 from spaces.densenet import densenet
 from spaces.errors import BadInputError, InvalidCandidateError
-from spaces.recipe import Recipe, recipe
+from spaces.recipe import DRAWN, Recipe, recipe
 from spaces.resnet import resnet
 from spaces.task import Task
 from spaces.user_code import load_object, place_of
@@ -31,6 +32,12 @@ FAMILIES: dict[str, Callable[..., Architecture]] = {
     "densenet": densenet,
     "convmixer": convmixer,
 }
+
+_RESERVED = frozenset(DRAWN)
+_PURE = (
+    "use suggested values alone: no random numbers, clock, files, order of a set, or state of an "
+    "earlier call"
+)
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ class CandidateSpace:
         function = _space_function(space, folders)
         _check_options("space", function, space_options)
         _check_options("recipe", recipe, recipe_options)
+        # Tests hold that a family is a function of its parameters.
+        self._may_change = space not in FAMILIES
         self._space: Space = partial(function, **space_options)
         self.recipe_options = dict(recipe_options)
 
@@ -95,34 +104,90 @@ class CandidateSpace:
         """Draw a candidate; the trial suggests every searched value.
 
         Raises:
-            BadInputError: the space function fails or does not return an architecture.
+            BadInputError: the space function fails, does not return an architecture, or suggests
+                values that a study would misread; see `spaces.checked_trial.CheckedTrial`.
             InvalidCandidateError: the drawn values do not describe a network.
         """
+        architecture = self._draw(trial, _RESERVED)
+        return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
+
+    def _draw(self, trial: BaseTrial, reserved: Collection[str]) -> Architecture:
+        checked = CheckedTrial(trial, self.name, reserved)
         try:
-            architecture = self._space(trial, self.task)
-        except (BadInputError, InvalidCandidateError):
-            raise
+            architecture = self._space(checked, self.task)
+        except (BadInputError, InvalidCandidateError) as error:
+            raise checked.refused or error from None
         except Exception as error:
             cause = f"{type(error).__name__}: {error}{place_of(error)}"
             problem = f"the space function raised {cause}"
             remedy = f"fix {self.name} or its options"
-            raise BadInputError("space", self.name, problem, remedy) from error
+            failed = BadInputError("space", self.name, problem, remedy)
+            raise checked.refused or failed from error
+        if checked.refused is not None:
+            raise checked.refused
         if not isinstance(architecture, Architecture):
             problem = f"the space function returned a {type(architecture).__name__}"
             raise BadInputError("space", self.name, problem, "return a spaces.Architecture")
-        return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
+        return architecture
 
-    def rebuild(self, params: Mapping[str, Any]) -> Candidate:
+    def _redraw(self, params: Mapping[str, Any]) -> Candidate:
+        # A space that shared a parameter with the recipe drew what is rebuilt here.
+        trial = FixedTrial(dict(params))
+        architecture = self._draw(trial, ())
+        try:
+            return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
+        except BadInputError:
+            raise
+        except ValueError as error:
+            problem = f"they describe no recipe ({error})"
+            raise BadInputError("params", dict(params), problem, "use another trial") from None
+
+    def rebuild(self, params: Mapping[str, Any], digest: str = "") -> Candidate:
         """Rebuild the candidate that a trial drew with these parameters.
 
+        Args:
+            params: of the trial.
+            digest: of the drawn candidate; empty for no comparison.
+
         Raises:
-            BadInputError: as for `draw`, or the parameters do not describe a network.
+            BadInputError: as for `draw`, the parameters do not describe a network, or they describe
+                another network than the drawn one.
         """
         try:
-            return self.draw(FixedTrial(dict(params)))
+            candidate = self._redraw(params)
         except InvalidCandidateError as error:
             problem = f"they describe no network ({error})"
             raise BadInputError("params", dict(params), problem, "use another trial") from None
+        if digest and candidate.digest != digest:
+            problem = "draws another network from the parameters of a trial than the search did"
+            remedy = f"restore {self.name} if it was edited; else {_PURE}"
+            raise BadInputError("space", self.name, problem, remedy)
+        return candidate
+
+    def check_rebuild(self, params: Mapping[str, Any], candidate: Candidate | None) -> None:
+        """Check that the parameters of a drawn candidate lead to the same candidate again.
+
+        Args:
+            params: of the trial that drew it.
+            candidate: as drawn; None if the values described no network.
+
+        Raises:
+            BadInputError: the space function depends on more than its parameters.
+        """
+        if not self._may_change:
+            return
+        try:
+            again = self._redraw(params)
+        except InvalidCandidateError:
+            again = None
+        except BadInputError as error:
+            raise self._changing(f" ({error.problem})") from error
+        if _identity(candidate) != _identity(again):
+            raise self._changing()
+
+    def _changing(self, detail: str = "") -> BadInputError:
+        problem = f"draws another network from the same parameters{detail}"
+        return BadInputError("space", self.name, problem, _PURE)
 
     def check_output(self, candidate: Candidate) -> None:
         """Check that a network outputs one value per class.
@@ -140,6 +205,13 @@ class CandidateSpace:
         if output != (self.task.classes, 1, 1):
             problem = f"its networks end in {output}, but there are {self.task.classes} classes"
             raise BadInputError("space", self.name, problem, "end with Linear(task.classes)")
+
+
+def _identity(candidate: Candidate | None) -> object:
+    """Return what a rebuilt candidate shares with the drawn one: checkpoints go by layer names."""
+    if candidate is None:
+        return None
+    return candidate.digest, [layer.name for layer in candidate.architecture.layers]
 
 
 def _space_function(reference: str, folders: Sequence[str]) -> Callable[..., Architecture]:

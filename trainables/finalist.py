@@ -15,7 +15,12 @@ from trainables.trial import start_training
 
 
 def retrain(
-    spec: TrainingSpec, number: int, params: Mapping[str, Any], seed: int, gpus: float = 0.0
+    spec: TrainingSpec,
+    number: int,
+    params: Mapping[str, Any],
+    seed: int,
+    gpus: float = 0.0,
+    digest: str = "",
 ) -> Retraining:
     """Train a candidate for all epochs with one seed and score it on test.
 
@@ -25,10 +30,14 @@ def retrain(
         params: parameters of the candidate.
         seed: seed of initial weights, order and augmentation.
         gpus: fraction of a GPU for the process.
+        digest: of the candidate; empty for no comparison.
+
+    Raises:
+        BadInputError: the space draws another candidate from the parameters here.
     """
     prepare_process(spec.threads, gpus)
     release_memory()
-    training = start_training(spec, spec.candidates().rebuild(params), seed, gpus)
+    training = start_training(spec, spec.candidates().rebuild(params, digest), seed, gpus)
     results = [training.run_epoch() for _ in range(spec.epochs)]
     predicted, true = training.predict("test")
     weights = io.BytesIO()

@@ -45,8 +45,8 @@ class Trial:
     One process serves many trials with the same fraction of a GPU, one after another.
 
     Args:
-        config: ``number``, ``params`` (of the candidate), ``seed`` and ``gpus`` (the fraction of a
-            GPU for the trial).
+        config: ``number``, ``params`` and ``digest`` (of the candidate), ``seed`` and ``gpus`` (the
+            fraction of a GPU for the trial).
         spec: training spec of the search.
     """
 
@@ -98,7 +98,9 @@ class Trial:
                 )
 
     def _candidate(self) -> Candidate:
-        return self._spec.candidates().rebuild(self._config["params"])
+        return self._spec.candidates().rebuild(
+            self._config["params"], self._config.get("digest", "")
+        )
 
     def _start(self) -> Training:
         """Start the training, or resume it from the checkpoint of an earlier process."""

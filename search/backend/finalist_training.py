@@ -60,7 +60,8 @@ def retrain_finalists(
     # but a process cannot leave its GPU or release its memory there.
     remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(_retrain)
     gpu_fractions = {
-        trial.number: packing.gpu_fraction(space.rebuild(trial.params)) for trial in chosen
+        trial.number: packing.gpu_fraction(space.rebuild(trial.params, trial.digest))
+        for trial in chosen
     }
     seeds_of = range(first_seed, first_seed + seeds)
     store = FinalistStore(folder)
@@ -75,6 +76,7 @@ def retrain_finalists(
             trial.params,
             seed,
             gpu_fractions[trial.number],
+            trial.digest,
         )
         for trial in chosen
         for seed in seeds_of
@@ -108,12 +110,12 @@ def retrain_finalists(
 
 
 def _retrain(
-    spec: TrainingSpec, number: int, params: Mapping[str, Any], seed: int, gpus: float
+    spec: TrainingSpec, number: int, params: Mapping[str, Any], seed: int, gpus: float, digest: str
 ) -> Retraining:
     """Retrain a finalist on a worker; only there is torch imported."""
     from trainables.finalist import retrain  # noqa: PLC0415
 
-    return retrain(spec, number, params, seed, gpus)
+    return retrain(spec, number, params, seed, gpus, digest)
 
 
 def _ranked(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:

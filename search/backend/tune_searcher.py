@@ -77,6 +77,7 @@ class StudySearcher(Searcher):
         return {
             "number": started.number,
             "params": started.params,
+            "digest": started.candidate.digest,
             "seed": started.seed,
             "gpus": self._gpu_fraction(started.candidate),
         }

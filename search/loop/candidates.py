@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from search.loop.duplicates import Duplicates
 from search.loop.screens import Screen, judge, reject_invalid
 from search.study.events import Observer, StartedTrial
-from search.study.records import Rejection, TrialAttributes
+from search.study.records import Rejection, TrialAttributes, TrialRecord
 from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
@@ -76,7 +76,7 @@ class Candidates:
         """Draw one candidate; return None if it was rejected.
 
         Raises:
-            BadInputError: the space function failed.
+            BadInputError: the space function failed, or depends on more than its parameters.
         """
         trial = self._study.ask(explore=self._rejected_in_a_row >= EXPLORE_AFTER)
         try:
@@ -93,13 +93,20 @@ class Candidates:
         if self._duplicates and original is not None:
             self._count(trial, self._duplicates.reject(trial, original))
             return None
+        params = dict(trial.params)
+        self._space.check_rebuild(params, candidate)
         self._rejected_in_a_row = 0
-        return AcceptedTrial(trial, self._describe(trial.number, dict(trial.params), candidate))
+        return AcceptedTrial(trial, self._describe(trial.number, params, candidate))
 
     def rebuild(self, trial: FrozenTrial) -> StartedTrial:
-        """Return the description with which a trial was started."""
+        """Return the description with which a trial was started.
+
+        Raises:
+            BadInputError: the space draws another network now.
+        """
         params = dict(trial.params)
-        return self._describe(trial.number, params, self._space.rebuild(params))
+        candidate = self._space.rebuild(params, TrialRecord.of(trial).digest)
+        return self._describe(trial.number, params, candidate)
 
     def _describe(self, number: int, params: dict[str, Any], candidate: Candidate) -> StartedTrial:
         return StartedTrial(

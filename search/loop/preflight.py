@@ -21,6 +21,8 @@ from spaces.task import Task
 DRAWS = 1000
 NEEDED = 5
 """Accepted candidates among ``DRAWS``; with fewer, a search would spend its time on drawing."""
+REBUILDS = 3
+"""Times that each candidate is rebuilt: of two networks, chance alone may draw the same again."""
 SCHEDULE_DRAWS = 100
 """Draws of each schedule that are checked against the number of epochs."""
 
@@ -79,9 +81,11 @@ def check_space(
         examples.setdefault(rejection.reason, rejection.detail)
 
     for _ in range(DRAWS):
+        trial = study.ask()
         try:
-            candidate = space.draw(study.ask())
+            candidate = space.draw(trial)
         except InvalidCandidateError as error:
+            space.check_rebuild(trial.params, None)
             count(reject_invalid(error))
             continue
         if candidate.recipe.batch_size > training_images:
@@ -90,6 +94,8 @@ def check_space(
             raise BadInputError("recipe.batch_size", candidate.recipe.batch_size, problem, remedy)
         candidate.recipe.schedule.check(epochs)
         space.check_output(candidate)
+        for _ in range(REBUILDS):
+            space.check_rebuild(trial.params, candidate)
         rejection = judge(candidate, screens)
         if rejection is None:
             accepted += 1

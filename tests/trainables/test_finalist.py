@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.builder import Network
 from trainables.data import Dataset, load
@@ -140,6 +141,12 @@ def test_test_split_does_not_influence_training(monkeypatch):
     assert blind.result.validation_accuracy == expected.result.validation_accuracy
     assert blind.result.test_accuracy != expected.result.test_accuracy
     np.testing.assert_array_equal(blind.predictions, expected.predictions)
+
+
+def test_another_network_than_the_search_drew_is_not_retrained():
+    digest = SPEC.candidates().rebuild({**PARAMS, "features_1": 6}).digest
+    with pytest.raises(BadInputError, match="draws another network"):
+        retrain(SPEC, 0, PARAMS, 1, digest=digest)
 
 
 def test_last_epoch_is_scored_not_the_best(monkeypatch):

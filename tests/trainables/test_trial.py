@@ -297,6 +297,18 @@ def test_untrainable_candidate_ends_its_trial_with_cause():
     assert math.isnan(result["validation_accuracy"])
 
 
+def test_worker_refuses_another_network_than_the_driver_drew():
+    """The driver and a worker differ in hash seed, files and clock."""
+    right = SPEC.candidates().rebuild(A["params"]).digest
+    wrong = SPEC.candidates().rebuild(B["params"]).digest
+    for digest, failure in ((right, None), (wrong, "BadInputError: space = vgg: draws another")):
+        trial = begin(A)
+        trial._begin(copied(A) | {"digest": digest})
+        result = trial.step()
+        assert str(result.get(FAILURE)).startswith(str(failure))
+        assert "\n" not in str(result.get(FAILURE))
+
+
 def test_error_in_an_epoch_ends_the_trial_with_its_cause(monkeypatch):
     trial = begin(A)
     trial.step()

@@ -16,6 +16,7 @@ from search.experiment.loading import parse_experiment
 from search.experiment.training_spec import describe_training
 from search.loop.packing import Packing
 from search.loop.trials import Trials
+from search.study.records import TrialRecord
 from spaces.task import Task
 
 
@@ -44,7 +45,7 @@ def test_retraining_fails_if_no_node_arrives_within_limit(
     ):
         retrain_finalists(
             spec,
-            trials.study.trials()[-1:],
+            [TrialRecord.of(trial) for trial in trials.study.trials()[-1:]],
             seeds=2,
             first_seed=1,
             folder=tmp_path,

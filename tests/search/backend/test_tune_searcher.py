@@ -26,6 +26,7 @@ from spaces.architecture import Architecture
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
+from spaces.vgg import vgg
 from trainables.epoch_metrics import FAILURE, HISTORY, STOPPED, VIOLATION, EpochMetrics
 
 MakeTrials = Callable[..., Trials]
@@ -48,9 +49,9 @@ def result(metrics: Callable[..., EpochMetrics]) -> Result:
     return make
 
 
-def test_suggestion_has_number_params_seed_and_gpus_only(trials: Trials) -> None:
+def test_suggestion_holds_only_what_a_worker_needs(trials: Trials) -> None:
     config = StudySearcher(trials).suggest("a")
-    assert set(config) == {"number", "params", "seed", "gpus"}
+    assert set(config) == {"number", "params", "digest", "seed", "gpus"}
     assert trials.study.trial(config["number"]).params == config["params"]
     assert trials.study.trial(config["number"]).state is TrialState.RUNNING
     assert pickle.loads(pickle.dumps(config)) == config  # noqa: S301
@@ -245,16 +246,18 @@ def test_time_slice_without_candidate_does_not_finish(
 def test_exception_in_space_finishes_searcher_and_is_stored(
     make_trials: MakeTrials, function_space: Callable[..., CandidateSpace], result: Result
 ) -> None:
-    calls: list[int] = []
+    drawn: list[int] = []
 
     def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
-        calls.append(trial.number)
-        if len(calls) > 1:
+        drawn.append(trial.suggest_int("features", 1, 8))
+        if drawn[-1] == 5:
             raise RuntimeError("second thoughts")
-        good: Architecture = CandidateSpace(task, "vgg", {"depth": 1}, {}).draw(trial).architecture
-        return good
+        return vgg(trial, task, depth=1, features=drawn[-1], kernel=3, pools=0)
 
-    trials = make_trials(function_space(space), limit=5)
+    study = Study("test", RandomSampler(seed=0))
+    for features in (3, 5, 7):
+        study.enqueue({"features": features})
+    trials = make_trials(function_space(space), study=study, limit=5)
     searcher = StudySearcher(trials)
     running = searcher.suggest("a")["number"]
     assert searcher.suggest("b") == Searcher.FINISHED
@@ -262,7 +265,7 @@ def test_exception_in_space_finishes_searcher_and_is_stored(
     assert "second thoughts" in str(searcher.error)
     # No candidate is drawn; running trials pause after their epoch.
     assert searcher.suggest("c") == Searcher.FINISHED
-    assert len(calls) == 2
+    assert set(drawn) == {3, 5}
     assert not searcher.should_continue("a", result(2, 0.5))
     searcher.on_trial_complete("a", result(2, 0.5))
     assert trials.has_unfinished

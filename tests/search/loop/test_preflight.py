@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Add, Convolution, GlobalPooling, Linear
 from spaces.task import Task
+from spaces.vgg import vgg
 
 Spaces = Callable[..., CandidateSpace]
 
@@ -44,6 +46,7 @@ def test_a_space_passes_after_a_few_accepted_draws(eight_candidates: CandidateSp
 
     class Counting:
         name, check_output = eight_candidates.name, eight_candidates.check_output
+        check_rebuild = eight_candidates.check_rebuild
         task, recipe_options = eight_candidates.task, eight_candidates.recipe_options
 
         def draw(self, trial: optuna.Trial) -> Any:
@@ -220,3 +223,24 @@ def test_a_space_function_that_raises_is_refused_with_its_error(function_space: 
 def test_a_space_function_must_return_an_architecture(function_space: Spaces) -> None:
     error = refusal(function_space(lambda trial, task: "a network"))
     assert "returned a str" in error.problem
+
+
+def test_a_space_that_draws_from_random_is_refused(function_space: Spaces) -> None:
+    def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        features = trial.suggest_int("features", 1, 8) * random.choice([1, 2])
+        return vgg(trial, task, depth=1, features=features, kernel=3, pools=0)
+
+    for seed in range(5):
+        error = refusal(function_space(space), seed=seed)
+        assert error.problem == "draws another network from the same parameters"
+
+
+def test_a_space_that_shares_a_parameter_with_the_recipe_is_refused(
+    function_space: Spaces,
+) -> None:
+    def space(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        features = 1 + int(8 * trial.suggest_float("weight_decay", 0, 1))
+        return vgg(trial, task, depth=1, features=features, kernel=3, pools=0)
+
+    error = refusal(function_space(space))
+    assert error.problem == "suggests weight_decay, which is a parameter of the recipe"

@@ -22,6 +22,8 @@ from search.study.database import Database
 from search.study.storages import read_trials
 from search.study.study import Study
 from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+from spaces.vgg import vgg
 from tests.search.loop.trial_runs import (
     OUT_OF_MEMORY,
     MakeTrials,
@@ -65,6 +67,21 @@ def test_interrupted_trials_resume_first_under_their_numbers(
         *(trial.number for trial in again),
         new.number,
     ]
+
+
+def test_edited_space_is_refused_on_resume(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, function_space: Callable[..., Any]
+) -> None:
+    first = make_trials(eight_candidates, limit=5)
+    started_by(first)
+    edited = function_space(
+        lambda trial, task: vgg(
+            trial, task, depth=2, features=trial.suggest_int("features", 1, 8), kernel=3, pools=0
+        )
+    )
+    later = resumed(make_trials, first, edited, limit=5)
+    with pytest.raises(BadInputError, match="than the search did; restore functions_of_tests"):
+        later.next()
 
 
 def test_ended_trials_count_and_are_not_trained_again(

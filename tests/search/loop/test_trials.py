@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import TrialState
+from optuna.trial import BaseTrial, TrialState
 
 from search.loop import candidates
 from search.loop import trials as module
@@ -21,6 +22,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
 from spaces.task import Task
+from spaces.vgg import vgg
 from tests.search.loop.trial_runs import MakeTrials, Spaces, Train, all_started, started_by
 from trainables.epoch_metrics import EpochMetrics
 
@@ -55,6 +57,21 @@ def test_a_started_trial_can_be_rebuilt_from_its_params(
         assert stored.user_attrs["params"] == trial.costs.params
         assert stored.user_attrs["macs"] == trial.costs.macs
         assert stored.user_attrs["beyond"] == trial.border.beyond == 0
+
+
+def test_a_candidate_that_is_drawn_differently_again_is_not_trained(
+    make_trials: MakeTrials, function_space: Spaces
+) -> None:
+    numbers = itertools.count(1)
+
+    def space(trial: BaseTrial, task: Task) -> Architecture:
+        features = trial.suggest_int("features", 1, 8) + next(numbers)
+        return vgg(trial, task, depth=1, features=features, kernel=3, pools=0)
+
+    trials = make_trials(function_space(space))
+    with pytest.raises(BadInputError, match="draws another network from the same parameters"):
+        trials.next()
+    assert not trials.has_unfinished
 
 
 def test_a_candidate_has_one_training_seed_per_search_seed(
