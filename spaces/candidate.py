@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 from optuna.trial import BaseTrial, FixedTrial
 
 from spaces.architecture import Architecture, CollapsedLayerError
-from spaces.checked_trial import CheckedTrial
 from spaces.convmixer import convmixer
 from spaces.costs import Costs, costs
 from spaces.densenet import densenet
 from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.recipe import DRAWN, Recipe, recipe
 from spaces.resnet import resnet
+from spaces.suggestions.checked_trial import CheckedTrial
 from spaces.task import Task
 from spaces.user_code import load_object, place_of
 from spaces.vgg import vgg
@@ -105,7 +105,8 @@ class CandidateSpace:
 
         Raises:
             BadInputError: the space function fails, does not return an architecture, or suggests
-                values that a study would misread; see `spaces.checked_trial.CheckedTrial`.
+                values that a study would misread; see
+                `spaces.suggestions.checked_trial.CheckedTrial`.
             InvalidCandidateError: the drawn values do not describe a network.
         """
         architecture = self._draw(trial, _RESERVED)

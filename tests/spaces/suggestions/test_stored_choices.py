@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spaces.stored_choices import StoredChoices
+from spaces.suggestions.stored_choices import StoredChoices
 from tests.spaces.graphs import examples
 
 

@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import BaseTrial
 
 from spaces.errors import BadInputError
-from spaces.stored_choices import StoredChoices, check_text
+from spaces.suggestions.stored_choices import StoredChoices, check_text
 
 _LONGEST_NAME = 512
 """Characters of a parameter's name that a database server stores."""
@@ -71,7 +71,7 @@ class CheckedTrial(BaseTrial):
         return value
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        """Suggest a choice; see `spaces.stored_choices.StoredChoices`."""
+        """Suggest a choice; see `spaces.suggestions.stored_choices.StoredChoices`."""
         try:
             known = StoredChoices(choices)
         except ValueError as error:
