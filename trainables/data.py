@@ -39,8 +39,8 @@ LARGEST_RESOLUTION = 4096
 _IMAGES, _TABLE = "images:", "csv:"
 
 
-class OtherDataError(BadInputError):
-    """A process has loaded other images than the driver of its search."""
+class NodeDataError(BadInputError):
+    """A node lacks the images of its search, or has others than the driver."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -158,7 +158,7 @@ def load(
             decoded and their total (None while unknown); never called for cached images.
 
     Raises:
-        OtherDataError: the images differ from those that ``data.expected`` describes.
+        NodeDataError: ``data.expected`` is given, and the images cannot be used or differ from it.
         BadInputError: an argument or the data cannot be used; the message states cause and remedy
             in one line.
     """
@@ -191,7 +191,12 @@ def load(
             seed=data.split_seed,
             groups=groups,
         )
-    except (UnusableDataError, StorageError) as error:
+    except UnusableDataError as error:
+        if data.expected is None:
+            raise BadInputError("data", printable(source), error.problem, error.remedy) from error
+        problem = f"the images on the node {platform.node()} cannot be used: {error.problem}"
+        raise NodeDataError("data", printable(source), problem, error.remedy) from error
+    except StorageError as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
     dataset = Dataset(
         images=stored.images,
@@ -222,7 +227,7 @@ def _refuse_other(dataset: Dataset, data: DataSpec, expected: DataIdentity) -> N
             f"with: {'; '.join(differences)}"
         )
         remedy = "give all nodes the same images and leave them unchanged, then resume the search"
-        raise OtherDataError("data", printable(data.source), problem, remedy)
+        raise NodeDataError("data", printable(data.source), problem, remedy)
 
 
 def _fixed(

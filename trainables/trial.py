@@ -14,10 +14,11 @@ import torch
 from cluster.storage import below
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.data import Dataset, load
+from trainables.data import Dataset, NodeDataError, load
 from trainables.epoch_metrics import (
     FAILURE,
     HISTORY,
+    NODE_DATA,
     OBJECTIVE,
     STOPPED,
     UNSAVED,
@@ -142,7 +143,10 @@ class Trial:
                 return self._failure("out of memory", error) | {VIOLATION: self._excess()}
             if isinstance(error, torch.AcceleratorError) or _is_unusable_device(error):
                 raise
-            return self._failure(type(error).__name__, error)
+            failure = self._failure(type(error).__name__, error)
+            if isinstance(error, NodeDataError):
+                failure[NODE_DATA] = error.args
+            return failure
 
     def _hang_after(self) -> float | None:
         """Return the time limit of an epoch, including the timeout of unavailable storage."""

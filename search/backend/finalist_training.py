@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from search.backend.node_wait import NodeWait
 from search.backend.tuning import can_train
 from search.loop.packing import Packing
 from search.study.finalists import Finalist, FinalistStore, write_results
 from search.study.records import TrialRecord
+from trainables.data import NodeDataError
 from trainables.specs import FinalistResult, Retraining, TrainingSpec
 
 
@@ -53,6 +54,7 @@ def retrain_finalists(
 
     Raises:
         NoNodesError: no node became available within the limit; results so far are stored.
+        NodeDataError: the images on a node differ; results so far are stored.
     """
     shared = ray.put(spec)
     space = spec.candidates()
@@ -88,11 +90,8 @@ def retrain_finalists(
         while pending and not stopped():
             done, pending = ray.wait(pending, timeout=1)
             for each in done:
-                try:
-                    found: Retraining = ray.get(each)
-                except RayError as error:
-                    # The other trainings continue.
-                    on_failure(str(error).strip().splitlines()[-1])
+                found = _collect(each, on_failure)
+                if found is None:
                     continue
                 result = found.result
                 store.write(result, found.weights, found.predictions)
@@ -107,6 +106,22 @@ def retrain_finalists(
     finalists = _ranked(results)
     write_results(folder, finalists)
     return finalists
+
+
+def _collect(call: Any, on_failure: Callable[[str], None]) -> Retraining | None:
+    """Return a finished retraining; None if it failed, and the others continue.
+
+    Raises:
+        NodeDataError: the images on its node differ from those of the search.
+    """
+    try:
+        found: Retraining = ray.get(call)
+    except RayError as error:
+        if isinstance(error, RayTaskError) and isinstance(error.cause, NodeDataError):
+            raise error.cause from None
+        on_failure(str(error).strip().splitlines()[-1])
+        return None
+    return found
 
 
 def _retrain(

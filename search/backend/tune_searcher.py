@@ -14,9 +14,11 @@ from search.loop.trials import Decision, Trials
 from search.private_apis import searcher_state
 from search.study.events import StartedTrial
 from spaces.candidate import Candidate
+from spaces.errors import BadInputError
 from trainables.epoch_metrics import (
     FAILURE,
     HISTORY,
+    NODE_DATA,
     OBJECTIVE,
     STOPPED,
     UNSAVED,
@@ -38,8 +40,8 @@ class StudySearcher(Searcher):
         say: prints a line for people.
 
     Attributes:
-        error: the first error while drawing or recording. Raised inside Tune it would kill running
-            trials, so the search ends and the caller raises it.
+        error: the first error while drawing or recording, or the images on a node differ. Raised
+            inside Tune it would kill running trials, so the search ends and the caller raises it.
     """
 
     def __init__(
@@ -149,9 +151,12 @@ class StudySearcher(Searcher):
         cause = self._causes.pop(trial_id, "its process is gone")
         early = trial_id in self._given_up_early
         self._given_up_early.discard(trial_id)
-        if self.error is not None:
-            return  # Recording failed; the trial stays as stored and can be resumed.
         told = result or {}
+        if NODE_DATA in told:
+            # Every trial on that node would fail, so the search ends.
+            self.error = self.error or BadInputError(*told[NODE_DATA])
+        if self.error is not None:
+            return  # The trial stays as stored and can be resumed.
         with self._guarded():
             if error and early and self._may_requeue(number):
                 self._trials.requeue(number)

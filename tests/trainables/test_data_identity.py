@@ -14,7 +14,7 @@ from PIL import Image
 
 from spaces.errors import BadInputError
 from trainables import data_identity
-from trainables.data import Dataset, OtherDataError, load
+from trainables.data import Dataset, NodeDataError, load
 from trainables.data_identity import DataIdentity
 from trainables.specs import DataSpec, Decoding
 
@@ -151,21 +151,27 @@ def test_node_with_other_images_is_named(photos: Path, monkeypatch: pytest.Monke
     expected = load(DataSpec(f"images:{photos}"), cache=cache).identify(Decoding())
     (photos / "cat/01.png").unlink()
     monkeypatch.setattr("platform.node", lambda: "gpu-3")
-    with pytest.raises(OtherDataError) as caught:
+    with pytest.raises(NodeDataError) as caught:
         load(DataSpec(f"images:{photos}", expected=expected), cache=cache)
     assert "the images on the node gpu-3 differ" in caught.value.problem
     assert "1 image fewer in cat" in caught.value.problem
     assert "\n" not in str(caught.value)
 
 
-def test_empty_folder_is_an_error_of_its_own(photos: Path) -> None:
+def test_empty_folder_is_an_error_that_names_the_node_only_on_workers(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = photos.parent / "cache"
     expected = load(DataSpec(f"images:{photos}"), cache=cache).identify(Decoding())
     photos.rename(photos.with_name("unmounted"))
     photos.mkdir()
-    with pytest.raises(BadInputError, match="no images") as caught:
+    monkeypatch.setattr("platform.node", lambda: "gpu-3")
+    with pytest.raises(BadInputError, match="there are no images") as caught:
+        load(DataSpec(f"images:{photos}"), cache=cache)
+    assert not isinstance(caught.value, NodeDataError)
+    assert "gpu-3" not in str(caught.value)
+    with pytest.raises(NodeDataError, match="images on the node gpu-3 cannot be used: there are"):
         load(DataSpec(f"images:{photos}", expected=expected), cache=cache)
-    assert not isinstance(caught.value, OtherDataError)
 
 
 def test_cached_identity_reads_no_image(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 from tests.ray_node import ray_node
 from trainables.data import Dataset, load
-from trainables.epoch_metrics import FAILURE, HISTORY, STOPPED, VIOLATION, EpochMetrics
+from trainables.epoch_metrics import FAILURE, HISTORY, NODE_DATA, STOPPED, VIOLATION, EpochMetrics
 from trainables.specs import Augmentation, DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.loop import Training
@@ -295,6 +295,20 @@ def test_untrainable_candidate_ends_its_trial_with_cause():
     assert "\n" not in result[FAILURE]
     # Tune aborts the whole search if a result lacks the metric that it compares.
     assert math.isnan(result["validation_accuracy"])
+
+
+def test_other_images_than_the_drivers_are_reported_apart():
+    expected = load(SPEC.data).identify(SPEC.data.decoding)
+    cut = dataclasses.replace(expected.classes[0], images=(0, 1, 1), digest="other")
+    other = dataclasses.replace(expected, classes=(cut, *expected.classes[1:]))
+    for wanted, differs in ((expected, False), (other, True)):
+        data = dataclasses.replace(SPEC.data, expected=wanted)
+        result = begin(A, dataclasses.replace(SPEC, data=data)).step()
+        assert (NODE_DATA in result, FAILURE in result) == (differs, differs)
+    error = BadInputError(*result[NODE_DATA])
+    assert error.field == "data"
+    assert "images more in 0" in error.problem
+    assert result["done"]
 
 
 def test_worker_refuses_another_network_than_the_driver_drew():

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import ray
-from ray.exceptions import TaskCancelledError
+from ray.exceptions import RayTaskError, TaskCancelledError
 
-from search.backend.finalist_training import retrain_finalists
+from search.backend.finalist_training import _collect, retrain_finalists
 from search.backend.node_wait import NodeWait, NoNodesError
 from search.experiment.loading import parse_experiment
 from search.experiment.training_spec import describe_training
@@ -18,6 +18,7 @@ from search.loop.packing import Packing
 from search.loop.trials import Trials
 from search.study.records import TrialRecord
 from spaces.task import Task
+from trainables.data import NodeDataError
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -58,3 +59,20 @@ def test_retraining_fails_if_no_node_arrives_within_limit(
     for call in asked:  # They do not start later either, once a node is available.
         with pytest.raises(TaskCancelledError):
             ray.get(call, timeout=10)
+
+
+def test_retraining_on_other_images_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[Exception] = []
+
+    def fail(_: Any) -> None:
+        raise RayTaskError("retrain", "lines", raised[0]).as_instanceof_cause()
+
+    monkeypatch.setattr(ray, "get", fail)
+    failures: list[str] = []
+    raised[:] = [ValueError("diverged")]
+    assert _collect(None, failures.append) is None
+    assert len(failures) == 1
+    raised[:] = [NodeDataError("data", "images:x", "the node gpu-3 has others", "copy them")]
+    with pytest.raises(NodeDataError, match="data = images:x: the node gpu-3 has others; copy"):
+        _collect(None, failures.append)
+    assert len(failures) == 1

@@ -27,7 +27,8 @@ from spaces.candidate import Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
-from trainables.epoch_metrics import FAILURE, HISTORY, STOPPED, VIOLATION, EpochMetrics
+from trainables.data import NodeDataError
+from trainables.epoch_metrics import FAILURE, HISTORY, NODE_DATA, STOPPED, VIOLATION, EpochMetrics
 
 MakeTrials = Callable[..., Trials]
 Result = Callable[..., dict[str, Any]]
@@ -274,6 +275,17 @@ def test_exception_in_space_finishes_searcher_and_is_stored(
 
 
 # Decisions after an epoch
+
+
+def test_other_images_on_a_node_end_the_search_and_keep_the_trial(trials: Trials) -> None:
+    searcher = StudySearcher(trials)
+    number = searcher.suggest("a")["number"]
+    error = NodeDataError("data", "images:x", "the node gpu-3 has others", "copy them")
+    searcher.on_trial_complete("a", {FAILURE: str(error), NODE_DATA: error.args})
+    assert str(searcher.error) == "data = images:x: the node gpu-3 has others; copy them"
+    assert searcher.is_stopping()
+    assert searcher.suggest("b") == Searcher.FINISHED
+    assert not trials.study.trial(number).state.is_finished()
 
 
 def test_running_trial_is_paused_when_the_search_stops(
