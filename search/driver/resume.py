@@ -7,20 +7,21 @@ another search into the space of this one.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from enum import Enum
 
 from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from cluster.folder_store import open_store
 from search.backup.checkpoint_cleanup import move_checkpoints
-from search.experiment.folder import Home, SearchFolder
+from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, load_stored
 from search.experiment.objectives import cost_values
 from search.experiment.schema import Experiment
 from search.loop.screens import Screen, judge
 from search.private_apis import contains
 from search.study.records import TrialAttributes, TrialRecord, told_constraints, told_state
-from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
@@ -112,18 +113,12 @@ def migrate_checkpoints(folder: SearchFolder, experiment: Experiment) -> bool:
     return True
 
 
-def read_search(home: Home, name: str) -> list[FrozenTrial]:
-    """Return the trials of a search that another one starts from.
+class Misfit(Enum):
+    """Why a search does not inherit a trained candidate of another search."""
 
-    Raises:
-        BadInputError: there is no search of that name.
-    """
-    try:
-        folder = home.existing(name)
-        experiment = load_stored(folder)
-        return read_trials(folder.location(experiment.database), name)
-    except BadInputError as error:
-        raise BadInputError("warm_start", name, error.problem, error.remedy) from None
+    SPACE = "outside this space"
+    SCREENS = "rejected by its screens"
+    OBJECTIVES = "without a measurement of its objectives"
 
 
 def inherit(
@@ -132,6 +127,7 @@ def inherit(
     space: CandidateSpace,
     screens: Sequence[Screen],
     experiment: Experiment,
+    misfits: Counter[Misfit] | None = None,
 ) -> Iterator[FrozenTrial]:
     """Yield the trials of another search such that the sampler of this one can learn from them.
 
@@ -144,6 +140,7 @@ def inherit(
         space: of this search.
         screens: of this search.
         experiment: of this search.
+        misfits: counts the trained candidates that are left out.
     """
     for trial in trials:
         record = TrialRecord.of(trial)
@@ -152,8 +149,10 @@ def inherit(
         if record.outcome not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
         translated = _translate(name, trial, space, screens, experiment)
-        if translated is not None:
+        if isinstance(translated, FrozenTrial):
             yield translated
+        elif misfits is not None:
+            misfits[translated] += 1
 
 
 def _translate(
@@ -162,28 +161,30 @@ def _translate(
     space: CandidateSpace,
     screens: Sequence[Screen],
     experiment: Experiment,
-) -> FrozenTrial | None:
+) -> FrozenTrial | Misfit:
     drawn = FixedTrial(dict(trial.params))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             candidate = space.draw(drawn)
     except (BadInputError, InvalidCandidateError, ValueError):
-        return None
+        return Misfit.SPACE
     # A fixed trial accepts values outside the distribution.
     inside = all(
         contains(distribution, drawn.params[parameter])
         for parameter, distribution in drawn.distributions.items()
     )
-    if not inside or judge(candidate, screens) is not None:
-        return None
+    if not inside:
+        return Misfit.SPACE
+    if judge(candidate, screens) is not None:
+        return Misfit.SCREENS
     record = TrialRecord.of(trial)
     last = record.history.get(record.epochs)
     metrics = last.values if last else {}
     try:
         costs = cost_values(experiment.objectives, candidate.costs, metrics)
     except KeyError:
-        return None  # It was not measured there.
+        return Misfit.OBJECTIVES
     attributes = TrialAttributes(
         inherited=name, inherited_number=trial.number, digest=candidate.digest
     )

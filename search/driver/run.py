@@ -20,8 +20,9 @@ from search.console import say
 from search.driver.data_check import check_data, search_again
 from search.driver.execution import execute
 from search.driver.outcome import Outcome, SearchFailedError
-from search.driver.resume import inherit, migrate_checkpoints, read_search
+from search.driver.resume import migrate_checkpoints
 from search.driver.session import WarmStart, open_search
+from search.driver.warm_start import read_warm_start
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import describe_task, describe_training, load_images
@@ -136,11 +137,7 @@ def _run_held(
 
     @cache
     def inherited() -> list[FrozenTrial]:
-        return [
-            trial
-            for name in experiment.warm_start
-            for trial in inherit(name, read_search(home, name), space, screens, experiment)
-        ]
+        return read_warm_start(home, experiment, data, space, screens, partial(say, console))
 
     if not resume:
         # A resumed search rarely needs them, and the other searches may have been removed.

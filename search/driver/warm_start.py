@@ -1,0 +1,110 @@
+"""Reads the trials of other searches that a search starts with, and says which it takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from optuna.trial import FrozenTrial
+
+from search.driver.resume import Misfit, inherit
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.loading import load_stored
+from search.experiment.schema import Experiment
+from search.loop.screens import Screen
+from search.study.storages import read_trials
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+from spaces.task import Task
+from trainables.data_identity import DataIdentity
+
+
+def read_warm_start(
+    home: Home,
+    experiment: Experiment,
+    data: DataIdentity,
+    space: CandidateSpace,
+    screens: Sequence[Screen],
+    say: Callable[[str], None],
+) -> list[FrozenTrial]:
+    """Return the trials of other searches for the sampler of a new search.
+
+    Args:
+        home: holds all searches.
+        experiment: of the new search.
+        data: identity of its data.
+        space: of the new search.
+        screens: of the new search.
+        say: receives one line per other search: how many of its trials are taken, and how its data
+            differ.
+
+    Raises:
+        BadInputError: there is no such search, or its data have no class in common with these.
+    """
+    found = []
+    for name in dict.fromkeys(experiment.warm_start):
+        try:
+            folder = home.existing(name)
+            trials = read_trials(folder.location(load_stored(folder).database), name)
+            differences = _compare_data(folder, data)
+        except BadInputError as error:
+            raise BadInputError("warm_start", name, error.problem, error.remedy) from None
+        misfits: Counter[Misfit] = Counter()
+        taken = list(inherit(name, trials, space, screens, experiment, misfits))
+        say(_summary(name, len(taken), misfits, differences))
+        found += taken
+    return found
+
+
+def _compare_data(folder: SearchFolder, data: DataIdentity) -> str:
+    """Return how the data of another search differ from these; empty if they are the same.
+
+    Raises:
+        BadInputError: they have no class in common.
+    """
+    other = folder.data
+    if other is None:
+        return _compare_task(folder, data)
+    names = {each.name for each in data.classes}
+    contents = {each.digest for each in data.classes}
+    if not any(each.name in names or each.digest in contents for each in other.classes):
+        raise _other_task(folder, _classes(other), _classes(data))
+    differences = "; ".join(other.difference(data))
+    return f"the data differ: {differences}" if differences else ""
+
+
+def _compare_task(folder: SearchFolder, data: DataIdentity) -> str:
+    """Compare the data with those of a search that an older version started."""
+    height, width, channels = data.shape
+    here, there = Task(channels, height, width, len(data.classes)), folder.task
+    if (there.channels, there.classes) != (here.channels, here.classes):
+        raise _other_task(folder, _described(there), _described(here))
+    return f"{folder.name} has no record of its data"
+
+
+def _described(task: Task) -> str:
+    colour = "grey" if task.channels == 1 else "colour"
+    return f"{task.classes} of {task.height}x{task.width} pixels in {colour}"
+
+
+def _classes(data: DataIdentity) -> str:
+    names = [each.name for each in data.classes]
+    return ", ".join(names if len(names) <= 3 else [*names[:3], ".."])
+
+
+def _other_task(folder: SearchFolder, there: str, here: str) -> BadInputError:
+    problem = f"its trials were trained on other classes ({there}) than this search has ({here})"
+    remedy = "name a search on the same classes, or remove it"
+    return BadInputError("NAME", folder.name, problem, remedy)
+
+
+def _summary(name: str, taken: int, misfits: Counter[Misfit], differences: str) -> str:
+    """Return one line about the trials of another search."""
+    trials = "1 trial" if taken == 1 else f"{taken} trials"
+    line = f"{trials} of {name} {'was' if taken == 1 else 'were'} added to the sampler"
+    if misfits:
+        counts = [f"{count} {reason.value}" for reason, count in misfits.items()]
+        line += f"; left out: {', '.join(counts)}"
+    if differences:
+        line += f". Their accuracies may not be comparable, because {differences}"
+    return line

@@ -1,0 +1,154 @@
+"""A search says which trials of other searches it takes, and refuses those of another task."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from optuna.distributions import IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from search.driver import warm_start
+from search.driver.warm_start import read_warm_start
+from search.experiment.folder import Home
+from search.experiment.loading import parse_experiment
+from search.loop.screens import build_screens
+from spaces.candidate import CandidateSpace
+from spaces.errors import BadInputError
+from spaces.task import Task
+from spaces.vgg import vgg
+from trainables.data_identity import ClassIdentity, DataIdentity
+
+DATA = DataIdentity(
+    tuple(ClassIdentity(name, (8, 1, 1), name) for name in ("cat", "dog")),
+    ("1", "2", "3"),
+    (8, 8, 1),
+    "",
+)
+TASK = Task(channels=1, height=8, width=8, classes=2)
+PHOTOS = DataIdentity(
+    tuple(ClassIdentity(name, (8, 1, 1), name) for name in ("car", "bus", "tram", "bike")),
+    ("4", "5", "6"),
+    (8, 8, 3),
+    "",
+)
+
+
+def trained(number: int, features: int) -> FrozenTrial:
+    trial = create_trial(
+        state=TrialState.COMPLETE,
+        value=0.5,
+        params={"features": features},
+        distributions={"features": IntDistribution(1, 32)},
+        intermediate_values={1: 0.5},
+        user_attrs={"digest": "", "epochs": 1},
+    )
+    trial.number = number
+    return trial
+
+
+@pytest.fixture
+def read(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch, function_space: Callable[..., CandidateSpace]
+) -> Callable[..., tuple[list[FrozenTrial], list[str]]]:
+    """Return a function that starts a search of DATA from a search of other data."""
+    space = function_space(
+        lambda trial, task: vgg(
+            trial, task, depth=1, features=trial.suggest_int("features", 4, 12), kernel=3, pools=0
+        )
+    )
+    home = Home(tmp_path)
+
+    def start(
+        other: DataIdentity | None,
+        task: Task = TASK,
+        features: Sequence[int] = (4, 5),
+        names: Sequence[str] = ("lender",),
+        **fields: Any,
+    ) -> tuple[list[FrozenTrial], list[str]]:
+        experiment = parse_experiment({"name": "lender", "data": "digits"})
+        home.folder("lender").create(experiment.to_yaml(), task, other)
+        trials = [trained(number, each) for number, each in enumerate(features)]
+        monkeypatch.setattr(warm_start, "read_trials", lambda location, name: trials)
+        mine = parse_experiment({"name": "mine", "warm_start": [*names], **fields})
+        said: list[str] = []
+        screens = build_screens(mine.screens)
+        return read_warm_start(home, mine, DATA, space, screens, said.append), said
+
+    return start
+
+
+def test_number_of_added_trials_is_said(read: Callable[..., Any]) -> None:
+    taken, said = read(DATA, features=[4, 5, 12])
+    assert [trial.params["features"] for trial in taken] == [4, 5, 12]
+    assert said == ["3 trials of lender were added to the sampler"]
+
+
+def test_trials_that_are_left_out_are_counted_by_reason(read: Callable[..., Any]) -> None:
+    taken, said = read(DATA, features=[1, 4, 11, 12, 30], screens={"max_params": 130})
+    assert [trial.params["features"] for trial in taken] == [4]
+    assert said == [
+        "1 trial of lender was added to the sampler; left out: 2 outside this space, 2 rejected by "
+        "its screens"
+    ]
+
+
+def test_a_search_that_gives_no_trial_says_so(read: Callable[..., Any]) -> None:
+    assert read(DATA, features=[1, 30]) == (
+        [],
+        ["0 trials of lender were added to the sampler; left out: 2 outside this space"],
+    )
+
+
+def test_a_search_named_twice_is_taken_once(read: Callable[..., Any]) -> None:
+    taken, said = read(DATA, names=["lender", "lender"])
+    assert len(taken) == 2
+    assert len(said) == 1
+
+
+def test_trials_of_other_classes_are_refused(read: Callable[..., Any]) -> None:
+    with pytest.raises(BadInputError) as caught:
+        read(PHOTOS)
+    assert str(caught.value) == (
+        "warm_start = lender: its trials were trained on other classes (car, bus, tram, ..) than "
+        "this search has (cat, dog); name a search on the same classes, or remove it"
+    )
+
+
+def test_changed_data_are_named_beside_the_added_trials(read: Callable[..., Any]) -> None:
+    smaller = dataclasses.replace(DATA, classes=DATA.classes[:1], shape=(4, 4, 3))
+    taken, (line,) = read(smaller)
+    assert len(taken) == 2
+    assert line.startswith("2 trials of lender were added to the sampler. Their accuracies may not")
+    assert "because the data differ: new class dog" in line
+    assert "images of 8x8 pixels in grey instead of 4x4 pixels in colour" in line
+
+
+def test_renamed_classes_with_the_same_images_are_accepted(read: Callable[..., Any]) -> None:
+    renamed = [dataclasses.replace(each, name=each.name.upper()) for each in DATA.classes]
+    taken, (line,) = read(dataclasses.replace(DATA, classes=tuple(renamed)))
+    assert len(taken) == 2
+    assert "class CAT is now cat" in line
+
+
+@pytest.mark.parametrize(
+    ("task", "there"),
+    [
+        (Task(3, 8, 8, 2), "2 of 8x8 pixels in colour"),
+        (Task(1, 8, 8, 10), "10 of 8x8 pixels in grey"),
+    ],
+)
+def test_another_task_without_a_record_of_data_is_refused(
+    read: Callable[..., Any], task: Task, there: str
+) -> None:
+    with pytest.raises(BadInputError, match="trained on other classes") as caught:
+        read(None, task)
+    assert f"({there}) than this search has (2 of 8x8 pixels in grey)" in str(caught.value)
+
+
+def test_a_missing_record_of_data_is_said(read: Callable[..., Any]) -> None:
+    taken, (line,) = read(None)
+    assert len(taken) == 2
+    assert line.endswith("may not be comparable, because lender has no record of its data")
