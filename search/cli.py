@@ -30,7 +30,9 @@ HomeOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a field; repeatable."),
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a field; repeatable, the last counts."
+    ),
 ]
 ExperimentArgument = Annotated[
     Path, typer.Argument(metavar="EXPERIMENT.yaml", help="Experiment file.")

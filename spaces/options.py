@@ -187,8 +187,6 @@ def _ends(
     low, high = cast("Sequence[N]", known)
     if type(low) not in kinds or type(high) not in kinds:
         remedy = f"use one {expected} or [low, high]"
-        if "e-" in str(option).lower():
-            remedy += "; YAML reads 1e-3 as text, write 1.0e-3"
         raise BadInputError(field, option, "is not a range of numbers", remedy)
     if not low <= high:
         problem = f"low <= high must hold, but got low={low}, high={high}"

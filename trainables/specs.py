@@ -21,10 +21,10 @@ from trainables.data_identity import DataIdentity
 
 
 def _flip(value: object) -> object:
-    # Older files say yes or no, and YAML 1.1 reads a bare `off` as false.
-    if isinstance(value, bool):
-        return "random" if value else "none"
-    return value
+    # Older files say true or false, in any of the words of YAML 1.1.
+    if str(value).lower() in ("true", "yes", "on"):
+        return "random"
+    return "none" if str(value).lower() in ("false", "no", "off") else value
 
 
 def _above_zero(alpha: float | None) -> float | None:

@@ -7,13 +7,13 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from search.backup.backup import as_bad_input
 from search.backup.bucket_lock import last_driver
 from search.backup.snapshots import EXPERIMENT, JOURNAL, STUDY, is_copied
 from search.console import note
 from search.experiment.folder import Home, SearchFolder
+from search.experiment.schema import Experiment
+from search.experiment.yaml_text import read_yaml, write_yaml
 from search.formatting import root_cause
 from spaces.errors import BadInputError
 
@@ -56,9 +56,9 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
             if driver is not None:
                 SearchFolder(aside).add_driver(driver.token)
             # The bucket may be a copy under another name.
-            document = yaml.safe_load(experiment) | {"storage": storage}
+            document = read_yaml(experiment.decode(), Experiment) | {"storage": storage}
             # Last, because this file marks a folder as a search.
-            SearchFolder(aside).write_experiment(yaml.safe_dump(document, sort_keys=False))
+            SearchFolder(aside).write_experiment(write_yaml(document))
             if folder.path.exists():
                 shutil.rmtree(folder.path)
             aside.rename(folder.path)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeGuard, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from search.experiment.folder import SearchFolder
-from search.experiment.schema import Experiment, seconds
+from search.experiment.schema import Experiment, SpaceSection, seconds
+from search.experiment.yaml_text import YamlTextError, is_text, plain_text, read_yaml
 from spaces.errors import BadInputError
 
 
@@ -21,19 +22,24 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
     Args:
         path: the YAML file; its stem is the default name of the search.
-        overrides: ``key=value`` with dotted keys and YAML values.
+        overrides: ``key=value`` with dotted keys, applied in order. A field for text takes the text
+            as it stands; other values are YAML.
 
     Raises:
-        BadInputError: for the first invalid field.
+        BadInputError: for the first invalid field, or a value that could be misread.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        problem = error.strerror or str(error)
-        raise BadInputError("EXPERIMENT", path, problem, "name a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise BadInputError("EXPERIMENT", path, "is not text", "name a YAML file") from error
-    document = _parse(text, "EXPERIMENT", path)
+    experiment = _load(path, overrides)
+    gpus = experiment.resources.gpus
+    if gpus is not None and gpus > 1:
+        # Not in the schema, because searches that were stored before may have it.
+        problem = "a training uses one GPU, so the others would stay idle"
+        remedy = "use 1, or a fraction of a GPU"
+        raise BadInputError("resources.gpus", f"{gpus:g}", problem, remedy)
+    return experiment
+
+
+def _load(path: Path, overrides: Sequence[str]) -> Experiment:
+    document = _parse(_read(path), "EXPERIMENT", path, Experiment)
     if document is None:
         document = {}
     if not isinstance(document, dict):
@@ -49,13 +55,26 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return experiment.model_copy(update={"modules": str(folder.resolve())})
 
 
+def _read(path: Path) -> str:
+    """Return the text of a file: UTF-8, or UTF-16 with its byte order mark."""
+    try:
+        content = path.read_bytes()
+        is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if is_wide else "utf-8-sig")
+    except OSError as error:
+        problem = error.strerror or str(error)
+        raise BadInputError("EXPERIMENT", path, problem, "name a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise BadInputError("EXPERIMENT", path, "is not text", "save it as UTF-8") from error
+
+
 def load_stored(folder: SearchFolder) -> Experiment:
     """Load the stored experiment of a search.
 
     Raises:
         BadInputError: the file was changed or damaged.
     """
-    stored = load_experiment(folder.experiment)
+    stored = _load(folder.experiment, ())
     if stored.name != folder.name:
         problem = f"its {folder.experiment} belongs to another search"
         raise BadInputError("NAME", folder.name, problem, "restore the file")
@@ -81,26 +100,24 @@ def parse_experiment(document: Mapping[str, Any]) -> Experiment:
     return experiment
 
 
-def _parse(text: str, field: str, value: object) -> Any:
+def _parse(text: str, field: str, value: object, annotation: Any) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}" if mark is not None else ""
-        problem = f"is not YAML{where}: {getattr(error, 'problem', None) or 'unreadable'}"
-        raise BadInputError(field, value, problem, "fix the syntax") from None
-    except (ValueError, RecursionError) as error:
-        # Invalid dates and endless nesting raise other errors than YAMLError.
-        raise BadInputError(field, value, f"is not YAML: {error}", "fix the syntax") from None
+        return read_yaml(text, annotation)
+    except YamlTextError as error:
+        raise BadInputError(field, value, error.problem, error.remedy) from None
 
 
 def _apply(document: dict[str, Any], override: str) -> None:
     """Apply one override to a document."""
     key, equals, text = override.partition("=")
-    if not equals or not all(part for part in key.split(".")):
+    location = key.split(".")
+    if not equals or not all(location):
         raise BadInputError("--set", override, "is not key=value", "write e.g. budget.trials=50")
-    value = _parse(text, "--set", override)
-    *parents, last = key.split(".")
+    if key != key.strip():
+        problem = "has a space before ="
+        raise BadInputError("--set", override, problem, "write key=value without spaces around =")
+    value = _override_value(location, text, override)
+    *parents, last = location
     section = document
     for parent in parents:
         inner = section.get(parent)
@@ -108,23 +125,36 @@ def _apply(document: dict[str, Any], override: str) -> None:
             inner = {"name": inner}
         section[parent] = dict(inner) if isinstance(inner, dict) else {}
         section = section[parent]
-    section[last] = _new_value(key.split("."), section.get(last), value, override)
+    section[last] = _new_value(location, section.get(last), value, override)
+
+
+def _override_value(location: Sequence[str], text: str, override: str) -> Any:
+    """Return the value of an override: text as it stands, or YAML."""
+    annotation = _annotation_at(location)
+    if is_text(annotation):
+        return plain_text(text, annotation)
+    if annotation is SpaceSection and not text.lstrip().startswith("{"):
+        return text  # The name of the space alone.
+    return _parse(text, "--set", override, annotation)
 
 
 def _new_value(location: Sequence[str], before: object, value: object, override: str) -> object:
     """Return the new value; ``+`` adds to the old one: ``budget.trials=+100``."""
     text = override.partition("=")[2].strip()
-    if not text.startswith("+"):
+    if not text.startswith("+") or is_text(_annotation_at(location)):
         return value
     if _is_duration(location):
         with suppress(ValueError):  # Not a duration.
             before, value = seconds(before), seconds(text.removeprefix("+"))
-    numbers = (int, float)
-    if isinstance(before, numbers) and isinstance(value, numbers):
+    if _is_number(before) and _is_number(value):
         return before + value
     raise BadInputError(
         "--set", override, "cannot add to a value that is not a number", "remove the +"
     )
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_duration(location: Sequence[str]) -> bool:
@@ -161,6 +191,14 @@ def _explain(error: ValidationError) -> BadInputError:
         return BadInputError(field, value, message, remedy)
     message = message[0].lower() + message[1:]
     return BadInputError(field, value, message, f"see `{_describe(location)}`")
+
+
+def _annotation_at(location: Sequence[str]) -> Any:
+    """Return the type of a field; Any if there is no such field."""
+    try:
+        return _section_at(location[:-1]).model_fields[location[-1]].annotation
+    except (KeyError, StopIteration):
+        return Any
 
 
 def _section_at(location: Sequence[str]) -> type[BaseModel]:

@@ -6,7 +6,6 @@ import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -17,6 +16,7 @@ from pydantic import (
 )
 
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
+from search.experiment.yaml_text import WORDS, write_yaml
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
@@ -39,8 +39,8 @@ class BorderRule(StrEnum):
 
 
 def _border_rule(value: object) -> object:
-    # YAML 1.1 reads a bare `off` as false.
-    if value is False:
+    # Older files say false or no, which YAML 1.1 reads as it reads a bare `off`.
+    if WORDS.get(str(value).lower()) is False:
         return BorderRule.OFF
     try:
         return BorderRule(str(value))
@@ -165,7 +165,7 @@ class FailuresSection(_Section):
 
 def _whole_or_fraction(gpus: float | None) -> float | None:
     if gpus is not None and gpus > 1 and gpus != int(gpus):
-        raise ValueError("use a fraction up to 1, or whole GPUs")
+        raise ValueError("use 1, or a fraction of a GPU")
     return gpus
 
 
@@ -180,7 +180,7 @@ class ResourcesSection(_Section):
     gpus: Annotated[float | None, AfterValidator(_whole_or_fraction)] = Field(
         None,
         ge=0,
-        description="GPUs or fraction of a GPU per trial; empty: by its predicted memory",
+        description="fraction of a GPU per trial, up to 1; empty: by its predicted memory",
     )
     concurrent: int | None = Field(
         None, ge=1, description="maximum number of parallel trials; empty: as many as fit"
@@ -371,4 +371,4 @@ class Experiment(_Section):
 
     def to_yaml(self) -> str:
         """Return the complete experiment with defaults as YAML."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return write_yaml(self.model_dump(mode="json"))

@@ -43,6 +43,7 @@ OTHERS: dict[str, Any] = {
     "validation_list": "held_out.txt",
     "groups": "patient-(.*?)/",
     "table": {"label": "species"},
+    "decoding": {"background": "black"},
     "seed": 8,
     "space": {"name": "resnet"},
     "recipe": {"batch_size": 64},
@@ -139,13 +140,19 @@ def test_plus_accepts_units_of_time(tmp_path: Path, before: str, added: str) -> 
 @pytest.mark.parametrize(
     "override",
     [
-        *("budget.wall_clock=+3600", "name=+1", "budget.trials=+many", "data=+1"),
+        *("budget.wall_clock=+3600", "compile=+1", "budget.trials=+many", "space.depth=+1"),
         *("budget.trials=+8h", "failures.hang_after=+long"),
     ],
 )
 def test_plus_on_a_field_without_number_is_refused(folder: SearchFolder, override: str) -> None:
     with pytest.raises(BadInputError, match="cannot add to a value that is not a number"):
         load_resumed(folder, [override])
+
+
+@pytest.mark.parametrize("field", ["name", "data"])
+def test_plus_on_a_text_field_is_text(folder: SearchFolder, field: str) -> None:
+    with pytest.raises(BadInputError, match=rf"{field} = \+1: "):
+        load_resumed(folder, [f"{field}=+1"])
 
 
 def test_override_of_a_fixed_field_is_refused(folder: SearchFolder) -> None:
