@@ -43,7 +43,6 @@ OTHERS: dict[str, Any] = {
     "validation_list": "held_out.txt",
     "groups": "patient-(.*?)/",
     "table": {"label": "species"},
-    "decoding": {"background": "black"},
     "seed": 8,
     "space": {"name": "resnet"},
     "recipe": {"batch_size": 64},
