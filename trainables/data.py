@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
+from spaces.user_code import is_reference
 from trainables.data_identity import DataIdentity, identify
 from trainables.images import store as image_store
 from trainables.images.balance import describe_balance
@@ -21,6 +22,7 @@ from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
+from trainables.images.functions import ImageFunction
 from trainables.images.memberships import (
     apply_validation_list,
     check_pattern,
@@ -32,7 +34,7 @@ from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
 from trainables.images.splits import draw_splits, join_groups
 from trainables.images.tables import TABLE_SUFFIXES, open_table
-from trainables.specs import DataSpec, Decoding, TableColumns
+from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, TableColumns
 
 LARGEST_RESOLUTION = 4096
 
@@ -60,7 +62,8 @@ class Dataset:
         notes: one line each: what was found in the source, and what was assumed or left out.
         digests: digest of the content of each image, uint64 [n], see
             :func:`trainables.images.decoding.digest`; by default computed from the images.
-        identity: identifies this version of images in a bucket; None for other sources.
+        identity: identifies this version of images in a bucket or of a user's function; None for
+            other sources.
     """
 
     images: NDArray[np.uint8]
@@ -212,7 +215,7 @@ def load(
             *describe_balance(stored.labels[splits.train], stored.classes),
         ),
         digests=stored.digests,
-        identity=wanted if is_bucket(source.removeprefix(_IMAGES)) else None,
+        identity=wanted if _is_pinned(source) else None,
     )
     if data.expected is not None:
         _refuse_other(dataset, data, data.expected)
@@ -228,6 +231,15 @@ def _refuse_other(dataset: Dataset, data: DataSpec, expected: DataIdentity) -> N
         )
         remedy = "give all nodes the same images and leave them unchanged, then resume the search"
         raise NodeDataError("data", printable(data.source), problem, remedy)
+
+
+def _is_pinned(source: str) -> bool:
+    """Tell whether workers load what the driver has found, without looking at the source again."""
+    return is_bucket(source.removeprefix(_IMAGES)) or _is_function(source)
+
+
+def _is_function(source: str) -> bool:
+    return is_reference(source) and source.partition(":")[0] not in LOCAL_KINDS
 
 
 def _fixed(
@@ -263,14 +275,27 @@ def _open(
         return open_table(source.removeprefix(_TABLE), data.table)
     if source in SET_NAMES:
         return open_named(source, root / "downloads")
-    known = [*SET_NAMES, f"{_IMAGES}PATH", f"{_TABLE}PATH"]
+    meant = _misspelt_path(source)
+    if meant is None and _is_function(source):
+        return ImageFunction(source, data.folders)
+    known = [*SET_NAMES, f"{_IMAGES}PATH", f"{_TABLE}PATH", "module:function"]
     remedy = f"use one of {', '.join(known)}"
     if os.path.exists(os.path.expanduser(source)):
         kind = _TABLE if source.lower().endswith(TABLE_SUFFIXES) else _IMAGES
         remedy = f"for your own images write {kind}{printable(source)}"
+    elif meant is not None:
+        remedy = f"did you mean {printable(meant)}?"
     elif close := difflib.get_close_matches(source.lower(), SET_NAMES, n=1):
         remedy = f"did you mean {close[0]}? Otherwise {remedy}"
     raise UnusableDataError("there is no such data set", remedy)
+
+
+def _misspelt_path(source: str) -> str | None:
+    """Return the source that is meant if the kind of an existing path is misspelt."""
+    kind, _, path = source.partition(":")
+    close = difflib.get_close_matches(kind.lower(), LOCAL_KINDS, n=1)
+    exists = bool(path) and os.path.exists(os.path.expanduser(path))
+    return f"{close[0]}:{path}" if close and exists else None
 
 
 def _key(identity: str, resolution: int | None, decoding: Decoding) -> str:

@@ -190,7 +190,8 @@ class DataSpec:
             ``fashion-mnist`` or ``svhn`` (downloaded by torchvision); or ``images:PATH``, a
             folder or archive of ``CLASS/*.jpg`` or of ``train/CLASS/*.jpg``, optionally with
             ``val/`` and ``test/`` beside ``train/``; in S3 ``images:s3://bucket/prefix/`` or
-            ``images:s3://bucket/key.tar``; or ``csv:PATH``, a table of files and classes.
+            ``images:s3://bucket/key.tar``; ``csv:PATH``, a table of files and classes; or
+            ``module:function``, a function of the user that returns a data set.
         resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
             and the centre cropped. None keeps the size that all images share.
         subset: fraction of each split to keep, in (0, 1], of each class and at least one image.
@@ -205,6 +206,7 @@ class DataSpec:
             splits keep groups together. None for no groups but those of a table.
         validation_list: absolute path of a text file with the relative paths of the validation
             images; None to draw them.
+        folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
         identity: `Dataset.identity` of an earlier load: load exactly these images. Images cached
             on this node then need no bucket; otherwise loading waits while the bucket is
             unavailable.
@@ -221,6 +223,7 @@ class DataSpec:
     table: TableColumns = field(default_factory=TableColumns)
     groups: str | None = None
     validation_list: str | None = None
+    folders: tuple[str, ...] = ()
     identity: str | None = None
     expected: DataIdentity | None = None
 

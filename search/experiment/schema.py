@@ -267,7 +267,8 @@ class Experiment(_Section):
         "search", pattern=NAME_PATTERN, description="name of the search and its folder"
     )
     data: str = Field(
-        "digits", description="data set (digits, cifar10, ..), images:PATH or csv:PATH"
+        "digits",
+        description="data set (digits, cifar10, ..), images:PATH, csv:PATH or module:function",
     )
     resolution: int | None = Field(
         DataSpec.resolution,

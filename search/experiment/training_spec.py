@@ -32,6 +32,7 @@ def describe_data(experiment: Experiment) -> DataSpec:
         ),
         groups=experiment.groups,
         validation_list=_absolute("validation_list", experiment.validation_list),
+        folders=search_folders(experiment.modules),
     )
 
 

@@ -164,7 +164,8 @@ def test_an_unknown_source_is_refused_with_the_nearest_name(tmp_path):
         load(DataSpec("CIFAR-10"), cache=tmp_path)
     assert str(raised.value) == (
         "data = CIFAR-10: there is no such data set; did you mean cifar10? Otherwise use one of "
-        "digits, cifar10, cifar100, mnist, fashion-mnist, svhn, images:PATH, csv:PATH"
+        "digits, cifar10, cifar100, mnist, fashion-mnist, svhn, images:PATH, "
+        "csv:PATH, module:function"
     )
 
 
