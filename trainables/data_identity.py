@@ -86,7 +86,7 @@ class DataIdentity:
         counts = [f"{self.split_images(index)} {split}" for index, split in enumerate(SPLITS)]
         return (
             f"{len(self.classes)} classes, {_images(self.images)} of {_shape(self)} "
-            f"({', '.join(counts)}), digest {self._digest()}"
+            f"({', '.join(counts)}), digest {self.digest}"
         )
 
     def difference(self, other: DataIdentity) -> list[str]:
@@ -109,7 +109,9 @@ class DataIdentity:
             phrases.append(f"decoded with {other.decoding} instead of {self.decoding}")
         return phrases
 
-    def _digest(self) -> str:
+    @property
+    def digest(self) -> str:
+        """Short digest: searches with the same one have the same data."""
         return hashlib.blake2b(self.to_json().encode("utf-8"), digest_size=4).hexdigest()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from search.experiment.folder import Home, SearchFolder
@@ -45,6 +47,19 @@ def check_data(
     if before != experiment.data:
         return f"the data moved from {before} to {experiment.data}; their content is the same"
     return ""
+
+
+@contextmanager
+def asking_for_moved_data(home: Home, folder: SearchFolder) -> Iterator[None]:
+    """Add to an error of reading the data how to resume the search if the images moved."""
+    try:
+        yield
+    except BadInputError as error:
+        if error.field != "data" or folder.data is None or ":" not in str(error.value):
+            raise
+        command = f"{home.command('resume', folder.name)} --set data=images:NEW_PATH"
+        remedy = f"{error.remedy}. If the images moved, run: {command}"
+        raise BadInputError(error.field, error.value, error.problem, remedy) from None
 
 
 def _check_task(folder: SearchFolder, experiment: Experiment, found: DataIdentity) -> None:

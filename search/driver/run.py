@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
 
@@ -17,7 +17,7 @@ from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
 from search.console import say
-from search.driver.data_check import check_data, search_again
+from search.driver.data_check import asking_for_moved_data, check_data, search_again
 from search.driver.execution import execute
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import migrate_checkpoints
@@ -116,7 +116,8 @@ def _run_held(
         problem = f"its study is missing from {location}"
         remedy = "restore the file, or search under another name"
         raise BadInputError("NAME", experiment.name, problem, remedy)
-    dataset = load_images(experiment, console)
+    with asking_for_moved_data(home, folder) if resume else nullcontext():
+        dataset = load_images(experiment, console)
     data = dataset.identify(experiment.decoding)
     if resume and (
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))

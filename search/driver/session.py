@@ -158,7 +158,7 @@ def open_search(
         database,
         study,
         journal,
-        JournalRecorder(journal, experiment, lambda: summarise(study.trials())),
+        JournalRecorder(journal, experiment, lambda: summarise(study.trials()), spec.data.expected),
         backup,
         CheckpointCleanup(
             open_store(folder.checkpoints_in(experiment.storage)), at_once=not backup.is_remote

@@ -36,6 +36,7 @@ from search.tracking.journal_reader import read_all
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
+from trainables.data_identity import DataIdentity
 from trainables.epoch_metrics import EpochMetrics
 
 _STATUS: dict[TrialState, Status] = {
@@ -70,16 +71,22 @@ class JournalRecorder(Observer):
         journal: of the search.
         experiment: of the search.
         summarise: returns the current summary.
+        data: identity of the data.
     """
 
     is_vital = True
 
     def __init__(
-        self, journal: Journal, experiment: Experiment, summarise: Callable[[], Summary]
+        self,
+        journal: Journal,
+        experiment: Experiment,
+        summarise: Callable[[], Summary],
+        data: DataIdentity | None = None,
     ) -> None:
         self._journal = journal
         self._experiment = experiment
         self._summarise = summarise
+        self._data = data
         self._written: dict[str, _Written] = {}
         self._totals: dict[str, float] = {}
         for event in read_all(journal.path):
@@ -96,6 +103,7 @@ class JournalRecorder(Observer):
         if not known:
             params = {
                 "data": experiment.data,
+                "data_digest": self._data.digest if self._data else None,
                 "resolution": experiment.resolution,
                 "subset": experiment.subset,
                 "space": experiment.space.name,

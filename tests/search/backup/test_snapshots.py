@@ -132,7 +132,7 @@ def test_restore_recovers_every_copied_file(
 
 
 def test_files_of_one_machine_are_not_copied(folder: SearchFolder) -> None:
-    copied = ("report.html", "finalists/trial-1.pt", "nights/report.md", "id")
+    copied = ("report.html", "finalists/trial-1.pt", "nights/report.md", "id", "data.json")
     not_copied = (
         *("study.db", "study.db-wal", "journal.jsonl", "tracking.json", "tracking.lock"),
         *(

@@ -815,6 +815,10 @@ def test_changed_images_are_refused_on_resume_and_equal_ones_are_not(
     home, _, outcome = ends(lambda searcher: trained(searcher, 2, 1), printed, **fields)
     assert isinstance(outcome, Outcome), outcome
     before = (home.folder("mine").path / "data.json").read_text()
+    start = next(e for e in read_all(home.folder("mine").journal) if isinstance(e, Start))
+    recorded = home.folder("mine").data
+    assert recorded is not None
+    assert (start.run, start.params["data_digest"]) == (PARENT, recorded.digest)
 
     shutil.copy(photos / "dog/19.png", photos / "cat/99.png")
     _, _, outcome = ends(trained, printed, resume=True, **fields)
@@ -824,6 +828,9 @@ def test_changed_images_are_refused_on_resume_and_equal_ones_are_not(
     (photos / "cat/99.png").unlink()
 
     photos = photos.rename(tmp_path / "moved")
+    _, _, outcome = ends(trained, printed, resume=True, **fields)
+    assert "resume mine --home" in str(outcome)
+    assert "--set data=images:NEW_PATH" in str(outcome)
     os.utime(photos / "cat/1.png", (1, 1))
     fields["data"] = f"images:{photos}"
     _, text, outcome = ends(lambda s: trained(s, 1, 1), printed, resume=True, **fields)

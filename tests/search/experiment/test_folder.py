@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from search.experiment.folder import HOME_VARIABLE, Home
+from search.experiment.folder import HOME_VARIABLE, Home, SearchFolder
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.data_identity import ClassIdentity, DataIdentity
 
 DIGITS = Task(channels=1, height=8, width=6, classes=10)
 
@@ -70,6 +71,25 @@ def test_existing_search_is_refused_and_unchanged(tmp_path: Path) -> None:
         assert "--set name=" in caught.value.remedy
     assert folder.experiment.read_text() == "data: digits\n"
     assert folder.identity == identity
+
+
+def test_folder_of_a_killed_start_is_unfinished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataIdentity((ClassIdentity("cat", (1, 1, 1), "a"),), ("1", "2", "3"), (8, 8, 1), "")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    folder = Home(tmp_path).folder("mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(SearchFolder, "write_experiment", killed)
+        with pytest.raises(KeyboardInterrupt):
+            folder.create("", DIGITS, data)
+    assert folder.data == data
+    assert folder.is_unfinished()
+    folder.create("", DIGITS, data)
+    assert not folder.is_unfinished()
 
 
 def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
