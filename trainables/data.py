@@ -176,7 +176,7 @@ def load(
             raise UnusableDataError(
                 "the images have changed since the search started", "restore the original images"
             )
-        image_store.write(folder, opened.listing(), resolution, report)
+        image_store.write(folder, opened.listing(), resolution, data.decoding, report)
 
     try:
         opened = _open(data, root, report, wait_for_bucket=data.identity is not None)

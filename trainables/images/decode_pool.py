@@ -15,16 +15,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import cast
 
-from trainables.images.decoding import Chunk, Decoded, Misfit, Unreadable, decode
+from trainables.images.decoding import Chunk, Outcome, process
 from trainables.images.errors import UnusableDataError
-
-Outcome = Decoded | Unreadable | Misfit
 
 
 def decode_here(chunks: Iterable[Chunk]) -> Generator[Outcome, None, None]:
     """Decode in this process, which is faster for few images."""
     for chunk in chunks:
-        yield decode(chunk)
+        yield process(chunk)
 
 
 def decode_in_parallel(

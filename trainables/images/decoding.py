@@ -4,39 +4,25 @@ The module imports only NumPy and Pillow, so that decoding processes start quick
 """
 
 import hashlib
-import io
+import re
 import signal
 import struct
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from trainables.images.findings import Findings
+from trainables.images.pixels import RangeNeededError, Rules, read_deep_values, read_pixels
+from trainables.images.value_range import Counts, count_values
 
 Content = bytes | str | NDArray[np.uint8]
 """An image: content or path of an image file, or pixels [h, w] or [h, w, 3]."""
-
-# Pillow picks the decoder by content, whatever the file is called; this keeps the exotic ones,
-# among them EPS that runs Ghostscript, away from files of unknown origin.
-FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "WEBP", "TIFF")
-GREY_MODES = frozenset({"1", "L", "LA", "La"})
-SIXTEEN_BIT_GREY_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
-# Undoes each value of the EXIF orientation tag.
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-# 32-bit integers and floats have no defined white, so scaling to 0..255 would be a guess.
-UNSCALABLE_MODES = frozenset({"I", "F"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +35,8 @@ class Chunk:
         contents: the images.
         size: required (width, height) in pixels; None for the size of the first image.
         fit: whether images of another size are resized and cropped to ``size``.
+        rules: what else decides the pixels.
+        survey: count the values of the deep images instead of decoding all images.
     """
 
     rows: tuple[int, ...]
@@ -56,6 +44,8 @@ class Chunk:
     contents: tuple[Content, ...]
     size: tuple[int, int] | None
     fit: bool
+    rules: Rules = field(default_factory=Rules)
+    survey: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +57,22 @@ class Decoded:
         images: uint8 [k, height, width, channels]; one channel if all images are greyscale.
         moments: see :func:`moments`.
         digests: see :func:`digest`; uint64 [k].
+        found: what reading changed or left out.
     """
 
     rows: NDArray[np.int64]
     images: NDArray[np.uint8]
     moments: NDArray[np.int64]
     digests: NDArray[np.uint64]
+    found: Findings
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """The values of the deep images of one chunk of ``images`` images."""
+
+    images: int
+    values: Counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,25 +91,46 @@ class Misfit:
     size: tuple[int, int]
 
 
-def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
-    """Decode the images of a chunk, or return the first unusable image.
+@dataclass(frozen=True, slots=True)
+class TooLarge:
+    """The first image of a chunk with more pixels than allowed."""
+
+    name: str
+    pixels: int
+
+
+@dataclass(frozen=True, slots=True)
+class RangeNeeded:
+    """The first deep image of a chunk whose rules have no range of values."""
+
+    name: str
+
+
+Outcome = Decoded | Surveyed | Unreadable | Misfit | TooLarge | RangeNeeded
+
+
+def process(chunk: Chunk) -> Outcome:
+    """Decode or survey the images of a chunk, or return the first unusable image.
 
     A bad image is a return value, not an exception, because it crosses processes.
     """
+    return _survey(chunk) if chunk.survey else _decode(chunk)
+
+
+def _decode(chunk: Chunk) -> Outcome:
     size = chunk.size
     pictures: list[NDArray[np.uint8]] = []
     digests: list[int] = []
-    with warnings.catch_warnings():
-        # Ignore warnings about odd metadata, but refuse images so large that they may be
-        # decompression bombs.
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
+    found = Findings()
+    with _limited(chunk.rules.max_pixels):
         for name, content in zip(chunk.names, chunk.contents, strict=True):
             try:
                 held = _read(content)
-                picture = _pixels(held, size if chunk.fit else None)
+                picture, changed = read_pixels(held, size if chunk.fit else None, chunk.rules)
+            except RangeNeededError:
+                return RangeNeeded(name)
             except Exception as error:  # Decoders raise a dozen undocumented types for bad bytes.
-                return Unreadable(name, _why(error))
+                return _unusable(name, error)
             height, width, _ = picture.shape
             if size is None:
                 size = (width, height)
@@ -117,13 +138,51 @@ def decode(chunk: Chunk) -> Decoded | Unreadable | Misfit:
                 return Misfit(name, (width, height))
             pictures.append(picture)
             digests.append(digest(held))
+            found += changed
     images = np.stack(_same_channels(pictures))
     return Decoded(
         np.array(chunk.rows, dtype=np.int64),
         images,
         moments(images),
         np.array(digests, dtype=np.uint64),
+        found,
     )
+
+
+def _survey(chunk: Chunk) -> Outcome:
+    values: list[NDArray[np.floating]] = []
+    with _limited(chunk.rules.max_pixels):
+        for name, content in zip(chunk.names, chunk.contents, strict=True):
+            try:
+                deep = read_deep_values(_read(content))
+            except Exception as error:  # As above.
+                return _unusable(name, error)
+            if deep is not None:
+                values.append(deep.astype(np.float32))
+    together = np.concatenate(values) if values else np.zeros(0, dtype=np.float32)
+    return Surveyed(len(chunk.rows), count_values(together))
+
+
+@contextmanager
+def _limited(max_pixels: int) -> Iterator[None]:
+    """Let Pillow ignore odd metadata, but refuse images with more pixels."""
+    before = Image.MAX_IMAGE_PIXELS
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        Image.MAX_IMAGE_PIXELS = max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+def _unusable(name: str, error: Exception) -> Unreadable | TooLarge:
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning) and (
+        pixels := re.search(r"\((\d+) pixels\)", str(error))
+    ):
+        return TooLarge(name, int(pixels[1]))
+    return Unreadable(name, _why(error))
 
 
 def digest(content: bytes | NDArray[np.uint8]) -> int:
@@ -174,7 +233,7 @@ def serve(descriptor: int) -> None:
     connection = Connection(descriptor)
     try:
         while True:
-            connection.send(decode(connection.recv()))
+            connection.send(process(connection.recv()))
     except (EOFError, ConnectionError):
         return
 
@@ -184,61 +243,6 @@ def _read(content: Content) -> bytes | NDArray[np.uint8]:
         with open(content, "rb") as file:
             return file.read()
     return content
-
-
-def _pixels(
-    content: bytes | NDArray[np.uint8], fitted: tuple[int, int] | None
-) -> NDArray[np.uint8]:
-    """Return an image as [height, width, channels], resized and cropped if asked."""
-    with _opened(content) as image:
-        if fitted is not None:
-            # Decodes a JPEG at 1/2, 1/4 or 1/8 of its size, but at least at twice the wanted size,
-            # so that the following resize stays accurate.
-            image.draft(None, (2 * fitted[0], 2 * fitted[1]))
-        image.load()
-        plain = _grey_or_rgb(_upright(image))
-        if fitted is not None:
-            plain = _fit(plain, fitted)
-        pixels = np.array(plain, dtype=np.uint8)
-    return pixels[:, :, np.newaxis] if pixels.ndim == 2 else pixels
-
-
-@contextmanager
-def _opened(content: bytes | NDArray[np.uint8]) -> Iterator[Image.Image]:
-    if isinstance(content, np.ndarray):
-        yield Image.fromarray(content)
-        return
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-        yield image
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    orientation = None
-    # Ignore unreadable metadata; the pixels may be fine.
-    with suppress(Exception):
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    method = UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return image if method is None else image.transpose(method)
-
-
-def _grey_or_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in UNSCALABLE_MODES:
-        raise ValueError(f"its pixels are 32-bit ({image.mode}), only 8 and 16 bits are read")
-    if image.mode in SIXTEEN_BIT_GREY_MODES:
-        # 65535 / 257 = 255 maps the full 16-bit range to the full 8-bit range.
-        deep = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((deep + 128) // 257).astype(np.uint8))
-    if image.mode in GREY_MODES:
-        return image.convert("L")
-    return image.convert("RGB")
-
-
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize the shorter side to ``size`` and crop the centre, in one antialiased step."""
-    scale = min(image.width / size[0], image.height / size[1])
-    width, height = size[0] * scale, size[1] * scale
-    left, top = (image.width - width) / 2, (image.height - height) / 2
-    return image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
 
 
 def _same_channels(pictures: list[NDArray[np.uint8]]) -> list[NDArray[np.uint8]]:

@@ -6,12 +6,13 @@ All processes of a node share one copy of a mapped file in the page cache.
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from io import FileIO
 from itertools import chain, pairwise
+from math import ceil
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +20,27 @@ from numpy.typing import NDArray
 
 from spaces.errors import BadInputError
 from trainables.images.cache import VARIABLE, root_of, usable
-from trainables.images.decode_pool import Outcome, decode_here, decode_in_parallel
-from trainables.images.decoding import Chunk, Decoded, Misfit, Unreadable, decode
+from trainables.images.decode_pool import decode_here, decode_in_parallel
+from trainables.images.decoding import (
+    Chunk,
+    Decoded,
+    Misfit,
+    Outcome,
+    RangeNeeded,
+    Surveyed,
+    TooLarge,
+    Unreadable,
+    process,
+)
 from trainables.images.errors import UnusableDataError, brief
+from trainables.images.findings import Findings
+from trainables.images.layout import SPLITS
+from trainables.images.pixels import RangeNeededError, Rules
 from trainables.images.sources import Item, Listing
+from trainables.images.value_range import Histogram, ValueRange
+from trainables.specs import Decoding
 
-FORMAT = 3
+FORMAT = 4
 """Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]
@@ -39,6 +55,8 @@ CHUNK_BYTES = 16 * 2**20
 
 # No file name contains it.
 _END = "\0"
+
+_TRAIN = SPLITS.index("train")
 
 _IMAGES, _MOMENTS, _DIGESTS, _LABELS, _SPLITS, _NAMES, _GROUPS, _FACTS = (
     "images.npy",
@@ -105,51 +123,51 @@ def read(folder: Path) -> Stored | None:
         return None
 
 
-def write(folder: Path, listing: Listing, resolution: int | None, progress: Progress) -> None:
+def write(
+    folder: Path,
+    listing: Listing,
+    resolution: int | None,
+    decoding: Decoding,
+    progress: Progress,
+) -> None:
     """Decode all images of a source into an empty folder.
 
     Args:
         folder: folder of the files.
         listing: images to decode.
         resolution: side of the images in pixels; None keeps their common size.
-        progress: called with the number of decoded images and their total.
+        decoding: background, range of values and largest image.
+        progress: called with the number of decoded images and their total; once more from the
+            start if the range of values must be found first.
 
     Raises:
         UnusableDataError: an image cannot be read.
-        BadInputError: the images differ in size without a resolution, or the disk is full.
+        BadInputError: an image is too large, the images differ in size without a resolution, or
+            the disk is full.
     """
-    count = len(listing.labels)
-    few = count <= FEW_IMAGES and listing.total_size <= FEW_BYTES
-    decode_all = decode_here if few else decode_in_parallel
-    moments = np.zeros((count, 3, 2), dtype=np.int64)
+    rules = Rules(
+        background=decoding.background_rgb,
+        max_pixels=round(decoding.max_megapixels * 1e6),
+        value_range=decoding.value_range,
+    )
     notes = list(listing.notes)
-    digests = np.zeros(count, dtype=np.uint64)
-    done = 0
-    # On failure close the archive and end decoding processes.
-    with closing(listing.items()) as items:
-        first = next(items, None)
-        if first is None:
-            raise _gone(count, count)
-        size = (resolution, resolution) if resolution else _size_of(first)
-        chunks = _chunks(chain([first], items), size, fit=resolution is not None)
-        with (
-            ImageFile(folder / _IMAGES, count, size) as file,
-            closing(decode_all(chunks)) as outcomes,
-        ):
-            for outcome in outcomes:
-                decoded = _accept(outcome, first.name, size)
-                with usable(root_of(folder)):
-                    file.put(decoded.rows, decoded.images)
-                moments[decoded.rows] = decoded.moments
-                digests[decoded.rows] = decoded.digests
-                done += len(decoded.rows)
-                progress(done, count)
-            channels = file.channels
-    if done != count:
-        raise _gone(count - done, count)
+    origin = "as set"
+    try:
+        done = _decode(folder, listing, resolution, rules, progress)
+    except RangeNeededError as needed:
+        with usable(root_of(folder)):
+            for path in folder.iterdir():
+                path.unlink()
+        found = _find_range(listing, rules, str(needed), progress)
+        rules = replace(rules, value_range=(found.low, found.high))
+        done = _decode(folder, listing, resolution, rules, progress)
+        only_train = not np.all(listing.splits == _TRAIN)
+        origin = f"the range of {'the training images' if only_train else 'all images'}"
+        notes += found.warnings()
+    notes += done.found.lines(decoding.background, rules.value_range, origin)
     with usable(root_of(folder)):
-        np.save(folder / _MOMENTS, moments[:, :channels])
-        np.save(folder / _DIGESTS, digests)
+        np.save(folder / _MOMENTS, done.moments)
+        np.save(folder / _DIGESTS, done.digests)
         np.save(folder / _LABELS, listing.labels)
         np.save(folder / _SPLITS, listing.splits)
         np.save(folder / _NAMES, _encode(listing.names or ()))
@@ -168,6 +186,93 @@ def write(folder: Path, listing: Listing, resolution: int | None, progress: Prog
 
 def _encode(names: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(_END.join(names).encode("utf-8", "surrogateescape"), dtype=np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """What is known of all images after decoding them."""
+
+    moments: NDArray[np.int64]
+    digests: NDArray[np.uint64]
+    found: Findings
+
+
+def _decode(
+    folder: Path, listing: Listing, resolution: int | None, rules: Rules, progress: Progress
+) -> _Done:
+    """Write the pixels of all images.
+
+    Raises:
+        RangeNeededError: with the name of a deep image, if the rules have no range of values.
+    """
+    count = len(listing.labels)
+    moments = np.zeros((count, 3, 2), dtype=np.int64)
+    digests = np.zeros(count, dtype=np.uint64)
+    found = Findings()
+    # On failure close the archive and end decoding processes.
+    with closing(listing.items()) as items:
+        first = next(items, None)
+        if first is None:
+            raise _gone(count, count)
+        size = (resolution, resolution) if resolution else _size_of(first, rules)
+        shape = Chunk((), (), (), size, resolution is not None, rules)
+        chunks = _chunks(chain([first], items), shape)
+        with (
+            ImageFile(folder / _IMAGES, count, size) as file,
+            closing(_process_all(listing)(chunks)) as outcomes,
+        ):
+            for outcome in outcomes:
+                decoded = _accept(outcome, first.name, shape)
+                with usable(root_of(folder)):
+                    file.put(decoded.rows, decoded.images)
+                moments[decoded.rows] = decoded.moments
+                digests[decoded.rows] = decoded.digests
+                found += decoded.found
+                progress(found.images, count)
+            channels = file.channels
+    if found.images != count:
+        raise _gone(count - found.images, count)
+    return _Done(moments[:, :channels], digests, found)
+
+
+def _find_range(listing: Listing, rules: Rules, deep: str, progress: Progress) -> ValueRange:
+    """Return the range of the values of the deep training images.
+
+    If the source has no splits, all images count as training images: the splits are drawn later.
+
+    Args:
+        listing: all images.
+        rules: without a range.
+        deep: name of a deep image.
+        progress: called with the number of examined images and their total.
+    """
+    train = listing.splits == _TRAIN
+    histogram = Histogram()
+    done = 0
+    with closing(listing.items()) as items:
+        shape = Chunk((), (), (), None, fit=False, rules=rules, survey=True)
+        chunks = _chunks((item for item in items if train[item.row]), shape)
+        with closing(_process_all(listing)(chunks)) as outcomes:
+            for outcome in outcomes:
+                surveyed = _usable(outcome, rules)
+                if isinstance(surveyed, Surveyed):
+                    histogram.add(surveyed.values)
+                    done += surveyed.images
+                progress(done, int(train.sum()))
+    if histogram.total == 0:
+        raise BadInputError(
+            "decoding.value_range",
+            None,
+            f"the image {deep} has 16 or 32 bits per pixel, and no training image has such pixels, "
+            "so their range is unknown",
+            "set the values that become black and white, such as [0, 65535]",
+        )
+    return histogram.value_range()
+
+
+def _process_all(listing: Listing) -> Callable[[Iterable[Chunk]], Generator[Outcome, None, None]]:
+    few = len(listing.labels) <= FEW_IMAGES and listing.total_size <= FEW_BYTES
+    return decode_here if few else decode_in_parallel
 
 
 class ImageFile:
@@ -262,53 +367,71 @@ def _gone(missing: int, count: int) -> UnusableDataError:
     )
 
 
-def _size_of(item: Item) -> tuple[int, int]:
-    outcome = decode(Chunk((item.row,), (item.name,), (item.content,), size=None, fit=False))
-    _, height, width, _ = _accept(outcome, item.name, (0, 0)).images.shape
+def _size_of(item: Item, rules: Rules) -> tuple[int, int]:
+    shape = Chunk((), (), (), None, fit=False, rules=rules)
+    outcome = process(_chunk([item], shape))
+    _, height, width, _ = _accept(outcome, item.name, shape).images.shape
     return width, height
 
 
-def _chunks(items: Iterator[Item], size: tuple[int, int], *, fit: bool) -> Iterator[Chunk]:
+def _chunks(items: Iterator[Item], shape: Chunk) -> Iterator[Chunk]:
     """Group items into chunks with bounded numbers of images, encoded and decoded bytes."""
-    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (3 * size[0] * size[1])))
+    width, height = shape.size or (1, 1)
+    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (3 * width * height)))
     gathered: list[Item] = []
     encoded = 0
     for item in items:
         gathered.append(item)
         encoded += item.size
         if len(gathered) >= most or encoded >= CHUNK_BYTES:
-            yield _chunk(gathered, size, fit=fit)
+            yield _chunk(gathered, shape)
             gathered, encoded = [], 0
     if gathered:
-        yield _chunk(gathered, size, fit=fit)
+        yield _chunk(gathered, shape)
 
 
-def _chunk(items: list[Item], size: tuple[int, int], *, fit: bool) -> Chunk:
-    return Chunk(
+def _chunk(items: list[Item], shape: Chunk) -> Chunk:
+    return replace(
+        shape,
         rows=tuple(item.row for item in items),
         names=tuple(item.name for item in items),
         contents=tuple(item.content for item in items),
-        size=size,
-        fit=fit,
     )
 
 
-def _accept(outcome: Outcome, first: str, size: tuple[int, int]) -> Decoded:
-    match outcome:
+def _accept(outcome: Outcome, first: str, shape: Chunk) -> Decoded:
+    usable_outcome = _usable(outcome, shape.rules)
+    match usable_outcome:
         case Decoded():
-            return outcome
+            return usable_outcome
+        case Misfit(name, (width, height)) if shape.size is not None:
+            raise BadInputError(
+                "resolution",
+                None,
+                f"the images differ in size ({first} has {shape.size[0]}x{shape.size[1]} pixels, "
+                f"{name} has {width}x{height})",
+                "set resolution to the common side in pixels",
+            )
+    raise TypeError(f"{type(usable_outcome).__name__} is not the outcome of decoding")
+
+
+def _usable(outcome: Outcome, rules: Rules) -> Decoded | Surveyed | Misfit:
+    match outcome:
         case Unreadable(name, cause):
             raise UnusableDataError(
                 f"the image {name} cannot be read ({brief(cause)})", "remove or repair it"
             )
-        case Misfit(name, (width, height)):
+        case TooLarge(name, pixels):
             raise BadInputError(
-                "resolution",
-                None,
-                f"the images differ in size ({first} has {size[0]}x{size[1]} pixels, "
-                f"{name} has {width}x{height})",
-                "set resolution to the common side in pixels",
+                "decoding.max_megapixels",
+                rules.max_pixels / 1e6,
+                f"the image {name} has {pixels / 1e6:.10g} megapixels",
+                f"if you trust it, set decoding.max_megapixels to {ceil(pixels / 1e6)}; otherwise "
+                "remove it",
             )
+        case RangeNeeded(name):
+            raise RangeNeededError(name)
+    return outcome
 
 
 def _runs(rows: NDArray[np.int64]) -> Iterator[slice]:
