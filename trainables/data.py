@@ -165,10 +165,15 @@ def load(
         BadInputError: an argument or the data cannot be used; the message states cause and remedy
             in one line.
     """
+    report, root = progress or _silent, cache_root(cache)
+    if data.expected is not None:
+        return _load_expected(data, data.expected, root, report)
+    return _load(data, root, report)
+
+
+def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
     _check(data)
     source, resolution = data.source, data.resolution
-    report = progress or _silent
-    root = cache_root(cache)
 
     def decode_into(folder: Path) -> None:
         report(0, None)
@@ -194,14 +199,9 @@ def load(
             seed=data.split_seed,
             groups=groups,
         )
-    except UnusableDataError as error:
-        if data.expected is None:
-            raise BadInputError("data", printable(source), error.problem, error.remedy) from error
-        problem = f"the images on the node {platform.node()} cannot be used: {error.problem}"
-        raise NodeDataError("data", printable(source), problem, error.remedy) from error
-    except StorageError as error:
+    except (UnusableDataError, StorageError) as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
-    dataset = Dataset(
+    return Dataset(
         images=stored.images,
         labels=stored.labels,
         classes=stored.classes,
@@ -217,12 +217,19 @@ def load(
         digests=stored.digests,
         identity=wanted if _is_pinned(source) else None,
     )
-    if data.expected is not None:
-        _refuse_other(dataset, data, data.expected)
-    return dataset
 
 
-def _refuse_other(dataset: Dataset, data: DataSpec, expected: DataIdentity) -> None:
+def _load_expected(
+    data: DataSpec, expected: DataIdentity, root: Path, report: image_store.Progress
+) -> Dataset:
+    """Load the images that another process has loaded, and name this node if it cannot."""
+    try:
+        dataset = _load(data, root, report)
+    except BadInputError as error:
+        if isinstance(error.__cause__, StorageError):
+            raise  # The bucket may be available again.
+        problem = f"the images on the node {platform.node()} cannot be used: {error.problem}"
+        raise NodeDataError(error.field, error.value, problem, error.remedy) from error
     differences = expected.difference(dataset.identify(data.decoding))
     if differences:
         problem = (
@@ -231,6 +238,7 @@ def _refuse_other(dataset: Dataset, data: DataSpec, expected: DataIdentity) -> N
         )
         remedy = "give all nodes the same images and leave them unchanged, then resume the search"
         raise NodeDataError("data", printable(data.source), problem, remedy)
+    return dataset
 
 
 def _is_pinned(source: str) -> bool:

@@ -13,6 +13,7 @@ from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.data_identity import DataIdentity
+from trainables.specs import LOCAL_KINDS
 
 
 def check_data(
@@ -55,9 +56,10 @@ def asking_for_moved_data(home: Home, folder: SearchFolder) -> Iterator[None]:
     try:
         yield
     except BadInputError as error:
-        if error.field != "data" or folder.data is None or ":" not in str(error.value):
+        kind = str(error.value).partition(":")[0]
+        if error.field != "data" or folder.data is None or kind not in LOCAL_KINDS:
             raise
-        command = f"{home.command('resume', folder.name)} --set data=images:NEW_PATH"
+        command = f"{home.command('resume', folder.name)} --set data={kind}:NEW_PATH"
         remedy = f"{error.remedy}. If the images moved, run: {command}"
         raise BadInputError(error.field, error.value, error.problem, remedy) from None
 

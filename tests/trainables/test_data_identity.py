@@ -172,6 +172,9 @@ def test_empty_folder_is_an_error_that_names_the_node_only_on_workers(
     assert "gpu-3" not in str(caught.value)
     with pytest.raises(NodeDataError, match="images on the node gpu-3 cannot be used: there are"):
         load(DataSpec(f"images:{photos}", expected=expected), cache=cache)
+    listed = DataSpec("digits", expected=expected, validation_list=str(photos / "gone.txt"))
+    with pytest.raises(NodeDataError, match=r"validation_list = .*gone.txt: .* the node gpu-3"):
+        load(listed, cache=cache)
 
 
 def test_cached_identity_reads_no_image(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,7 +261,7 @@ def test_store_without_registry_is_unavailable(nets: Nets, tmp_path: Path) -> No
         ({"classes": ("dog", "cat")}, "2 classes (dog, cat), not 2 classes (cat, dog)"),
         ({"resolution": (16, 16)}, "images of 16x16 pixels in grey, not of 8x8"),
         ({"channels": 3}, "pixels in colour, not of 8x8 pixels in grey"),
-        ({"digest": "d2"}, "judged on other test images (200 and 200 of them)"),
+        ({"digest": "d2"}, "other test images, or on the same ones in another order"),
     ],
 )
 def test_champion_of_other_images_is_refused_in_one_line(
@@ -345,7 +345,8 @@ def test_identity_depends_on_each_test_image_and_label(
 ) -> None:
     before = identify(digits)
     other = identify(change(digits, int(digits.test[5])))
-    assert before.difference(other) == "it was judged on other test images (179 and 179 of them)"
+    said = before.difference(other)
+    assert said == "it was judged on other test images, or on the same ones in another order"
     assert before.difference(identify(change(digits, int(digits.train[5])))) == ""
 
 
