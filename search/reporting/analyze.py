@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.console import say
+from search.console import say, warn
 from search.experiment.folder import Home
 from search.reporting.stored_search import StoredSearch
+from search.study.records import TrialRecord
 from spaces.architecture import Architecture, CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.costs import costs
@@ -111,7 +112,13 @@ def _from_search(
     stored = StoredSearch(home.existing(name))
     for trial in stored.trials:
         if trial.number == number:
-            graph = stored.space.rebuild(trial.params).architecture
+            candidate = stored.space.rebuild(trial.params)
+            if TrialRecord.of(trial).digest not in ("", candidate.digest):
+                warn(
+                    f"the space {stored.space.name} changed: it draws another network than "
+                    f"trial {number} trained, and this analysis shows the one that it draws now"
+                )
+            graph = candidate.architecture
             return graph if resolution is None else resized(graph, resolution)
     raise BadInputError("MODEL", model, f"{name} has no trial {number}", _REMEDY)
 

@@ -96,7 +96,24 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
         *_STRUCTURE,
         "epochs",
     )
-    return Section("Leaderboard", (counts,), header, tuple(rows))
+    edited = _edited(summary.leaderboard[:SHOWN], space)
+    return Section("Leaderboard", (counts, *edited), header, tuple(rows))
+
+
+def _edited(shown: Sequence[TrialRecord], space: CandidateSpace) -> tuple[str, ...]:
+    """Say which trials trained another network than the space draws from their parameters now."""
+    other = [
+        str(trial.number)
+        for trial in shown
+        if trial.digest and space.rebuild(trial.params).digest != trial.digest
+    ]
+    if not other:
+        return ()
+    trials = f"trial {other[0]}" if len(other) == 1 else f"trials {', '.join(other)}"
+    return (
+        f"The space {space.name} changed: {trials} trained another network than it draws now. "
+        "The columns from features to kernel show the network that it draws now.",
+    )
 
 
 def _epochs(trial: TrialRecord) -> str:

@@ -4,10 +4,18 @@ import json
 from xml.etree import ElementTree as ET
 
 import pytest
+from optuna.samplers import RandomSampler
 from PIL import Image
 
 from search.cli import main
+from search.experiment.folder import Home
+from search.experiment.loading import parse_experiment
+from search.study.database import Database
+from search.study.study import Study
+from spaces.candidate import CandidateSpace
+from spaces.task import Task
 
+DIGITS = Task(channels=1, height=8, width=8, classes=10)
 OWN = """
 from torch import nn
 import torch.nn.functional as F
@@ -101,6 +109,26 @@ def test_plot_is_drawn_as_png_and_svg(own, capsys):
         assert width > height > 200
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10
     assert ET.parse(own / "growth.svg").getroot().tag.endswith("svg")
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_changed_space_of_a_trial_is_said(tmp_path, capsys, changed):
+    home = Home(tmp_path)
+    experiment = parse_experiment({"name": "done", "data": "digits"})
+    home.folder("done").create(experiment.to_yaml(), DIGITS)
+    study = Study("done", RandomSampler(seed=0))
+    trial = study.ask()
+    candidate = CandidateSpace(DIGITS, "vgg", {}, {}).draw(trial)
+    database = Database(home.folder("done").study, "done")
+    study.reject(trial, "params", 1.0, {"digest": "other" if changed else candidate.digest})
+    database.enter(study.trial(0))
+    database.close()
+
+    assert main(["analyze", "done:0", "--json", "--home", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert json.loads(out)["params"] == candidate.costs.params
+    assert bool(err) == changed
+    assert not changed or "vgg changed: it draws another network than trial 0 trained" in err
 
 
 @pytest.mark.parametrize(

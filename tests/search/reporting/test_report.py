@@ -104,6 +104,18 @@ def by_reason(search: Search) -> dict[str, int]:
     return counts
 
 
+def test_leaderboard_says_that_a_space_was_changed(
+    screened: Search, vgg_space: Callable[..., CandidateSpace]
+) -> None:
+    assert len(screened.sections()["Leaderboard"].sentences) == 1
+    edited = vgg_space(depth=[1, 10], recipe={"batch_size": [16, 32], "momentum": 0.5})
+    section = dataclasses.replace(screened, space=edited).sections()["Leaderboard"]
+    numbers = ", ".join(row[1] for row in section.rows)
+    assert section.sentences[1].startswith(
+        f"The space vgg changed: trials {numbers} trained another network than it draws now."
+    )
+
+
 def test_leaderboard_shows_ten_best_with_structure(screened: Search) -> None:
     section = screened.sections()["Leaderboard"]
     trained = [trial for trial in screened.trials if "rejected" not in trial.user_attrs]
