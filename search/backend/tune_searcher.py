@@ -79,7 +79,7 @@ class StudySearcher(Searcher):
         return {
             "number": started.number,
             "params": started.params,
-            "digest": started.candidate.digest,
+            "digest": started.digest,
             "seed": started.seed,
             "gpus": self._gpu_fraction(started.candidate),
         }

@@ -101,19 +101,30 @@ class Candidates:
     def rebuild(self, trial: FrozenTrial) -> StartedTrial:
         """Return the description with which a trial was started.
 
-        Raises:
-            BadInputError: the space draws another network now.
+        The candidate may have another digest than the trial if the space was edited since.
         """
         params = dict(trial.params)
-        candidate = self._space.rebuild(params, TrialRecord.of(trial).digest)
-        return self._describe(trial.number, params, candidate)
+        digest = TrialRecord.of(trial).digest
+        return self._describe(trial.number, params, self._space.rebuild(params), digest)
 
-    def _describe(self, number: int, params: dict[str, Any], candidate: Candidate) -> StartedTrial:
+    def check_result(self, trial: FrozenTrial) -> None:
+        """Check that the space still draws the network that a trial trained.
+
+        Raises:
+            BadInputError: it draws another one.
+        """
+        self._space.rebuild(trial.params, TrialRecord.of(trial).digest)
+
+    def _describe(
+        self, number: int, params: dict[str, Any], candidate: Candidate, digest: str = ""
+    ) -> StartedTrial:
+        digest = digest or candidate.digest
         return StartedTrial(
             number=number,
             params=params,
+            digest=digest,
             # The digest decides, so a candidate trains alike in every search with this seed.
-            seed=(int(candidate.digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
+            seed=(int(digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
             candidate=candidate,
             costs=candidate.costs,
             border=find_border(candidate.architecture, self._rule),

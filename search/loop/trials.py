@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.loop.asha import Asha
 from search.loop.budget import Budget
@@ -58,6 +58,9 @@ class Trials:
         rule: finds the border layer that is recorded with every trial, screened or not.
         device_fraction: of a device that a candidate's trial occupies, to count device-hours.
         observers: receive all events, in this order.
+
+    Raises:
+        BadInputError: the space draws another network than an earlier trial trained.
 
     Attributes:
         study: as given.
@@ -117,6 +120,9 @@ class Trials:
         if not record.outcome.is_finished():
             self._queue.add(trial)
             return
+        if record.outcome is not TrialState.FAIL:
+            # An edited space would show another network beside the accuracy of this trial.
+            self._candidates.check_result(trial)
         self._ended_seconds += record.device_seconds
         self._duplicates.ended(record)
         self._failures.restore(record)

@@ -23,6 +23,7 @@ class StartedTrial:
     Attributes:
         number: of the trial in the study.
         params: from which the space rebuilds the candidate.
+        digest: of the candidate when it was drawn. A worker refuses to train another one.
         seed: of its training; the same for the same candidate in any search of that seed.
         candidate: architecture and recipe.
         costs: of the architecture.
@@ -31,6 +32,7 @@ class StartedTrial:
 
     number: int
     params: dict[str, Any]
+    digest: str
     seed: int
     candidate: Candidate
     costs: Costs

@@ -69,19 +69,30 @@ def test_interrupted_trials_resume_first_under_their_numbers(
     ]
 
 
-def test_edited_space_is_refused_on_resume(
-    make_trials: MakeTrials, eight_candidates: CandidateSpace, function_space: Callable[..., Any]
+@pytest.mark.parametrize("ended", [True, False])
+def test_edited_space_is_refused_on_resume_if_it_has_results(
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    function_space: Callable[..., Any],
+    train: Train,
+    ended: bool,
 ) -> None:
     first = make_trials(eight_candidates, limit=5)
-    started_by(first)
+    begun = [started_by(first) for _ in range(2)]
+    train(first, begun[0].number, *([0.5] * 3 if ended else []), cause="" if ended else "lost")
     edited = function_space(
         lambda trial, task: vgg(
             trial, task, depth=2, features=trial.suggest_int("features", 1, 8), kernel=3, pools=0
         )
     )
-    later = resumed(make_trials, first, edited, limit=5)
-    with pytest.raises(BadInputError, match="than the search did; restore functions_of_tests"):
-        later.next()
+    if ended:
+        with pytest.raises(BadInputError, match="the search did; restore functions_of_tests"):
+            resumed(make_trials, first, edited, limit=5)
+    else:
+        # The worker refuses the interrupted trial; new candidates are of the edited space.
+        again = started_by(resumed(make_trials, first, edited, limit=5))
+        assert (again.number, again.seed) == (begun[1].number, begun[1].seed)
+        assert again.digest == begun[1].digest != again.candidate.digest
 
 
 def test_ended_trials_count_and_are_not_trained_again(
