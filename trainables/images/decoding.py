@@ -158,7 +158,7 @@ def _survey(chunk: Chunk) -> Outcome:
             except Exception as error:  # As above.
                 return _unusable(name, error)
             if deep is not None:
-                values.append(deep.astype(np.float32))
+                values.append(deep)
     together = np.concatenate(values) if values else np.zeros(0, dtype=np.float32)
     return Surveyed(len(chunk.rows), count_values(together))
 

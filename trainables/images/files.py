@@ -226,7 +226,7 @@ def total_size(sizes: Iterable[tuple[str, int]]) -> int:
         if size > LARGEST_IMAGE:
             raise UnusableDataError(
                 f"the image {shown(name)} has {size} bytes, more than {LARGEST_IMAGE}",
-                "remove it or save it smaller",
+                "save it with compression or with fewer pixels, or remove it",
             )
         total += size
     return total

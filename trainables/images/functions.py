@@ -357,7 +357,9 @@ def _pixels(name: str, image: Any) -> NDArray[np.uint8]:
 def _from_pillow(name: str, image: Image.Image) -> NDArray[np.uint8]:
     try:
         upright = ImageOps.exif_transpose(image)
-        if upright.mode not in _PLAIN_MODES:
+        if upright.mode in ("L", "RGB") and upright.has_transparency_data:
+            upright = upright.convert(f"{upright.mode}A")
+        elif upright.mode not in _PLAIN_MODES:
             upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         return np.asarray(upright)
     except Exception as error:  # Pillow reads files late, and raises many undocumented types.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from trainables.images.findings import Findings
 
@@ -36,6 +36,8 @@ UPRIGHT = {
 # Grey levels of PNG files with less than 8 bits, which Pillow stretches to 0..255.
 _STEP = {"L;2": 85, "L;4": 17}
 _DEEP_COLOUR = re.compile(r"[A-Za-z]{2,};16[BLN]")
+
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 Pixels = NDArray[np.uint8]
 Values = NDArray[np.floating]
@@ -117,7 +119,14 @@ def _opened(content: bytes | Pixels) -> Iterator[Image.Image]:
     if isinstance(content, np.ndarray):
         yield Image.fromarray(content)
         return
-    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    try:
+        opened = Image.open(io.BytesIO(content), formats=FORMATS)
+    except UnidentifiedImageError:
+        if content.startswith(_TIFF_STARTS):
+            kinds = "such as one with 64 bits"
+            raise ValueError(f"damaged, or a kind of TIFF that is not read, {kinds}") from None
+        raise
+    with opened as image:
         yield image
 
 

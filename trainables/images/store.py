@@ -419,7 +419,8 @@ def _usable(outcome: Outcome, rules: Rules) -> Decoded | Surveyed | Misfit:
     match outcome:
         case Unreadable(name, cause):
             raise UnusableDataError(
-                f"the image {name} cannot be read ({brief(cause)})", "remove or repair it"
+                f"the image {name} cannot be read ({brief(cause)})",
+                "remove, repair or convert it",
             )
         case TooLarge(name, pixels):
             raise BadInputError(

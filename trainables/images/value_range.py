@@ -23,10 +23,12 @@ _SIGN = np.uint32(1 << 31)
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """A sparse histogram: ``counts`` [k] of values in the ``bins`` [k]."""
+    """A sparse histogram: ``counts`` [k] of values in the ``bins`` [k], and the exact ends."""
 
     bins: NDArray[np.uint32]
     counts: NDArray[np.int64]
+    least: float
+    greatest: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ def count_values(values: NDArray[np.floating]) -> Counts:
     # Flipping bits sorts floats like unsigned integers.
     ordered = np.where(bits & _SIGN, ~bits, bits | _SIGN) >> _DROPPED
     bins, counts = np.unique(ordered, return_counts=True)
-    return Counts(bins, counts.astype(np.int64))
+    least, greatest = (values.min(), values.max()) if values.size else (np.inf, -np.inf)
+    return Counts(bins, counts.astype(np.int64), float(least), float(greatest))
 
 
 class Histogram:
@@ -70,6 +73,7 @@ class Histogram:
     def __init__(self) -> None:
         self._bins = np.zeros(0, dtype=np.uint32)
         self._counts = np.zeros(0, dtype=np.int64)
+        self._least, self._greatest = np.inf, -np.inf
 
     @property
     def total(self) -> int:
@@ -82,6 +86,8 @@ class Histogram:
         self._bins, places = np.unique(np.concatenate([self._bins, part.bins]), return_inverse=True)
         self._counts = np.zeros(len(self._bins), dtype=np.int64)
         np.add.at(self._counts, places, counts)
+        self._least = min(self._least, part.least)
+        self._greatest = max(self._greatest, part.greatest)
 
     def value_range(self) -> ValueRange:
         """Return the range of the values.
@@ -97,7 +103,7 @@ class Histogram:
 
         last = self.total - 1
         cut = min(ceil(self.total * OUTERMOST), last // 2)
-        low, high = _value(self._bins[0]), _value(self._bins[-1])
+        low, high = self._least, self._greatest
         inner_low, inner_high = quantile(cut), quantile(last - cut)
         width = inner_high - inner_low
         if width > 0:

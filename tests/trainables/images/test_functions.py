@@ -172,6 +172,14 @@ def test_pillow_images_of_any_mode_keep_their_look(returning):
     assert data.images[3, 0, 0].tolist() == [7] * 3
 
 
+@pytest.mark.parametrize(("mode", "clear"), [("L", 7), ("RGB", (1, 2, 3)), ("P", 3)])
+def test_clear_colour_of_a_pillow_image_shows_the_background(returning, mode, clear):
+    image = Image.new(mode, (5, 4), clear)
+    image.info["transparency"] = clear
+    data = returning(([image] * 8, [0, 1] * 4))
+    assert np.all(data.images == 255)
+
+
 @pytest.mark.parametrize(
     ("value", "problem", "remedy"),
     [

@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import re
 import stat
 import struct
 import tarfile
@@ -769,4 +770,7 @@ def test_damaged_image_is_either_decoded_or_refused(kind, changes, kept):
         else:
             assert_valid(data)
             return
-    assert problem.startswith("the image cat/damaged.png cannot be read (")
+    # A damaged header may claim any size.
+    assert re.match(
+        r"the image cat/damaged\.png (cannot be read \(|has [\d.]+ megapixels$)", problem
+    )

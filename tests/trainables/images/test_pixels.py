@@ -317,6 +317,12 @@ def test_image_without_pixels_is_refused():
         read_pixels(png(8, 0, b"", 0), None, WHITE)
 
 
+def test_intact_tiff_of_an_unknown_kind_is_not_called_damaged_alone():
+    content = with_tag(saved(Image.new("F", (4, 4)), "TIFF"), 258, 64)
+    with pytest.raises(ValueError, match="a kind of TIFF that is not read, such as one with 64"):
+        read_pixels(content, None, WHITE)
+
+
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 12, 3), dtype=np.uint8)
 
 
