@@ -7,13 +7,14 @@ import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, Self, cast
 
 from trainables.images.errors import UnusableDataError, cause, shown
+from trainables.images.file_kinds import HEAD_BYTES
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 ZIP_SUFFIXES = (".zip",)
@@ -32,19 +33,24 @@ class Member:
         path: relative path with ``/`` between parts.
         size: bytes of content.
         is_folder: whether it is a folder.
+        head: first bytes of content, if asked for.
     """
 
     ordinal: int
     path: str
     size: int
     is_folder: bool
+    head: bytes = b""
 
 
 class Archive(Protocol):
     """An archive that is read sequentially."""
 
-    def members(self) -> Iterator[Member]:
+    def members(self, needs_head: Callable[[str], bool]) -> Iterator[Member]:
         """Yield all files and folders.
+
+        Args:
+            needs_head: tells by the path whether to read the first bytes of a file.
 
         Raises:
             UnusableDataError: the archive is damaged, or a member is a link or a device, or its
@@ -71,13 +77,17 @@ class TarArchive:
 
     path: Path
 
-    def members(self) -> Iterator[Member]:
+    def members(self, needs_head: Callable[[str], bool]) -> Iterator[Member]:
         """See :class:`Archive`."""
-        for ordinal, (_, info) in enumerate(self._walk()):
+        for ordinal, (archive, info) in enumerate(self._walk()):
             if not (info.isreg() or info.isdir()):
                 raise _special(info.name)
             path = _safe(info.name)
-            yield Member(ordinal, path, info.size, info.isdir())
+            head = b""
+            if info.isreg() and needs_head(path):
+                with _readable(self.path):
+                    head = cast(IO[bytes], archive.extractfile(info)).read(HEAD_BYTES)
+            yield Member(ordinal, path, info.size, info.isdir(), head)
 
     def contents(self, ordinals: Collection[int]) -> Iterator[tuple[int, bytes]]:
         """See :class:`Archive`."""
@@ -129,11 +139,15 @@ class ZipArchive:
 
     path: Path
 
-    def members(self) -> Iterator[Member]:
+    def members(self, needs_head: Callable[[str], bool]) -> Iterator[Member]:
         """See :class:`Archive`."""
         with _readable(self.path), zipfile.ZipFile(self.path) as archive:
-            infos = archive.infolist()
-        for ordinal, info in enumerate(infos):
+            yield from self._members(archive, needs_head)
+
+    def _members(
+        self, archive: zipfile.ZipFile, needs_head: Callable[[str], bool]
+    ) -> Iterator[Member]:
+        for ordinal, info in enumerate(archive.infolist()):
             kind = stat.S_IFMT(info.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _special(info.filename)
@@ -142,7 +156,12 @@ class ZipArchive:
                     f"the member {shown(info.filename)} is encrypted",
                     "make the archive without a password",
                 )
-            yield Member(ordinal, _safe(info.filename), info.file_size, info.is_dir())
+            path = _safe(info.filename)
+            head = b""
+            if not info.is_dir() and needs_head(path):
+                with archive.open(info) as file:
+                    head = file.read(HEAD_BYTES)
+            yield Member(ordinal, path, info.file_size, info.is_dir(), head)
 
     def contents(self, ordinals: Collection[int]) -> Iterator[tuple[int, bytes]]:
         """See :class:`Archive`."""

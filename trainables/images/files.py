@@ -4,13 +4,22 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from trainables.images.archives import ARCHIVE_SUFFIXES, open_archive
 from trainables.images.errors import UnusableDataError, cause, shown
-from trainables.images.layout import arrange, is_hidden, is_image
+from trainables.images.file_kinds import (
+    HEAD_BYTES,
+    Kind,
+    LeftOut,
+    begins_like_image,
+    kind_of,
+    skipped_part,
+)
+from trainables.images.layout import Arrangement, arrange
 from trainables.images.sources import Item, Listing, Source
 
 # Files are read into memory, and an archive can claim any size.
@@ -71,14 +80,17 @@ class ImageArchive:
         # A later member replaces an earlier one of the same name, as on extraction.
         images: dict[str, tuple[int, int]] = {}
         folders: set[str] = set()
-        for member in archive.members():
-            if is_hidden(member.path):
+        left_out = LeftOut()
+        for member in archive.members(_is_unknown):
+            if part := skipped_part(member.path):
+                left_out.skip(part)
                 continue
             folders.add(member.path if member.is_folder else member.path.rpartition("/")[0])
-            if not member.is_folder and is_image(member.path):
+            images.pop(member.path, None)
+            if not member.is_folder and _is_taken(member.path, member.head, left_out):
                 images[member.path] = (member.ordinal, member.size)
         names = list(images)
-        arrangement = arrange(names, with_parents(folders))
+        arrangement = _arranged(names, with_parents(folders), left_out)
         rows = {
             images[names[position]][0]: (row, names[position])
             for row, position in enumerate(arrangement.chosen)
@@ -98,6 +110,7 @@ class ImageArchive:
             ),
             items=items,
             names=tuple(names[position] for position in arrangement.chosen),
+            notes=(*arrangement.notes, *left_out.notes()),
         )
 
 
@@ -120,7 +133,7 @@ class ImageFolder:
         Content is not read: size and modification time reveal changed files.
         """
         digest = hashlib.sha256()
-        files, folders = self._found
+        files, folders, _ = self._found
         for file in files:
             digest.update(f"{file.name!r} {file.size} {file.changed_ns}\n".encode())
         for folder in folders:
@@ -129,32 +142,38 @@ class ImageFolder:
 
     def listing(self) -> Listing:
         """See :class:`trainables.images.sources.Source`."""
-        files, folders = self._found
-        return list_files(
-            [(file.name, file.size) for file in files],
-            folders,
-            lambda name: str(self.path / name),
-        )
+        files, folders, others = self._found
+        left_out = deepcopy(others)
+        images = [
+            (file.name, file.size)
+            for file in files
+            if not _is_unknown(file.name)
+            or _is_taken(file.name, _head(self.path / file.name), left_out)
+        ]
+        return list_files(images, folders, lambda name: str(self.path / name), left_out)
 
     @cached_property
-    def _found(self) -> tuple[list[_File], list[str]]:
+    def _found(self) -> tuple[list[_File], list[str], LeftOut]:
+        """The files that are images or may be, the folders, and the other files."""
         files: list[_File] = []
         folders: list[str] = []
+        left_out = LeftOut()
         try:
-            _walk(self.path, "", frozenset(), files, folders)
+            _walk(self.path, files, folders, left_out)
         except OSError as error:
             name = os.path.relpath(str(error.filename or self.path), self.path)
             raise UnusableDataError(
                 f"{shown(name)} cannot be read ({error.strerror or cause(error)})",
                 "remove it or correct its permissions",
             ) from error
-        return sorted(files, key=lambda file: file.name), sorted(folders)
+        return sorted(files, key=lambda file: file.name), sorted(folders), left_out
 
 
 def list_files(
     files: Sequence[tuple[str, int]],
     folders: Iterable[str],
     path_of: Callable[[str], str],
+    left_out: LeftOut,
     bring: Callable[[list[str]], None] = lambda names: None,
 ) -> Listing:
     """Return the listing of class folders.
@@ -163,12 +182,13 @@ def list_files(
         files: relative name and size in bytes of each image.
         folders: names of all folders.
         path_of: returns the path of a file by name.
+        left_out: the other files.
         bring: called with the names of all used images before the first is read.
 
     Raises:
         UnusableDataError: the layout is wrong, or an image is too large.
     """
-    arrangement = arrange([name for name, _ in files], folders)
+    arrangement = _arranged([name for name, _ in files], folders, left_out)
     chosen = [files[position] for position in arrangement.chosen]
     total = total_size(chosen)
 
@@ -185,34 +205,79 @@ def list_files(
         total_size=total,
         items=items,
         names=tuple(name for name, _ in chosen),
+        notes=(*arrangement.notes, *left_out.notes()),
     )
 
 
-def _walk(
-    folder: Path,
-    prefix: str,
-    above: frozenset[tuple[int, int]],
-    files: list[_File],
-    folders: list[str],
+def _arranged(images: Sequence[str], folders: Iterable[str], left_out: LeftOut) -> Arrangement:
+    """Arrange images; if that fails, also name the files that are no images."""
+    try:
+        return arrange(images, folders)
+    except UnusableDataError as error:
+        problem = "; ".join([error.problem, *left_out.notes()])
+        raise UnusableDataError(problem, error.remedy) from error
+
+
+def _is_unknown(path: str) -> bool:
+    return kind_of(path) is Kind.UNKNOWN
+
+
+def _is_taken(path: str, head: bytes, left_out: LeftOut) -> bool:
+    """Tell whether a file is an image; record it if it is none or only its content tells."""
+    kind = kind_of(path)
+    if kind is Kind.UNKNOWN and begins_like_image(head):
+        left_out.take(path)
+        return True
+    if kind is not Kind.IMAGE:
+        left_out.add(path, Kind.OTHER if kind is Kind.UNKNOWN else kind)
+    return kind is Kind.IMAGE
+
+
+def _head(path: Path) -> bytes:
+    """Return the first bytes of a file; none if it is unreadable."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(HEAD_BYTES)
+    except OSError:
+        return b""
+
+
+def _walk(root: Path, files: list[_File], folders: list[str], left_out: LeftOut) -> None:
+    """Collect files and folders; follow links unless they form a cycle."""
+    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while pending:
+        folder, above = pending.pop()
+        status = os.stat(root / folder)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            continue
+        with os.scandir(root / folder) as entries:
+            for entry in entries:
+                name = f"{folder}/{entry.name}" if folder else entry.name
+                if skipped_part(entry.name):
+                    left_out.skip(name)
+                elif entry.is_dir():
+                    folders.append(name)
+                    pending.append((name, above | {here}))
+                elif (kind := kind_of(entry.name)) in (Kind.IMAGE, Kind.UNKNOWN):
+                    _add(entry, name, kind, files, left_out)
+                else:
+                    left_out.add(name, kind)
+
+
+def _add(
+    entry: os.DirEntry[str], name: str, kind: Kind, files: list[_File], left_out: LeftOut
 ) -> None:
-    """Collect files and folders recursively; follow links unless they form a cycle."""
-    status = os.stat(folder)
-    here = (status.st_dev, status.st_ino)
-    if here in above:
+    try:
+        found = entry.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(0, "not a regular file", entry.path)
+    except OSError:
+        if kind is Kind.IMAGE:
+            raise
+        left_out.add(name, Kind.OTHER)
         return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if is_hidden(entry.name):
-                continue
-            name = prefix + entry.name
-            if entry.is_dir():
-                folders.append(name)
-                _walk(Path(entry.path), f"{name}/", above | {here}, files, folders)
-            elif is_image(entry.name):
-                found = entry.stat()
-                if not stat.S_ISREG(found.st_mode):
-                    raise OSError(0, "not a regular file", entry.path)
-                files.append(_File(name, found.st_size, found.st_mtime_ns))
+    files.append(_File(name, found.st_size, found.st_mtime_ns))
 
 
 def total_size(sizes: Iterable[tuple[str, int]]) -> int:

@@ -7,25 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, shown, some
-from trainables.images.layout import SPLITS
-
-_SPLIT_OF = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+from trainables.images.split_names import SPLITS, split_of_name
 
 
 def split_of(name: str) -> int:
-    """Return the index in :data:`trainables.images.layout.SPLITS` of a usual name of a split.
+    """Return the index in :data:`trainables.images.split_names.SPLITS` of a usual name of a split.
 
     Raises:
         UnusableDataError: no split has this name.
     """
-    folded = name.strip().casefold()
-    if folded in _SPLIT_OF:
-        return SPLITS.index(_SPLIT_OF[folded])
-    close = get_close_matches(folded, _SPLIT_OF, n=1)
+    if split := split_of_name(name):
+        return SPLITS.index(split)
+    close = get_close_matches(name.strip().casefold(), SPLITS, n=1)
     hint = f"did you mean {close[0]}? Otherwise " if close else ""
     raise UnusableDataError(
         f'there is no split "{shown(name)}"', f"{hint}use train, validation (or val) and test"
@@ -48,7 +41,7 @@ def check_classes(
     Args:
         classes: names of the classes.
         labels: class index of each image, [n].
-        splits: index in :data:`trainables.images.layout.SPLITS` of each image, [n].
+        splits: index in :data:`trainables.images.split_names.SPLITS` of each image, [n].
 
     Raises:
         UnusableDataError: otherwise.

@@ -1,25 +1,29 @@
 """Derives the class and split of each image from its folders."""
 
-from collections.abc import Collection, Iterable, Sequence
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.images.errors import UnusableDataError, printable, shown
+from trainables.images.errors import UnusableDataError, counted, printable, shown, some
+from trainables.images.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
+from trainables.images.split_names import SPLITS
 
-SPLITS = ("train", "validation", "test")
-"""The splits; arrays of splits hold indices of this tuple."""
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-
-_SPLIT_OF_FOLDER = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
+# Folders of data sets that mark regions of images, for which no class is a folder.
+_REGIONS = frozenset(
+    (
+        *("annotation", "annotations", "annots", "bboxes", "boxes", "gt", "groundtruth", "label"),
+        *("ground_truth", "labels", "mask", "masks", "segmentation", "segmentations"),
+        *("segmentationclass", "segmentationobject"),
+    )
+)
+_IMAGES = frozenset(
+    ("frames", "image", "images", "img", "imgs", "input", "inputs", "jpegimages", "photos")
+)
 
 
 @dataclass(frozen=True)
@@ -33,116 +37,156 @@ class Arrangement:
         chosen: index of each row's image among the given images, [n].
         labels: class index of each row, [n].
         splits: index in :data:`SPLITS` of each row, [n]; ``train`` without split folders.
+        notes: one line each: the layout that was found, and what is left out or assumed.
     """
 
     classes: tuple[str, ...]
     chosen: NDArray[np.int64]
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
-
-
-def is_image(path: str) -> bool:
-    """Tell whether a file is an image, by its suffix."""
-    return path.lower().endswith(IMAGE_SUFFIXES)
-
-
-def is_hidden(path: str) -> bool:
-    """Tell whether a path is hidden or created by the operating system."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in path.split("/"))
+    notes: tuple[str, ...]
 
 
 def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
     """Find the class and the split of each image.
 
-    The layout is ``train/CLASS``, optionally with ``test/CLASS`` and ``val/CLASS`` (or
-    ``validation/CLASS``), or just ``CLASS``. One folder may contain everything. Images in
-    subfolders of a class folder belong to it; other images and folders are ignored.
+    The layouts are:
+
+    - ``SPLIT/CLASS/*.jpg``, with any usual name of a split, see
+      :func:`trainables.images.split_names.split_of_name`;
+    - ``CLASS/*.jpg``, without splits;
+    - ``CLASS/SPLIT/*.jpg``.
+
+    Folders that contain everything else are seen through. Images in subfolders of a class folder
+    belong to it. Names that differ only in their Unicode form are one class. Names that differ in
+    case, blanks, hyphens or underscores are one class if no split has both.
 
     Args:
         images: relative paths of the image files, with ``/`` between parts.
         folders: paths of all folders, including those without images.
 
     Raises:
-        UnusableDataError: the layout is wrong, a class has no images, there are fewer than two
-            classes, or the splits have different classes.
+        UnusableDataError: the layout is wrong or has two readings, a class has no images, there are
+            fewer than two classes, or the splits have different classes.
     """
-    wrapper = _wrapper(images)
-    paths = {
-        position: parts
-        for position, path in enumerate(images)
-        if path.startswith(wrapper) and len(parts := path[len(wrapper) :].split("/")) > 1
+    paths = {position: tuple(path.split("/")) for position, path in enumerate(images)}
+    wrapper = find_wrapper(paths.values())
+    inside = {
+        position: parts[len(wrapper) :]
+        for position, parts in paths.items()
+        if parts[: len(wrapper)] == wrapper
     }
-    inner = {tuple(path[len(wrapper) :].split("/")) for path in folders if path.startswith(wrapper)}
-    tops = {parts[0] for parts in paths.values()}
-    if not tops:
+    below = [
+        parts[len(wrapper) :]
+        for path in sorted(folders)
+        if (parts := tuple(path.split("/")))[: len(wrapper)] == wrapper
+    ]
+    layout = find_layout(wrapper, list(inside.values()), {parts[0] for parts in below if parts})
+    placed = {
+        position: place
+        for position, parts in inside.items()
+        if (place := layout.place(parts, is_file=True)) is not None
+    }
+    expected = {
+        place: parts
+        for parts in reversed(below)
+        if (place := layout.place(parts, is_file=False)) is not None
+    }
+    if empty := sorted(expected.keys() - set(placed.values())):
+        path = "/".join(expected[empty[0]])
         raise UnusableDataError(
-            f"there are no images ({', '.join(IMAGE_SUFFIXES)}) inside class folders",
-            "arrange the images as CLASS/*.jpg or train/CLASS/*.jpg",
+            f"the class folder {shown(path)} has no images", "remove the folder or add images to it"
         )
-    if any(len(parts) > 2 and parts[0].lower() == "train" for parts in paths.values()):
-        split_folders = _split_folders({parts[0] for parts in inner} | tops)
-        placed = {
-            position: (SPLITS.index(split_folders[parts[0]]), parts[1])
-            for position, parts in paths.items()
-            if len(parts) > 2 and parts[0] in split_folders
-        }
-        expected = {
-            (SPLITS.index(split_folders[parts[0]]), parts[1])
-            for parts in inner
-            if len(parts) > 1 and parts[0] in split_folders
-        }
-    elif all(top.lower() in _SPLIT_OF_FOLDER for top in tops):
-        raise UnusableDataError(
-            "there are no class folders inside train/", "arrange the images as train/CLASS/*.jpg"
-        )
-    else:
-        placed = {position: (0, parts[0]) for position, parts in paths.items()}
-        expected = {(0, parts[0]) for parts in inner if parts[0]}
-    classes = _classes(set(placed.values()), expected)
+    names = _class_names(set(placed.values()))
+    placed = {
+        position: (split, names.of[split, name]) for position, (split, name) in placed.items()
+    }
+    classes = _classes(set(placed.values()))
     label_of = {name: label for label, name in enumerate(classes)}
     chosen = sorted(placed, key=lambda position: (placed[position], images[position]))
+    labels = np.array([label_of[placed[position][1]] for position in chosen], dtype=np.int64)
+    splits = np.array([placed[position][0] for position in chosen], dtype=np.int8)
+    notes = [
+        _summary(classes, labels, splits, layout),
+        *layout.notes,
+        *names.notes,
+        *_left_out([paths[position] for position in paths.keys() - placed.keys()], len(wrapper)),
+        *_deeper([inside[position] for position in chosen], layout),
+    ]
     return Arrangement(
         classes=tuple(printable(name) for name in classes),
         chosen=np.array(chosen, dtype=np.int64),
-        labels=np.array([label_of[placed[position][1]] for position in chosen], dtype=np.int64),
-        splits=np.array([placed[position][0] for position in chosen], dtype=np.int8),
+        labels=labels,
+        splits=splits,
+        notes=tuple(notes),
     )
 
 
-def _wrapper(images: Sequence[str]) -> str:
-    """Return the folder that contains everything, with a slash, or ""."""
-    tops = {path.partition("/")[0] for path in images if "/" in path}
-    if len(tops) != 1 or not any(path.count("/") > 1 for path in images):
-        return ""
-    top = tops.pop()
-    return "" if top.lower() == "train" else f"{top}/"
+@dataclass(frozen=True)
+class _Names:
+    """The class of each split and class folder."""
+
+    of: Mapping[tuple[int, str], str]
+    notes: tuple[str, ...]
 
 
-def _split_folders(tops: Collection[str]) -> dict[str, str]:
-    found = {top: _SPLIT_OF_FOLDER[top.lower()] for top in tops if top.lower() in _SPLIT_OF_FOLDER}
-    for split in SPLITS:
-        names = sorted(top for top, of in found.items() if of == split)
-        if len(names) > 1:
-            raise UnusableDataError(
-                f"{' and '.join(f'{name}/' for name in names)} are both the {split} split",
-                "keep one of them",
-            )
-    return found
-
-
-def _classes(placed: set[tuple[int, str]], expected: set[tuple[int, str]]) -> list[str]:
-    """Return the classes after checking that each split has images of each."""
-    if empty := sorted(expected - placed):
-        split, name = empty[0]
-        where = shown(name) if not any(s for s, _ in placed) else f"{SPLITS[split]}/{shown(name)}"
-        raise UnusableDataError(
-            f"the class folder {where} has no images", "remove the folder or add images to it"
+def _class_names(placed: Iterable[tuple[int, str]]) -> _Names:
+    of = {(split, folder): unicodedata.normalize("NFC", folder) for split, folder in placed}
+    notes = []
+    forms: dict[str, set[str]] = defaultdict(set)
+    present: dict[int, set[str]] = defaultdict(set)
+    for (split, folder), name in of.items():
+        forms[name].add(folder)
+        present[split].add(name)
+    if several := sorted(name for name, folders in forms.items() if len(folders) > 1):
+        notes.append(
+            f"folders of {some(several, 4)} differ in their Unicode form and are taken as one class"
         )
+    for split in sorted(present.keys() - {0}):
+        candidates = _by_likeness(present[0] - present[split])
+        for likeness, unknown in sorted(_by_likeness(present[split] - present[0]).items()):
+            known = candidates.get(likeness, [])
+            if len(known) == len(unknown) == 1:
+                of |= {
+                    key: known[0]
+                    for key, name in of.items()
+                    if name == unknown[0] and key[0] == split
+                }
+                notes.append(
+                    f"{SPLITS[split]}/{shown(unknown[0])} is taken as the class {shown(known[0])}"
+                )
+    alike = [names for names in _by_likeness(present[0]).values() if len(names) > 1]
+    if alike:
+        more = f" ({len(alike)} such cases)" if len(alike) > 1 else ""
+        notes.append(
+            f"the classes {some(sorted(alike)[0], 4)} differ only in case, blanks, hyphens or "
+            f"underscores and stay separate{more}"
+        )
+    return _Names(of, tuple(notes))
+
+
+def _by_likeness(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group names that differ only in case, blanks, hyphens or underscores."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        groups[re.sub(r"[\s_-]+", " ", name.casefold()).strip()].append(name)
+    return groups
+
+
+def _classes(placed: set[tuple[int, str]]) -> list[str]:
+    """Return the classes after checking that each split has images of each."""
     classes = sorted(name for split, name in placed if split == 0)
     if len(classes) < 2:
         raise UnusableDataError(
             f"there are images of only one class, {shown(classes[0])}",
             "give at least two class folders",
+        )
+    kinds = {name.casefold() for name in classes}
+    if kinds <= _REGIONS | _IMAGES and kinds & _REGIONS and kinds & _IMAGES:
+        raise UnusableDataError(
+            f"the folders {some(classes, 4)} look like images and marked regions in them, not like "
+            "classes",
+            "arrange the images as CLASS/*.jpg",
         )
     for split in sorted({split for split, _ in placed} - {0}):
         present = {name for s, name in placed if s == split}
@@ -158,3 +202,63 @@ def _classes(placed: set[tuple[int, str]], expected: set[tuple[int, str]]) -> li
                 "give both the same class folders",
             )
     return classes
+
+
+def _summary(
+    classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.int8], layout: Layout
+) -> str:
+    """Return the line that says how the folders are read."""
+    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    if len(classes) <= 8:
+        sizes = ", ".join(
+            f"{shown(name, 40)} {count}" for name, count in zip(classes, counts, strict=True)
+        )
+    else:
+        (few, rare), (many, common) = (
+            pick(zip(counts, classes, strict=True)) for pick in (min, max)
+        )
+        sizes = f"from {few} of {shown(rare, 40)} to {many} of {shown(common, 40)}"
+    found = Counter(splits.tolist())
+    drawn = [name for split, name in enumerate(SPLITS) if split not in found]
+    parts = [
+        f"{SPLITS[split]} from {layout.folder(split)} ({found[split]})" for split in sorted(found)
+    ]
+    if found.keys() == {0} and () in layout.roots:
+        parts = [f"class folders in {shown_folder(*layout.wrapper)}"] if layout.wrapper else []
+    if drawn:
+        parts.append(f"{' and '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} drawn from train")
+    return (
+        f"{counted(len(labels), 'image')} of {len(classes)} classes ({sizes}): {', '.join(parts)}"
+    )
+
+
+def _left_out(paths: Sequence[Parts], depth: int) -> list[str]:
+    """Return a note on images outside the class folders, of which ``depth`` contain everything."""
+    if not paths:
+        return []
+    places = Counter(
+        shown_folder(*parts[: depth + 1]) if len(parts) > depth + 1 else "" for parts in paths
+    )
+    parts = [
+        f"{count} {f'in {place}' if place else 'beside the folders'}"
+        for place, count in sorted(places.items(), key=lambda item: (-item[1], item[0]))[:5]
+    ]
+    rest = "" if len(places) <= 5 else f" and in {len(places) - 5} other folders"
+    return [
+        f"{counted(len(paths), 'image')} outside the class folders left out: "
+        f"{', '.join(parts)}{rest} (e.g. {shown('/'.join(min(paths)))})"
+    ]
+
+
+def _deeper(paths: Sequence[Parts], layout: Layout) -> list[str]:
+    """Return a note on images in subfolders of class folders."""
+    depths = {root[0] if root else "": len(root) + 2 for root in layout.roots}
+    deeper = [
+        parts for parts in paths if len(parts) > depths.get(parts[0], depths.get("", len(parts)))
+    ]
+    if not deeper:
+        return []
+    return [
+        f"{counted(len(deeper), 'image')} in subfolders counted for the class folder above "
+        f"(e.g. {shown('/'.join(deeper[0]))})"
+    ]

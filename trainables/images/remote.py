@@ -10,8 +10,8 @@ from cluster.s3 import BucketStore, parse_location
 from cluster.storage import Entry
 from trainables.images.archives import ARCHIVE_SUFFIXES
 from trainables.images.errors import UnusableDataError, shown
+from trainables.images.file_kinds import Kind, LeftOut, kind_of, skipped_part
 from trainables.images.files import ImageArchive, list_files, with_parents
-from trainables.images.layout import is_hidden, is_image
 from trainables.images.sources import Listing, Source
 from trainables.images.staging import Staging, Wanted, name_of
 
@@ -90,7 +90,7 @@ class BucketFolder:
     def identity(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
         digest = hashlib.sha256()
-        files, folders = self._found
+        files, folders, _ = self._found
         for file in files:
             digest.update(f"{file.name!r} {file.size} {file.version}\n".encode())
         for folder in folders:
@@ -99,7 +99,7 @@ class BucketFolder:
 
     def listing(self) -> Listing:
         """See :class:`trainables.images.sources.Source`."""
-        files, folders = self._found
+        files, folders, left_out = self._found
         wanted = {file.name: self._wanted(file) for file in files}
 
         def bring(names: list[str]) -> None:
@@ -109,6 +109,7 @@ class BucketFolder:
             [(file.name, file.size) for file in files],
             folders,
             lambda name: str(wanted[name].path),
+            left_out,
             bring,
         )
 
@@ -118,8 +119,11 @@ class BucketFolder:
         return Wanted(key, file.size, file.version, self.staging.folder / name)
 
     @cached_property
-    def _found(self) -> tuple[list[Entry], list[str]]:
-        """Return images and folders; a folder may be an empty object."""
+    def _found(self) -> tuple[list[Entry], list[str], LeftOut]:
+        """The images, the folders, which may be empty objects, and the other files.
+
+        Suffixes decide which objects are images, because each look into one is a request.
+        """
         entries = (
             self.staging.insist(self.store.entries)
             if self.wait_for_bucket
@@ -131,7 +135,22 @@ class BucketFolder:
                 f"{self.store.bucket}",
                 "check the prefix",
             )
-        seen = [entry for entry in entries if not is_hidden(entry.name)]
-        images = [entry for entry in seen if is_image(entry.name)]
-        parents = {entry.name.rpartition("/")[0] for entry in seen}
-        return sorted(images, key=lambda entry: entry.name), sorted(with_parents(parents))
+        left_out = LeftOut()
+        images: list[Entry] = []
+        parents: set[str] = set()
+        for entry in entries:
+            if part := skipped_part(entry.name):
+                left_out.skip(part)
+                continue
+            parents.add(entry.name.rpartition("/")[0])
+            if entry.name.endswith("/"):
+                continue
+            if (kind := kind_of(entry.name)) is Kind.IMAGE:
+                images.append(entry)
+            else:
+                left_out.add(entry.name, kind)
+        return (
+            sorted(images, key=lambda entry: entry.name),
+            sorted(with_parents(parents)),
+            left_out,
+        )

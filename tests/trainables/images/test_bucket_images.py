@@ -147,6 +147,25 @@ def test_split_folders_and_empty_folder_objects_are_accepted(s3_place: str, tmp_
     assert_same(found, local(tmp_path, files))
 
 
+def test_objects_without_the_suffix_of_an_image_are_noted(
+    s3_place: str, s3_gate: s3.Gate, tmp_path: Path
+) -> None:
+    store = open_bucket(s3_place)
+    files = class_folders() | {"cat/5.jfif": picture(5)}
+    beside = {"cat/6": picture(6), "notes.txt": b"", "cat/@eaDir/0.png": picture(0)}
+    for name, content in (files | beside).items():
+        store.write(name, content)
+    found = load(DataSpec(f"images:{s3_place}"), cache=tmp_path / "cache")
+    assert_same(found, local(tmp_path, files))
+    assert found.notes[1:4] == (
+        "1 file is not an image: 1 .txt (e.g. notes.txt)",
+        "1 file has no suffix of an image: 1 without suffix (e.g. cat/6); "
+        "add a suffix such as .jpg to use them",
+        "hidden and system files and folders are skipped: 1 (e.g. cat/@eaDir)",
+    )
+    assert not s3_gate.count("GET", "cat/6")
+
+
 # Fetching once, and only missing objects
 
 
