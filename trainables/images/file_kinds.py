@@ -8,8 +8,8 @@ from functools import cache
 
 from PIL import Image
 
-from trainables.images.decoding import FORMATS
 from trainables.images.errors import shown
+from trainables.images.pixels import FORMATS
 
 HEAD_BYTES = 32
 """Number of bytes at the start of a file that tell whether it is an image."""
@@ -84,7 +84,7 @@ def kind_of(path: str) -> Kind:
 def begins_like_image(head: bytes) -> bool:
     """Tell from the first :data:`HEAD_BYTES` bytes of a file whether it is an image.
 
-    Only formats that :mod:`trainables.images.decoding` reads count.
+    Only formats that :mod:`trainables.images.pixels` reads count.
     """
     if head.startswith(b"BM"):  # Two letters can also begin a text.
         return int.from_bytes(head[14:18], "little") in _BMP_HEADERS
