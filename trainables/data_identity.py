@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from trainables.images.split_names import SPLITS
+from trainables.images.layout.split_names import SPLITS
 
 _SHOWN = 3
 """Number of classes that a phrase names."""

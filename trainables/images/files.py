@@ -19,7 +19,7 @@ from trainables.images.file_kinds import (
     kind_of,
     skipped_part,
 )
-from trainables.images.layout import Arrangement, arrange
+from trainables.images.layout.arrangement import Arrangement, arrange
 from trainables.images.sources import Item, Listing, Source
 
 # Files are read into memory, and an archive can claim any size.

@@ -25,8 +25,8 @@ from trainables.images.errors import (
     some,
 )
 from trainables.images.labelling import check_classes, ordered_classes, split_of
+from trainables.images.layout.split_names import SPLITS
 from trainables.images.sources import Item, Listing
-from trainables.images.split_names import SPLITS
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels")

@@ -7,11 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, shown, some
-from trainables.images.split_names import SPLITS, split_of_name
+from trainables.images.layout.split_names import SPLITS, split_of_name
 
 
 def split_of(name: str) -> int:
-    """Return the index in :data:`trainables.images.split_names.SPLITS` of a usual name of a split.
+    """Return the index of the split with a usual name.
+
+    It is an index in :data:`trainables.images.layout.split_names.SPLITS`.
 
     Raises:
         UnusableDataError: no split has this name.
@@ -41,7 +43,7 @@ def check_classes(
     Args:
         classes: names of the classes.
         labels: class index of each image, [n].
-        splits: index in :data:`trainables.images.split_names.SPLITS` of each image, [n].
+        splits: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
 
     Raises:
         UnusableDataError: otherwise.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from spaces.errors import BadInputError
 from trainables.images.errors import UnusableDataError, counted, shown
 from trainables.images.labelling import check_classes
-from trainables.images.split_names import SPLITS
+from trainables.images.layout.split_names import SPLITS
 from trainables.images.tables import read_text
 
 _TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
@@ -79,7 +79,7 @@ def check_undivided(
 
     Args:
         groups: index of the group of each image, [n].
-        splits: index in :data:`trainables.images.split_names.SPLITS` of each image, [n].
+        splits: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
         names: relative paths of the images, [n].
 
     Raises:
@@ -117,7 +117,7 @@ def apply_validation_list(
         path: a text file with one relative path per line.
         names: relative paths of the images, [n].
         labels: class index of each image, [n].
-        splits: index in :data:`trainables.images.split_names.SPLITS` of each image, [n].
+        splits: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
         classes: names of the classes.
 
     Raises:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, cause
+from trainables.images.layout.split_names import SPLITS
 from trainables.images.sources import Item, Listing, Source
-from trainables.images.split_names import SPLITS
 
 TORCHVISION_CLASSES = {
     "cifar10": "CIFAR10",

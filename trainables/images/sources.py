@@ -34,8 +34,8 @@ class Listing:
     Args:
         classes: names of the classes.
         labels: class index of each image, [n].
-        splits: index in :data:`trainables.images.split_names.SPLITS` of each image, [n]; ``train``
-            for all images if the source has no splits.
+        splits: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n];
+            ``train`` for all images if the source has no splits.
         total_size: size of all image files in bytes.
         items: yields each image exactly once, in the cheapest order to read.
         notes: one line each: which layout was found, and what was assumed or left out.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError
-from trainables.images.split_names import SPLITS
+from trainables.images.layout.split_names import SPLITS
 
 Rows = NDArray[np.int64]
 
@@ -53,7 +53,7 @@ def draw_splits(
 
     Args:
         labels: class index of each image, [n].
-        given: index in :data:`trainables.images.split_names.SPLITS` of each image, [n].
+        given: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
         classes: names of the classes, for messages.
         validation: fraction in (0, 1).
         test: fraction in (0, 1).

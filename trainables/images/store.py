@@ -34,9 +34,9 @@ from trainables.images.decoding import (
 )
 from trainables.images.errors import UnusableDataError, brief
 from trainables.images.findings import Findings
+from trainables.images.layout.split_names import SPLITS
 from trainables.images.pixels import RangeNeededError, Rules
 from trainables.images.sources import Item, Listing
-from trainables.images.split_names import SPLITS
 from trainables.images.value_range import Histogram, ValueRange
 from trainables.specs import Decoding
 

@@ -48,7 +48,7 @@ class Row:
         line: number of the line, from 1.
         file: path as written in the table.
         label: name of the class.
-        split: index in :data:`trainables.images.split_names.SPLITS`.
+        split: index in :data:`trainables.images.layout.split_names.SPLITS`.
         group: name of the group; None without groups.
     """
 

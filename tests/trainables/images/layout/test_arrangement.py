@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from trainables.images.errors import UnusableDataError
-from trainables.images.layout import Arrangement, arrange
+from trainables.images.layout.arrangement import Arrangement, arrange
 
 
 def files(*folders: str, count: int = 2) -> list[str]:

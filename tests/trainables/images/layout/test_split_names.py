@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainables.images.split_names import split_folders, split_of_name
+from trainables.images.layout.split_names import split_folders, split_of_name
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, counted, printable, shown, some
-from trainables.images.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
-from trainables.images.split_names import SPLITS
+from trainables.images.layout.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
+from trainables.images.layout.split_names import SPLITS
 
 # Folders of data sets that mark regions of images, for which no class is a folder.
 _REGIONS = frozenset(
@@ -53,7 +53,7 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
     The layouts are:
 
     - ``SPLIT/CLASS/*.jpg``, with any usual name of a split, see
-      :func:`trainables.images.split_names.split_of_name`;
+      :func:`trainables.images.layout.split_names.split_of_name`;
     - ``CLASS/*.jpg``, without splits;
     - ``CLASS/SPLIT/*.jpg``.
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainables.images.errors import UnusableDataError, shown, some
-from trainables.images.split_names import SPLITS, split_folders, split_of_name
+from trainables.images.layout.split_names import SPLITS, split_folders, split_of_name
 
 Parts = tuple[str, ...]
 """The folders of a path and its last part."""

@@ -1,0 +1,4 @@
+"""Derives classes and splits from the names of folders.
+
+Start with `trainables.images.layout.arrangement.arrange`.
+"""
