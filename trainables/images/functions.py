@@ -1,9 +1,10 @@
 """The source ``module:function``: images that a function of the user returns."""
 
 import hashlib
+import os
 import sys
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 
 from spaces.errors import BadInputError
 from spaces.user_code import load_object, place_of
+from trainables.images.decoding import Content
 from trainables.images.errors import (
     UnusableDataError,
     brief,
@@ -41,7 +43,8 @@ class ImageFunction:
 
     The function takes no arguments. It returns ``(images, labels)``, a data set whose items are
     ``(image, label)`` or have the columns ``image`` and ``label``, or a mapping from splits to
-    these. An image is an image of Pillow, an array [h, w] or [h, w, c], or a tensor [c, h, w].
+    these. An image is an image of Pillow, an array [h, w] or [h, w, c], a tensor [c, h, w], or the
+    path or the content of an image file.
 
     Args:
         reference: ``module:function``.
@@ -80,8 +83,8 @@ class ImageFunction:
         def items() -> Generator[Item, None, None]:
             row = 0
             for part in parts:
-                for name, image in part.images():
-                    yield Item(row, name, image, image.nbytes)
+                for name, content in part.images():
+                    yield Item(row, name, content, _size(content))
                     row += 1
 
         return Listing(
@@ -155,8 +158,8 @@ class _Part:
     data: Any
     labels: list[int] | list[str]
 
-    def images(self) -> Generator[tuple[str, NDArray[np.uint8]], None, None]:
-        """Yield the name and the pixels of each image."""
+    def images(self) -> Generator[tuple[str, Content], None, None]:
+        """Yield the name and the content of each image."""
         for position, expected in enumerate(self.labels):
             name = _item_name(self.name, position)
             image, label = _item(self.owner, name, self.data, position)
@@ -165,7 +168,7 @@ class _Part:
                     f"the label of {name} changed from {expected!r} to {_label(name, label)!r}",
                     "return the same item each time, with labels as in `targets`",
                 )
-            yield name, _pixels(name, image)
+            yield name, _content(name, image)
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,10 @@ def _item_name(split: str, position: int) -> str:
 
 def _label(name: str, raw: Any) -> int | str:
     """Return a label as a number or a name."""
-    value = raw.item() if hasattr(raw, "item") and getattr(raw, "ndim", 0) == 0 else raw
+    value = raw
+    if hasattr(raw, "item"):
+        with suppress(ValueError, RuntimeError):  # An array with several elements.
+            value = raw.item()
     if isinstance(value, str) and value:
         return str(value)
     if isinstance(value, int) and value >= 0:
@@ -330,6 +336,19 @@ def _classes(parts: Sequence[_Part]) -> tuple[list[str], NDArray[np.int64]]:
     return names, np.array([index[label] for label in raw], dtype=np.int64)
 
 
+def _content(name: str, image: Any) -> Content:
+    """Return an image for decoding; files are read by the decoding processes."""
+    if isinstance(image, str | os.PathLike):
+        return str(Path(image).expanduser().absolute())
+    return image if isinstance(image, bytes) else _pixels(name, image)
+
+
+def _size(content: Content) -> int:
+    if isinstance(content, str):
+        return os.path.getsize(content) if os.path.isfile(content) else 0
+    return len(content) if isinstance(content, bytes) else content.nbytes
+
+
 def _pixels(name: str, image: Any) -> NDArray[np.uint8]:
     """Return an image as an array for decoding: [h, w] or [h, w, c]."""
     if isinstance(image, Image.Image):
@@ -339,7 +358,7 @@ def _pixels(name: str, image: Any) -> NDArray[np.uint8]:
     if not isinstance(pixels, np.ndarray):
         raise UnusableDataError(
             f"the image of {name} is {type(image).__name__}",
-            "return an image of Pillow, an array or a tensor",
+            "return an image of Pillow, an array, a tensor, or the path of a file",
         )
     if channels_first and pixels.ndim == 3:
         pixels = pixels.transpose(1, 2, 0)

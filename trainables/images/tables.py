@@ -342,13 +342,14 @@ def _locate(rows: Sequence[Row], root: Path) -> list[_Image]:
     """Return the image of each row, and only the first of equal rows."""
     images: dict[str, _Image] = {}
     missing: list[Row] = []
+    folder = str(root)
     for row in rows:
         if "://" in row.file:
             raise UnusableDataError(
                 f"line {row.line} names a URL ({shown(row.file)})",
                 "download the images and name their files",
             )
-        found = _stat(root, row.file)
+        found = _stat(folder, row.file)
         if found is None:
             missing.append(row)
             continue
@@ -366,10 +367,10 @@ def _locate(rows: Sequence[Row], root: Path) -> list[_Image]:
     return list(images.values())
 
 
-def _stat(root: Path, file: str) -> tuple[str, os.stat_result] | None:
+def _stat(root: str, file: str) -> tuple[str, os.stat_result] | None:
     # Tables made on Windows contain backslashes.
-    for name in dict.fromkeys((file, file.replace("\\", "/"))):
-        path = os.path.normpath(root / name)
+    for name in (file, file.replace("\\", "/")) if "\\" in file else (file,):
+        path = os.path.normpath(os.path.join(root, name))
         try:
             return path, os.stat(path)
         except (FileNotFoundError, NotADirectoryError):

@@ -89,6 +89,7 @@ class Photos(TorchDataset):
         (GREY, LABELS),
         (GREY[..., None], LABELS.tolist()),
         (list(GREY), torch.from_numpy(LABELS)),
+        (GREY, LABELS[:, None]),
         pairs(),
         Photos(),
         Columns(pairs(), ("cat", "dog")),
@@ -112,6 +113,20 @@ def test_colour_has_channels_last_in_arrays_and_first_in_tensors(returning):
     assert np.array_equal(returning((colour, LABELS)).images, colour)
     tensors = torch.from_numpy(colour).permute(0, 3, 1, 2)
     assert np.array_equal(returning((tensors, LABELS)).images, colour)
+
+
+def test_images_may_be_paths_or_content_of_files(returning, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [Path(f"{number}.png") for number in range(12)]
+    for path, image in zip(paths, GREY, strict=True):
+        Image.fromarray(image).save(path)
+    contents = [path.read_bytes() for path in paths]
+    for images in (paths, [str(path) for path in paths], contents):
+        assert returning((images, LABELS)).images[:, 0, 0, 0].tolist() == SHADES.tolist()
+    paths[3] = Path("none.png")
+    assert refusal(returning, (paths, LABELS)).problem.startswith(
+        "the image item 3 cannot be read ([Errno 2] No such file or directory"
+    )
 
 
 def test_splits_of_a_mapping_are_kept(returning):
@@ -250,9 +265,9 @@ def test_clear_colour_of_a_pillow_image_shows_the_background(returning, mode, cl
             "return uint8 from 0 to 255 or floats from 0 to 1, without normalisation",
         ),
         (
-            [("a.png", label) for label in LABELS],
-            "the image of item 0 is str",
-            "return an image of Pillow, an array or a tensor",
+            [(7, label) for label in LABELS],
+            "the image of item 0 is int",
+            "return an image of Pillow, an array, a tensor, or the path of a file",
         ),
         (
             [{"picture": image, "label": label} for image, label in pairs()],
