@@ -100,7 +100,7 @@ def quickstart(context: typer.Context, home: HomeOption = None) -> int:
     while taken.folder(name).path.exists():
         number += 1
         name = f"quickstart-{number}"
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     return run(QUICKSTART, [f"name={name}"], home, address)
 
 

@@ -13,12 +13,14 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import ray
 from ray.exceptions import AuthenticationError
 
+from search.backend.ray_folder import temporary_folder
+from search.formatting import root_cause
 from search.private_apis import job_with_path, ray_on_loopback
 from spaces.errors import BadInputError
 
@@ -41,7 +43,8 @@ def connected(address: str) -> Iterator[None]:
             a private one that only this machine can reach.
 
     Raises:
-        BadInputError: no cluster answers at the address, or it rejects the token.
+        BadInputError: no cluster answers at the address, or it rejects the token; or Ray does not
+            start here.
     """
     # The search prints progress and failures itself.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
@@ -52,9 +55,10 @@ def connected(address: str) -> Iterator[None]:
     # The search handles signals itself.
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    with warnings.catch_warnings():
+    with ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore", category=FutureWarning)
         warnings.simplefilter("ignore", category=DeprecationWarning)
+        stack.enter_context(temporary_folder() if address == "local" else nullcontext())
         if address == "local":
             _start()
         else:
@@ -69,12 +73,22 @@ def connected(address: str) -> Iterator[None]:
 
 
 def _start() -> None:
-    """Start a private Ray."""
+    """Start a private Ray.
+
+    Raises:
+        BadInputError: Ray does not start, for example because of a variable in the environment.
+    """
     if not _has_token():
         # Ray would store a permanent token in a file that others may read.
         os.environ[_TOKEN] = secrets.token_hex(32)
-    with ray_on_loopback():
-        _init("local")
+    try:
+        with ray_on_loopback():
+            _init("local")
+    except Exception as error:
+        ray.shutdown()
+        problem = f"Ray does not start ({type(error).__name__}: {root_cause(error)})"
+        remedy = "fix the cause, and check the variables RAY_* of the environment"
+        raise BadInputError("--address", "local", problem, remedy) from error
 
 
 def _join(address: str) -> None:
@@ -128,9 +142,18 @@ def _check_port(address: str) -> None:
 def _check_answer(address: str) -> None:
     """Refuse an address without a Ray cluster that accepts the token.
 
-    A child process asks, because Ray prints some failures and exits the process on others.
+    A child process asks, because Ray prints some failures and exits the process on others. It does
+    not import from the current folder (-P), which may contain a user's ``random.py``.
     """
-    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "ray.scripts.scripts",
+        "health-check",
+        "--address",
+        address,
+    ]
     environment = dict(os.environ)
     if address == "auto" and _has_token():
         environment.setdefault(_TOKEN_MODE, "token")  # As Ray does, on this machine alone.
