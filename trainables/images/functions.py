@@ -378,6 +378,8 @@ def _from_pillow(name: str, image: Image.Image) -> NDArray[np.uint8]:
         upright = ImageOps.exif_transpose(image)
         if upright.mode in ("L", "RGB") and upright.has_transparency_data:
             upright = upright.convert(f"{upright.mode}A")
+        elif upright.mode == "1":
+            upright = upright.convert("L")
         elif upright.mode not in _PLAIN_MODES:
             upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         return np.asarray(upright)

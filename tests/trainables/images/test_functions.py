@@ -195,6 +195,22 @@ def test_clear_colour_of_a_pillow_image_shows_the_background(returning, mode, cl
     assert np.all(data.images == 255)
 
 
+def test_bilevel_images_of_pillow_stay_greyscale(returning):
+    images = [Image.fromarray(np.full((4, 5), bool(label))) for label in LABELS]
+    assert images[0].mode == "1"
+    data = returning((images, LABELS))
+    assert data.images.shape == (12, 4, 5, 1)
+    assert data.images[:, 0, 0, 0].tolist() == (LABELS * 255).tolist()
+
+
+def test_deep_and_transparent_arrays_are_decoded_as_files_are(returning):
+    deep = returning((GREY.astype(np.uint16) * 100, LABELS))
+    assert deep.images[[0, -1], 0, 0, 0].tolist() == [0, 255]
+    assert any("16 or 32 bits" in note for note in deep.notes)
+    clear = np.zeros((12, 4, 5, 4), dtype=np.uint8)
+    assert np.all(returning((clear, LABELS)).images == 255)
+
+
 @pytest.mark.parametrize(
     ("value", "problem", "remedy"),
     [
