@@ -324,7 +324,7 @@ def _rows(records: Sequence[tuple[int, list[str]]], position: dict[str, int]) ->
         if empty:
             raise UnusableDataError(
                 f"line {empty[0]} has no {kind} ({counted(len(empty), 'such line')})",
-                "fill it in or remove the line",
+                "fill it in or remove the line" + _or_ignore(kind),
             )
     for line, cells in records:
         split = 0
@@ -333,9 +333,15 @@ def _rows(records: Sequence[tuple[int, list[str]]], position: dict[str, int]) ->
             try:
                 split = split_of(name)
             except UnusableDataError as error:
-                raise UnusableDataError(f"in line {line} {error.problem}", error.remedy) from None
+                raise UnusableDataError(
+                    f"in line {line} {error.problem}", error.remedy + _or_ignore("split")
+                ) from None
         group = cells[position["group"]] if "group" in position else None
         yield Row(line, cells[position["file"]], cells[position["label"]], split, group)
+
+
+def _or_ignore(kind: str) -> str:
+    return "" if kind in _REQUIRED else f', or ignore the column (table.{kind}: "")'
 
 
 def _locate(rows: Sequence[Row], root: Path) -> list[_Image]:

@@ -208,7 +208,17 @@ def test_unknown_split_is_refused_with_the_nearest_name(folder):
     text = lines(header="file,label,split").replace("cat\n", "cat,train\n")
     error = refusal(table(folder, text.replace("dog\n", "dog,trian\n") + ",test"))
     assert error.problem == 'in line 8 there is no split "trian"'
-    assert error.remedy == "did you mean train? Otherwise use train, validation (or val) and test"
+    assert error.remedy == (
+        "did you mean train? Otherwise use train, validation (or val) and test, "
+        'or ignore the column (table.split: "")'
+    )
+
+
+def test_missing_group_is_refused_with_the_way_to_ignore_groups(folder):
+    text = lines(header="file,label,site").replace("cat\n", "cat,a\n").replace("dog\n", "dog,\n")
+    error = refusal(table(folder, f"{text},"), group="site")
+    assert error.problem == "line 8 has no group (6 such lines)"
+    assert error.remedy == ('fill it in or remove the line, or ignore the column (table.group: "")')
 
 
 def test_unknown_column_is_refused_with_the_nearest_name(folder):
