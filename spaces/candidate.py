@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property, partial
+from math import inf
 from typing import Any, TypeAlias
 
 from optuna.trial import BaseTrial, FixedTrial
@@ -116,7 +117,10 @@ class CandidateSpace:
         checked = CheckedTrial(trial, self.name, reserved)
         try:
             architecture = self._space(checked, self.task)
-        except (BadInputError, InvalidCandidateError) as error:
+        except InvalidCandidateError as error:
+            self._check_violation(error)
+            raise checked.refused or error from None
+        except BadInputError as error:
             raise checked.refused or error from None
         except Exception as error:
             cause = f"{type(error).__name__}: {error}{place_of(error)}"
@@ -130,6 +134,13 @@ class CandidateSpace:
             problem = f"the space function returned a {type(architecture).__name__}"
             raise BadInputError("space", self.name, problem, "return a spaces.Architecture")
         return architecture
+
+    def _check_violation(self, error: InvalidCandidateError) -> None:
+        """Check that samplers can learn from a violation: 0 or less means a valid candidate."""
+        violation = error.violation
+        if not isinstance(violation, (int, float)) or not 0 < violation < inf:
+            problem = f"raises InvalidCandidateError with the violation {violation!r}"
+            raise BadInputError("space", self.name, problem, "use a number greater than 0")
 
     def _redraw(self, params: Mapping[str, Any]) -> Candidate:
         # A space that shared a parameter with the recipe drew what is rebuilt here.
@@ -191,11 +202,15 @@ class CandidateSpace:
         return BadInputError("space", self.name, problem, _PURE)
 
     def check_output(self, candidate: Candidate) -> None:
-        """Check that a network outputs one value per class.
+        """Check that a network takes the images of the task and outputs one value per class.
 
         Raises:
             BadInputError: it does not, or its layers do not fit together.
         """
+        image = candidate.architecture.layers[0].operation.output_shape(())
+        if image != self.task.image_shape:
+            problem = f"its networks take images of {image}, but these are {self.task.image_shape}"
+            raise BadInputError("space", self.name, problem, "start with Builder(task.image_shape)")
         try:
             output = candidate.architecture.shapes[-1]
         except CollapsedLayerError:

@@ -248,7 +248,9 @@ class _Night:
         trial = next(TrialRecord.of(each) for each in self._trials() if each.number == best.number)
         task = describe_task(self._dataset)
         architecture = describe_training(self._experiment, task).candidates()
-        candidate = candidate_json(trial.params, architecture.rebuild(trial.params).architecture)
+        candidate = candidate_json(
+            trial.params, architecture.rebuild(trial.params, trial.digest).architecture
+        )
         try:
             with quiet():
                 from search.nightly.challenge import Challenge  # noqa: PLC0415

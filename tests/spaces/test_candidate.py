@@ -48,6 +48,11 @@ def wrong_classes(trial, task):
     builder.add(Linear(task.classes + 1), builder.add(GlobalPooling(), builder.image))
     return builder.build()
 
+def other_images(trial, task):
+    builder = Builder((task.channels, 8, 8))
+    builder.add(Linear(task.classes), builder.add(GlobalPooling(), builder.image))
+    return builder.build()
+
 def a_map_at_the_end(trial, task):
     builder = Builder(task.image_shape)
     builder.add(Convolution(task.classes), builder.image)
@@ -234,6 +239,7 @@ def test_a_space_that_draws_no_architecture_is_the_users_mistake(module, functio
 @pytest.mark.parametrize(
     ("function", "problem"),
     [
+        ("other_images", "take images of (3, 8, 8), but these are (3, 32, 32)"),
         ("wrong_classes", "end in (11, 1, 1), but there are 10 classes"),
         ("a_map_at_the_end", "end in (10, 32, 32), but there are 10 classes"),
         ("no_fit", "layer 1 (convolution): channels must be divisible by groups"),

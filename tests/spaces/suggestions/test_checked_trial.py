@@ -279,6 +279,14 @@ def test_a_space_that_depends_on_more_than_its_parameters_is_refused(space_of, w
     assert "no random numbers" in e.value.remedy
 
 
+@pytest.mark.parametrize("violation", [0, -1.0, float("nan"), float("inf"), "far", None])
+def test_a_violation_that_misleads_the_sampler_is_refused(space_of, violation):
+    def widths(trial):
+        raise InvalidCandidateError("no network", violation)
+
+    assert f"with the violation {violation!r}; use a number greater" in refusal(space_of(widths))
+
+
 def test_a_space_that_changes_its_options_is_refused(monkeypatch):
     module = ModuleType("changing_spaces")
     monkeypatch.setitem(sys.modules, module.__name__, module)
