@@ -69,12 +69,22 @@ class Home:
 
     @classmethod
     def locate(cls, given: Path | None = None) -> Home:
-        """Return the given home, or the default."""
-        path = given or Path(os.environ.get(HOME_VARIABLE, "runs"))
+        """Return the given home, or the default.
+
+        Raises:
+            BadInputError: it cannot be a folder.
+        """
+        field = HOME_VARIABLE if given is None else "--home"
+        path = given or Path(os.environ.get(HOME_VARIABLE) or "runs")
         try:
-            return cls(path.expanduser().resolve())
-        except RuntimeError as error:
-            raise BadInputError("--home", path, str(error), "name a folder") from None
+            resolved = path.expanduser().resolve()
+            there = next(each for each in (resolved, *resolved.parents) if each.exists())
+        except (OSError, RuntimeError, ValueError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+            raise BadInputError(field, path, problem, "name a folder") from None
+        if not there.is_dir():
+            raise BadInputError(field, path, f"{there} is a file", "name a folder")
+        return cls(resolved)
 
     def folder(self, name: str) -> SearchFolder:
         """Return the folder of a search, which may not exist."""

@@ -64,7 +64,7 @@ def ui_command(destination: Destination) -> str:
     if destination.local and script.exists():
         path = os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
         home = destination.home.absolute()
-        usual = home == _PROJECT / "runs" and "BORDERLINE_HOME" not in os.environ
+        usual = home == _PROJECT / "runs" and not os.environ.get("BORDERLINE_HOME")
         setting = "" if usual else f"BORDERLINE_HOME={shlex.quote(str(home))} "
         return f"{setting}sh {shlex.quote(path)}"
     # The address may hold a password, which must not appear on a screen or in a process list.

@@ -20,6 +20,8 @@ def test_home_option_precedes_variable_and_current_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(HOME_VARIABLE, raising=False)
     assert Home.locate().path == tmp_path.resolve() / "runs"
+    monkeypatch.setenv(HOME_VARIABLE, "")
+    assert Home.locate().path == tmp_path.resolve() / "runs"
     monkeypatch.setenv(HOME_VARIABLE, "elsewhere")
     assert Home.locate().path == tmp_path.resolve() / "elsewhere"
     assert Home.locate(Path("given")).path == tmp_path.resolve() / "given"
@@ -30,6 +32,28 @@ def test_a_home_in_the_users_folder_can_be_written_with_a_tilde(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Home.locate(Path("~/searches")).path == tmp_path.resolve() / "searches"
+
+
+@pytest.mark.parametrize("below", ["", "/deep/below"])
+def test_home_in_a_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    (tmp_path / "file").touch()
+    home = f"{tmp_path / 'file'}{below}"
+    line = f"{home}: {tmp_path / 'file'} is a file; name a folder"
+    with pytest.raises(BadInputError) as caught:
+        Home.locate(Path(home))
+    assert str(caught.value) == f"--home = {line}"
+    monkeypatch.setenv(HOME_VARIABLE, home)
+    with pytest.raises(BadInputError) as caught:
+        Home.locate()
+    assert str(caught.value) == f"{HOME_VARIABLE} = {line}"
+
+
+@pytest.mark.parametrize("home", ["~no_such_user/x", "a\0b"])
+def test_home_that_cannot_be_a_path_is_refused(home: str) -> None:
+    with pytest.raises(BadInputError, match="name a folder"):
+        Home.locate(Path(home))
 
 
 def test_locating_a_home_makes_nothing(tmp_path: Path) -> None:
