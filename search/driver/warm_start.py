@@ -45,41 +45,46 @@ def read_warm_start(
     for name in dict.fromkeys(experiment.warm_start):
         try:
             folder = home.existing(name)
-            trials = read_trials(folder.location(load_stored(folder).database), name)
+            other = load_stored(folder)
+            trials = read_trials(folder.location(other.database), name)
             differences = _compare_data(folder, data)
         except BadInputError as error:
             raise BadInputError("warm_start", name, error.problem, error.remedy) from None
         misfits: Counter[Misfit] = Counter()
         taken = list(inherit(name, trials, space, screens, experiment, misfits))
+        if other.epochs != experiment.epochs:
+            differences.append(
+                f"it trained for {other.epochs} epochs instead of {experiment.epochs}"
+            )
         say(_summary(name, len(taken), misfits, differences))
         found += taken
     return found
 
 
-def _compare_data(folder: SearchFolder, data: DataIdentity) -> str:
-    """Return how the data of another search differ from these; empty if they are the same.
+def _compare_data(folder: SearchFolder, data: DataIdentity) -> list[str]:
+    """Return how the data of another search differ from these, a phrase each.
 
     Raises:
         BadInputError: they have no class in common.
     """
     other = folder.data
     if other is None:
-        return _compare_task(folder, data)
+        _compare_task(folder, data)
+        return [f"{folder.name} has no record of its data"]
     names = {each.name for each in data.classes}
     contents = {each.digest for each in data.classes}
     if not any(each.name in names or each.digest in contents for each in other.classes):
         raise _other_task(folder, _classes(other), _classes(data))
     differences = "; ".join(other.difference(data))
-    return f"the data differ: {differences}" if differences else ""
+    return [f"the data differ: {differences}"] if differences else []
 
 
-def _compare_task(folder: SearchFolder, data: DataIdentity) -> str:
+def _compare_task(folder: SearchFolder, data: DataIdentity) -> None:
     """Compare the data with those of a search that an older version started."""
     height, width, channels = data.shape
     here, there = Task(channels, height, width, len(data.classes)), folder.task
     if (there.channels, there.classes) != (here.channels, here.classes):
         raise _other_task(folder, _described(there), _described(here))
-    return f"{folder.name} has no record of its data"
 
 
 def _described(task: Task) -> str:
@@ -98,7 +103,7 @@ def _other_task(folder: SearchFolder, there: str, here: str) -> BadInputError:
     return BadInputError("NAME", folder.name, problem, remedy)
 
 
-def _summary(name: str, taken: int, misfits: Counter[Misfit], differences: str) -> str:
+def _summary(name: str, taken: int, misfits: Counter[Misfit], differences: list[str]) -> str:
     """Return one line about the trials of another search."""
     trials = "1 trial" if taken == 1 else f"{taken} trials"
     line = f"{trials} of {name} {'was' if taken == 1 else 'were'} added to the sampler"
@@ -106,5 +111,5 @@ def _summary(name: str, taken: int, misfits: Counter[Misfit], differences: str) 
         counts = [f"{count} {reason.value}" for reason, count in misfits.items()]
         line += f"; left out: {', '.join(counts)}"
     if differences:
-        line += f". Their accuracies may not be comparable, because {differences}"
+        line += f". Their accuracies may not be comparable, because {', and '.join(differences)}"
     return line

@@ -148,6 +148,11 @@ def test_another_task_without_a_record_of_data_is_refused(
     assert f"({there}) than this search has (2 of 8x8 pixels in grey)" in str(caught.value)
 
 
+def test_other_numbers_of_epochs_are_said(read: Callable[..., Any]) -> None:
+    _, (line,) = read(DATA, epochs=50)
+    assert line.endswith("be comparable, because it trained for 10 epochs instead of 50")
+
+
 def test_a_missing_record_of_data_is_said(read: Callable[..., Any]) -> None:
     taken, (line,) = read(None)
     assert len(taken) == 2

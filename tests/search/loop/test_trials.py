@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,8 @@ from optuna.trial import BaseTrial, TrialState
 
 from search.loop import candidates
 from search.loop import trials as module
+from search.study.database import Database
+from search.study.storages import read_trials
 from search.study.study import Study
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
@@ -57,6 +60,24 @@ def test_a_started_trial_can_be_rebuilt_from_its_params(
         assert stored.user_attrs["params"] == trial.costs.params
         assert stored.user_attrs["macs"] == trial.costs.macs
         assert stored.user_attrs["beyond"] == trial.border.beyond == 0
+
+
+def test_tuples_as_choices_survive_the_database(
+    make_trials: MakeTrials, function_space: Spaces, train: Train, tmp_path: Path
+) -> None:
+    def space(trial: BaseTrial, task: Task) -> Architecture:
+        kernel, features = trial.suggest_categorical("layer", [(3, 4), (5, 2), (5, 7)])
+        return vgg(trial, task, depth=1, features=features, kernel=kernel, pools=0)
+
+    database = Database(tmp_path / "study.db", "test")
+    study = Study("test", RandomSampler(seed=0), database=database)
+    choices = function_space(space)
+    trials = make_trials(choices, study=study, limit=3)
+    started = all_started(trials, lambda n: train(trials, n, 0.5))
+    database.close()
+    stored = {trial.number: trial for trial in read_trials(tmp_path / "study.db", "test")}
+    for trial in started:
+        assert choices.rebuild(stored[trial.number].params, trial.digest) == trial.candidate
 
 
 def test_a_candidate_that_is_drawn_differently_again_is_not_trained(
