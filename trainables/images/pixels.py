@@ -111,7 +111,7 @@ def read_deep_values(content: bytes | Pixels) -> Values | None:
         raw = _raw_mode(image)
         image.load()
         values, hidden = _deep_values(image, raw)
-        return values[~hidden]
+        return values.ravel() if hidden is None else values[~hidden]
 
 
 @contextmanager
@@ -212,15 +212,6 @@ def _is_opaque(alpha: Image.Image) -> bool:
 def _grey_or_rgb(image: Image.Image) -> Image.Image:
     if image.mode in GREY_MODES:
         return image.convert("L")
-    if image.mode == "LAB":
-        # Rarely needed, and takes as long to import as the rest of Pillow.
-        from PIL import ImageCms  # noqa: PLC0415
-
-        lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
-        if converted is None:
-            raise ValueError("its LAB colours cannot be converted")
-        return converted
     return image.convert("RGB")
 
 
@@ -229,28 +220,31 @@ def _scaled(image: Image.Image, raw: str, rules: Rules) -> tuple[Image.Image, Fi
     if rules.value_range is None:
         raise RangeNeededError
     values, hidden = _deep_values(image, raw)
+    visible = values if hidden is None else values[~hidden]
     low, high = rules.value_range
-    clipped = int(((values < low) | (values > high))[~hidden].sum())
-    # A range of one value has no contrast; all of it becomes black.
-    levels = ((values - low) * (255 / (high - low) if high > low else 1.0)).clip(0, 255)
+    clipped = 0
+    if visible.size and (visible.min() < low or visible.max() > high):
+        clipped = int(((visible < low) | (visible > high)).sum())
     found = Findings(
         deep=1,
-        deep_pixels=int(values.size - hidden.sum()),
+        deep_pixels=visible.size,
         clipped=clipped,
-        transparent=int(hidden.any()),
+        transparent=int(visible.size < values.size),
     )
-    if not hidden.any():
-        return Image.fromarray(levels.astype(np.float32)), found
-    if len(set(rules.background)) == 1:
+    # A range of one value has no contrast; all of it becomes black.
+    levels = (values - low) * (255 / (high - low) if high > low else 1.0)
+    np.clip(levels, 0, 255, out=levels)
+    if hidden is not None and len(set(rules.background)) > 1:
+        grey = Image.fromarray(np.rint(levels).astype(np.uint8))
+        alpha = Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
+        return _composed(grey, alpha, rules.background), found
+    if hidden is not None:
         levels[hidden] = rules.background[0]
-        return Image.fromarray(levels.astype(np.float32)), found
-    grey = Image.fromarray(np.rint(levels).astype(np.uint8))
-    alpha = Image.fromarray(np.where(hidden, 0, 255).astype(np.uint8))
-    return _composed(grey, alpha, rules.background), found
+    return Image.fromarray(levels.astype(np.float32, copy=False)), found
 
 
-def _deep_values(image: Image.Image, raw: str) -> tuple[Values, NDArray[np.bool_]]:
-    """Return the values of a deep image and which of its pixels are transparent, [h, w]."""
+def _deep_values(image: Image.Image, raw: str) -> tuple[Values, NDArray[np.bool_] | None]:
+    """Return the values of a deep image [h, w], and which pixels are transparent (None if none)."""
     stored = np.asarray(image)
     inverted = False
     if image.format == "TIFF":
@@ -265,14 +259,13 @@ def _deep_values(image: Image.Image, raw: str) -> tuple[Values, NDArray[np.bool_
     values: Values = stored.astype(np.float32 if stored.dtype.itemsize == 2 else np.float64)
     if inverted:
         values = 65535 - values
-    transparent = image.info.get("transparency")
-    hidden = np.zeros(values.shape, dtype=np.bool_)
-    if transparent is not None:
-        hidden |= stored == transparent
-    lost = int((~np.isfinite(values)).sum())
-    if lost:
+    if image.mode == "F" and (lost := int((~np.isfinite(values)).sum())):
         raise ValueError(f"{lost} of its pixels are infinite or not a number")
-    return values, hidden
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return values, None
+    hidden: NDArray[np.bool_] = np.equal(stored, transparent)
+    return values, hidden if hidden.any() else None
 
 
 def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:

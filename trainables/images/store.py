@@ -423,10 +423,11 @@ def _usable(outcome: Outcome, rules: Rules) -> Decoded | Surveyed | Misfit:
                 "remove, repair or convert it",
             )
         case TooLarge(name, pixels):
+            megapixels = f"{pixels / 1e6:f}".rstrip("0").rstrip(".")
             raise BadInputError(
                 "decoding.max_megapixels",
                 rules.max_pixels / 1e6,
-                f"the image {name} has {pixels / 1e6:.10g} megapixels",
+                f"the image {name} has {megapixels} megapixels",
                 f"if you trust it, set decoding.max_megapixels to {ceil(pixels / 1e6)}; otherwise "
                 "remove it",
             )
