@@ -20,6 +20,7 @@ from trainables.images import store as image_store
 from trainables.images.balance import describe_balance
 from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
+from trainables.images.duplicates import Copies
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
 from trainables.images.functions import ImageFunction
@@ -32,7 +33,7 @@ from trainables.images.memberships import (
 )
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
-from trainables.images.splits import draw_splits, join_groups
+from trainables.images.splits import Splits, draw_splits, join_groups
 from trainables.images.tables import TABLE_SUFFIXES, open_table
 from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, TableColumns
 
@@ -189,16 +190,21 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
         key = _key(wanted, resolution, data.decoding)
         stored = fetch(root, key, image_store.read, decode_into)
         given, groups = _fixed(data, stored)
-        splits = draw_splits(
-            stored.labels,
-            given,
-            stored.classes,
-            validation=data.validation,
-            test=data.test,
-            subset=data.subset,
-            seed=data.split_seed,
-            groups=groups,
-        )
+        copies = Copies(stored.digests, stored.similar, stored.labels, stored.classes, stored.names)
+
+        def draw(together: NDArray[np.int64] | None) -> Splits:
+            return draw_splits(
+                stored.labels,
+                given,
+                stored.classes,
+                validation=data.validation,
+                test=data.test,
+                subset=data.subset,
+                seed=data.split_seed,
+                groups=together,
+            )
+
+        splits, notes_on_copies = copies.draw(given, groups, draw)
     except (UnusableDataError, StorageError) as error:
         raise BadInputError("data", printable(source), error.problem, error.remedy) from error
     return Dataset(
@@ -212,6 +218,7 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
         notes=(
             *stored.notes,
             *([] if groups is None else [describe_groups(groups)]),
+            *notes_on_copies,
             *describe_balance(stored.labels[splits.train], stored.classes),
         ),
         digests=stored.digests,

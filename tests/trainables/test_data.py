@@ -510,6 +510,7 @@ def test_waiting_process_takes_over_from_killed_one(tmp_path, loader):
         "labels.npy",
         "splits.npy",
         "names.npy",
+        "similar.npy",
         "facts.json",
     }
 

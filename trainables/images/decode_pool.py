@@ -89,7 +89,12 @@ class _Worker:
                 f"from trainables.images.decoding import serve; serve({theirs.fileno()})",
             ],
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
+            env={
+                **os.environ,
+                "PYTHONPATH": os.pathsep.join(path),
+                # For small matrices, threads cost more than they save.
+                "OPENBLAS_NUM_THREADS": "1",
+            },
             stdin=subprocess.DEVNULL,
         )
         theirs.close()

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from trainables.images.findings import Findings
 from trainables.images.pixels import RangeNeededError, Rules, read_deep_values, read_pixels
+from trainables.images.similarity import Thumbnails, thumbnails
 from trainables.images.value_range import Counts, count_values
 
 Content = bytes | str | NDArray[np.uint8]
@@ -57,6 +58,7 @@ class Decoded:
         images: uint8 [k, height, width, channels]; one channel if all images are greyscale.
         moments: see :func:`moments`.
         digests: see :func:`digest`; uint64 [k].
+        thumbnails: see :func:`trainables.images.similarity.thumbnails`.
         found: what reading changed or left out.
     """
 
@@ -64,6 +66,7 @@ class Decoded:
     images: NDArray[np.uint8]
     moments: NDArray[np.int64]
     digests: NDArray[np.uint64]
+    thumbnails: Thumbnails
     found: Findings
 
 
@@ -145,6 +148,7 @@ def _decode(chunk: Chunk) -> Outcome:
         images,
         moments(images),
         np.array(digests, dtype=np.uint64),
+        thumbnails(images),
         found,
     )
 

@@ -36,11 +36,12 @@ from trainables.images.errors import UnusableDataError, brief
 from trainables.images.findings import Findings
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.pixels import RangeNeededError, Rules
+from trainables.images.similarity import THUMBNAIL, Thumbnails, similar_pairs
 from trainables.images.sources import Item, Listing
 from trainables.images.value_range import Histogram, ValueRange
 from trainables.specs import Decoding
 
-FORMAT = 4
+FORMAT = 5
 """Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]
@@ -58,10 +59,11 @@ _END = "\0"
 
 _TRAIN = SPLITS.index("train")
 
-_IMAGES, _MOMENTS, _DIGESTS, _LABELS, _SPLITS, _NAMES, _GROUPS, _FACTS = (
+_IMAGES, _MOMENTS, _DIGESTS, _SIMILAR, _LABELS, _SPLITS, _NAMES, _GROUPS, _FACTS = (
     "images.npy",
     "moments.npy",
     "digests.npy",
+    "similar.npy",
     "labels.npy",
     "splits.npy",
     "names.npy",
@@ -79,6 +81,7 @@ class Stored:
         moments: int64 [n, channels, 2], mapped read-only, see
             :func:`trainables.images.decoding.moments`.
         digests: uint64 [n], see :func:`trainables.images.decoding.digest`.
+        similar: int64 [m, 2], see :func:`trainables.images.similarity.similar_pairs`.
         labels: int64 [n].
         splits: int8 [n], see :class:`trainables.images.sources.Listing`.
         classes: names of the classes.
@@ -90,6 +93,7 @@ class Stored:
     images: NDArray[np.uint8]
     moments: NDArray[np.int64]
     digests: NDArray[np.uint64]
+    similar: NDArray[np.int64]
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
     classes: tuple[str, ...]
@@ -112,6 +116,7 @@ def read(folder: Path) -> Stored | None:
             images=np.load(folder / _IMAGES, mmap_mode="r"),
             moments=np.load(folder / _MOMENTS, mmap_mode="r"),
             digests=np.load(folder / _DIGESTS),
+            similar=np.load(folder / _SIMILAR),
             labels=np.load(folder / _LABELS),
             splits=np.load(folder / _SPLITS),
             classes=tuple(facts["classes"]),
@@ -165,9 +170,11 @@ def write(
         origin = f"the range of {'the training images' if only_train else 'all images'}"
         notes += found.warnings()
     notes += done.found.lines(decoding.background, rules.value_range, origin)
+    similar = similar_pairs(done.thumbnails, np.load(folder / _IMAGES, mmap_mode="r"))
     with usable(root_of(folder)):
         np.save(folder / _MOMENTS, done.moments)
         np.save(folder / _DIGESTS, done.digests)
+        np.save(folder / _SIMILAR, similar)
         np.save(folder / _LABELS, listing.labels)
         np.save(folder / _SPLITS, listing.splits)
         np.save(folder / _NAMES, _encode(listing.names or ()))
@@ -194,6 +201,7 @@ class _Done:
 
     moments: NDArray[np.int64]
     digests: NDArray[np.uint64]
+    thumbnails: Thumbnails
     found: Findings
 
 
@@ -208,6 +216,7 @@ def _decode(
     count = len(listing.labels)
     moments = np.zeros((count, 3, 2), dtype=np.int64)
     digests = np.zeros(count, dtype=np.uint64)
+    thumbs = np.zeros((count, *THUMBNAIL), dtype=np.uint8)
     found = Findings()
     # On failure close the archive and end decoding processes.
     with closing(listing.items()) as items:
@@ -227,12 +236,13 @@ def _decode(
                     file.put(decoded.rows, decoded.images)
                 moments[decoded.rows] = decoded.moments
                 digests[decoded.rows] = decoded.digests
+                thumbs[decoded.rows] = decoded.thumbnails
                 found += decoded.found
                 progress(found.images, count)
             channels = file.channels
     if found.images != count:
         raise _gone(count - found.images, count)
-    return _Done(moments[:, :channels], digests, found)
+    return _Done(moments[:, :channels], digests, thumbs, found)
 
 
 def _find_range(listing: Listing, rules: Rules, deep: str, progress: Progress) -> ValueRange:
