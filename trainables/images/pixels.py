@@ -82,11 +82,14 @@ def read_pixels(
     with _opened(content) as image:
         raw = _raw_mode(image)
         frames = _has_more_frames(image)
+        full_size = image.size
         if fitted is not None:
             # Decodes a JPEG at 1/2, 1/4 or 1/8 of its size, but at least at twice the wanted size,
             # so that the following resize stays accurate.
             image.draft(None, (2 * fitted[0], 2 * fitted[1]))
         image.load()
+        if isinstance(content, bytes) and _ends_early(image, content, full_size):
+            raise ValueError("truncated: its pixels end early, and the rest would be grey")
         opaque, found = _opaque(image, raw, rules)
         plain = _upright(opaque, image)
         if fitted is not None:
@@ -145,6 +148,28 @@ def _has_more_frames(image: Image.Image) -> bool:
     with suppress(Exception):
         return image.format in FRAMES_MATTER_IN and bool(getattr(image, "is_animated", False))
     return False
+
+
+def _ends_early(image: Image.Image, content: bytes, full_size: tuple[int, int]) -> bool:
+    """Tell whether the data of a JPEG end before its pixels do.
+
+    If only the mark of the end follows, libjpeg fills the remaining pixels with grey and Pillow
+    reports nothing. But then more data before the mark change the pixels, which they do not in a
+    complete image.
+    """
+    if image.format not in ("JPEG", "MPO"):
+        return False
+    last = image.getpixel((image.width - 1, image.height - 1))
+    # Pillow inverts CMYK.
+    if not {128, 127}.issuperset(last if isinstance(last, tuple) else (last,)):
+        return False
+    end = content.rfind(b"\xff\xd9")
+    # At most 32 bytes for each of three blocks of 8x8 pixels.
+    more = b"\x55" * (full_size[0] * full_size[1] * 3 // 2 + 1024)
+    with _opened(content[:end] + more + content[end:]) as longer:
+        longer.draft(None, image.size)
+        longer.load()
+        return longer.tobytes() != image.tobytes()
 
 
 def _upright(pixels: Image.Image, original: Image.Image) -> Image.Image:

@@ -317,6 +317,28 @@ def test_image_without_pixels_is_refused():
         read_pixels(png(8, 0, b"", 0), None, WHITE)
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+@pytest.mark.parametrize("fitted", [None, (8, 8)], ids=["own size", "resized"])
+def test_jpeg_whose_data_end_early_is_refused_despite_its_end_mark(mode, options, fitted):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    content = saved(Image.fromarray(noise).convert(mode), "JPEG", **options)
+    read_pixels(content, fitted, WHITE)
+    # A progressive file begins with a coarse image; it is cut within that.
+    kept = content.index(b"\xff\xda") + 34 if options else len(content) // 2
+    with pytest.raises(ValueError, match="its pixels end early"):
+        read_pixels(content[:kept] + b"\xff\xd9", fitted, WHITE)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_complete_jpeg_that_ends_in_grey_is_read(mode, options):
+    image = Image.new("RGB", (48, 40), (128, 128, 128))
+    image.paste((200, 30, 40), (3, 3, 20, 20))
+    pixels, _ = read_pixels(saved(image.convert(mode), "JPEG", **options), None, WHITE)
+    assert np.abs(pixels[-1, -1].astype(int) - 128).max() <= 1
+
+
 def test_intact_tiff_of_an_unknown_kind_is_not_called_damaged_alone():
     content = with_tag(saved(Image.new("F", (4, 4)), "TIFF"), 258, 64)
     with pytest.raises(ValueError, match="a kind of TIFF that is not read, such as one with 64"):
