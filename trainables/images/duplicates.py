@@ -22,7 +22,7 @@ class Copies:
 
     Args:
         digests: digest of the content of each image, uint64 [n].
-        similar: rows of images with almost the same pixels, [m, 2].
+        similar: rows of images with almost the same pixels, [m, 2], without exact copies.
         labels: class index of each image, [n].
         classes: names of the classes.
         names: relative path of each image, [n]; None if the images are not files.
@@ -105,10 +105,7 @@ class Copies:
             return []
         one, two = one[copied], two[copied]
         everywhere = np.full(len(one), fill_value=True)
-        similar = self.similar[
-            np.all(side[self.similar] != _UNUSED, axis=1)
-            & (self.digests[self.similar[:, 0]] != self.digests[self.similar[:, 1]])
-        ]
+        similar = self.similar[np.all(side[self.similar] != _UNUSED, axis=1)]
         like, alike = similar.T
         return [
             *self._line("exact copies of other images: {}", one, two, everywhere),

@@ -25,7 +25,7 @@ _SYSTEM_NAMES = frozenset(
             "Thumbs.db",
             "ehthumbs.db",
         ),
-        *("desktop.ini",),
+        *("desktop.ini", "Network Trash Folder", "Temporary Items", "found.000"),
     )
 )
 

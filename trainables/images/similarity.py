@@ -27,6 +27,8 @@ _CONTRAST = 4.0
 _NEIGHBOURS = 4
 # Difference in grey levels that counts as a step, so that flat areas give stable hashes.
 _STEP = 3
+# Larger images are compared on a grid of about that many pixels per side.
+_SIDE = 64
 _AT_ONCE = 2**24
 
 
@@ -50,7 +52,8 @@ def similar_pairs(thumbs: Thumbnails, images: NDArray[np.uint8]) -> NDArray[np.i
 
     Args:
         thumbs: thumbnail of each image, [n, 8, 9].
-        images: [n, height, width, channels].
+        images: [n, height, width, channels]; exact copies are better left out, since each image is
+            compared with few others.
     """
     _, height, width, _ = images.shape
     if min(height, width) < SMALLEST or not len(thumbs):
@@ -89,6 +92,8 @@ def _correlated(
     images: NDArray[np.uint8], pairs: NDArray[np.int64], lowest: float
 ) -> NDArray[np.int64]:
     """Return the pairs whose pixels correlate at least that much; blank images never do."""
+    step = max(1, min(images.shape[1:3]) // _SIDE)
+    images = images[:, ::step, ::step]
     size = int(np.prod(images.shape[1:]))
     parts = np.array_split(pairs, len(pairs) * size // _AT_ONCE + 1)
     return np.concatenate([part[_correlate(images, part, size) >= lowest] for part in parts])

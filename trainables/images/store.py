@@ -170,7 +170,7 @@ def write(
         origin = f"the range of {'the training images' if only_train else 'all images'}"
         notes += found.warnings()
     notes += done.found.lines(decoding.background, rules.value_range, origin)
-    similar = similar_pairs(done.thumbnails, np.load(folder / _IMAGES, mmap_mode="r"))
+    similar = _similar(done, np.load(folder / _IMAGES, mmap_mode="r"))
     with usable(root_of(folder)):
         np.save(folder / _MOMENTS, done.moments)
         np.save(folder / _DIGESTS, done.digests)
@@ -193,6 +193,14 @@ def write(
 
 def _encode(names: Sequence[str]) -> NDArray[np.uint8]:
     return np.frombuffer(_END.join(names).encode("utf-8", "surrogateescape"), dtype=np.uint8)
+
+
+def _similar(done: "_Done", images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return the pairs of similar images, with the first row of exact copies."""
+    _, first = np.unique(done.digests, return_index=True)
+    first.sort()
+    different = images if len(first) == len(images) else images[first]
+    return first[similar_pairs(done.thumbnails[first], different)]
 
 
 @dataclass(frozen=True, eq=False)

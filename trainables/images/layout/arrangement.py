@@ -153,7 +153,8 @@ def _class_names(placed: Iterable[tuple[int, str]]) -> _Names:
                     if name == unknown[0] and key[0] == split
                 }
                 notes.append(
-                    f"{SPLITS[split]}/{shown(unknown[0])} is taken as the class {shown(known[0])}"
+                    f"{shown(unknown[0])} of the {SPLITS[split]} split is taken as the class "
+                    f"{shown(known[0])}"
                 )
     alike = [names for names in _by_likeness(present[0]).values() if len(names) > 1]
     if alike:

@@ -201,7 +201,8 @@ def _inner_splits(wrapper: Parts, tops: Mapping[str, list[Parts]]) -> Layout | N
                     if odd
                     else f"{shown_folder(top)} has several folders of one split"
                 ),
-                "arrange the images as train/CLASS/*.jpg, or rename the folder if it is no split",
+                "arrange the images as train/CLASS/*.jpg, rename the folder if it is no split, or "
+                "give the path of one data set",
             )
     return Layout(wrapper, {}, inner)
 

@@ -3,6 +3,8 @@
 import unicodedata
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from trainables.images.errors import UnusableDataError
 from trainables.images.layout.arrangement import Arrangement, arrange
@@ -21,8 +23,14 @@ def arranged(paths: list[str], empty: tuple[str, ...] = ()) -> Arrangement:
 def refusal(paths: list[str], empty: tuple[str, ...] = ()) -> UnusableDataError:
     with pytest.raises(UnusableDataError) as raised:
         arranged(paths, empty)
-    assert f"{raised.value.problem}{raised.value.remedy}".isprintable()
+    assert_plain(raised.value)
     return raised.value
+
+
+def assert_plain(error: UnusableDataError) -> None:
+    assert f"{error.problem}{error.remedy}".isprintable()
+    assert error.problem
+    assert error.remedy
 
 
 def pairs(*splits: str) -> list[str]:
@@ -170,7 +178,7 @@ def test_valid_can_be_a_class_beside_invalid():
             files("cat/train", "cat/test", "dog"),
             "cat/test/ is named like a split in a class folder, but dog/0.png is in no folder "
             "CLASS/SPLIT/",
-            "arrange the images as train/CLASS/*.jpg, or rename the folder",
+            "arrange the images as train/CLASS/*.jpg, rename the folder if it is no split, or give",
         ),
         (
             files("cat/test", "dog/test"),
@@ -248,7 +256,7 @@ def test_unicode_forms_side_by_side_are_one_class():
 def test_names_alike_in_different_splits_are_one_class(other):
     found = arranged(files("train/Dog", "train/Cat", f"test/{other}", "test/Cat"))
     assert found.classes == ("Cat", "Dog")
-    assert f"test/{other} is taken as the class Dog" in found.notes
+    assert f"{other} of the test split is taken as the class Dog" in found.notes
 
 
 def test_names_alike_in_one_split_stay_separate_with_a_note():
@@ -263,3 +271,43 @@ def test_names_alike_in_one_split_stay_separate_with_a_note():
 def test_name_alike_to_two_classes_is_refused():
     error = refusal(files("train/a b", "train/a_b", "test/A b", "test/a-b"))
     assert error.problem == "the class A b is in test/ but not in train/"
+
+
+# Any folders
+
+parts = st.sampled_from(
+    [
+        "train",
+        "Test",
+        "val",
+        "cat",
+        "dog",
+        "Dog",
+        "images",
+        "labels",
+        "x_train",
+        "x_test",
+        "\x1b",
+        "\udcff",
+    ]
+)
+trees = st.lists(st.lists(parts, max_size=4).map("/".join), min_size=1, max_size=8)
+
+
+@given(trees, trees)
+@example(["cat/Test", "dog/val"], [])
+@example(["train"], ["train/cat"])
+@example(["train/train/cat", "train/train/dog"], ["Test/cat"])
+def test_any_folders_are_arranged_or_refused_plainly(folders, empty):
+    paths = sorted({f"{folder}/{n}.png".lstrip("/") for folder in folders for n in (0, 1)})
+    try:
+        found = arranged(paths, tuple(empty))
+    except UnusableDataError as error:
+        assert_plain(error)
+        return
+    assert len(set(found.chosen.tolist())) == len(found.chosen)
+    assert all(note.isprintable() for note in found.notes)
+    is_noted = any("outside the class folders left out" in note for note in found.notes)
+    assert is_noted == (len(paths) > len(found.chosen))
+    for split in {0, *found.splits.tolist()}:
+        assert set(found.labels[found.splits == split]) == set(range(len(found.classes)))
