@@ -59,9 +59,7 @@ def test_exact_copies_are_on_one_side_of_drawn_splits(tmp_path, seed):
     files = folder("cat", np.concatenate([cats, cats])) | folder("dog", dogs)
     data, _ = loaded(tmp_path, files, test=0.3, validation=0.3, split_seed=seed)
     assert np.array_equal(sides(data)[:20], sides(data)[20:40])
-    assert copy_notes(data) == [
-        "exact copies of other images: 20 (e.g. cat/000.png and cat/020.png)"
-    ] or copy_notes(data)[0].startswith("exact copies of other images: 20 (e.g. cat/0")
+    assert copy_notes(data)[0].startswith("exact copies of other images: 20 (e.g. cat/0")
     assert len(copy_notes(data)) == 1
 
 
@@ -110,13 +108,16 @@ def test_cached_set_gives_the_same_notes_and_splits(tmp_path):
     assert np.array_equal(first.train, second.train)
 
 
-def test_resaved_photos_in_other_splits_are_reported_as_a_lower_bound(tmp_path):
-    cats, dogs = pictures(6, side=64), pictures(6, side=64, seed=1)
+@pytest.mark.parametrize("side", [64, 200])
+def test_resaved_photos_in_other_splits_are_counted(tmp_path, side):
+    # The large images are compared on a grid. Copies of one of them do not hide the other pair.
+    cats, dogs = pictures(6, side=side), pictures(6, side=side, seed=1)
+    dogs = np.concatenate([dogs, np.repeat(dogs[2:3], 9, axis=0)])
     files = folder("train/cat", cats) | folder("train/dog", dogs)
-    files |= folder("test/cat", pictures(2, side=64, seed=2))
+    files |= folder("test/cat", pictures(2, side=side, seed=2))
     files |= {f"test/dog/{n}.jpg": saved(dogs[n], "JPEG", quality=85) for n in (2, 4)}
     data, _ = loaded(tmp_path, files)
-    assert copy_notes(data) == [
+    assert copy_notes(data)[1:] == [
         "pairs of images in different splits that look almost the same: at least 2 "
         "(e.g. train/dog/002.png and test/dog/2.jpg)"
     ]
