@@ -11,8 +11,12 @@ from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeVar
 
 from spaces.errors import BadInputError
+
+Time = TypeVar("Time", int, Fraction)
 
 WARM_UP = 0.2
 """Fraction of the steps over which the learning rate of `OneCycle` rises."""
@@ -22,12 +26,12 @@ class Schedule(ABC):
     """Base class of learning-rate schedules."""
 
     @abstractmethod
-    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: Fraction | int, epochs: int) -> float:
         """Return the ratio of a step's learning rate to the peak, 0..1.
 
         Args:
             step: index of the step in the whole training, from 0.
-            steps_per_epoch: steps per epoch.
+            steps_per_epoch: mean number of steps per epoch.
             epochs: number of epochs of the training.
         """
 
@@ -46,7 +50,7 @@ class Schedule(ABC):
 class Constant(Schedule):
     """A constant learning rate."""
 
-    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: Fraction | int, epochs: int) -> float:
         """See `Schedule.ratio`."""
         return 1.0
 
@@ -58,9 +62,10 @@ class OneCycle(Schedule):
     From Smith & Topin 2018 (arXiv 1708.07120), with the cosine that is now common.
     """
 
-    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: Fraction | int, epochs: int) -> float:
         """See `Schedule.ratio`."""
-        position = (step + 0.5) / (steps_per_epoch * epochs)
+        # The last step may exceed the last epoch by a part.
+        position = min((step + 0.5) / float(steps_per_epoch * epochs), 1.0)
         if position < WARM_UP:
             return position / WARM_UP
         return _half_cosine(position - WARM_UP, 1 - WARM_UP)
@@ -76,7 +81,7 @@ class Cosine(Schedule):
 
     floor: float
 
-    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: Fraction | int, epochs: int) -> float:
         """See `Schedule.ratio`."""
         return _half_cosine(step, steps_per_epoch * epochs, self.floor)
 
@@ -93,7 +98,7 @@ class MultiStep(Schedule):
     milestones: tuple[int, ...]
     factor: float
 
-    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: Fraction | int, epochs: int) -> float:
         """See `Schedule.ratio`."""
         return self.factor ** bisect_right(self.milestones, step // steps_per_epoch)
 
@@ -123,9 +128,9 @@ class WarmRestarts(Schedule):
     growth: int
     floor: float
 
-    def ratio(self, step: int, steps_per_epoch: int, epochs: int) -> float:
+    def ratio(self, step: int, steps_per_epoch: Fraction | int, epochs: int) -> float:
         """See `Schedule.ratio`."""
-        start, length = self._cycle(step, self.first * steps_per_epoch)
+        start, length = self._cycle(Fraction(step), self.first * Fraction(steps_per_epoch))
         return _half_cosine(step - start, length, self.floor)
 
     def check(self, epochs: int) -> None:
@@ -144,11 +149,11 @@ class WarmRestarts(Schedule):
         remedy = f"set epochs to {fitting}, or change recipe.first_cycle"
         raise BadInputError("recipe.first_cycle", self.first, problem, remedy)
 
-    def _cycle(self, time: int, first: int) -> tuple[int, int]:
+    def _cycle(self, time: Time, first: Time) -> tuple[Time, Time]:
         """Return (start, length) of the cycle at a time, in the unit of ``first``."""
         if self.growth == 1:
             return time - time % first, first
-        start, length = 0, first
+        start, length = first * 0, first
         while time >= start + length:
             start += length
             length *= self.growth
@@ -176,6 +181,6 @@ def check_milestones(milestones: Sequence[int] | None) -> None:
         before = milestone
 
 
-def _half_cosine(elapsed: float, length: float, floor: float = 0.0) -> float:
+def _half_cosine(elapsed: Fraction | float, length: Fraction | float, floor: float = 0.0) -> float:
     """Return the half cosine from 1 to the floor over a length, after a part has elapsed."""
-    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * elapsed / length))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * float(elapsed) / float(length)))

@@ -64,7 +64,7 @@ def draw_variation(
     shape: tuple[int, int],
     *,
     seed: int,
-    epoch: int,
+    passes: Tensor,
     generator: torch.Generator,
 ) -> Variation:
     """Draw the changes of each image of an epoch.
@@ -74,7 +74,7 @@ def draw_variation(
         rows: positions of the images in the data set, int64 ``[...]``.
         shape: height and width of the images in pixels.
         seed: seed of the training; determines the first flip of each image if flips alternate.
-        epoch: number of finished epochs.
+        passes: number of earlier passes over each image, int64 ``[...]``.
         generator: source of all other randomness, on the CPU.
     """
     size = tuple(rows.shape)
@@ -85,7 +85,7 @@ def draw_variation(
         rectangles.append(_draw_cutout(augmentation.cutout, size, shape, generator))
     return Variation(
         shift=_draw_shift(augmentation.padding(*shape), size, generator),
-        mirrored=_draw_mirrored(augmentation.flip, rows, seed, epoch, generator),
+        mirrored=_draw_mirrored(augmentation.flip, rows, seed, passes, generator),
         boxes=torch.stack(rectangles, -2) if rectangles else None,
         mixup_lambda=_draw_lambdas(augmentation.mixup, size, generator)
         if augmentation.mixup
@@ -103,7 +103,7 @@ def _draw_shift(
 
 
 def _draw_mirrored(
-    flip: str, rows: Tensor, seed: int, epoch: int, generator: torch.Generator
+    flip: str, rows: Tensor, seed: int, passes: Tensor, generator: torch.Generator
 ) -> Tensor | None:
     if flip == "none":
         return None
@@ -112,7 +112,7 @@ def _draw_mirrored(
     # The first flip belongs to the image for the whole training, whatever its batch.
     first = torch.Generator().manual_seed((seed ^ _FLIP_SEED) % 2**63)
     begins = torch.randint(0, 2, (int(rows.max()) + 1,), generator=first)
-    return (begins[rows] + epoch) % 2
+    return (begins[rows] + passes) % 2
 
 
 def _draw_erasing(

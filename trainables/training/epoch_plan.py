@@ -50,7 +50,7 @@ class DevicePlan:
     All tensors of a dtype are packed into one, so a single kernel selects those of a step.
 
     Args:
-        plan: plan of the first epoch; later plans have the same shapes.
+        plan: plan of the first epoch; later plans have the same shapes and at most as many steps.
         device: device of the steps.
     """
 
@@ -62,7 +62,7 @@ class DevicePlan:
     def load(self, plan: EpochPlan) -> None:
         """Copy the plan of another epoch into the same memory, which captured steps read."""
         for kind, tensor in _pack(plan).items():
-            self._packed[kind].copy_(tensor)
+            self._packed[kind][: len(tensor)].copy_(tensor)
 
     def at(self, step: Tensor) -> EpochPlan:
         """Return the plan of one step.

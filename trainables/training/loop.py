@@ -31,11 +31,10 @@ from trainables.training.cuda_graphs import GraphedStep
 from trainables.training.device import Device, select_device
 from trainables.training.epoch_plan import DevicePlan, EpochPlan
 from trainables.training.feeds import as_tensor
+from trainables.training.image_order import ImageOrder
 from trainables.training.latency import measure_latency
 from trainables.training.optimization import MovingAverage, build_optimizer, select_trainable
-
-_SEEDS = 2**63
-"""Exclusive upper limit of torch's seeds."""
+from trainables.training.seeds import epoch_seed, torch_seed
 
 
 class Training:
@@ -82,7 +81,7 @@ class Training:
         self._seed = seed
         self._image = dataset.shape
         self._device: Device = select_device(device)
-        self._steps = len(dataset.train) // recipe.batch_size
+        self._order = ImageOrder(as_tensor(dataset.train), recipe.batch_size, seed)
         target = self._device.device
 
         self._batches = Batches(dataset, self._augmentation, recipe.batch_size, target)
@@ -92,7 +91,7 @@ class Training:
             "test": as_tensor(dataset.test),
         }
 
-        torch.manual_seed(seed % _SEEDS)
+        torch.manual_seed(torch_seed(seed))
         network = Network(candidate.architecture)
         self.network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trained = select_trainable(self.network, recipe.trainable)
@@ -111,7 +110,7 @@ class Training:
         self._cursor = torch.zeros(1, dtype=torch.int64, device=target)
         self._loss_sum = torch.zeros((), device=target)
         self._hits = torch.zeros((), dtype=torch.int64, device=target)
-        self._repeat = GraphedStep(target, self._steps * epochs)
+        self._repeat = GraphedStep(target, self._order.steps(epochs))
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch, then score the validation split.
@@ -129,7 +128,7 @@ class Training:
         if self.epoch + 1 < self.epochs:
             # Draw while a GPU still runs the steps; the next statement waits for it.
             self._next = (self.epoch + 1, self._draw(self.epoch + 1))
-        trained = self._steps * self.recipe.batch_size
+        trained = plan.rows.numel()
         train_loss, hits = torch.stack([self._loss_sum.double(), self._hits.double()]).tolist()
         self.epoch += 1
         validation_loss, validation_accuracy = self.score("validation")
@@ -154,36 +153,31 @@ class Training:
         else:
             self._plan.load(plan)
         # Dropout draws from the global generators.
-        torch.manual_seed(self._epoch_seed(self.epoch))
+        torch.manual_seed(epoch_seed(self._seed, self.epoch))
         for counter in (self._cursor, self._loss_sum, self._hits):
             counter.zero_()
         return plan
 
-    def _epoch_seed(self, epoch: int) -> int:
-        return (self._seed * 1_000_003 + epoch) % _SEEDS
-
     def _draw(self, epoch: int) -> EpochPlan:
         """Draw all random numbers of an epoch except those of dropout."""
-        generator = torch.Generator().manual_seed(self._epoch_seed(epoch))
-        train, size = self._splits["train"], self.recipe.batch_size
-        order = train[torch.randperm(len(train), generator=generator)]
-        rows = order[: self._steps * size].view(self._steps, size)
-        first = epoch * self._steps
+        generator = torch.Generator().manual_seed(epoch_seed(self._seed, epoch))
+        rows, passes = self._order.epoch(epoch, generator)
+        first = self._order.steps(epoch)
         rates = [
             self.recipe.learning_rate
-            * self.recipe.schedule.ratio(first + step, self._steps, self.epochs)
-            for step in range(self._steps)
+            * self.recipe.schedule.ratio(first + step, self._order.steps_per_epoch, self.epochs)
+            for step in range(len(rows))
         ]
         return EpochPlan(
             rows,
             torch.tensor(rates),
-            self._average.ema_weights(first, self._steps) if self._average else None,
+            self._average.ema_weights(first, len(rows)) if self._average else None,
             draw_variation(
                 self._augmentation,
                 rows,
                 self._image[:2],
                 seed=self._seed,
-                epoch=epoch,
+                passes=passes,
                 generator=generator,
             ),
         )
@@ -294,7 +288,8 @@ class Training:
         for group, own in zip(self._optimizer.param_groups, constants, strict=True):
             group.update(own)
         # A captured step would write to the previous tensors of the optimiser.
-        self._repeat = GraphedStep(self._device.device, self._steps * (self.epochs - self.epoch))
+        left = self._order.steps(self.epochs) - self._order.steps(self.epoch)
+        self._repeat = GraphedStep(self._device.device, left)
 
 
 def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:

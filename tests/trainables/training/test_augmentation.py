@@ -43,7 +43,8 @@ def drawn(
     if isinstance(rows, int):
         rows = torch.arange(rows)
     numbers = generator() if numbers is None else numbers
-    return draw_variation(augmentation, rows, shape, seed=seed, epoch=epoch, generator=numbers)
+    passes = torch.full_like(rows, epoch)
+    return draw_variation(augmentation, rows, shape, seed=seed, passes=passes, generator=numbers)
 
 
 def same(one: Variation, other: Variation) -> bool:

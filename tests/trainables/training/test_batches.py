@@ -79,7 +79,10 @@ def test_batch_equals_a_pipeline_of_single_images(asked, shape, size):
     numbers = torch.Generator().manual_seed(3)
     order = torch.from_numpy(dataset.train)[torch.randperm(20, generator=numbers)]
     epoch = order[: 3 * size].view(3, size)
-    variation = draw_variation(augmentation, epoch, shape[:2], seed=5, epoch=1, generator=numbers)
+    passes = torch.ones_like(epoch)
+    variation = draw_variation(
+        augmentation, epoch, shape[:2], seed=5, passes=passes, generator=numbers
+    )
     for step, _ in enumerate(batches.feed(epoch.unbind())):
         rows, its_variation = epoch[step], variation.map(lambda tensor, step=step: tensor[step])
         images, labels = batches.current(rows, its_variation)
