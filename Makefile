@@ -29,6 +29,8 @@ demo: $(INSTALLED)  ## run a real search on bundled images (about a minute after
 	@$(BIN)/python search.py
 
 test: $(INSTALLED)  ## run all tests, three files at a time (another number: make test JOBS=2)
+	@# Tests start many processes, and none of these writes byte code.
+	@$(BIN)/python -m compileall -qq search spaces trainables cluster benchmarks
 	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 smoke: $(INSTALLED)  ## run every benchmark once, at its smallest size

@@ -21,7 +21,7 @@ from ray.exceptions import AuthenticationError
 
 from search.backend.ray_folder import temporary_folder
 from search.formatting import root_cause
-from search.private_apis import job_with_path, ray_on_loopback
+from search.private_apis import job_with_path, ray_on_loopback, ray_without_services
 from spaces.errors import BadInputError
 
 CONNECT_TIMEOUT = 10.0
@@ -81,8 +81,10 @@ def _start() -> None:
     if not _has_token():
         # Ray would store a permanent token in a file that others may read.
         os.environ[_TOKEN] = secrets.token_hex(32)
+    # Ray would start a Python process per CPU for tasks. Each trial has a process of its own.
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
-        with ray_on_loopback():
+        with ray_on_loopback(), ray_without_services():
             _init("local")
     except Exception as error:
         ray.shutdown()

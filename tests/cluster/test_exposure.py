@@ -74,6 +74,12 @@ def test_local_search_listens_on_loopback_only(watched: Watched) -> None:
     assert watched.addresses <= LOOPBACK
 
 
+def test_local_search_starts_no_process_that_it_does_not_use(watched: Watched) -> None:
+    assert any("default_worker.py" in each or "ray::" in each for each in watched.commands)
+    for unused in ("dashboard.py", "monitor.py", "ray::IDLE"):
+        assert not [command for command in watched.commands if unused in command]
+
+
 def test_token_of_a_local_search_is_written_nowhere(watched: Watched) -> None:
     assert watched.result.returncode == 0
     assert not (watched.home / ".ray").exists()

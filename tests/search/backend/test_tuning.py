@@ -226,7 +226,7 @@ def stretches(
     asked = experiment(budget={"trials": 8})
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        patch.setattr(tuning, "Trial", Stretch)
+        patch.setattr(tuning, "TrialActor", Stretch)
         spec = describe_training(asked, Task(1, 8, 8, 10))
         packing = Packing(cpus=1, fixed=None)
         train_trials(asked, spec, packing, StudySearcher(trials, gpu_fraction), folder / "ray")
@@ -297,7 +297,7 @@ def stopped(
     Each requests so many GPUs; the cluster has one. ``interrupt_at`` is the epoch of any trial that
     interrupts the search. ``when_all_wait`` is called once all three trials are requested.
     """
-    monkeypatch.setattr(tuning, "Trial", Endless)
+    monkeypatch.setattr(tuning, "TrialActor", Endless)
 
     def run(
         gpus: float,
@@ -380,7 +380,7 @@ def test_stop_ends_each_process_after_its_own_epoch(
             if self.number == 0:
                 (tmp_path / "quick closed").touch()
 
-    monkeypatch.setattr(tuning, "Trial", OneIsSlow)
+    monkeypatch.setattr(tuning, "TrialActor", OneIsSlow)
     quick, slow, waited = epochs_of(stopped(0.5, interrupt_at=2))
     assert (quick, slow, waited) == (2, 1, 0)
     moments = [(tmp_path / name).stat().st_mtime for name in ("quick closed", "slow ended")]
