@@ -49,7 +49,9 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
 
 
 def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
-    """Return an experiment with the locations of the existing search that it resumes.
+    """Return an experiment with what the existing search that it resumes has chosen itself.
+
+    These are the locations of study and storage, and the batch size.
 
     Raises:
         BadInputError: it differs from the existing search in a field that must stay.
@@ -60,6 +62,9 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
         experiment = experiment.model_copy(update={"database": before.database})
     if experiment.storage is None:
         experiment = experiment.model_copy(update={"storage": before.storage})
+    if "batch_size" in before.recipe and "batch_size" not in experiment.recipe:
+        recipe = {**experiment.recipe, "batch_size": before.recipe["batch_size"]}
+        experiment = experiment.model_copy(update={"recipe": recipe})
     _refuse_changes(folder, before, experiment)
     return experiment
 

@@ -25,7 +25,12 @@ from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_task, describe_training, load_images
+from search.experiment.training_spec import (
+    describe_task,
+    describe_training,
+    load_images,
+    with_batch_size,
+)
 from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import check_space, find_seeds
@@ -123,6 +128,8 @@ def _run_held(
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))
     ):
         say(console, line)
+    if not resume:
+        experiment = with_batch_size(experiment, len(dataset.train))
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()

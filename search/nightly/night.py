@@ -247,7 +247,8 @@ class _Night:
         best = outcome.finalists[0]
         trial = next(TrialRecord.of(each) for each in self._trials() if each.number == best.number)
         task = describe_task(self._dataset)
-        architecture = describe_training(self._experiment, task).candidates()
+        # The stored experiment holds what the search chose itself, such as the batch size.
+        architecture = describe_training(load_stored(self._folder), task).candidates()
         candidate = candidate_json(
             trial.params, architecture.rebuild(trial.params, trial.digest).architecture
         )

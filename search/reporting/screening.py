@@ -9,7 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import describe_task, describe_training, load_images
+from search.experiment.training_spec import (
+    describe_task,
+    describe_training,
+    load_images,
+    with_batch_size,
+)
 from search.loop.screens import build_screens, judge, reject_invalid
 from search.study.records import Rejection
 from search.study.study import Study
@@ -18,8 +23,9 @@ from spaces.errors import InvalidCandidateError
 
 def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     """Draw candidates at random and print how the screens judge them."""
-    task = describe_task(load_images(experiment, console))
-    space = describe_training(experiment, task).candidates()
+    dataset = load_images(experiment, console)
+    experiment = with_batch_size(experiment, len(dataset.train))
+    space = describe_training(experiment, describe_task(dataset)).candidates()
     screens = build_screens(experiment.screens)
     study = Study("screen", RandomSampler(seed=experiment.seed))
     reasons: Counter[str] = Counter()

@@ -48,7 +48,10 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("script", ["analysis.py", "scale.py", "screening.py", "trial_overhead.py"])
+@pytest.mark.parametrize(
+    "script",
+    ["analysis.py", "batch_size.py", "scale.py", "screening.py", "trial_overhead.py"],
+)
 def test_benchmark_runs_and_writes_its_figures(script: str, tmp_path: Path) -> None:
     run_quick(script, tmp_path)
 

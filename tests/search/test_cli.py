@@ -406,11 +406,12 @@ def finished(user: Path, tmp_path: Path, vgg_space: Any) -> Home:
     home = Home(tmp_path / "home")
     folder = home.folder("done")
     options = {"depth": [1, 8], "features": [2, 6], "kernel": [3, 5]}
-    experiment = parse_experiment({"name": "done", "space": options})
+    recipe = {"batch_size": [16, 32]}
+    experiment = parse_experiment({"name": "done", "space": options, "recipe": recipe})
     folder.create(experiment.to_yaml(), Task(1, 8, 8, 10))
     database = Database(folder.study, "done")
     study = Study("done", RandomSampler(seed=0), database=database)
-    space = vgg_space(recipe={})
+    space = vgg_space(recipe)
     for _ in range(4):
         trial = study.ask()
         candidate = space.draw(trial)
