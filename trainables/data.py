@@ -63,8 +63,8 @@ class Dataset:
         notes: one line each: what was found in the source, and what was assumed or left out.
         digests: digest of the content of each image, uint64 [n], see
             :func:`trainables.images.decoding.digest`; by default computed from the images.
-        identity: identifies this version of images in a bucket or of a user's function; None for
-            other sources.
+        version: of the images in a bucket or of a user's function, see
+            :meth:`trainables.images.sources.Source.version`; None for other sources.
     """
 
     images: NDArray[np.uint8]
@@ -76,7 +76,7 @@ class Dataset:
     moments: NDArray[np.int64] | None = None
     notes: tuple[str, ...] = ()
     digests: NDArray[np.uint64] | None = None
-    identity: str | None = None
+    version: str | None = None
 
     def __repr__(self) -> str:
         height, width, channels = self.shape
@@ -178,15 +178,13 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
 
     def decode_into(folder: Path) -> None:
         report(0, None)
-        if opened.identity() != wanted:
-            raise UnusableDataError(
-                "the images have changed since the search started", "restore the original images"
-            )
+        if opened.version() != wanted:
+            raise _changed(since_start=data.version is not None)
         image_store.write(folder, opened.listing(), resolution, data.decoding, report)
 
     try:
-        opened = _open(data, root, report, wait_for_bucket=data.identity is not None)
-        wanted = data.identity or opened.identity()
+        opened = _open(data, root, report, wait_for_bucket=data.version is not None)
+        wanted = data.version or opened.version()
         key = _key(wanted, resolution, data.decoding)
         stored = fetch(root, key, image_store.read, decode_into)
         given, groups = _fixed(data, stored)
@@ -222,7 +220,7 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
             *describe_balance(stored.labels[splits.train], stored.classes),
         ),
         digests=stored.digests,
-        identity=wanted if _is_pinned(source) else None,
+        version=wanted if _is_pinned(source) else None,
     )
 
 
@@ -246,6 +244,15 @@ def _load_expected(
         remedy = "give all nodes the same images and leave them unchanged, then resume the search"
         raise NodeDataError("data", printable(data.source), problem, remedy)
     return dataset
+
+
+def _changed(*, since_start: bool) -> UnusableDataError:
+    if since_start:
+        problem, remedy = "since the search started", "restore the original images"
+    else:
+        problem = "while they were opened"
+        remedy = "do not change them, or the version of the function that returns them"
+    return UnusableDataError(f"the images have changed {problem}", remedy)
 
 
 def _is_pinned(source: str) -> bool:
@@ -313,10 +320,10 @@ def _misspelt_path(source: str) -> str | None:
     return f"{close[0]}:{path}" if close and exists else None
 
 
-def _key(identity: str, resolution: int | None, decoding: Decoding) -> str:
+def _key(version: str, resolution: int | None, decoding: Decoding) -> str:
     # A limit decides whether an image is refused, not what its pixels are.
     pixels = f"{decoding.background_rgb} {decoding.value_range}"
-    decoded = f"{image_store.FORMAT} {resolution} {pixels} {identity}"
+    decoded = f"{image_store.FORMAT} {resolution} {pixels} {version}"
     return hashlib.sha256(decoded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 

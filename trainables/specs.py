@@ -207,9 +207,8 @@ class DataSpec:
         validation_list: absolute path of a text file with the relative paths of the validation
             images; None to draw them.
         folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
-        identity: `Dataset.identity` of an earlier load: load exactly these images. Images cached
-            on this node then need no bucket; otherwise loading waits while the bucket is
-            unavailable.
+        version: `Dataset.version` of an earlier load: load exactly these images. Images cached on
+            this node then need no bucket; otherwise loading waits while the bucket is unavailable.
         expected: what another process has loaded, such as the driver: loading anything else fails.
     """
 
@@ -224,7 +223,7 @@ class DataSpec:
     groups: str | None = None
     validation_list: str | None = None
     folders: tuple[str, ...] = ()
-    identity: str | None = None
+    version: str | None = None
     expected: DataIdentity | None = None
 
 

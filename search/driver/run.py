@@ -182,7 +182,7 @@ def _run_held(
         )
     spec = replace(
         spec,
-        data=replace(spec.data, identity=dataset.identity, expected=data),
+        data=replace(spec.data, version=dataset.version, expected=data),
         threads=packing.cpus,
         checkpoints=folder.checkpoints_in(experiment.storage),
         hang_after=experiment.failures.hang_after,

@@ -66,7 +66,7 @@ class ImageArchive:
     size: int
     changed_ns: int
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
         return f"archive {self.path} {self.size} {self.changed_ns}"
 
@@ -127,7 +127,7 @@ class ImageFolder:
 
     path: Path
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`.
 
         Content is not read: size and modification time reveal changed files.

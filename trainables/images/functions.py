@@ -3,7 +3,7 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,23 +54,24 @@ class ImageFunction:
     reference: str
     folders: tuple[str, ...]
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`.
 
         The function is not called: the text of its module and its attribute ``version`` reveal
-        changes.
+        changes. The folders count, because equal modules read other files elsewhere.
         """
-        return f"function {self.reference} {self._version!r} {self._text_digest}"
+        return f"function {self.reference} {self.folders} {self._version!r} {self._text_digest}"
 
     def listing(self) -> Listing:
         """See :class:`trainables.images.sources.Source`."""
         with self._blamed("the function"):
             returned = self._function()
-        parts = [
-            _Part(self, name, split, data, _labels(self, name, data))
-            for name, split, data in _by_split(returned)
-        ]
-        names, labels = _classes(parts)
+        with self._blamed("the data set"):
+            parts = [
+                _Part(self, name, split, data, _labels(self, name, data))
+                for name, split, data in _by_split(returned)
+            ]
+            names, labels = _classes(parts)
         used = np.unique(labels)
         notes = [self._reuse]
         if unused := [name for label, name in enumerate(names) if label not in used]:
@@ -141,7 +142,7 @@ class ImageFunction:
             yield
         except (UnusableDataError, BadInputError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UnusableDataError(
                 f"{what} raised {type(error).__name__}: {cause(error)}{place_of(error)}",
                 "fix the function",
@@ -163,12 +164,14 @@ class _Part:
         for position, expected in enumerate(self.labels):
             name = _item_name(self.name, position)
             image, label = _item(self.owner, name, self.data, position)
+            with self.owner._blamed(f"the image of {name}"):
+                content = _content(name, image)
             if _label(name, label) != expected:
                 raise UnusableDataError(
                     f"the label of {name} changed from {expected!r} to {_label(name, label)!r}",
                     "return the same item each time, with labels as in `targets`",
                 )
-            yield name, _content(name, image)
+            yield name, content
 
 
 @dataclass(frozen=True)
@@ -304,7 +307,12 @@ def _names_of(data: Any) -> list[str] | None:
     else:
         while (names := getattr(data, "classes", None)) is None and hasattr(data, "dataset"):
             data = data.dataset  # A subset of torch wraps another data set.
-    return [str(name) for name in names] if names is not None else None
+    if names is not None and not isinstance(names, Iterable):
+        raise UnusableDataError(
+            f"the classes of the data set are {brief(repr(names), 60)}",
+            "give the list of their names",
+        )
+    return None if names is None else [str(name) for name in names]
 
 
 def _classes(parts: Sequence[_Part]) -> tuple[list[str], NDArray[np.int64]]:

@@ -36,7 +36,7 @@ def open_named(name: str, downloads: Path) -> Source:
 class Digits:
     """The 1,797 handwritten digits (8x8 pixels) of scikit-learn."""
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
         return "digits"
 
@@ -58,7 +58,7 @@ class TorchvisionSet:
     name: str
     folder: Path
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
         return self.name
 

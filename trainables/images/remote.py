@@ -51,7 +51,7 @@ class BucketArchive:
     staging: Staging
     wait_for_bucket: bool
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
         return f"bucket {self.store.location} {self._found.version} {self._found.size}"
 
@@ -87,7 +87,7 @@ class BucketFolder:
     staging: Staging
     wait_for_bucket: bool
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`."""
         digest = hashlib.sha256()
         files, folders, _ = self._found

@@ -57,8 +57,8 @@ class Listing:
 class Source(Protocol):
     """A source of images."""
 
-    def identity(self) -> str:
-        """Return text that changes whenever the decoded images may change.
+    def version(self) -> str:
+        """Return text that changes whenever the decoded images may change: the key of the cache.
 
         Raises:
             UnusableDataError: the source has no images.

@@ -75,8 +75,8 @@ class Wanted:
 
 def name_of(key: str, version: str, size: int) -> str:
     """Return the file name for a version of an object."""
-    identity = f"{key}\n{version}\n{size}"
-    return hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    text = f"{key}\n{version}\n{size}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 class Staging:

@@ -79,7 +79,7 @@ class LabelTable:
     path: Path
     columns: TableColumns
 
-    def identity(self) -> str:
+    def version(self) -> str:
         """See :class:`trainables.images.sources.Source`.
 
         The content of images is not read: size and modification time reveal changed files.

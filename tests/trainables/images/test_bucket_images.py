@@ -83,11 +83,11 @@ def images(
     cache: Path,
     resolution: int | None = None,
     *,
-    identity: str | None = None,
+    version: str | None = None,
     progress: Progress | None = None,
 ) -> Dataset:
     slash = "" if store.prefix.endswith(".tar") else "/"
-    data = DataSpec(f"images:{store.location}{slash}", resolution, identity=identity)
+    data = DataSpec(f"images:{store.location}{slash}", resolution, version=version)
     return load(data, cache=cache, progress=progress)
 
 
@@ -287,17 +287,17 @@ def test_staged_images_load_without_the_bucket(
     folder: BucketStore, s3_gate: s3.Gate, tmp_path: Path
 ) -> None:
     first = images(folder, tmp_path / "cache")
-    assert first.identity is not None
+    assert first.version is not None
     s3_gate.shut()
-    assert_same(images(folder, tmp_path / "cache", identity=first.identity), first)
+    assert_same(images(folder, tmp_path / "cache", version=first.version), first)
 
 
 def test_search_does_not_continue_with_changed_images(folder: BucketStore, tmp_path: Path) -> None:
     first = images(folder, tmp_path / "cache")
     folder.write("cat/1.png", picture(999))
-    assert images(folder, tmp_path / "cache").identity != first.identity
+    assert images(folder, tmp_path / "cache").version != first.version
     with pytest.raises(BadInputError) as raised:
-        images(folder, tmp_path / "another node", identity=first.identity)
+        images(folder, tmp_path / "another node", version=first.version)
     assert raised.value.problem == "the images have changed since the search started"
 
 

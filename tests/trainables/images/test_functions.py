@@ -338,6 +338,22 @@ def test_error_of_an_item_is_reported_with_its_number(folder):
     )
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ("import sys; sys.exit(3)", "the function raised SystemExit: 3"),
+        ("return type('D', (), {'__len__': lambda s: 1 // 0, '__getitem__': None})()",
+         "the data set raised ZeroDivisionError"),
+        ("return type('D', (list,), {'classes': 2})([(0, 0)] * 9)",
+         "the classes of the data set are 2"),
+        ("return [(type('T', (), {'detach': lambda s: 1 // 0})(), n % 2) for n in range(12)]",
+         "the image of item 0 raised ZeroDivisionError"),
+    ],
+)  # fmt: skip
+def test_every_error_of_the_data_set_is_one_line(folder, body, problem):
+    assert problem_of(spec_of(folder, f"def dataset(): {body}"), folder).startswith(problem)
+
+
 def test_name_that_is_no_function_is_refused(folder):
     spec = spec_of(folder, "dataset = 7")
     assert problem_of(spec, folder) == "it is int, not a function"
@@ -363,10 +379,10 @@ def test_function_is_called_once_until_it_changes(folder):
     calls = ImageFunction(spec.source, spec.folders)._function.__globals__["calls"]
     function = ImageFunction(spec.source, spec.folders)._function
     first = load(spec, cache=folder)
-    assert load(spec, cache=folder).identity == first.identity
+    assert load(spec, cache=folder).version == first.version
     assert len(calls) == 1
     function.version = 2
-    assert load(spec, cache=folder).identity != first.identity
+    assert load(spec, cache=folder).version != first.version
     function.version = lambda: 3
     load(spec, cache=folder)
     assert len(calls) == 3
@@ -375,11 +391,33 @@ def test_function_is_called_once_until_it_changes(folder):
     assert len(calls) == 4
 
 
+def test_equal_module_in_another_folder_is_read_there(folder):
+    code = """\
+        import pathlib
+        import numpy as np
+        def dataset():
+            level = int(pathlib.Path(__file__).with_name("level.txt").read_text())
+            return np.full((12, 4, 4), level, np.uint8), [0, 1] * 6
+        """
+    for level in (7, 9):
+        project = folder / str(level)
+        project.mkdir()
+        (project / "level.txt").write_text(str(level))
+        assert load(spec_of(project, code), cache=folder).images.max() == level
+
+
+def test_version_that_never_stays_the_same_is_refused(folder):
+    code = f"{dedent(CODE)}import itertools\ndataset.version = itertools.count().__next__\n"
+    assert problem_of(spec_of(folder, code), folder) == (
+        "the images have changed while they were opened"
+    )
+
+
 def test_workers_use_the_pinned_images_without_the_function(folder):
     spec = spec_of(folder, CODE)
-    identity = load(spec, cache=folder).identity
+    version = load(spec, cache=folder).version
     (folder / "mine.py").unlink()
-    pinned = DataSpec(spec.source, identity=identity, folders=spec.folders)
+    pinned = DataSpec(spec.source, version=version, folders=spec.folders)
     assert len(load(pinned, cache=folder).images) == 12
 
 

@@ -290,20 +290,20 @@ def test_path_of_a_table_is_refused_with_its_prefix(folder):
     assert raised.value.remedy == f"for your own images write csv:{path}"
 
 
-def test_identity_follows_table_columns_and_files(folder):
+def test_version_follows_table_columns_and_files(folder):
     path = table(folder, lines())
 
-    def identity(**columns: str) -> str:
-        return open_table(str(path), TableColumns.model_validate(columns)).identity()
+    def version(**columns: str) -> str:
+        return open_table(str(path), TableColumns.model_validate(columns)).version()
 
-    first = identity()
-    assert identity() == first
-    assert identity(label="label") != first
+    first = version()
+    assert version() == first
+    assert version(label="label") != first
     os.utime(folder / "cat3.png", ns=(1, 1))
-    second = identity()
+    second = version()
     assert second != first
     table(folder, lines().replace("cat3.png,cat", "cat3.png,dog"))
-    assert identity() != second
+    assert version() != second
 
 
 def test_names_and_groups_survive_the_cache(folder):
