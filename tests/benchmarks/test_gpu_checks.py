@@ -322,7 +322,8 @@ def test_operation_with_a_nan_gradient_is_named(setting, recorder, monkeypatch):
         ("training/test_loop.py", None),
         ("training/test_cuda_graphs.py", None),
         ("test_trial.py", "needs ray"),
-        ("test_finalist.py", "needs ray"),  # Through its imports.
+        ("test_finalist.py", None),
+        ("training/test_bucket_checkpoints.py", "needs tests.s3"),
         ("images/test_splits.py", "uses no device"),
     ],
 )

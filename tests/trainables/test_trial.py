@@ -192,7 +192,7 @@ def test_learning_network_is_never_stopped_as_hopeless(after):
     wide = {"params": {"features_1": 12, "features_2": 12}, "seed": 3}
     trial = begin(wide, spec)
     results = [trial.step() for _ in range(4)]
-    assert results[after - 1]["train_accuracy"] > 0.3
+    assert results[after - 1]["train_accuracy"] > least_accuracy(spec.task.classes)
     assert [result["done"] for result in results] == [False, False, False, True]
     assert not any(STOPPED in result for result in results)
 
