@@ -171,6 +171,8 @@ def _other_classes(before: DataIdentity, after: DataIdentity) -> list[str]:
     added = [name for name in new if name not in old]
     gone = [name for name in old if name not in new]
     phrases = []
+    if not added and not gone and [*old] != [*new]:
+        phrases.append("the classes are in another order")
     for name in list(gone):
         to = next((each for each in added if new[each].digest == old[name].digest), None)
         if to is not None:

@@ -74,6 +74,11 @@ def test_each_change_of_the_images_is_a_phrase(
     assert difference(**changes) == phrases
 
 
+def test_other_order_of_the_classes_is_named() -> None:
+    reordered = dataset(dict(reversed(BEFORE.items()))).identify(Decoding())
+    assert identity().difference(reordered) == ["the classes are in another order"]
+
+
 def test_many_changed_classes_are_counted_not_listed() -> None:
     after = BEFORE | {f"new{number}": [100 + number, 2, 3] for number in range(9)}
     first = identity().difference(identity(after))[0]

@@ -26,7 +26,13 @@ from trainables.images.errors import (
     shown,
     some,
 )
-from trainables.images.labelling import check_classes, ordered_classes, split_of
+from trainables.images.labelling import (
+    check_classes,
+    describe_alike,
+    one_form,
+    ordered_classes,
+    split_of,
+)
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.sources import Item, Listing
 
@@ -80,6 +86,7 @@ class ImageFunction:
             labels = np.searchsorted(used, labels)
         splits = np.concatenate([np.full(len(part.labels), part.split, np.int8) for part in parts])
         check_classes(names, labels, splits)
+        notes += describe_alike(names)
 
         def items() -> Generator[Item, None, None]:
             row = 0
@@ -290,7 +297,7 @@ def _label(name: str, raw: Any) -> int | str:
         with suppress(ValueError, RuntimeError):  # An array with several elements.
             value = raw.item()
     if isinstance(value, str) and value:
-        return str(value)
+        return one_form(value)
     if isinstance(value, int) and value >= 0:
         return int(value)
     problem = f"the label of {name} is {brief(repr(value), 60)}"
@@ -312,7 +319,7 @@ def _names_of(data: Any) -> list[str] | None:
             f"the classes of the data set are {brief(repr(names), 60)}",
             "give the list of their names",
         )
-    return None if names is None else [str(name) for name in names]
+    return None if names is None else [one_form(str(name)) for name in names]
 
 
 def _classes(parts: Sequence[_Part]) -> tuple[list[str], NDArray[np.int64]]:

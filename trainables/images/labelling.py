@@ -1,5 +1,8 @@
 """Names of splits and classes, for sources that name them instead of using folders."""
 
+import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -25,6 +28,31 @@ def split_of(name: str) -> int:
     raise UnusableDataError(
         f'there is no split "{shown(name)}"', f"{hint}use train, validation (or val) and test"
     )
+
+
+def one_form(name: str) -> str:
+    """Return the composed Unicode form of a name; macOS writes the decomposed one."""
+    return unicodedata.normalize("NFC", name)
+
+
+def by_likeness(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group names that differ only in case, blanks, hyphens or underscores."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        groups[re.sub(r"[\s_-]+", " ", name.casefold()).strip()].append(name)
+    return groups
+
+
+def describe_alike(classes: Iterable[str]) -> list[str]:
+    """Return a note on classes whose names look alike."""
+    alike = [names for names in by_likeness(classes).values() if len(names) > 1]
+    if not alike:
+        return []
+    more = f" ({len(alike)} such cases)" if len(alike) > 1 else ""
+    return [
+        f"the classes {some(min(alike), 4)} differ only in case, blanks, hyphens or underscores "
+        f"and stay separate{more}"
+    ]
 
 
 def ordered_classes(names: Iterable[str]) -> list[str]:

@@ -16,7 +16,13 @@ import numpy as np
 from spaces.errors import BadInputError
 from trainables.images.errors import UnusableDataError, cause, counted, printable, shown, some
 from trainables.images.files import total_size
-from trainables.images.labelling import check_classes, ordered_classes, split_of
+from trainables.images.labelling import (
+    check_classes,
+    describe_alike,
+    one_form,
+    ordered_classes,
+    split_of,
+)
 from trainables.images.sources import Item, Listing
 from trainables.specs import TableColumns
 
@@ -117,7 +123,7 @@ class LabelTable:
             items=items,
             names=tuple(row.file for row in rows),
             groups=groups,
-            notes=self._notes,
+            notes=(*self._notes, *describe_alike(classes)),
         )
 
     @cached_property
@@ -337,7 +343,7 @@ def _rows(records: Sequence[tuple[int, list[str]]], position: dict[str, int]) ->
                     f"in line {line} {error.problem}", error.remedy + _or_ignore("split")
                 ) from None
         group = cells[position["group"]] if "group" in position else None
-        yield Row(line, cells[position["file"]], cells[position["label"]], split, group)
+        yield Row(line, cells[position["file"]], one_form(cells[position["label"]]), split, group)
 
 
 def _or_ignore(kind: str) -> str:
@@ -370,7 +376,10 @@ def _locate(rows: Sequence[Row], root: Path) -> list[_Image]:
             _refuse_contradiction(earlier.row, row)
     if missing:
         raise _missing(missing, root)
-    return list(images.values())
+    # The order of an equal folder, so that lines may be moved and drawn splits stay.
+    return sorted(
+        images.values(), key=lambda image: (image.row.split, image.row.label, image.row.file)
+    )
 
 
 def _stat(root: str, file: str) -> tuple[str, os.stat_result] | None:

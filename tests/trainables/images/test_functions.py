@@ -421,6 +421,13 @@ def test_workers_use_the_pinned_images_without_the_function(folder):
     assert len(load(pinned, cache=folder).images) == 12
 
 
+def test_classes_that_look_alike_are_one_or_are_said(returning):
+    names = ["Ka\u0308se", "K\u00e4se", "DOG", "dog"] * 3
+    data = returning(pairs(names))
+    assert data.classes == ("DOG", "K\u00e4se", "dog")
+    assert any("the classes DOG, dog differ only in case" in note for note in data.notes)
+
+
 def test_reuse_of_the_images_is_said(folder):
     spec = spec_of(folder, CODE)
     kept = "decoded images of mine:dataset are reused until mine.py "

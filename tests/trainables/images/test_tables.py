@@ -1,6 +1,7 @@
 """The source ``csv:PATH``: files, classes, splits and groups from a table."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
 from trainables.images.tables import open_table
-from trainables.specs import DataSpec, TableColumns
+from trainables.specs import DataSpec, Decoding, TableColumns
 
 FILES = [f"{kind}{number}" for kind in ("cat", "dog") for number in range(6)]
 
@@ -100,6 +101,24 @@ def test_files_may_be_absolute_or_below_the_given_root(folder):
     assert labels_by_shade(read(table(folder / "tables", absolute, "a.csv"))) == EXPECTED
     below = table(folder / "tables", lines(), "b.csv")
     assert labels_by_shade(read(below, columns={"root": str(folder)})) == EXPECTED
+
+
+def test_splits_do_not_depend_on_the_order_of_lines(folder):
+    data = read(table(folder, lines()))
+    header, *rest = lines().splitlines()
+    other = read(table(folder, "\n".join([header, *reversed(rest)]), "other.csv"))
+    assert not data.identify(Decoding()).difference(other.identify(Decoding()))
+
+
+def test_unicode_forms_of_a_class_are_one_class(folder):
+    forms = [unicodedata.normalize(form, "Käse") for form in ("NFC", "NFD")]
+    text = lines().replace("0.png,cat", f"0.png,{forms[1]}").replace(",cat", f",{forms[0]}")
+    assert read(table(folder, text)).classes == (forms[0], "dog")
+
+
+def test_classes_that_look_alike_are_said(folder):
+    notes = read(table(folder, lines().replace(",cat", ",Dog"))).notes
+    assert any(note.startswith("the classes Dog, dog differ only in case") for note in notes)
 
 
 def test_number_classes_are_in_the_order_of_their_values(folder):

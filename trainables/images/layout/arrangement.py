@@ -1,7 +1,5 @@
 """Derives the class and split of each image from its folders."""
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, counted, printable, shown, some
+from trainables.images.labelling import by_likeness, describe_alike, one_form
 from trainables.images.layout.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
 from trainables.images.layout.split_names import SPLITS
 
@@ -131,7 +130,7 @@ class _Names:
 
 
 def _class_names(placed: Iterable[tuple[int, str]]) -> _Names:
-    of = {(split, folder): unicodedata.normalize("NFC", folder) for split, folder in placed}
+    of = {(split, folder): one_form(folder) for split, folder in placed}
     notes = []
     forms: dict[str, set[str]] = defaultdict(set)
     present: dict[int, set[str]] = defaultdict(set)
@@ -143,8 +142,8 @@ def _class_names(placed: Iterable[tuple[int, str]]) -> _Names:
             f"folders of {some(several, 4)} differ in their Unicode form and are taken as one class"
         )
     for split in sorted(present.keys() - {0}):
-        candidates = _by_likeness(present[0] - present[split])
-        for likeness, unknown in sorted(_by_likeness(present[split] - present[0]).items()):
+        candidates = by_likeness(present[0] - present[split])
+        for likeness, unknown in sorted(by_likeness(present[split] - present[0]).items()):
             known = candidates.get(likeness, [])
             if len(known) == len(unknown) == 1:
                 of |= {
@@ -156,22 +155,7 @@ def _class_names(placed: Iterable[tuple[int, str]]) -> _Names:
                     f"{shown(unknown[0])} of the {SPLITS[split]} split is taken as the class "
                     f"{shown(known[0])}"
                 )
-    alike = [names for names in _by_likeness(present[0]).values() if len(names) > 1]
-    if alike:
-        more = f" ({len(alike)} such cases)" if len(alike) > 1 else ""
-        notes.append(
-            f"the classes {some(sorted(alike)[0], 4)} differ only in case, blanks, hyphens or "
-            f"underscores and stay separate{more}"
-        )
-    return _Names(of, tuple(notes))
-
-
-def _by_likeness(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group names that differ only in case, blanks, hyphens or underscores."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        groups[re.sub(r"[\s_-]+", " ", name.casefold()).strip()].append(name)
-    return groups
+    return _Names(of, (*notes, *describe_alike(present[0])))
 
 
 def _classes(placed: set[tuple[int, str]]) -> list[str]:
