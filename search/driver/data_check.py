@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from search.driver.resume import LOCATING
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
 from search.experiment.schema import Experiment
@@ -77,11 +78,23 @@ def search_again(home: Home, folder: SearchFolder, experiment: Experiment) -> st
     stored = load_stored(folder)
     name = next_name(home, folder.name)
     settings = [f"name={name}", f"warm_start=[{', '.join([*stored.warm_start, folder.name])}]"]
-    if stored.data != experiment.data:
-        settings.append(f"data={experiment.data}")
+    settings += _changes(stored.model_dump(), experiment.model_dump(), LOCATING)
     run = home.command("run", shlex.quote(_typed(folder.experiment)))
     options = " ".join(f"--set {shlex.quote(each)}" for each in settings)
     return f"start a new search from the trials of this one: {run} {options}"
+
+
+def _changes(
+    before: Mapping[str, object], after: Mapping[str, object], fields: Iterable[str], of: str = ""
+) -> Iterator[str]:
+    """Yield the settings that change some fields."""
+    for field in fields:
+        old, new = before[field], after[field]
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _changes(old, new, new, f"{of}{field}.")
+        elif old != new:
+            text = "" if new is None else new or '""'
+            yield f"{of}{field}={text}"
 
 
 def next_name(home: Home, name: str) -> str:

@@ -30,6 +30,8 @@ CHANGEABLE = (
     "nightly",
 )
 """Sections that affect neither the candidates nor their training."""
+LOCATING = ("data", "table", "validation_list", "groups")
+"""Fields that say where the images are, and how their names give classes, splits and groups."""
 
 
 def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
@@ -72,12 +74,12 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
 def _refuse_changes(folder: SearchFolder, before: Experiment, after: Experiment) -> None:
     """Refuse changes, except of the location of the images, such as ``images:PATH``.
 
-    The driver compares the images at the new location with those that the search started with, if
-    it has a record of them.
+    The driver compares classes, splits and images at the new location with those that the search
+    started with, if it has a record of them.
     """
     located = all(":" in each.data for each in (before, after))
     if located and folder.data is not None:
-        after = after.model_copy(update={"data": before.data})
+        after = after.model_copy(update={field: getattr(before, field) for field in LOCATING})
     refuse_other(before, after)
 
 

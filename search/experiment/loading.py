@@ -132,7 +132,8 @@ def _override_value(location: Sequence[str], text: str, override: str) -> Any:
     """Return the value of an override: text as it stands, or YAML."""
     annotation = _annotation_at(location)
     if is_text(annotation):
-        return plain_text(text, annotation)
+        # Nothing leaves a field empty, so quotes alone are the way to write an empty text.
+        return "" if text in ('""', "''") else plain_text(text, annotation)
     if annotation is SpaceSection and not text.lstrip().startswith("{"):
         return text  # The name of the space alone.
     return _parse(text, "--set", override, annotation)

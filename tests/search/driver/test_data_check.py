@@ -48,7 +48,8 @@ def folder(home: Home) -> SearchFolder:
 
 def test_refusal_names_the_difference_and_the_command(home: Home, folder: SearchFolder) -> None:
     (home.path / "mine-2").mkdir()
-    experiment = load_resumed(folder, ["data=images:/new place"])
+    moved = ["data=csv:/new place/t.csv", "table.root=/new", 'table.split=""', r"groups=(\d)"]
+    experiment = load_resumed(folder, moved)
     with pytest.raises(BadInputError) as caught:
         check_data(folder, experiment, CHANGED, search_again(home, folder, experiment))
     line = str(caught.value)
@@ -60,7 +61,12 @@ def test_refusal_names_the_difference_and_the_command(home: Home, folder: Search
     again = load_experiment(Path(command[3]), command[7::2])
     assert again.name == "mine-3"
     assert again.warm_start == ["first", "mine"]
-    assert again.data == "images:/new place"
+    assert (again.data, again.table, again.groups) == (
+        experiment.data,
+        experiment.table,
+        experiment.groups,
+    )
+    assert (again.table.root, again.table.split) == ("/new", "")
     assert set(command[6::2]) == {"--set"}
 
 
@@ -83,6 +89,14 @@ def test_other_sets_and_splits_are_refused_before_any_image_is_read(
 ) -> None:
     with pytest.raises(BadInputError, match="a resumed search must keep"):
         load_resumed(folder, [override])
+
+
+def test_search_without_location_keeps_the_fields_of_its_data(home: Home) -> None:
+    folder = home.folder("digits")
+    experiment = parse_experiment({"name": "digits"})
+    folder.create(experiment.to_yaml(), Task(1, 8, 8, 2), STARTED)
+    with pytest.raises(BadInputError, match=r"groups .*must keep"):
+        load_resumed(folder, [r"groups=(\d)"])
 
 
 def without_record(folder: SearchFolder) -> SearchFolder:
