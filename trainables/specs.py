@@ -27,6 +27,19 @@ def _flip(value: object) -> object:
     return "none" if str(value).lower() in ("false", "no", "off") else value
 
 
+def _area_range(value: object) -> object:
+    if value is None:
+        return None
+    numbers = value if isinstance(value, list | tuple) else ()
+    if (
+        len(numbers) != 2
+        or not all(type(each) in (int, float) for each in numbers)
+        or not 0 < numbers[0] <= numbers[1] <= 1
+    ):
+        raise ValueError("use two fractions above 0, the smaller one first, such as [0.5, 1.0]")
+    return tuple(float(each) for each in numbers)
+
+
 def _above_zero(alpha: float | None) -> float | None:
     if alpha is not None and alpha <= 0:
         raise ValueError("use a number above 0, or leave it out for no mixup")
@@ -41,8 +54,9 @@ class Augmentation(BaseModel):
     """Random changes to training images: a section of the experiment and part of the worker's spec.
 
     Erasing is from Zhong et al. 2017 (arXiv 1708.04896), cutout from DeVries & Taylor 2017 (arXiv
-    1708.04552), and mixup from Zhang et al. 2018 (arXiv 1710.09412). Shifted images are padded
-    with black. Alternating flips start at random for each image.
+    1708.04552), mixup from Zhang et al. 2018 (arXiv 1710.09412), and the trivial policy from
+    Mueller & Hutter 2021 (arXiv 2103.10158). Shifted and rotated images are padded with black.
+    Alternating flips start at random for each image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
@@ -53,6 +67,25 @@ class Augmentation(BaseModel):
     )
     flip: Annotated[Literal["none", "random", "alternating"], BeforeValidator(_flip)] = Field(
         "none", description="mirror horizontally: none, random, or alternating (every second epoch)"
+    )
+    zoom: Annotated[tuple[float, float] | None, BeforeValidator(_area_range)] = Field(
+        None,
+        description="random resized crop: smallest and largest fraction of the area, such as "
+        "[0.5, 1.0]; empty: none",
+    )
+    rotate: float = Field(
+        0.0, ge=0, le=180, description="rotate at random by up to this many degrees"
+    )
+    color: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="change brightness, contrast and saturation at random by up to this fraction",
+    )
+    policy: Literal["none", "trivial"] = Field(
+        "none",
+        description="policy of augmentation: none, or trivial (TrivialAugment: one random "
+        "operation per image)",
     )
     erase: float = Field(0.0, ge=0, le=1, description="probability of random erasing")
     cutout: int = Field(0, ge=0, description="side in pixels of a square that is cut out")
@@ -80,6 +113,10 @@ class Augmentation(BaseModel):
             problem = "augmentation.crop shifts the images already"
             remedy = "use one of the two"
             raise BadInputError("augmentation.translate", self.translate, problem, remedy)
+        if self.color and self.policy != "none":
+            problem = "augmentation.policy changes the colours already"
+            remedy = "use one of the two"
+            raise BadInputError("augmentation.color", self.color, problem, remedy)
 
     def padding(self, height: int, width: int) -> tuple[int, int]:
         """Return the largest shift in rows and columns for images of this size.

@@ -25,7 +25,16 @@ from trainables.training.loop import Training
 
 STEPS = 24
 """Steps of an epoch, enough for a capture to pay off."""
-EVERYTHING = Augmentation(crop=4, flip="random", erase=0.5, cutout=6, mixup=0.4)
+EVERYTHING = Augmentation(
+    crop=4,
+    flip="random",
+    zoom=(0.5, 1.0),
+    rotate=20.0,
+    policy="trivial",
+    erase=0.5,
+    cutout=6,
+    mixup=0.4,
+)
 
 
 @dataclass(frozen=True)

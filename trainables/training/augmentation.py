@@ -1,8 +1,8 @@
 """Augments whole batches on their device, with independent randomness for each image.
 
 `draw_variation` draws the changes of a whole epoch on the CPU. A seed therefore gives the same
-changes on every device, and a step waits for nothing. `move`, `erase` and `mix` then change batches
-on their device.
+changes on every device, and a step waits for nothing. `change`, `erase` and `mix` then change
+batches on their device.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.specs import Augmentation
+from trainables.training import color, geometry, policy
 
 ERASED_AREA = (0.02, 0.33)
 """Minimum and maximum fraction of the image that random erasing removes."""
@@ -40,12 +42,23 @@ class Variation:
             ends; an empty rectangle erases nothing.
         mixup_lambda: weight of each image, float32 ``[...]``; the rest is the weight of the
             previous image of the batch.
+        affine: affine map of each image, float32 ``[..., 2, 3]``; see
+            `trainables.training.geometry`. It includes the image's shift and flip, which are then
+            None.
+        factors: factors of brightness, contrast and saturation, float32 ``[..., 3]``; see
+            `trainables.training.color`.
+        operation: operation of a policy, int64 ``[...]``; see `trainables.training.policy`.
+        magnitude: argument of the operation, float32 ``[...]``.
     """
 
     shift: Tensor | None = None
     mirrored: Tensor | None = None
     boxes: Tensor | None = None
     mixup_lambda: Tensor | None = None
+    affine: Tensor | None = None
+    factors: Tensor | None = None
+    operation: Tensor | None = None
+    magnitude: Tensor | None = None
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Variation:
         """Return a variation with a function applied to every tensor."""
@@ -83,14 +96,41 @@ def draw_variation(
         rectangles.append(_draw_erasing(augmentation.erase, size, shape, generator))
     if augmentation.cutout:
         rectangles.append(_draw_cutout(augmentation.cutout, size, shape, generator))
-    return Variation(
-        shift=_draw_shift(augmentation.padding(*shape), size, generator),
+    padding = augmentation.padding(*shape)
+    variation = Variation(
+        shift=_draw_shift(padding, size, generator),
         mirrored=_draw_mirrored(augmentation.flip, rows, seed, passes, generator),
         boxes=torch.stack(rectangles, -2) if rectangles else None,
         mixup_lambda=_draw_lambdas(augmentation.mixup, size, generator)
         if augmentation.mixup
         else None,
     )
+    maps = []
+    if augmentation.zoom:
+        maps.append(geometry.draw_zoom(augmentation.zoom, size, shape, generator))
+    if augmentation.rotate:
+        maps.append(geometry.draw_rotation(augmentation.rotate, size, generator))
+    if augmentation.color:
+        factors = color.draw_factors(augmentation.color, size, generator)
+        variation = replace(variation, factors=factors)
+    operations = None
+    if augmentation.policy == "trivial":
+        operations = policy.draw_operations(size, shape, generator)
+        variation = replace(
+            variation,
+            factors=operations.factors,
+            operation=operations.operation,
+            magnitude=operations.magnitude,
+        )
+    if not maps and operations is None:
+        return variation
+    if variation.shift is not None:
+        maps.append(geometry.translation(variation.shift, padding))
+    if variation.mirrored is not None:
+        maps.append(geometry.mirroring(variation.mirrored))
+    if operations is not None:
+        maps.append(operations.affine(shape))
+    return replace(variation, shift=None, mirrored=None, affine=reduce(geometry.compose, maps))
 
 
 def _draw_shift(
@@ -155,6 +195,29 @@ def _draw_lambdas(alpha: float, size: tuple[int, ...], generator: torch.Generato
     seed = int(torch.randint(2**62, (), generator=generator))
     drawn = np.random.default_rng(seed).beta(alpha, alpha, size)
     return torch.from_numpy(drawn.astype(np.float32))
+
+
+def change(images: Tensor, variation: Variation, padding: tuple[int, int]) -> Tensor:
+    """Change position and colour of the pixels of every image.
+
+    Args:
+        images: uint8 ``[n, height, width, channels]``.
+        variation: changes of the images.
+        padding: see `move`.
+
+    Returns:
+        Images of the same shape, uint8, or float32 0..255 after changes other than shifts and
+        flips.
+    """
+    images = move(images, variation.shift, variation.mirrored, padding)
+    if variation.affine is not None:
+        images = geometry.sample(images, variation.affine)
+    if variation.factors is not None:
+        images = color.adjust(images, variation.factors)
+    if variation.operation is not None and variation.magnitude is not None:
+        operations = policy.Operations(variation.operation, variation.magnitude)
+        images = policy.look_up(policy.sharpen(images, operations), operations)
+    return images
 
 
 def move(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.data import Dataset
 from trainables.specs import Augmentation
-from trainables.training.augmentation import Variation, erase, mix, move
+from trainables.training.augmentation import Variation, change, erase, mix
 from trainables.training.feeds import as_tensor, open_feed
 
 
@@ -52,8 +52,7 @@ class Batches:
             Images, float32 ``[n, c, h, w]`` (channels last in memory), and labels ``[n]``.
         """
         taken = self._feed.current(rows)
-        moved = move(taken, variation.shift, variation.mirrored, self._padding)
-        images = self._normalised(moved)
+        images = self._normalised(change(taken, variation, self._padding))
         if variation.boxes is not None:
             images = erase(images, variation.boxes)
         if variation.mixup_lambda is not None:

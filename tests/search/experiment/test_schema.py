@@ -34,7 +34,9 @@ seed: 3
 space: {name: vgg, depth: [2, 8], features: [8, 48], kernel: [3, 5], bias: true}
 recipe: {learning_rate: [0.02, 0.5], batch_size: [64, 128]}
 epochs: 9
-augmentation: {crop: 4, translate: 0.1, flip: alternating, erase: 0.25, cutout: 8, mixup: 0.2}
+augmentation:
+  {crop: 4, translate: 0.1, flip: alternating, zoom: [0.5, 1], rotate: 15, color: 0.4,
+  policy: trivial, erase: 0.25, cutout: 8, mixup: 0.2}
 screens:
   border: direct-input
   allow_beyond: 1
@@ -106,7 +108,9 @@ def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
     assert decoding.max_megapixels == 200
     varied = found.augmentation
     assert (varied.crop, varied.translate, varied.flip) == (4, 0.1, "alternating")
-    assert (varied.erase, varied.cutout, varied.mixup) == (0.25, 8, 0.2)
+    assert (varied.zoom, varied.rotate, varied.color) == ((0.5, 1.0), 15.0, 0.4)
+    assert (varied.policy, varied.erase, varied.cutout) == ("trivial", 0.25, 8)
+    assert varied.mixup == 0.2
     assert found.compile is True
     assert found.screens.border is BorderRule.DIRECT_INPUT
     assert (found.screens.max_params, found.screens.max_macs) == (1_000_000, 100_000_000)
@@ -291,6 +295,14 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("augmentation: {flip: often}", "augmentation.flip", "'random' or 'alternating'"),
         ("augmentation: {flip: 1}", "augmentation.flip", "'random' or 'alternating'"),
         ("augmentation: {flip:}", "augmentation.flip", "'random' or 'alternating'"),
+        ("augmentation: {zoom: 0.5}", "augmentation.zoom", "two fractions above 0"),
+        ("augmentation: {zoom: [0, 1]}", "augmentation.zoom", "two fractions above 0"),
+        ("augmentation: {zoom: [0.9, 0.5]}", "augmentation.zoom", "the smaller one first"),
+        ("augmentation: {zoom: [0.5, true]}", "augmentation.zoom", "two fractions above 0"),
+        ("augmentation: {zoom: [0.5, .nan]}", "augmentation.zoom", "two fractions above 0"),
+        ("augmentation: {rotate: 181}", "augmentation.rotate", "less than or equal to 180"),
+        ("augmentation: {color: 1.1}", "augmentation.color", "less than or equal to 1"),
+        ("augmentation: {policy: auto}", "augmentation.policy", "'none' or 'trivial'"),
         ("augmentation: {erase: 1.5}", "augmentation.erase", "less than or equal to 1"),
         ("augmentation: {erase: true}", "augmentation.erase", "number"),
         ("augmentation: {cutout: -1}", "augmentation.cutout", "greater than or equal to 0"),

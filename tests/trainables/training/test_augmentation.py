@@ -25,6 +25,8 @@ from trainables.training.augmentation import Variation, draw_variation, erase, m
 UNLIKELY = 1e-4
 """Probability that a correct distribution fails a test; fixed seeds make results repeatable."""
 EVERYTHING = Augmentation(translate=0.3, flip="random", erase=0.5, cutout=3, mixup=0.4)
+SAMPLED = EVERYTHING.model_copy(update={"zoom": (0.5, 1.0), "rotate": 20.0, "color": 0.4})
+POLICY = EVERYTHING.model_copy(update={"policy": "trivial"})
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -95,6 +97,7 @@ channel_amounts = st.sampled_from([1, 3])
         (Augmentation(cutout=9), (8, 8), "augmentation.cutout"),
         (Augmentation(cutout=6), (5, 9), "augmentation.cutout"),
         (Augmentation(crop=2, translate=0.1), (8, 8), "augmentation.translate"),
+        (Augmentation(color=0.1, policy="trivial"), (8, 8), "augmentation.color"),
     ],
 )
 def test_augmentation_beyond_the_images_is_refused_in_one_line(augmentation, shape, field):
@@ -532,26 +535,28 @@ def test_all_random_draws_are_independent():
     assert both[: len(columns), len(columns) :].abs().max() < limit
 
 
-def test_all_randomness_comes_from_the_generator():
+@pytest.mark.parametrize("asked", [EVERYTHING, SAMPLED, POLICY], ids=["moved", "sampled", "policy"])
+def test_all_randomness_comes_from_the_generator(asked):
     rows = torch.arange(96).view(3, 32)
-    first = drawn(EVERYTHING, rows, numbers=generator(7))
+    first = drawn(asked, rows, numbers=generator(7))
     torch.manual_seed(99)
     np.random.seed(99)
     random.seed(99)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    again = drawn(EVERYTHING, rows, numbers=generator(7))
+    again = drawn(asked, rows, numbers=generator(7))
     drawn(Augmentation(flip="alternating"), rows)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (np.random.get_state()[1].tolist(), random.getstate()) == before[1:]
     assert same(first, again)
 
 
-def test_other_seed_or_epoch_gives_other_variations():
+@pytest.mark.parametrize("asked", [EVERYTHING, SAMPLED, POLICY], ids=["moved", "sampled", "policy"])
+def test_other_seed_or_epoch_gives_other_variations(asked):
     numbers = generator(7)
-    first = drawn(EVERYTHING, 64, numbers=numbers)
+    first = drawn(asked, 64, numbers=numbers)
     for other in (
-        drawn(EVERYTHING, 64, numbers=numbers),
-        drawn(EVERYTHING, 64, numbers=generator(8)),
+        drawn(asked, 64, numbers=numbers),
+        drawn(asked, 64, numbers=generator(8)),
     ):
         assert not any(
             torch.equal(a, b) for a, b in zip(first.tensors(), other.tensors(), strict=True)
@@ -573,6 +578,13 @@ def test_no_augmentation_draws_nothing_and_copies_nothing(augmentation, shape):
     assert move(images, variation.shift, variation.mirrored, padding) is images
 
 
+@pytest.mark.parametrize("asked", [SAMPLED, POLICY], ids=["sampled", "policy"])
+def test_other_options_do_not_change_earlier_draws(asked):
+    before, after = drawn(EVERYTHING, 64), drawn(asked, 64)
+    assert torch.equal(before.boxes, after.boxes)
+    assert torch.equal(before.mixup_lambda, after.mixup_lambda)
+
+
 @pytest.mark.parametrize(
     ("augmentation", "present"),
     [
@@ -583,7 +595,12 @@ def test_no_augmentation_draws_nothing_and_copies_nothing(augmentation, shape):
         (Augmentation(erase=0.1), {"boxes"}),
         (Augmentation(cutout=1), {"boxes"}),
         (Augmentation(mixup=0.1), {"mixup_lambda"}),
+        (Augmentation(zoom=(0.5, 1.0)), {"affine"}),
+        (Augmentation(rotate=1.0, crop=1, flip="random"), {"affine"}),
+        (Augmentation(color=0.1), {"factors"}),
+        (Augmentation(policy="trivial"), {"affine", "factors", "operation", "magnitude"}),
         (EVERYTHING, {"shift", "mirrored", "boxes", "mixup_lambda"}),
+        (SAMPLED, {"affine", "factors", "boxes", "mixup_lambda"}),
     ],
 )
 def test_only_requested_variations_are_drawn(augmentation, present):

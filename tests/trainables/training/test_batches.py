@@ -6,7 +6,7 @@ import torch
 
 from trainables.data import Dataset
 from trainables.specs import Augmentation
-from trainables.training.augmentation import Variation, draw_variation
+from trainables.training.augmentation import Variation, change, draw_variation
 from trainables.training.batches import Batches
 
 ASKED = {
@@ -18,6 +18,8 @@ ASKED = {
     "erasing": Augmentation(erase=0.8),
     "cutout": Augmentation(cutout=3),
     "mixup": Augmentation(mixup=0.5),
+    "zoom and colour": Augmentation(zoom=(0.3, 0.9), rotate=40.0, color=0.5, flip="random"),
+    "policy": Augmentation(policy="trivial", crop=1, erase=0.5, mixup=0.5),
     "everything": Augmentation(crop=2, flip="random", erase=0.7, cutout=2, mixup=1.0),
 }
 
@@ -44,7 +46,10 @@ def normalised(dataset: Dataset, image: np.ndarray) -> np.ndarray:
 def varied_one_by_one(
     dataset: Dataset, rows: list[int], variation: Variation, padding: tuple[int, int]
 ) -> np.ndarray:
-    """Shift, mirror, normalise and erase; then mix each image with the previous one."""
+    """Shift, mirror, normalise and erase; then mix each image with the previous one.
+
+    The tests of geometry, colour and policy compare what `change` does with references.
+    """
     height, width, _ = dataset.shape
     results = []
     for place, row in enumerate(rows):
@@ -55,6 +60,9 @@ def varied_one_by_one(
             image = padded[top : top + height, left : left + width]
         if variation.mirrored is not None and variation.mirrored[place]:
             image = image[:, ::-1]
+        if variation.affine is not None:
+            alone = variation.map(lambda tensor, place=place: tensor[place : place + 1])
+            image = change(torch.from_numpy(image[None].copy()), alone, padding)[0].numpy()
         result = normalised(dataset, image)
         for box in [] if variation.boxes is None else variation.boxes[place].tolist():
             result[:, box[0] : box[1], box[2] : box[3]] = 0

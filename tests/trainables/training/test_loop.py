@@ -50,6 +50,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 VARIED = Augmentation(crop=1, flip="random")
 EVERYTHING = Augmentation(crop=1, flip="random", erase=0.5, cutout=3, mixup=0.4)
+SAMPLED = EVERYTHING.model_copy(update={"zoom": (0.5, 1.0), "rotate": 20.0, "color": 0.4})
+POLICY = EVERYTHING.model_copy(update={"policy": "trivial"})
 SCHEDULES: dict[str, Schedule] = {
     "one cycle": OneCycle(),
     "cosine": Cosine(0.1),
@@ -181,7 +183,11 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("augmentation", [Augmentation(), EVERYTHING], ids=["plain", "varied"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [Augmentation(), EVERYTHING, SAMPLED, POLICY],
+    ids=["plain", "varied", "sampled", "policy"],
+)
 @pytest.mark.usefixtures("gpu")
 def test_gpu_step_stays_on_the_device_and_never_waits(
     few_digits, random_candidate, monkeypatch, optimizer, augmentation
@@ -360,11 +366,11 @@ def test_resumed_training_equals_an_uninterrupted_one(
         ("sgd", 0.0, 0.0, "constant", {}),
         ("sgd", 0.0, 0.5, "cosine", {"flip": "alternating"}),
         ("sgd", 0.9, 0.0, "multi step", {"crop": 0, "translate": 0.2}),
-        ("sgd", 0.9, 0.5, "warm restarts", {}),
+        ("sgd", 0.9, 0.5, "warm restarts", {"zoom": (0.5, 1.0), "rotate": 20.0, "color": 0.4}),
         ("adamw", 0.0, 0.0, "multi step", {"flip": "alternating"}),
         ("adamw", 0.0, 0.5, "one cycle", {}),
         ("adamw", 0.9, 0.0, "warm restarts", {"flip": "alternating"}),
-        ("adamw", 0.9, 0.5, "cosine", {}),
+        ("adamw", 0.9, 0.5, "cosine", {"policy": "trivial"}),
     ],
 )
 def test_resumed_training_is_bitwise_equal_for_any_recipe(
