@@ -37,7 +37,7 @@ from trainables.specs import Augmentation, DataSpec
 from trainables.training.cuda_graphs import GraphedStep
 from trainables.training.device import select_device
 from trainables.training.loop import Training
-from trainables.training.optimization import build_optimizer
+from trainables.training.optimization import Rates, build_optimizer
 from trainables.training.process import prepare_process
 
 AUGMENTATION = Augmentation(crop=4, flip="random")
@@ -197,8 +197,9 @@ def measure_bare(options: dict[str, Any]) -> float:
     torch.manual_seed(0)
     built = Network(chosen.architecture)
     net = built.to(device.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    rate = torch.full((), 0.01, device=device.device)
-    optimizer = build_optimizer(list(net.parameters()), chosen.recipe, rate)
+    rates = Rates(1.0, device.device)
+    rates.set(torch.full((), 0.01, device=device.device))
+    optimizer = build_optimizer(net, chosen.recipe, rates)
     batch = torch.randn(options["batch"], 3, 32, 32)
     batch = batch.to(device.device, memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (options["batch"],)).to(device.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import cast
 
 from optuna.trial import BaseTrial
@@ -30,7 +30,7 @@ from spaces.schedules import (
 )
 from spaces.task import Task
 
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adamw", "muon")
 SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
 TRAINABLE = ("all", "batchnorm")
 DRAWN = (
@@ -48,6 +48,7 @@ DRAWN = (
     "ema",
     "clip",
     "trainable",
+    "norm_bias_rate",
 )
 """Parameters of a recipe in a study, in the order in which tables show them."""
 
@@ -59,16 +60,19 @@ class Recipe:
     Attributes:
         learning_rate: peak learning rate.
         weight_decay: for kernels and weight matrices only: L2 penalty of SGD, decoupled from the
-            gradient in AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101).
+            gradient in AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101) and for the kernels that
+            Muon trains.
         batch_size: samples per step.
         label_smoothing: probability mass spread over all classes.
-        momentum: momentum of SGD, or beta1 of AdamW.
-        optimizer: ``sgd`` (with Nesterov momentum) or ``adamw``.
+        momentum: momentum of SGD and Muon, or beta1 of AdamW.
+        optimizer: ``sgd`` (with Nesterov momentum), ``adamw`` or ``muon`` (Jordan et al. 2024); see
+            `trainables.training.muon`.
         schedule: learning-rate schedule.
         ema: decay per step of an exponential moving average of the weights, in [0, 1); 0 for none.
         clip: maximum norm of the gradient over all parameters; 0 for no limit.
         trainable: ``all`` parameters, or only scale and shift of batch norms (``batchnorm``); other
             parameters keep their initial values (Frankle et al. 2021, arXiv 2003.00152).
+        norm_bias_rate: factor of the learning rate of batch-norm biases.
     """
 
     learning_rate: float
@@ -81,6 +85,25 @@ class Recipe:
     ema: float = 0.0
     clip: float = 0.0
     trainable: str = "all"
+    norm_bias_rate: float = 1.0
+
+    def __repr__(self) -> str:
+        """Return the text that digests of candidates hash.
+
+        Fields after ``trainable`` appear only if they differ from their defaults: stored searches
+        know candidates by digests from before these fields.
+        """
+        shown = [f"{name}={getattr(self, name)!r}" for name in _ALWAYS_SHOWN]
+        for name, default in _ADDED.items():
+            value = getattr(self, name)
+            if value != default:
+                shown.append(f"{name}={value!r}")
+        return f"Recipe({', '.join(shown)})"
+
+
+_NAMES = [each.name for each in fields(Recipe)]
+_ALWAYS_SHOWN = _NAMES[: _NAMES.index("trainable") + 1]
+_ADDED = {each.name: each.default for each in fields(Recipe) if each.name not in _ALWAYS_SHOWN}
 
 
 def recipe(
@@ -102,11 +125,12 @@ def recipe(
     ema: FloatRange = 0.0,
     clip: FloatRange = 0.0,
     trainable: Choices[str] = "all",
+    norm_bias_rate: FloatRange = 1.0,
 ) -> Recipe:
     """Draw a recipe.
 
-    Learning rate and weight decay are drawn on a logarithmic scale. Names and ``batch_size`` are
-    one value or a list of choices. See `Recipe` for more about each quantity.
+    Learning rate, weight decay and ``norm_bias_rate`` are drawn on a logarithmic scale. Names and
+    ``batch_size`` are one value or a list of choices. See `Recipe` for more about each quantity.
 
     Args:
         trial: suggests or replays the values.
@@ -116,7 +140,7 @@ def recipe(
         batch_size: see `Recipe`.
         label_smoothing: see `Recipe`.
         momentum: see `Recipe`.
-        optimizer: ``sgd`` or ``adamw``.
+        optimizer: ``sgd``, ``adamw`` or ``muon``.
         schedule: ``one_cycle``, ``cosine``, ``multi_step``,
             ``warm_restarts`` or ``constant``; see `spaces.schedules`.
         milestones: of ``multi_step``: epochs after which the learning rate drops; not searched.
@@ -127,6 +151,7 @@ def recipe(
         ema: see `Recipe`.
         clip: see `Recipe`.
         trainable: ``all`` or ``batchnorm``.
+        norm_bias_rate: see `Recipe`.
 
     Raises:
         BadInputError: an option is out of range, even if this trial does not draw it.
@@ -150,6 +175,9 @@ def recipe(
         ema=draw_float(trial, "ema", ema, field="recipe.ema", below=1),
         clip=draw_float(trial, "clip", clip, field="recipe.clip"),
         trainable=draw_name(trial, "trainable", trainable, TRAINABLE, field="recipe.trainable"),
+        norm_bias_rate=draw_float(
+            trial, "norm_bias_rate", norm_bias_rate, field="recipe.norm_bias_rate", log=True
+        ),
     )
     for size in choices(batch_size):
         if type(size) is not int or size < 1:

@@ -196,6 +196,7 @@ class JournalRecorder(Observer):
                 "ema": recipe.ema,
                 "clip": recipe.clip,
                 "trainable": recipe.trainable,
+                "norm_bias_rate": recipe.norm_bias_rate,
             },
             tags=self._tags("trial") | {"digest": trial.candidate.digest},
             artifacts={

@@ -250,4 +250,6 @@ def test_candidate_memory_depends_on_batch_and_optimiser():
     assert memory(batch_size=20) == counted.training_memory(20)
     assert memory(momentum=0.0) == memory() - a_value_each
     assert memory(optimizer="adamw") == memory() + a_value_each
+    assert memory(optimizer="muon") == memory()
+    assert memory(optimizer="muon", momentum=0.0) == memory() - a_value_each
     assert memory(ema=0.99) == memory() + a_value_each

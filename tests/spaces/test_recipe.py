@@ -34,6 +34,7 @@ OPTION_NAMES = [
     "ema",
     "clip",
     "trainable",
+    "norm_bias_rate",
 ]
 
 
@@ -49,10 +50,11 @@ def test_draws_respect_their_ranges(seed):
         batch_size=[64, 128],
         label_smoothing=[0.0, 0.2],
         momentum=[0.8, 0.95],
-        optimizer=["sgd", "adamw"],
+        optimizer=["sgd", "adamw", "muon"],
         ema=[0.9, 0.999],
         clip=[0.5, 2.0],
         trainable=["all", "batchnorm"],
+        norm_bias_rate=[1, 64],
     )
 
     assert 0.01 <= drawn.learning_rate <= 0.1
@@ -60,19 +62,21 @@ def test_draws_respect_their_ranges(seed):
     assert drawn.batch_size in (64, 128)
     assert 0.0 <= drawn.label_smoothing <= 0.2
     assert 0.8 <= drawn.momentum <= 0.95
-    assert drawn.optimizer in ("sgd", "adamw")
+    assert drawn.optimizer in ("sgd", "adamw", "muon")
     assert 0.9 <= drawn.ema <= 0.999
     assert 0.5 <= drawn.clip <= 2.0
     assert drawn.trainable in ("all", "batchnorm")
     assert trial.params == {name: getattr(drawn, name) for name in trial.params}
-    assert len(trial.params) == 9
+    assert 1 <= drawn.norm_bias_rate <= 64
+    assert trial.distributions["norm_bias_rate"].log
+    assert len(trial.params) == 10
 
 
 def test_a_draw_is_rebuilt_from_its_parameters_alone():
     options = ALL_SCHEDULES | {
         "batch_size": [64, 128],
         "momentum": [0.8, 0.9],
-        "optimizer": ["sgd", "adamw"],
+        "optimizer": ["sgd", "adamw", "muon"],
         "decay": [0.1, 0.5],
         "first_cycle": [1, 9],
         "cycle_growth": [1, 3],
@@ -80,6 +84,7 @@ def test_a_draw_is_rebuilt_from_its_parameters_alone():
         "ema": [0.0, 0.99],
         "clip": [0.0, 5.0],
         "trainable": ["all", "batchnorm"],
+        "norm_bias_rate": [1.0, 64.0],
     }
     for seed in range(20):
         trial = random_trial(seed)
@@ -132,6 +137,7 @@ def test_default_recipe_is_plain_sgd_on_one_cycle():
         ema=0.0,
         clip=0.0,
         trainable="all",
+        norm_bias_rate=1.0,
     )
 
 
@@ -213,6 +219,8 @@ def test_unused_schedule_options_do_not_change_the_repr():
         {"ema": 0.5},
         {"clip": 0.5},
         {"trainable": "batchnorm"},
+        {"optimizer": "muon"},
+        {"norm_bias_rate": 64},
     ],
     ids=str,
 )
@@ -287,6 +295,8 @@ def test_equal_recipes_have_equal_reprs_for_any_number_format():
         ("clip", math.inf, "is not finite"),
         ("trainable", "norms", "norms is unknown"),
         ("trainable", [], "is no choice"),
+        ("norm_bias_rate", -1, "-1 is not positive"),
+        ("norm_bias_rate", [0, 64], "0 is not positive"),
     ],
     ids=str,
 )
@@ -317,6 +327,7 @@ def test_option_value_gives_only_recipes_or_only_refusals(option, value):
             assert 0 <= drawn.momentum < 1
             assert 0 <= drawn.ema < 1
             assert drawn.clip >= 0
+            assert drawn.norm_bias_rate >= 0
             assert 0 <= drawn.schedule.ratio(7, 5, 30) <= 1
             verdicts.add("drawn")
     assert len(verdicts) == 1

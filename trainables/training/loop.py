@@ -33,7 +33,12 @@ from trainables.training.epoch_plan import DevicePlan, EpochPlan
 from trainables.training.feeds import as_tensor
 from trainables.training.image_order import ImageOrder
 from trainables.training.latency import measure_latency
-from trainables.training.optimization import MovingAverage, build_optimizer, select_trainable
+from trainables.training.optimization import (
+    MovingAverage,
+    Rates,
+    build_optimizer,
+    select_trainable,
+)
 from trainables.training.seeds import epoch_seed, torch_seed
 
 
@@ -103,8 +108,10 @@ class Training:
             # run uncompiled.
             torch.compiler.reset()
         self._forward = torch.compile(self.network) if compile else self.network
-        self._rate = torch.zeros((), device=target)
-        self._optimizer = build_optimizer(trained, recipe, self._rate)
+        self._rates = Rates(recipe.norm_bias_rate, target)
+        self._optimizer = build_optimizer(
+            self.network, recipe, self._rates, bfloat16=self._device.bfloat16
+        )
         self._next: tuple[int, EpochPlan] | None = None
         self._plan: DevicePlan | None = None
         self._cursor = torch.zeros(1, dtype=torch.int64, device=target)
@@ -196,7 +203,7 @@ class Training:
         loss.backward()  # type: ignore[no-untyped-call]
         if self.recipe.clip:
             nn.utils.clip_grad_norm_(self._trained, self.recipe.clip, foreach=True)
-        self._rate.copy_(plan.rate)
+        self._rates.set(plan.rate)
         self._optimizer.step()
         # Free gradients at once, so that their memory can be reused, also within a capture.
         self._optimizer.zero_grad(set_to_none=True)

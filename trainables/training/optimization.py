@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from spaces.errors import BadInputError
 from spaces.recipe import Recipe
+from trainables.training.muon import Muon, hidden_kernels
 
 _RAMP = 10
 """Controls how fast the decay of the moving average grows at the start."""
@@ -52,44 +54,102 @@ def _without_compiler(kind: type[torch.optim.Optimizer]) -> Callable[..., torch.
 
 
 _AdamW = _without_compiler(torch.optim.AdamW)
+_Muon = _without_compiler(Muon)
 _SGD = _without_compiler(torch.optim.SGD)
 
 
-def build_optimizer(
-    parameters: list[nn.Parameter], recipe: Recipe, rate: Tensor
-) -> torch.optim.Optimizer:
-    """Return the recipe's optimiser; weight decay applies to kernels and weight matrices only.
-
-    The optimiser is fused, on GPU and CPU.
+class Rates:
+    """The current learning rates, in fixed memory on the device.
 
     Args:
-        parameters: trainable parameters, all on one device.
-        recipe: optimiser and its hyperparameters.
-        rate: learning rate, a scalar on the same device. Writing to it changes the rate of the
-            next step without a wait for the device.
+        norm_bias_rate: factor of the rate of batch-norm biases.
+        device: device of the parameters.
+
+    Attributes:
+        rate: of all other parameters, a scalar.
+        norm_bias: of batch-norm biases, a scalar.
     """
-    groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
+
+    def __init__(self, norm_bias_rate: float, device: torch.device) -> None:
+        self._factors = torch.tensor([1.0, norm_bias_rate], device=device)
+        self._rates = torch.zeros(2, device=device)
+        self.rate, self.norm_bias = self._rates.unbind()
+
+    def set(self, rate: Tensor) -> None:
+        """Set the rate of the next step, a scalar on the device, without a wait for the device."""
+        self._rates.copy_(self._factors * rate)
+
+
+def build_optimizer(
+    network: nn.Module, recipe: Recipe, rates: Rates, *, bfloat16: bool = False
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimiser of the trainable parameters.
+
+    Weight decay applies to kernels and weight matrices only. The optimiser is fused, on GPU and
+    CPU, except for the kernels that Muon trains.
+
+    Args:
+        network: all its parameters are on one device.
+        recipe: optimiser and its hyperparameters.
+        rates: learning rates on the same device.
+        bfloat16: whether Muon multiplies matrices in bfloat16.
+    """
+    groups = _groups(network, recipe, rates, bfloat16=bfloat16)
+    given = [group["lr"] for group in groups]
+    for group in groups:
+        del group["lr"]
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
         optimizer = _AdamW(
             groups,
             betas=(recipe.momentum, 0.999),
             fused=True,
-            capturable=rate.device.type == "cuda",
+            capturable=rates.rate.device.type == "cuda",
         )
         # Suppress the warning about uncaptured steps: warm-up steps are intended.
         optimizer._warned_capturable_if_run_uncaptured = True
     else:
+        kind = _Muon if recipe.optimizer == "muon" else _SGD
         nesterov = recipe.momentum > 0
-        optimizer = _SGD(groups, momentum=recipe.momentum, nesterov=nesterov, fused=True)
-    for group in optimizer.param_groups:
+        optimizer = kind(groups, momentum=recipe.momentum, nesterov=nesterov, fused=True)
+    for group, rate in zip(optimizer.param_groups, given, strict=True):
         # Set afterwards: the constructor would compare it with 0 and wait for the device.
         group["lr"] = rate
     return optimizer
+
+
+def _groups(
+    network: nn.Module, recipe: Recipe, rates: Rates, *, bfloat16: bool
+) -> list[dict[str, Any]]:
+    """Return the parameter groups that are not empty, each with its learning rate ``lr``."""
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    kernels: set[int] = set()
+    if recipe.optimizer == "muon":
+        kernels = {id(kernel) for kernel in hidden_kernels(network)}
+    biases: set[int] = set()
+    if recipe.norm_bias_rate != 1:
+        norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+        biases = {id(norm.bias) for norm in norms}
+    others = [p for p in parameters if id(p) not in kernels | biases]
+    decay, rate = recipe.weight_decay, rates.rate
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay, "lr": rate},
+        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "lr": rate},
+        {
+            "params": [p for p in parameters if id(p) in biases],
+            "weight_decay": 0.0,
+            "lr": rates.norm_bias,
+        },
+        {
+            "params": [p for p in parameters if id(p) in kernels],
+            "weight_decay": decay,
+            "lr": rate,
+            "muon": True,
+        },
+    ]
+    if recipe.optimizer == "muon":
+        groups = [{"muon": False, "bfloat16": bfloat16} | group for group in groups]
+    return [group for group in groups if group["params"]]
 
 
 class MovingAverage:

@@ -144,7 +144,7 @@ def normalised(dataset: Dataset, indices: np.ndarray) -> Tensor:
 # The schedule
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 def test_every_step_has_the_learning_rate_of_the_schedule(
     few_digits, plain_candidate, float32, schedule, optimizer
@@ -182,7 +182,7 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
 # On a GPU, as far as a machine without one can check
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 @pytest.mark.parametrize(
     "augmentation",
     [Augmentation(), EVERYTHING, SAMPLED, POLICY],
@@ -227,7 +227,8 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
         trained = Training(candidate, few_digits, epochs=2, seed=0, augmentation=augmentation)
         # Autograd requires a driver, and fused kernels have no fake.
         monkeypatch.setattr(Tensor, "backward", lambda loss: leave_gradients(trained.network))
-        monkeypatch.setattr(torch, f"_fused_{optimizer}_", take)
+        fused = "_fused_adamw_" if optimizer == "adamw" else "_fused_sgd_"
+        monkeypatch.setattr(torch, fused, take)
         trained._prepare_epoch()
         trained.network.train()
         for _ in range(2):
@@ -371,6 +372,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
         ("adamw", 0.0, 0.5, "one cycle", {}),
         ("adamw", 0.9, 0.0, "warm restarts", {"flip": "alternating"}),
         ("adamw", 0.9, 0.5, "cosine", {"policy": "trivial"}),
+        ("muon", 0.9, 0.5, "one cycle", {}),
     ],
 )
 def test_resumed_training_is_bitwise_equal_for_any_recipe(
@@ -382,7 +384,7 @@ def test_resumed_training_is_bitwise_equal_for_any_recipe(
         ema=ema,
         clip=clip,
         schedule=SCHEDULES[schedule],
-        learning_rate=0.05 if optimizer == "sgd" else 0.005,
+        learning_rate=0.005 if optimizer == "adamw" else 0.05,
     )
     options: dict[str, Any] = {
         "epochs": 3,
@@ -433,7 +435,7 @@ def test_state_from_another_device_keeps_local_settings(few_digits, plain_candid
     for group in resumed._optimizer.param_groups:
         assert (group["capturable"], group["fused"]) == (False, True)
         assert not group["foreach"]
-        assert group["lr"] is resumed._rate
+        assert group["lr"] is resumed._rates.rate
         assert all(any(p is q for q in resumed.network.parameters()) for p in group["params"])
     trained.run_epoch()
     resumed.run_epoch()
@@ -460,11 +462,11 @@ def global_state() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_different_training_does_not_affect_the_next(
     few_digits, random_candidate, either_format, optimizer
 ):
-    other = {"sgd": "adamw", "adamw": "sgd"}[optimizer]
+    other = {"sgd": "adamw", "adamw": "muon", "muon": "sgd"}[optimizer]
     mine = with_recipe(random_candidate, optimizer=optimizer)
     theirs = with_recipe(
         random_candidate,

@@ -1,6 +1,7 @@
 """Recipes: optimisers that match torch's plain ones, and the moving average."""
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -27,7 +28,13 @@ from trainables.data import Dataset
 from trainables.training import loop as training
 from trainables.training.device import Device
 from trainables.training.loop import Training
-from trainables.training.optimization import MovingAverage, build_optimizer, select_trainable
+from trainables.training.muon import hidden_kernels, muon_updates
+from trainables.training.optimization import (
+    MovingAverage,
+    Rates,
+    build_optimizer,
+    select_trainable,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,6 +109,14 @@ def plain_optimizer(
     return optimizer, set_rate
 
 
+def own_optimizer(
+    network: nn.Module, recipe: Recipe
+) -> tuple[torch.optim.Optimizer, Callable[[float], None]]:
+    """Return the recipe's optimiser and a setter of its learning rate."""
+    rates = Rates(recipe.norm_bias_rate, torch.device("cpu"))
+    return build_optimizer(network, recipe, rates), lambda rate: rates.set(torch.tensor(rate))
+
+
 # Optimisers
 
 
@@ -110,9 +125,8 @@ def plain_optimizer(
 def test_every_step_equals_the_plain_optimisers(name, momentum):
     recipe = dataclasses.replace(RECIPE, optimizer=name, momentum=momentum)
     network, reference = small_network(), small_network()
-    rate = torch.zeros(())
-    optimizer = build_optimizer(list(network.parameters()), recipe, rate)
-    found = step_by_step(network, optimizer, rate.fill_)
+    optimizer, set_rate = own_optimizer(network, recipe)
+    found = step_by_step(network, optimizer, set_rate)
     expected = step_by_step(reference, *plain_optimizer(reference, recipe))
     for step, (mine, theirs) in enumerate(zip(found, expected, strict=True)):
         for parameter, other in zip(mine, theirs, strict=True):
@@ -120,12 +134,13 @@ def test_every_step_equals_the_plain_optimisers(name, momentum):
     assert not torch.equal(found[0][0], found[1][0])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_without_gradients_only_kernels_and_matrices_shrink(name):
     recipe = dataclasses.replace(RECIPE, optimizer=name, momentum=0.0)
     network = small_network()
     before = [p.detach().clone() for p in network.parameters()]
-    optimizer = build_optimizer(list(network.parameters()), recipe, torch.tensor(0.1))
+    optimizer, set_rate = own_optimizer(network, recipe)
+    set_rate(0.1)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
@@ -148,7 +163,7 @@ def test_capturable_optimiser_runs_uncaptured_without_warning(
 
     network = small_network()
     recipe = dataclasses.replace(RECIPE, optimizer="adamw")
-    optimizer = build_optimizer(list(network.parameters()), recipe, torch.tensor(0.1))
+    optimizer, _ = own_optimizer(network, recipe)
     for group in optimizer.param_groups:
         group["capturable"] = True
     cuda = torch.device("cuda")
@@ -157,6 +172,131 @@ def test_capturable_optimiser_runs_uncaptured_without_warning(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         optimizer._accelerator_graph_capture_health_check()
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize("factor", [0.25, 64.0])
+def test_norm_bias_rate_scales_only_the_rate_of_norm_biases(name, factor):
+    recipe = dataclasses.replace(RECIPE, optimizer=name)
+    plain, scaled, faster = small_network(), small_network(), small_network()
+    expected = step_by_step(plain, *own_optimizer(plain, recipe))
+    optimizer, set_rate = own_optimizer(faster, recipe)
+    all_scaled = step_by_step(faster, optimizer, lambda rate: set_rate(factor * rate))
+    recipe = dataclasses.replace(recipe, norm_bias_rate=factor)
+    found = step_by_step(scaled, *own_optimizer(scaled, recipe))
+    names = [parameter_name for parameter_name, _ in plain.named_parameters()]
+    for mine, theirs, scaled_too in zip(found, expected, all_scaled, strict=True):
+        for parameter_name, a, b, c in zip(names, mine, theirs, scaled_too, strict=True):
+            assert torch.equal(a, c if parameter_name == "1.bias" else b), parameter_name
+    assert not torch.equal(found[-1][3], expected[-1][3])
+
+
+# Muon
+
+
+def convolutions() -> nn.Module:
+    """Kernels of equal and of different shapes, tall and wide, grouped and transposed."""
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(3, 30, 3),
+        nn.BatchNorm2d(30),
+        nn.Conv2d(30, 8, 1),
+        nn.Conv2d(8, 8, 3, bias=False),
+        nn.Conv2d(8, 8, 3, bias=False),
+        nn.Conv2d(8, 8, 3, groups=8),
+        nn.ConvTranspose2d(8, 4, 2),
+        nn.Linear(16, 8),
+        nn.Linear(8, 5),
+    )
+    return network.to(memory_format=torch.channels_last)
+
+
+def slow_orthogonal(matrix: np.ndarray) -> np.ndarray:
+    """Iterate one matrix in float64."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(5):
+        # A polynomial of x x' from the left equals one of x' x from the right.
+        x = x @ (a * np.eye(x.shape[1]) + b * x.T @ x + c * (x.T @ x) @ (x.T @ x))
+    return x
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.6, 0.95])
+def test_muon_equals_a_slow_reference_per_kernel(momentum):
+    recipe = dataclasses.replace(RECIPE, optimizer="muon", momentum=momentum)
+    network, reference = convolutions(), convolutions()
+    found = step_by_step(network, *own_optimizer(network, recipe))
+    others = step_by_step(
+        reference, *plain_optimizer(reference, dataclasses.replace(recipe, optimizer="sgd"))
+    )
+    names = [parameter_name for parameter_name, _ in network.named_parameters()]
+    trained = {"0.weight", "2.weight", "3.weight", "4.weight", "5.weight", "6.weight", "7.weight"}
+    for index, parameter_name in enumerate(names):
+        if parameter_name not in trained:
+            for mine, theirs in zip(found, others, strict=True):
+                torch.testing.assert_close(mine[index], theirs[index], rtol=2e-6, atol=1e-6)
+            continue
+        start = dict(convolutions().named_parameters())[parameter_name].detach()
+        value = start.double().numpy().reshape(len(start), -1)
+        average = np.zeros_like(value)
+        for rate, gradient, mine in zip(RATES, gradients(network), found, strict=True):
+            new = gradient[index].double().numpy().reshape(value.shape)
+            average = momentum * average + (1 - momentum) * new
+            direction = (1 - momentum) * new + momentum * average if momentum else new
+            update = slow_orthogonal(direction) * max(1, value.shape[0] / value.shape[1]) ** 0.5
+            value = value * (1 - rate * 0.05) - rate * update
+            flat = mine[index].double().numpy().reshape(value.shape)
+            np.testing.assert_allclose(flat, value, rtol=1e-4, atol=1e-5, err_msg=parameter_name)
+
+
+def test_muon_equals_torch_for_one_matrix():
+    """Torch iterates in bfloat16, so the two agree only roughly."""
+    gradient = torch.randn(12, 40, generator=torch.Generator().manual_seed(0))
+    theirs = nn.Parameter(torch.zeros(12, 40))
+    theirs.grad = gradient
+    torch.optim.Muon([theirs], lr=1.0, momentum=0.9, weight_decay=0.0).step()
+    (mine,) = muon_updates([gradient])
+    torch.testing.assert_close(-theirs.detach(), mine, rtol=0.0, atol=0.02)
+    (low,) = muon_updates([gradient], torch.bfloat16)
+    torch.testing.assert_close(low, mine, rtol=0.0, atol=0.02)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3, 3), (64, 8, 1, 1), (16, 4, 3, 3), (5, 1, 3, 3)])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_muon_updates_have_singular_values_near_one(shape, scale):
+    gradient = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    # Singular values between a tenth and one.
+    u, _, v = torch.linalg.svd(gradient.flatten(1), full_matrices=False)
+    spread = (u * torch.linspace(0.1, 1.0, u.shape[1])) @ v
+    update = muon_updates([scale * spread.view(shape), scale * spread.view(shape)])[1].flatten(1)
+    values = torch.linalg.svdvals(update) / max(1.0, update.shape[0] / update.shape[1]) ** 0.5
+    assert values.min() > 0.6
+    assert values.max() < 1.25
+
+
+def test_muon_without_a_gradient_gives_no_update():
+    (update,) = muon_updates([torch.zeros(4, 3, 3, 3)])
+    assert torch.equal(update, torch.zeros(4, 3, 3, 3))
+
+
+def test_muon_multiplies_matrices_once_per_shape(monkeypatch):
+    shapes = []
+    product = torch.bmm
+
+    def watched(first: Tensor, second: Tensor) -> Tensor:
+        shapes.append(tuple(first.shape))
+        return product(first, second)
+
+    monkeypatch.setattr(torch, "bmm", watched)
+    muon_updates([torch.randn(8, 4, 3, 3), torch.randn(8, 36), torch.randn(6, 20)])
+    assert shapes == [(2, 8, 36)] * 5 + [(1, 6, 20)] * 5
+
+
+def test_muon_leaves_out_classifier_and_frozen_kernels():
+    network = convolutions()
+    network[3].requires_grad_(False)
+    chosen = [id(kernel) for kernel in hidden_kernels(network)]
+    assert chosen == [id(network[i].weight) for i in (0, 2, 4, 5, 6, 7)]
 
 
 # Trainable parameters
@@ -296,8 +436,7 @@ def observed(trained: Training) -> list[dict[str, Tensor]]:
 def test_average_is_updated_after_every_step_of_all_epochs(few_digits):
     trained = Training(normed_candidate(ema=0.8), few_digits, epochs=3, seed=0)
     states = observed(trained)
-    steps = len(few_digits.train) // 32
-    assert len(states) == 1 + 3 * steps
+    assert len(states) == 1 + math.ceil(3 * len(few_digits.train) / 32)
     expected = slow_average(states, 0.8)
     for name, value in trained.evaluated.state_dict().items():
         if value.is_floating_point():
