@@ -29,6 +29,7 @@ from trainables.images.memberships import (
     check_pattern,
     check_undivided,
     describe_groups,
+    describe_validation_list,
     groups_by_name,
 )
 from trainables.images.named_sets import SET_NAMES, open_named
@@ -215,6 +216,11 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
         moments=stored.moments,
         notes=(
             *stored.notes,
+            *(
+                []
+                if data.validation_list is None
+                else [describe_validation_list(data.validation_list, given)]
+            ),
             *([] if groups is None else [describe_groups(groups)]),
             *notes_on_copies,
             *describe_balance(stored.labels[splits.train], stored.classes),

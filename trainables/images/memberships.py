@@ -149,6 +149,15 @@ def apply_validation_list(
     return changed
 
 
+def describe_validation_list(path: str, splits: NDArray[np.int8]) -> str:
+    """Return a note on the images that a list fixes."""
+    count = int(np.sum(splits == _VALIDATION))
+    return (
+        f"validation is not drawn: it is the {counted(count, 'image')} listed in "
+        f"{shown(Path(path).name)}"
+    )
+
+
 def _plain(name: str) -> str:
     return normpath(name.replace("\\", "/"))
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Callable
+from copy import deepcopy
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +103,15 @@ def places(document: Any, found: list[tuple[Any, Any]] | None = None) -> list[tu
     return found
 
 
+@cache
+def parsed(text: str) -> Any:
+    """Return the document of a text; parsing takes longer than copying."""
+    return yaml.safe_load(text)
+
+
 def mutate_values(text: str, chance: random.Random) -> str:
     """Replace, remove, rename or add a few values anywhere."""
-    document = yaml.safe_load(text)
+    document = deepcopy(parsed(text))
     # All families, all datasets: what is searched is small where nothing else is said.
     document["data"] = "digits"
     for _ in range(chance.randrange(1, 4)):

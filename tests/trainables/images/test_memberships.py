@@ -1,5 +1,6 @@
 """Lists of validation images, groups by name, and notes on the balance of classes."""
 
+import sys
 import tarfile
 from pathlib import Path
 
@@ -45,6 +46,7 @@ def test_listed_images_are_the_validation_split(folder):
     data = read(folder, validation_list=path)
     assert named(data, data.validation) == {"a/p1-x.png", "b/p2-y.png"}
     assert len(data.train) + len(data.validation) + len(data.test) == 16
+    assert "validation is not drawn: it is the 2 images listed in validation.txt" in data.notes
 
 
 def test_list_made_for_a_folder_suits_an_archive_around_it(folder):
@@ -103,10 +105,15 @@ def test_list_beside_given_splits_is_refused(folder):
         )
 
 
-def test_list_and_groups_need_names_of_files(tmp_path):
+def test_list_and_groups_need_names_of_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\ndef dataset(): return np.zeros((12, 4, 4), np.uint8), [0, 1] * 6\n"
+    )
     for field, value in (("validation_list", "list.txt"), ("groups", "(x)")):
+        spec = DataSpec("mine:dataset", folders=(str(tmp_path),), **{field: value})
         with pytest.raises(BadInputError) as raised:
-            load(DataSpec("digits", **{field: value}), cache=tmp_path)
+            load(spec, cache=tmp_path)
         assert raised.value.field == field
         assert raised.value.problem == "the images of this data set are not files"
 
