@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
-from spaces.user_code import is_reference
 from trainables.data_identity import DataIdentity, identify
 from trainables.images import store as image_store
 from trainables.images.balance import describe_balance
@@ -36,11 +35,11 @@ from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
 from trainables.images.splits import Splits, draw_splits, join_groups
 from trainables.images.tables import TABLE_SUFFIXES, open_table
-from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, TableColumns
+from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, TableColumns, is_function
 
 LARGEST_RESOLUTION = 4096
 
-_IMAGES, _TABLE = "images:", "csv:"
+_IMAGES, _TABLE = (f"{kind}:" for kind in LOCAL_KINDS)
 
 
 class NodeDataError(BadInputError):
@@ -263,11 +262,7 @@ def _changed(*, since_start: bool) -> UnusableDataError:
 
 def _is_pinned(source: str) -> bool:
     """Tell whether workers load what the driver has found, without looking at the source again."""
-    return is_bucket(source.removeprefix(_IMAGES)) or _is_function(source)
-
-
-def _is_function(source: str) -> bool:
-    return is_reference(source) and source.partition(":")[0] not in LOCAL_KINDS
+    return is_bucket(source.removeprefix(_IMAGES)) or is_function(source)
 
 
 def _fixed(
@@ -304,7 +299,7 @@ def _open(
     if source in SET_NAMES:
         return open_named(source, root / "downloads")
     meant = _misspelt_path(source)
-    if meant is None and _is_function(source):
+    if meant is None and is_function(source):
         return ImageFunction(source, data.folders)
     known = [*SET_NAMES, f"{_IMAGES}PATH", f"{_TABLE}PATH", "module:function"]
     remedy = f"use one of {', '.join(known)}"

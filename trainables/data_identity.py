@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from trainables.images.errors import counted
 from trainables.images.layout.split_names import SPLITS
 
 _SHOWN = 3
@@ -85,7 +86,7 @@ class DataIdentity:
         """Return the identity in one line for people."""
         counts = [f"{self.split_images(index)} {split}" for index, split in enumerate(SPLITS)]
         return (
-            f"{len(self.classes)} classes, {_images(self.images)} of {_shape(self)} "
+            f"{len(self.classes)} classes, {counted(self.images, 'image')} of {_shape(self)} "
             f"({', '.join(counts)}), digest {self.digest}"
         )
 
@@ -201,7 +202,9 @@ def _other_images(before: DataIdentity, after: DataIdentity) -> list[str]:
     sizes = {name: new[name].total - old[name].total for name in changed}
     resized = [name for name in changed if sizes[name]]
     total = after.images - before.images
-    phrase = f"{_images(abs(total))} {_more(total)}" if total else "other numbers of images"
+    phrase = (
+        f"{counted(abs(total), 'image')} {_more(total)}" if total else "other numbers of images"
+    )
     if len(resized) == 1 and sizes[resized[0]] == total:
         phrases.append(f"{phrase} in {resized[0]}")
     elif resized:
@@ -234,10 +237,6 @@ def _listed(names: Sequence[str]) -> str:
 
 def _more(count: int) -> str:
     return "more" if count > 0 else "fewer"
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
 
 
 def _shape(data: DataIdentity) -> str:

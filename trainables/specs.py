@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
+from spaces.user_code import is_reference
 from trainables.data_identity import DataIdentity
 
 
@@ -48,6 +49,11 @@ def _above_zero(alpha: float | None) -> float | None:
 
 LOCAL_KINDS = ("images", "csv")
 """Kinds of data sources that name a local path, as in ``images:PATH``."""
+
+
+def is_function(source: str) -> bool:
+    """Tell whether a data source is a user's ``module:function``."""
+    return is_reference(source) and source.partition(":")[0] not in LOCAL_KINDS
 
 
 class Augmentation(BaseModel):

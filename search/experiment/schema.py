@@ -20,7 +20,7 @@ from search.experiment.yaml_text import WORDS, write_yaml
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
-from trainables.specs import LOCAL_KINDS, Augmentation, DataSpec, Decoding, TableColumns
+from trainables.specs import Augmentation, DataSpec, Decoding, TableColumns, is_function
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -366,9 +366,7 @@ class Experiment(_Section):
     @property
     def names_own_code(self) -> bool:
         """Whether the experiment names a user's function."""
-        kind = self.data.partition(":")[0]
-        own_data = is_reference(self.data) and kind not in LOCAL_KINDS
-        return own_data or is_reference(self.space.name)
+        return is_function(self.data) or is_reference(self.space.name)
 
     def to_yaml(self) -> str:
         """Return the complete experiment with defaults as YAML."""

@@ -1,4 +1,4 @@
-"""Counts what reading an image changes or leaves out, and says it in lines for the user."""
+"""Counts what reading an image changes or leaves out, and notes it for the user."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -46,10 +46,10 @@ class Findings:
             with_frames=self.with_frames + other.with_frames,
         )
 
-    def lines(
+    def notes(
         self, background: str, value_range: tuple[float, float] | None, origin: str
     ) -> list[str]:
-        """Return a line for each thing that was changed or left out.
+        """Return a note on each thing that was changed or left out.
 
         Args:
             background: the colour behind transparent pixels, as the user writes it.

@@ -168,8 +168,8 @@ def write(
         done = _decode(folder, listing, resolution, rules, progress)
         only_train = not np.all(listing.splits == _TRAIN)
         origin = f"the range of {'the training images' if only_train else 'all images'}"
-        notes += found.warnings()
-    notes += done.found.lines(decoding.background, rules.value_range, origin)
+        notes += found.notes()
+    notes += done.found.notes(decoding.background, rules.value_range, origin)
     similar = _similar(done, np.load(folder / _IMAGES, mmap_mode="r"))
     with usable(root_of(folder)):
         np.save(folder / _MOMENTS, done.moments)

@@ -45,8 +45,8 @@ class ValueRange:
     high: float
     central: tuple[float, float]
 
-    def warnings(self) -> list[str]:
-        """Return a line if most pixels share few of the 256 levels."""
+    def notes(self) -> list[str]:
+        """Return a note if most pixels share few of the 256 levels."""
         low, high = self.central
         levels = 1 + int(255 * (high - low) / (self.high - self.low)) if self.high > self.low else 1
         if levels >= FEW_LEVELS:

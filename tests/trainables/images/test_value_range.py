@@ -76,8 +76,8 @@ def test_rare_values_on_a_constant_background_are_the_range():
 
 def test_range_that_most_pixels_do_not_use_is_reported():
     scene = np.tile(np.arange(30_000, 30_060), 100)
-    assert range_of(scene).warnings() == []
-    assert range_of(scene, np.full(20, 65_535)).warnings() == [
+    assert range_of(scene).notes() == []
+    assert range_of(scene, np.full(20, 65_535)).notes() == [
         "98 % of the pixels with 16 or 32 bits lie in 30000 to 30059 and share 1 of 256 levels; "
         "set decoding.value_range to the values that matter"
     ]
@@ -230,7 +230,7 @@ def test_what_reading_changes_is_said_with_counts(tmp_path):
 
 def test_narrow_16_bit_colour_is_reported():
     found = Findings(images=3, deep_colour=3, colour_levels=(0, 15))
-    assert found.lines("white", None, "") == [
+    assert found.notes("white", None, "") == [
         "3 of 3 images have 16 bits per colour; only the upper 8 are read, and they use only the "
         "levels 0 to 15 of 0 to 255: stretch them and save them with 8 bits"
     ]
