@@ -57,7 +57,7 @@ class Candidate:
         """Predict the training memory in bytes; see `spaces.costs.Costs.training_memory`."""
         recipe = self.recipe
         kept = 2 if recipe.optimizer == "adamw" else int(recipe.momentum > 0)
-        kept += recipe.ema > 0
+        kept += (recipe.ema > 0) + (recipe.lookahead > 0)
         return self.costs.training_memory(
             recipe.batch_size, bfloat16=bfloat16, optimizer_values=kept
         )

@@ -74,8 +74,9 @@ class Costs:
             batch_size: samples per step.
             bfloat16: whether autocast runs convolutions and matrix products in bfloat16, which
                 keeps the weights in float32 and copies the kernels to bfloat16.
-            optimizer_values: values per parameter besides weight and gradient: 1 for SGD with
-                momentum, 2 for Adam, plus 1 for a moving average of the weights.
+            optimizer_values: values per parameter besides weight and gradient: 1 for SGD or Muon
+                with momentum, 2 for Adam, plus 1 each for a moving average of the weights and for
+                the slow weights of lookahead.
         """
         weight = _FLOAT32 * (2 + optimizer_values)
         if bfloat16:

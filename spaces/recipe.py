@@ -33,6 +33,7 @@ from spaces.task import Task
 OPTIMIZERS = ("sgd", "adamw", "muon")
 SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
 TRAINABLE = ("all", "batchnorm")
+INITIALIZATIONS = ("standard", "dirac")
 DRAWN = (
     "optimizer",
     "learning_rate",
@@ -49,6 +50,8 @@ DRAWN = (
     "clip",
     "trainable",
     "norm_bias_rate",
+    "initialization",
+    "lookahead",
 )
 """Parameters of a recipe in a study, in the order in which tables show them."""
 
@@ -73,6 +76,10 @@ class Recipe:
         trainable: ``all`` parameters, or only scale and shift of batch norms (``batchnorm``); other
             parameters keep their initial values (Frankle et al. 2021, arXiv 2003.00152).
         norm_bias_rate: factor of the learning rate of batch-norm biases.
+        initialization: ``standard`` (He et al. 2015), or ``dirac``: the first filters of each
+            convolution copy its input channels, if it has no more inputs than outputs.
+        lookahead: number of steps after which the weights move back half of their way (Zhang et
+            al. 2019, arXiv 1907.08610), also after each epoch; 0 for never.
     """
 
     learning_rate: float
@@ -86,6 +93,8 @@ class Recipe:
     clip: float = 0.0
     trainable: str = "all"
     norm_bias_rate: float = 1.0
+    initialization: str = "standard"
+    lookahead: int = 0
 
     def __repr__(self) -> str:
         """Return the text that digests of candidates hash.
@@ -126,6 +135,8 @@ def recipe(
     clip: FloatRange = 0.0,
     trainable: Choices[str] = "all",
     norm_bias_rate: FloatRange = 1.0,
+    initialization: Choices[str] = "standard",
+    lookahead: IntRange = 0,
 ) -> Recipe:
     """Draw a recipe.
 
@@ -152,6 +163,8 @@ def recipe(
         clip: see `Recipe`.
         trainable: ``all`` or ``batchnorm``.
         norm_bias_rate: see `Recipe`.
+        initialization: ``standard`` or ``dirac``.
+        lookahead: see `Recipe`.
 
     Raises:
         BadInputError: an option is out of range, even if this trial does not draw it.
@@ -178,6 +191,14 @@ def recipe(
         norm_bias_rate=draw_float(
             trial, "norm_bias_rate", norm_bias_rate, field="recipe.norm_bias_rate", log=True
         ),
+        initialization=draw_name(
+            trial,
+            "initialization",
+            initialization,
+            INITIALIZATIONS,
+            field="recipe.initialization",
+        ),
+        lookahead=draw_int(trial, "lookahead", lookahead, field="recipe.lookahead", minimum=0),
     )
     for size in choices(batch_size):
         if type(size) is not int or size < 1:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from spaces.architecture import Architecture
 from trainables.layers import build_layer
 
-__all__ = ["Network", "build_layer", "initialise"]
+__all__ = ["Network", "build_layer", "initialise", "initialise_identity"]
 
 
 class Network(nn.Module):
@@ -55,3 +56,21 @@ def initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def initialise_identity(network: nn.Module) -> None:
+    """Let the first filters of each convolution copy its input channels; others stay as they are.
+
+    As in the CIFAR-10 speed records (Jordan 2024, arXiv 2404.00498). A convolution, or a group of
+    its channels, with more inputs than outputs stays as it is.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            groups = module.weight.view(module.groups, -1, *module.weight.shape[1:])
+            inputs = module.weight.shape[1]
+            if inputs <= groups.shape[1]:
+                copies = groups[:, :inputs]
+                copies.zero_()
+                centre = copies[..., copies.shape[-2] // 2, copies.shape[-1] // 2]
+                centre.diagonal(dim1=1, dim2=2).fill_(1)

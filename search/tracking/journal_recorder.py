@@ -197,6 +197,8 @@ class JournalRecorder(Observer):
                 "clip": recipe.clip,
                 "trainable": recipe.trainable,
                 "norm_bias_rate": recipe.norm_bias_rate,
+                "initialization": recipe.initialization,
+                "lookahead": recipe.lookahead,
             },
             tags=self._tags("trial") | {"digest": trial.candidate.digest},
             artifacts={

@@ -252,4 +252,5 @@ def test_candidate_memory_depends_on_batch_and_optimiser():
     assert memory(optimizer="adamw") == memory() + a_value_each
     assert memory(optimizer="muon") == memory()
     assert memory(optimizer="muon", momentum=0.0) == memory() - a_value_each
+    assert memory(lookahead=5) == memory() + a_value_each
     assert memory(ema=0.99) == memory() + a_value_each

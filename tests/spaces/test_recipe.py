@@ -35,6 +35,8 @@ OPTION_NAMES = [
     "clip",
     "trainable",
     "norm_bias_rate",
+    "initialization",
+    "lookahead",
 ]
 
 
@@ -55,6 +57,8 @@ def test_draws_respect_their_ranges(seed):
         clip=[0.5, 2.0],
         trainable=["all", "batchnorm"],
         norm_bias_rate=[1, 64],
+        initialization=["standard", "dirac"],
+        lookahead=[2, 9],
     )
 
     assert 0.01 <= drawn.learning_rate <= 0.1
@@ -69,7 +73,9 @@ def test_draws_respect_their_ranges(seed):
     assert trial.params == {name: getattr(drawn, name) for name in trial.params}
     assert 1 <= drawn.norm_bias_rate <= 64
     assert trial.distributions["norm_bias_rate"].log
-    assert len(trial.params) == 10
+    assert drawn.initialization in ("standard", "dirac")
+    assert 2 <= drawn.lookahead <= 9
+    assert len(trial.params) == 12
 
 
 def test_a_draw_is_rebuilt_from_its_parameters_alone():
@@ -85,6 +91,8 @@ def test_a_draw_is_rebuilt_from_its_parameters_alone():
         "clip": [0.0, 5.0],
         "trainable": ["all", "batchnorm"],
         "norm_bias_rate": [1.0, 64.0],
+        "initialization": ["standard", "dirac"],
+        "lookahead": [0, 9],
     }
     for seed in range(20):
         trial = random_trial(seed)
@@ -138,6 +146,8 @@ def test_default_recipe_is_plain_sgd_on_one_cycle():
         clip=0.0,
         trainable="all",
         norm_bias_rate=1.0,
+        initialization="standard",
+        lookahead=0,
     )
 
 
@@ -221,6 +231,8 @@ def test_unused_schedule_options_do_not_change_the_repr():
         {"trainable": "batchnorm"},
         {"optimizer": "muon"},
         {"norm_bias_rate": 64},
+        {"initialization": "dirac"},
+        {"lookahead": 5},
     ],
     ids=str,
 )
@@ -297,6 +309,9 @@ def test_equal_recipes_have_equal_reprs_for_any_number_format():
         ("trainable", [], "is no choice"),
         ("norm_bias_rate", -1, "-1 is not positive"),
         ("norm_bias_rate", [0, 64], "0 is not positive"),
+        ("initialization", "identity", "identity is unknown"),
+        ("lookahead", -1, "-1 is under 0"),
+        ("lookahead", 0.5, "is not a range"),
     ],
     ids=str,
 )

@@ -39,7 +39,7 @@ from spaces.operations import (
 )
 from spaces.receptive_field import receptive_fields
 from spaces.task import Task
-from trainables.builder import Network, build_layer
+from trainables.builder import Network, build_layer, initialise_identity
 
 FEW = settings(
     max_examples=20,
@@ -536,3 +536,29 @@ def test_gradient_field_equals_the_largest_field_with_skips(drawn):
     predicted = receptive_fields(build_residual(drawn, 400))[-1].largest
     size = 2 * max(predicted) + 60
     assert measured_field(build_residual(drawn, size)) == predicted
+
+
+# Initialisation
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 3)])
+def test_identity_filters_copy_their_input_channels(kernel, groups):
+    layer = nn.Conv2d(4, 10, kernel, padding="same", groups=groups, bias=False)
+    before = layer.weight.detach().clone()
+    initialise_identity(nn.Sequential(layer))
+    images = torch.randn(2, 4, 6, 7)
+    inputs, outputs = 4 // groups, 10 // groups
+    for group in range(groups):
+        first = group * outputs
+        found = layer(images)[:, first : first + inputs]
+        torch.testing.assert_close(found, images[:, group * inputs : (group + 1) * inputs])
+        others = slice(first + inputs, first + outputs)
+        assert torch.equal(layer.weight[others], before[others])
+
+
+def test_convolution_with_more_inputs_than_outputs_keeps_its_weights():
+    network = nn.Sequential(nn.Conv2d(5, 4, 3), nn.Linear(4, 4), nn.ConvTranspose2d(4, 4, 3))
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    initialise_identity(network)
+    assert all(map(torch.equal, network.parameters(), before))

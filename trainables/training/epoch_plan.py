@@ -20,18 +20,21 @@ class EpochPlan:
         rate: learning rate, float32 ``[steps]``.
         ema_weight: weight of the new values in the moving average, float32 ``[steps]``; None
             without a moving average.
+        lookahead: 1 for each step after which lookahead synchronises, else 0, float32 ``[steps]``;
+            None without lookahead.
         variation: augmentation of each image.
     """
 
     rows: Tensor
     rate: Tensor
     ema_weight: Tensor | None
+    lookahead: Tensor | None
     variation: Variation
 
     def tensors(self) -> list[Tensor]:
         """Return the tensors that are present, always in the same order."""
-        ema_weight = [] if self.ema_weight is None else [self.ema_weight]
-        return [self.rows, self.rate, *ema_weight, *self.variation.tensors()]
+        optional = [t for t in (self.ema_weight, self.lookahead) if t is not None]
+        return [self.rows, self.rate, *optional, *self.variation.tensors()]
 
     def with_tensors(self, tensors: Iterable[Tensor]) -> EpochPlan:
         """Return a plan of the same structure with other tensors, in the order of `tensors`."""
@@ -40,6 +43,7 @@ class EpochPlan:
             next(given),
             next(given),
             None if self.ema_weight is None else next(given),
+            None if self.lookahead is None else next(given),
             self.variation.map(lambda _: next(given)),
         )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from cluster.sizing import evaluation_batch
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.builder import Network
+from trainables.builder import Network, initialise_identity
 from trainables.data import Dataset
 from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import Augmentation
@@ -34,6 +34,7 @@ from trainables.training.feeds import as_tensor
 from trainables.training.image_order import ImageOrder
 from trainables.training.latency import measure_latency
 from trainables.training.optimization import (
+    Lookahead,
     MovingAverage,
     Rates,
     build_optimizer,
@@ -98,8 +99,11 @@ class Training:
 
         torch.manual_seed(torch_seed(seed))
         network = Network(candidate.architecture)
+        if recipe.initialization == "dirac":
+            initialise_identity(network)
         self.network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trained = select_trainable(self.network, recipe.trainable)
+        self._lookahead = Lookahead(trained, recipe.lookahead) if recipe.lookahead else None
         self._average = MovingAverage(self.network, recipe.ema) if recipe.ema else None
         self.evaluated: nn.Module = self._average.network if self._average else self.network
         self._trained = trained
@@ -179,6 +183,7 @@ class Training:
             rows,
             torch.tensor(rates),
             self._average.ema_weights(first, len(rows)) if self._average else None,
+            self._lookahead.synchronisations(first, len(rows)) if self._lookahead else None,
             draw_variation(
                 self._augmentation,
                 rows,
@@ -207,6 +212,8 @@ class Training:
         self._optimizer.step()
         # Free gradients at once, so that their memory can be reused, also within a capture.
         self._optimizer.zero_grad(set_to_none=True)
+        if self._lookahead is not None and plan.lookahead is not None:
+            self._lookahead.update(plan.lookahead)
         if self._average is not None and plan.ema_weight is not None:
             self._average.update(plan.ema_weight)
         self._loss_sum += loss.detach() * len(labels)
@@ -287,6 +294,8 @@ class Training:
         self.epoch = state["epoch"]
         self.result = EpochMetrics.from_dict(state["result"]) if state["result"] else None
         self.network.load_state_dict(state["network"])
+        if self._lookahead is not None:
+            self._lookahead.restart()
         if self._average is not None:
             self._average.network.load_state_dict(state["average"])
         # Hyperparameters depend on the recipe and the device, which may have changed.

@@ -1,10 +1,10 @@
-"""Applies a recipe to a network: trainable parameters, optimiser, moving average."""
+"""Applies a recipe to a network: trainable parameters, optimiser, averages of the weights."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -183,6 +183,50 @@ class MovingAverage:
         difference = torch._foreach_sub(self._current, self._average)
         torch._foreach_mul_(difference, ema_weight)
         torch._foreach_add_(self._average, difference)
+
+
+class Lookahead:
+    """Slow weights, to which the trained weights return (Zhang et al. 2019, arXiv 1907.08610).
+
+    Every few steps, and after the last step of each epoch, the slow weights move halfway to the
+    trained weights, and the trained weights continue from there. Both are equal between epochs, so
+    checkpoints and scores need only one of them.
+
+    Args:
+        parameters: the trained parameters.
+        steps: number of steps between two synchronisations.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], steps: int) -> None:
+        self._steps = steps
+        self._trained = [parameter.detach() for parameter in parameters]
+        self._slow = [parameter.detach().clone() for parameter in parameters]
+
+    def synchronisations(self, first: int, steps: int) -> Tensor:
+        """Return 1 for each step of an epoch that synchronises, else 0, float32 ``[steps]``.
+
+        Args:
+            first: index of the epoch's first step in the whole training.
+            steps: number of steps of the epoch.
+        """
+        marks = (torch.arange(first + 1, first + steps + 1) % self._steps == 0).float()
+        marks[-1] = 1.0
+        return marks
+
+    @torch.no_grad()
+    def update(self, mark: Tensor) -> None:
+        """Synchronise if ``mark``, a scalar on the device, is 1; change nothing if it is 0."""
+        difference = torch._foreach_sub(self._trained, self._slow)
+        torch._foreach_mul_(difference, mark / 2)
+        torch._foreach_add_(self._slow, difference)
+        # Exact for both values of the mark.
+        torch._foreach_mul_(self._trained, 1 - mark)
+        torch._foreach_add_(self._trained, torch._foreach_mul(self._slow, mark))
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Set the slow weights to the trained ones, as they are between epochs."""
+        torch._foreach_copy_(self._slow, self._trained)
 
 
 def _state(network: nn.Module) -> list[Tensor]:

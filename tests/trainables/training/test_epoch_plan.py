@@ -21,14 +21,14 @@ def plan(seed: int, *, whole: bool) -> EpochPlan:
         return torch.rand((STEPS, *shape), generator=generator)
 
     if not whole:
-        return EpochPlan(whole_numbers(BATCH), numbers(), None, Variation())
+        return EpochPlan(whole_numbers(BATCH), numbers(), None, None, Variation())
     variation = Variation(
         shift=whole_numbers(BATCH, 2),
         mirrored=whole_numbers(BATCH),
         boxes=whole_numbers(BATCH, 2, 4),
         mixup_lambda=numbers(BATCH),
     )
-    return EpochPlan(whole_numbers(BATCH), numbers(), numbers(), variation)
+    return EpochPlan(whole_numbers(BATCH), numbers(), numbers(), numbers(), variation)
 
 
 def step_number(number: int) -> Tensor:

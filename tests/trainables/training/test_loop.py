@@ -222,7 +222,8 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
         "deepcopy",
         lambda network: training.Network(random_candidate.architecture).to(device.device),
     )
-    candidate = with_recipe(random_candidate, optimizer=optimizer, ema=0.9, clip=1.0)
+    changes = {"ema": 0.9, "clip": 1.0, "norm_bias_rate": 8.0, "lookahead": 3}
+    candidate = with_recipe(random_candidate, optimizer=optimizer, **changes)
     with FakeTensorMode(allow_non_fake_inputs=True):
         trained = Training(candidate, few_digits, epochs=2, seed=0, augmentation=augmentation)
         # Autograd requires a driver, and fused kernels have no fake.
@@ -373,11 +374,16 @@ def test_resumed_training_equals_an_uninterrupted_one(
         ("adamw", 0.9, 0.0, "warm restarts", {"flip": "alternating"}),
         ("adamw", 0.9, 0.5, "cosine", {"policy": "trivial"}),
         ("muon", 0.9, 0.5, "one cycle", {}),
+        ("muon, lookahead, dirac", 0.0, 0.0, "cosine", {}),
     ],
 )
 def test_resumed_training_is_bitwise_equal_for_any_recipe(
     few_digits, random_candidate, either_format, optimizer, ema, clip, schedule, augmentation
 ):
+    others = {}
+    if optimizer == "muon, lookahead, dirac":
+        optimizer = "muon"
+        others = {"lookahead": 4, "initialization": "dirac", "norm_bias_rate": 8.0}
     candidate = with_recipe(
         random_candidate,
         optimizer=optimizer,
@@ -385,6 +391,7 @@ def test_resumed_training_is_bitwise_equal_for_any_recipe(
         clip=clip,
         schedule=SCHEDULES[schedule],
         learning_rate=0.005 if optimizer == "adamw" else 0.05,
+        **others,
     )
     options: dict[str, Any] = {
         "epochs": 3,

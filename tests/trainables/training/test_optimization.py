@@ -30,6 +30,7 @@ from trainables.training.device import Device
 from trainables.training.loop import Training
 from trainables.training.muon import hidden_kernels, muon_updates
 from trainables.training.optimization import (
+    Lookahead,
     MovingAverage,
     Rates,
     build_optimizer,
@@ -355,6 +356,45 @@ def test_training_only_batch_norms_needs_batch_norms(few_digits, monkeypatch):
     assert str(caught.value) == (
         "recipe.trainable = batchnorm: the network has no such parameters; use all, or a batch norm"
     )
+
+
+# Lookahead
+
+
+@pytest.mark.parametrize(("every", "synchronised"), [(1, [1] * 5), (3, [0, 1, 0, 0, 1])])
+def test_lookahead_synchronises_every_k_steps_and_at_the_epochs_end(every, synchronised):
+    """Steps count from the start of the training; this epoch starts with the fifth."""
+    lookahead = Lookahead([torch.zeros(2)], every)
+    assert lookahead.synchronisations(4, 5).tolist() == synchronised
+
+
+def test_lookahead_equals_the_published_algorithm():
+    generator = torch.Generator().manual_seed(3)
+    trained = [torch.randn(4, 3, generator=generator), torch.randn(5, generator=generator)]
+    slow = [value.clone() for value in trained]
+    expected = [value.clone() for value in trained]
+    lookahead = Lookahead(trained, 2)
+    for mark in (0.0, 1.0, 0.0, 0.0, 1.0):
+        for index, value in enumerate(trained):
+            step = torch.randn(value.shape, generator=generator)
+            value.add_(step)
+            expected[index] += step
+            if mark:
+                slow[index] += 0.5 * (expected[index] - slow[index])
+                expected[index] = slow[index].clone()
+        lookahead.update(torch.tensor(mark))
+        assert all(torch.equal(a, b) for a, b in zip(trained, expected, strict=True))
+
+
+def test_epochs_end_with_the_slow_weights_of_lookahead(few_digits):
+    trained = Training(normed_candidate(lookahead=4), few_digits, epochs=2, seed=0)
+    plain = Training(normed_candidate(), few_digits, epochs=2, seed=0)
+    for _ in range(2):
+        trained.run_epoch()
+        plain.run_epoch()
+        pairs = zip(trained._lookahead._slow, trained.network.parameters(), strict=True)
+        assert all(torch.equal(slow, weight) for slow, weight in pairs)
+    assert not same(trained.network.state_dict(), plain.network.state_dict())
 
 
 # The moving average
