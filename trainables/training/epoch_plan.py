@@ -54,14 +54,19 @@ class DevicePlan:
     All tensors of a dtype are packed into one, so a single kernel selects those of a step.
 
     Args:
-        plan: plan of the first epoch; later plans have the same shapes and at most as many steps.
+        plan: plan of the first epoch of this process; later plans have the same shapes.
+        steps: largest number of steps of an epoch. A resumed training may begin with fewer.
         device: device of the steps.
     """
 
-    def __init__(self, plan: EpochPlan, device: torch.device) -> None:
+    def __init__(self, plan: EpochPlan, steps: int, device: torch.device) -> None:
         # Copies: views would hold the whole first plan in memory.
         self._structure = plan.with_tensors(tensor[0].clone() for tensor in plan.tensors())
-        self._packed = {kind: tensor.to(device) for kind, tensor in _pack(plan).items()}
+        self._packed = {
+            kind: torch.empty((steps, tensor.shape[1]), dtype=kind, device=device)
+            for kind, tensor in _pack(plan).items()
+        }
+        self.load(plan)
 
     def load(self, plan: EpochPlan) -> None:
         """Copy the plan of another epoch into the same memory, which captured steps read."""

@@ -160,7 +160,8 @@ class Training:
             plan = self._draw(self.epoch)
         self._next = None
         if self._plan is None:
-            self._plan = DevicePlan(plan, self._device.device)
+            # The first epoch has the most steps.
+            self._plan = DevicePlan(plan, self._order.steps(1), self._device.device)
         else:
             self._plan.load(plan)
         # Dropout draws from the global generators.

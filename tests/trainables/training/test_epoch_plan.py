@@ -46,22 +46,22 @@ def same(found: EpochPlan, expected: EpochPlan, step: int) -> bool:
 @pytest.mark.parametrize("whole", [False, True], ids=["least", "everything"])
 def test_every_step_gets_its_own_part(whole):
     drawn = plan(0, whole=whole)
-    on_device = DevicePlan(drawn, CPU)
+    on_device = DevicePlan(drawn, STEPS, CPU)
     assert all(same(on_device.at(step_number(n)), drawn, n) for n in range(STEPS))
 
 
 def test_parts_keep_their_names():
     drawn = plan(0, whole=True)
-    found = DevicePlan(drawn, CPU).at(step_number(2))
+    found = DevicePlan(drawn, STEPS, CPU).at(step_number(2))
     assert torch.equal(found.rows, drawn.rows[2])
     assert torch.equal(found.variation.boxes, drawn.variation.boxes[2])
     assert torch.equal(found.ema_weight, drawn.ema_weight[2])
-    assert DevicePlan(plan(0, whole=False), CPU).at(step_number(0)).ema_weight is None
+    assert DevicePlan(plan(0, whole=False), STEPS, CPU).at(step_number(0)).ema_weight is None
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["least", "everything"])
 def test_next_plan_is_loaded_into_the_same_memory(whole):
-    on_device = DevicePlan(plan(0, whole=whole), CPU)
+    on_device = DevicePlan(plan(0, whole=whole), STEPS, CPU)
     places = [tensor.data_ptr() for tensor in on_device._packed.values()]
     following = plan(1, whole=whole)
     on_device.load(following)
@@ -70,7 +70,7 @@ def test_next_plan_is_loaded_into_the_same_memory(whole):
 
 
 def test_step_uses_one_kernel_per_dtype(monkeypatch):
-    on_device = DevicePlan(plan(0, whole=True), CPU)
+    on_device = DevicePlan(plan(0, whole=True), STEPS, CPU)
     picked = []
     pick = Tensor.index_select
     monkeypatch.setattr(

@@ -167,6 +167,20 @@ def test_every_step_has_the_learning_rate_of_the_schedule(
     assert rates == pytest.approx(expected, rel=1e-6)
 
 
+def test_training_resumes_at_an_epoch_with_fewer_steps(few_digits, plain_candidate, float32):
+    candidate = with_recipe(plain_candidate, batch_size=len(few_digits.train) * 5 // 7)
+    whole = Training(candidate, few_digits, epochs=3, seed=0)
+    steps = [whole._order.steps(epoch + 1) - whole._order.steps(epoch) for epoch in range(3)]
+    assert steps[1] < steps[2]
+    whole.run_epoch()
+    resumed = Training(candidate, few_digits, epochs=3, seed=0)
+    resumed.load_state_dict(reloaded(whole))
+    for trained in (whole, resumed):
+        trained.run_epoch()
+        trained.run_epoch()
+    assert same(snapshot(resumed), snapshot(whole))
+
+
 def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, float32):
     trained = Training(plain_candidate, few_digits, epochs=3, seed=0)
     trained.run_epoch()
