@@ -56,15 +56,31 @@ def restore(home: Home, name: str, storage: str) -> SearchFolder | None:
             if driver is not None:
                 SearchFolder(aside).add_driver(driver.token)
             # The bucket may be a copy under another name.
-            document = read_yaml(experiment.decode(), Experiment) | {"storage": storage}
+            text = with_storage(experiment, storage)
             # Last, because this file marks a folder as a search.
-            SearchFolder(aside).write_experiment(write_yaml(document))
+            SearchFolder(aside).write_experiment(text)
             if folder.path.exists():
                 shutil.rmtree(folder.path)
             aside.rename(folder.path)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return folder
+
+
+def with_storage(experiment: bytes, storage: str) -> str:
+    """Return a stored experiment whose storage is this one.
+
+    Raises:
+        BadInputError: it is damaged.
+    """
+    try:
+        document = read_yaml(experiment.decode(), Experiment)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        problem = f"its {EXPERIMENT} is damaged"
+        raise BadInputError("storage", storage, problem, "restore an earlier version of the object")
+    return write_yaml(document | {"storage": storage})
 
 
 def restore_missing(home: Home, name: str, storage: str | None) -> None:
