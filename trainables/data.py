@@ -16,24 +16,26 @@ from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
 from trainables.data_identity import DataIdentity, identify
 from trainables.images import store as image_store
-from trainables.images.balance import describe_balance
 from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
-from trainables.images.duplicates import Copies
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
 from trainables.images.functions import ImageFunction
-from trainables.images.memberships import (
-    apply_validation_list,
+from trainables.images.named_sets import SET_NAMES, open_named
+from trainables.images.sources import Source
+from trainables.images.splitting.balance import describe_balance
+from trainables.images.splitting.duplicates import Copies
+from trainables.images.splitting.groups import (
     check_pattern,
     check_undivided,
     describe_groups,
-    describe_validation_list,
     groups_by_name,
 )
-from trainables.images.named_sets import SET_NAMES, open_named
-from trainables.images.sources import Source
-from trainables.images.splits import Splits, draw_splits, join_groups
+from trainables.images.splitting.splits import Splits, draw_splits, join_groups
+from trainables.images.splitting.validation_list import (
+    apply_validation_list,
+    describe_validation_list,
+)
 from trainables.images.tables import TABLE_SUFFIXES, open_table
 from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, TableColumns, is_function
 

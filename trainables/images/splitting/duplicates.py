@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, shown, some
 from trainables.images.layout.split_names import SPLITS
-from trainables.images.splits import Splits, join_groups
+from trainables.images.splitting.splits import Splits, join_groups
 
 Rows = NDArray[np.int64]
 

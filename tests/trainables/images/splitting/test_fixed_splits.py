@@ -10,7 +10,7 @@ from PIL import Image
 
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
-from trainables.images.balance import describe_balance
+from trainables.images.splitting.balance import describe_balance
 from trainables.specs import DataSpec
 
 NAMES = [f"{kind}/p{number}-{view}.png" for kind in "ab" for number in range(4) for view in "xy"]

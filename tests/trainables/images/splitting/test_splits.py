@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainables.images.errors import UnusableDataError
-from trainables.images.splits import Splits, draw_splits, join_groups
+from trainables.images.splitting.splits import Splits, draw_splits, join_groups
 
 fractions = st.floats(0.01, 0.99)
 seeds = st.integers(0, 2**64)
