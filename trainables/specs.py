@@ -135,6 +135,10 @@ class Augmentation(BaseModel):
         return self.crop, self.crop
 
 
+Balance = Literal["none", "weights", "sampling"]
+"""How classes with few training images get the same influence as others: ``weights`` weights the
+loss inversely to the number of images, ``sampling`` draws equally many images of each class."""
+
 # Float images hold no larger values, and larger integers fit no float.
 _LARGEST_VALUE = 1e38
 
@@ -282,6 +286,8 @@ class TrainingSpec:
         recipe_options: keyword arguments of `spaces.recipe.recipe`.
         epochs: number of epochs of a full training.
         augmentation: random changes to training images.
+        balance: how classes with few images get the same influence; see `Balance`.
+        test_time_flip: whether scores average predictions over each image and its mirror image.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         threads: number of CPU threads per trial.
         compile: whether to compile each network with ``torch.compile``, which takes seconds to
@@ -303,6 +309,8 @@ class TrainingSpec:
     recipe_options: Mapping[str, Any]
     epochs: int
     augmentation: Augmentation = field(default_factory=Augmentation)
+    balance: Balance = "none"
+    test_time_flip: bool = False
     device: str = "auto"
     threads: int = 1
     compile: bool = False

@@ -268,6 +268,8 @@ def start_training(
         epochs=spec.epochs,
         seed=seed,
         augmentation=spec.augmentation,
+        balance=spec.balance,
+        test_time_flip=spec.test_time_flip,
         device="cuda" if gpus and spec.device == "auto" else spec.device,
         compile=spec.compile,
     )

@@ -20,7 +20,7 @@ from search.experiment.yaml_text import WORDS, write_yaml
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
-from trainables.specs import Augmentation, DataSpec, Decoding, TableColumns, is_function
+from trainables.specs import Augmentation, Balance, DataSpec, Decoding, TableColumns, is_function
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -319,6 +319,14 @@ class Experiment(_Section):
     )
     epochs: int = Field(10, ge=1, description="number of epochs of a full training")
     augmentation: Augmentation = Field(default_factory=Augmentation)
+    balance: Balance = Field(
+        "none",
+        description="influence of classes with few images: none, weights (of the training loss) or "
+        "sampling (equally many images of each class per epoch)",
+    )
+    test_time_flip: bool = Field(
+        False, description="average predictions over each scored image and its mirror image"
+    )
     screens: ScreensSection = Field(default_factory=ScreensSection)
     objectives: Annotated[list[Objective], AfterValidator(check_objectives)] = Field(
         default_factory=lambda: list(ACCURACY),

@@ -115,6 +115,8 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         recipe_options=experiment.recipe,
         epochs=experiment.epochs,
         augmentation=experiment.augmentation,
+        balance=experiment.balance,
+        test_time_flip=experiment.test_time_flip,
         device=experiment.device,
         threads=experiment.resources.cpus or 1,
         compile=experiment.compile,

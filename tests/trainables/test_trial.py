@@ -55,6 +55,8 @@ SPEC = TrainingSpec(
     },
     epochs=EPOCHS,
     augmentation=Augmentation(crop=1, flip="random"),
+    balance="sampling",
+    test_time_flip=True,
     device="cpu",
 )
 A = {
@@ -115,6 +117,8 @@ def alone(
         epochs=EPOCHS,
         seed=config["seed"],
         augmentation=SPEC.augmentation,
+        balance="sampling",
+        test_time_flip=True,
         device="cpu",
     )
     results = [training.run_epoch() for _ in range(epochs)]

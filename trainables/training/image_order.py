@@ -8,6 +8,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from trainables.training.class_balance import draw_balanced
 from trainables.training.seeds import epoch_seed
 
 
@@ -19,15 +20,20 @@ class ImageOrder:
     out, every image counts equally, and all steps have one shape, which a CUDA graph needs. An
     epoch ends with the step that completes its pass; the next one continues from there.
 
+    A balanced pass has as many images, but equally many of each class: it repeats the images of
+    small classes, and leaves out some of large ones.
+
     Attributes:
         rows: positions of the training images in the data set, int64 ``[images]``.
         batch: number of images of a step, at most ``images``.
         seed: seed of the training.
+        labels: class of each row, int64 ``[images]``, for balanced passes; None for permutations.
     """
 
     rows: Tensor
     batch: int
     seed: int
+    labels: Tensor | None = None
 
     @property
     def steps_per_epoch(self) -> Fraction:
@@ -43,7 +49,7 @@ class ImageOrder:
 
         Args:
             epoch: number of finished epochs.
-            generator: seeded with the epoch's seed; its first draw is the permutation.
+            generator: seeded with the epoch's seed; its first draws decide the pass.
 
         Returns:
             The rows of each step, and the number of earlier passes over each of its images, both
@@ -52,14 +58,17 @@ class ImageOrder:
         count = len(self.rows)
         first, end = self.steps(epoch), self.steps(epoch + 1)
         # Earlier batches took the first images of this pass.
-        ours = self._permutation(generator)[first * self.batch - epoch * count :]
+        ours = self._pass(generator)[first * self.batch - epoch * count :]
         borrowed = (end - first) * self.batch - len(ours)
         following = torch.Generator().manual_seed(epoch_seed(self.seed, epoch + 1))
-        later = self._permutation(following)[:borrowed] if borrowed else ours[:0]
+        later = self._pass(following)[:borrowed] if borrowed else ours[:0]
         passes = torch.full((len(ours) + borrowed,), epoch)
         passes[len(ours) :] += 1
         shape = (end - first, self.batch)
         return torch.cat([ours, later]).view(shape), passes.view(shape)
 
-    def _permutation(self, generator: torch.Generator) -> Tensor:
-        return self.rows[torch.randperm(len(self.rows), generator=generator)]
+    def _pass(self, generator: torch.Generator) -> Tensor:
+        rows = self.rows
+        if self.labels is not None:
+            rows = draw_balanced(rows, self.labels, generator)
+        return rows[torch.randperm(len(rows), generator=generator)]

@@ -11,7 +11,9 @@ Nothing in an epoch waits for the device:
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,9 +26,10 @@ from spaces.errors import BadInputError
 from trainables.builder import Network, initialise_identity
 from trainables.data import Dataset
 from trainables.epoch_metrics import EpochMetrics
-from trainables.specs import Augmentation
+from trainables.specs import Augmentation, Balance
 from trainables.training.augmentation import draw_variation
 from trainables.training.batches import Batches
+from trainables.training.class_balance import class_weights
 from trainables.training.cuda_graphs import GraphedStep
 from trainables.training.device import Device, select_device
 from trainables.training.epoch_plan import DevicePlan, EpochPlan
@@ -52,6 +55,9 @@ class Training:
         epochs: number of epochs of the whole training, which the schedule spans.
         seed: seed of initial weights, order and augmentation.
         augmentation: random changes to training images.
+        balance: how classes with few images get the same influence; see `Balance`. Metrics stay
+            means over the images.
+        test_time_flip: whether to average predictions over each scored image and its mirror image.
         device: see `trainables.training.device.select_device`.
         compile: whether to compile the network with ``torch.compile``.
 
@@ -74,6 +80,8 @@ class Training:
         epochs: int,
         seed: int,
         augmentation: Augmentation | None = None,
+        balance: Balance = "none",
+        test_time_flip: bool = False,
         device: str = "auto",
         compile: bool = False,  # noqa: A002 - torch's name
     ) -> None:
@@ -87,8 +95,21 @@ class Training:
         self._seed = seed
         self._image = dataset.shape
         self._device: Device = select_device(device)
-        self._order = ImageOrder(as_tensor(dataset.train), recipe.batch_size, seed)
+        self._test_time_flip = test_time_flip
         target = self._device.device
+
+        labels = dataset.labels[dataset.train]
+        self._order = ImageOrder(
+            as_tensor(dataset.train),
+            recipe.batch_size,
+            seed,
+            as_tensor(labels) if balance == "sampling" else None,
+        )
+        self._class_weights = (
+            torch.from_numpy(class_weights(labels, len(dataset.classes))).to(target)
+            if balance == "weights"
+            else None
+        )
 
         self._batches = Batches(dataset, self._augmentation, recipe.batch_size, target)
         self._splits = {
@@ -203,7 +224,7 @@ class Training:
         images, labels = self._batches.current(plan.rows, plan.variation)
         with self._device.autocast():
             logits = self._forward(images)
-            loss = self._loss(logits, labels, mixup_lambda)
+            loss, unweighted = self._loss(logits, labels, mixup_lambda)
         # A failed capture leaves gradients that were recorded but never computed.
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -217,22 +238,50 @@ class Training:
             self._lookahead.update(plan.lookahead)
         if self._average is not None and plan.ema_weight is not None:
             self._average.update(plan.ema_weight)
-        self._loss_sum += loss.detach() * len(labels)
+        self._loss_sum += unweighted.detach() * len(labels)
         if mixup_lambda is not None:
             labels = torch.where(mixup_lambda < 0.5, labels.roll(1), labels)
         self._hits += (logits.detach().argmax(1) == labels).sum()
         self._cursor += 1
 
-    def _loss(self, logits: Tensor, labels: Tensor, mixup_lambda: Tensor | None) -> Tensor:
-        """Return the mean cross-entropy; for mixed images weighted over both labels."""
+    def _loss(
+        self, logits: Tensor, labels: Tensor, mixup_lambda: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy with and without weights of classes.
+
+        For mixed images both labels count, weighted by their part of the image.
+        """
         smoothing = self.recipe.label_smoothing
-        if mixup_lambda is None:
-            return F.cross_entropy(logits, labels, label_smoothing=smoothing)
-        own, other = (
+        weights = self._class_weights
+        if mixup_lambda is None and weights is None:
+            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+            return loss, loss
+        targets = [labels] if mixup_lambda is None else [labels, labels.roll(1)]
+        losses = [
             F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
-            for target in (labels, labels.roll(1))
-        )
-        return torch.lerp(other, own, mixup_lambda).mean()
+            for target in targets
+        ]
+        unweighted = _mean(losses, mixup_lambda)
+        if weights is None:
+            return unweighted, unweighted
+        weighted = [
+            loss * weights.index_select(0, target)
+            for loss, target in zip(losses, targets, strict=True)
+        ]
+        return _mean(weighted, mixup_lambda), unweighted
+
+    def _scores(self, images: Tensor) -> Tensor:
+        """Return logits of the scored network, float32 ``[images, classes]``.
+
+        With flips at test time, return the logarithm of the mean of both predictions.
+        """
+        with self._device.autocast():
+            logits: Tensor = self.evaluated(images)
+            if not self._test_time_flip:
+                return logits.float()
+            mirrored = self.evaluated(images.flip(3))
+        own, other = (each.float().log_softmax(1) for each in (logits, mirrored))
+        return torch.logaddexp(own, other) - math.log(2)
 
     @torch.inference_mode()
     def score(self, split: str) -> tuple[float, float]:
@@ -243,9 +292,8 @@ class Training:
         hits = torch.zeros((), device=self._device.device)
         size = evaluation_batch(self.recipe.batch_size)
         for images, labels in self._batches.sweep(torch.split(indices, size)):
-            with self._device.autocast():
-                logits = self.evaluated(images)
-            loss_sum += F.cross_entropy(logits.float(), labels, reduction="sum")
+            logits = self._scores(images)
+            loss_sum += F.cross_entropy(logits, labels, reduction="sum")
             hits += (logits.argmax(1) == labels).sum()
         loss, right = torch.stack([loss_sum, hits]).tolist()
         return loss / len(indices), right / len(indices)
@@ -264,9 +312,7 @@ class Training:
         size = evaluation_batch(self.recipe.batch_size)
         predicted, true = [], []
         for images, labels in self._batches.sweep(torch.split(self._splits[split], size)):
-            with self._device.autocast():
-                logits = self.evaluated(images)
-            predicted.append(logits.argmax(1))
+            predicted.append(self._scores(images).argmax(1))
             true.append(labels.clone())
         return torch.cat(predicted).cpu(), torch.cat(true).cpu()
 
@@ -307,6 +353,14 @@ class Training:
         # A captured step would write to the previous tensors of the optimiser.
         left = self._order.steps(self.epochs) - self._order.steps(self.epoch)
         self._repeat = GraphedStep(self._device.device, left)
+
+
+def _mean(losses: Sequence[Tensor], mixup_lambda: Tensor | None) -> Tensor:
+    """Return the mean of losses for the own labels, mixed with those for other labels if any."""
+    if mixup_lambda is None:
+        return losses[0].mean()
+    own, other = losses
+    return torch.lerp(other, own, mixup_lambda).mean()
 
 
 def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:

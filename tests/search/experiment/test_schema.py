@@ -157,6 +157,7 @@ def test_default_is_no_augmentation_and_no_compilation() -> None:
     spec = describe_training(parse_experiment({}), Task(1, 8, 8, 10))
     assert spec.augmentation == Augmentation()
     assert not spec.compile
+    assert (spec.balance, spec.test_time_flip) == ("none", False)
     assert "mixup" in parse_experiment({}).to_yaml()
 
 
@@ -164,7 +165,9 @@ def test_default_is_no_augmentation_and_no_compilation() -> None:
 def test_training_spec_has_augmentation_and_compile_of_experiment(mixup: float | None) -> None:
     asked = {"translate": 0.25, "flip": "alternating", "erase": 0.5, "cutout": 3}
     document = {"augmentation": asked | {"mixup": mixup}, "compile": True}
+    document |= {"balance": "sampling", "test_time_flip": True}
     spec = describe_training(parse_experiment(document), Task(1, 8, 8, 10))
+    assert (spec.balance, spec.test_time_flip) == ("sampling", True)
     assert spec.augmentation == Augmentation(**asked, mixup=mixup)
     assert spec.compile
     crop = {"augmentation": {"crop": 2}}
@@ -295,6 +298,7 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("augmentation: {flip: often}", "augmentation.flip", "'random' or 'alternating'"),
         ("augmentation: {flip: 1}", "augmentation.flip", "'random' or 'alternating'"),
         ("augmentation: {flip:}", "augmentation.flip", "'random' or 'alternating'"),
+        ("balance: equal", "balance", "'none', 'weights' or 'sampling'"),
         ("augmentation: {zoom: 0.5}", "augmentation.zoom", "two fractions above 0"),
         ("augmentation: {zoom: [0, 1]}", "augmentation.zoom", "two fractions above 0"),
         ("augmentation: {zoom: [0.9, 0.5]}", "augmentation.zoom", "the smaller one first"),

@@ -196,7 +196,9 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
 # On a GPU, as far as a machine without one can check
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
+@pytest.mark.parametrize(
+    ("optimizer", "balance"), [("sgd", "none"), ("adamw", "weights"), ("muon", "none")]
+)
 @pytest.mark.parametrize(
     "augmentation",
     [Augmentation(), EVERYTHING, SAMPLED, POLICY],
@@ -204,7 +206,7 @@ def test_resumed_training_continues_the_schedule(few_digits, plain_candidate, fl
 )
 @pytest.mark.usefixtures("gpu")
 def test_gpu_step_stays_on_the_device_and_never_waits(
-    few_digits, random_candidate, monkeypatch, optimizer, augmentation
+    few_digits, random_candidate, monkeypatch, optimizer, balance, augmentation
 ):
     """Fake tensors have a device but no values: reading values or mixing devices raises."""
 
@@ -239,7 +241,9 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
     changes = {"ema": 0.9, "clip": 1.0, "norm_bias_rate": 8.0, "lookahead": 3}
     candidate = with_recipe(random_candidate, optimizer=optimizer, **changes)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        trained = Training(candidate, few_digits, epochs=2, seed=0, augmentation=augmentation)
+        trained = Training(
+            candidate, few_digits, epochs=2, seed=0, augmentation=augmentation, balance=balance
+        )
         # Autograd requires a driver, and fused kernels have no fake.
         monkeypatch.setattr(Tensor, "backward", lambda loss: leave_gradients(trained.network))
         fused = "_fused_adamw_" if optimizer == "adamw" else "_fused_sgd_"
@@ -576,6 +580,24 @@ def test_scores_are_mean_cross_entropy_and_accuracy(
     assert (result.validation_loss, result.validation_accuracy) == pytest.approx(expected, rel=1e-5)
     expected = reference_score(trained, few_digits, few_digits.test)
     assert trained.score("test") == pytest.approx(expected, rel=1e-5)
+
+
+def test_flips_at_test_time_average_the_predictions(few_digits, plain_candidate, float32):
+    trained = Training(plain_candidate, few_digits, epochs=2, seed=0, test_time_flip=True)
+    result = trained.run_epoch()
+    network = copy.deepcopy(trained.network).eval()
+    expected = []
+    for rows in (few_digits.validation, few_digits.test):
+        images, labels = normalised(few_digits, rows), torch.from_numpy(few_digits.labels[rows])
+        with torch.no_grad():
+            both = [network(each).double().softmax(1) for each in (images, images.flip(3))]
+        mean = (both[0] + both[1]) / 2
+        hits = (mean.argmax(1) == labels).double().mean().item()
+        expected.append((F.nll_loss(mean.log(), labels).item(), hits))
+        assert not torch.equal(*(each.argmax(1) for each in both)), "flips change predictions"
+    assert (result.validation_loss, result.validation_accuracy) == pytest.approx(expected[0])
+    assert trained.score("test") == pytest.approx(expected[1])
+    assert torch.equal(trained.predict("test")[0], mean.argmax(1))
 
 
 def test_scores_in_bfloat16_are_close_to_those_in_float32(few_digits, plain_candidate, monkeypatch):
