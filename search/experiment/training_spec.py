@@ -41,10 +41,13 @@ def describe_data(experiment: Experiment) -> DataSpec:
     )
 
 
-def load_images(experiment: Experiment, console: Console) -> Dataset:
+def load_images(experiment: Experiment, console: Console, *, notes: bool = True) -> Dataset:
     """Load the images of an experiment and print the notes on them.
 
-    A progress bar shows the decoding.
+    Args:
+        experiment: names the images.
+        console: shows a progress bar of the decoding.
+        notes: whether to print the notes.
     """
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(f"reading {experiment.data}", total=None)
@@ -53,7 +56,7 @@ def load_images(experiment: Experiment, console: Console) -> Dataset:
             bar.update(task, completed=done, total=total)
 
         dataset = load(describe_data(experiment), progress=advance)
-    for line in dataset.notes:
+    for line in dataset.notes if notes else ():
         say(console, f"data: {line}")
     return dataset
 

@@ -285,7 +285,8 @@ class _Night:
 
     @cached_property
     def _dataset(self) -> Dataset:
-        return load_images(self._experiment, self._console)
+        # The search prints the notes.
+        return load_images(self._experiment, self._console, notes=False)
 
     @cached_property
     def _data(self) -> JudgedImages:

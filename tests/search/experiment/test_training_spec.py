@@ -27,6 +27,9 @@ def test_each_note_on_the_images_is_printed_on_one_line(monkeypatch: pytest.Monk
     printed = io.StringIO()
     training_spec.load_images(Experiment(name="pets"), Console(file=printed, width=80))
     assert printed.getvalue().splitlines() == [f"data: {note}" for note in notes]
+    quiet = io.StringIO()
+    training_spec.load_images(Experiment(name="pets"), Console(file=quiet), notes=False)
+    assert quiet.getvalue() == ""
 
 
 def test_paths_of_the_images_are_absolute_for_workers(
