@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Any
 
 from gpu_checks.inside import Warnings, take_watched_steps
 from gpu_checks.records import NO_GPU, Finding, Recorder, expect
@@ -11,6 +12,20 @@ from gpu_checks.subjects import EVERYTHING, Setting
 from spaces.candidate import Candidate
 from trainables.specs import Augmentation
 
+SPEED_RECORDS: dict[str, dict[str, Any]] = {
+    "muon": {"optimizer": "muon"},
+    "muon without momentum": {"optimizer": "muon", "momentum": 0.0},
+    "rate of norm biases": {"norm_bias_rate": 64},
+    "dirac, lookahead": {"initialization": "dirac", "lookahead": 5},
+    "muon, rate of norm biases, lookahead, moving average, clipping": {
+        "optimizer": "muon",
+        "norm_bias_rate": 8,
+        "lookahead": 5,
+        "ema": 0.99,
+        "clip": 0.5,
+    },
+}
+"""Changes to the plain recipe that come from the CIFAR-10 speed records."""
 WATCHED = 2
 """Number of observed eager steps."""
 
@@ -31,6 +46,8 @@ def check_capture(setting: Setting, recorder: Recorder) -> None:
         rate = 0.02 if optimizer == "sgd" else 0.002
         recipe = {"optimizer": optimizer, "ema": ema, "clip": clip, "learning_rate": rate}
         _check_recipe(setting, recorder, name, setting.candidate(dropout, **recipe), augmentation)
+    for name, changes in SPEED_RECORDS.items():
+        _check_recipe(setting, recorder, name, setting.candidate(**changes), EVERYTHING)
     for optimizer in ("sgd", "adamw"):
         chosen = setting.candidate(optimizer=optimizer, trainable="batchnorm")
         _check_recipe(setting, recorder, f"{optimizer}, batch norms only", chosen, EVERYTHING)

@@ -50,7 +50,14 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
 @pytest.mark.smoke
 @pytest.mark.parametrize(
     "script",
-    ["analysis.py", "batch_size.py", "scale.py", "screening.py", "trial_overhead.py"],
+    [
+        "analysis.py",
+        "batch_size.py",
+        "images_to_accuracy.py",
+        "scale.py",
+        "screening.py",
+        "trial_overhead.py",
+    ],
 )
 def test_benchmark_runs_and_writes_its_figures(script: str, tmp_path: Path) -> None:
     run_quick(script, tmp_path)
