@@ -77,6 +77,7 @@ epochs: 3
 sampler: random
 budget: {trials: 8}
 scheduler: {grace_epochs: 1, reduction: 2}
+resources: {concurrent: 1}
 finalists: {count: 1, seeds: 2}
 """
 
