@@ -32,6 +32,8 @@ from spaces.task import Task
 
 OPTIMIZERS = ("sgd", "adamw", "muon")
 SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
+BATCH_SIZE = 128
+"""Default batch size."""
 TRAINABLE = ("all", "batchnorm")
 INITIALIZATIONS = ("standard", "dirac")
 DRAWN = (
@@ -121,7 +123,7 @@ def recipe(
     *,
     learning_rate: FloatRange = (0.01, 0.3),
     weight_decay: FloatRange = (1e-5, 1e-2),
-    batch_size: Choices[int] = 128,
+    batch_size: Choices[int] = BATCH_SIZE,
     label_smoothing: FloatRange = 0.0,
     momentum: FloatRange = 0.9,
     optimizer: Choices[str] = "sgd",

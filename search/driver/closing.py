@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from search.driver.baseline_process import GRACE
 from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
 from search.reporting.rendering import Section, as_html
 from search.reporting.report import build_report
+from search.reporting.standing import read_standing
 from search.study.finalists import Finalist
 from search.study.summary import summarise
 from search.tracking.tracking_process import ui_command
@@ -19,15 +21,28 @@ def write_report(
     """Close the study, write the report, and record how the search ended."""
     search.database.close()
     trials = search.study.trials()
-    sections = build_report(search.experiment, trials, finalists, search.space, search.folder.data)
+    if not interrupted:
+        _wait_for_baseline(search)
+    standing = read_standing(search.folder, finalists)
+    sections = build_report(
+        search.experiment, trials, finalists, search.space, search.folder.data, standing
+    )
     page = as_html(f"Search {search.experiment.name}", sections)
     search.folder.report.write_text(page, encoding="utf-8")
     search.recorder.end(
         "KILLED" if interrupted else "FINISHED",
         page,
         finalists[0].test_accuracy if finalists else None,
+        standing.metrics if standing else {},
     )
     return Outcome(interrupted, summarise(trials), finalists), sections
+
+
+def _wait_for_baseline(search: SearchSession) -> None:
+    if search.baseline.is_running:
+        search.say(f"computing logistic regression on the pixels (at most {GRACE:.0f}s) ..")
+    if line := search.baseline.wait():
+        search.say(line)
 
 
 def close_after(search: SearchSession, error: BaseException) -> None:

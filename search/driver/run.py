@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -17,6 +17,7 @@ from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
 from search.console import say
+from search.driver.baseline_process import BaselineProcess
 from search.driver.data_check import asking_for_moved_data, check_data, search_again
 from search.driver.execution import execute
 from search.driver.outcome import Outcome, SearchFailedError
@@ -25,6 +26,7 @@ from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
+from search.experiment.training_length import TrainingLength
 from search.experiment.training_spec import (
     describe_task,
     describe_training,
@@ -34,11 +36,12 @@ from search.experiment.training_spec import (
 from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import check_space, find_seeds
-from search.loop.screens import build_screens
+from search.loop.screens import Screen, build_screens
 from search.study.file_lock import hold
 from search.study.storages import check_server
 from search.tracking.journal_events import PARENT, Start
 from search.tracking.journal_reader import read_all
+from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 
 
@@ -134,13 +137,7 @@ def _run_held(
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()
     screens = build_screens(experiment.screens)
-    check_space(
-        space,
-        screens,
-        training_images=len(dataset.train),
-        epochs=experiment.epochs,
-        seed=experiment.seed,
-    )
+    _check_trainings(experiment, space, screens, len(dataset.train), console)
     seeds = find_seeds(experiment.enqueue, space.name, spec.task, experiment.space.options)
 
     @cache
@@ -191,9 +188,27 @@ def _run_held(
         # Trials without a GPU of their own must not use one that their node has.
         spec = replace(spec, device="cpu")
     warm_start = WarmStart(seeds, inherited)
+    baseline = stack.enter_context(BaselineProcess(folder, spec.data))
     return execute(
-        open_search(experiment, home, spec, packing, console, warm_start, backup, resume=resume)
+        open_search(
+            experiment, home, spec, packing, console, warm_start, backup, baseline, resume=resume
+        )
     )
+
+
+def _check_trainings(
+    experiment: Experiment,
+    space: CandidateSpace,
+    screens: Sequence[Screen],
+    images: int,
+    console: Console,
+) -> None:
+    """Refuse a space without usable candidates, and say if its trainings have few steps."""
+    check_space(
+        space, screens, training_images=images, epochs=experiment.epochs, seed=experiment.seed
+    )
+    if line := TrainingLength.of(experiment, images).warning:
+        say(console, line)
 
 
 def _has_trained(folder: SearchFolder) -> bool:

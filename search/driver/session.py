@@ -14,6 +14,7 @@ from cluster.folder_store import open_store
 from search.backup.backup import Backup
 from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.console import say
+from search.driver.baseline_process import BaselineProcess
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.schema import Experiment
 from search.loop.budget import Budget
@@ -77,6 +78,7 @@ class SearchSession:
         cleanup: of checkpoints that no trial needs any more.
         destination: the tracking server.
         tracker: replays the journal there; None if tracking is disabled.
+        baseline: computes logistic regression on the images.
         stop_requested: set as soon as the search should end before its budget is spent.
     """
 
@@ -96,6 +98,7 @@ class SearchSession:
     cleanup: CheckpointCleanup
     destination: Destination
     tracker: Tracker | None
+    baseline: BaselineProcess
     stop_requested: threading.Event = field(default_factory=threading.Event)
 
     def say(self, line: str) -> None:
@@ -115,6 +118,7 @@ def open_search(
     console: Console,
     warm_start: WarmStart,
     backup: Backup,
+    baseline: BaselineProcess,
     *,
     resume: bool,
 ) -> SearchSession:
@@ -167,4 +171,5 @@ def open_search(
         Tracker(journal.path, destination, folder.identity)
         if experiment.tracking.enabled
         else None,
+        baseline,
     )

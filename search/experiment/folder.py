@@ -14,6 +14,7 @@ from cluster.folder_store import open_store
 from cluster.storage import below, is_bucket
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.baseline import Baseline
 from trainables.data_identity import DataIdentity
 
 HOME_VARIABLE = "BORDERLINE_HOME"
@@ -261,6 +262,25 @@ class SearchFolder:
             if isinstance(error, BadInputError):
                 raise
             raise self._damaged(_DATA, "is damaged") from None
+
+    @property
+    def baseline_file(self) -> Path:
+        """Logistic regression and a guess on the same images."""
+        return self.path / "baseline.json"
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The stored baseline; None before it is computed.
+
+        Raises:
+            BadInputError: the file is damaged.
+        """
+        path = self.baseline_file
+        try:
+            return Baseline.from_json(path.read_bytes()) if path.exists() else None
+        except (OSError, ValueError):
+            remedy = "remove it; a resumed search computes it again"
+            raise BadInputError("NAME", self.name, f"{path} is damaged", remedy) from None
 
     def write_data(self, data: DataIdentity) -> None:
         """Write the identity of the data atomically."""

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from search.nightly.champions import Champion, ChampionStore, Contender, Files
 from search.nightly.history import Decision, Ruling
 from search.nightly.identity import JudgedImages
-from search.nightly.significance import Comparison, compare
 from search.study.finalists import Finalist, FinalistStore
 from search.study.records import TrialRecord
+from search.study.significance import Comparison, compare
 from spaces.errors import BadInputError
 
 
@@ -54,7 +54,7 @@ class Challenge:
 
         Args:
             store: of the champion.
-            alpha: see `search.nightly.significance.compare`.
+            alpha: see `search.study.significance.compare`.
 
         Raises:
             BadInputError: the champion was judged on other images, or no night promoted it.

@@ -15,8 +15,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from cluster.files import write_atomically
 from search.loop.budget import Spent
-from search.nightly.significance import Comparison
 from search.study.records import TrialRecord
+from search.study.significance import Comparison
 from search.study.summary import summarise
 
 SAME_NIGHT = timedelta(hours=18)

@@ -8,8 +8,11 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.objectives import Objective
 from search.experiment.schema import BorderRule, Experiment
+from search.experiment.training_length import TrainingLength
 from search.formatting import duration
+from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.rendering import Section
+from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.summary import Summary, summarise, trained_though_rejected
@@ -30,6 +33,7 @@ def build_report(
     finalists: Sequence[Finalist],
     space: CandidateSpace,
     data: DataIdentity | None,
+    standing: Standing | None = None,
 ) -> list[Section]:
     """Return the report of a search.
 
@@ -39,15 +43,16 @@ def build_report(
         finalists: retrained candidates, best first; empty before they are retrained.
         space: rebuilds the candidates.
         data: identity of its data; None if an older version started the search.
+        standing: of the winner against the baseline; None before the baseline is computed.
     """
     summary = summarise(trials)
     records = [TrialRecord.of(trial) for trial in trials]
     by_number = {record.number: record for record in records}
-    sections = [_data(experiment, data), _leaderboard(summary, space)]
+    sections = [_data(experiment, data), _leaderboard(summary, space, data, standing)]
     if summary.front:
         sections.append(_front(experiment, summary, space))
     if finalists:
-        sections.append(_finalists(finalists, by_number, space))
+        sections.append(_finalists(experiment, finalists, by_number, space, data, standing))
     if summary.failed:
         sections.append(_failures(records))
     sections.append(_rejections(experiment, summary))
@@ -68,14 +73,23 @@ def _data(experiment: Experiment, data: DataIdentity | None) -> Section:
     return Section("Data", (f"{experiment.data}: {data.describe() if data else known}.",))
 
 
-def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
+def _leaderboard(
+    summary: Summary, space: CandidateSpace, data: DataIdentity | None, standing: Standing | None
+) -> Section:
+    complete = [
+        trial.accuracy or 0.0
+        for trial in summary.leaderboard
+        if trial.outcome is TrialState.COMPLETE
+    ]
+    ties = ties_with_first(complete, data.split_images(1)) if data else 0
     rows = []
     for rank, trial in enumerate(summary.leaderboard[:SHOWN], start=1):
         rows.append(
             (
-                str(rank),
+                "=1" if 1 < ties >= rank else str(rank),
                 str(trial.number),
                 f"{trial.accuracy:.4f}",
+                _interval(trial.accuracy or 0.0, data, 1),
                 f"{trial.param_count:,}",
                 f"{(trial.macs or 0) / 1e6:,.2f}",
                 *_structure(trial, space),
@@ -91,13 +105,30 @@ def _leaderboard(summary: Summary, space: CandidateSpace) -> Section:
         "#",
         "trial",
         "validation",
+        "95%",
         "params",
         "MMACs",
         *_STRUCTURE,
         "epochs",
     )
     edited = _edited(summary.leaderboard[:SHOWN], space)
-    return Section("Leaderboard", (counts, *edited), header, tuple(rows))
+    sentences = [counts, *edited]
+    if ties > 1:
+        sentences.append(
+            f"{ties} candidates are marked =1: chance on {data.split_images(1) if data else 0:,} "
+            "validation images explains their distance from the best."
+        )
+    if standing is not None:
+        baseline = standing.baseline
+        sentences.append(
+            f"For comparison, on validation {GUESS} reaches {baseline.guess_validation:.4f}, and "
+            f"{REGRESSION} {baseline.validation:.4f}."
+        )
+    return Section("Leaderboard", tuple(sentences), header, tuple(rows))
+
+
+def _interval(accuracy: float, data: DataIdentity | None, split: int) -> str:
+    return str(wilson(accuracy, data.split_images(split))) if data else "-"
 
 
 def _edited(shown: Sequence[TrialRecord], space: CandidateSpace) -> tuple[str, ...]:
@@ -190,7 +221,12 @@ def _structure(trial: TrialRecord, space: CandidateSpace) -> tuple[str, str, str
 
 
 def _finalists(
-    finalists: Sequence[Finalist], trials: dict[int, TrialRecord], space: CandidateSpace
+    experiment: Experiment,
+    finalists: Sequence[Finalist],
+    trials: dict[int, TrialRecord],
+    space: CandidateSpace,
+    data: DataIdentity | None,
+    standing: Standing | None,
 ) -> Section:
     rows = []
     for finalist in finalists:
@@ -201,26 +237,50 @@ def _finalists(
                 finalist.shown,
                 ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
                 f"{finalist.validation_accuracy:.4f}",
+                _interval(finalist.validation_accuracy, data, 1),
                 f"{trial.param_count:,}",
                 *_structure(trial, space),
             )
         )
-    seeds = len(finalists[0].results)
-    several = f"mean and standard deviation of {seeds} fresh seeds"
-    sentence = (
-        f"Result: trial {finalists[0].number} with test accuracy "
-        f"{finalists[0].shown} ({several if seeds > 1 else 'one fresh seed'}; "
-        "ranked by validation accuracy, so the test images decided nothing)."
-    )
     header = (
         "trial",
         "test accuracy",
         "by seed",
         "validation",
+        "95%",
         "params",
         *_STRUCTURE,
     )
-    return Section("Finalists", (sentence,), header, tuple(rows))
+    return Section("Finalists", _result(experiment, finalists, data, standing), header, tuple(rows))
+
+
+def _result(
+    experiment: Experiment,
+    finalists: Sequence[Finalist],
+    data: DataIdentity | None,
+    standing: Standing | None,
+) -> tuple[str, ...]:
+    """Say how accurate the winner is, how sure that is, and how it compares with the baseline."""
+    winner = finalists[0]
+    seeds = len(winner.results)
+    several = f"mean and standard deviation of {seeds} fresh seeds"
+    sentences = [
+        f"Result: trial {winner.number} with test accuracy {winner.shown} "
+        f"({several if seeds > 1 else 'one fresh seed'}; ranked by validation accuracy, so the "
+        "test images decided nothing)."
+    ]
+    if data is not None:
+        interval = _interval(winner.test_accuracy[0], data, 2)
+        sentences.append(f"95% interval for {data.split_images(2):,} test images: {interval}.")
+    if standing is not None and data is not None:
+        baseline = standing.baseline
+        sentences.append(
+            f"For comparison, on test {GUESS} reaches {baseline.guess_test:.4f}, and {REGRESSION} "
+            f"{baseline.test:.4f}."
+        )
+        if warning := standing.warning(TrainingLength.of(experiment, data.split_images(0))):
+            sentences.append(warning)
+    return tuple(sentences)
 
 
 def _failures(trials: Sequence[TrialRecord]) -> Section:

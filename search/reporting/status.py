@@ -11,6 +11,7 @@ from search.experiment.loading import load_experiment
 from search.formatting import duration
 from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report, comparability, compare
+from search.reporting.standing import read_standing
 from search.reporting.stored_search import StoredSearch
 from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
@@ -35,6 +36,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         "saved",
         "best",
         "test accuracy",
+        "baseline",
         "state",
     ):
         table.add_column(column)
@@ -43,6 +45,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         try:
             stored = StoredSearch(home.folder(each))
             finalists = stored.finalists
+            standing = read_standing(stored.folder, finalists)
         except BadInputError as error:
             if name is not None:
                 raise
@@ -54,6 +57,8 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         if stored.state in _STOPPED:
             command = home.command("resume", each)
             below.append(f"{each} {_STOPPED[stored.state]}; resume it with: {command}")
+        if standing and standing.shortcoming:
+            below.append(f"{each}: {standing.shortcoming}")
         table.add_row(
             each,
             f"{summary.trained}/{stored.experiment.budget.trials}",
@@ -63,6 +68,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             duration(summary.savings.total),
             _best(summary),
             test,
+            f"{standing.baseline.test:.4f}" if standing else "-",
             stored.state,
         )
     console.print(table, highlight=False)
@@ -81,7 +87,11 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
     """Print the report of a search, optionally compared with another one, and write its page."""
     stored = StoredSearch(home.existing(name))
     data = stored.folder.data
-    sections = build_report(stored.experiment, stored.trials, stored.finalists, stored.space, data)
+    finalists = stored.finalists
+    standing = read_standing(stored.folder, finalists)
+    sections = build_report(
+        stored.experiment, stored.trials, finalists, stored.space, data, standing
+    )
     if against is not None:
         other = StoredSearch(home.existing(against))
         sections += [

@@ -284,6 +284,7 @@ class JournalRecorder(Observer):
         status: Status,
         report: str | None = None,
         test_accuracy: tuple[float, float] | None = None,
+        baseline: Mapping[str, float] | None = None,
     ) -> None:
         """End the search's own run and close the journal.
 
@@ -291,8 +292,11 @@ class JournalRecorder(Observer):
             status: of the search.
             report: web page, if there is one.
             test_accuracy: mean and standard deviation of the best finalist.
+            baseline: metrics of the baseline.
         """
         self.totals()
+        if baseline:
+            self._total(self._summarise().trained, baseline)
         if test_accuracy is not None:
             mean, std = test_accuracy
             step = self._summarise().trained

@@ -30,6 +30,7 @@ from cluster.sizing import Gpu
 from search.backend.node_wait import NoNodesError
 from search.backend.tune_searcher import StudySearcher
 from search.backup.backup import NoBackup
+from search.driver.baseline_process import BaselineProcess
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.run import run_search
 from search.experiment.folder import Home, SearchFolder
@@ -218,6 +219,11 @@ def test_candidates_beyond_the_border_are_not_trained(first: Searched) -> None:
     assert all(trial.user_attrs["beyond"] == 0 for trial in first.trained)
 
 
+def test_few_steps_are_warned_of_before_training(first: Searched) -> None:
+    out = first.result.stdout
+    assert out.index("warning: a training has only 31 steps (10.1 an epoch") < out.index("[1/8]")
+
+
 def test_each_trial_prints_progress_and_remaining_time(
     first: Searched,
 ) -> None:
@@ -234,6 +240,8 @@ def test_report_prints_leaderboard_finalists_and_savings(first: Searched) -> Non
     assert re.search(
         r"test accuracy [01]\.\d{4} ± 0\.\d{4} \(mean and standard deviation of 2", out
     )
+    compared = r"on test a guess reaches 0\.\d{4}, and logistic regression on the pixels 0\.9"
+    assert re.search(compared, out)
     rejected = sum("rejected" in trial.user_attrs for trial in first.trials)
     assert f"{rejected} candidates rejected before training, which saved a predicted" in out
     assert re.search(r"^border +\d+ ", out, re.MULTILINE)
@@ -350,6 +358,8 @@ def test_parent_run_has_totals_and_report(first: Searched, client: MlflowClient)
     best = max(t.value or 0 for t in first.trained if t.state is TrialState.COMPLETE)
     assert totals["best_validation_accuracy"] == best
     assert 0 < totals["test_accuracy_mean"] <= 1
+    assert totals["baseline_test_accuracy"] > 0.9
+    assert 0.05 < totals["guess_test_accuracy"] < 0.15
     page = (first.home / "first" / "report.html").read_text(encoding="utf-8")
     assert artifact(parent, "report.html") == page
     stored = (first.home / "first" / "experiment.yaml").read_text()
@@ -657,6 +667,7 @@ def ends(
         monkeypatch.setattr("search.driver.run.connected", lambda _: nullcontext())
         monkeypatch.setattr("search.driver.run.plan_packing", lambda *_: packing)
         monkeypatch.setattr("search.driver.search_phase.train_trials", train)
+        monkeypatch.setattr(BaselineProcess, "_start", lambda _: None)
         monkeypatch.setattr("search.driver.finalist_phase.retrain_finalists", finalists)
         outcome: list[Any] = []
 

@@ -27,7 +27,7 @@ from search.nightly.history import (
     State,
     take_snapshot,
 )
-from search.nightly.significance import Comparison
+from search.study.significance import Comparison
 
 Clock = Callable[[str], None]
 Stored = Callable[..., FrozenTrial]

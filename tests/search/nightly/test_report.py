@@ -14,8 +14,8 @@ from search.experiment.loading import parse_experiment
 from search.loop.budget import Spent
 from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
 from search.nightly.report import build_night, headline, index_page
-from search.nightly.significance import Comparison
 from search.reporting.rendering import Section, as_html, as_markdown
+from search.study.significance import Comparison
 
 BEFORE = replace(
     NOTHING,

@@ -11,28 +11,37 @@ from typing import Any
 
 import pytest
 from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
 from search.loop.trials import Trials
+from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.rendering import Section, as_html, print_report
 from search.reporting.report import build_report, comparability, compare
+from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.finalists import Finalist, FinalistResult
+from search.study.significance import Comparison
 from search.study.study import Study
 from search.study.summary import summarise
 from spaces.candidate import CandidateSpace
+from trainables.baseline import Baseline
 from trainables.data_identity import ClassIdentity, DataIdentity
 from trainables.epoch_metrics import EpochMetrics
 
 Printed = Callable[..., str]
 
 DATA = DataIdentity(
-    (ClassIdentity("cat", (8, 1, 1), "a"), ClassIdentity("dog", (8, 1, 2), "b")),
+    (ClassIdentity("cat", (8, 500, 1), "a"), ClassIdentity("dog", (8, 500, 2), "b")),
     ("1", "2", "3"),
     (8, 8, 1),
     "",
 )
+
+
+def with_validation_images(images: int) -> DataIdentity:
+    """Return the data with another number of validation images."""
+    return dataclasses.replace(DATA, classes=(ClassIdentity("cat", (16, images, 3), "a"),))
 
 
 @dataclass
@@ -43,8 +52,15 @@ class Search:
     trials: list[FrozenTrial]
     space: CandidateSpace
 
-    def sections(self, finalists: list[Finalist] | None = None) -> dict[str, Section]:
-        built = build_report(self.experiment, self.trials, finalists or [], self.space, DATA)
+    def sections(
+        self,
+        finalists: list[Finalist] | None = None,
+        data: DataIdentity | None = None,
+        standing: Standing | None = None,
+    ) -> dict[str, Section]:
+        built = build_report(
+            self.experiment, self.trials, finalists or [], self.space, data or DATA, standing
+        )
         return {section.heading: section for section in built}
 
 
@@ -130,12 +146,69 @@ def test_leaderboard_shows_ten_best_with_structure(screened: Search) -> None:
     params = complete[0].params
     features = [params[f"features_{n}"] for n in range(1, params["depth"] + 1)]
     assert best["validation"] == f"{complete[0].value:.4f}"
+    assert best["95%"] == str(wilson(complete[0].value, 1000))
     assert best["params"] == f"{complete[0].user_attrs['params']:,}"
     # 64x3 stands for three equal amounts in a row.
     runs = [run.partition("x") for run in best["features"].split("-")]
     assert [int(n) for n, _, times in runs for _ in range(int(times or 1))] == features
     assert best["kernel"] == str(params["kernel"])
     assert best["epochs"] == "2"
+
+
+def test_candidates_within_noise_of_the_best_share_its_rank(
+    screened: Search,
+) -> None:
+    board = summarise(screened.trials).leaderboard
+    best_first = [trial.accuracy for trial in board if trial.outcome is TrialState.COMPLETE]
+    ties = ties_with_first(best_first, 50)
+    assert 1 < ties < 10
+    section = screened.sections(data=with_validation_images(50))["Leaderboard"]
+    assert [row[0] for row in section.rows] == [
+        "=1" if rank <= ties else str(rank) for rank in range(1, 11)
+    ]
+    assert section.sentences[1] == (
+        f"{ties} candidates are marked =1: chance on 50 validation images explains their "
+        "distance from the best."
+    )
+
+
+def test_candidate_stopped_early_is_never_tied_with_the_best(
+    make_trials: Callable[..., Trials],
+    eight_candidates: CandidateSpace,
+    train: Callable[..., None],
+) -> None:
+    trials = make_trials(eight_candidates, limit=2, epochs=2)
+    for accuracies in ((0.5, 0.6), (0.6,)):
+        while (started := trials.next()) is None:
+            pass
+        train(trials, started.number, *accuracies)
+    search = Search(Experiment(), trials.study.trials(), eight_candidates)
+    assert [row[0] for row in search.sections()["Leaderboard"].rows] == ["1", "2"]
+
+
+def test_report_compares_with_guess_and_logistic_regression(screened: Search) -> None:
+    best = int(screened.sections()["Leaderboard"].rows[0][1])
+    baseline = Baseline("d", 0, 0.5, 0.25, 16, 0.75, (0, 1), (0, 1), (0, 0))
+    no_better = Comparison(-0.25, -0.5, 0.0, 0.9, 0.025)
+    better = Comparison(0.25, 0.125, 0.375, 0.001, 0.025)
+    standing = Standing(baseline, best, {GUESS: better, REGRESSION: no_better})
+    sections = screened.sections([finalist(best, 0.8, 0.5)], standing=standing)
+    assert sections["Leaderboard"].sentences[-1] == (
+        "For comparison, on validation a guess reaches 0.5000, and logistic regression on the "
+        "pixels 0.7500."
+    )
+    interval, against, warning = sections["Finalists"].sentences[1:]
+    assert interval == "95% interval for 3 test images: 0.13-0.87."
+    assert against == (
+        "For comparison, on test a guess reaches 0.2500, and logistic regression on the pixels "
+        "0.5000."
+    )
+    assert warning.startswith(f"Warning: trial {best} is not better than logistic regression")
+    # Two epochs of 16 images in one batch of at most 128.
+    assert "A training had 1 step (0.125 an epoch, with batches of 128)" in warning
+    standing = Standing(baseline, best, {GUESS: better, REGRESSION: better})
+    sections = screened.sections([finalist(best, 0.8, 0.5)], standing=standing)
+    assert sections["Finalists"].sentences[1:] == (interval, against)
 
 
 def test_early_stopped_trials_are_marked(
@@ -263,7 +336,7 @@ def test_report_names_the_data_in_one_line(
 def test_searches_of_other_data_are_said_not_to_be_comparable() -> None:
     cat, dog = DATA.classes
     grown = dataclasses.replace(
-        DATA, classes=(cat, dataclasses.replace(dog, images=(9, 1, 2), digest="c"))
+        DATA, classes=(cat, dataclasses.replace(dog, images=(9, 500, 2), digest="c"))
     )
 
     def answer(one: DataIdentity | None, two: DataIdentity | None) -> str:

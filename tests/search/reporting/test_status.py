@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from optuna.samplers import RandomSampler
 from rich.console import Console
@@ -15,11 +16,14 @@ from search.reporting.status import show_status
 from search.reporting.stored_search import StoredSearch
 from search.study.database import Database
 from search.study.file_lock import hold
+from search.study.finalists import Finalist, FinalistStore, write_results
 from search.study.study import Study
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT, Status
 from search.tracking.journal_reader import last_status
 from spaces.task import Task
+from trainables.baseline import Baseline
+from trainables.specs import FinalistResult
 
 
 @pytest.fixture
@@ -79,6 +83,21 @@ def test_search_of_dead_driver_is_interrupted_with_resume_command(
     assert below == (
         f"mine was interrupted; resume it with: python search.py resume mine --home {home.path}"
     )
+
+
+def test_status_shows_baseline_and_a_winner_that_does_not_exceed_it(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    wrong, right = (0,) * 20, (1,) * 20
+    baseline = Baseline("d", 0, 0.5, 0.0, 20, 0.9, tuple(range(20)), right, right)
+    folder.baseline_file.write_bytes(baseline.to_json())
+    result = FinalistResult(0, 1, 0.5, 0.0, 1.0)
+    FinalistStore(folder.finalists).write(result, b"", np.array(wrong, dtype=np.int32))
+    write_results(folder.finalists, [Finalist(0, (result,))])
+    row, below = shown(home, printed)
+    assert row[-3:-1] == ["0.0000", "1.0000"]
+    assert "mine: trial 0 is not better than a guess (" in below
+    assert "or logistic regression on the pixels (difference -1.0000" in below
 
 
 def test_report_counts_trials_of_dead_driver_as_interrupted(folder: SearchFolder) -> None:

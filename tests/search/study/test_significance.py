@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from search.nightly.significance import Comparison, compare
+from search.study.significance import Comparison, compare, compare_with_fixed
 
 Right = NDArray[np.bool_]
 
@@ -195,3 +195,35 @@ def test_order_of_images_and_trainings_is_irrelevant(
 @given(pairs)
 def test_smaller_alpha_never_promotes_more(pair: tuple[Right, Right]) -> None:
     assert not compare(*pair, 0.01).is_better or compare(*pair, 0.05).is_better
+
+
+@given(pair=st.integers(2, 30).flatmap(lambda n: arrays(np.bool_, (2, n))))
+def test_one_training_against_a_baseline_is_a_paired_t_test(pair: Right) -> None:
+    one, fixed = pair
+    found = compare_with_fixed(one[None], fixed, 0.025)
+    assert found.difference == pytest.approx(one.mean() - fixed.mean())
+    if (one == fixed).all() or np.ptp(one.astype(int) - fixed) == 0:
+        assert found.is_better == (found.difference > 0)
+        return
+    expected = stats.ttest_rel(one.astype(float), fixed.astype(float), alternative="greater")
+    assert found.p_value == pytest.approx(expected.pvalue)
+    interval = stats.ttest_rel(one.astype(float), fixed.astype(float)).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_spread_of_seeds_widens_comparison_with_baseline() -> None:
+    random = np.random.default_rng(0)
+    fixed = random.random(200) < 0.5
+    alike = np.stack([random.random(200) < 0.7 for _ in range(3)])
+    apart = np.stack([random.random(200) < accuracy for accuracy in (0.5, 0.7, 0.9)])
+    one, other = (compare_with_fixed(each, fixed, 0.025) for each in (alike, apart))
+    assert one.is_better
+    assert other.high - other.low > 2 * (one.high - one.low)
+
+
+@pytest.mark.parametrize(("trainings", "images"), [((0, 5), 5), ((2, 5), 4), ((2, 1), 1)])
+def test_comparison_with_baseline_needs_the_same_images(
+    trainings: tuple[int, int], images: int
+) -> None:
+    with pytest.raises(ValueError, match="cannot compare"):
+        compare_with_fixed(np.ones(trainings, bool), np.ones(images, bool), 0.025)
