@@ -52,6 +52,7 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
     "script",
     [
         "analysis.py",
+        "augmentation.py",
         "batch_size.py",
         "images_to_accuracy.py",
         "scale.py",

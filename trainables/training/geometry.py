@@ -106,9 +106,10 @@ def sample(images: Tensor, affine: Tensor) -> Tensor:
         row[:, 0, None, None] * x + row[:, 1, None, None] * y + row[:, 2, None, None]
         for row in affine.unbind(1)
     )
-    grid = torch.stack([across / (width / 2), down / (height / 2)], -1)
-    inside = ((grid >= -1) & (grid < 1)).all(-1)[:, None]
+    places = [across / (width / 2), down / (height / 2)]
+    grid = torch.stack(places, -1)
+    inside = [(place >= -1) & (place < 1) for place in places]
     pixels = images.permute(0, 3, 1, 2).float()
     # Samples within half a pixel of the edge would otherwise be mixed with black.
     sampled = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-    return (sampled * inside).permute(0, 2, 3, 1)
+    return (sampled * (inside[0] & inside[1])[:, None]).permute(0, 2, 3, 1)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.training.color import blend
@@ -132,14 +131,14 @@ def sharpen(images: Tensor, operations: Operations) -> Tensor:
     height, width = images.shape[1:3]
     if min(height, width) < 3:
         return images
-    pixels = images.permute(0, 3, 1, 2)
-    smooth = pixels.clone()
-    inner = (..., slice(1, -1), slice(1, -1))
     # The filter of Pillow: weight 5 in the centre and 1 around it, and edges stay as they are.
-    smooth[inner] = (9 * F.avg_pool2d(pixels, 3, 1) + 4 * pixels[inner]) / 13
+    rows = images[:, :-2] + images[:, 1:-1] + images[:, 2:]
+    around = rows[:, :, :-2] + rows[:, :, 1:-1] + rows[:, :, 2:]
+    smooth = images.clone()
+    smooth[:, 1:-1, 1:-1] = (around + 4 * images[:, 1:-1, 1:-1]) / 13
     sharpness = operations.operation == Operation.SHARPNESS
-    factor = torch.where(sharpness, 1 + operations.magnitude, 1.0).view(-1, 1, 1, 1)
-    return blend(smooth, pixels, factor).permute(0, 2, 3, 1)
+    factor = torch.where(sharpness, 1 + operations.magnitude, 1.0)
+    return blend(smooth, images, factor.view(-1, 1, 1, 1))
 
 
 def look_up(images: Tensor, operations: Operations) -> Tensor:
@@ -156,8 +155,8 @@ def look_up(images: Tensor, operations: Operations) -> Tensor:
     kind = operations.operation[:, None, None]
     magnitude = operations.magnitude[:, None, None].to(torch.int64)
     value = torch.arange(_LEVELS, device=images.device).expand(count, channels, -1)
-    step = 2 ** torch.where(kind == Operation.POSTERIZE, magnitude, 0)
-    table = value // step * step
+    bits = torch.where(kind == Operation.POSTERIZE, magnitude, 0)
+    table = value >> bits << bits
     inverted = (kind == Operation.SOLARIZE) & (value >= operations.magnitude[:, None, None])
     table = torch.where(inverted, _LEVELS - 1 - value, table)
     table = torch.where(kind == Operation.AUTOCONTRAST, _stretched(pixels, value), table)
@@ -180,7 +179,8 @@ def _stretched(pixels: Tensor, value: Tensor) -> Tensor:
 
 def _equalised(pixels: Tensor, value: Tensor) -> Tensor:
     """Return tables that make the values of each channel as equally frequent as Pillow does."""
-    counts = torch.zeros_like(value).scatter_add_(2, pixels, torch.ones_like(pixels))
+    one = torch.ones((), dtype=torch.int64, device=pixels.device)
+    counts = torch.zeros_like(value).scatter_add_(2, pixels, one.expand_as(pixels))
     below = counts.cumsum(2) - counts
     # All pixels but those of the highest value.
     step = below.gather(2, pixels.amax(2, keepdim=True)) // (_LEVELS - 1)
