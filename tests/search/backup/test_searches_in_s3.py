@@ -129,7 +129,7 @@ def test_fresh_head_resumes_without_repeating_epochs(
     path = user.write(
         "lost",
         epochs=30,
-        resources={"concurrent": 1, "cpus": 1},
+        finalists={"count": 0},
         tracking=NOT_TRACKED,
     )
     place = {"BORDERLINE_STORAGE": s3_place}

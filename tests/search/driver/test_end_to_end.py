@@ -471,7 +471,7 @@ epochs: 40
 scheduler: {name: none}
 sampler: random
 budget: {trials: 4}
-resources: {concurrent: 2}
+resources: {concurrent: 1, cpus: 1}
 finalists: {count: 1, seeds: 1}
 """
 EPOCHS = 40

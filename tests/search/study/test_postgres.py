@@ -26,6 +26,8 @@ from tests.search.users import Result, User, end_of, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
+UNTRACKED = {"enabled": False}
+
 
 class Client(User):
     """A user whose studies are stored on a server."""
@@ -33,6 +35,10 @@ class Client(User):
     def __init__(self, folder: Path, server: Postgres) -> None:
         super().__init__(folder)
         self.server = server
+
+    def write(self, name: str, **fields: object) -> Path:
+        """Write an experiment without tracking and finalists, which say nothing of the server."""
+        return super().write(name, **{"tracking": UNTRACKED, "finalists": {"count": 0}} | fields)
 
     def run(self, name: str, **fields: object) -> Result:
         url = self.server.url()
@@ -62,7 +68,8 @@ def user(server: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Client:
 @pytest.fixture(scope="module")
 def first(user: Client) -> Result:
     """Return a finished search whose study is stored on the server."""
-    return user.run("first")
+    # The password must not reach MLflow either.
+    return user.run("first", tracking={"enabled": True})
 
 
 # A whole search
@@ -119,7 +126,7 @@ def test_a_name_taken_on_the_server_is_refused(first: Result, user: Client, tmp_
 
 
 def test_a_search_can_inherit_trials_from_the_server(first: Result, user: Client) -> None:
-    fields = {"warm_start": ["first"], "budget": {"trials": 1}, "finalists": {"count": 0}}
+    fields = {"warm_start": ["first"], "budget": {"trials": 1}}
     answer = user.run("warm", **fields)
     assert answer.returncode == 0, answer.stderr
     inherited = [trial for trial in user.trials("warm") if "inherited" in trial.user_attrs]
@@ -130,7 +137,7 @@ def test_a_search_can_inherit_trials_from_the_server(first: Result, user: Client
 
 def test_a_finished_search_on_the_server_can_be_extended(first: Result, user: Client) -> None:
     extended = user.ask(
-        *("resume", "first", "--set", "budget.trials=+1", "--set", "finalists.count=0"),
+        *("resume", "first", "--set", "budget.trials=+1"),
         PGPASSWORD=PASSWORD,
     )
     assert extended.returncode == 0, extended.stderr
@@ -188,7 +195,7 @@ def test_only_one_driver_resumes_after_a_killed_one(user: Client, tmp_path: Path
 
 
 def test_a_search_continues_when_its_server_restarts(user: Client) -> None:
-    path = user.write("restarted", epochs=30, finalists={"count": 0})
+    path = user.write("restarted", epochs=30)
     with user.start("run", path, BORDERLINE_DATABASE=user.server.url()) as driver:
         wait_for(lambda: '"metrics"' in user.journal("restarted"), driver)
         user.server.stop()
