@@ -78,6 +78,7 @@ def draw_float(
     minimum: float = 0.0,
     maximum: float = inf,
     below: float = inf,
+    positive: bool = False,
     log: bool = False,
 ) -> float:
     """Draw a float, by default at least 0; with ``log`` a range must be positive.
@@ -92,6 +93,7 @@ def draw_float(
         minimum: lowest valid value.
         maximum: highest valid value.
         below: exclusive upper limit.
+        positive: refuse 0.
         log: draw on a logarithmic scale.
     """
     ends = _ends(option, (float, int), field, "number")
@@ -102,9 +104,13 @@ def draw_float(
     fixed = type(option) in (float, int)
     if not (isfinite(low) and isfinite(high)):
         raise BadInputError(field, option, "is not finite", "use finite numbers")
-    if low < minimum or (log and low == 0 and not fixed):
-        problem = f"{low:g} is not {'positive' if log else f'{minimum:g} or more'}"
-        raise BadInputError(field, option, problem, "raise the lower end")
+    positive = positive or (log and not fixed)
+    if low < minimum or (positive and low == 0):
+        problem = f"{low:g} is not {'positive' if positive else f'{minimum:g} or more'}"
+        remedy = "raise the lower end"
+        if fixed:
+            remedy = "use a number above 0" if positive else f"use {minimum:g} or more"
+        raise BadInputError(field, option, problem, remedy)
     if high > maximum:
         raise BadInputError(field, option, f"{high:g} is over {maximum:g}", "use less")
     if high >= below:

@@ -77,7 +77,7 @@ class Recipe:
         clip: maximum norm of the gradient over all parameters; 0 for no limit.
         trainable: ``all`` parameters, or only scale and shift of batch norms (``batchnorm``); other
             parameters keep their initial values (Frankle et al. 2021, arXiv 2003.00152).
-        norm_bias_rate: factor of the learning rate of batch-norm biases.
+        norm_bias_rate: factor of the learning rate of batch-norm biases; 0 keeps them at 0.
         initialization: ``standard`` (He et al. 2015), or ``dirac``: the first filters of each
             convolution copy its input channels, if it has no more inputs than outputs.
         lookahead: number of steps after which the weights move back half of their way (Zhang et
@@ -173,7 +173,12 @@ def recipe(
     """
     drawn = Recipe(
         learning_rate=draw_float(
-            trial, "learning_rate", learning_rate, field="recipe.learning_rate", log=True
+            trial,
+            "learning_rate",
+            learning_rate,
+            field="recipe.learning_rate",
+            positive=True,
+            log=True,
         ),
         weight_decay=draw_float(
             trial, "weight_decay", weight_decay, field="recipe.weight_decay", log=True
@@ -206,7 +211,27 @@ def recipe(
         if type(size) is not int or size < 1:
             problem = f"{size} is no batch size"
             raise BadInputError("recipe.batch_size", batch_size, problem, "use 1 or more")
+    _check_decay_per_step(learning_rate, weight_decay)
     return drawn
+
+
+def _check_decay_per_step(learning_rate: FloatRange, weight_decay: FloatRange) -> None:
+    """Refuse a weight decay that removes all of each weight in one step.
+
+    A step multiplies each weight by 1 - learning rate * weight decay.
+    """
+    rate, decay = (
+        float(each if isinstance(each, (int, float)) else each[1])
+        for each in (learning_rate, weight_decay)
+    )
+    if rate * decay < 1:
+        return
+    subtracts = f"a step subtracts {rate * decay:.3g} times each weight"
+    if decay >= 1:
+        problem = f"with learning_rate {rate:g} {subtracts}"
+        raise BadInputError("recipe.weight_decay", weight_decay, problem, "use less")
+    problem = f"with weight_decay {decay:g} {subtracts}"
+    raise BadInputError("recipe.learning_rate", learning_rate, problem, "use less")
 
 
 def _draw_schedule(
@@ -225,7 +250,7 @@ def _draw_schedule(
     steps = trial if name == "multi_step" else _CHECK_ONLY
     restarts = trial if name == "warm_restarts" else _CHECK_ONLY
     cosines = trial if name in ("cosine", "warm_restarts") else _CHECK_ONLY
-    factor = draw_float(steps, "decay", decay, field="recipe.decay", below=1)
+    factor = draw_float(steps, "decay", decay, field="recipe.decay", below=1, positive=True)
     first = draw_int(restarts, "first_cycle", first_cycle, field="recipe.first_cycle")
     growth = draw_int(restarts, "cycle_growth", cycle_growth, field="recipe.cycle_growth")
     lowest = draw_float(cosines, "floor", floor, field="recipe.floor", below=1)

@@ -264,11 +264,17 @@ def test_equal_recipes_have_equal_reprs_for_any_number_format():
     ("option", "value", "problem"),
     [
         ("learning_rate", -0.1, "-0.1 is not positive"),
+        ("learning_rate", 0, "0 is not positive"),
+        ("learning_rate", 0.0, "0 is not positive"),
         ("learning_rate", [0.0, 0.1], "0 is not positive"),
+        ("learning_rate", [0.1, 500.0], "with weight_decay 0.01 a step subtracts 5 times"),
         ("learning_rate", [0.3, 0.1], "low <= high must hold"),
         ("learning_rate", "0.1", "is not a range"),
         ("learning_rate", math.nan, "is not finite"),
+        ("weight_decay", -1, "-1 is not 0 or more"),
         ("weight_decay", [1e-5, math.inf], "is not finite"),
+        ("weight_decay", 10, "with learning_rate 0.3 a step subtracts 3 times"),
+        ("weight_decay", [1e-5, 1e9], "with learning_rate 0.3 a step subtracts 3e+08 times"),
         ("batch_size", 0, "0 is no batch size"),
         ("batch_size", -64, "-64 is no batch size"),
         ("batch_size", 64.0, "64.0 is no batch size"),
@@ -295,7 +301,8 @@ def test_equal_recipes_have_equal_reprs_for_any_number_format():
         ("milestones", [30, 30], "30 does not come after 30"),
         ("milestones", [60, 30], "30 does not come after 60"),
         ("decay", 1.0, "1 is 1 or more"),
-        ("decay", -0.1, "-0.1 is not 0 or more"),
+        ("decay", -0.1, "-0.1 is not positive"),
+        ("decay", 0, "0 is not positive"),
         ("first_cycle", 0, "0 is under 1"),
         ("first_cycle", 2.5, "is not a range"),
         ("cycle_growth", [0, 2], "0 is under 1"),
@@ -307,7 +314,7 @@ def test_equal_recipes_have_equal_reprs_for_any_number_format():
         ("clip", math.inf, "is not finite"),
         ("trainable", "norms", "norms is unknown"),
         ("trainable", [], "is no choice"),
-        ("norm_bias_rate", -1, "-1 is not positive"),
+        ("norm_bias_rate", -1, "-1 is not 0 or more"),
         ("norm_bias_rate", [0, 64], "0 is not positive"),
         ("initialization", "identity", "identity is unknown"),
         ("lookahead", -1, "-1 is under 0"),
@@ -324,6 +331,17 @@ def test_bad_option_is_refused_with_field_value_and_remedy(option, value, proble
         assert_one_helpful_line(caught.value, f"recipe.{option}", value)
 
 
+def test_norm_biases_may_keep_their_initial_value():
+    assert recipe(random_trial(), TASK, norm_bias_rate=0).norm_bias_rate == 0
+
+
+def test_learning_rate_and_decay_of_any_size_are_refused_together():
+    large = 10**308
+    with pytest.raises(BadInputError) as caught:
+        recipe(random_trial(), TASK, learning_rate=large, weight_decay=large)
+    assert_one_helpful_line(caught.value, "recipe.weight_decay", large)
+
+
 @examples(300)
 @given(st.sampled_from(OPTION_NAMES), OPTIONS)
 def test_option_value_gives_only_recipes_or_only_refusals(option, value):
@@ -335,7 +353,7 @@ def test_option_value_gives_only_recipes_or_only_refusals(option, value):
             assert_one_helpful_line(error, f"recipe.{option}", value)
             verdicts.add("refused")
         else:
-            assert drawn.learning_rate >= 0
+            assert drawn.learning_rate > 0
             assert drawn.weight_decay >= 0
             assert drawn.batch_size >= 1
             assert 0 <= drawn.label_smoothing < 1
