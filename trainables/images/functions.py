@@ -35,6 +35,7 @@ from trainables.images.labelling import (
 )
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.sources import Item, Listing
+from trainables.images.summary import summarize
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels")
@@ -86,7 +87,8 @@ class ImageFunction:
             labels = np.searchsorted(used, labels)
         splits = np.concatenate([np.full(len(part.labels), part.split, np.int8) for part in parts])
         check_classes(names, labels, splits)
-        notes += describe_alike(names)
+        places = {part.split: shown(part.name) for part in parts if part.name}
+        notes = [summarize(names, labels, splits, places), *notes, *describe_alike(names)]
 
         def items() -> Generator[Item, None, None]:
             row = 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from trainables.images.errors import UnusableDataError, cause
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.sources import Item, Listing, Source
+from trainables.images.summary import summarize
 
 TORCHVISION_CLASSES = {
     "cifar10": "CIFAR10",
@@ -112,12 +113,16 @@ def _listing(
                 yield Item(row, f"{name} {split} {position}", image, image.nbytes)
                 row += 1
 
+    together = np.concatenate([labels for _, _, labels in parts])
+    splits = np.concatenate(
+        [np.full(len(labels), SPLITS.index(split), np.int8) for split, _, labels in parts]
+    )
+    places = {SPLITS.index(split): f"{name} {split}" for split, _, _ in parts}
     return Listing(
         classes=classes,
-        labels=np.concatenate([labels for _, _, labels in parts]),
-        splits=np.concatenate(
-            [np.full(len(labels), SPLITS.index(split), np.int8) for split, _, labels in parts]
-        ),
+        labels=together,
+        splits=splits,
         total_size=sum(pixels.nbytes for _, pixels, _ in parts),
         items=items,
+        notes=(summarize(classes, together, splits, places if len(parts) > 1 else {}),),
     )

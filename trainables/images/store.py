@@ -41,7 +41,7 @@ from trainables.images.sources import Item, Listing
 from trainables.images.value_range import Histogram, ValueRange
 from trainables.specs import Decoding
 
-FORMAT = 6
+FORMAT = 7
 """Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -24,6 +25,7 @@ from trainables.images.labelling import (
     split_of,
 )
 from trainables.images.sources import Item, Listing
+from trainables.images.summary import summarize
 from trainables.specs import TableColumns
 
 USUAL_NAMES = {
@@ -123,7 +125,11 @@ class LabelTable:
             items=items,
             names=tuple(row.file for row in rows),
             groups=groups,
-            notes=(*self._notes, *describe_alike(classes)),
+            notes=(
+                summarize(classes, labels, splits, self._places),
+                *self._notes,
+                *describe_alike(classes),
+            ),
         )
 
     @cached_property
@@ -158,6 +164,20 @@ class LabelTable:
         if not root.is_dir():
             raise BadInputError("table.root", root, "there is no such folder", "check the path")
         return _locate(self._rows, root)
+
+    @property
+    def _places(self) -> dict[int, str]:
+        """Where the table names each split."""
+        if "split" not in self._taken:
+            return {}
+        column = self._header.index(self._taken["split"])
+        names: dict[int, set[str]] = defaultdict(set)
+        for (_, cells), row in zip(self._records, self._rows, strict=True):
+            names[row.split].add(shown(cells[column]))
+        return {
+            split: f"{shown(self._taken['split'])}={'/'.join(sorted(written))}"
+            for split, written in names.items()
+        }
 
     @property
     def _notes(self) -> tuple[str, ...]:

@@ -135,6 +135,19 @@ def test_splits_of_a_mapping_are_kept(returning):
     for rows, expected in ((data.train, SHADES[:6]), (data.validation, SHADES[6:8])):
         assert data.images[rows, 0, 0, 0].tolist() == expected.tolist()
     assert data.images[data.test, 0, 0, 0].tolist() == SHADES[8:].tolist()
+    assert data.notes[0] == (
+        "12 images of 2 classes (0 6, 1 6): train from train (6), validation from validation (2), "
+        "test from test (4)"
+    )
+
+
+def test_first_note_on_a_function_says_which_splits_are_drawn(returning):
+    photos = Photos()
+    data = returning({"train": Subset(photos, range(8)), "test": Subset(photos, range(8, 12))})
+    assert data.notes[0] == (
+        "12 images of 2 classes (cat 6, dog 6): train from train (8), test from test (4), "
+        "validation is drawn from train"
+    )
 
 
 def test_subset_of_torch_keeps_the_class_names(returning):
@@ -431,11 +444,11 @@ def test_classes_that_look_alike_are_one_or_are_said(returning):
 def test_reuse_of_the_images_is_said(folder):
     spec = spec_of(folder, CODE)
     kept = "decoded images of mine:dataset are reused until mine.py "
-    assert load(spec, cache=folder).notes[0] == (
+    assert load(spec, cache=folder).notes[1] == (
         f"{kept}changes; set dataset.version to a text that changes with its data"
     )
     ImageFunction(spec.source, spec.folders)._function.version = "2026"
-    assert load(spec, cache=folder).notes[0] == f"{kept}or dataset.version changes"
+    assert load(spec, cache=folder).notes[1] == f"{kept}or dataset.version changes"
 
 
 def test_misspelt_kind_of_an_existing_path_is_named(folder):

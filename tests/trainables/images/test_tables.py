@@ -85,14 +85,14 @@ def test_backslashes_of_windows_separate_folders(folder):
 def test_columns_with_usual_names_are_found_and_said(folder):
     data = read(table(folder, lines(header="Image_Path,CLASS")))
     assert labels_by_shade(data) == EXPECTED
-    assert data.notes[0] == "labels.csv has 12 lines: file from Image_Path, label from CLASS"
+    assert data.notes[1] == "labels.csv has 12 lines: file from Image_Path, label from CLASS"
 
 
 def test_named_columns_win_over_usual_names(folder):
     text = "file,label,photo,kind,age\n" + "\n".join(f"x,y,{n}.png,{n[:3]},3" for n in FILES)
     data = read(table(folder, text), columns={"file": "photo", "label": "Kind"})
     assert labels_by_shade(data) == EXPECTED
-    assert data.notes[0].endswith("file from photo, label from kind; ignored: file, label, age")
+    assert data.notes[1].endswith("file from photo, label from kind; ignored: file, label, age")
 
 
 def test_files_may_be_absolute_or_below_the_given_root(folder):
@@ -134,6 +134,16 @@ def test_splits_of_the_table_are_kept(folder):
     for rows, numbers in ((data.train, (0, 1)), (data.validation, (2, 3)), (data.test, (4, 5))):
         shades = data.images[rows, 0, 0, 0] // 10
         assert sorted(shades.tolist()) == sorted([*numbers, *(6 + n for n in numbers)])
+    assert data.notes[0] == (
+        "12 images of 2 classes (cat 6, dog 6): train from subset=TRAIN/train (4), "
+        "validation from subset=val/valid (4), test from subset=Testing/test (4)"
+    )
+
+
+def test_first_note_on_a_table_says_which_splits_are_drawn(folder):
+    assert read(table(folder, lines())).notes[0] == (
+        "12 images of 2 classes (cat 6, dog 6): validation and test are drawn from train"
+    )
 
 
 def test_groups_of_the_table_stay_in_one_split(folder):

@@ -11,6 +11,7 @@ from trainables.images.errors import UnusableDataError, counted, printable, show
 from trainables.images.labelling import by_likeness, describe_alike, one_form
 from trainables.images.layout.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
 from trainables.images.layout.split_names import SPLITS
+from trainables.images.summary import summarize
 
 # Folders of data sets that mark regions of images, for which no class is a folder.
 _REGIONS = frozenset(
@@ -106,7 +107,7 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
     labels = np.array([label_of[placed[position][1]] for position in chosen], dtype=np.int64)
     splits = np.array([placed[position][0] for position in chosen], dtype=np.int8)
     notes = [
-        _summary(classes, labels, splits, layout),
+        _described(classes, labels, splits, layout),
         *layout.notes,
         *names.notes,
         *_left_out([paths[position] for position in paths.keys() - placed.keys()], len(wrapper)),
@@ -189,32 +190,15 @@ def _classes(placed: set[tuple[int, str]]) -> list[str]:
     return classes
 
 
-def _summary(
+def _described(
     classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.int8], layout: Layout
 ) -> str:
     """Return the line that says how the folders are read."""
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
-    if len(classes) <= 8:
-        sizes = ", ".join(
-            f"{shown(name, 40)} {count}" for name, count in zip(classes, counts, strict=True)
-        )
-    else:
-        (few, rare), (many, common) = (
-            pick(zip(counts, classes, strict=True)) for pick in (min, max)
-        )
-        sizes = f"from {few} of {shown(rare, 40)} to {many} of {shown(common, 40)}"
-    found = Counter(splits.tolist())
-    drawn = [name for split, name in enumerate(SPLITS) if split not in found]
-    parts = [
-        f"{SPLITS[split]} from {layout.folder(split)} ({found[split]})" for split in sorted(found)
-    ]
-    if found.keys() == {0} and () in layout.roots:
-        parts = [f"class folders in {shown_folder(*layout.wrapper)}"] if layout.wrapper else []
-    if drawn:
-        parts.append(f"{' and '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} drawn from train")
-    return (
-        f"{counted(len(labels), 'image')} of {len(classes)} classes ({sizes}): {', '.join(parts)}"
-    )
+    found = sorted(set(splits.tolist()))
+    whole = f"class folders in {shown_folder(*layout.wrapper)}" if layout.wrapper else ""
+    unsplit = found == [0] and () in layout.roots
+    places = {} if unsplit else {split: layout.folder(split) for split in found}
+    return summarize(classes, labels, splits, places, whole)
 
 
 def _left_out(paths: Sequence[Parts], depth: int) -> list[str]:
