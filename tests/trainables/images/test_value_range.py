@@ -65,9 +65,49 @@ def test_rare_value_near_the_others_stays_in_the_range():
     assert ends(np.tile(np.arange(100), 1000), [150], [-40]) == (-40, 150)
 
 
-def test_frequent_extreme_value_stays_in_the_range():
+def test_extreme_value_of_few_pixels_stays_in_the_range():
     scene = np.tile(np.arange(30_000, 30_060), 100)
-    assert ends(scene, np.full(20, 65_535)) == (30_000, 65_535)
+    assert ends(scene, np.full(5, 65_535)) == (30_000, 65_535)
+
+
+@pytest.mark.parametrize("fraction", [0.003, 0.03, 0.3])
+@pytest.mark.parametrize(
+    ("missing", "low", "high"),
+    [
+        ([-9999], 0, 0.4),
+        ([np.finfo(np.float32).min], -50, 0.4),
+        ([65_535], 100, 4000),
+        ([-32_768], 100, 4000),
+        ([0, 65_535], 30_000, 30_060),
+        ([-9999, 9999], -0.5, 0.5),
+        ([-9999, -32_768], -0.5, 0.5),
+    ],
+)
+def test_values_for_missing_data_are_left_out_of_the_range(missing, low, high, fraction):
+    scene = np.linspace(low, high, 10_000)
+    found = range_of(scene, *(np.full(int(10_000 * fraction), value) for value in missing))
+    assert (found.low, found.high) == pytest.approx((low, high), rel=2**-15)
+    assert sorted(note.split()[0] for note in found.notes()) == sorted(
+        f"{np.float32(value):.10g}" for value in missing
+    )
+
+
+def test_value_for_missing_data_is_noted_with_its_share():
+    assert range_of(np.linspace(0, 0.4, 970), np.full(30, -9999)).notes() == [
+        "-9999 is in 3 % of the pixels with 16 or 32 bits and far from all others: it is left out "
+        "of the range as a value for missing data (decoding.value_range)"
+    ]
+
+
+def test_hot_pixel_beyond_the_value_for_missing_data_changes_nothing():
+    scene = np.linspace(0, 0.4, 20_000)
+    assert ends(scene, np.full(900, -9999), [-20_000], [500]) == pytest.approx((0, 0.4), rel=1e-3)
+
+
+@pytest.mark.parametrize("scene", [[0, 1], [0, 1, 2, 3], np.full(9, 5)])
+def test_labels_have_no_value_for_missing_data(scene):
+    found = range_of(np.repeat(scene, 100), np.full(100, 65_535))
+    assert (found.low, found.high, found.missing) == (min(scene), 65_535, ())
 
 
 def test_rare_values_on_a_constant_background_are_the_range():
@@ -77,10 +117,30 @@ def test_rare_values_on_a_constant_background_are_the_range():
 def test_range_that_most_pixels_do_not_use_is_reported():
     scene = np.tile(np.arange(30_000, 30_060), 100)
     assert range_of(scene).notes() == []
-    assert range_of(scene, np.full(20, 65_535)).notes() == [
+    assert range_of(scene, np.full(5, 65_535)).notes() == [
         "98 % of the pixels with 16 or 32 bits lie in 30000 to 30059 and share 1 of 256 levels; "
         "set decoding.value_range to the values that matter"
     ]
+
+
+def test_levels_between_two_crowds_are_not_counted_as_used():
+    # A resampled border leaves values between the one for missing data and the rest.
+    values = [np.linspace(0, 0.4, 970), np.full(30, -9999), np.linspace(-9000, -999, 9)]
+    (note,) = range_of(*values).notes()
+    assert note.startswith("98 % of the pixels with 16 or 32 bits lie in -9999 to 0.39")
+    assert "share 10 of 256 levels" in note
+
+
+def test_crowd_beside_a_large_background_is_reported():
+    scene = np.tile(np.arange(30_000, 30_060), 16)
+    assert range_of(np.zeros(200_000), scene).notes() == [
+        "98 % of the pixels with 16 or 32 bits other than 0 lie in 30000 to 30059 and share 2 of "
+        "256 levels; set decoding.value_range to the values that matter"
+    ]
+
+
+def test_images_with_few_values_lose_nothing_and_are_not_reported():
+    assert range_of(np.repeat(np.arange(10), 99)).notes() == []
 
 
 # Data sets
