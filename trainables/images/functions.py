@@ -28,7 +28,8 @@ from trainables.images.errors import (
 )
 from trainables.images.labelling import (
     check_classes,
-    describe_alike,
+    describe_doubtful,
+    is_missing,
     one_form,
     ordered_classes,
     split_of,
@@ -88,7 +89,7 @@ class ImageFunction:
         splits = np.concatenate([np.full(len(part.labels), part.split, np.int8) for part in parts])
         check_classes(names, labels, splits)
         places = {part.split: shown(part.name) for part in parts if part.name}
-        notes = [summarize(names, labels, splits, places), *notes, *describe_alike(names)]
+        notes = [summarize(names, labels, splits, places), *notes, *describe_doubtful(names)]
 
         def items() -> Generator[Item, None, None]:
             row = 0
@@ -298,11 +299,16 @@ def _label(name: str, raw: Any) -> int | str:
     if hasattr(raw, "item"):
         with suppress(ValueError, RuntimeError):  # An array with several elements.
             value = raw.item()
+    problem = f"the label of {name} is {brief(repr(value), 60)}"
+    if isinstance(value, str) and is_missing(value):
+        raise UnusableDataError(
+            f"{problem}, which stands for a missing label",
+            "leave out images without a label, or rename the class if it is one",
+        )
     if isinstance(value, str) and value:
         return one_form(value)
     if isinstance(value, int) and value >= 0:
         return int(value)
-    problem = f"the label of {name} is {brief(repr(value), 60)}"
     if isinstance(value, int):
         raise UnusableDataError(problem, "leave out images without a label")
     raise UnusableDataError(problem, "return the number or the name of one class")

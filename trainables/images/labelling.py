@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 
 import numpy as np
@@ -11,6 +12,16 @@ from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, shown, some
 from trainables.images.layout.split_names import SPLITS, split_of_name
+
+# What pandas, R, Excel, databases and JSON write for a missing value. In lower case, "none" is a
+# likely class.
+_MISSING = frozenset(
+    ("nan", "NaN", "NAN", "-nan", "None", "null", "NULL", "Null", "#N/A", "#NA", "<NA>", "NaT")
+)
+_PERHAPS_MISSING = frozenset(
+    ("na", "n/a", "nil", "none", "null", "nan", "#n/a", "#na", "<na>", "nat")
+)
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 
 
 def split_of(name: str) -> int:
@@ -35,24 +46,47 @@ def one_form(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def is_missing(text: str) -> bool:
+    """Tell whether a cell is text that programs write for a missing value, such as ``nan``."""
+    return text in _MISSING
+
+
 def by_likeness(names: Iterable[str]) -> dict[str, list[str]]:
-    """Group names that differ only in case, blanks, hyphens or underscores."""
+    """Group names that are equal as numbers, or differ only in case, blanks, hyphens, underscores.
+
+    Numbers have digits and at most a sign and a decimal point.
+    """
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        groups[re.sub(r"[\s_-]+", " ", name.casefold()).strip()].append(name)
+        groups[_likeness(name)].append(name)
     return groups
 
 
-def describe_alike(classes: Iterable[str]) -> list[str]:
-    """Return a note on classes whose names look alike."""
-    alike = [names for names in by_likeness(classes).values() if len(names) > 1]
-    if not alike:
-        return []
-    more = f" ({len(alike)} such cases)" if len(alike) > 1 else ""
-    return [
-        f"the classes {some(min(alike), 4)} differ only in case, blanks, hyphens or underscores "
-        f"and stay separate{more}"
-    ]
+def _likeness(name: str) -> str:
+    if _NUMBER.fullmatch(name.strip()):
+        return str(Decimal(name.strip()).normalize() + 0)
+    return re.sub(r"[\s_-]+", " ", name.casefold()).strip()
+
+
+def describe_doubtful(classes: Iterable[str]) -> list[str]:
+    """Return notes on classes whose names look alike, or like a missing label."""
+    known = sorted(classes)
+    notes = []
+    if unsure := [name for name in known if name.casefold() in _PERHAPS_MISSING]:
+        subject = "class" if len(unsure) == 1 else "classes"
+        notes.append(f"the {subject} {some(unsure, 4)} may stand for missing labels")
+    alike = [names for names in by_likeness(known).values() if len(names) > 1]
+    numbers = [names for names in alike if _NUMBER.fullmatch(names[0].strip())]
+    words = [names for names in alike if names not in numbers]
+    for groups, likeness in (
+        (numbers, "are the same number"),
+        (words, "differ only in case, blanks, hyphens or underscores"),
+    ):
+        if groups:
+            more = f" ({len(groups)} such cases)" if len(groups) > 1 else ""
+            listed = some(min(groups), 4)
+            notes.append(f"the classes {listed} {likeness} and stay separate{more}")
+    return notes
 
 
 def ordered_classes(names: Iterable[str]) -> list[str]:

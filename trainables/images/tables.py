@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 import stat
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
@@ -19,7 +20,8 @@ from trainables.images.errors import UnusableDataError, cause, counted, printabl
 from trainables.images.files import total_size
 from trainables.images.labelling import (
     check_classes,
-    describe_alike,
+    describe_doubtful,
+    is_missing,
     one_form,
     ordered_classes,
     split_of,
@@ -43,6 +45,8 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 """Usual suffixes of tables; other files are read, too."""
 
 _REQUIRED = ("file", "label")
+# A missing value as text cannot be told from a name only in these columns.
+_NAMES = {"label": "class", "group": "group"}
 _TAB_SUFFIXES = (".tsv", ".tab")
 _DELIMITERS = ",;\t|"
 _LARGEST_TABLE = 2**30
@@ -128,7 +132,7 @@ class LabelTable:
             notes=(
                 summarize(classes, labels, splits, self._places),
                 *self._notes,
-                *describe_alike(classes),
+                *describe_doubtful(classes),
             ),
         )
 
@@ -253,12 +257,20 @@ def _parse(text: str, path: Path) -> tuple[list[str], list[tuple[int, list[str]]
         delimiter = "\t"
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[tuple[int, list[str]]] = []
+    start = 1
     try:
         for record in reader:
+            if reader.line_num > start:
+                # Earlier cells are within the first line.
+                breaks = next(filter(None, map(_line_breaks, record)))
+                raise _spanning(start, start + breaks, path)
             cells = [cell.strip() for cell in record]
             if any(cells):
                 records.append((reader.line_num, cells))
+            start = reader.line_num + 1
     except csv.Error as error:
+        if reader.line_num > start:
+            raise _spanning(start, reader.line_num, path) from error
         raise UnusableDataError(
             f"line {reader.line_num} of {shown(path.name)} is not CSV ({cause(error)})",
             "correct the quotes in this line",
@@ -277,6 +289,19 @@ def _parse(text: str, path: Path) -> tuple[list[str], list[tuple[int, list[str]]
                 "quote cells that contain the delimiter, and fill in missing cells",
             )
     return header, lines
+
+
+def _line_breaks(cell: str) -> int:
+    return len(re.findall(r"\r\n|\r|\n", cell))
+
+
+def _spanning(start: int, end: int, path: Path) -> UnusableDataError:
+    """Return the error for a quoted cell of several lines, most often due to a stray quote."""
+    return UnusableDataError(
+        f"the quoted cell that starts in line {start} of {shown(path.name)} spans lines {start} "
+        f"to {end}",
+        "remove the stray quote, or the line breaks in the cell",
+    )
 
 
 def _choose(
@@ -351,6 +376,20 @@ def _rows(records: Sequence[tuple[int, list[str]]], position: dict[str, int]) ->
             raise UnusableDataError(
                 f"line {empty[0]} has no {kind} ({counted(len(empty), 'such line')})",
                 "fill it in or remove the line" + _or_ignore(kind),
+            )
+    for kind in sorted(_NAMES.keys() & position.keys()):
+        unknown = [
+            (line, cells[position[kind]])
+            for line, cells in records
+            if is_missing(cells[position[kind]])
+        ]
+        if unknown:
+            line, text = unknown[0]
+            raise UnusableDataError(
+                f'line {line} has no {kind}: "{text}" stands for a missing cell '
+                f"({counted(len(unknown), 'such line')})",
+                f"fill it in, remove the line, or rename the {_NAMES[kind]} if it is one"
+                + _or_ignore(kind),
             )
     for line, cells in records:
         split = 0

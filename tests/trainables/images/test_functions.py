@@ -259,6 +259,11 @@ def test_deep_and_transparent_arrays_are_decoded_as_files_are(returning):
             "return the number or the name of one class",
         ),
         (
+            pairs([*["cat", "dog"] * 5, "cat", "nan"]),
+            "the label of item 11 is 'nan', which stands for a missing label",
+            "leave out images without a label, or rename the class if it is one",
+        ),
+        (
             {"train": pairs([*[0, 1] * 5, 0, -1])},
             "the label of item 11 of train is -1",
             "leave out images without a label",

@@ -121,6 +121,31 @@ def test_classes_that_look_alike_are_said(folder):
     assert any(note.startswith("the classes Dog, dog differ only in case") for note in notes)
 
 
+def test_classes_that_are_equal_numbers_are_said(folder):
+    text = "file,label\n" + "\n".join(
+        f"{n}.png,{('1', '01', '1.0')[i % 3]}" for i, n in enumerate(FILES)
+    )
+    data = read(table(folder, text))
+    assert data.classes == ("01", "1", "1.0")
+    assert "the classes 01, 1, 1.0 are the same number and stay separate" in data.notes
+
+
+@pytest.mark.parametrize("name", ["NA", "none"])
+def test_class_that_may_stand_for_missing_labels_is_said(folder, name):
+    data = read(table(folder, lines().replace(",cat", f",{name}")))
+    assert name in data.classes
+    assert f"the class {name} may stand for missing labels" in data.notes
+
+
+def test_missing_groups_written_as_text_are_refused(folder):
+    text = (
+        lines(header="file,label,patient").replace("cat\n", "cat,a\n").replace("dog\n", "dog,NaN\n")
+    )
+    assert refusal(table(folder, f"{text},b")).problem == (
+        'line 8 has no group: "NaN" stands for a missing cell (5 such lines)'
+    )
+
+
 def test_number_classes_are_in_the_order_of_their_values(folder):
     names = ["2", "10", "9"]
     text = "file,label\n" + "\n".join(f"{n}.png,{names[i % 3]}" for i, n in enumerate(FILES))
@@ -209,8 +234,28 @@ def test_repeated_lines_are_ignored_and_counted(folder):
         ),
         (
             ("dog1.png", '"dog1.png'),
+            "the quoted cell that starts in line 9 of labels.csv spans lines 9 to 13",
+            "remove the stray quote, or the line breaks in the cell",
+        ),
+        (
+            ("cat1.png,cat\ncat2.png,cat\n", 'cat1.png,"cat\ncat2.png,cat"\n'),
+            "the quoted cell that starts in line 3 of labels.csv spans lines 3 to 4",
+            "remove the stray quote, or the line breaks in the cell",
+        ),
+        (
+            ("cat1.png,cat\ncat2.png,cat\n", 'cat1.png,"cat\n"cat2.png,cat\n'),
+            "the quoted cell that starts in line 3 of labels.csv spans lines 3 to 4",
+            "remove the stray quote, or the line breaks in the cell",
+        ),
+        (
+            ("dog5.png,dog", 'dog5.png,"dog'),
             "line 13 of labels.csv is not CSV (unexpected end of data)",
             "correct the quotes in this line",
+        ),
+        (
+            ("dog1.png,dog\ndog2.png,dog", "dog1.png,nan\ndog2.png,None"),
+            'line 9 has no label: "nan" stands for a missing cell (2 such lines)',
+            "fill it in, remove the line, or rename the class if it is one",
         ),
         (("dog1.png", "."), "line 9 names ., which is not a file", "name an image"),
         (

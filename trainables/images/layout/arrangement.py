@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, counted, printable, shown, some
-from trainables.images.labelling import by_likeness, describe_alike, one_form
+from trainables.images.labelling import by_likeness, describe_doubtful, one_form
 from trainables.images.layout.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.summary import summarize
@@ -156,7 +156,7 @@ def _class_names(placed: Iterable[tuple[int, str]]) -> _Names:
                     f"{shown(unknown[0])} of the {SPLITS[split]} split is taken as the class "
                     f"{shown(known[0])}"
                 )
-    return _Names(of, (*notes, *describe_alike(present[0])))
+    return _Names(of, (*notes, *describe_doubtful(present[0])))
 
 
 def _classes(placed: set[tuple[int, str]]) -> list[str]:

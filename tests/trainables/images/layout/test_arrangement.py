@@ -111,6 +111,12 @@ def test_images_outside_class_folders_are_counted():
     )
 
 
+def test_class_folders_that_are_equal_numbers_are_noted():
+    found = arranged(files("1", "01", "-1", "2"))
+    assert found.classes == ("-1", "01", "1", "2")
+    assert found.notes[1:] == ("the classes 01, 1 are the same number and stay separate",)
+
+
 def test_split_without_class_folders_is_noted():
     found = arranged(pairs("train") + files("test", count=5), empty=("val",))
     assert "val/ has no images, so the validation split is drawn" in found.notes
