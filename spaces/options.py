@@ -176,6 +176,13 @@ def choices(option: Choices[T]) -> Sequence[T]:
     return cast("Sequence[T]", (option,) if type(option) in _SINGLE else option)
 
 
+def _is_number(text: str) -> bool:
+    try:
+        return isfinite(float(text))
+    except ValueError:
+        return False
+
+
 N = TypeVar("N", int, float)
 
 
@@ -192,6 +199,8 @@ def _ends(
     known = option if isinstance(option, (list, tuple)) and len(option) == 2 else (None, None)
     low, high = cast("Sequence[N]", known)
     if type(low) not in kinds or type(high) not in kinds:
+        if isinstance(option, str) and _is_number(option):
+            raise BadInputError(field, option, "is text", "remove the quotes")
         remedy = f"use one {expected} or [low, high]"
         raise BadInputError(field, option, "is not a range of numbers", remedy)
     if not low <= high:

@@ -45,7 +45,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
         BadInputError: a change affects the candidates or their training.
     """
     before = load_stored(folder)
-    after = load_experiment(folder.experiment, overrides)
+    after = load_experiment(folder.experiment, overrides, adds=True)
     _refuse_changes(folder, before, after)
     return after
 

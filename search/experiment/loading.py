@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeGuard, get_args
@@ -16,19 +17,23 @@ from search.experiment.schema import Experiment, SpaceSection, seconds
 from search.experiment.yaml_text import YamlTextError, is_text, plain_text, read_yaml
 from spaces.errors import BadInputError
 
+_MOST_DIGITS = 15
+"""Digits of the largest whole number that a message writes out."""
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+
+def load_experiment(path: Path, overrides: Sequence[str] = (), *, adds: bool = False) -> Experiment:
     """Read and validate an experiment file.
 
     Args:
         path: the YAML file; its stem is the default name of the search.
         overrides: ``key=value`` with dotted keys, applied in order. A field for text takes the text
             as it stands; other values are YAML.
+        adds: whether ``+`` adds to a number, as on resume: ``budget.trials=+100``.
 
     Raises:
         BadInputError: for the first invalid field, or a value that could be misread.
     """
-    experiment = _load(path, overrides)
+    experiment = _load(path, overrides, adds=adds)
     gpus = experiment.resources.gpus
     if gpus is not None and gpus > 1:
         # Not in the schema, because searches that were stored before may have it.
@@ -38,7 +43,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     return experiment
 
 
-def _load(path: Path, overrides: Sequence[str]) -> Experiment:
+def _load(path: Path, overrides: Sequence[str], *, adds: bool = False) -> Experiment:
     document = _parse(_read(path), "EXPERIMENT", path, Experiment)
     if document is None:
         document = {}
@@ -46,7 +51,7 @@ def _load(path: Path, overrides: Sequence[str]) -> Experiment:
         raise BadInputError("EXPERIMENT", path, "is not a mapping", "write `field: value` lines")
     document = {"name": path.stem} | document
     for override in overrides:
-        _apply(document, override)
+        _apply(document, override, adds=adds)
     experiment = parse_experiment(document)
     if not experiment.names_own_code:
         return experiment
@@ -107,7 +112,7 @@ def _parse(text: str, field: str, value: object, annotation: Any) -> Any:
         raise BadInputError(field, value, error.problem, error.remedy) from None
 
 
-def _apply(document: dict[str, Any], override: str) -> None:
+def _apply(document: dict[str, Any], override: str, *, adds: bool) -> None:
     """Apply one override to a document."""
     key, equals, text = override.partition("=")
     location = key.split(".")
@@ -125,7 +130,12 @@ def _apply(document: dict[str, Any], override: str) -> None:
             inner = {"name": inner}
         section[parent] = dict(inner) if isinstance(inner, dict) else {}
         section = section[parent]
-    section[last] = _new_value(location, section.get(last), value, override)
+    if text.lstrip().startswith("+") and not is_text(_annotation_at(location)):
+        if not adds:
+            problem = "+ adds only when a search is resumed with the command resume"
+            raise BadInputError("--set", override, problem, "remove the +")
+        value = _sum(location, section.get(last), value, override)
+    section[last] = value
 
 
 def _override_value(location: Sequence[str], text: str, override: str) -> Any:
@@ -139,19 +149,54 @@ def _override_value(location: Sequence[str], text: str, override: str) -> Any:
     return _parse(text, "--set", override, annotation)
 
 
-def _new_value(location: Sequence[str], before: object, value: object, override: str) -> object:
-    """Return the new value; ``+`` adds to the old one: ``budget.trials=+100``."""
-    text = override.partition("=")[2].strip()
-    if not text.startswith("+") or is_text(_annotation_at(location)):
-        return value
+def _sum(location: Sequence[str], before: object, value: object, override: str) -> object:
+    """Return the old value plus that of an override: ``budget.trials=+100``."""
+    key, _, text = override.partition("=")
+    added = text.strip().removeprefix("+")
     if _is_duration(location):
         with suppress(ValueError):  # Not a duration.
-            before, value = seconds(before), seconds(text.removeprefix("+"))
-    if _is_number(before) and _is_number(value):
+            before, value = seconds(before), seconds(added)
+    if not _is_number(before):
+        problem = "cannot add to a value that is not a number"
+        raise BadInputError("--set", override, problem, "remove the +")
+    if _is_number(value):
         return before + value
-    raise BadInputError(
-        "--set", override, "cannot add to a value that is not a number", "remove the +"
-    )
+    if isinstance(_plain(added), float):
+        whole = _whole(added)
+        remedy = f"write {key}=+{whole}" if whole.isdigit() else "write + and a whole number"
+        raise BadInputError("--set", override, "is not an integer", remedy)
+    problem = "cannot add a value that is not a number"
+    raise BadInputError("--set", override, problem, "write + and a number")
+
+
+def _misread_number(kind: str, value: object) -> tuple[str, str] | None:
+    """Return problem and remedy of a number or truth value that has another type."""
+    text = str(value) if isinstance(value, float) else value
+    if not isinstance(text, str):
+        return None
+    plain = _plain(text, bool if kind == "bool_type" else Any)
+    if kind == "int_type" and isinstance(plain, float):
+        return "is not an integer", f"write {_whole(text)}"
+    meant = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}[kind]
+    if type(plain) in meant:
+        return "is text", "remove the quotes"
+    return None
+
+
+def _plain(text: str, annotation: Any = Any) -> object:
+    """Return what a text means without quotes; None if it is not YAML."""
+    with suppress(YamlTextError):
+        return read_yaml(text, annotation)
+    return None
+
+
+def _whole(text: str) -> str:
+    """Return the digits of a whole number that is written as a decimal, such as 1e2."""
+    with suppress(InvalidOperation):
+        number = Decimal(text.replace("_", ""))
+        if number.is_finite() and number.adjusted() < _MOST_DIGITS and number % 1 == 0:
+            return str(int(number))
+    return "a whole number"
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
@@ -181,6 +226,10 @@ def _explain(error: ValidationError) -> BadInputError:
     cause = first.get("ctx", {}).get("error")
     if isinstance(cause, BadInputError):
         return cause  # Raised by a validator that names the field itself.
+    if first["type"] in ("int_type", "float_type", "bool_type"):
+        misread = _misread_number(first["type"], value)
+        if misread is not None:
+            return BadInputError(field, value, *misread)
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return BadInputError(field, value, "is not allowed", message)
@@ -188,7 +237,10 @@ def _explain(error: ValidationError) -> BadInputError:
         return BadInputError(field, value, "is not a section", "write it as {field: value, ..}")
     if first["type"] == "string_pattern_mismatch":
         message = "does not match the pattern of a name"
-        remedy = "use letters, digits, dots, dashes and underscores; give one with --set name=..."
+        remedy = (
+            "use up to 100 ASCII letters, digits, dots, dashes and underscores, a letter or digit "
+            "first; give one with --set name=..."
+        )
         return BadInputError(field, value, message, remedy)
     message = message[0].lower() + message[1:]
     return BadInputError(field, value, message, f"see `{_describe(location)}`")

@@ -236,6 +236,9 @@ class _Reader:
             problem = f"has {name}: {node.value}{_line(node)}, which can mean a word or {word}"
             remedy = f'write "{node.value}" in quotes for the word, or {str(word).lower()}'
             raise YamlTextError(problem, remedy)
+        if tag == "float" and is_plain and int in kinds and float not in kinds:
+            # Validation refuses a decimal number here, and shows what was written.
+            return node.value
         return _core_value(tag, node)
 
     def _refuse_lost_text(self, node: ScalarNode, name: str) -> None:

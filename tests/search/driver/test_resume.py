@@ -56,6 +56,8 @@ OTHERS: dict[str, Any] = {
     "enqueue": ["vgg11"],
     "epochs": 7,
     "augmentation": {"crop": 1},
+    "balance": "weights",
+    "test_time_flip": True,
     "decoding": {"background": "black"},
     "screens": {"border": "off"},
     "objectives": ["accuracy", "params"],
@@ -150,19 +152,37 @@ def test_plus_adds_to_a_budget_and_no_plus_sets_it(
 def test_plus_accepts_units_of_time(tmp_path: Path, before: str, added: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"budget: {{wall_clock: {before}}}")
-    assert load_experiment(path, [f"budget.wall_clock={added}"]).budget.wall_clock == 9 * 3600
+    found = load_experiment(path, [f"budget.wall_clock={added}"], adds=True)
+    assert found.budget.wall_clock == 9 * 3600
 
 
 @pytest.mark.parametrize(
     "override",
     [
-        *("budget.wall_clock=+3600", "compile=+1", "budget.trials=+many", "space.depth=+1"),
-        *("budget.trials=+8h", "failures.hang_after=+long"),
+        *("budget.wall_clock=+3600", "compile=+1", "space.depth=+1"),
+        *("failures.hang_after=+long",),
     ],
 )
 def test_plus_on_a_field_without_number_is_refused(folder: SearchFolder, override: str) -> None:
     with pytest.raises(BadInputError, match="cannot add to a value that is not a number"):
         load_resumed(folder, [override])
+
+
+@pytest.mark.parametrize("added", ["many", "8h", "-1", "+1", ""])
+def test_plus_without_a_number_is_refused(folder: SearchFolder, added: str) -> None:
+    with pytest.raises(BadInputError, match="cannot add a value that is not a number; write \\+"):
+        load_resumed(folder, [f"budget.trials=+{added}"])
+
+
+@pytest.mark.parametrize(
+    ("added", "remedy"),
+    [("1e2", r"write budget\.trials=\+100$"), ("1.5", r"write \+ and a whole number$")],
+)
+def test_plus_of_a_decimal_to_an_integer_says_what_to_write(
+    folder: SearchFolder, added: str, remedy: str
+) -> None:
+    with pytest.raises(BadInputError, match=rf"is not an integer; {remedy}"):
+        load_resumed(folder, [f"budget.trials=+{added}"])
 
 
 @pytest.mark.parametrize("field", ["name", "data"])

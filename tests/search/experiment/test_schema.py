@@ -258,7 +258,11 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("epochs: three", "epochs", "integer"),
         ("epochs: 3.0", "epochs", "integer"),
         ("epochs: true", "epochs", "integer"),
-        ("epochs: '3'", "epochs", "integer"),
+        ("epochs: '3'", "epochs", "is text; remove the quotes"),
+        ("epochs: '3.0'", "epochs", "is not an integer; write 3"),
+        ("subset: '0.5'", "subset", "is text; remove the quotes"),
+        ("compile: 'yes'", "compile", "is text; remove the quotes"),
+        ("name: número", "name", "ASCII letters"),
         ("epochs: [3]", "epochs", "integer"),
         ("epochs:", "epochs", "integer"),
         ("data: [3]", "data", "string"),
@@ -563,6 +567,35 @@ def test_a_damaged_file_is_valid_or_refused_in_one_line(
 ) -> None:
     path = written(tmp_path, text)
     assert_valid_or_refused(lambda: load_experiment(path, [override] if override else []))
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "remedy"),
+    [
+        ("epochs", "1e1", "write 10"),
+        ("resolution", "1e2", "write 100"),
+        ("budget.trials", "1e9", "write 1000000000"),
+        ("budget.trials", "1_000.0", "write 1000"),
+        ("epochs", "2.5", "write a whole number"),
+        ("epochs", "1e400", "write a whole number"),
+        ("epochs", ".nan", "write a whole number"),
+    ],
+)
+def test_decimal_in_a_whole_number_field_is_shown_as_written(
+    tmp_path: Path, field: str, text: str, remedy: str
+) -> None:
+    line = f"{field} = {text}: is not an integer; {remedy}"
+    assert str(refusal(written(tmp_path, ""), f"{field}={text}")) == line
+    section, _, inner = field.rpartition(".")
+    file = f"{section}: {{{inner}: {text}}}" if section else f"{inner}: {text}"
+    assert str(refusal(written(tmp_path, file))) == line
+
+
+@pytest.mark.parametrize("value", ["+2", "+-1", "+many", "+1e2"])
+def test_plus_in_a_new_search_is_refused(tmp_path: Path, value: str) -> None:
+    line = str(refusal(written(tmp_path, "budget: {trials: 5}"), f"budget.trials={value}"))
+    assert f"budget.trials={value}: + adds only when a search is resumed" in line
+    assert line.endswith("remove the +")
 
 
 def test_a_long_value_is_shown_shortened(tmp_path: Path) -> None:

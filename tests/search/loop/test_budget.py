@@ -86,7 +86,7 @@ def test_settings_that_raise_a_limit_are_valid(
     budget = Budget(load_experiment(file).budget)
     spent = limit * (1 + overspent)
     (setting,) = budget.larger_limits(spent)
-    raised = Budget(load_experiment(file, [setting]).budget)
+    raised = Budget(load_experiment(file, [setting], adds=True).budget)
     assert raised.spent(1.9 * spent) == ""
 
 
