@@ -143,6 +143,7 @@ def _decode(chunk: Chunk) -> Outcome:
             digests.append(digest(held))
             found += changed
     images = np.stack(_same_channels(pictures))
+    found += Findings(levels=(int(images.min()), int(images.max())))
     return Decoded(
         np.array(chunk.rows, dtype=np.int64),
         images,

@@ -6,6 +6,10 @@ from typing import Self
 # With fewer levels between the 1st and the 99th percentile, most of the contrast is lost.
 FEW_LEVELS = 32
 
+# Images scaled to 0..1 twice, or the class numbers of masks, use fewer levels, all of them dark.
+_FEWEST_LEVELS = 8
+_DARK = 128
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -20,6 +24,7 @@ class Findings:
         deep_colour: images with 16 bits in each of several channels.
         colour_levels: smallest and largest level of those, 0..255.
         with_frames: images with more frames or pages than the first.
+        levels: smallest and largest level of all images, 0..255.
     """
 
     images: int = 0
@@ -30,6 +35,7 @@ class Findings:
     deep_colour: int = 0
     colour_levels: tuple[int, int] = (255, 0)
     with_frames: int = 0
+    levels: tuple[int, int] = (255, 0)
 
     def __add__(self, other: Self) -> "Findings":
         return Findings(
@@ -39,11 +45,9 @@ class Findings:
             deep_pixels=self.deep_pixels + other.deep_pixels,
             clipped=self.clipped + other.clipped,
             deep_colour=self.deep_colour + other.deep_colour,
-            colour_levels=(
-                min(self.colour_levels[0], other.colour_levels[0]),
-                max(self.colour_levels[1], other.colour_levels[1]),
-            ),
+            colour_levels=_span(self.colour_levels, other.colour_levels),
             with_frames=self.with_frames + other.with_frames,
+            levels=_span(self.levels, other.levels),
         )
 
     def notes(
@@ -87,10 +91,20 @@ class Findings:
                 f"{self._of_all(self.with_frames)} more than one frame or page; "
                 "only the first is read"
             )
+        darkest, lightest = self.levels
+        if 0 <= lightest - darkest < _FEWEST_LEVELS and lightest < _DARK:
+            lines.append(
+                f"pixels span {darkest} to {lightest} of 255; if they are divided by 255 twice or "
+                "are class numbers of masks, scale them to 0 to 255"
+            )
         return lines
 
     def _of_all(self, count: int) -> str:
         return f"{count} of {self.images} images {'has' if count == 1 else 'have'}"
+
+
+def _span(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return min(one[0], other[0]), max(one[1], other[1])
 
 
 def _percent(fraction: float) -> str:

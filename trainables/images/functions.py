@@ -153,9 +153,10 @@ class ImageFunction:
         except (UnusableDataError, BadInputError):
             raise
         except (Exception, SystemExit) as error:
+            exits = isinstance(error, SystemExit)
             raise UnusableDataError(
                 f"{what} raised {type(error).__name__}: {cause(error)}{place_of(error)}",
-                "fix the function",
+                "call neither sys.exit nor argparse in it" if exits else "fix the function",
             ) from error
 
 

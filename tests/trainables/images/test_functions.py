@@ -372,6 +372,18 @@ def test_every_error_of_the_data_set_is_one_line(folder, body, problem):
     assert problem_of(spec_of(folder, f"def dataset(): {body}"), folder).startswith(problem)
 
 
+def test_function_that_parses_arguments_is_refused(folder, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["search.py", "run", "mine.yaml"])
+    body = "import argparse; argparse.ArgumentParser().parse_args()"
+    with pytest.raises(BadInputError) as raised:
+        load(spec_of(folder, f"def dataset(): {body}"), cache=folder)
+    assert raised.value.problem == (
+        f"the function raised SystemExit: 2 in {folder / 'mine.py'}, line 1"
+    )
+    assert raised.value.remedy == "call neither sys.exit nor argparse in it"
+    assert "unrecognized arguments: run mine.yaml" in capsys.readouterr().err
+
+
 def test_name_that_is_no_function_is_refused(folder):
     spec = spec_of(folder, "dataset = 7")
     assert problem_of(spec, folder) == "it is int, not a function"
@@ -444,6 +456,21 @@ def test_classes_that_look_alike_are_one_or_are_said(returning):
     data = returning(pairs(names))
     assert data.classes == ("DOG", "K\u00e4se", "dog")
     assert any("the classes DOG, dog differ only in case" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    ("images", "noted"),
+    [
+        (LABELS[:, None, None].astype(np.uint8) * np.ones((12, 4, 5), np.uint8), True),
+        (GREY / 255 / 255, True),
+        (GREY, False),
+        (np.full((12, 4, 5), 255, np.uint8), False),
+    ],
+    ids=["mask", "divided twice", "usual", "white"],
+)
+def test_pixels_that_are_almost_black_are_said(returning, images, noted):
+    notes = returning((images, LABELS)).notes
+    assert any(note.startswith("pixels span 0 to 1 of 255; ") for note in notes) == noted
 
 
 def test_reuse_of_the_images_is_said(folder):
