@@ -23,6 +23,8 @@ class BadInputError(ValueError):
     Example:
         >>> print(BadInputError("epochs", 0, "is below 1", "use 1 or more"))
         epochs = 0: is below 1; use 1 or more
+        >>> print(BadInputError("data", " digits", "is unknown", "remove the blank"))
+        data = ' digits': is unknown; remove the blank
     """
 
     def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
@@ -36,6 +38,8 @@ class BadInputError(ValueError):
         """Return the message as one line without passwords of URLs."""
         value = str(self.value)
         shown = value if len(value) <= 120 else value[:117] + "..."
+        if value != value.strip():
+            shown = repr(shown)  # Quotes, so that a user sees the blanks.
         line = f"{self.field} = {shown!s}: {self.problem}; {self.remedy}"
         return _PASSWORD.sub("***", " ".join(line.split()))
 

@@ -138,7 +138,9 @@ def _run_held(
     space = spec.candidates()
     screens = build_screens(experiment.screens)
     _check_trainings(experiment, space, screens, len(dataset.train), console)
-    seeds = find_seeds(experiment.enqueue, space.name, spec.task, experiment.space.options)
+    seeds = find_seeds(
+        experiment.enqueue, space.name, spec.task, experiment.space.options, resumed=resume
+    )
 
     @cache
     def inherited() -> list[FrozenTrial]:

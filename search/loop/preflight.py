@@ -28,13 +28,30 @@ SCHEDULE_DRAWS = 100
 
 
 def find_seeds(
-    names: Sequence[str], family: str, task: Task, options: Mapping[str, Any]
+    names: Sequence[str],
+    family: str,
+    task: Task,
+    options: Mapping[str, Any],
+    *,
+    resumed: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the parameters of the named networks with which a search starts.
 
+    Args:
+        names: of the networks.
+        family: searched family.
+        task: task of the search.
+        options: space options of the search.
+        resumed: whether the search exists; an older one may repeat names.
+
     Raises:
-        BadInputError: no such network exists, or the space does not include it.
+        BadInputError: no such network exists, the space does not include it, or a new search names
+            it twice.
     """
+    for name, count in Counter(names).items():
+        if count > 1 and not resumed:
+            remedy = "name each network once"
+            raise BadInputError("enqueue", name, f"is named {count} times", remedy)
     for name in names:
         if named_params(name)[0] != family:
             problem = f"is a {named_params(name)[0]}, but the space is {family}"

@@ -43,6 +43,7 @@ def install_timer(
         raise BadInputError("--install", kind, problem, f"use one of {', '.join(_INSTALLED)}")
     timer = describe_timer(at, experiment, overrides, home, address)
     if kind == "cron":
+        _refuse_line_breaks(experiment, overrides, home, address)
         _install_cron(timer)
     else:
         _install_systemd(timer)
@@ -60,6 +61,8 @@ def show_timer(
     if kind not in _SHOWN:
         raise BadInputError("--show", kind, "no such timer", f"use one of {', '.join(_SHOWN)}")
     timer = describe_timer(at, experiment, overrides, home, address)
+    if kind in ("cron", "ray-job"):
+        _refuse_line_breaks(experiment, overrides, home, address)
     if kind == "systemd":
         for path, text in _units(timer).items():
             output(f"# {path}\n{text}")
@@ -105,6 +108,20 @@ def describe_timer(
         log=home.path / f"{name}-nightly.log",
         at=time,
     )
+
+
+def _refuse_line_breaks(
+    experiment: Path, overrides: Sequence[str], home: Home, address: str
+) -> None:
+    """Refuse arguments that a crontab cannot hold: it has one command per line."""
+    arguments = [("--set", each) for each in overrides]
+    arguments += [("EXPERIMENT", str(experiment.absolute())), ("--home", str(home.path))]
+    arguments += [("--address", address)]
+    for field, text in arguments:
+        if text.splitlines() != [text]:
+            problem = "has a line break, which a line of a crontab cannot hold"
+            remedy = "write the value in the experiment file" if field == "--set" else "rename it"
+            raise BadInputError(field, text, problem, remedy)
 
 
 def _sets(overrides: Sequence[str]) -> list[str]:

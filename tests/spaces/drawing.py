@@ -46,6 +46,8 @@ def assert_one_helpful_line(error: BadInputError, field: str, value: object) -> 
     assert error.field == field
     assert error.value is value
     shown = str(value) if len(str(value)) <= 120 else str(value)[:117] + "..."
+    if str(value) != str(value).strip():
+        shown = repr(shown)
     expected = f"{field} = {shown}: {error.problem}; {error.remedy}"
     assert line.split() == expected.split()
     assert error.problem

@@ -50,3 +50,11 @@ def test_an_enqueued_network_outside_the_space_is_refused(name, said):
     assert name in str(caught.value)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_network_named_twice_is_refused():
+    names = ["resnet14c", "resnet20c", "resnet14c"]
+    with pytest.raises(BadInputError) as caught:
+        find_seeds(names, "resnet", TASK, OPTIONS)
+    assert str(caught.value) == "enqueue = resnet14c: is named 2 times; name each network once"
+    assert len(find_seeds(names, "resnet", TASK, OPTIONS, resumed=True)) == 3

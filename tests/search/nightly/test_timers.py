@@ -187,6 +187,13 @@ def test_timer_starts_existing_program(machine: Machine, kind: str) -> None:
         (("--show", "at"), "--show = at: no such timer; use one of systemd, cron, ray-job"),
         (("--show", "cron", "--at", "25:00"), "--at = 25:00: is not a time of day"),
         (("--show", "cron", "--set", "epoch=3"), "epoch = 3: unknown field"),
+        *(
+            (options, "--set = data=one two: has a line break")
+            for kind in ("cron", "ray-job")
+            for options in [("--show", kind, "--set", "data=one\ntwo")]
+        ),
+        (("--show", "cron", "--home", "a\nb"), "--home = "),
+        (("--install", "cron", "--set", "data=one\ntwo"), "--set = data=one two: has a line"),
     ],
 )
 def test_invalid_timer_is_one_line(machine: Machine, options: tuple[str, ...], says: str) -> None:
