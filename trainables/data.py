@@ -37,7 +37,7 @@ from trainables.images.splitting.validation_list import (
     describe_validation_list,
 )
 from trainables.images.tables import TABLE_SUFFIXES, open_table
-from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, TableColumns, is_function
+from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, is_function
 
 LARGEST_RESOLUTION = 4096
 
@@ -355,10 +355,14 @@ def _check(data: DataSpec) -> None:
             )
     if data.groups is not None:
         check_pattern(data.groups)
-    if data.table != TableColumns() and not data.source.startswith(_TABLE):
-        raise BadInputError(
-            "table", data.table, f"the data is {printable(data.source)}", "give data: csv:PATH"
-        )
+    if not data.source.startswith(_TABLE):
+        for name, value in data.table.model_dump(exclude_defaults=True).items():
+            raise BadInputError(
+                f"table.{name}",
+                value,
+                f"the data is {printable(data.source)}",
+                "give data: csv:PATH, or leave it out",
+            )
     if data.split_seed < 0:
         raise BadInputError("split_seed", data.split_seed, "it is negative", "give 0 or more")
 

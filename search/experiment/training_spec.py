@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rich.console import Console
@@ -14,6 +15,7 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.user_code import search_folders
 from trainables.data import Dataset, load
+from trainables.images.errors import is_windows_path, printable
 from trainables.specs import LOCAL_KINDS, DataSpec, TrainingSpec
 
 SMALLEST_BATCH, LARGEST_BATCH = 8, 128
@@ -73,6 +75,13 @@ def _absolute(field: str, path: str | None) -> str | None:
     """Return an absolute path, because workers have their own folder."""
     if not path:
         return None
+    if is_windows_path(path) and not os.path.exists(path):
+        raise BadInputError(
+            field,
+            printable(path),
+            "it is a path of Windows, which this system does not have",
+            "give the path on this system",
+        )
     try:
         return str(Path(path).expanduser().absolute())
     except RuntimeError as error:

@@ -1,5 +1,7 @@
 """Errors of image sources, and helpers that format their messages."""
 
+import os
+import re
 from collections.abc import Sequence
 
 
@@ -45,6 +47,11 @@ def brief(text: str, longest: int = 200) -> str:
 def cause(error: BaseException) -> str:
     """Return an error's message as one short line, or its type if it has none."""
     return brief(str(error)) or type(error).__name__
+
+
+def is_windows_path(path: str) -> bool:
+    """Tell whether this system cannot have an absolute path, because it is one of Windows."""
+    return os.name != "nt" and re.match(r"[A-Za-z]:[\\/]|\\\\", path) is not None
 
 
 def counted(count: int, noun: str) -> str:

@@ -82,6 +82,8 @@ class ImageFunction:
             names, labels = _classes(parts)
         used = np.unique(labels)
         notes = [self._reuse]
+        if any(_is_masked(part.data) for part in parts):
+            notes.append("images are masked arrays; their masks are ignored")
         if unused := [name for label, name in enumerate(names) if label not in used]:
             notes.append(f"classes without images are left out: {some(unused)}")
             names = [names[label] for label in used]
@@ -199,6 +201,13 @@ class _Arrays:
         return self.images[position], self.targets[position]
 
 
+def _is_masked(data: Any) -> bool:
+    """Tell whether images are masked arrays; only those that need not be read one by one."""
+    images = data.images if isinstance(data, _Arrays) else ()
+    parts = images if isinstance(images, list | tuple) else (images,)
+    return any(isinstance(part, np.ma.MaskedArray) for part in parts)
+
+
 def _by_split(returned: Any) -> list[tuple[str, int, Any]]:
     """Return the name and the index of each split, and its data set."""
     if not isinstance(returned, Mapping):
@@ -222,6 +231,13 @@ def _by_split(returned: Any) -> list[tuple[str, int, Any]]:
 def _as_dataset(what: str, data: Any) -> Any:
     if isinstance(data, tuple) and len(data) == 2:
         images, labels = data
+        if all(isinstance(each, tuple) and len(each) == 2 for each in data) and not isinstance(
+            labels[1], str | int
+        ):
+            raise UnusableDataError(
+                f"{what} is two pairs ((images, labels), (images, labels))",
+                'name the splits: return {"train": (images, labels), "test": (images, labels)}',
+            )
         if not (hasattr(images, "__len__") and hasattr(labels, "__len__")):
             raise UnusableDataError(
                 f"{what} has a pair without lengths", "return (images, labels) as arrays or lists"
@@ -297,6 +313,16 @@ def _item_name(split: str, position: int) -> str:
 def _label(name: str, raw: Any) -> int | str:
     """Return a label as a number or a name."""
     value = raw
+    if raw is np.ma.masked:
+        raise UnusableDataError(
+            f"the label of {name} is masked", "leave out images without a label"
+        )
+    if isinstance(raw, Image.Image) or len(getattr(raw, "shape", ())) > 1:
+        shape = np.shape(raw)
+        raise UnusableDataError(
+            f"the label of {name} has the shape {tuple(shape)} of an image",
+            "return images before labels: (images, labels), or items (image, label)",
+        )
     if hasattr(raw, "item"):
         with suppress(ValueError, RuntimeError):  # An array with several elements.
             value = raw.item()

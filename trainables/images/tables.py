@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from spaces.errors import BadInputError
-from trainables.images.errors import UnusableDataError, cause, counted, printable, shown, some
+from trainables.images.errors import (
+    UnusableDataError,
+    cause,
+    counted,
+    is_windows_path,
+    printable,
+    shown,
+    some,
+)
 from trainables.images.files import total_size
 from trainables.images.labelling import (
     check_classes,
@@ -50,6 +58,9 @@ _NAMES = {"label": "class", "group": "group"}
 _TAB_SUFFIXES = (".tsv", ".tab")
 _DELIMITERS = ",;\t|"
 _LARGEST_TABLE = 2**30
+_EXCEL_DELIMITER = re.compile(r'"?sep=([^\r\n])"?[;,\t|]*(?:\r\n|\r|\n)', re.IGNORECASE)
+# What .xlsx, .ods and .xls start with.
+_SPREADSHEETS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +198,7 @@ class LabelTable:
     def _notes(self) -> tuple[str, ...]:
         taken = ", ".join(f"{kind} from {shown(name)}" for kind, name in self._taken.items())
         ignored = [name for name in self._header if name not in self._taken.values()]
-        rest = f"; ignored: {some(ignored)}" if ignored else ""
+        rest = f"; ignored: {some([name or '(no name)' for name in ignored])}" if ignored else ""
         notes = [f"{shown(self.path.name)} has {counted(len(self._rows), 'line')}: {taken}{rest}"]
         if repeated := len(self._rows) - len(self._images):
             repeat = (
@@ -228,7 +239,7 @@ def read_text(path: Path) -> str:
             raise UnusableDataError(
                 f"{shown(path.name)} has over {_LARGEST_TABLE} bytes", "give a smaller table"
             )
-        text = path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise UnusableDataError(f"there is no file {shown(str(path))}", "check the path") from error
     except OSError as error:
@@ -236,43 +247,57 @@ def read_text(path: Path) -> str:
             f"{shown(str(path))} cannot be read ({error.strerror or cause(error)})",
             "check the path and its permissions",
         ) from error
+    if content.startswith(_SPREADSHEETS):
+        raise _not_text(path, " (not as a spreadsheet)")
+    try:
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise _not_text(path) from error
     if "\0" in text:
-        raise _not_text(path)
+        line = 1 + _line_breaks(text[: text.index("\0")])
+        raise UnusableDataError(
+            f"line {line} of {shown(path.name)} contains a NUL byte",
+            "remove it, or export the file as CSV in UTF-8",
+        )
     return text
 
 
-def _not_text(path: Path) -> UnusableDataError:
+def _not_text(path: Path, but: str = "") -> UnusableDataError:
     return UnusableDataError(
-        f"{shown(path.name)} is not UTF-8 text", "export it as CSV in UTF-8 (not as a spreadsheet)"
+        f"{shown(path.name)} is not UTF-8 text", f"export it as CSV in UTF-8{but}"
     )
 
 
 def _parse(text: str, path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the column names, and the line number and the cells of each record."""
-    first = text.partition("\n")[0]
-    delimiter = max(_DELIMITERS, key=first.count)
-    if path.suffix.lower() in _TAB_SUFFIXES:
-        delimiter = "\t"
+    start = 1
+    if given := _EXCEL_DELIMITER.match(text):
+        # Excel names the delimiter in a line of its own.
+        delimiter = given[1]
+        text = text[given.end() :]
+        start = 2
+    else:
+        delimiter = max(_DELIMITERS, key=text.partition("\n")[0].count)
+        if path.suffix.lower() in _TAB_SUFFIXES:
+            delimiter = "\t"
+    before = start - 1
     reader = csv.reader(StringIO(text, newline=""), delimiter=delimiter, strict=True)
     records: list[tuple[int, list[str]]] = []
-    start = 1
     try:
         for record in reader:
-            if reader.line_num > start:
+            if before + reader.line_num > start:
                 # Earlier cells are within the first line.
                 breaks = next(filter(None, map(_line_breaks, record)))
                 raise _spanning(start, start + breaks, path)
             cells = [cell.strip() for cell in record]
             if any(cells):
-                records.append((reader.line_num, cells))
-            start = reader.line_num + 1
+                records.append((before + reader.line_num, cells))
+            start = before + reader.line_num + 1
     except csv.Error as error:
-        if reader.line_num > start:
-            raise _spanning(start, reader.line_num, path) from error
+        if before + reader.line_num > start:
+            raise _spanning(start, before + reader.line_num, path) from error
         raise UnusableDataError(
-            f"line {reader.line_num} of {shown(path.name)} is not CSV ({cause(error)})",
+            f"line {before + reader.line_num} of {shown(path.name)} is not CSV ({cause(error)})",
             "correct the quotes in this line",
         ) from error
     if len(records) < 2:
@@ -281,6 +306,11 @@ def _parse(text: str, path: Path) -> tuple[list[str], list[tuple[int, list[str]]
             "give a line of column names, then a line per image",
         )
     (_, header), *lines = records
+    if header[0].startswith("#") and any(len(cells) != len(header) for _, cells in lines):
+        raise UnusableDataError(
+            f"{shown(path.name)} starts with a comment ({shown(header[0], 60)})",
+            "remove it: the first line must name the columns",
+        )
     for line, cells in lines:
         if len(cells) != len(header):
             raise UnusableDataError(
@@ -469,6 +499,12 @@ def _refuse_contradiction(earlier: Row, row: Row) -> None:
 
 def _missing(rows: Sequence[Row], root: Path) -> UnusableDataError:
     first = rows[0]
+    if is_windows_path(first.file):
+        return UnusableDataError(
+            f"line {first.line} names a path of Windows, which this system does not have "
+            f"({shown(first.file)})",
+            "write paths below the folder of the table, or below table.root",
+        )
     problem = (
         f"{counted(len(rows), 'file')} of the table cannot be found, the first in line "
         f"{first.line}: {shown(first.file)} in {shown(str(root))}"

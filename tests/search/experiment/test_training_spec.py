@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from search.experiment import training_spec
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import default_batch_size, with_batch_size
+from spaces.errors import BadInputError
 from trainables.data import Dataset
 
 
@@ -67,3 +69,20 @@ def test_default_batch_leaves_a_dozen_steps_or_is_the_smallest(images: int) -> N
 def test_given_batch_size_stays(asked: object) -> None:
     experiment = parse_experiment({"recipe": {"batch_size": asked}})
     assert with_batch_size(experiment, 215) == experiment
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has these paths")
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"data": r"images:C:\photos"}, "data"),
+        ({"data": "csv:a.csv", "table": {"root": r"D:\photos"}}, "table.root"),
+        ({"data": "csv:a.csv", "table": {"root": r"\\server\photos"}}, "table.root"),
+    ],
+)
+def test_absolute_path_of_windows_is_refused(fields: dict[str, object], field: str) -> None:
+    experiment = Experiment.model_validate({"name": "pets", **fields})
+    with pytest.raises(BadInputError) as raised:
+        training_spec.describe_data(experiment)
+    assert raised.value.field == field
+    assert raised.value.problem == "it is a path of Windows, which this system does not have"

@@ -264,6 +264,26 @@ def test_deep_and_transparent_arrays_are_decoded_as_files_are(returning):
             "leave out images without a label, or rename the class if it is one",
         ),
         (
+            (LABELS, GREY),
+            "the label of item 0 has the shape (4, 5) of an image",
+            "return images before labels: (images, labels), or items (image, label)",
+        ),
+        (
+            [(label, image) for image, label in pairs()],
+            "the label of item 0 has the shape (4, 5) of an image",
+            "return images before labels: (images, labels), or items (image, label)",
+        ),
+        (
+            ((GREY, LABELS), (GREY, LABELS)),
+            "the result is two pairs ((images, labels), (images, labels))",
+            'name the splits: return {"train": (images, labels), "test": (images, labels)}',
+        ),
+        (
+            (GREY, np.ma.masked_equal(np.arange(12), 3)),
+            "the label of item 3 is masked",
+            "leave out images without a label",
+        ),
+        (
             {"train": pairs([*[0, 1] * 5, 0, -1])},
             "the label of item 11 of train is -1",
             "leave out images without a label",
@@ -471,6 +491,14 @@ def test_classes_that_look_alike_are_one_or_are_said(returning):
 def test_pixels_that_are_almost_black_are_said(returning, images, noted):
     notes = returning((images, LABELS)).notes
     assert any(note.startswith("pixels span 0 to 1 of 255; ") for note in notes) == noted
+
+
+def test_masks_of_arrays_are_ignored_with_a_note(returning):
+    note = "images are masked arrays; their masks are ignored"
+    masked = np.ma.masked_less(GREY, 30)
+    assert note in returning((masked, LABELS)).notes
+    assert note in returning((list(masked), LABELS)).notes
+    assert note not in returning((GREY, LABELS)).notes
 
 
 def test_reuse_of_the_images_is_said(folder):

@@ -333,6 +333,8 @@ def test_repeated_column_name_is_refused(folder):
     ("content", "problem"),
     [
         (b"PK\x03\x04\x00\x00", "labels.csv is not UTF-8 text"),
+        (b"file,label\n\na.png\x00,b\n", "line 3 of labels.csv contains a NUL byte"),
+        (b"# scans\nfile,label\n", "labels.csv starts with a comment (# scans)"),
         ("file,label\ncaf\u00e9.png,a".encode("latin-1"), "labels.csv is not UTF-8 text"),
         (b"", "labels.csv has no images"),
         (b"file,label\n", "labels.csv has no images"),
@@ -344,6 +346,36 @@ def test_file_that_is_no_table_is_refused(folder, content, problem):
     assert refusal(path).problem == problem
 
 
+def test_only_spreadsheets_are_said_to_be_none(folder):
+    path = folder / "labels.csv"
+    for content, remedy in (
+        (b"PK\x03\x04", "export it as CSV in UTF-8 (not as a spreadsheet)"),
+        ("file,label\ncaf\u00e9.png,a".encode("cp1252"), "export it as CSV in UTF-8"),
+    ):
+        path.write_bytes(content)
+        assert refusal(path).remedy == remedy
+
+
+def test_delimiter_line_of_excel_is_read(folder):
+    text = "sep=;\r\n" + lines(";").replace("\n", "\r\n")
+    assert labels_by_shade(read(table(folder, text))) == EXPECTED
+    error = refusal(table(folder, text.replace("dog1.png;dog", "dog1.png;")))
+    assert error.problem == "line 10 has no label (1 such line)"
+
+
+def test_column_without_a_name_is_listed(folder):
+    text = "\n".join(f",{line}" for line in lines().splitlines())
+    assert read(table(folder, text)).notes[1].endswith("; ignored: (no name)")
+
+
+def test_absolute_path_of_windows_is_refused(folder):
+    error = refusal(table(folder, lines().replace("dog1.png", r"C:\scans\dog1.png")))
+    assert error.problem == (
+        "line 9 names a path of Windows, which this system does not have (C:\\scans\\dog1.png)"
+    )
+    assert error.remedy == "write paths below the folder of the table, or below table.root"
+
+
 def test_missing_table_and_folder_are_refused(folder):
     assert refusal(folder / "none.csv").problem == f"there is no file {folder / 'none.csv'}"
     assert refusal(folder).problem == "it is a folder"
@@ -353,8 +385,9 @@ def test_missing_table_and_folder_are_refused(folder):
 
 def test_columns_without_a_table_are_refused(tmp_path):
     spec = DataSpec("digits", table=TableColumns(label="kind"))
-    with pytest.raises(BadInputError, match=r"the data is digits; give data: csv:PATH"):
+    with pytest.raises(BadInputError, match=r"the data is digits; give data: csv:PATH") as raised:
         load(spec, cache=tmp_path)
+    assert (raised.value.field, raised.value.value) == ("table.label", "kind")
 
 
 def test_path_of_a_table_is_refused_with_its_prefix(folder):
