@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from trainables import colours
 from trainables.images.errors import counted
 from trainables.images.layout.split_names import SPLITS
 
@@ -78,9 +80,10 @@ class DataIdentity:
             ValueError: the text is something else.
         """
         try:
-            return TypeAdapter(cls).validate_json(text)
+            found = TypeAdapter(cls).validate_json(text)
         except ValidationError as error:
             raise ValueError(str(error)) from None
+        return replace(found, decoding=_canonical_background(found.decoding))
 
     def describe(self) -> str:
         """Return the identity in one line for people."""
@@ -156,6 +159,17 @@ def identify(
         shape,
         decoding,
     )
+
+
+def _canonical_background(decoding: str) -> str:
+    """Return settings with the canonical name of the background; earlier versions kept its text."""
+    match = re.fullmatch(r"background (.*), (value_range .*)", decoding)
+    if match is None:
+        return decoding
+    try:
+        return f"background {colours.canonical(match[1])}, {match[2]}"
+    except ValueError:
+        return decoding
 
 
 def _hashed(parts: Sequence[NDArray[np.uint64]]) -> str:

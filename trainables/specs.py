@@ -18,6 +18,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.user_code import is_reference
+from trainables.colours import DEFAULT, canonical, rgb
 from trainables.data_identity import DataIdentity
 
 
@@ -156,32 +157,13 @@ def _value_range(value: object) -> object:
     return tuple(numbers)
 
 
-def _opaque_colour(name: str) -> str:
-    _rgb(name)
-    return name
-
-
-def _rgb(name: str) -> tuple[int, int, int]:
-    # Imported here because most processes decode no images.
-    from PIL import ImageColor  # noqa: PLC0415
-
-    remedy = "use a colour name such as white, or #rrggbb"
-    try:
-        colour = ImageColor.getrgb(name)
-    except ValueError:
-        raise ValueError(remedy) from None
-    if len(colour) != 3 or not all(0 <= each <= 255 for each in colour):
-        raise ValueError(remedy)
-    return colour
-
-
 class Decoding(BaseModel):
     """How files become pixels: a section of the experiment and part of the worker's spec."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, strict=True)
 
-    background: Annotated[str, AfterValidator(_opaque_colour)] = Field(
-        "white", description="colour behind transparent pixels: a name or #rrggbb"
+    background: Annotated[str, AfterValidator(canonical)] = Field(
+        DEFAULT, description="colour behind transparent pixels: a name or #rrggbb"
     )
     value_range: Annotated[tuple[float, float] | None, BeforeValidator(_value_range)] = Field(
         None,
@@ -199,7 +181,7 @@ class Decoding(BaseModel):
     @property
     def background_rgb(self) -> tuple[int, int, int]:
         """The background as red, green and blue in 0..255."""
-        return _rgb(self.background)
+        return rgb(self.background)
 
 
 class TableColumns(BaseModel):

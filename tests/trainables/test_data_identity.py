@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from spaces.errors import BadInputError
-from trainables import data_identity
+from trainables import colours, data_identity
 from trainables.data import Dataset, NodeDataError, load
 from trainables.data_identity import DataIdentity
 from trainables.specs import DataSpec, Decoding
@@ -111,8 +111,28 @@ def test_identity_survives_json() -> None:
         DataIdentity.from_json("{}")
 
 
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("#ffffff", "white"), ("#FFF", "white"), ("rgb(255, 255, 255)", "white"), ("Black", "black")],
+)
+def test_one_colour_has_one_identity(text: str, name: str) -> None:
+    settings = Decoding(background=text)
+    assert settings == Decoding(background=name)
+    expected = dataset(BEFORE).identify(Decoding(background=name))
+    assert dataset(BEFORE).identify(settings) == expected
+    kept = replace(expected, decoding=f"background {text}, value_range None")
+    assert DataIdentity.from_json(kept.to_json()) == expected
+
+
+def test_colour_without_a_name_is_hexadecimal() -> None:
+    assert Decoding(background="#0A0b0C").background == "#0a0b0c"
+    assert Decoding(background="#102030").background == "#102030"
+    assert Decoding().background == Decoding(background="white").background == "white"
+
+
 def test_examples_run() -> None:
     assert doctest.testmod(data_identity) == (0, 5)
+    assert doctest.testmod(colours) == (0, 1)
 
 
 def test_description_names_counts_and_digest() -> None:
