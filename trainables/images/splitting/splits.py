@@ -7,7 +7,7 @@ from math import floor
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.images.errors import UnusableDataError
+from trainables.images.errors import UnusableDataError, shown
 from trainables.images.layout.split_names import SPLITS
 
 Rows = NDArray[np.int64]
@@ -127,8 +127,9 @@ def _check_shares(
 ) -> None:
     """Check that each split can get an image or a group of each class."""
     counts = np.bincount(labels, minlength=len(classes)).tolist()
-    for name, count in zip(classes, counts, strict=True):
+    for each, count in zip(classes, counts, strict=True):
         if count <= len(drawn):
+            name = shown(each, 40)
             raise UnusableDataError(
                 f"the class {name} has {count} {one if count == 1 else many} to be shared by "
                 f"{_listed(_drawn_from(drawn))}, and each needs one",
@@ -176,7 +177,7 @@ def _draw_groups(
             for split, fraction, needed_after in _plan(drawn):
                 pool.draw(split, fraction, needed_after)
         except _ClassMissingError as error:
-            missing = classes[error.label]
+            missing = shown(classes[error.label], 40)
             continue
         return pool.split_of[group_of]
     raise UnusableDataError(

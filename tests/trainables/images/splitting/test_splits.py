@@ -144,6 +144,14 @@ def test_too_few_images_of_a_class_are_refused_by_name():
     assert raised.value.remedy == "add images of class1 or remove the class"
 
 
+def test_long_class_name_is_shortened_in_a_refusal():
+    labels, given = np.array([0, 0, 0, 1]), np.zeros(4, dtype=np.int8)
+    with pytest.raises(UnusableDataError) as raised:
+        draw_splits(labels, given, ("a", "b" * 90), validation=0.2, test=0.2, subset=1, seed=0)
+    assert raised.value.problem.startswith(f"the class ...{'b' * 37} has 1 image")
+    assert raised.value.remedy == f"add images of ...{'b' * 37} or remove the class"
+
+
 def test_one_image_suffices_if_no_split_is_drawn_from_train():
     given_splits = np.repeat(np.array([0, 1, 2], dtype=np.int8), 2)
     assert draw(np.tile([0, 1], 3), given_splits).train.tolist() == [0, 1]
