@@ -128,7 +128,7 @@ def test_levels_between_two_crowds_are_not_counted_as_used():
     values = [np.linspace(0, 0.4, 970), np.full(30, -9999), np.linspace(-9000, -999, 9)]
     (note,) = range_of(*values).notes()
     assert note.startswith("98 % of the pixels with 16 or 32 bits lie in -9999 to 0.39")
-    assert "share 10 of 256 levels" in note
+    assert "share 11 of 256 levels" in note
 
 
 def test_crowd_beside_a_large_background_is_reported():
