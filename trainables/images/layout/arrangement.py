@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, counted, printable, shown, some
 from trainables.images.labelling import by_likeness, describe_doubtful, one_form
-from trainables.images.layout.folders import Layout, Parts, find_layout, find_wrapper, shown_folder
+from trainables.images.layout.extras import check_masks, describe_thumbnails, find_thumbnails
+from trainables.images.layout.folders import (
+    REGIONS,
+    Layout,
+    Parts,
+    find_layout,
+    find_wrapper,
+    shown_folder,
+)
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.summary import summarize
 
-# Folders of data sets that mark regions of images, for which no class is a folder.
-_REGIONS = frozenset(
-    (
-        *("annotation", "annotations", "annots", "bboxes", "boxes", "gt", "groundtruth", "label"),
-        *("ground_truth", "labels", "mask", "masks", "segmentation", "segmentations"),
-        *("segmentationclass", "segmentationobject"),
-    )
-)
 _IMAGES = frozenset(
     ("frames", "image", "images", "img", "imgs", "input", "inputs", "jpegimages", "photos")
 )
@@ -87,11 +87,14 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
         for position, parts in inside.items()
         if (place := layout.place(parts, is_file=True)) is not None
     }
+    thumbnails = find_thumbnails(placed, inside)
+    placed = {position: placed[position] for position in placed.keys() - thumbnails}
     expected = {
         place: parts
         for parts in reversed(below)
         if (place := layout.place(parts, is_file=False)) is not None
     }
+    _check_regions({name for _, name in placed.values()}, {name for _, name in expected})
     if empty := sorted(expected.keys() - set(placed.values())):
         path = "/".join(expected[empty[0]])
         raise UnusableDataError(
@@ -110,7 +113,13 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
         _described(classes, labels, splits, layout),
         *layout.notes,
         *names.notes,
-        *_left_out([paths[position] for position in paths.keys() - placed.keys()], len(wrapper)),
+        *_describe_encoding(classes),
+        *_left_out(
+            [paths[position] for position in paths.keys() - placed.keys() - thumbnails],
+            len(wrapper),
+        ),
+        *describe_thumbnails([images[position] for position in thumbnails]),
+        *check_masks(placed, images),
         *_deeper([inside[position] for position in chosen], layout),
     ]
     return Arrangement(
@@ -163,16 +172,16 @@ def _classes(placed: set[tuple[int, str]]) -> list[str]:
     """Return the classes after checking that each split has images of each."""
     classes = sorted(name for split, name in placed if split == 0)
     if len(classes) < 2:
+        if others := sorted((name, split) for split, name in placed if name not in classes):
+            name, split = others[0]
+            raise UnusableDataError(
+                f"the class {shown(name)} is in {SPLITS[split]}/ but has no training images: "
+                f"{shown(classes[0])} is the only class in train/",
+                "give both the same class folders",
+            )
         raise UnusableDataError(
             f"there are images of only one class, {shown(classes[0])}",
             "give at least two class folders",
-        )
-    kinds = {name.casefold() for name in classes}
-    if kinds <= _REGIONS | _IMAGES and kinds & _REGIONS and kinds & _IMAGES:
-        raise UnusableDataError(
-            f"the folders {some(classes, 4)} look like images and marked regions in them, not like "
-            "classes",
-            "arrange the images as CLASS/*.jpg",
         )
     for split in sorted({split for split, _ in placed} - {0}):
         present = {name for s, name in placed if s == split}
@@ -188,6 +197,34 @@ def _classes(placed: set[tuple[int, str]]) -> list[str]:
                 "give both the same class folders",
             )
     return classes
+
+
+def _check_regions(names: set[str], empty: set[str]) -> None:
+    """Reject folders of images beside folders that mark regions in them.
+
+    Args:
+        names: class folders with images.
+        empty: class folders; those of marks may have no images.
+    """
+    kinds = {name.casefold() for name in names}
+    marks = {name for name in names | empty if name.casefold() in REGIONS}
+    if kinds & _IMAGES and marks and kinds <= REGIONS | _IMAGES:
+        listed = sorted(names | marks)
+        raise UnusableDataError(
+            f"the folders {some(listed, 4)} look like images and marked regions in them, not like "
+            "classes",
+            "arrange the images as CLASS/*.jpg",
+        )
+
+
+def _describe_encoding(classes: Iterable[str]) -> list[str]:
+    """Return a note on names of folders that are not UTF-8."""
+    odd = [name for name in classes if any("\ud800" <= c <= "\udfff" for c in name)]
+    if not odd:
+        return []
+    verb = "is" if len(odd) == 1 else "are"
+    noun = "name of the class folder" if len(odd) == 1 else "names of the class folders"
+    return [f"the {noun} {some(odd, 4)} {verb} not UTF-8, and escapes stand for some bytes"]
 
 
 def _described(

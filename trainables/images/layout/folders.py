@@ -1,14 +1,23 @@
 """Finds out which folders are splits and which are classes."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trainables.images.errors import UnusableDataError, shown, some
-from trainables.images.layout.split_names import SPLITS, split_folders, split_of_name
+from trainables.images.layout.split_names import SPLITS, says_nothing, split_folders, split_of_name
 
 Parts = tuple[str, ...]
 """The folders of a path and its last part."""
+
+REGIONS = frozenset(
+    (
+        *("annotation", "annotations", "annots", "bboxes", "boxes", "gt", "groundtruth", "label"),
+        *("ground_truth", "labels", "mask", "masks", "segmentation", "segmentations"),
+        *("segmentationclass", "segmentationobject"),
+    )
+)
+"""Folders that mark regions of images and are no classes, in lower case."""
 
 # Names under which a split is also a likely class.
 _LIKELY_CLASSES = frozenset({"valid", "dev", "eval"})
@@ -152,6 +161,16 @@ def _outer_splits(
                 notes.append(f"{shown_folder(name)} has no {what}, so the {split} split is drawn")
     train = next(root for root, split in roots.items() if split == 0)
     classes = {parts[len(train)] for parts in tops[train[0]] if len(parts) > len(train) + 1}
+    for other in sorted(tops.keys() - splits.keys()):
+        root = _class_root(other, tops[other])
+        same = classes & {parts[len(root)] for parts in tops[other] if len(parts) > len(root) + 1}
+        if len(same) > 1 and other.casefold() not in REGIONS:
+            raise UnusableDataError(
+                f"{shown_folder(other)} beside {shown_folder(train[0])} has the same class folders "
+                f"({some(sorted(same), 4)}) but is not named like a split",
+                f"rename {shown_folder(other)} to val/ or test/ if it is a split, or move it away",
+            )
+    _check_levels([parts[len(train) :] for parts in tops[train[0]] if len(parts) > len(train) + 1])
     if {splits[top] for top in deep & splits.keys()} == {"train"}:
         for other in sorted(tops.keys() - splits.keys()):
             inner = {parts[1] for parts in tops[other] if len(parts) > 2}
@@ -209,19 +228,44 @@ def _inner_splits(wrapper: Parts, tops: Mapping[str, list[Parts]]) -> Layout | N
 
 def _class_folders(wrapper: Parts, tops: Mapping[str, list[Parts]]) -> Layout:
     """Return the layout ``CLASS``."""
-    inner = {
-        frozenset(parts[1] if len(parts) > 2 else "" for parts in paths) for paths in tops.values()
-    }
-    if len(tops) > 1 and len(inner) == 1:
-        (names,) = inner
-        if len(names) > 1 and "" not in names:
-            raise UnusableDataError(
-                f"the classes are either the folders {some(sorted(tops), 4)} or their subfolders, "
-                f"which are the same in each ({some(sorted(names), 4)})",
-                "name the outer folders train/, val/ and test/, or move the images from the "
-                "subfolders into the outer folders",
-            )
+    _check_levels([parts for paths in tops.values() for parts in paths])
     return Layout(wrapper, {(): 0}, {})
+
+
+def _check_levels(paths: Sequence[Parts]) -> None:
+    """Reject class folders whose subfolders could be the classes, because their names recur.
+
+    Names such as ``images`` say nothing. If most images lie in no other subfolder, or all of them
+    in subfolders of one name, the outer folders are the classes.
+
+    Args:
+        paths: class folder, further folders and name of each image.
+    """
+    inner: dict[str, set[str]] = defaultdict(set)
+    direct = 0
+    for top, *between, _ in paths:
+        name = next((part for part in between if not says_nothing(part)), None)
+        direct += name is None
+        if name is not None:
+            inner[top].add(name)
+    counts = Counter(name for names in inner.values() for name in names)
+    recurring = sorted(name for name, count in counts.items() if count > 1)
+    if not recurring or len(counts) == 1 or 2 * direct >= len(paths):
+        return
+    tops = some(sorted({parts[0] for parts in paths}), 4)
+    if all(names == counts.keys() for names in inner.values()):
+        raise UnusableDataError(
+            f"the classes are either the folders {tops} or their subfolders, which are the same in "
+            f"each ({some(recurring, 4)})",
+            "name the outer folders train/, val/ and test/, or move the images from the subfolders "
+            "into the outer folders",
+        )
+    raise UnusableDataError(
+        f"the classes are either the folders {tops} or their subfolders, because several have a "
+        f"subfolder {some(recurring, 4)}",
+        "move the images into one folder for each class, or name the outer folders train/, val/ "
+        "and test/ if they are splits",
+    )
 
 
 def shown_folder(*parts: str) -> str:

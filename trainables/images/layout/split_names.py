@@ -24,6 +24,9 @@ _FILLERS = frozenset(
         *("x", "px", "my", "the"),
     )
 )
+THUMBNAILS = frozenset(("thumb", "thumbs", "thumbnail", "thumbnails"))
+"""Folders of small copies of images, in lower case."""
+
 _TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+|[^\W\d_a-zA-Z]+")
 _TWO_WORDS = re.compile(r"(hold|held)[\s_-]*out", re.IGNORECASE)
 
@@ -38,6 +41,12 @@ def split_of_name(name: str) -> str | None:
     """
     split, rest = _parse(name)
     return None if rest else split
+
+
+def says_nothing(name: str) -> bool:
+    """Tell whether the name of a folder consists of words such as "images" or "thumbs"."""
+    tokens = [token.casefold() for token in _TOKEN.findall(name)]
+    return bool(tokens) and all(token in _FILLERS | THUMBNAILS for token in tokens)
 
 
 def split_folders(names: Iterable[str]) -> dict[str, str]:

@@ -203,6 +203,37 @@ def test_valid_can_be_a_class_beside_invalid():
             "name the outer folders train/, val/ and test/, or move the images from the subfolders",
         ),
         (
+            files("2024/cat", "2024/dog", "2025/cat", "2025/bird"),
+            "the classes are either the folders 2024, 2025 or their subfolders, because several "
+            "have a subfolder cat",
+            "move the images into one folder for each class, or name the outer folders",
+        ),
+        (
+            files("p1/benign", "p2/malignant", "p3/benign"),
+            "the classes are either the folders p1, p2, p3 or their subfolders, because several",
+            "move",
+        ),
+        (
+            files("train/p1/benign", "train/p2/malignant", "train/p3/benign", "test/p1/benign"),
+            "the classes are either the folders p1, p2, p3 or their subfolders",
+            "move",
+        ),
+        (
+            [*pairs("train", "test"), *pairs("Validierung")],
+            "Validierung/ beside train/ has the same class folders (cat, dog) but is not named",
+            "rename Validierung/ to val/ or test/ if it is a split, or move it away",
+        ),
+        (
+            [*pairs("train"), *pairs("train_old")],
+            "train_old/ beside train/ has the same class folders (cat, dog)",
+            "rename",
+        ),
+        (
+            files("train/good", "test/good", "test/broken"),
+            "the class broken is in test/ but has no training images: good is the only class in",
+            "give both the same class folders",
+        ),
+        (
             files("images/a", "labels/b"),
             "the folders images, labels look like images and marked regions in them",
             "arrange the images as CLASS/*.jpg",
@@ -229,6 +260,63 @@ def test_folders_with_two_readings_are_refused_with_both(paths, problem, remedy)
     error = refusal(paths)
     assert error.problem.startswith(problem)
     assert error.remedy.startswith(remedy)
+
+
+def test_folders_of_marks_are_named_before_those_without_images():
+    error = refusal(files("JPEGImages", "SegmentationClass"), empty=("Annotations", "ImageSets"))
+    assert error.problem == (
+        "the folders Annotations, JPEGImages, SegmentationClass look like images and marked "
+        "regions in them, not like classes"
+    )
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        files("cat/images", "dog/images", "dog/more"),
+        files("cat/day1", "dog/day1"),
+        [*files("cat", "dog", count=9), *files("cat/crops", "dog/crops", "dog/rotated", count=1)],
+    ],
+)
+def test_subfolders_that_cannot_be_classes_are_seen_through(paths):
+    assert arranged(paths).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize(
+    "mask", ["1_mask", "1-mask", "1_seg", "1_label", "1_gt", "1_annotation", "1_mask_2", "1 Mask"]
+)
+def test_masks_beside_images_are_refused(mask):
+    error = refusal([*files("benign", "malignant", count=4), f"malignant/{mask}.tif"])
+    assert error.problem == (
+        "1 of 5 images of the class malignant are named like masks of others in the same folder "
+        f"(e.g. malignant/{mask}.tif beside malignant/1.png)"
+    )
+    assert error.remedy == "move the masks out of the class folders"
+
+
+def test_few_names_like_masks_are_noted():
+    found = arranged([*files("cat", "dog", count=9), "cat/1_mask.png", "dog/x_mask.png"])
+    assert len(found.labels) == 20
+    assert found.notes[1:] == (
+        "masks may count as images: 1 named like masks of others in the same folder (e.g. "
+        "cat/1_mask.png beside cat/1.png); move them out of the class folders if they are masks",
+    )
+
+
+@pytest.mark.parametrize("folder", ["thumbs", "Thumbnails", "small/thumb"])
+def test_thumbnails_in_class_folders_are_left_out(folder):
+    found = arranged(files("thumbs", "dog", f"dog/{folder}"))
+    assert of(found) == [("dog", 0)] * 2 + [("thumbs", 0)] * 2
+    assert found.notes[1:] == (
+        f"2 images in folders of thumbnails left out (e.g. dog/{folder}/0.png)",
+    )
+
+
+def test_folder_name_that_is_not_utf8_is_noted():
+    found = arranged(files("caf\udce9", "tea"))
+    assert found.notes[1] == (
+        "the name of the class folder caf\\udce9 is not UTF-8, and escapes stand for some bytes"
+    )
 
 
 def test_mask_can_be_a_class():
