@@ -140,7 +140,7 @@ def test_trial_is_done_only_after_the_last_epoch():
 
 
 def test_diverging_trial_is_done_at_once():
-    recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
+    recipe = {"learning_rate": 1e20, "weight_decay": 0, "batch_size": 32}
     trial = begin(A, dataclasses.replace(SPEC, recipe_options=recipe))
     result = trial.step()
     assert result["epoch"] == 1
@@ -202,7 +202,7 @@ def test_learning_network_is_never_stopped_as_hopeless(after):
 
 
 def test_divergence_precedes_hopeless_stop():
-    recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
+    recipe = {"learning_rate": 1e20, "weight_decay": 0, "batch_size": 32}
     spec = dataclasses.replace(SPEC, recipe_options=recipe, hopeless_after=1)
     result = begin(A, spec).step()
     assert result["done"]
@@ -510,7 +510,7 @@ def test_resume_after_hopeless_stop_stops_again(tmp_path, monkeypatch, every_epo
 
 
 def test_resume_after_divergence_reports_it_again(tmp_path, monkeypatch):
-    recipe = {"learning_rate": 1e20, "weight_decay": 1e-3, "batch_size": 32}
+    recipe = {"learning_rate": 1e20, "weight_decay": 0, "batch_size": 32}
     spec = dataclasses.replace(SPEC, recipe_options=recipe, checkpoints=tmp_path)
     begin(A, spec).step()
     monkeypatch.setattr(Training, "run_epoch", None)
