@@ -279,7 +279,7 @@ def test_what_reading_changes_is_said_with_counts(tmp_path):
     (tmp_path / "images/warm/moving.gif").write_bytes(frames.getvalue())
     data = load_images(tmp_path, images, background="grey")
     assert said(data) == [
-        "1 of 10 images has transparent pixels, which show the background grey "
+        "1 of 10 images has transparent pixels, which show the background gray "
         "(decoding.background)",
         "1 of 10 images has more than one frame or page; only the first is read",
     ]
