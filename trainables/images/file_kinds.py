@@ -107,6 +107,8 @@ class LeftOut:
         self._files: dict[Kind, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self._skipped: set[str] = set()
         self._by_content: list[str] = []
+        self._outside: list[str] = []
+        self._repeated: set[str] = set()
 
     def add(self, path: str, kind: Kind) -> None:
         """Count a file that is no readable image."""
@@ -121,6 +123,14 @@ class LeftOut:
     def take(self, path: str) -> None:
         """Count an image that only its content reveals."""
         self._by_content.append(path)
+
+    def lead_outside(self, path: str) -> None:
+        """Count a link to a file or folder outside the data set."""
+        self._outside.append(path)
+
+    def repeat(self, path: str) -> None:
+        """Count a file of an archive that has several members of its name."""
+        self._repeated.add(path)
 
     def notes(self) -> tuple[str, ...]:
         """Return one line for each kind of files."""
@@ -151,6 +161,15 @@ class LeftOut:
             lines.append(
                 "images without the suffix of one are recognised by content: "
                 f"{_examples(self._by_content)}"
+            )
+        if self._outside:
+            lines.append(
+                f"links that lead outside the folder are followed: {_examples(self._outside)}"
+            )
+        if self._repeated:
+            lines.append(
+                "files of one name occur repeatedly in the archive, and the last of each counts: "
+                f"{_examples(self._repeated)}"
             )
         return tuple(lines)
 

@@ -79,6 +79,7 @@ class ImageArchive:
         archive = open_archive(self.path)
         # A later member replaces an earlier one of the same name, as on extraction.
         images: dict[str, tuple[int, int]] = {}
+        seen: set[str] = set()
         folders: set[str] = set()
         left_out = LeftOut()
         for member in archive.members(_is_unknown):
@@ -86,6 +87,10 @@ class ImageArchive:
                 left_out.skip(part)
                 continue
             folders.add(member.path if member.is_folder else member.path.rpartition("/")[0])
+            if not member.is_folder:
+                if member.path in seen:
+                    left_out.repeat(member.path)
+                seen.add(member.path)
             images.pop(member.path, None)
             if not member.is_folder and _is_taken(member.path, member.head, left_out):
                 images[member.path] = (member.ordinal, member.size)
@@ -256,7 +261,10 @@ def _walk(root: Path, files: list[_File], folders: list[str], left_out: LeftOut)
                 name = f"{folder}/{entry.name}" if folder else entry.name
                 if skipped_part(entry.name):
                     left_out.skip(name)
-                elif entry.is_dir():
+                    continue
+                if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
+                    left_out.lead_outside(name)
+                if entry.is_dir():
                     folders.append(name)
                     pending.append((name, above | {here}))
                 elif (kind := kind_of(entry.name)) in (Kind.IMAGE, Kind.UNKNOWN):

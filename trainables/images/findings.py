@@ -24,6 +24,8 @@ class Findings:
         deep_colour: images with 16 bits in each of several channels.
         colour_levels: smallest and largest level of those, 0..255.
         with_frames: images with more frames or pages than the first.
+        many_channels: images with channels that are neither colour nor alpha.
+        channels: largest number of channels of those.
         levels: smallest and largest level of all images, 0..255.
     """
 
@@ -35,6 +37,8 @@ class Findings:
     deep_colour: int = 0
     colour_levels: tuple[int, int] = (255, 0)
     with_frames: int = 0
+    many_channels: int = 0
+    channels: int = 0
     levels: tuple[int, int] = (255, 0)
 
     def __add__(self, other: Self) -> "Findings":
@@ -47,6 +51,8 @@ class Findings:
             deep_colour=self.deep_colour + other.deep_colour,
             colour_levels=_span(self.colour_levels, other.colour_levels),
             with_frames=self.with_frames + other.with_frames,
+            many_channels=self.many_channels + other.many_channels,
+            channels=max(self.channels, other.channels),
             levels=_span(self.levels, other.levels),
         )
 
@@ -86,6 +92,12 @@ class Findings:
                     "stretch them and save them with 8 bits"
                 )
             lines.append(line)
+        if self.many_channels:
+            first = "3 are" if self.channels > 3 else "is"
+            lines.append(
+                f"{self._of_all(self.many_channels)} {self.channels} channels; only the first "
+                f"{first} read"
+            )
         if self.with_frames:
             lines.append(
                 f"{self._of_all(self.with_frames)} more than one frame or page; "

@@ -4,6 +4,7 @@ The module imports only NumPy and Pillow, so that decoding processes start quick
 """
 
 import io
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +37,10 @@ UPRIGHT = {
 # Grey levels of PNG files with less than 8 bits, which Pillow stretches to 0..255.
 _STEP = {"L;2": 85, "L;4": 17}
 _DEEP_COLOUR = re.compile(r"[A-Za-z]{2,};16[BLN]")
+# Pillow's X is a channel that it skips, after grey or colour.
+_MORE_CHANNELS = re.compile(r"(?:RGB|L)X+")
+# Pillow logs files that it refuses; without a handler, Python prints that to stderr.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
@@ -101,6 +106,9 @@ def read_pixels(
     if pixels.ndim == 2:
         pixels = pixels[:, :, np.newaxis]
     found += Findings(images=1, with_frames=int(frames))
+    if image.format == "TIFF" and (match := _MORE_CHANNELS.match(raw)):
+        channels = len(match[0])
+        found += Findings(many_channels=1, channels=channels)
     if _DEEP_COLOUR.fullmatch(raw):
         found += Findings(deep_colour=1, colour_levels=(int(pixels.min()), int(pixels.max())))
     return pixels, found
@@ -127,10 +135,25 @@ def _opened(content: bytes | Pixels) -> Iterator[Image.Image]:
     except UnidentifiedImageError:
         if content.startswith(_TIFF_STARTS):
             kinds = "such as one with 64 bits"
+            if (channels := _tiff_channels(content)) > 3:
+                raise ValueError(
+                    f"it has {channels} channels, save the 3 or 1 that matter"
+                ) from None
             raise ValueError(f"damaged, or a kind of TIFF that is not read, {kinds}") from None
         raise
     with opened as image:
         yield image
+
+
+def _tiff_channels(content: bytes) -> int:
+    """Return the number of channels of a TIFF file, 0 if unknown."""
+    with suppress(Exception):
+        file = io.BytesIO(content)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        return int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+    return 0
 
 
 def _raw_mode(image: Image.Image) -> str:

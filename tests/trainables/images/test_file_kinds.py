@@ -144,6 +144,34 @@ def test_pipes_and_broken_links_without_suffix_are_not_opened(tmp_path):
     )
 
 
+def test_links_that_lead_outside_the_folder_are_noted(tmp_path):
+    place = tmp_path / "images.folder"
+    for folder in ("images.folder/cat", "outside/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "outside/dog/1.png").write_bytes(picture())
+    (place / "dog").symlink_to(tmp_path / "outside/dog")
+    (place / "cat/1.png").symlink_to("0.png")
+    (place / "cat/2.png").symlink_to(tmp_path / "outside/dog/1.png")
+    found = listed(tmp_path, {})
+    assert len(found.labels) == 5
+    assert found.notes[1:] == (
+        "links that lead outside the folder are followed: 2 (e.g. cat/2.png)",
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_in_an_archive_are_noted(tmp_path):
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for name in ("cat/0.png", "dog/0.png", "cat/0.png", "cat/0.png"):
+            archive.writestr(name, picture())
+    found = open_images(str(tmp_path / "images.zip")).listing()
+    assert len(found.labels) == 2
+    assert found.notes[1:] == (
+        "files of one name occur repeatedly in the archive, and the last of each counts: 1 (e.g. "
+        "cat/0.png)",
+    )
+
+
 def test_folders_deeper_than_the_recursion_limit_are_read(tmp_path):
     top = f"{tmp_path}/images.folder/cat"
     os.makedirs(top)

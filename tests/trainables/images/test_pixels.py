@@ -1,6 +1,7 @@
 """Pixels of one image file: every mode and format gives the values that a viewer shows."""
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Callable
@@ -375,3 +376,40 @@ def test_truncated_image_is_refused_unless_only_its_end_mark_is_lost(mode, kind,
         else:
             assert np.array_equal(pixels, complete)
     assert refused > 0.9 * len(content)
+
+
+def many_channels(channels: int, photometric: int = 2) -> bytes:
+    """Return a TIFF file of 2x2 pixels whose channels beside colour mean nothing."""
+    bits = 22 + 12 * 9 + 6
+    extra = bits + 2 * channels
+    pixels = extra + 2 * channels
+    entries = [
+        *((256, 3, 1, 2), (257, 3, 1, 2), (258, 3, channels, bits), (259, 3, 1, 1)),
+        *((262, 3, 1, photometric), (273, 4, 1, pixels), (277, 3, 1, channels)),
+        *((278, 3, 1, 2), (279, 4, 1, 4 * channels)),
+    ]
+    count = channels - 3
+    entries.append((338, 3, count, extra if count > 2 else 0))
+    head = b"II*\0" + struct.pack("<IH", 8, len(entries))
+    tags = b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    before = (head + tags).ljust(bits, b"\0") + struct.pack("<H", 8) * channels
+    return before.ljust(pixels, b"\0") + bytes(range(4 * channels))
+
+
+@pytest.mark.parametrize("channels", [4, 5, 6])
+def test_channels_beside_colour_are_noted(channels):
+    pixels, found = read_pixels(many_channels(channels), None, Rules())
+    assert pixels[0].tolist() == [[0, 1, 2], [channels, channels + 1, channels + 2]]
+    assert (found + found).notes("white", None, "") == [
+        f"2 of 2 images have {channels} channels; only the first 3 are read"
+    ]
+
+
+@pytest.mark.parametrize(("channels", "photometric"), [(8, 2), (8, 1), (4, 1)])
+def test_tiff_with_too_many_channels_names_their_number_once(
+    channels, photometric, capfd, monkeypatch
+):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # As without pytest.
+    with pytest.raises(ValueError, match=f"^it has {channels} channels, save the 3 or 1"):
+        read_pixels(many_channels(channels, photometric), None, Rules())
+    assert capfd.readouterr().err == ""
