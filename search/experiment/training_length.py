@@ -73,17 +73,17 @@ class TrainingLength:
         fitting = self.epochs * self.images // wanted
         if fitting >= SMALLEST_BATCH:
             smaller = replace(self, batch_size=1 << (fitting.bit_length() - 1))
-            longer = self._lengthened(wanted)
+            longer = self.lengthened(wanted)
             return (
                 f"Set recipe.batch_size to {smaller.batch_size} ({_count(smaller.steps)}) or "
                 f"epochs to {longer.epochs} ({_count(longer.steps)})."
             )
         smaller = replace(self, batch_size=min(self.batch_size, SMALLEST_BATCH))
-        longer = smaller._lengthened(wanted)
+        longer = smaller.lengthened(wanted)
         batch = f"recipe.batch_size to {smaller.batch_size} and " if smaller != self else ""
         return f"Set {batch}epochs to {longer.epochs} ({_count(longer.steps)})."
 
-    def _lengthened(self, wanted: int) -> Self:
+    def lengthened(self, wanted: int) -> Self:
         """Return the shortest training with at least so many steps."""
         return replace(self, epochs=-(-wanted * self.batch_size // self.images))
 

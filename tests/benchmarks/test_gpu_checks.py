@@ -324,7 +324,7 @@ def test_operation_with_a_nan_gradient_is_named(setting, recorder, monkeypatch):
         ("test_trial.py", "needs ray"),
         ("test_finalist.py", None),
         ("training/test_bucket_checkpoints.py", "needs tests.s3"),
-        ("images/test_splits.py", "uses no device"),
+        ("images/splitting/test_splits.py", "uses no device"),
     ],
 )
 def test_test_files_run_if_all_their_imports_exist(name, reason):
