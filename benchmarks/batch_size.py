@@ -6,6 +6,10 @@ networks, learning rates and seeds; the baseline is the largest batch at the sam
 
 ``--data images:PATH`` takes other images than scikit-learn's digits, and ``--images`` another
 number of them.
+
+Last figures (28 November 2026; AMD EPYC, two cores; Python 3.11.7, torch 2.14.1): 215 digits, 20
+epochs, 3 seeds: 0.898, 0.950 (the default), 0.913, 0.845 and 0.653 for batches of 8 to 128; see
+results/batch_size.json.
 """
 
 from __future__ import annotations
