@@ -30,14 +30,18 @@ _TINY = 1e-7
 """Added to norms, so that the update of a kernel without a gradient is 0."""
 
 
+def kernel_layers(network: nn.Module) -> list[nn.Conv2d | nn.ConvTranspose2d | nn.Linear]:
+    """Return the layers whose weight is a kernel or a matrix: convolutions and linear layers."""
+    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+    return [module for module in network.modules() if isinstance(module, kinds)]
+
+
 def hidden_kernels(network: nn.Module) -> list[Tensor]:
     """Return the kernels that Muon trains: all but that of the last layer, the classifier.
 
-    Kernels are the weights of convolutions and linear layers. Frozen kernels are left out.
+    Frozen kernels are left out.
     """
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    layers = [module for module in network.modules() if isinstance(module, kinds)]
-    return [layer.weight for layer in layers[:-1] if layer.weight.requires_grad]
+    return [layer.weight for layer in kernel_layers(network)[:-1] if layer.weight.requires_grad]
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spaces.errors import BadInputError
 from spaces.recipe import Recipe
-from trainables.training.muon import Muon, hidden_kernels
+from trainables.training.muon import Muon, hidden_kernels, kernel_layers
 
 _RAMP = 10
 """Controls how fast the decay of the moving average grows at the start."""
@@ -85,7 +85,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimiser of the trainable parameters.
 
-    Weight decay applies to kernels and weight matrices only. The optimiser is fused, on GPU and
+    Weight decay applies to kernels and weight matrices only, not to the values of `Scale` and
+    `Shift`. The optimiser is fused, on GPU and
     CPU, except for the kernels that Muon trains.
 
     Args:
@@ -131,10 +132,12 @@ def _groups(
         norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
         biases = {id(norm.bias) for norm in norms}
     others = [p for p in parameters if id(p) not in kernels | biases]
+    # A learned scale or shift has three dimensions, and is no kernel.
+    decayed = {id(layer.weight) for layer in kernel_layers(network)}
     decay, rate = recipe.weight_decay, rates.rate
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in others if p.ndim > 1], "weight_decay": decay, "lr": rate},
-        {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0, "lr": rate},
+        {"params": [p for p in others if id(p) in decayed], "weight_decay": decay, "lr": rate},
+        {"params": [p for p in others if id(p) not in decayed], "weight_decay": 0.0, "lr": rate},
         {
             "params": [p for p in parameters if id(p) in biases],
             "weight_decay": 0.0,

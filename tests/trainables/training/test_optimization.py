@@ -21,10 +21,13 @@ from spaces.operations import (
     GlobalPooling,
     Linear,
     Norm,
+    Scale,
+    Shift,
 )
 from spaces.recipe import Recipe
 from spaces.schedules import Constant
 from trainables.data import Dataset
+from trainables.layers import build_layer
 from trainables.training import loop as training
 from trainables.training.device import Device
 from trainables.training.loop import Training
@@ -138,16 +141,20 @@ def test_every_step_equals_the_plain_optimisers(name, momentum):
 @pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
 def test_without_gradients_only_kernels_and_matrices_shrink(name):
     recipe = dataclasses.replace(RECIPE, optimizer=name, momentum=0.0)
-    network = small_network()
+    network = nn.Sequential(
+        *small_network(),
+        build_layer(Scale(value=1.5, shape=(5, 1, 1), learned=True), ((5, 1, 1),)),
+        build_layer(Shift(value=0.5, shape=(5, 1, 1), learned=True), ((5, 1, 1),)),
+    )
     before = [p.detach().clone() for p in network.parameters()]
     optimizer, set_rate = own_optimizer(network, recipe)
     set_rate(0.1)
     for parameter in network.parameters():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    assert {p.ndim for p in network.parameters()} == {1, 2, 4}
+    assert {p.ndim for p in network.parameters()} == {1, 2, 3, 4}
     for parameter, start in zip(network.parameters(), before, strict=True):
-        if parameter.ndim > 1:
+        if parameter.ndim in (2, 4):
             torch.testing.assert_close(parameter.detach(), start * (1 - 0.1 * 0.05))
         else:
             assert torch.equal(parameter, start)
