@@ -278,6 +278,8 @@ def _result(
             f"For comparison, on test {GUESS} reaches {baseline.guess_test:.4f}, and {REGRESSION} "
             f"{baseline.test:.4f}."
         )
+        if standing.success:
+            sentences.append(standing.success)
         if warning := standing.warning(TrainingLength.of(experiment, data.split_images(0))):
             sentences.append(warning)
     return tuple(sentences)

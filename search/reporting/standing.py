@@ -48,6 +48,17 @@ class Standing:
         )
         return f"trial {self.winner} is not better than {rivals} beyond noise"
 
+    @property
+    def success(self) -> str:
+        """A sentence on the rivals that the winner exceeds beyond noise; empty without any."""
+        beaten = [
+            f"{name} by {each.difference:.4f} ({CONFIDENCE:.0%} interval {each.low:.4f} to "
+            f"{each.high:.4f})"
+            for name, each in self.comparisons.items()
+            if each.is_better
+        ]
+        return f"Trial {self.winner} exceeds {' and '.join(beaten)}." if beaten else ""
+
     def warning(self, length: TrainingLength) -> str:
         """Return a line for people if the winner does not exceed all rivals; else "".
 

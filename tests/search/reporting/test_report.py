@@ -197,18 +197,24 @@ def test_report_compares_with_guess_and_logistic_regression(screened: Search) ->
         "For comparison, on validation a guess reaches 0.5000, and logistic regression on the "
         "pixels 0.7500."
     )
-    interval, against, warning = sections["Finalists"].sentences[1:]
+    interval, against, success, warning = sections["Finalists"].sentences[1:]
     assert interval == "95% interval for 3 test images: 0.13-0.87."
     assert against == (
         "For comparison, on test a guess reaches 0.2500, and logistic regression on the pixels "
         "0.5000."
     )
+    assert success == (f"Trial {best} exceeds a guess by 0.2500 (95% interval 0.1250 to 0.3750).")
     assert warning.startswith(f"Warning: trial {best} is not better than logistic regression")
     # Two epochs of 16 images in one batch of at most 128.
     assert "A training had 1 step (0.125 an epoch, with batches of 128)" in warning
     standing = Standing(baseline, best, {GUESS: better, REGRESSION: better})
     sections = screened.sections([finalist(best, 0.8, 0.5)], standing=standing)
-    assert sections["Finalists"].sentences[1:] == (interval, against)
+    *before, success = sections["Finalists"].sentences[1:]
+    assert before == [interval, against]
+    assert success == (
+        f"Trial {best} exceeds a guess by 0.2500 (95% interval 0.1250 to 0.3750) and logistic "
+        "regression on the pixels by 0.2500 (95% interval 0.1250 to 0.3750)."
+    )
 
 
 def test_early_stopped_trials_are_marked(
