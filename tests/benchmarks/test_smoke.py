@@ -57,6 +57,7 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
         "images_to_accuracy.py",
         "scale.py",
         "screening.py",
+        "small_data.py",
         "trial_overhead.py",
     ],
 )
