@@ -20,7 +20,7 @@ from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
-from trainables.images.functions import ImageFunction
+from trainables.images.functions.image_function import ImageFunction
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Source
 from trainables.images.splitting.balance import describe_balance
@@ -36,7 +36,7 @@ from trainables.images.splitting.validation_list import (
     apply_validation_list,
     describe_validation_list,
 )
-from trainables.images.tables import TABLE_SUFFIXES, open_table
+from trainables.images.tables.label_table import TABLE_SUFFIXES, open_table
 from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, is_function
 
 LARGEST_RESOLUTION = 4096

@@ -2,12 +2,41 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.images.errors import counted, shown
+from trainables.images.errors import counted, printable, shown
+from trainables.images.labelling import check_classes, describe_doubtful
 from trainables.images.layout.split_names import SPLITS
+from trainables.images.sources import Listing
+
+
+def describe_listing(listing: Listing, places: Mapping[int, str]) -> Listing:
+    """Check a listing whose classes are as the user writes them, and add the usual notes.
+
+    Args:
+        listing: with notes on its source only.
+        places: where the images of each split are from; empty without splits.
+
+    Returns:
+        The listing with printable names of classes. Its first note says how the source was read.
+
+    Raises:
+        UnusableDataError: there are fewer than two classes, or a split lacks one.
+    """
+    classes, labels, splits = listing.classes, listing.labels, listing.splits
+    check_classes(classes, labels, splits)
+    return replace(
+        listing,
+        classes=tuple(printable(name) for name in classes),
+        notes=(
+            summarize(classes, labels, splits, places),
+            *listing.notes,
+            *describe_doubtful(classes),
+        ),
+    )
 
 
 def summarize(

@@ -13,7 +13,7 @@ from trainables.images.errors import UnusableDataError, counted, shown
 from trainables.images.labelling import check_classes
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.splitting.groups import NAMELESS
-from trainables.images.tables import read_text
+from trainables.images.tables.table_text import read_text
 
 _, _VALIDATION, _TEST = range(len(SPLITS))
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
-from trainables.images.tables import open_table
+from trainables.images.tables.label_table import open_table
 from trainables.specs import DataSpec, Decoding, TableColumns
 
 FILES = [f"{kind}{number}" for kind in ("cat", "dog") for number in range(6)]

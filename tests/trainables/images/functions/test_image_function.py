@@ -14,7 +14,7 @@ from torch.utils.data import Subset, TensorDataset
 
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
-from trainables.images.functions import ImageFunction
+from trainables.images.functions.image_function import ImageFunction
 from trainables.specs import DataSpec
 
 SHADES = np.arange(12, dtype=np.uint8) * 20
