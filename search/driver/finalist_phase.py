@@ -2,62 +2,150 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from search.backend.finalist_training import retrain_finalists
+from search.backend.finalist_training import FinalistTraining, retrain_finalists
 from search.backend.node_wait import NodeWait
 from search.backend.tuning import nodes_waited_for
 from search.driver.session import SearchSession
 from search.signals import stopping_gently
-from search.study.finalists import Finalist, choose_finalists
+from search.study.finalist_seeds import SeedPlan, plan_seeds
+from search.study.finalists import (
+    Finalist,
+    FinalistStore,
+    choose_finalists,
+    rank_finalists,
+    write_results,
+)
+from search.study.records import TrialRecord
 from search.study.summary import summarise
 from trainables.specs import FinalistResult
 
 
 def retrain_best(search: SearchSession) -> list[Finalist]:
-    """Retrain the best candidates.
+    """Retrain the best candidates, those within noise of the leader with more seeds.
 
     Returns:
         Finalists, best first; none if the search is interrupted meanwhile.
     """
-    section = search.experiment.finalists
-    best = choose_finalists(summarise(search.study.trials()), section.count)
+    best = choose_finalists(summarise(search.study.trials()), search.experiment.finalists.count)
     if not best:
         return []
     search.journal.retrain()
+    phase = _FinalistPhase(search, best)
+    with stopping_gently(search.stop_requested.set):
+        phase.run()
+    if search.stop_requested.is_set():
+        return []
+    for finalist in phase.finalists:
+        params = search.study.trial(finalist.number).params
+        search.recorder.finalist(finalist, search.space.rebuild(params).architecture)
+    return phase.finalists
 
-    def announce() -> None:
-        what = "candidate" if len(best) == 1 else f"{len(best)} candidates"
-        how = "one fresh seed" if section.seeds == 1 else f"{section.seeds} fresh seeds"
-        search.say(f"\nretraining the best {what} with {how}{' each' if len(best) > 1 else ''}")
 
-    def show(result: FinalistResult) -> None:
-        search.say(
+class _FinalistPhase:
+    """The rounds of trainings that choose between finalists.
+
+    Args:
+        search: to choose the finalists of.
+        chosen: their trials.
+    """
+
+    def __init__(self, search: SearchSession, chosen: Sequence[TrialRecord]) -> None:
+        self._search = search
+        self._section = search.experiment.finalists
+        self._chosen = {trial.number: trial for trial in chosen}
+        self._first_seed = search.experiment.seed + 1
+        self._folder = search.folder.finalists
+        self._results: dict[int, dict[int, FinalistResult]] = {n: {} for n in self._chosen}
+        self._failed: set[tuple[int, int]] = set()
+        last = self._first_seed + self._section.most_seeds
+        for result in FinalistStore(self._folder).results():
+            if result.number in self._results and self._first_seed <= result.seed < last:
+                self._add(result)
+
+    @property
+    def finalists(self) -> list[Finalist]:
+        """Candidates with any result, best first."""
+        return rank_finalists({n: list(found.values()) for n, found in self._results.items()})
+
+    def run(self) -> None:
+        """Train round by round until the choice has ended or the search is interrupted."""
+        search, has_trained = self._search, False
+        wait = NodeWait(
+            search.experiment.resources.wait, search.say, partial(nodes_waited_for, search.packing)
+        )
+        while (plan := self._plan()).missing and not search.stop_requested.is_set():
+            for line in _announcement(plan, self._section.seeds, self._section.most_seeds):
+                search.say(line)
+            has_trained = True
+            retrain_finalists(
+                search.spec,
+                [
+                    FinalistTraining(self._chosen[number], self._first_seed + index)
+                    for number, index in plan.missing
+                ],
+                folder=self._folder,
+                packing=search.packing,
+                wait=wait,
+                on_result=self._show,
+                on_failure=self._fail,
+                stopped=search.stop_requested.is_set,
+            )
+        write_results(self._folder, self.finalists)
+        if has_trained and not plan.missing:
+            for line in _ending(plan, self._section.seeds):
+                search.say(line)
+
+    def _plan(self) -> SeedPlan:
+        known: dict[int, dict[int, float | None]] = {
+            number: {index: result.validation_accuracy for index, result in found.items()}
+            for number, found in self._results.items()
+        }
+        for number, index in self._failed:
+            known[number][index] = None
+        return plan_seeds(known, self._section.seeds, self._section.most_seeds)
+
+    def _add(self, result: FinalistResult) -> None:
+        self._results[result.number][result.seed - self._first_seed] = result
+
+    def _show(self, result: FinalistResult) -> None:
+        self._add(result)
+        write_results(self._folder, self.finalists)
+        self._search.say(
             f"  trial {result.number:<4} seed {result.seed}  validation "
             f"{result.validation_accuracy:.4f}  test {result.test_accuracy:.4f}"
         )
 
-    with stopping_gently(search.stop_requested.set):
-        finalists = retrain_finalists(
-            search.spec,
-            best,
-            seeds=section.seeds,
-            first_seed=search.experiment.seed + 1,
-            folder=search.folder.finalists,
-            packing=search.packing,
-            wait=NodeWait(
-                search.experiment.resources.wait,
-                search.say,
-                partial(nodes_waited_for, search.packing),
-            ),
-            on_begin=announce,
-            on_result=show,
-            on_failure=lambda cause: search.say(f"  failed to retrain: {cause}"),
-            stopped=search.stop_requested.is_set,
+    def _fail(self, training: FinalistTraining, cause: str) -> None:
+        number, seed = training.trial.number, training.seed
+        self._failed.add((number, seed - self._first_seed))
+        self._search.say(f"  trial {number:<4} seed {seed}  failed to retrain: {cause}")
+
+
+def _announcement(plan: SeedPlan, seeds: int, max_seeds: int) -> Iterator[str]:
+    """Yield the lines before a round of trainings."""
+    if plan.seeds > seeds:
+        yield (
+            f"{_names(plan.contenders)} are within noise: one more seed each "
+            f"({plan.seeds} of at most {max_seeds})"
         )
-    if search.stop_requested.is_set():
-        return []
-    for finalist in finalists:
-        params = search.study.trial(finalist.number).params
-        search.recorder.finalist(finalist, search.space.rebuild(params).architecture)
-    return finalists
+        return
+    count = len(plan.contenders)
+    what = "candidate" if count == 1 else f"{count} candidates"
+    how = "one fresh seed" if seeds == 1 else f"{seeds} fresh seeds"
+    yield f"\nretraining the best {what} with {how}{' each' if count > 1 else ''}"
+
+
+def _ending(plan: SeedPlan, seeds: int) -> Iterator[str]:
+    """Yield the lines after rounds with more seeds."""
+    if plan.seeds > seeds and len(plan.contenders) > 1:
+        yield f"{_names(plan.contenders)} are still within noise after {plan.seeds} seeds each"
+    elif plan.seeds > seeds and plan.contenders:
+        yield f"trial {plan.contenders[0]} is best beyond the noise of {plan.seeds} seeds"
+
+
+def _names(numbers: Sequence[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"trials {', '.join(others)} and {last}"

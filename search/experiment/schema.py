@@ -199,6 +199,30 @@ class FinalistsSection(_Section):
 
     count: int = Field(3, ge=0, description="number of candidates to retrain")
     seeds: int = Field(3, ge=1, description="number of fresh seeds per finalist")
+    max_seeds: int | None = Field(
+        None,
+        ge=1,
+        description="most seeds of finalists within noise of the best; empty: twice `seeds`, but "
+        "1 if `seeds` is 1",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.max_seeds is not None and self.max_seeds < self.seeds:
+            problem = f"every finalist has {self.seeds} seeds (finalists.seeds) already"
+            remedy = f"use {self.seeds} or more, or leave it out"
+            raise BadInputError("finalists.max_seeds", self.max_seeds, problem, remedy)
+        return self
+
+    @property
+    def most_seeds(self) -> int:
+        """Largest number of seeds of a finalist.
+
+        One seed tells nothing about noise: by default such searches train no more.
+        """
+        if self.max_seeds is not None:
+            return self.max_seeds
+        return 1 if self.seeds == 1 else 2 * self.seeds
 
 
 def _open_addresses(addresses: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -46,6 +46,20 @@ class Finalist:
     def validation_accuracy(self) -> float:
         """Mean over the seeds. Finalists are ranked by it, so that the test split stays unseen."""
         return fmean([result.validation_accuracy for result in self.results])
+
+
+def rank_finalists(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:
+    """Return candidates with any result, best mean validation accuracy first.
+
+    Args:
+        results: by the number of each candidate, in any order.
+    """
+    finalists = [
+        Finalist(number, tuple(sorted(found, key=lambda result: result.seed)))
+        for number, found in results.items()
+        if found
+    ]
+    return sorted(finalists, key=lambda finalist: -finalist.validation_accuracy)
 
 
 def choose_finalists(summary: Summary, count: int) -> list[TrialRecord]:

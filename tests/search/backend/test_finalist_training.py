@@ -10,7 +10,7 @@ import pytest
 import ray
 from ray.exceptions import RayTaskError, TaskCancelledError
 
-from search.backend.finalist_training import _collect, retrain_finalists
+from search.backend.finalist_training import FinalistTraining, _collect, retrain_finalists
 from search.backend.node_wait import NodeWait, NoNodesError
 from search.experiment.loading import parse_experiment
 from search.experiment.training_spec import describe_training
@@ -46,9 +46,11 @@ def test_retraining_fails_if_no_node_arrives_within_limit(
     ):
         retrain_finalists(
             spec,
-            [TrialRecord.of(trial) for trial in trials.study.trials()[-1:]],
-            seeds=2,
-            first_seed=1,
+            [
+                FinalistTraining(TrialRecord.of(trial), seed)
+                for trial in trials.study.trials()[-1:]
+                for seed in (1, 2)
+            ],
             folder=tmp_path,
             packing=packing,
             wait=NodeWait(2.0, str, lambda: "each trial requests 99 CPUs"),

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import count
@@ -27,6 +27,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState
 from PIL import Image
 
 from cluster.sizing import Gpu
+from search.backend.finalist_training import FinalistTraining
 from search.backend.node_wait import NoNodesError
 from search.backend.tune_searcher import StudySearcher
 from search.backup.backup import NoBackup
@@ -37,7 +38,7 @@ from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.loop.budget import Budget
 from search.loop.packing import Packing
-from search.study.finalists import Finalist, FinalistResult
+from search.study.finalists import read_results
 from search.study.storages import read_trials
 from search.tracking.journal_events import (
     PARENT,
@@ -52,6 +53,7 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
 from trainables.epoch_metrics import EpochMetrics
+from trainables.specs import FinalistResult
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -646,6 +648,7 @@ def ends(
         printed: Callable[..., str],
         *,
         retrain: Callable[[], None] = lambda: None,
+        validation: Callable[[int, int], float | None] = lambda *_: 0.5,
         packing: Packing = WITHOUT_GPUS,
         resume: bool = False,
         **fields: Any,
@@ -657,12 +660,16 @@ def ends(
         def train(_: Any, __: Any, ___: Any, searcher: StudySearcher, *____: Any) -> None:
             drive(searcher)
 
-        def finalists(_: Any, chosen: Any, *, on_result: Any, **__: Any) -> list[Finalist]:
+        def finalists(
+            _: Any, trainings: Sequence[FinalistTraining], *, on_failure: Any, **told: Any
+        ) -> None:
             retrain()
-            results = [FinalistResult(t.number, 1, 0.5, 0.5, 1.0) for t in chosen]
-            for result in results:
-                on_result(result)
-            return [Finalist(result.number, (result,)) for result in results]
+            for each in trainings:
+                score = validation(each.trial.number, each.seed)
+                if score is None:
+                    on_failure(each, "diverged")
+                else:
+                    told["on_result"](FinalistResult(each.trial.number, each.seed, score, 0.5, 1.0))
 
         monkeypatch.setattr("search.driver.run.connected", lambda _: nullcontext())
         monkeypatch.setattr("search.driver.run.plan_packing", lambda *_: packing)
@@ -760,6 +767,41 @@ def test_wall_clock_budget_excludes_retraining_of_finalists(
     assert first.summary.trained == 3
     _, _, extended = ends(trained, printed, resume=True, budget=budget | {"trials": 5})
     assert extended.summary.trained == 5
+
+
+def test_finalists_within_noise_get_further_seeds(
+    ends: Callable[..., Any], trained: Callable[..., None], printed: Callable[..., str]
+) -> None:
+    worst: list[int] = []
+
+    def validation(number: int, seed: int) -> float | None:
+        worst[:] = worst or [number]
+        if seed == 4:
+            return None
+        return 0.3 if number in worst else 0.5 + (seed + number) % 2 / 10
+
+    fields = {"finalists": {"count": 3, "seeds": 2, "max_seeds": 4}}
+    home, out, outcome = ends(trained, printed, validation=validation, **fields)
+    found = {each.number: len(each.results) for each in outcome.finalists}
+    # The experiment has seed 1, so the third training of each has seed 4, and fails.
+    first, second = (number for number in found if number not in worst)
+    assert found == {first: 3, second: 3, worst[0]: 2}
+    line = r"trials (\d+) and (\d+) are within noise: one more seed each \((\d) of at most 4\)"
+    told = [(sorted(map(int, pair)), seeds) for *pair, seeds in re.findall(line, out)]
+    assert told == [(sorted((first, second)), "3"), (sorted((first, second)), "4")]
+    assert out.count("failed to retrain: diverged") == 2
+    assert re.search(r"trials \d+ and \d+ are still within noise after 4 seeds each", out)
+    stored = read_results(home.folder("mine").finalists)
+    assert stored == outcome.finalists
+    events = list(read_all(home.folder("mine").journal))
+    steps = {
+        event.step
+        for event in events
+        if isinstance(event, Metrics)
+        and event.run == f"finalist-{first}"
+        and "test_accuracy" in event.metrics
+    }
+    assert steps == {1, 2, 4}
 
 
 def test_gpu_fraction_of_each_trial_is_recorded(

@@ -91,6 +91,7 @@ def test_empty_file_searches_digits_under_its_own_name(
     assert (found.screens.border, found.screens.allow_beyond) == (BorderRule.PREVIOUS_CONV, 0)
     assert (found.budget.trials, found.budget.wall_clock) == (30, None)
     assert (found.finalists.count, found.finalists.seeds) == (3, 3)
+    assert found.finalists.most_seeds == 6
     assert found.tracking.enabled
 
 
@@ -123,6 +124,12 @@ def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
     assert (resources.cpus, resources.gpus, resources.concurrent) == (2, 0.5, 4)
     assert (found.finalists.count, found.finalists.seeds) == (2, 5)
     assert (found.tracking.enabled, found.tracking.experiment) == (False, "nightly")
+
+
+@pytest.mark.parametrize(("seeds", "most"), [("1", 1), ("3", 6), ("3, max_seeds: 4", 4)])
+def test_most_seeds_are_twice_the_seeds_unless_set(tmp_path: Path, seeds: str, most: int) -> None:
+    found = load_experiment(written(tmp_path, f"finalists: {{seeds: {seeds}}}"))
+    assert found.finalists.most_seeds == most
 
 
 @pytest.mark.parametrize("text", ["", COMPLETE, "screens: {border: off}"])
@@ -254,7 +261,7 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("screens: {max_param: 3}", "screens.max_param", "did you mean max_params?"),
         ("budget: {trails: 3}", "budget.trails", "did you mean trials?"),
         ("zzz: 3", "zzz", "known are name, data,"),
-        ("finalists: {qqq: 1}", "finalists.qqq", "known are count, seeds"),
+        ("finalists: {qqq: 1}", "finalists.qqq", "known are count, seeds, max_seeds"),
         ("epochs: three", "epochs", "integer"),
         ("epochs: 3.0", "epochs", "integer"),
         ("epochs: true", "epochs", "integer"),
@@ -329,6 +336,7 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("screens: {max_params: 0}", "screens.max_params", "greater than 0"),
         ("screens: {max_memory_mb: 1.0e+305}", "screens.max_memory_mb", "less than"),
         ("finalists: {seeds: 0}", "finalists.seeds", "greater than or equal to 1"),
+        ("finalists: {max_seeds: 2}", "finalists.max_seeds", "use 3 or more, or leave it out"),
         ("name: ../elsewhere", "name", "pattern"),
         ("name: ''", "name", "pattern"),
         ("device: tpu", "device", "cuda"),
