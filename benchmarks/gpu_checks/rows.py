@@ -17,6 +17,11 @@ from gpu_checks.subjects import Setting
 SCRIPT = PROJECT / "benchmarks" / "training.py"
 
 
+def record(setting: Setting, recorder: Recorder) -> None:
+    """Compare with a script of the CIFAR-10 speed record."""
+    _measure_on_gpu(setting, recorder, "record")
+
+
 def memory(setting: Setting, recorder: Recorder) -> None:
     """Compare predicted with measured memory; also fast without a GPU."""
     _measure(setting, recorder, "memory")

@@ -32,6 +32,7 @@ STAGES = (
     Stage("reuse", "gpu_checks.reuse:check_reuse", 60),
     Stage("operations", "gpu_checks.operations:check_operations", 60),
     Stage("tests", "gpu_checks.suite:run_tests", 120),
+    Stage("record", "gpu_checks.rows:record", 90, "bench"),
     Stage("memory", "gpu_checks.rows:memory", 80, "bench"),
     Stage("utilisation", "gpu_checks.rows:utilisation", 60, "bench"),
     Stage("profile", "gpu_checks.profiled:profile_replays", 40, "bench"),
