@@ -26,6 +26,8 @@ from torch import Tensor, nn
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic polynomial: steep at 0, and within about 0.7 to 1.2 after five iterations."""
 ITERATIONS = 5
+_WIDE = 2
+"""Ratio of columns to rows from which iterating on squares is faster."""
 _TINY = 1e-7
 """Added to norms, so that the update of a kernel without a gradient is 0."""
 
@@ -53,13 +55,41 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     Args:
         matrices: ``[count, rows, columns]``, of any scale.
     """
+    transposed = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if transposed else matrices
+    # Squares of singular values need the precision of float32.
+    is_wide = wide.shape[2] >= _WIDE * wide.shape[1] and wide.dtype == torch.float32
+    found = _iterate_square(wide) if is_wide else _iterate(wide)
+    return found.mT if transposed else found
+
+
+def _iterate(wide: Tensor) -> Tensor:
     first, third, fifth = COEFFICIENTS
-    wide = matrices.mT if matrices.shape[1] > matrices.shape[2] else matrices
     for _ in range(ITERATIONS):
         gram = torch.bmm(wide, wide.mT)
         polynomial = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
         wide = torch.baddbmm(wide, polynomial, wide, beta=first)
-    return wide.mT if matrices.shape[1] > matrices.shape[2] else wide
+    return wide
+
+
+def _iterate_square(wide: Tensor) -> Tensor:
+    """Iterate on the square matrices ``wide @ wide.T`` instead, which are smaller.
+
+    Each iteration multiplies ``wide`` from the left by a polynomial P of its square, which becomes
+    P @ square @ P. The product of all P is applied once, at the end: kernels of 3x3 convolutions
+    need a third of the time.
+    """
+    first, third, fifth = COEFFICIENTS
+    gram = torch.bmm(wide, wide.mT)
+    product = None
+    for iteration in range(ITERATIONS):
+        polynomial = torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth)
+        polynomial.diagonal(dim1=1, dim2=2).add_(first)
+        product = polynomial if product is None else torch.bmm(polynomial, product)
+        if iteration + 1 < ITERATIONS:
+            gram = torch.bmm(torch.bmm(polynomial, gram), polynomial)
+    assert product is not None  # noqa: S101 - there are iterations
+    return torch.bmm(product, wide)
 
 
 def muon_updates(directions: Sequence[Tensor], kind: torch.dtype = torch.float32) -> list[Tensor]:

@@ -297,7 +297,19 @@ def test_muon_multiplies_matrices_once_per_shape(monkeypatch):
 
     monkeypatch.setattr(torch, "bmm", watched)
     muon_updates([torch.randn(8, 4, 3, 3), torch.randn(8, 36), torch.randn(6, 20)])
-    assert shapes == [(2, 8, 36)] * 5 + [(1, 6, 20)] * 5
+    assert {shape[:2] for shape in shapes} == {(2, 8), (1, 6)}
+    # Products of whole kernels are the slow ones.
+    assert shapes.count((2, 8, 36)) == 1
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (72, 8), (8, 15), (16, 16)])
+def test_muon_is_exact_for_singular_values_of_six_magnitudes(shape):
+    generator = np.random.default_rng(0)
+    u, _, v = np.linalg.svd(generator.normal(size=shape), full_matrices=False)
+    matrix = (u * np.logspace(0, -6, len(v))) @ v
+    (found,) = muon_updates([torch.from_numpy(matrix).float()])
+    expected = slow_orthogonal(matrix) * max(1.0, shape[0] / shape[1]) ** 0.5
+    np.testing.assert_allclose(found.double().numpy(), expected, rtol=0, atol=2e-3)
 
 
 def test_muon_leaves_out_classifier_and_frozen_kernels():
