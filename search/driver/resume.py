@@ -19,6 +19,7 @@ from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, load_stored
 from search.experiment.objectives import cost_values
 from search.experiment.schema import Experiment
+from search.experiment.training_length import with_whole_epochs
 from search.loop.screens import Screen, judge
 from search.private_apis import contains
 from search.study.records import TrialAttributes, TrialRecord, told_constraints, told_state
@@ -45,7 +46,7 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
         BadInputError: a change affects the candidates or their training.
     """
     before = load_stored(folder)
-    after = load_experiment(folder.experiment, overrides, adds=True)
+    after = _with_known_length(folder, load_experiment(folder.experiment, overrides, adds=True))
     _refuse_changes(folder, before, after)
     return after
 
@@ -53,7 +54,8 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
 def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
     """Return an experiment with what the existing search that it resumes has chosen itself.
 
-    These are the locations of study and storage, and the batch size.
+    These are the locations of study and storage, the batch size, and the number of epochs for a
+    length in steps or images.
 
     Raises:
         BadInputError: it differs from the existing search in a field that must stay.
@@ -67,8 +69,19 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
     if "batch_size" in before.recipe and "batch_size" not in experiment.recipe:
         recipe = {**experiment.recipe, "batch_size": before.recipe["batch_size"]}
         experiment = experiment.model_copy(update={"recipe": recipe})
+    experiment = _with_known_length(folder, experiment)
     _refuse_changes(folder, before, experiment)
     return experiment
+
+
+def _with_known_length(folder: SearchFolder, experiment: Experiment) -> Experiment:
+    """Return the experiment with the number of epochs that its length gives on the search's data.
+
+    A search without a record of its data is older than such lengths, so its own number stays.
+    """
+    if folder.data is None:
+        return experiment
+    return with_whole_epochs(experiment, folder.data.split_images(0))[0]
 
 
 def _refuse_changes(folder: SearchFolder, before: Experiment, after: Experiment) -> None:

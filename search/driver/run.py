@@ -26,7 +26,7 @@ from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
-from search.experiment.training_length import TrainingLength
+from search.experiment.training_length import TrainingLength, with_whole_epochs
 from search.experiment.training_spec import (
     describe_task,
     describe_training,
@@ -131,13 +131,12 @@ def _run_held(
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))
     ):
         say(console, line)
-    if not resume:
-        experiment = with_batch_size(experiment, len(dataset.train))
+    experiment, length = _completed(experiment, len(dataset.train), resume=resume)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()
     screens = build_screens(experiment.screens)
-    _check_trainings(experiment, space, screens, len(dataset.train), console)
+    _check_trainings(experiment, space, screens, len(dataset.train), console, length)
     seeds = find_seeds(
         experiment.enqueue, space.name, spec.task, experiment.space.options, resumed=resume
     )
@@ -153,7 +152,7 @@ def _run_held(
         console,
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
         f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
-        f"to {experiment.epochs} epochs",
+        f"to {experiment.whole_epochs} epochs",
     )
     # Last before anything is written, because Ray may be missing or refuse to start.
     stack.enter_context(connected(address))
@@ -198,19 +197,31 @@ def _run_held(
     )
 
 
+def _completed(experiment: Experiment, images: int, *, resume: bool) -> tuple[Experiment, str]:
+    """Return the experiment with what follows from its images, and a line about its epochs.
+
+    A resumed search keeps what it stored.
+    """
+    if resume:
+        return experiment, ""
+    return with_whole_epochs(with_batch_size(experiment, images), images)
+
+
 def _check_trainings(
     experiment: Experiment,
     space: CandidateSpace,
     screens: Sequence[Screen],
     images: int,
     console: Console,
+    length: str,
 ) -> None:
-    """Refuse a space without usable candidates, and say if its trainings have few steps."""
+    """Refuse a space without usable candidates, and describe the length of its trainings."""
     check_space(
-        space, screens, training_images=images, epochs=experiment.epochs, seed=experiment.seed
+        space, screens, training_images=images, epochs=experiment.whole_epochs, seed=experiment.seed
     )
-    if line := TrainingLength.of(experiment, images).warning:
-        say(console, line)
+    for line in (length, TrainingLength.of(experiment, images).warning):
+        if line:
+            say(console, line)
 
 
 def _has_trained(folder: SearchFolder) -> bool:

@@ -34,7 +34,7 @@ def train_candidates(search: SearchSession) -> bool:
     progress = ProgressDisplay(
         search.console,
         experiment.budget.trials,
-        experiment.epochs,
+        experiment.whole_epochs,
         before=summarise(search.study.trials()),
         budget=lambda: search.budget.describe(trials.device_seconds),
     )
@@ -70,9 +70,9 @@ def _build_trials(search: SearchSession, observers: Sequence[Observer]) -> Trial
         search.space,
         build_screens(experiment.screens, search.packing),
         budget=search.budget,
-        epochs=experiment.epochs,
+        epochs=experiment.whole_epochs,
         asha=(
-            Asha(experiment.epochs, section.grace_epochs, section.reduction)
+            Asha(experiment.whole_epochs, section.grace_epochs, section.reduction)
             if section.name == "asha"
             else None
         ),

@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from search.experiment.length import LENGTH, Length
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from search.experiment.yaml_text import WORDS, write_yaml
 from spaces.border import Rule
@@ -341,7 +342,11 @@ class Experiment(_Section):
     recipe: dict[str, Any] = Field(
         default_factory=dict, description="options of `spaces.recipe.recipe`"
     )
-    epochs: int = Field(10, ge=1, description="number of epochs of a full training")
+    epochs: Annotated[int | Length, LENGTH] = Field(
+        10,
+        description="number of epochs of a full training, or a length such as 2000 steps or "
+        "300k images, which is rounded up to whole epochs",
+    )
     augmentation: Augmentation = Field(default_factory=Augmentation)
     balance: Balance = Field(
         "none",
@@ -387,13 +392,35 @@ class Experiment(_Section):
     nightly: NightlySection = Field(default_factory=NightlySection)
 
     @model_validator(mode="after")
-    def _stops_before_the_last_epoch(self) -> Self:
-        after = self.scheduler.hopeless_after
-        if after is not None and after >= self.epochs:
-            problem = f"a training ends after {self.epochs} epochs anyway"
+    def _checks_known_length(self) -> Self:
+        if isinstance(self.epochs, int):
+            self.check_length()
+        return self
+
+    def check_length(self) -> None:
+        """Check settings that depend on the number of epochs.
+
+        Raises:
+            BadInputError: trainings would stop as hopeless when they end, or later.
+        """
+        after, epochs = self.scheduler.hopeless_after, self.whole_epochs
+        if after is not None and after >= epochs:
+            problem = f"a training ends after {epochs} epochs anyway"
             remedy = "use fewer than `epochs`, or leave it out"
             raise BadInputError("scheduler.hopeless_after", after, problem, remedy)
-        return self
+
+    @property
+    def whole_epochs(self) -> int:
+        """Number of epochs of a full training.
+
+        Raises:
+            BadInputError: it follows from the number of images; see
+                `search.experiment.training_length.with_whole_epochs`.
+        """
+        if isinstance(self.epochs, Length):
+            problem = "the number of epochs depends on the images, which are not loaded"
+            raise BadInputError("epochs", self.epochs, problem, "give a number of epochs")
+        return self.epochs
 
     @property
     def names_own_code(self) -> bool:

@@ -1,12 +1,14 @@
-"""The number of steps of a training, which few images or large batches make too small."""
+"""The number of epochs and steps of a training, which follow from its images and batches."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Self
 
+from search.experiment.length import Length
 from search.experiment.schema import Experiment
 from search.experiment.training_spec import SMALLEST_BATCH
+from spaces.errors import BadInputError
 from spaces.options import choices
 from spaces.recipe import BATCH_SIZE
 
@@ -32,8 +34,7 @@ class TrainingLength:
     @classmethod
     def of(cls, experiment: Experiment, images: int) -> Self:
         """Return the length of the trainings of an experiment with valid batch sizes."""
-        sizes = choices(experiment.recipe.get("batch_size", BATCH_SIZE))
-        return cls(images, max(sizes), experiment.epochs)
+        return cls(images, max(_batch_sizes(experiment)), experiment.whole_epochs)
 
     @property
     def steps(self) -> int:
@@ -86,6 +87,54 @@ class TrainingLength:
     def lengthened(self, wanted: int) -> Self:
         """Return the shortest training with at least so many steps."""
         return replace(self, epochs=-(-wanted * self.batch_size // self.images))
+
+
+def with_whole_epochs(experiment: Experiment, images: int) -> tuple[Experiment, str]:
+    """Return the experiment with a number of epochs, and how a length in other units gives it.
+
+    Steps are counted in the largest batches that the search draws, so every training has at least
+    as many.
+
+    Args:
+        experiment: its batch sizes must be valid unless `epochs` is a number.
+        images: number of training images.
+
+    Returns:
+        The experiment, and a line for people; empty if `epochs` is a number already.
+
+    Raises:
+        BadInputError: the number of epochs does not fit other settings.
+    """
+    length = experiment.epochs
+    if not isinstance(length, Length):
+        return experiment, ""
+    sizes = _batch_sizes(experiment)
+    epochs = length.epochs(images, max(sizes))
+    whole = experiment.model_copy(update={"epochs": epochs})
+    whole.check_length()
+    line = f"epochs: {epochs:,}, for {length.amount:,} {length.unit} of "
+    if length.unit == "images":
+        return whole, f"{line}{images:,} per epoch"
+    largest = f"{max(sizes)} images"
+    if len(set(sizes)) > 1:
+        largest += ", the largest batch size; smaller batches give more steps"
+    return whole, line + largest
+
+
+def _batch_sizes(experiment: Experiment) -> list[int]:
+    """Return all batch sizes that the search draws.
+
+    Raises:
+        BadInputError: one is no whole number above 0.
+    """
+    option = experiment.recipe.get("batch_size", BATCH_SIZE)
+    sizes = choices(option)
+    if not isinstance(sizes, list | tuple) or not sizes:
+        sizes = [0]
+    for size in sizes:
+        if type(size) is not int or size < 1:
+            raise BadInputError("recipe.batch_size", option, "is no batch size", "use 1 or more")
+    return [*sizes]
 
 
 def _count(steps: int) -> str:

@@ -125,7 +125,7 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         space=experiment.space.name,
         space_options=experiment.space.options,
         recipe_options=experiment.recipe,
-        epochs=experiment.epochs,
+        epochs=experiment.whole_epochs,
         augmentation=experiment.augmentation,
         balance=experiment.balance,
         test_time_flip=experiment.test_time_flip,

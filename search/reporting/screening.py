@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.experiment.schema import Experiment
+from search.experiment.training_length import with_whole_epochs
 from search.experiment.training_spec import (
     describe_task,
     describe_training,
@@ -25,6 +26,7 @@ def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     """Draw candidates at random and print how the screens judge them."""
     dataset = load_images(experiment, console)
     experiment = with_batch_size(experiment, len(dataset.train))
+    experiment, _ = with_whole_epochs(experiment, len(dataset.train))
     space = describe_training(experiment, describe_task(dataset)).candidates()
     screens = build_screens(experiment.screens)
     study = Study("screen", RandomSampler(seed=experiment.seed))

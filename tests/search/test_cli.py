@@ -249,6 +249,14 @@ def test_batch_larger_than_the_data_is_refused(user: Path, refused: Callable[...
     )
 
 
+def test_length_in_images_gives_epochs_before_they_are_checked(
+    user: Path, refused: Callable[..., str]
+) -> None:
+    path = written(user, recipe={"schedule": "multi_step", "milestones": [3]}, epochs="2k images")
+    line = refused("run", path)
+    assert "recipe.milestones = [3]: 3 is not before the end of the 2 epochs" in line
+
+
 @pytest.mark.parametrize(
     ("augmentation", "says"),
     [

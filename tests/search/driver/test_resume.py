@@ -23,6 +23,7 @@ from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, parse_experiment
 from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment, ScreensSection
+from search.experiment.training_length import with_whole_epochs
 from search.experiment.training_spec import with_batch_size
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
@@ -36,6 +37,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
 from spaces.task import Task
+from trainables.data_identity import ClassIdentity, DataIdentity
 from trainables.epoch_metrics import EpochMetrics
 
 MakeTrials = Callable[..., Trials]
@@ -129,6 +131,22 @@ def test_resume_keeps_the_batch_size_that_the_search_chose(tmp_path: Path) -> No
     other = parse_experiment({"name": "mine", "recipe": {"momentum": 0.8, "batch_size": 32}})
     with pytest.raises(BadInputError, match="must keep"):
         as_resumed(folder, other)
+
+
+def test_resume_keeps_the_epochs_that_a_length_gave(tmp_path: Path) -> None:
+    folder = SearchFolder(tmp_path / "mine")
+    document = {"name": "mine", "epochs": "2000 steps", "recipe": {"batch_size": 8}}
+    asked = parse_experiment(document)
+    classes = (ClassIdentity("cat", (200, 40, 40), "a"), ClassIdentity("dog", (15, 4, 4), "b"))
+    data = DataIdentity(classes, ("1", "2", "3"), (8, 8, 1), "")
+    started, _ = with_whole_epochs(asked, 215)
+    folder.create(started.to_yaml(), Task(1, 8, 8, 2), data)
+    assert as_resumed(folder, asked).epochs == 75
+    assert load_resumed(folder, ["epochs=2000 steps"]).epochs == 75
+    with pytest.raises(BadInputError, match="must keep 75"):
+        as_resumed(folder, parse_experiment({**document, "epochs": "4000 steps"}))
+    with pytest.raises(BadInputError, match="must keep 75"):
+        load_resumed(folder, ["epochs=300k images"])
 
 
 @pytest.mark.parametrize(

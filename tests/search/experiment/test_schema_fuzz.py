@@ -170,7 +170,7 @@ def check(experiment: Experiment, home: Home) -> None:
     spec.augmentation.check(DIGITS.height, DIGITS.width)
     space = spec.candidates()
     screens = build_screens(experiment.screens)
-    check_space(space, screens, training_images=1000, epochs=experiment.epochs, seed=1)
+    check_space(space, screens, training_images=1000, epochs=experiment.whole_epochs, seed=1)
     find_seeds(experiment.enqueue, space.name, DIGITS, experiment.space.options)
 
 
