@@ -1,0 +1,163 @@
+"""The command: ``python -m experiments.plain_networks DATASET``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from experiments.plain_networks import __doc__ as description
+from experiments.plain_networks.networks import draw_networks
+from experiments.plain_networks.protocols import PROTOCOLS, Protocol
+from experiments.plain_networks.records import Measurement
+from experiments.plain_networks.table import RESULTS, analyse, write_table
+from experiments.plain_networks.training import Job, train_all
+from experiments.plain_networks.working_file import Header, open_working_file, read_working_file
+from search.formatting import duration
+from spaces.errors import BadInputError
+from trainables.specs import Decoding
+
+BAD_INPUT, INTERRUPTED = 2, 130
+REPORT_EVERY = 30.0
+"""Seconds between two lines of progress."""
+
+
+class Args(argparse.Namespace):
+    """The options."""
+
+    dataset: str
+    data: str | None
+    networks: int | None
+    seeds: int
+    workers: int
+    work: Path
+    out: Path
+    write: bool
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return the exit code."""
+    args = _parser().parse_args(arguments, namespace=Args())
+    protocol = PROTOCOLS[args.dataset]
+    try:
+        measurements = (
+            read_working_file(_working_path(args), protocol.digest)
+            if args.write
+            else run(protocol, args)
+        )
+        _write(protocol, measurements, args.out)
+    except BadInputError as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("Interrupted. The same command continues.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def run(protocol: Protocol, args: Args) -> list[Measurement]:
+    """Train the networks that are not trained yet, and return all finished trainings."""
+    for option, value in (
+        ("--networks", args.networks),
+        ("--seeds", args.seeds),
+        ("--workers", args.workers),
+    ):
+        if value is not None and value < 1:
+            raise BadInputError(option, value, "is below 1", "use 1 or more")
+    dataset = protocol.load(args.data)
+    networks = draw_networks(protocol, args.networks or protocol.networks)
+    header = Header(protocol=protocol.digest, data=dataset.identify(Decoding()).digest)
+    with open_working_file(_working_path(args), header) as file:
+        done = {(each.digest, each.seed) for each in file.measurements}
+        jobs = [
+            Job(network, seed)
+            for network in networks
+            for seed in range(args.seeds)
+            if (network.digest, seed) not in done
+        ]
+        progress = Progress(protocol.name, finished=len(done), total=len(done) + len(jobs))
+        for measurement in train_all(protocol, dataset, args.data, jobs, args.workers):
+            file.append(measurement)
+            progress.advance(measurement.cpu_seconds)
+        return file.measurements
+
+
+class Progress:
+    """Prints how many trainings are finished, and the remaining time.
+
+    Args:
+        name: of the table.
+        finished: number of trainings that earlier runs finished.
+        total: number of trainings of the table.
+    """
+
+    def __init__(self, name: str, finished: int, total: int) -> None:
+        self._name = name
+        self._finished = finished
+        self._total = total
+        self._here = 0
+        self._cpu = 0.0
+        self._started = self._printed = time.monotonic()
+        print(f"{name}: {finished:,} of {total:,} trainings are finished", flush=True)
+
+    def advance(self, cpu_seconds: float) -> None:
+        """Count a finished training."""
+        self._here += 1
+        self._cpu += cpu_seconds
+        now = time.monotonic()
+        finished = self._finished + self._here
+        if now - self._printed < REPORT_EVERY and finished < self._total:
+            return
+        self._printed = now
+        left = (now - self._started) / self._here * (self._total - finished)
+        print(
+            f"{self._name}: {finished:,} of {self._total:,} trainings, "
+            f"{self._cpu / self._here:.2f} CPU s each, {duration(left)} left",
+            flush=True,
+        )
+
+
+def _write(protocol: Protocol, measurements: list[Measurement], out: Path) -> None:
+    path = out / f"{protocol.name}.csv.gz"
+    write_table(path, analyse(protocol, measurements))
+    seeds = Counter(each.digest for each in measurements)
+    print(f"wrote {len(measurements):,} trainings of {len(seeds):,} networks to {path}")
+
+
+def _working_path(args: Args) -> Path:
+    return args.work / f"{args.dataset}.jsonl"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.plain_networks",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("dataset", choices=list(PROTOCOLS), help="the table")
+    parser.add_argument(
+        "--data", metavar="SOURCE", help="source of its images, such as images:PATH"
+    )
+    parser.add_argument("--networks", type=int, help="number of networks (default: the table's)")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each network")
+    parser.add_argument("--workers", type=int, default=1, help="processes, with one thread each")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("runs/plain_networks"),
+        metavar="FOLDER",
+        help="folder of the working file, which holds each finished training",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=RESULTS, metavar="FOLDER", help="folder of the written table"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write the table from the finished trainings, now"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
