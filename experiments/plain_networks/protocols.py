@@ -138,10 +138,10 @@ DIGITS = Protocol(
     train=300,
     validation=750,
     test=747,
-    epochs=10,
-    learning_rate=0.1,
-    batch_size=32,
-    features=(8, 40),
+    epochs=9,
+    learning_rate=0.2,
+    batch_size=20,
+    features=(8, 32),
 )
 MNIST = Protocol(
     name="mnist",
@@ -151,10 +151,10 @@ MNIST = Protocol(
     train=1_000,
     validation=2_000,
     test=8_000,
-    epochs=8,
-    learning_rate=0.1,
-    batch_size=50,
-    features=(8, 40),
+    epochs=6,
+    learning_rate=0.2,
+    batch_size=40,
+    features=(8, 24),
 )
 CIFAR10 = Protocol(
     name="cifar10",
@@ -164,10 +164,10 @@ CIFAR10 = Protocol(
     train=5_000,
     validation=2_000,
     test=8_000,
-    epochs=8,
-    learning_rate=0.1,
+    epochs=6,
+    learning_rate=0.2,
     batch_size=64,
-    features=(8, 64),
+    features=(8, 48),
     networks=200,
     augmentation=Augmentation(flip="random"),
 )

@@ -65,8 +65,8 @@ def run(folder: Path, *options: str) -> list[Row]:
 def test_killed_run_continues_to_the_same_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole = run(tmp_path / "whole", "--networks", "3", "--seeds", "2")
-    assert [(row.number, row.seed) for row in whole] == [(n, s) for n in range(3) for s in range(2)]
+    whole = run(tmp_path / "whole", "--networks", "2", "--seeds", "2")
+    assert [(row.number, row.seed) for row in whole] == [(n, s) for n in range(2) for s in range(2)]
 
     killed = tmp_path / "killed" / "digits.jsonl"
     killed.parent.mkdir()
@@ -74,10 +74,10 @@ def test_killed_run_continues_to_the_same_table(
     header_and_two = content.splitlines(keepends=True)[:3]
     killed.write_bytes(b"".join(header_and_two) + content[-200:-1])  # The last line is incomplete.
     capsys.readouterr()
-    assert run(killed.parent, "--networks", "3", "--seeds", "2") == whole
-    assert "2 of 6 trainings are finished" in capsys.readouterr().out
+    assert run(killed.parent, "--networks", "2", "--seeds", "2") == whole
+    assert "2 of 4 trainings are finished" in capsys.readouterr().out
     assert killed.read_bytes().startswith(b"".join(header_and_two))
-    assert killed.read_bytes().count(b"\n") == 7
+    assert killed.read_bytes().count(b"\n") == 5
 
 
 def test_write_option_trains_nothing(tmp_path: Path) -> None:
@@ -198,9 +198,11 @@ def test_border_columns_agree_with_border_analysis(seed: int, name: str) -> None
     )
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.csv.gz")), ids=lambda path: path.name)
-def test_published_rows_rebuild_to_their_digest(path: Path) -> None:
-    protocol = PROTOCOLS[path.name.removesuffix(".csv.gz")]
+@pytest.mark.parametrize("name", sorted(PROTOCOLS))
+def test_published_rows_rebuild_to_their_digest(name: str) -> None:
+    protocol, path = PROTOCOLS[name], RESULTS / f"{name}.csv.gz"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not published yet")
     rows = read_table(path)
     assert len({(row.digest, row.seed) for row in rows}) == len(rows) > 0
     assert all(len(row.validation_accuracies) == protocol.epochs for row in rows)
