@@ -22,7 +22,7 @@ from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
 from trainables.images.functions.image_function import ImageFunction
 from trainables.images.named_sets import SET_NAMES, open_named
-from trainables.images.sources import Source
+from trainables.images.sources import Origin, Source
 from trainables.images.splitting.balance import describe_balance
 from trainables.images.splitting.duplicates import Copies
 from trainables.images.splitting.groups import (
@@ -34,8 +34,9 @@ from trainables.images.splitting.groups import (
 from trainables.images.splitting.splits import Splits, draw_splits, join_groups
 from trainables.images.splitting.validation_list import (
     apply_validation_list,
-    describe_validation_list,
+    with_validation_list,
 )
+from trainables.images.summary import summarize
 from trainables.images.tables.label_table import TABLE_SUFFIXES, open_table
 from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, is_function
 
@@ -216,12 +217,8 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
         test=splits.test,
         moments=stored.moments,
         notes=(
+            summarize(stored.classes, stored.labels, given, _origin(data, stored)),
             *stored.notes,
-            *(
-                []
-                if data.validation_list is None
-                else [describe_validation_list(data.validation_list, given)]
-            ),
             *([] if groups is None else [describe_groups(groups)]),
             *notes_on_copies,
             *describe_balance(stored.labels[splits.train], stored.classes),
@@ -282,6 +279,12 @@ def _fixed(
     if groups is not None:
         check_undivided(groups, given, stored.names or ())
     return given, groups
+
+
+def _origin(data: DataSpec, stored: image_store.Stored) -> Origin:
+    if data.validation_list is None:
+        return stored.origin
+    return with_validation_list(stored.origin, data.validation_list)
 
 
 def _open(

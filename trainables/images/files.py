@@ -116,6 +116,7 @@ class ImageArchive:
             items=items,
             names=tuple(names[position] for position in arrangement.chosen),
             notes=(*arrangement.notes, *left_out.notes()),
+            origin=arrangement.origin,
         )
 
 
@@ -211,6 +212,7 @@ def list_files(
         items=items,
         names=tuple(name for name, _ in chosen),
         notes=(*arrangement.notes, *left_out.notes()),
+        origin=arrangement.origin,
     )
 
 

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from trainables.images.errors import UnusableDataError, cause
 from trainables.images.layout.split_names import SPLITS
-from trainables.images.sources import Item, Listing, Source
-from trainables.images.summary import summarize
+from trainables.images.sources import Item, Listing, Origin, Source
 
 TORCHVISION_CLASSES = {
     "cifar10": "CIFAR10",
@@ -124,5 +123,5 @@ def _listing(
         splits=splits,
         total_size=sum(pixels.nbytes for _, pixels, _ in parts),
         items=items,
-        notes=(summarize(classes, together, splits, places if len(parts) > 1 else {}),),
+        origin=Origin(places if len(parts) > 1 else {}),
     )

@@ -1,7 +1,7 @@
 """Interface of image sources, whether bundled, downloaded or the user's own."""
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,20 @@ class Item:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a source says to which split an image belongs.
+
+    Args:
+        places: where the images of each split are from; empty without splits. The keys are indices
+            in :data:`trainables.images.layout.split_names.SPLITS`.
+        whole: where all images are from, for a source without splits; may be empty.
+    """
+
+    places: Mapping[int, str] = field(default_factory=dict)
+    whole: str = ""
+
+
+@dataclass(frozen=True)
 class Listing:
     """The content of a source, known before decoding.
 
@@ -39,6 +53,8 @@ class Listing:
         total_size: size of all image files in bytes.
         items: yields each image exactly once, in the cheapest order to read.
         notes: one line each: which layout was found, and what was assumed or left out.
+        origin: of the splits, from which :func:`trainables.images.summary.summarize` writes the
+            first line about the data.
         names: relative path of each image, [n]; None if the images are not files.
         groups: index of the group of each image, [n], which the splits keep together; None
             without groups.
@@ -50,6 +66,7 @@ class Listing:
     total_size: int
     items: Callable[[], Generator[Item, None, None]]
     notes: tuple[str, ...] = ()
+    origin: Origin = Origin()
     names: tuple[str, ...] | None = None
     groups: NDArray[np.int64] | None = None
 

@@ -36,11 +36,11 @@ from trainables.images.image_file import ImageFile
 from trainables.images.layout.split_names import SPLITS
 from trainables.images.pixels import RangeNeededError, Rules
 from trainables.images.similarity import THUMBNAIL, Thumbnails, similar_pairs
-from trainables.images.sources import Item, Listing
+from trainables.images.sources import Item, Listing, Origin
 from trainables.images.value_range import Histogram, ValueRange
 from trainables.specs import Decoding
 
-FORMAT = 7
+FORMAT = 8
 """Version of the file format; a new version decodes all cached sets again."""
 
 Progress = Callable[[int, int | None], None]
@@ -87,6 +87,7 @@ class Stored:
         notes: see :class:`trainables.images.sources.Listing`; also what decoding assumed.
         encoded_names: UTF-8 bytes of :attr:`names`, mapped read-only.
         groups: int64 [n], see :class:`trainables.images.sources.Listing`; None without groups.
+        origin: see :class:`trainables.images.sources.Listing`.
     """
 
     images: NDArray[np.uint8]
@@ -99,6 +100,7 @@ class Stored:
     notes: tuple[str, ...]
     encoded_names: NDArray[np.uint8]
     groups: NDArray[np.int64] | None
+    origin: Origin
 
     @cached_property
     def names(self) -> tuple[str, ...] | None:
@@ -122,6 +124,7 @@ def read(folder: Path) -> Stored | None:
             notes=tuple(facts["notes"]),
             encoded_names=np.load(folder / _NAMES, mmap_mode="r"),
             groups=np.load(folder / _GROUPS) if facts["grouped"] else None,
+            origin=Origin({SPLITS.index(n): p for n, p in facts["places"].items()}, facts["whole"]),
         )
     except (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError):
         return None
@@ -183,6 +186,8 @@ def write(
             "classes": listing.classes,
             "notes": notes,
             "grouped": listing.groups is not None,
+            "places": {SPLITS[split]: place for split, place in listing.origin.places.items()},
+            "whole": listing.origin.whole,
         }
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
         # Sync before the folder is renamed: a power cut must not keep only the name.

@@ -1,7 +1,7 @@
 """Describes how a source was read: images, classes, and where each split is from."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,32 +10,26 @@ from numpy.typing import NDArray
 from trainables.images.errors import counted, printable, shown
 from trainables.images.labelling import check_classes, describe_doubtful
 from trainables.images.layout.split_names import SPLITS
-from trainables.images.sources import Listing
+from trainables.images.sources import Listing, Origin
 
 
-def describe_listing(listing: Listing, places: Mapping[int, str]) -> Listing:
-    """Check a listing whose classes are as the user writes them, and add the usual notes.
+def check_listing(listing: Listing) -> Listing:
+    """Check a listing whose classes are as the user writes them, and add notes on their names.
 
     Args:
         listing: with notes on its source only.
-        places: where the images of each split are from; empty without splits.
 
     Returns:
-        The listing with printable names of classes. Its first note says how the source was read.
+        The listing with printable names of classes.
 
     Raises:
         UnusableDataError: there are fewer than two classes, or a split lacks one.
     """
-    classes, labels, splits = listing.classes, listing.labels, listing.splits
-    check_classes(classes, labels, splits)
+    check_classes(listing.classes, listing.labels, listing.splits)
     return replace(
         listing,
-        classes=tuple(printable(name) for name in classes),
-        notes=(
-            summarize(classes, labels, splits, places),
-            *listing.notes,
-            *describe_doubtful(classes),
-        ),
+        classes=tuple(printable(name) for name in listing.classes),
+        notes=(*listing.notes, *describe_doubtful(listing.classes)),
     )
 
 
@@ -43,8 +37,7 @@ def summarize(
     classes: Sequence[str],
     labels: NDArray[np.int64],
     splits: NDArray[np.int8],
-    places: Mapping[int, str],
-    whole: str = "",
+    origin: Origin,
 ) -> str:
     """Return the line that says how a source was read.
 
@@ -52,8 +45,7 @@ def summarize(
         classes: names of the classes.
         labels: class index of each image, [n].
         splits: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
-        places: where the images of each split are from; empty without splits.
-        whole: where all images are from, used without splits.
+        origin: of the splits; splits without images are drawn from train.
     """
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     if len(classes) <= 8:
@@ -66,9 +58,11 @@ def summarize(
         )
         sizes = f"from {few} of {shown(rare, 40)} to {many} of {shown(common, 40)}"
     found = Counter(splits.tolist())
-    parts = [f"{SPLITS[split]} from {places[split]} ({found[split]})" for split in sorted(places)]
-    if not places and whole:
-        parts = [whole]
+    parts = [origin.whole] if origin.whole else []
+    parts += [
+        f"{SPLITS[split]} from {place} ({found[split]})"
+        for split, place in sorted(origin.places.items())
+    ]
     drawn = [name for split, name in enumerate(SPLITS) if split not in found]
     if drawn:
         parts.append(f"{' and '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} drawn from train")

@@ -18,8 +18,8 @@ from trainables.images.functions.contents import content_of, size_of
 from trainables.images.functions.data_sets import by_split, is_masked, item_name, read_item
 from trainables.images.functions.labels import Labelled, classes_of, label_of, labels_of
 from trainables.images.functions.user_errors import blamed
-from trainables.images.sources import Item, Listing
-from trainables.images.summary import describe_listing
+from trainables.images.sources import Item, Listing, Origin
+from trainables.images.summary import check_listing
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ class ImageFunction:
             total_size=0,
             items=items,
             notes=tuple(notes),
+            origin=Origin(places),
         )
-        return describe_listing(listing, places)
+        return check_listing(listing)
 
     @cached_property
     def _function(self) -> Callable[[], Any]:

@@ -19,7 +19,7 @@ from trainables.images.layout.folders import (
     shown_folder,
 )
 from trainables.images.layout.split_names import SPLITS
-from trainables.images.summary import summarize
+from trainables.images.sources import Origin
 
 _IMAGES = frozenset(
     ("frames", "image", "images", "img", "imgs", "input", "inputs", "jpegimages", "photos")
@@ -37,7 +37,8 @@ class Arrangement:
         chosen: index of each row's image among the given images, [n].
         labels: class index of each row, [n].
         splits: index in :data:`SPLITS` of each row, [n]; ``train`` without split folders.
-        notes: one line each: the layout that was found, and what is left out or assumed.
+        notes: one line each: what is left out or assumed.
+        origin: of the splits.
     """
 
     classes: tuple[str, ...]
@@ -45,6 +46,7 @@ class Arrangement:
     labels: NDArray[np.int64]
     splits: NDArray[np.int8]
     notes: tuple[str, ...]
+    origin: Origin
 
 
 def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
@@ -110,7 +112,6 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
     labels = np.array([label_of[placed[position][1]] for position in chosen], dtype=np.int64)
     splits = np.array([placed[position][0] for position in chosen], dtype=np.int8)
     notes = [
-        _described(classes, labels, splits, layout),
         *layout.notes,
         *names.notes,
         *_describe_encoding(classes),
@@ -128,6 +129,7 @@ def arrange(images: Sequence[str], folders: Iterable[str]) -> Arrangement:
         labels=labels,
         splits=splits,
         notes=tuple(notes),
+        origin=_origin(splits, layout),
     )
 
 
@@ -227,15 +229,14 @@ def _describe_encoding(classes: Iterable[str]) -> list[str]:
     return [f"the {noun} {some(odd, 4)} {verb} not UTF-8, and escapes stand for some bytes"]
 
 
-def _described(
-    classes: Sequence[str], labels: NDArray[np.int64], splits: NDArray[np.int8], layout: Layout
-) -> str:
-    """Return the line that says how the folders are read."""
+def _origin(splits: NDArray[np.int8], layout: Layout) -> Origin:
+    """Return the folders of the splits, or of the classes."""
     found = sorted(set(splits.tolist()))
-    whole = f"class folders in {shown_folder(*layout.wrapper)}" if layout.wrapper else ""
-    unsplit = found == [0] and () in layout.roots
-    places = {} if unsplit else {split: layout.folder(split) for split in found}
-    return summarize(classes, labels, splits, places, whole)
+    if found == [0] and () in layout.roots:
+        return Origin(
+            whole=f"class folders in {shown_folder(*layout.wrapper)}" if layout.wrapper else ""
+        )
+    return Origin({split: layout.folder(split) for split in found})
 
 
 def _left_out(paths: Sequence[Parts], depth: int) -> list[str]:

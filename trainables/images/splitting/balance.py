@@ -28,7 +28,8 @@ def describe_balance(labels: NDArray[np.int64], classes: Sequence[str]) -> tuple
         notes.append(
             f"the classes are unbalanced: {shown(classes[largest])} has "
             f"{counted(int(counts[largest]), 'training image')}, {shown(classes[smallest])} has "
-            f"{counts[smallest]:,}; accuracy favours the large classes"
+            f"{counts[smallest]:,}; accuracy favours the large classes "
+            "(balance: weights or sampling gives classes equal influence on training)"
         )
     if small := [name for name, count in zip(classes, counts, strict=True) if count < FEW_IMAGES]:
         have = "class has" if len(small) == 1 else "classes have"

@@ -1,6 +1,7 @@
 """The list of validation images that a user fixes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from posixpath import normpath
@@ -12,6 +13,7 @@ from spaces.errors import BadInputError
 from trainables.images.errors import UnusableDataError, counted, shown
 from trainables.images.labelling import check_classes
 from trainables.images.layout.split_names import SPLITS
+from trainables.images.sources import Origin
 from trainables.images.splitting.groups import NAMELESS
 from trainables.images.tables.table_text import read_text
 
@@ -63,12 +65,10 @@ def apply_validation_list(
     return changed
 
 
-def describe_validation_list(path: str, splits: NDArray[np.int8]) -> str:
-    """Return a note on the images that a list fixes."""
-    count = int(np.sum(splits == _VALIDATION))
-    return (
-        f"validation is not drawn: it is the {counted(count, 'image')} listed in "
-        f"{shown(Path(path).name)}"
+def with_validation_list(origin: Origin, path: str) -> Origin:
+    """Return the origin of splits whose validation split is a list."""
+    return replace(
+        origin, places={**origin.places, _VALIDATION: f"the list {shown(Path(path).name)}"}
     )
 
 

@@ -13,8 +13,8 @@ from spaces.errors import BadInputError
 from trainables.images.errors import UnusableDataError, counted, shown, some
 from trainables.images.files import total_size
 from trainables.images.labelling import ordered_classes
-from trainables.images.sources import Item, Listing
-from trainables.images.summary import describe_listing
+from trainables.images.sources import Item, Listing, Origin
+from trainables.images.summary import check_listing
 from trainables.images.tables.columns import choose_columns
 from trainables.images.tables.row_files import RowFile, locate
 from trainables.images.tables.rows import Row, read_rows
@@ -76,8 +76,9 @@ class LabelTable:
             names=tuple(row.file for row in rows),
             groups=groups,
             notes=self._notes,
+            origin=Origin(self._places),
         )
-        return describe_listing(listing, self._places)
+        return check_listing(listing)
 
     @cached_property
     def _text(self) -> str:

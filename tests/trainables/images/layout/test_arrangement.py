@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from trainables.images.errors import UnusableDataError
 from trainables.images.layout.arrangement import Arrangement, arrange
+from trainables.images.summary import summarize
 
 
 def files(*folders: str, count: int = 2) -> list[str]:
@@ -45,6 +46,10 @@ def of(found: Arrangement) -> list[tuple[str, int]]:
     ]
 
 
+def first_line(found: Arrangement) -> str:
+    return summarize(found.classes, found.labels, found.splits, found.origin)
+
+
 # Layouts that are read
 
 
@@ -78,23 +83,25 @@ def test_folders_that_contain_everything_are_seen_through(wrapper):
 def test_splits_inside_class_folders_are_read():
     found = arranged(files("cat/train", "cat/test", "dog/Training", "dog/test"))
     assert of(found) == [(name, split) for split in (0, 2) for name in ("cat", "cat", "dog", "dog")]
-    assert "train from CLASS/Training/ (4), test from CLASS/test/ (4)" in found.notes[0]
+    assert "train from CLASS/Training/ (4), test from CLASS/test/ (4)" in first_line(found)
 
 
 def test_first_note_says_how_the_folders_are_read():
     found = arranged(pairs("pets/Training", "pets/Test") + files("pets/Test/cat", count=3)[2:])
-    assert found.notes == (
+    assert found.notes == ()
+    assert first_line(found) == (
         "9 images of 2 classes (cat 5, dog 4): train from pets/Training/ (4), "
-        "test from pets/Test/ (5), validation is drawn from train",
+        "test from pets/Test/ (5), validation is drawn from train"
     )
 
 
 def test_first_note_on_many_classes_names_the_extremes():
     paths = files("rare", count=1) + files(*(f"class{n}" for n in range(9)), "often", count=3)
     found = arranged([*paths, "often/9.png"])
-    assert found.notes == (
+    assert found.notes == ()
+    assert first_line(found) == (
         "32 images of 11 classes (from 1 of rare to 4 of often): "
-        "validation and test are drawn from train",
+        "validation and test are drawn from train"
     )
 
 
@@ -105,7 +112,7 @@ def test_images_outside_class_folders_are_counted():
     beside = ["overview.png", "train/montage.png", *files("extra/cat", "more/x/y", count=3)]
     found = arranged(pairs("train", "test") + beside)
     assert len(found.labels) == 8
-    assert found.notes[1:] == (
+    assert found.notes == (
         "8 images outside the class folders left out: 3 in extra/, 3 in more/, "
         "1 beside the folders, 1 in train/ (e.g. extra/cat/0.png)",
     )
@@ -114,7 +121,7 @@ def test_images_outside_class_folders_are_counted():
 def test_class_folders_that_are_equal_numbers_are_noted():
     found = arranged(files("1", "01", "-1", "2"))
     assert found.classes == ("-1", "01", "1", "2")
-    assert found.notes[1:] == ("the classes 01, 1 are the same number and stay separate",)
+    assert found.notes == ("the classes 01, 1 are the same number and stay separate",)
 
 
 def test_split_without_class_folders_is_noted():
@@ -127,7 +134,7 @@ def test_split_without_class_folders_is_noted():
 def test_subfolders_that_do_not_count_as_classes_are_noted():
     found = arranged(files("animals/cat", "animals/dog", "vehicles/car", "vehicles/bus"))
     assert found.classes == ("animals", "vehicles")
-    assert found.notes[1:] == (
+    assert found.notes == (
         "8 images in subfolders counted for the class folder above (e.g. animals/cat/0.png)",
     )
 
@@ -297,7 +304,7 @@ def test_masks_beside_images_are_refused(mask):
 def test_few_names_like_masks_are_noted():
     found = arranged([*files("cat", "dog", count=9), "cat/1_mask.png", "dog/x_mask.png"])
     assert len(found.labels) == 20
-    assert found.notes[1:] == (
+    assert found.notes == (
         "masks may count as images: 1 named like masks of others in the same folder (e.g. "
         "cat/1_mask.png beside cat/1.png); move them out of the class folders if they are masks",
     )
@@ -307,14 +314,12 @@ def test_few_names_like_masks_are_noted():
 def test_thumbnails_in_class_folders_are_left_out(folder):
     found = arranged(files("thumbs", "dog", f"dog/{folder}"))
     assert of(found) == [("dog", 0)] * 2 + [("thumbs", 0)] * 2
-    assert found.notes[1:] == (
-        f"2 images in folders of thumbnails left out (e.g. dog/{folder}/0.png)",
-    )
+    assert found.notes == (f"2 images in folders of thumbnails left out (e.g. dog/{folder}/0.png)",)
 
 
 def test_folder_name_that_is_not_utf8_is_noted():
     found = arranged(files("caf\udce9", "tea"))
-    assert found.notes[1] == (
+    assert found.notes[0] == (
         "the name of the class folder caf\\udce9 is not UTF-8, and escapes stand for some bytes"
     )
 
@@ -336,7 +341,7 @@ COMPOSED, DECOMPOSED = (unicodedata.normalize(form, "Käse") for form in ("NFC",
 def test_unicode_forms_of_a_name_are_one_class():
     found = arranged(files(f"train/{DECOMPOSED}", "train/Brot", f"test/{COMPOSED}", "test/Brot"))
     assert found.classes == ("Brot", COMPOSED)
-    assert found.notes[1] == (
+    assert found.notes[0] == (
         f"folders of {COMPOSED} differ in their Unicode form and are taken as one class"
     )
 
@@ -356,7 +361,7 @@ def test_names_alike_in_different_splits_are_one_class(other):
 def test_names_alike_in_one_split_stay_separate_with_a_note():
     found = arranged(files("a", "A", "b", "B"))
     assert found.classes == ("A", "B", "a", "b")
-    assert found.notes[1] == (
+    assert found.notes[0] == (
         "the classes A, a differ only in case, blanks, hyphens or underscores and stay separate "
         "(2 such cases)"
     )

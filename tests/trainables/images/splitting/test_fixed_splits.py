@@ -46,7 +46,9 @@ def test_listed_images_are_the_validation_split(folder):
     data = read(folder, validation_list=path)
     assert named(data, data.validation) == {"a/p1-x.png", "b/p2-y.png"}
     assert len(data.train) + len(data.validation) + len(data.test) == 16
-    assert "validation is not drawn: it is the 2 images listed in validation.txt" in data.notes
+    assert data.notes[0].endswith(
+        ": validation from the list validation.txt (2), test is drawn from train"
+    )
 
 
 def test_list_made_for_a_folder_suits_an_archive_around_it(folder):
@@ -179,7 +181,8 @@ def test_unbalanced_classes_are_noted_with_their_counts():
     labels = np.repeat([0, 1, 2], [1600, 401, 400])
     assert describe_balance(labels, ("cat", "dog", "owl")) == (
         "the classes are unbalanced: cat has 1,600 training images, owl has 400; accuracy favours "
-        "the large classes",
+        "the large classes (balance: weights or sampling gives classes equal influence on "
+        "training)",
     )
     assert describe_balance(np.repeat([0, 1], [1200, 400]), ("cat", "dog")) == ()
 
