@@ -22,7 +22,7 @@ from spaces.recipe import DRAWN, Recipe, recipe
 from spaces.resnet import resnet
 from spaces.suggestions.checked_trial import CheckedTrial
 from spaces.task import Task
-from spaces.user_code import load_object, place_of
+from spaces.user_code import RAISED_BY_USERS, load_object, place_of, remedy_of
 from spaces.vgg import vgg
 
 Space: TypeAlias = Callable[[BaseTrial, Task], Architecture]
@@ -122,10 +122,10 @@ class CandidateSpace:
             raise checked.refused or error from None
         except BadInputError as error:
             raise checked.refused or error from None
-        except Exception as error:
+        except RAISED_BY_USERS as error:
             cause = f"{type(error).__name__}: {error}{place_of(error)}"
             problem = f"the space function raised {cause}"
-            remedy = f"fix {self.name} or its options"
+            remedy = remedy_of(error, f"fix {self.name} or its options")
             failed = BadInputError("space", self.name, problem, remedy)
             raise checked.refused or failed from error
         if checked.refused is not None:

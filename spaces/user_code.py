@@ -28,6 +28,9 @@ from spaces.errors import BadInputError
 _ROOT = Path(__file__).resolve().parents[1]
 _OURS = frozenset({"spaces", "trainables", "search", "cluster"})
 
+RAISED_BY_USERS: tuple[type[BaseException], ...] = (Exception, SystemExit)
+"""What users' code may raise: also the end of the process, by sys.exit or argparse."""
+
 
 def search_folders(modules: str | None) -> tuple[str, ...]:
     """Return the absolute folders in which users' modules are looked for, first to last.
@@ -70,6 +73,17 @@ def load_object(field: str, reference: str, folders: Sequence[str] = ()) -> obje
         ) from None
 
 
+def remedy_of(error: BaseException, otherwise: str) -> str:
+    """Return what to do about an error of a user's code.
+
+    Args:
+        error: one of `RAISED_BY_USERS`.
+        otherwise: the remedy unless the code ended the process.
+    """
+    exits = isinstance(error, SystemExit)
+    return "call neither sys.exit nor argparse in it" if exits else otherwise
+
+
 def place_of(error: BaseException) -> str:
     """Return `` in FILE, line N``: where an error arose in a user's module; empty if elsewhere."""
     if isinstance(error, SyntaxError) and error.filename and _is_users(error.filename):
@@ -95,14 +109,14 @@ def _load_module(
                 field, reference, problem, _where_to_put(module_name, folders)
             ) from None
         raise _failed(field, reference, error) from error
-    except (Exception, SystemExit) as error:
+    except RAISED_BY_USERS as error:
         raise _failed(field, reference, error) from error
 
 
 def _failed(field: str, reference: str, error: BaseException) -> BadInputError:
     cause = error.msg if isinstance(error, SyntaxError) else error
     problem = f"cannot be imported ({type(error).__name__}: {cause}{place_of(error)})"
-    return BadInputError(field, reference, problem, "fix the module")
+    return BadInputError(field, reference, problem, remedy_of(error, "fix the module"))
 
 
 def _find(module_name: str, folders: Iterable[str]) -> tuple[Path, Path] | None:

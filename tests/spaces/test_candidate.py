@@ -31,6 +31,11 @@ def my_space(trial, task, width=16):
     builder.add(Linear(task.classes), builder.add(GlobalPooling(), x))
     return builder.build()
 
+def parses_arguments(trial, task):
+    import argparse
+
+    argparse.ArgumentParser().parse_args(["run", "mine.yaml"])
+
 def raises(trial, task):
     raise KeyError("no such\\nlayer")
 
@@ -227,6 +232,7 @@ def test_a_space_that_cannot_be_found_is_refused(reference, problem, remedy):
         ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("raise RuntimeError('two\\nlines')", "RuntimeError: two"),
         ("my_space = 1 / 0", "ZeroDivisionError"),
+        ("import sys; sys.exit('usage')", "SystemExit: usage"),
     ],
 )
 def test_a_module_that_fails_to_import_is_the_users_mistake(module, source, problem):
@@ -242,6 +248,7 @@ def test_a_module_that_fails_to_import_is_the_users_mistake(module, source, prob
     ("function", "problem"),
     [
         ("raises", "the space function raised KeyError"),
+        ("parses_arguments", "the space function raised SystemExit: 2 in "),
         ("returns_none", "the space function returned a NoneType"),
         ("returns_builder", "the space function returned a Builder"),
     ],

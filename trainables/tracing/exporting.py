@@ -21,6 +21,7 @@ from torch.nn.parameter import is_lazy
 
 from spaces.errors import BadInputError
 from spaces.operations import Shape
+from spaces.user_code import RAISED_BY_USERS, remedy_of
 from trainables.tracing.layout import BATCH
 
 _TORCH = Path(torch.__file__).parent
@@ -68,13 +69,13 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
         problem = f"its control flow depends on the values of tensors{_place(module, error)}"
         remedy = "make it depend on shapes only, or analyse the part without it"
         raise BadInputError("MODEL", reference, problem, remedy) from error
-    except Exception as error:
+    except RAISED_BY_USERS as error:
         channels, height, width = image_shape
         problem = (
             f"its forward raised {type(error).__name__} for an image of {channels} x {height} x "
             f"{width}{_place(module, error)}: {_first_line(error)}"
         )
-        remedy = "fix it, or try another resolution or number of channels"
+        remedy = remedy_of(error, "fix it, or try another resolution or number of channels")
         raise BadInputError("MODEL", reference, problem, remedy) from error
     finally:
         for part, was_training in training.items():

@@ -12,7 +12,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from spaces.errors import BadInputError
-from spaces.user_code import load_object, place_of, search_folders
+from spaces.user_code import (
+    RAISED_BY_USERS,
+    load_object,
+    place_of,
+    remedy_of,
+    search_folders,
+)
 from trainables.tracing.exporting import quiet
 
 _FILLS = {
@@ -107,7 +113,7 @@ def _built(reference: str, build: Callable[..., object], options: dict[str, Any]
     try:
         with quiet(), _WithoutInitialisation():
             return build(**options)
-    except (Exception, SystemExit) as error:
+    except RAISED_BY_USERS as error:
         problem = f"building it raised {type(error).__name__}: {error}{place_of(error)}"
-        remedy = "fix it, or name a function without arguments that builds it"
+        remedy = remedy_of(error, "fix it, or name a function without arguments that builds it")
         raise BadInputError("MODEL", reference, problem, remedy) from error

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spaces.errors import BadInputError
-from spaces.user_code import place_of
+from spaces.user_code import RAISED_BY_USERS, place_of, remedy_of
 from trainables.images.errors import UnusableDataError, cause
 
 
@@ -22,9 +22,8 @@ def blamed(what: str) -> Iterator[None]:
         yield
     except (UnusableDataError, BadInputError):
         raise
-    except (Exception, SystemExit) as error:
-        exits = isinstance(error, SystemExit)
+    except RAISED_BY_USERS as error:
         raise UnusableDataError(
             f"{what} raised {type(error).__name__}: {cause(error)}{place_of(error)}",
-            "call neither sys.exit nor argparse in it" if exits else "fix the function",
+            remedy_of(error, "fix the function"),
         ) from error
