@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import cast
 
 from optuna.trial import BaseTrial
@@ -36,6 +36,9 @@ BATCH_SIZE = 128
 """Default batch size."""
 TRAINABLE = ("all", "batchnorm")
 INITIALIZATIONS = ("standard", "dirac")
+FIRST_LAYERS = ("standard", "whitening")
+SMALL_SIDE = 0.75
+"""Default side of small images, as a fraction of the full one."""
 DRAWN = (
     "optimizer",
     "learning_rate",
@@ -54,6 +57,9 @@ DRAWN = (
     "norm_bias_rate",
     "initialization",
     "lookahead",
+    "first_layer",
+    "small_images",
+    "small_side",
 )
 """Parameters of a recipe in a study, in the order in which tables show them."""
 
@@ -82,6 +88,12 @@ class Recipe:
             convolution copy its input channels, if it has no more inputs than outputs.
         lookahead: number of steps after which the weights move back half of their way (Zhang et
             al. 2019, arXiv 1907.08610), also after each epoch; 0 for never.
+        first_layer: ``standard``, or ``whitening``: the kernel of the first convolution is fixed to
+            whitening filters of the images; see `trainables.training.whitening`.
+        small_images: fraction of the epochs, from the first, that train on smaller images; 0 for
+            none. Images are always scored at their full size.
+        small_side: side of the smaller images, as a fraction of the full one; see
+            `trainables.training.small_images`. It is the default without smaller images.
     """
 
     learning_rate: float
@@ -97,6 +109,9 @@ class Recipe:
     norm_bias_rate: float = 1.0
     initialization: str = "standard"
     lookahead: int = 0
+    first_layer: str = "standard"
+    small_images: float = 0.0
+    small_side: float = SMALL_SIDE
 
     def __repr__(self) -> str:
         """Return the text that digests of candidates hash.
@@ -139,6 +154,9 @@ def recipe(
     norm_bias_rate: FloatRange = 1.0,
     initialization: Choices[str] = "standard",
     lookahead: IntRange = 0,
+    first_layer: Choices[str] = "standard",
+    small_images: FloatRange = 0.0,
+    small_side: FloatRange = SMALL_SIDE,
 ) -> Recipe:
     """Draw a recipe.
 
@@ -167,6 +185,9 @@ def recipe(
         norm_bias_rate: see `Recipe`.
         initialization: ``standard`` or ``dirac``.
         lookahead: see `Recipe`.
+        first_layer: ``standard`` or ``whitening``.
+        small_images: see `Recipe`.
+        small_side: see `Recipe`.
 
     Raises:
         BadInputError: an option is out of range, even if this trial does not draw it.
@@ -206,7 +227,19 @@ def recipe(
             field="recipe.initialization",
         ),
         lookahead=draw_int(trial, "lookahead", lookahead, field="recipe.lookahead", minimum=0),
+        first_layer=draw_name(
+            trial, "first_layer", first_layer, FIRST_LAYERS, field="recipe.first_layer"
+        ),
+        small_images=draw_float(
+            trial, "small_images", small_images, field="recipe.small_images", below=1
+        ),
     )
+    sides = trial if drawn.small_images else _CHECK_ONLY
+    side = draw_float(
+        sides, "small_side", small_side, field="recipe.small_side", below=1, positive=True
+    )
+    if drawn.small_images:
+        drawn = replace(drawn, small_side=side)
     for size in choices(batch_size):
         if type(size) is not int or size < 1:
             problem = f"{size} is no batch size"

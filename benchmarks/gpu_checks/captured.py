@@ -17,6 +17,7 @@ SPEED_RECORDS: dict[str, dict[str, Any]] = {
     "muon without momentum": {"optimizer": "muon", "momentum": 0.0},
     "rate of norm biases": {"norm_bias_rate": 64},
     "dirac, lookahead": {"initialization": "dirac", "lookahead": 5},
+    "whitening, small images": {"first_layer": "whitening", "small_images": 0.5},
     "muon, rate of norm biases, lookahead, moving average, clipping": {
         "optimizer": "muon",
         "norm_bias_rate": 8,
@@ -31,7 +32,7 @@ WATCHED = 2
 
 
 def check_capture(setting: Setting, recorder: Recorder) -> None:
-    """Train one epoch with each kind of recipe."""
+    """Train one epoch of each size of images with each kind of recipe."""
     for optimizer, ema, clip, augmentation, dropout in product(
         ("sgd", "adamw"), (0.0, 0.99), (0.0, 0.5), (Augmentation(), EVERYTHING), (0.0, 0.2)
     ):
@@ -63,9 +64,11 @@ def _check_recipe(
     augmentation: Augmentation,
 ) -> None:
     def work() -> Finding:
-        trained = setting.train(chosen, augmentation=augmentation)
+        sizes = 2 if chosen.recipe.small_images else 1
+        trained = setting.train(chosen, epochs=1 + sizes, augmentation=augmentation)
         with Warnings() as warned:
-            result = trained.run_epoch()
+            for _ in range(sizes):
+                result = trained.run_epoch()
         expect(math.isfinite(result.train_loss), f"the loss is {result.train_loss}")
         figures = {"train_loss": result.train_loss, "seconds": result.epoch_seconds}
         if setting.on_gpu:

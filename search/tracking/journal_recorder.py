@@ -199,6 +199,9 @@ class JournalRecorder(Observer):
                 "norm_bias_rate": recipe.norm_bias_rate,
                 "initialization": recipe.initialization,
                 "lookahead": recipe.lookahead,
+                "first_layer": recipe.first_layer,
+                "small_images": recipe.small_images,
+                "small_side": recipe.small_side,
             },
             tags=self._tags("trial") | {"digest": trial.candidate.digest},
             artifacts={

@@ -148,6 +148,9 @@ def test_default_recipe_is_plain_sgd_on_one_cycle():
         norm_bias_rate=1.0,
         initialization="standard",
         lookahead=0,
+        first_layer="standard",
+        small_images=0.0,
+        small_side=0.75,
     )
 
 
@@ -233,6 +236,9 @@ def test_unused_schedule_options_do_not_change_the_repr():
         {"norm_bias_rate": 64},
         {"initialization": "dirac"},
         {"lookahead": 5},
+        {"first_layer": "whitening"},
+        {"small_images": 0.5},
+        {"small_images": 0.5, "small_side": 0.5},
     ],
     ids=str,
 )
@@ -320,6 +326,11 @@ def test_equal_recipes_have_equal_reprs_for_any_number_format():
         ("initialization", "identity", "identity is unknown"),
         ("lookahead", -1, "-1 is under 0"),
         ("lookahead", 0.5, "is not a range"),
+        ("first_layer", "whiten", "whiten is unknown"),
+        ("small_images", 1, "1 is 1 or more"),
+        ("small_images", -0.5, "-0.5 is not 0 or more"),
+        ("small_side", 0, "0 is not positive"),
+        ("small_side", [0.5, 1.0], "1 is 1 or more"),
     ],
     ids=str,
 )
@@ -330,6 +341,16 @@ def test_bad_option_is_refused_with_field_value_and_remedy(option, value, proble
             recipe(random_trial(seed), TASK, **{option: value})
         assert problem in caught.value.problem
         assert_one_helpful_line(caught.value, f"recipe.{option}", value)
+
+
+def test_side_of_small_images_is_drawn_only_if_there_are_some():
+    """A sampler must not look for an influence of what has none."""
+    for fraction, parameters in [(0.0, set()), (0.5, {"small_side"})]:
+        trial = random_trial()
+        fixed = {"learning_rate": 0.1, "weight_decay": 0, "small_images": fraction}
+        drawn = recipe(trial, TASK, **fixed, small_side=[0.5, 0.7])
+        assert set(trial.params) == parameters
+        assert drawn.small_side == trial.params.get("small_side", 0.75)
 
 
 def test_norm_biases_may_keep_their_initial_value():

@@ -11,6 +11,7 @@ from trainables.data import Dataset
 from trainables.specs import Augmentation
 from trainables.training.augmentation import Variation, change, erase, mix
 from trainables.training.feeds import as_tensor, open_feed
+from trainables.training.small_images import resize
 
 
 class Batches:
@@ -41,12 +42,15 @@ class Batches:
         """Make each batch, given as rows ``[n]`` on the CPU, the current one in turn."""
         return self._feed.feed(batches)
 
-    def current(self, rows: Tensor, variation: Variation) -> tuple[Tensor, Tensor]:
+    def current(
+        self, rows: Tensor, variation: Variation, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Return the current training batch; reads only fixed memory.
 
         Args:
             rows: rows of the batch, on the device.
             variation: changes of its images.
+            size: height and width of the returned images; None for those of the data set.
 
         Returns:
             Images, float32 ``[n, c, h, w]`` (channels last in memory), and labels ``[n]``.
@@ -57,6 +61,8 @@ class Batches:
             images = erase(images, variation.boxes)
         if variation.mixup_lambda is not None:
             images = mix(images, variation.mixup_lambda)
+        if size is not None and size != images.shape[2:]:
+            images = resize(images, size)
         return images, self._labels.index_select(0, rows)
 
     def sweep(self, batches: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:

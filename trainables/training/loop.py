@@ -44,6 +44,8 @@ from trainables.training.optimization import (
     select_trainable,
 )
 from trainables.training.seeds import epoch_seed, torch_seed
+from trainables.training.small_images import small_image_size
+from trainables.training.whitening import whiten_first_layer
 
 
 class Training:
@@ -122,6 +124,8 @@ class Training:
         network = Network(candidate.architecture)
         if recipe.initialization == "dirac":
             initialise_identity(network)
+        if recipe.first_layer == "whitening":
+            whiten_first_layer(network, candidate.architecture, dataset)
         self.network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]
         trained = select_trainable(self.network, recipe.trainable)
         self._lookahead = Lookahead(trained, recipe.lookahead) if recipe.lookahead else None
@@ -132,7 +136,7 @@ class Training:
             # Torch compiles the same code for eight networks only; later networks would silently
             # run uncompiled.
             torch.compiler.reset()
-        self._forward = torch.compile(self.network) if compile else self.network
+        self._forward = torch.compile(self.network, dynamic=False) if compile else self.network
         self._rates = Rates(recipe.norm_bias_rate, target)
         self._optimizer = build_optimizer(
             self.network, recipe, self._rates, bfloat16=self._device.bfloat16
@@ -142,7 +146,13 @@ class Training:
         self._cursor = torch.zeros(1, dtype=torch.int64, device=target)
         self._loss_sum = torch.zeros((), device=target)
         self._hits = torch.zeros((), dtype=torch.int64, device=target)
-        self._repeat = GraphedStep(target, self._order.steps(epochs))
+        self._small_epochs = math.floor(round(recipe.small_images * epochs, 6))
+        self._small_size = (
+            small_image_size(candidate.architecture, recipe.small_side)
+            if self._small_epochs
+            else self._image[:2]
+        )
+        self._set_image_size()
 
     def run_epoch(self) -> EpochMetrics:
         """Train one epoch, then score the validation split.
@@ -174,8 +184,24 @@ class Training:
         )
         return self.result
 
+    def image_size(self, epoch: int) -> tuple[int, int]:
+        """Return height and width of the training images of an epoch, counted from 0."""
+        return self._small_size if epoch < self._small_epochs else self._image[:2]
+
+    def _set_image_size(self) -> None:
+        """Begin to train on images of the size of the next epoch."""
+        self._size = self.image_size(self.epoch)
+        # A captured step has one size, and reads the tensors of one optimiser.
+        until = self.epochs
+        if self.epoch < self._small_epochs and self._small_size != self._image[:2]:
+            until = self._small_epochs
+        steps = self._order.steps(until) - self._order.steps(self.epoch)
+        self._repeat = GraphedStep(self._device.device, steps)
+
     def _prepare_epoch(self) -> EpochPlan:
         """Copy the plan of the next epoch to the device, and return it."""
+        if self.image_size(self.epoch) != self._size:
+            self._set_image_size()
         epoch, plan = self._next or (-1, None)
         if plan is None or epoch != self.epoch:
             plan = self._draw(self.epoch)
@@ -221,7 +247,7 @@ class Training:
         assert self._plan is not None  # noqa: S101 - made by run_epoch
         plan = self._plan.at(self._cursor)
         mixup_lambda = plan.variation.mixup_lambda
-        images, labels = self._batches.current(plan.rows, plan.variation)
+        images, labels = self._batches.current(plan.rows, plan.variation, self._size)
         with self._device.autocast():
             logits = self._forward(images)
             loss, unweighted = self._loss(logits, labels, mixup_lambda)
@@ -350,9 +376,7 @@ class Training:
         self._optimizer.load_state_dict(state["optimizer"])
         for group, own in zip(self._optimizer.param_groups, constants, strict=True):
             group.update(own)
-        # A captured step would write to the previous tensors of the optimiser.
-        left = self._order.steps(self.epochs) - self._order.steps(self.epoch)
-        self._repeat = GraphedStep(self._device.device, left)
+        self._set_image_size()
 
 
 def _mean(losses: Sequence[Tensor], mixup_lambda: Tensor | None) -> Tensor:

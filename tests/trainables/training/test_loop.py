@@ -231,6 +231,8 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
     feeds._resident.cache_clear()
     # Tensors that a training creates on the CPU before copying them to the device.
     monkeypatch.setattr(training, "Network", as_real(training.Network))
+    whiten = as_real(training.whiten_first_layer)
+    monkeypatch.setattr(training, "whiten_first_layer", whiten)
     monkeypatch.setattr(Training, "_draw", as_real(Training._draw))
     # A deep copy would read memory that fake tensors do not have.
     monkeypatch.setattr(
@@ -239,6 +241,7 @@ def test_gpu_step_stays_on_the_device_and_never_waits(
         lambda network: training.Network(random_candidate.architecture).to(device.device),
     )
     changes = {"ema": 0.9, "clip": 1.0, "norm_bias_rate": 8.0, "lookahead": 3}
+    changes |= {"first_layer": "whitening", "small_images": 0.5}
     candidate = with_recipe(random_candidate, optimizer=optimizer, **changes)
     with FakeTensorMode(allow_non_fake_inputs=True):
         trained = Training(
@@ -393,6 +396,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
         ("adamw", 0.9, 0.5, "cosine", {"policy": "trivial"}),
         ("muon", 0.9, 0.5, "one cycle", {}),
         ("muon, lookahead, dirac", 0.0, 0.0, "cosine", {}),
+        ("muon, whitening, small images", 0.9, 0.0, "cosine", {}),
     ],
 )
 def test_resumed_training_is_bitwise_equal_for_any_recipe(
@@ -402,6 +406,9 @@ def test_resumed_training_is_bitwise_equal_for_any_recipe(
     if optimizer == "muon, lookahead, dirac":
         optimizer = "muon"
         others = {"lookahead": 4, "initialization": "dirac", "norm_bias_rate": 8.0}
+    elif optimizer == "muon, whitening, small images":
+        optimizer = "muon"
+        others = {"lookahead": 4, "first_layer": "whitening", "small_images": 0.7}
     candidate = with_recipe(
         random_candidate,
         optimizer=optimizer,
