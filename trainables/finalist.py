@@ -40,6 +40,7 @@ def retrain(
     training = start_training(spec, spec.candidates().rebuild(params, digest), seed, gpus)
     results = [training.run_epoch() for _ in range(spec.epochs)]
     predicted, true = training.predict("test")
+    validated, expected = training.predict("validation")
     weights = io.BytesIO()
     state = training.evaluated.state_dict()
     torch.save({name: tensor.cpu() for name, tensor in state.items()}, weights)
@@ -53,4 +54,5 @@ def retrain(
         ),
         weights.getvalue(),
         predicted.numpy().astype(np.int32),
+        (validated == expected).numpy(),
     )

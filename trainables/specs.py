@@ -339,8 +339,11 @@ class Retraining:
             a GPU.
         predictions: index of the predicted class of each test image, in the order of the split,
             int32 ``[images]``.
+        validation_right: whether the network is right about each validation image, in the order of
+            the split, bool ``[images]``.
     """
 
     result: FinalistResult
     weights: bytes
     predictions: NDArray[np.int32]
+    validation_right: NDArray[np.bool_]

@@ -82,7 +82,9 @@ def retrain_finalists(
             for each in done:
                 found = _collect(each, partial(on_failure, calls[each]))
                 if found is not None:
-                    store.write(found.result, found.weights, found.predictions)
+                    store.write(
+                        found.result, found.weights, found.predictions, found.validation_right
+                    )
                     on_result(found.result)
             wait.check(waits=not done and not can_train(packing))
     finally:

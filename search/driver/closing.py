@@ -9,7 +9,7 @@ from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
 from search.reporting.rendering import Section, as_html
 from search.reporting.report import build_report
-from search.reporting.standing import read_standing
+from search.reporting.standing import read_distances, read_standing
 from search.study.finalists import Finalist
 from search.study.summary import summarise
 from search.tracking.tracking_process import ui_command
@@ -24,8 +24,9 @@ def write_report(
     if not interrupted:
         _wait_for_baseline(search)
     standing = read_standing(search.folder, finalists)
+    behind = read_distances(search.folder, finalists)
     sections = build_report(
-        search.experiment, trials, finalists, search.space, search.folder.data, standing
+        search.experiment, trials, finalists, search.space, search.folder.data, standing, behind
     )
     page = as_html(f"Search {search.experiment.name}", sections)
     search.folder.report.write_text(page, encoding="utf-8")

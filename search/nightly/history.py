@@ -144,6 +144,7 @@ class Score:
         test: likewise, on the test split.
         spread: sample standard deviation of the test accuracy.
         seeds: number of seeds.
+        tied: whether chance explains its distance from the first, or the first has such a rival.
     """
 
     trial: int
@@ -151,6 +152,7 @@ class Score:
     test: float
     spread: float
     seeds: int
+    tied: bool = False
 
 
 class State(StrEnum):

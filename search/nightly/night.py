@@ -37,8 +37,10 @@ from search.nightly.identity import JudgedImages, identify
 from search.nightly.report import build_night, headline, index_page
 from search.notifications import Notifier, take_addresses
 from search.reporting.rendering import as_html, as_markdown, print_report
+from search.reporting.standing import read_distances
 from search.signals import interrupting
 from search.study.file_lock import hold
+from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
@@ -179,7 +181,9 @@ class _Night:
             if outcome.interrupted:
                 night = night.end(State.INTERRUPTED, _RESUMED_NEXT)
             else:
-                night = self._judge(replace(night, finalists=_scores(outcome.finalists)), outcome)
+                night = self._judge(
+                    replace(night, finalists=self._scores(outcome.finalists)), outcome
+                )
         except BaseException as error:
             self._abort(night, error)
             raise
@@ -278,6 +282,20 @@ class _Night:
             return night.end(State.UNDECIDED, note)
         return replace(night, decision=decision).end(State.FINISHED)
 
+    def _scores(self, finalists: list[Finalist]) -> tuple[Score, ...]:
+        ties = tied_with_first(read_distances(self._folder, finalists))
+        tied = {finalists[0].number, *ties} if ties else set()
+        return tuple(
+            Score(
+                each.number,
+                each.validation_accuracy,
+                *each.test_accuracy,
+                seeds=len(each.results),
+                tied=each.number in tied,
+            )
+            for each in finalists
+        )
+
     def _store(self) -> ChampionStore:
         from search.nightly.champions import ChampionStore  # noqa: PLC0415 - imports MLflow
 
@@ -350,13 +368,6 @@ class _Night:
                 sync(folder.journal, self._destination, folder.identity)
         except Exception as error:  # Tracking must not fail a finished night.
             warn(f"the report is not in MLflow yet: {_one_line(error)}")
-
-
-def _scores(finalists: Sequence[Finalist]) -> tuple[Score, ...]:
-    return tuple(
-        Score(each.number, each.validation_accuracy, *each.test_accuracy, seeds=len(each.results))
-        for each in finalists
-    )
 
 
 def _retry(call: Callable[[], _Found]) -> _Found:

@@ -197,19 +197,26 @@ def _failures(before: Snapshot, after: Snapshot) -> Section | None:
 def _finalists(night: Night) -> Section:
     rows = tuple(
         (
+            "=1" if score.tied else str(rank),
             str(score.trial),
             f"{score.validation:.4f}",
             f"{score.test:.4f} ± {score.spread:.4f}" if score.seeds > 1 else f"{score.test:.4f}",
             str(score.seeds),
         )
-        for score in night.finalists
+        for rank, score in enumerate(night.finalists, start=1)
     )
     sentence = (
         "Retrained with fresh seeds and ranked by validation accuracy. The first finalist is "
         "compared with the champion on the test images, which decide nothing else."
     )
-    header = ("trial", "validation", "test accuracy", "seeds")
-    return Section("Finalists", (sentence,), header, rows)
+    sentences = [sentence]
+    if any(score.tied for score in night.finalists):
+        sentences.append(
+            "Chance, of the validation images and of the seeds, explains how far those marked =1 "
+            "are apart."
+        )
+    header = ("#", "trial", "validation", "test accuracy", "seeds")
+    return Section("Finalists", tuple(sentences), header, rows)
 
 
 def index_page(search: str, nights: Sequence[Night]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -13,8 +13,10 @@ from search.formatting import duration
 from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.rendering import Section
 from search.reporting.standing import GUESS, REGRESSION, Standing
+from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
+from search.study.significance import Comparison
 from search.study.summary import Summary, summarise, trained_though_rejected
 from search.tracking.field_plot import field_plot
 from search.tracking.journal_recorder import describe
@@ -34,6 +36,7 @@ def build_report(
     space: CandidateSpace,
     data: DataIdentity | None,
     standing: Standing | None = None,
+    behind: Mapping[int, Comparison] | None = None,
 ) -> list[Section]:
     """Return the report of a search.
 
@@ -44,6 +47,7 @@ def build_report(
         space: rebuilds the candidates.
         data: identity of its data; None if an older version started the search.
         standing: of the winner against the baseline; None before the baseline is computed.
+        behind: see `search.study.finalist_ties.distances`.
     """
     summary = summarise(trials)
     records = [TrialRecord.of(trial) for trial in trials]
@@ -52,7 +56,9 @@ def build_report(
     if summary.front:
         sections.append(_front(experiment, summary, space))
     if finalists:
-        sections.append(_finalists(experiment, finalists, by_number, space, data, standing))
+        sections.append(
+            _finalists(experiment, finalists, by_number, space, data, standing, behind or {})
+        )
     if summary.failed:
         sections.append(_failures(records))
     sections.append(_rejections(experiment, summary))
@@ -227,31 +233,53 @@ def _finalists(
     space: CandidateSpace,
     data: DataIdentity | None,
     standing: Standing | None,
+    behind: Mapping[int, Comparison],
 ) -> Section:
+    ties = tied_with_first(behind)
+    tied = {finalists[0].number, *ties} if ties else set()
     rows = []
-    for finalist in finalists:
+    for rank, finalist in enumerate(finalists, start=1):
         trial = trials[finalist.number]
         rows.append(
             (
+                "=1" if finalist.number in tied else str(rank),
                 str(finalist.number),
                 finalist.shown,
                 ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
                 f"{finalist.validation_accuracy:.4f}",
                 _interval(finalist.validation_accuracy, data, 1),
+                _distance(behind.get(finalist.number)),
+                str(len(finalist.results)),
                 f"{trial.param_count:,}",
                 *_structure(trial, space),
             )
         )
     header = (
+        "#",
         "trial",
         "test accuracy",
         "by seed",
         "validation",
         "95%",
+        "behind the first",
+        "seeds",
         "params",
         *_STRUCTURE,
     )
-    return Section("Finalists", _result(experiment, finalists, data, standing), header, tuple(rows))
+    sentences = _result(experiment, finalists, data, standing)
+    if ties:
+        sentences += (
+            f"{len(tied)} finalists are marked =1: chance, of the validation images and of the "
+            "seeds, explains their distance from the first.",
+        )
+    return Section("Finalists", sentences, header, tuple(rows))
+
+
+def _distance(behind: Comparison | None) -> str:
+    """Show how far a finalist is behind the first, with the interval."""
+    if behind is None:
+        return "-"
+    return f"{behind.difference:.4f} ({behind.low:+.4f} to {behind.high:+.4f})"
 
 
 def _result(

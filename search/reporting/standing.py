@@ -9,6 +9,7 @@ import numpy as np
 from search.experiment.folder import SearchFolder
 from search.experiment.training_length import TrainingLength
 from search.reporting.intervals import CONFIDENCE
+from search.study.finalist_ties import distances
 from search.study.finalists import Finalist, FinalistStore
 from search.study.significance import Comparison, compare_with_fixed
 from trainables.baseline import Baseline
@@ -100,6 +101,16 @@ def read_standing(folder: SearchFolder, finalists: list[Finalist]) -> Standing |
         return Standing(baseline, None, {})
     winner, store = finalists[0], FinalistStore(folder.finalists)
     return Standing(baseline, winner.number, _compare(winner, store, baseline))
+
+
+def read_distances(folder: SearchFolder, finalists: list[Finalist]) -> dict[int, Comparison]:
+    """Return how far each finalist is behind the first; see `search.study.finalist_ties`.
+
+    Args:
+        folder: of the search.
+        finalists: best first.
+    """
+    return distances(finalists, FinalistStore(folder.finalists), (1 - CONFIDENCE) / 2)
 
 
 def _compare(winner: Finalist, store: FinalistStore, baseline: Baseline) -> dict[str, Comparison]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -11,8 +13,10 @@ from search.experiment.loading import load_experiment
 from search.formatting import duration
 from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report, comparability, compare
-from search.reporting.standing import read_standing
+from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
+from search.study.finalist_ties import tied_with_first
+from search.study.finalists import Finalist
 from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
@@ -46,6 +50,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             stored = StoredSearch(home.folder(each))
             finalists = stored.finalists
             standing = read_standing(stored.folder, finalists)
+            ties = tied_with_first(read_distances(stored.folder, finalists))
         except BadInputError as error:
             if name is not None:
                 raise
@@ -53,12 +58,13 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             below.append(f"{each} cannot be shown: {error}")
             continue
         summary = summarise(stored.trials)
-        test = finalists[0].shown if finalists else "-"
         if stored.state in _STOPPED:
             command = home.command("resume", each)
             below.append(f"{each} {_STOPPED[stored.state]}; resume it with: {command}")
         if standing and standing.shortcoming:
             below.append(f"{each}: {standing.shortcoming}")
+        if ties:
+            below.append(f"{each}: {_tied(finalists, ties)}")
         table.add_row(
             each,
             f"{summary.trained}/{stored.experiment.budget.trials}",
@@ -67,13 +73,30 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
             duration(summary.savings.total),
             _best(summary),
-            test,
+            _test(finalists),
             f"{standing.baseline.test:.4f}" if standing else "-",
             stored.state,
         )
     console.print(table, highlight=False)
     for line in below:
         say(console, line)
+
+
+def _test(finalists: Sequence[Finalist]) -> str:
+    if not finalists:
+        return "-"
+    seeds = len(finalists[0].results)
+    return f"{finalists[0].shown} ({seeds} seeds)" if seeds > 1 else finalists[0].shown
+
+
+def _tied(finalists: Sequence[Finalist], ties: Sequence[int]) -> str:
+    """Say which finalists chance does not tell from the first, and their numbers of seeds."""
+    tied = {finalists[0].number, *ties}
+    shown = [f"{f.number} (seeds: {len(f.results)})" for f in finalists if f.number in tied]
+    return (
+        f"trials {', '.join(shown[:-1])} and {shown[-1]} are the best finalists within noise, by "
+        "validation accuracy"
+    )
 
 
 def _best(summary: Summary) -> str:
@@ -90,7 +113,13 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
     finalists = stored.finalists
     standing = read_standing(stored.folder, finalists)
     sections = build_report(
-        stored.experiment, stored.trials, finalists, stored.space, data, standing
+        stored.experiment,
+        stored.trials,
+        finalists,
+        stored.space,
+        data,
+        standing,
+        read_distances(stored.folder, finalists),
     )
     if against is not None:
         other = StoredSearch(home.existing(against))

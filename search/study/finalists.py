@@ -21,6 +21,8 @@ from spaces.errors import BadInputError
 from trainables.specs import FinalistResult
 
 RESULTS_FILE = "results.json"
+_VALIDATION_RIGHT = "validation_right"
+_SCORES = ("validation_accuracy", "test_accuracy", "seconds")
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ def choose_finalists(summary: Summary, count: int) -> list[TrialRecord]:
 class FinalistStore:
     """Stores the result of each retraining in two files of its own.
 
-    The weights are a file of torch's. An ``.npz`` beside them holds the scores and the prediction
-    for every test image. It is written last: if it exists, the result is complete.
+    The weights are a file of torch's. An ``.npz`` beside them holds the scores, the prediction for
+    every test image, and for every validation image whether the network is right. It is written
+    last: if it exists, the result is complete. Files of older versions lack the last.
 
     Args:
         folder: of the files; created with the first.
@@ -91,8 +94,20 @@ class FinalistStore:
         """Return the path of the scores and predictions."""
         return self._folder / f"trial-{number}-seed-{seed}.npz"
 
-    def write(self, result: FinalistResult, weights: bytes, predictions: NDArray[np.int32]) -> None:
+    def write(
+        self,
+        result: FinalistResult,
+        weights: bytes,
+        predictions: NDArray[np.int32],
+        validation_right: NDArray[np.bool_] | None = None,
+    ) -> None:
         """Store a result atomically.
+
+        Args:
+            result: scores of the training.
+            weights: see `trainables.specs.Retraining`, as the next two.
+            predictions: for the test images.
+            validation_right: for the validation images; None for unknown.
 
         Raises:
             OSError: it could not be written.
@@ -100,7 +115,10 @@ class FinalistStore:
         scores = asdict(result)
         number, seed = scores.pop("number"), scores.pop("seed")
         content = io.BytesIO()
-        np.savez_compressed(content, allow_pickle=False, predictions=predictions, **scores)
+        arrays = {"predictions": predictions, **scores}
+        if validation_right is not None:
+            arrays[_VALIDATION_RIGHT] = validation_right
+        np.savez_compressed(content, allow_pickle=False, **arrays)
         self._folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.weights(number, seed), weights)
         write_atomically(self.record(number, seed), content.getvalue())
@@ -114,13 +132,20 @@ class FinalistStore:
                 continue
             number, seed = int(match[1]), int(match[2])
             if self.weights(number, seed).is_file():
-                scores = {name: float(content[name]) for name in content if name != "predictions"}
+                scores = {name: float(content[name]) for name in _SCORES}
                 yield FinalistResult(number, seed, **scores)
 
     def predictions(self, number: int, seed: int) -> NDArray[np.int32] | None:
         """Return the class predicted for each test image, int32 [images]; None where unknown."""
         content = read_record(self.record(number, seed))
         return None if content is None else content["predictions"]
+
+    def validation_right(self, number: int, seed: int) -> NDArray[np.bool_] | None:
+        """Return for each validation image whether it is right, bool [images]; None if unknown."""
+        content = read_record(self.record(number, seed))
+        if content is None or _VALIDATION_RIGHT not in content:
+            return None
+        return content[_VALIDATION_RIGHT].astype(np.bool_)
 
 
 def read_record(path: Path) -> dict[str, NDArray[np.int32]] | None:
@@ -134,8 +159,8 @@ def read_record(path: Path) -> dict[str, NDArray[np.int32]] | None:
             found = {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    names = {"predictions", "validation_accuracy", "test_accuracy", "seconds"}
-    return found if found.keys() == names else None
+    names = found.keys() - {_VALIDATION_RIGHT}
+    return found if names == {"predictions", *_SCORES} else None
 
 
 def write_results(folder: Path, finalists: Sequence[Finalist]) -> None:

@@ -278,7 +278,13 @@ class JournalRecorder(Observer):
                 self._journal.metrics(key, step, accuracies)
                 written.steps.add(step)
         mean, std = finalist.test_accuracy
-        spread = {"test_accuracy_mean": mean, "test_accuracy_std": std}
+        spread = {
+            "test_accuracy_mean": mean,
+            "test_accuracy_std": std,
+            "validation_accuracy_mean": finalist.validation_accuracy,
+            # The param of this name keeps the first value.
+            "seeds": len(results),
+        }
         self._journal.metrics(key, max(steps), spread)
         self._finish(key, "FINISHED")
 

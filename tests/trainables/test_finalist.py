@@ -85,6 +85,9 @@ def test_retraining_trains_all_epochs_and_scores_on_test():
     epochs = [alone.run_epoch() for _ in range(3)]
     assert retraining.result.validation_accuracy == epochs[-1].validation_accuracy
     assert retraining.result.test_accuracy == alone.score("test")[1]
+    predicted, true = alone.predict("validation")
+    np.testing.assert_array_equal(retraining.validation_right, (predicted == true).numpy())
+    assert retraining.validation_right.mean() == pytest.approx(epochs[-1].validation_accuracy)
     assert same(read(retraining), alone.network.state_dict())
 
 

@@ -138,9 +138,13 @@ def test_rejections_and_failures_of_night_exclude_older_ones() -> None:
 
 def test_finalists_show_spread_over_seeds() -> None:
     assert sections()["Finalists"].rows == (
-        ("7", "0.9300", "0.9120 ± 0.0040", "3"),
-        ("2", "0.8000", "0.7900", "1"),
+        ("1", "7", "0.9300", "0.9120 ± 0.0040", "3"),
+        ("2", "2", "0.8000", "0.7900", "1"),
     )
+    tied = replace(TONIGHT, finalists=tuple(replace(each, tied=True) for each in TONIGHT.finalists))
+    section = sections(tied)["Finalists"]
+    assert [row[:2] for row in section.rows] == [("=1", "7"), ("=1", "2")]
+    assert "explains how far those marked =1 are apart" in section.sentences[-1]
 
 
 def test_failed_night_without_snapshot_shows_cause() -> None:

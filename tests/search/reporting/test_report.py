@@ -57,9 +57,16 @@ class Search:
         finalists: list[Finalist] | None = None,
         data: DataIdentity | None = None,
         standing: Standing | None = None,
+        behind: dict[int, Comparison] | None = None,
     ) -> dict[str, Section]:
         built = build_report(
-            self.experiment, self.trials, finalists or [], self.space, data or DATA, standing
+            self.experiment,
+            self.trials,
+            finalists or [],
+            self.space,
+            data or DATA,
+            standing,
+            behind,
         )
         return {section.heading: section for section in built}
 
@@ -368,11 +375,33 @@ def test_finalists_show_mean_spread_and_each_seed_on_test(
     found = [finalist(first, 0.8, 0.7, 0.9), finalist(second, 0.7, 0.95)]
     section = screened.sections(found)["Finalists"]
     # Mean 0.8; the sample standard deviation of two values is half their distance times root two.
-    assert section.rows[0][:4] == (str(first), "0.8000 ± 0.1414", "0.7000, 0.9000", "0.8000")
-    assert section.rows[1][:4] == (str(second), "0.9500", "0.9500", "0.7000")
+    assert section.rows[0][:5] == ("1", str(first), "0.8000 ± 0.1414", "0.7000, 0.9000", "0.8000")
+    assert section.rows[1][:5] == ("2", str(second), "0.9500", "0.9500", "0.7000")
+    assert [row[7] for row in section.rows] == ["2", "1"]
     # The result is the best on validation: the test split decides nothing.
     assert f"trial {first} with test accuracy 0.8000 ± 0.1414" in section.sentences[0]
     assert "2 fresh seeds" in section.sentences[0]
+
+
+def test_finalists_within_noise_share_the_first_rank(screened: Search) -> None:
+    first, second, third = (int(row[1]) for row in screened.sections()["Leaderboard"].rows[:3])
+    found = [finalist(number, 0.8, 0.7) for number in (first, second, third)]
+    behind = {
+        second: Comparison(0.01, -0.004, 0.024, 0.1, 0.025),
+        third: Comparison(0.05, 0.03, 0.07, 0.001, 0.025),
+    }
+    section = screened.sections(found, behind=behind)["Finalists"]
+    assert [row[0] for row in section.rows] == ["=1", "=1", "3"]
+    column = section.header.index("behind the first")
+    assert [row[column] for row in section.rows] == [
+        "-",
+        "0.0100 (-0.0040 to +0.0240)",
+        "0.0500 (+0.0300 to +0.0700)",
+    ]
+    assert section.sentences[-1].startswith("2 finalists are marked =1: chance, of the validation")
+    alone = screened.sections(found, behind={third: behind[third]})["Finalists"]
+    assert [row[0] for row in alone.rows] == ["1", "2", "3"]
+    assert "=1" not in " ".join(alone.sentences)
 
 
 def test_section_on_finalists_needs_a_finalist(screened: Search) -> None:

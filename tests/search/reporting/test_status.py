@@ -100,6 +100,21 @@ def test_status_shows_baseline_and_a_winner_that_does_not_exceed_it(
     assert "or logistic regression on the pixels (difference -1.0000" in below
 
 
+def test_status_shows_seeds_and_ties_of_finalists(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    store, finalists = FinalistStore(folder.finalists), []
+    for number, seeds in ((0, 3), (1, 2)):
+        results = [FinalistResult(number, seed, 0.5, 0.25, 1.0) for seed in range(seeds)]
+        for result in results:
+            store.write(result, b"", np.zeros(4, dtype=np.int32), np.arange(20) < 10)
+        finalists.append(Finalist(number, tuple(results)))
+    write_results(folder.finalists, finalists)
+    out = printed(lambda console: show_status(None, home, console))
+    assert "0.2500 ± 0.0000 (3 seeds)" in out
+    assert "mine: trials 0 (seeds: 3) and 1 (seeds: 2) are the best finalists within noise" in out
+
+
 def test_report_counts_trials_of_dead_driver_as_interrupted(folder: SearchFolder) -> None:
     assert {trial.state.name for trial in StoredSearch(folder).trials} == {"WAITING"}
     with hold(folder.lock, "mine"):

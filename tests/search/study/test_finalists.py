@@ -37,6 +37,19 @@ def test_a_result_is_stored_as_two_files(store: FinalistStore) -> None:
     assert {path.name for path in folder.iterdir()} == {"trial-7-seed-3.pt", "trial-7-seed-3.npz"}
 
 
+def test_validation_images_are_kept_and_may_be_missing(store: FinalistStore) -> None:
+    # An older version wrote none.
+    assert store.validation_right(7, 3) is None
+    right = np.array([True, False, True, True])
+    store.write(RESULT, b"weights", PREDICTIONS, right)
+    found = store.validation_right(7, 3)
+    assert found is not None
+    np.testing.assert_array_equal(found, right)
+    assert found.dtype == np.bool_
+    assert list(store.results()) == [RESULT]
+    assert store.validation_right(7, 4) is None
+
+
 def test_an_unknown_result_is_missing(store: FinalistStore, tmp_path: Path) -> None:
     assert store.predictions(7, 4) is None
     assert list(FinalistStore(tmp_path / "empty").results()) == []

@@ -270,6 +270,8 @@ def test_finalist_is_recorded_once_and_gains_later_seeds(
     assert max(Counter(points).values()) == 1
     assert {step for step, name in points if name == "test_accuracy"} == {1, 2, 3}
     assert {step for step, name in points if name == "test_accuracy_mean"} == {2, 3}
+    seeds = [m.metrics["seeds"] for m in last.events(key, Metrics) if "seeds" in m.metrics]
+    assert seeds == [2, 3]
     assert last.statuses(key) == ["FINISHED", "FINISHED"]
 
 
