@@ -17,7 +17,7 @@ from cluster.files import write_atomically
 from search.loop.budget import Spent
 from search.study.records import TrialRecord
 from search.study.significance import Comparison
-from search.study.summary import summarise
+from search.study.summary import TrialCounts, summarise
 
 SAME_NIGHT = timedelta(hours=18)
 """Time after its start within which the next start continues an unfinished night."""
@@ -32,15 +32,10 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """The state of a search at the end of a night.
+class Snapshot(TrialCounts):
+    """The state of a search at the end of a night; running trials count as interrupted.
 
     Attributes:
-        complete: trials trained for all epochs.
-        pruned: trials stopped early.
-        failed: trials that failed.
-        interrupted: trials that the next night resumes.
-        rejections: candidates rejected, by reason.
         best: complete trial with the best validation accuracy; None if there is none.
         front: objective values of each trial of the Pareto front; empty if accuracy is the only
             objective.
@@ -49,26 +44,11 @@ class Snapshot:
         spent: by all drivers together.
     """
 
-    complete: int
-    pruned: int
-    failed: int
-    interrupted: int
-    rejections: dict[str, int]
     best: Best | None
     front: dict[int, tuple[float, ...]]
     failures: dict[int, str]
     saved_seconds: float
     spent: Spent
-
-    @property
-    def trained(self) -> int:
-        """Number of trials whose training has ended."""
-        return self.complete + self.pruned + self.failed
-
-    @property
-    def rejected(self) -> int:
-        """Number of rejected candidates."""
-        return sum(self.rejections.values())
 
 
 NOTHING = Snapshot(0, 0, 0, 0, {}, None, {}, {}, 0.0, Spent())

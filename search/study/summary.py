@@ -38,31 +38,22 @@ class Savings:
 
 
 @dataclass(frozen=True)
-class Summary:
-    """The state of a search.
+class TrialCounts:
+    """How many trials of a search ended in which way.
 
     Attributes:
         complete: trials trained for all epochs.
         pruned: trials stopped early.
         failed: trials that failed.
         interrupted: trials that continue when the search is resumed.
-        running: trials in training.
         rejections: candidates rejected, by reason.
-        leaderboard: complete and pruned trials, best validation accuracy first, complete first.
-        front: the Pareto front, best validation accuracy first; empty where accuracy is the only
-            objective.
-        savings: what the rejections saved.
     """
 
     complete: int
     pruned: int
     failed: int
     interrupted: int
-    running: int
     rejections: dict[str, int]
-    leaderboard: list[TrialRecord]
-    front: list[TrialRecord]
-    savings: Savings
 
     @property
     def trained(self) -> int:
@@ -73,6 +64,24 @@ class Summary:
     def rejected(self) -> int:
         """Candidates rejected."""
         return sum(self.rejections.values())
+
+
+@dataclass(frozen=True)
+class Summary(TrialCounts):
+    """The state of a search.
+
+    Attributes:
+        running: trials in training.
+        leaderboard: complete and pruned trials, best validation accuracy first, complete first.
+        front: the Pareto front, best validation accuracy first; empty where accuracy is the only
+            objective.
+        savings: what the rejections saved.
+    """
+
+    running: int
+    leaderboard: list[TrialRecord]
+    front: list[TrialRecord]
+    savings: Savings
 
     @property
     def best(self) -> TrialRecord | None:
