@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from statistics import mean
 
 import speed_record
 import torch
 from harness import Table, Values
 from speed_record import Run, Split
+from switches import timed_kernels
 
 from spaces.architecture import Builder
 from spaces.candidate import Candidate
@@ -86,17 +86,6 @@ def train_ours(chosen: Candidate, images: Dataset, device: str, epochs: int, see
     return Run(training.score("test")[1], time.perf_counter() - started)
 
 
-@contextmanager
-def chosen_kernels() -> Iterator[None]:
-    """Let cuDNN time its kernels, as the record's script does."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before
-
-
 def seconds_to_target(train: Train, first: list[Run], seeds: range) -> float:
     """Return the mean seconds of the shortest trainings that reach the target.
 
@@ -143,7 +132,7 @@ def measure_record(table: Table, given: argparse.Namespace, device: Device) -> N
     def record(epochs: int, seed: int) -> Run:
         # Its last epoch is not a whole one.
         length = epochs - 0.1
-        with chosen_kernels():
+        with timed_kernels():
             return speed_record.train(*splits, seed=seed, epochs=length, batch=batch, widths=widths)
 
     seeds = range(1 if given.quick else 5)

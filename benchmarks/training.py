@@ -13,7 +13,11 @@ else torchvision's. Rows (those marked GPU need one):
   plain script of the record (``benchmarks/speed_record.py``); on a CPU a narrow one for an epoch;
 - accuracy: on a GPU, the best recipe after 60 seconds with three seeds; on a CPU, whether recipes
   rank as in float32 on a subset;
-- predicted against measured peak memory of 30 random candidates.
+- time to the first step of ten random networks, one after another: construction, capture and first
+  replay; on a CPU without capture;
+- predicted against measured peak memory of 30 random candidates;
+- GPU: cuDNN timing its kernels (``torch.backends.cudnn.benchmark``) against its default choice, and
+  ``compile: true`` against plain training.
 
 Each row is printed, and with ``--json`` written, as soon as it is measured. A failed row shows its
 cause, the others continue, and the exit code is 1.
@@ -30,73 +34,80 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from statistics import mean, median
-from typing import Any
+from statistics import mean
 
 import torch
 from against_record import measure_record
+from first_step import measure_first_steps
 from harness import Table, Values, alternate, option_parser
-from loops import AUGMENTATION, candidate, network, noise, run_loop
-from optuna.samplers import RandomSampler
+from loops import AUGMENTATION, candidate, network, run_loop
+from random_networks import compare_memory
 from sharing import measure_sharing
+from switches import measure_compile, measure_cudnn
 
-from cluster.sizing import FRAGMENTATION
-from search.loop.packing import predicted_memory
-from search.study.study import Study
-from spaces.architecture import CollapsedLayerError
-from spaces.candidate import FAMILIES, Candidate, CandidateSpace
 from spaces.errors import BadInputError
 from spaces.recipe import Recipe
 from spaces.schedules import Constant
-from spaces.task import Task
 from trainables.data import Dataset, load
 from trainables.specs import Augmentation, DataSpec
 from trainables.training.device import Device, select_device
 from trainables.training.loop import Training
-from trainables.training.peak_memory import measure_peak
 from trainables.training.process import prepare_process
 
 HERE = Path(__file__).parent
 ARCHIVE = HERE.parent.parent / "shared" / "data" / "cifar10-images.tar.xz"
 DEFAULT_DATA = f"images:{ARCHIVE}" if ARCHIVE.exists() else "cifar10"
-ROWS = ("record", "accuracy", "speed", "utilisation", "sharing", "memory")
+ROWS = (
+    *("record", "accuracy", "first_step", "speed", "utilisation", "sharing", "memory"),
+    *("cudnn", "compile"),
+)
+ON_NOISE = {"first_step", "memory", "cudnn", "compile"}
+"""Rows that need no images."""
 
 
 def measure_speed(table: Table, given: argparse.Namespace, device: Device, folder: str) -> None:
     """Compare whole loops."""
     on_gpu = device.device.type == "cuda"
-    subset = (1.0 if on_gpu else 0.2) * (0.1 if given.quick else 1)
+    # A GPU needs whole epochs: short ones would measure the pauses between them.
+    subset = 1.0 if on_gpu else 0.02 if given.quick else 0.2
     options = {
         "data": given.data,
         "device": device.device.type,
         "subset": subset,
         "batch": 512 if on_gpu else 128,
-        "epochs": 5 if on_gpu else 1,
         "images": round(50_000 * subset),
         "folder": str(Path(folder) / "jpeg"),
     }
     rounds = 1 if given.quick else 3
+    # A hung process must not take the time of the other rows.
+    limit = 60.0 if given.quick else 600.0
     target = "ratio >= 10" if on_gpu else "ratio >= 3"
 
-    def compare(net: str, baseline: str) -> Values:
-        chosen = options | {"net": net}
-        return alternate(
-            lambda: run_loop("ours", chosen), lambda: run_loop(baseline, chosen), rounds
-        )
+    def loop(name: str, net: str, epochs: int) -> float:
+        return run_loop(name, options | {"net": net, "epochs": epochs}, limit)
 
-    nets = ("small",) if given.quick and not on_gpu else ("small", "medium")
-    for baseline, name, wanted in (
-        ("practitioner", "DataLoader from JPEG files, float32", target),
-        ("bare", "the bare step on data on the device", "ratio >= 0.9"),
-        ("arrays", "DataLoader from memory, float32", "-"),
-    ):
-        for net in nets:
+    def compare(net: str, baseline: str) -> Values:
+        many = 10 if on_gpu else 1
+        few = many if baseline == "bare" else 1 if given.quick or not on_gpu else 5
+        return alternate(lambda: loop("ours", net, many), lambda: loop(baseline, net, few), rounds)
+
+    practitioner = ("practitioner", "DataLoader from JPEG files, float32", target)
+    bare = ("bare", "the bare step on data on the device", "ratio >= 0.9")
+    arrays = ("arrays", "DataLoader from memory, float32", "-")
+    # The most important rows come first, because time may run out.
+    for net in ("small",) if given.quick and not on_gpu else ("small", "medium"):
+        for baseline, name, wanted in (practitioner, bare):
             figure = f"training a {net} net; against {name}"
             table.measure(figure, wanted, "images/s", partial(compare, net, baseline))
+    for net in ("small",) if given.quick else ("small", "medium"):
+        baseline, name, wanted = arrays
+        figure = f"training a {net} net; against {name}"
+        table.measure(figure, wanted, "images/s", partial(compare, net, baseline))
 
 
 def compare_with_product(given: argparse.Namespace, device: Device) -> Values:
@@ -199,60 +210,45 @@ def score(
     return [training.run_epoch().validation_accuracy for _ in range(epochs)][-1]
 
 
-def compare_memory(given: argparse.Namespace, device: Device) -> Values:
-    """Compare predicted and measured peak memory of random candidates."""
+def measure_rows(
+    groups: Collection[str], table: Table, given: argparse.Namespace, device: Device
+) -> None:
+    """Measure groups of rows, each in the order of `ROWS`.
+
+    Args:
+        groups: some of `ROWS`.
+        table: table for the rows.
+        given: ``quick``, and ``data``: the source of the images.
+        device: device of the trainings.
+    """
     on_gpu = device.device.type == "cuda"
-    wanted = 6 if given.quick else 30
-    errors = []
-    for chosen in random_candidates(wanted, small=not on_gpu):
-        # On a GPU enough steps for a CUDA graph, which keeps its memory during scoring.
-        images = noise((24 if on_gpu else 2) * chosen.recipe.batch_size)
-
-        def work(chosen: Candidate = chosen, images: Dataset = images) -> None:
-            Training(chosen, images, epochs=1, seed=0, device=device.device.type).run_epoch()
-
-        # The first training copies the images to the device for both, so the measurement of the
-        # second covers only the network, like the prediction.
-        work()
-        measured = measure_peak(work, device.device)
-        # A GPU reports reserved memory; libraries hold workspaces since the first training.
-        predicted = (
-            (1 + FRAGMENTATION) * predicted_memory(chosen, bfloat16=device.bfloat16)
-            if on_gpu
-            else chosen.training_memory(bfloat16=device.bfloat16)
-        )
-        errors.append(predicted / measured - 1)
-    errors.sort()
-    worst = max(errors, key=abs)
-    print(f"  predicted against measured: median {median(errors):+.1%}, worst {worst:+.1%}")
-    within = sum(abs(error) <= 0.2 for error in errors)
-    return within, wanted, within / wanted
-
-
-def random_candidates(count: int, *, small: bool) -> list[Candidate]:
-    """Draw candidates of all families in turn, with relevant weights and activations."""
-    task = Task(3, 32, 32, 10)
-    batches = (16, 32) if small else (128, 256, 512)
-    spaces = [CandidateSpace(task, family, {}, {}) for family in FAMILIES]
-    studies = [Study(space.name, RandomSampler(seed=0)) for space in spaces]
-    found: list[Candidate] = []
-    while len(found) < count:
-        place = len(found) % len(spaces)
-        drawn = spaces[place].draw(studies[place].ask())
-        try:
-            macs = drawn.costs.macs
-        except CollapsedLayerError:
-            continue
-        if small and macs > 3e8:
-            continue
-        round_ = len(found) // len(spaces)
-        changed: dict[str, Any] = {
-            "batch_size": batches[round_ % len(batches)],
-            "optimizer": ("sgd", "adamw")[round_ % 2],
-            "ema": (0.0, 0.99)[round_ // 2 % 2],
-        }
-        found.append(replace(drawn, recipe=replace(drawn.recipe, **changed)))
-    return found
+    prepare_process(os.cpu_count() or 1)
+    if "record" in groups:
+        measure_record(table, given, device)
+    if "accuracy" in groups and on_gpu:
+        figure = "GPU: test accuracy within 60 s, mean of the seeds; against 0.92"
+        table.measure(figure, "ratio >= 1", "accuracy", partial(accuracy_on_gpu, given))
+    elif "accuracy" in groups and device.bfloat16:
+        figure = "processor: pairs of recipes in the order of float32; against all clear pairs"
+        table.measure(figure, "ratio 1", "pairs", partial(ranking_on_cpu, given))
+    if "first_step" in groups:
+        measure_first_steps(table, device)
+    if "speed" in groups:
+        with tempfile.TemporaryDirectory() as folder:
+            measure_speed(table, given, device, folder)
+    if "utilisation" in groups and on_gpu:
+        figure = "GPU: VGG16 at batch 1024; against a bfloat16 matrix product"
+        compare = partial(compare_with_product, given, device)
+        table.measure(figure, "ratio >= 0.30", "TFLOP/s", compare)
+    if "sharing" in groups:
+        measure_sharing(table, given, on_gpu=on_gpu)
+    if "memory" in groups:
+        figure = "peak memory predicted within 20 %; against all random candidates"
+        table.measure(figure, "ratio 1", "candidates", partial(compare_memory, given, device))
+    if "cudnn" in groups and on_gpu:
+        measure_cudnn(table, device)
+    if "compile" in groups and on_gpu:
+        measure_compile(table, device)
 
 
 def main() -> int:
@@ -272,35 +268,14 @@ def main() -> int:
     on_gpu = device.device.type == "cuda"
     name = torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} cores"
     print(f"torch {torch.__version__}, {name}, bfloat16 {device.bfloat16}")
-    if asked != ["memory"]:
+    if set(asked) - ON_NOISE:
         try:
             # Decode once, before timing starts.
             load(DataSpec(given.data, 32, validation=0.002))
         except BadInputError as error:
             parser.error(str(error))
     table = Table(given.json)
-    if "record" in asked:
-        prepare_process(os.cpu_count() or 1)
-        measure_record(table, given, device)
-    with tempfile.TemporaryDirectory() as folder:
-        if "speed" in asked:
-            measure_speed(table, given, device, folder)
-    if "utilisation" in asked and on_gpu:
-        figure = "GPU: VGG16 at batch 1024; against a bfloat16 matrix product"
-        compare = partial(compare_with_product, given, device)
-        table.measure(figure, "ratio >= 0.30", "TFLOP/s", compare)
-    if "sharing" in asked:
-        measure_sharing(table, given, on_gpu=on_gpu)
-    prepare_process(os.cpu_count() or 1)
-    if "accuracy" in asked and on_gpu:
-        figure = "GPU: test accuracy within 60 s, mean of the seeds; against 0.92"
-        table.measure(figure, "ratio >= 1", "accuracy", partial(accuracy_on_gpu, given))
-    elif "accuracy" in asked and device.bfloat16:
-        figure = "processor: pairs of recipes in the order of float32; against all clear pairs"
-        table.measure(figure, "ratio 1", "pairs", partial(ranking_on_cpu, given))
-    if "memory" in asked:
-        figure = "peak memory predicted within 20 %; against all random candidates"
-        table.measure(figure, "ratio 1", "candidates", partial(compare_memory, given, device))
+    measure_rows(asked, table, given, device)
     return int(table.failed)
 
 

@@ -69,6 +69,24 @@ def take_watched_steps(trained: Training, count: int) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
+def take_first_steps(trained: Training) -> None:
+    """Run steps until the first replay of the captured step; on a CPU run one step.
+
+    Raises:
+        RuntimeError: a GPU did not capture the step.
+    """
+    on_gpu = trained._device.device.type == "cuda"
+    plan = trained._prepare_epoch()
+    trained.network.train()
+    rows = plan.rows[: cuda_graphs.WARM_UP + 1 if on_gpu else 1]
+    for _ in trained._batches.feed(rows.unbind()):
+        trained._repeat(trained._step)
+    # Reading the sum waits for the device.
+    float(trained._loss_sum)
+    if on_gpu and not trained.is_captured:
+        raise RuntimeError("the step was not captured")
+
+
 class Warnings(logging.Handler):
     """Collects the warnings of trainables within its context."""
 

@@ -51,11 +51,16 @@ def run_limited(
         return None
     finally:
         # Also ends processes that a finished command leaves behind.
-        for number in (interrupt, signal.SIGKILL):
-            _signal(process, number)
-            with suppress(subprocess.TimeoutExpired):
-                # A process that waits for a broken driver cannot be killed.
-                process.wait(GRACE_SECONDS)
+        end_group(process, interrupt)
+
+
+def end_group(process: subprocess.Popen[bytes], interrupt: signal.Signals = signal.SIGTERM) -> None:
+    """End a process that leads a session, and all processes that it has started."""
+    for number in (interrupt, signal.SIGKILL):
+        _signal(process, number)
+        with suppress(subprocess.TimeoutExpired):
+            # A process that waits for a broken driver cannot be killed.
+            process.wait(GRACE_SECONDS)
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

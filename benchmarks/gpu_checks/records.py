@@ -102,7 +102,7 @@ class Recorder:
 
     def check(self, name: str, work: Callable[[], Finding | None]) -> None:
         """Run one check; an exception determines its outcome."""
-        self._write(name)
+        self.begin(name)
         started = time.perf_counter()
         outcome, finding = Outcome.PASSED, Finding()
         try:
@@ -116,6 +116,10 @@ class Recorder:
             outcome, finding = Outcome.FAILED, Finding(one_line(error) + _place(error))
         seconds = round(time.perf_counter() - started, 2)
         self.add(Check(self._stage, name, outcome, finding.detail, finding.figures, seconds))
+
+    def begin(self, name: str) -> None:
+        """Record the start of a check."""
+        self._write(name)
 
     def lack(self, names: Iterable[str], reason: str) -> None:
         """Record checks that cannot run here."""

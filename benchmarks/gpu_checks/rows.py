@@ -1,25 +1,18 @@
-"""Stage 8: the rows of ``benchmarks/training.py``, each group in its own process."""
+"""The rows of ``benchmarks/training.py``: each group is a stage, and each row a check."""
 
 from __future__ import annotations
 
-import json
+import argparse
 import re
-import sys
 import time
-from typing import Any
+from collections.abc import Callable
 
-from harness import last_error
+import training
+from harness import Figure, Table, Values
 
-from gpu_checks.processes import MARGIN_SECONDS, run_limited
-from gpu_checks.records import NO_GPU, PROJECT, Check, Outcome, Recorder
+from gpu_checks.records import NO_GPU, Check, Outcome, Recorder
 from gpu_checks.subjects import Setting
-
-SCRIPT = PROJECT / "benchmarks" / "training.py"
-
-
-def record(setting: Setting, recorder: Recorder) -> None:
-    """Compare with a script of the CIFAR-10 speed record."""
-    _measure_on_gpu(setting, recorder, "record")
+from trainables.training.device import select_device
 
 
 def memory(setting: Setting, recorder: Recorder) -> None:
@@ -27,14 +20,19 @@ def memory(setting: Setting, recorder: Recorder) -> None:
     _measure(setting, recorder, "memory")
 
 
-def sharing(setting: Setting, recorder: Recorder) -> None:
-    """Compare trainings that share the GPU with one alone."""
-    _measure_on_gpu(setting, recorder, "sharing")
+def record(setting: Setting, recorder: Recorder) -> None:
+    """Compare with a script of the CIFAR-10 speed record."""
+    _measure_on_gpu(setting, recorder, "record")
 
 
-def utilisation(setting: Setting, recorder: Recorder) -> None:
-    """Compare a large network with a matrix product."""
-    _measure_on_gpu(setting, recorder, "utilisation")
+def accuracy(setting: Setting, recorder: Recorder) -> None:
+    """Train for sixty seconds."""
+    _measure_on_gpu(setting, recorder, "accuracy")
+
+
+def first_step(setting: Setting, recorder: Recorder) -> None:
+    """Time the first steps of new networks; also fast without a GPU."""
+    _measure(setting, recorder, "first_step")
 
 
 def speed(setting: Setting, recorder: Recorder) -> None:
@@ -42,9 +40,51 @@ def speed(setting: Setting, recorder: Recorder) -> None:
     _measure_on_gpu(setting, recorder, "speed")
 
 
-def accuracy(setting: Setting, recorder: Recorder) -> None:
-    """Train for sixty seconds."""
-    _measure_on_gpu(setting, recorder, "accuracy")
+def utilisation(setting: Setting, recorder: Recorder) -> None:
+    """Compare a large network with a matrix product."""
+    _measure_on_gpu(setting, recorder, "utilisation")
+
+
+def sharing(setting: Setting, recorder: Recorder) -> None:
+    """Compare trainings that share the GPU with one alone."""
+    _measure_on_gpu(setting, recorder, "sharing")
+
+
+def cudnn(setting: Setting, recorder: Recorder) -> None:
+    """Let cuDNN time its kernels."""
+    _measure_on_gpu(setting, recorder, "cudnn")
+
+
+def compiled(setting: Setting, recorder: Recorder) -> None:
+    """Train a compiled network."""
+    _measure_on_gpu(setting, recorder, "compile")
+
+
+class RecordedTable(Table):
+    """Records each row as a check instead of printing a table.
+
+    Args:
+        recorder: recorder of the checks.
+        group: name of the group of rows.
+    """
+
+    def __init__(self, recorder: Recorder, group: str) -> None:
+        super().__init__()
+        self._recorder = recorder
+        self._group = group
+        self._last = time.perf_counter()
+
+    def measure(self, figure: str, target: str, unit: str, work: Callable[[], Values]) -> None:
+        """Record the row; if the process dies, the file names the row."""
+        self._recorder.begin(figure)
+        super().measure(figure, target, unit, work)
+
+    def add(self, figure: Figure) -> None:
+        """Record one row."""
+        now = time.perf_counter()
+        self.figures.append(figure)
+        self._recorder.add(_as_check(self._group, figure, round(now - self._last, 2)))
+        self._last = now
 
 
 def _measure_on_gpu(setting: Setting, recorder: Recorder, group: str) -> None:
@@ -55,39 +95,17 @@ def _measure_on_gpu(setting: Setting, recorder: Recorder, group: str) -> None:
 
 
 def _measure(setting: Setting, recorder: Recorder, group: str) -> None:
-    """Run the script for one group of rows, and record the measured rows."""
-    file, log = (setting.folder / f"rows-{group}.{ending}" for ending in ("json", "log"))
-    file.unlink(missing_ok=True)
-    command = [sys.executable, str(SCRIPT), "--quick", "--rows", group, "--json", str(file)]
-    if setting.data is not None:
-        command += ["--data", setting.data]
-    limit = setting.seconds_left() - MARGIN_SECONDS
-    started = time.perf_counter()
-    with log.open("w", encoding="utf-8") as errors:
-        code = run_limited(command, limit, errors=errors)
-    seconds = round(time.perf_counter() - started, 2)
-    rows: list[dict[str, Any]] = json.loads(file.read_text("utf-8")) if file.exists() else []
-    for row in rows:
-        recorder.add(_as_check(group, row, seconds))
-    outcome = Outcome.FAILED
-    if code is None:
-        # Lack of time is not a fault of the project.
-        outcome = Outcome.NOT_MEASURED
-        detail = f"not ended after {limit:.0f} s; rows measured before are saved"
-    elif code != 0 and not any("error" in row for row in rows):
-        detail = f"exit code {code}: {last_error(log.read_text(encoding='utf-8'))}"
-    else:
-        return
-    recorder.add(Check(group, "all rows are measured", outcome, detail, seconds=seconds))
+    given = argparse.Namespace(quick=True, data=setting.data or training.DEFAULT_DATA)
+    training.measure_rows([group], RecordedTable(recorder, group), given, select_device())
 
 
-def _as_check(group: str, row: dict[str, Any], seconds: float) -> Check:
-    figures = {"row": row}
-    if "error" in row:
-        return Check(group, row["figure"], Outcome.FAILED, row["error"], figures, seconds)
-    values = f"{row['ours']:.4g} against {row['baseline']:.4g} {row['unit']}"
-    detail = f"{values}, ratio {row['ratio']:.3g}, target: {row['target']}"
-    least = re.fullmatch(r"ratio (?:>= )?([\d.]+)", row["target"])
-    missed = least is not None and row["ratio"] < float(least[1])
+def _as_check(group: str, row: Figure, seconds: float) -> Check:
+    figures = {"row": row.as_json()}
+    if row.error is not None or row.ours is None or row.baseline is None or row.ratio is None:
+        return Check(group, row.figure, Outcome.FAILED, row.error or "", figures, seconds)
+    values = f"{row.ours:.4g} against {row.baseline:.4g} {row.unit}"
+    detail = f"{values}, ratio {row.ratio:.3g}, target: {row.target}"
+    least = re.fullmatch(r"ratio (?:>= )?([\d.]+)", row.target)
+    missed = least is not None and row.ratio < float(least[1])
     outcome = Outcome.MISSED if missed else Outcome.PASSED
-    return Check(group, row["figure"], outcome, detail, figures, seconds)
+    return Check(group, row.figure, outcome, detail, figures, seconds)

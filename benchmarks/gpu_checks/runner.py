@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +17,8 @@ from typing import Any
 
 from harness import last_error, write_json
 
-from gpu_checks.processes import GRACE_SECONDS, run_limited
-from gpu_checks.records import Check, Outcome, read_checks
+from gpu_checks.processes import GRACE_SECONDS, end_group, run_limited
+from gpu_checks.records import NO_GPU, Check, Outcome, read_checks
 from gpu_checks.stages import Stage
 
 MOST_SECONDS = 540.0
@@ -38,6 +40,12 @@ class Results:
     stages: list[str]
     checks: list[Check] = field(default_factory=list)
     seconds: float = 0.0
+
+    @property
+    def has_gpu(self) -> bool | None:
+        """Tell whether there is a GPU that works; None before the first stage."""
+        found = [c.outcome for c in self.checks if (c.stage, c.name) == ("machine", "device")]
+        return found[0] is Outcome.PASSED if found else None
 
     def as_json(self) -> dict[str, Any]:
         """Return the results, starting with device, versions and the benchmark's rows."""
@@ -68,14 +76,20 @@ def run_stages(
     logs.mkdir(parents=True, exist_ok=True)
     results = Results(datetime.now(UTC).isoformat(timespec="seconds"), [s.name for s in stages])
     started = time.monotonic()
-    for stage in stages:
-        left = seconds - (time.monotonic() - started) - GRACE_SECONDS
-        if left < stage.least:
-            results.checks.append(_not_begun(stage))
-        else:
-            results.checks += run_stage(stage, logs, data, min(stage.seconds, left))
-        results.seconds = time.monotonic() - started
-        write_json(folder / "results.json", results.as_json())
+    with ExitStack() as ending:
+        for stage in stages:
+            left = seconds - (time.monotonic() - started) - GRACE_SECONDS
+            if stage.needs_gpu and results.has_gpu is False:
+                # Its process would import torch only to report this.
+                results.checks.append(_not_begun(stage, NO_GPU))
+            elif left < stage.least:
+                results.checks.append(_not_begun(stage, "no time left"))
+            else:
+                results.checks += run_stage(stage, logs, data, min(stage.seconds, left))
+            results.seconds = time.monotonic() - started
+            write_json(folder / "results.json", results.as_json())
+            if stage.name == "machine" and results.has_gpu and _need_images(stages):
+                ending.enter_context(_decoding(data, logs))
     return _summarise(results, folder, _pack(logs))
 
 
@@ -93,20 +107,43 @@ def run_stage(stage: Stage, folder: Path, data: str | None, seconds: float) -> l
     if code == 0:
         return checks
     where = f" during: {begun}" if begun else ""
+    outcome = Outcome.FAILED
     if code is None:
         problem = f"not ended after {seconds:.0f} s{where}"
+        if stage.part == "bench":
+            # Lack of time is not a fault of the project.
+            outcome, problem = Outcome.NOT_MEASURED, f"{problem}; earlier rows are saved"
     elif code < 0:
         problem = f"killed by {signal.Signals(-code).name}{where}"
     else:
         problem = f"exit code {code}{where}: {last_error(log.read_text('utf-8', 'replace'))}"
     took = round(time.monotonic() - started, 2)
-    failed = Check(stage.name, "the stage ends", Outcome.FAILED, problem, seconds=took)
+    failed = Check(stage.name, "the stage ends", outcome, problem, seconds=took)
     print(failed.line(), flush=True)
     return [*checks, failed]
 
 
-def _not_begun(stage: Stage) -> Check:
-    check = Check(stage.name, "the stage ends", Outcome.NOT_MEASURED, "no time left")
+def _need_images(stages: Sequence[Stage]) -> bool:
+    return any(stage.part == "bench" for stage in stages)
+
+
+@contextmanager
+def _decoding(data: str | None, logs: Path) -> Iterator[None]:
+    """Decode the images in the background, until the context ends."""
+    command = [sys.executable, "-m", "gpu_checks.decode", *([data] if data else [])]
+    with (logs / "decode.log").open("w", encoding="utf-8") as errors:
+        # Stages report images that cannot be used.
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, start_new_session=True
+        )
+        try:
+            yield
+        finally:
+            end_group(process)
+
+
+def _not_begun(stage: Stage, reason: str) -> Check:
+    check = Check(stage.name, "all checks", Outcome.NOT_MEASURED, reason)
     print(check.line(), flush=True)
     return check
 

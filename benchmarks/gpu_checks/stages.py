@@ -1,4 +1,4 @@
-"""All stages, in the order that finds most faults earliest."""
+"""All stages, the most important first, because time may run out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Stage:
         seconds: its time limit.
         part: ``tests`` or ``bench``; None for both.
         least: minimum remaining seconds to start the stage.
+        needs_gpu: whether no check of it runs without a GPU.
     """
 
     name: str
@@ -22,23 +23,28 @@ class Stage:
     seconds: float
     part: str | None = "tests"
     least: float = 10.0
+    needs_gpu: bool = False
 
 
 STAGES = (
     Stage("machine", "gpu_checks.machine:check_machine", 60, None),
-    Stage("capture", "gpu_checks.captured:check_capture", 60),
-    Stage("exactness", "gpu_checks.exact:check_exactness", 60),
-    Stage("failures", "gpu_checks.failures:check_failures", 60),
-    Stage("reuse", "gpu_checks.reuse:check_reuse", 60),
-    Stage("operations", "gpu_checks.operations:check_operations", 60),
+    # Figures mean little if steps are not captured, or give other results.
+    Stage("capture", "gpu_checks.captured:check_capture", 50),
+    Stage("exactness", "gpu_checks.exact:check_exactness", 50),
+    Stage("record", "gpu_checks.rows:record", 90, "bench", needs_gpu=True),
+    Stage("accuracy", "gpu_checks.rows:accuracy", 100, "bench", least=85, needs_gpu=True),
+    Stage("first_step", "gpu_checks.rows:first_step", 40, "bench"),
+    Stage("speed", "gpu_checks.rows:speed", 110, "bench", needs_gpu=True),
+    Stage("utilisation", "gpu_checks.rows:utilisation", 45, "bench", needs_gpu=True),
+    Stage("sharing", "gpu_checks.rows:sharing", 110, "bench", needs_gpu=True),
+    Stage("memory", "gpu_checks.rows:memory", 60, "bench"),
+    Stage("failures", "gpu_checks.failures:check_failures", 50),
+    Stage("reuse", "gpu_checks.reuse:check_reuse", 50),
+    Stage("operations", "gpu_checks.operations:check_operations", 50),
+    Stage("cudnn", "gpu_checks.rows:cudnn", 45, "bench", needs_gpu=True),
+    Stage("compile", "gpu_checks.rows:compiled", 90, "bench", needs_gpu=True),
+    Stage("profile", "gpu_checks.profiled:profile_replays", 40, "bench", needs_gpu=True),
     Stage("tests", "gpu_checks.suite:run_tests", 120),
-    Stage("record", "gpu_checks.rows:record", 90, "bench"),
-    Stage("memory", "gpu_checks.rows:memory", 80, "bench"),
-    Stage("utilisation", "gpu_checks.rows:utilisation", 60, "bench"),
-    Stage("profile", "gpu_checks.profiled:profile_replays", 40, "bench"),
-    Stage("sharing", "gpu_checks.rows:sharing", 120, "bench"),
-    Stage("speed", "gpu_checks.rows:speed", 120, "bench"),
-    Stage("accuracy", "gpu_checks.rows:accuracy", 125, "bench", least=110),
 )
 
 

@@ -9,20 +9,22 @@ import sys
 import tarfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import training
 from gpu_checks import operations, reuse, rows, runner
 from gpu_checks.machine import check_machine
 from gpu_checks.operations import examples
-from gpu_checks.processes import MARGIN_SECONDS
 from gpu_checks.records import Check, Outcome, Recorder, read_checks
 from gpu_checks.runner import run_stage, run_stages
 from gpu_checks.stages import STAGES, Stage, stages_of
 from gpu_checks.subjects import Setting
 from gpu_checks.suite import lacks, read_report
+from harness import Table
 
 from spaces import operations as known
 from trainables.builder import build_layer
@@ -100,9 +102,21 @@ def test_every_stage_exists_and_the_machine_comes_first(part):
         assert callable(getattr(__import__(module, fromlist=[function]), function))
 
 
-def test_test_stages_come_before_the_benchmark():
-    assert [*stages_of("tests"), *stages_of("bench")[1:]] == list(STAGES)
+def test_stages_that_figures_depend_on_come_before_the_benchmark():
+    names = [stage.name for stage in stages_of("all")]
+    assert names[:4] == ["machine", "capture", "exactness", "record"]
+    assert names[-1] == "tests"
+
+
+def test_every_stage_is_a_test_or_a_measurement():
+    both = [*stages_of("tests"), *stages_of("bench")[1:]]
+    assert sorted(stage.name for stage in both) == sorted(stage.name for stage in STAGES)
     assert stages_of("all") == list(STAGES)
+
+
+def test_every_group_of_rows_has_a_stage():
+    groups = {stage.name for stage in STAGES if stage.work.startswith("gpu_checks.rows:")}
+    assert groups == set(training.ROWS)
 
 
 def test_script_imports_only_packages_of_training(path):
@@ -187,35 +201,34 @@ def test_results_are_written_after_every_stage(tmp_path, monkeypatch):
 # Rows of the benchmark
 
 ROW = {"figure": "f", "ours": 2.0, "baseline": 1.0, "ratio": 2.0, "target": "-", "unit": "s"}
-FAILED_ROW = ROW | {"ours": None, "baseline": None, "ratio": None, "error": "no memory"}
+FAILED_ROW = ROW | {"ours": None, "baseline": None, "ratio": None, "error": "RuntimeError: no room"}
 
 
-@pytest.fixture
-def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands in for the benchmark, and writes two rows."""
-    file = tmp_path / "script.py"
-    content = json.dumps([ROW, FAILED_ROW])
-    file.write_text(
-        "import pathlib, sys, time\n"
-        f"pathlib.Path(sys.argv[sys.argv.index('--json') + 1]).write_text({content!r})\n",
-        encoding="utf-8",
-    )
-    monkeypatch.setattr(rows, "SCRIPT", file)
-    return file
+def measured(monkeypatch: pytest.MonkeyPatch, target: str = "-") -> list[str]:
+    """Let a benchmark measure two rows, of which the second fails; return the asked groups."""
+    asked: list[str] = []
+
+    def fail() -> tuple[float, float, float]:
+        raise RuntimeError("no room")
+
+    def measure_rows(groups: list[str], table: Table, *_: Any) -> None:
+        asked.extend(groups)
+        table.measure("f", target, "s", lambda: (2.0, 1.0, 2.0))
+        table.measure("f", target, "s", fail)
+
+    monkeypatch.setattr(training, "measure_rows", measure_rows)
+    return asked
 
 
-def appended(script: Path, text: str) -> None:
-    with script.open("a", encoding="utf-8") as file:
-        file.write(text)
-
-
-def test_every_row_is_a_check_and_a_failed_one_has_its_cause(setting, recorder, script):
-    appended(script, "sys.exit(1)")
+def test_every_row_is_a_check_and_a_failed_one_has_its_cause(setting, recorder, monkeypatch):
+    asked = measured(monkeypatch)
     rows.memory(setting, recorder)
+    assert asked == ["memory"]
     good, failed = checks_of(recorder)
     assert (good.outcome, good.figures) == (Outcome.PASSED, {"row": ROW})
     assert good.detail == "2 against 1 s, ratio 2, target: -"
-    assert (failed.outcome, failed.detail) == (Outcome.FAILED, "no memory")
+    assert (failed.outcome, failed.detail) == (Outcome.FAILED, "RuntimeError: no room")
+    assert failed.figures == {"row": FAILED_ROW}
 
 
 @pytest.mark.parametrize(
@@ -224,36 +237,91 @@ def test_every_row_is_a_check_and_a_failed_one_has_its_cause(setting, recorder, 
         ("ratio >= 3", Outcome.MISSED),
         ("ratio >= 2", Outcome.PASSED),
         ("ratio 1", Outcome.PASSED),
-        ("best >= 3", Outcome.PASSED),
+        ("above 1", Outcome.PASSED),
         ("-", Outcome.PASSED),
     ],
 )
-def test_row_below_its_target_is_reported_as_missed(setting, recorder, script, target, outcome):
-    rewritten = script.read_text(encoding="utf-8").replace('"target": "-"', f'"target": "{target}"')
-    script.write_text(rewritten, encoding="utf-8")
+def test_row_below_its_target_is_reported_as_missed(
+    setting, recorder, monkeypatch, target, outcome
+):
+    measured(monkeypatch, target)
     rows.memory(setting, recorder)
     assert checks_of(recorder)[0].outcome is outcome
 
 
-def test_rows_measured_before_the_benchmark_hung_are_kept(setting, recorder, script):
-    appended(script, "time.sleep(600)")
-    on_gpu = dataclasses.replace(
-        setting, device=torch.device("cuda:0"), deadline=time.monotonic() + MARGIN_SECONDS + 2
-    )
-    rows.sharing(on_gpu, recorder)
-    good, failed, hung = checks_of(recorder)
-    assert good.outcome is Outcome.PASSED
-    assert failed.outcome is Outcome.FAILED
-    # Lack of time says nothing about the project.
-    assert hung.outcome is Outcome.NOT_MEASURED
-    assert "rows measured before are saved" in hung.detail
+def test_recorded_row_is_named_before_it_is_measured(recorder):
+    table = rows.RecordedTable(recorder, "speed")
+
+    def work() -> tuple[float, float, float]:
+        assert read_checks(recorder._file) == ([], "slow")
+        return 2.0, 1.0, 2.0
+
+    table.measure("slow", "-", "s", work)
+    ((check,), begun) = read_checks(recorder._file)
+    assert (check.stage, check.outcome, begun) == ("speed", Outcome.PASSED, None)
 
 
-def test_crashed_benchmark_is_reported_with_its_cause(setting, recorder, script):
-    script.write_text("raise RuntimeError('no device')", encoding="utf-8")
-    rows.memory(setting, recorder)
-    (check,) = checks_of(recorder)
-    assert check.detail == "exit code 1: RuntimeError: no device"
+@pytest.mark.parametrize(
+    ("part", "outcome"), [("bench", Outcome.NOT_MEASURED), ("tests", Outcome.FAILED)]
+)
+def test_lack_of_time_for_rows_is_no_failure(tmp_path, monkeypatch, part, outcome):
+    monkeypatch.setattr(runner, "run_limited", lambda *_, **__: None)
+    (check,) = run_stage(Stage("speed", "", 9, part), tmp_path, None, 9)
+    assert check.outcome is outcome
+    assert check.detail.startswith("not ended after 9 s")
+
+
+def test_rows_without_a_gpu_name_the_reason(setting, recorder):
+    for group in (rows.record, rows.accuracy, rows.speed, rows.cudnn, rows.compiled):
+        group(setting, recorder)
+    found = checks_of(recorder)
+    assert len(found) == 5
+    assert {(check.outcome, check.detail) for check in found} == {(Outcome.NOT_MEASURED, "no GPU")}
+
+
+def test_stages_that_need_a_gpu_start_unless_there_is_none(tmp_path, monkeypatch):
+    begun: list[str] = []
+
+    def stand_in(stage: Stage, *_: Any) -> list[Check]:
+        begun.append(stage.name)
+        return [Check(stage.name, "device", Outcome.NOT_MEASURED)]
+
+    monkeypatch.setattr(runner, "run_stage", stand_in)
+    lacking = [stage for stage in STAGES if stage.needs_gpu]
+    assert run_stages([STAGES[0], *lacking], tmp_path, None) == 0
+    assert begun == ["machine"]
+    checks = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["checks"]
+    assert [check["detail"] for check in checks[1:]] == ["no GPU"] * len(lacking)
+    # Nothing is known without the first stage.
+    run_stages(lacking[:1], tmp_path, None)
+    assert begun == ["machine", lacking[0].name]
+
+
+@pytest.mark.parametrize(
+    ("device", "started"), [(Outcome.PASSED, True), (Outcome.NOT_MEASURED, False)]
+)
+def test_images_are_decoded_beside_stages_only_with_a_gpu(tmp_path, monkeypatch, device, started):
+    now: list[int] = []
+    seen: list[int] = []
+
+    @contextmanager
+    def decoding(data: str | None, logs: Path) -> Iterator[None]:
+        assert data == "images:here"
+        now.append(1)
+        yield
+        now.clear()
+
+    def stand_in(stage: Stage, *_: Any) -> list[Check]:
+        seen.append(len(now))
+        return [Check(stage.name, "device", device)]
+
+    monkeypatch.setattr(runner, "run_stage", stand_in)
+    monkeypatch.setattr(runner, "_decoding", decoding)
+    chosen = [stage for stage in STAGES if stage.name in ("machine", "capture", "record")]
+    run_stages(chosen, tmp_path, "images:here")
+    # Without a GPU the last stage, rows, does not start.
+    assert seen == ([0, 1, 1] if started else [0, 0])
+    assert not now
 
 
 # Stages

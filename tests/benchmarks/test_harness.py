@@ -142,7 +142,7 @@ NOT_READY = "RuntimeError: the MPS server is not ready"
     [
         ("exit 1", [NO_SERVER]),
         ('[ "${1-}" = -d ]', [HALF]),
-        ("exit 0", [None, NOT_READY]),
+        ("exit 0", [NOT_READY] * 3),
     ],
     ids=["does not start", "half-starts", "clients fail"],
 )
@@ -150,8 +150,8 @@ def test_failed_mps_server_loses_only_its_rows(mps, program, errors):
     mps.write_text(f"#!/bin/sh\n{program}\n", encoding="utf-8")
     table = Table()
     measure_sharing(table, QUICK, on_gpu=True)
-    alone, together = table.figures[:2], table.figures[2:]
-    assert [figure.error for figure in alone] == [None] * 2
+    alone, together = table.figures[:4], table.figures[4:-1]
+    assert [figure.error for figure in alone] == [None] * 4
     assert [figure.error for figure in together] == errors
     assert all("MPS" in figure.figure for figure in together)
 
@@ -161,5 +161,29 @@ def test_mps_rows_are_omitted_without_mps(mps, monkeypatch, capsys):
     monkeypatch.setattr("shutil.which", lambda _: None)
     table = Table()
     measure_sharing(table, QUICK, on_gpu=True)
-    assert len(table.figures) == 2
+    assert len(table.figures) == 5
     assert "MPS is not installed here" in capsys.readouterr().out
+
+
+def test_last_row_is_the_best_number_of_trainings(monkeypatch):
+    totals = {1: 10.0, 2: 18.0, 4: 35.0, 8: 20.0}
+    monkeypatch.setattr(sharing, "train_together", lambda _given, count, *_, **__: totals[count])
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    table = Table()
+    measure_sharing(table, QUICK, on_gpu=True)
+    best = table.figures[-1]
+    assert "best is GPU: 4 trainings" in best.figure
+    assert (best.ours, best.baseline, best.ratio, best.target) == (35, 10, 3.5, "ratio >= 3")
+
+
+def test_best_number_of_trainings_is_known_when_time_runs_out(monkeypatch):
+    def train(_given: object, count: int, *_: object, **__: object) -> float:
+        if count == 4:
+            raise SystemExit(143)
+        return 10.0 * count
+
+    monkeypatch.setattr(sharing, "train_together", train)
+    table = Table()
+    with pytest.raises(SystemExit):
+        measure_sharing(table, QUICK, on_gpu=True)
+    assert [figure.ratio for figure in table.figures] == [1, 8, 8]
