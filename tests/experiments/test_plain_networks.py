@@ -77,7 +77,7 @@ def test_killed_run_continues_to_the_same_table(
     assert run(killed.parent, "--networks", "2", "--seeds", "2") == whole
     assert "2 of 4 trainings are finished" in capsys.readouterr().out
     assert killed.read_bytes().startswith(b"".join(header_and_two))
-    assert killed.read_bytes().count(b"\n") == 5
+    assert run(killed.parent, "--write") == whole
 
 
 def test_write_option_trains_nothing(tmp_path: Path) -> None:
@@ -196,6 +196,34 @@ def test_border_columns_agree_with_border_analysis(seed: int, name: str) -> None
     assert found.features == tuple(
         trial.params[f"features_{number}"] for number in range(1, found.depth + 1)
     )
+
+
+@pytest.mark.parametrize(
+    ("before_pools", "borders"),
+    [
+        # Fields 3, 8, 18: the second pooling layer sees 10 pixels of 8.
+        ((1, 1, 3), (4, 3, 3)),
+        # Fields 3, 5, 7, 12: the pooling layer sees all 8 pixels, but no more.
+        ((3, 2), (5, 5, 4)),
+    ],
+)
+def test_border_columns_tell_the_rules_apart(
+    before_pools: tuple[int, ...], borders: tuple[int, int, int]
+) -> None:
+    params = {"kernel": 3, "depth": 5} | {f"features_{number}": 8 for number in range(1, 6)}
+    for number, convolutions in enumerate(before_pools, start=1):
+        params[f"convs_before_pool_{number}"] = convolutions
+    found = row(measurement(params=params), DIGITS.space().rebuild(params))
+    assert (
+        found.border_previous_conv,
+        found.border_direct_input,
+        found.border_non_strict,
+    ) == borders
+    assert (
+        found.beyond_previous_conv,
+        found.beyond_direct_input,
+        found.beyond_non_strict,
+    ) == tuple(5 - border for border in borders)
 
 
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
