@@ -58,9 +58,40 @@ class _Product(nn.Module):
         return gated * gate
 
 
+class _ChannelsLastGradient(torch.autograd.Function):
+    """An identity whose gradient is in the channels-last layout.
+
+    Torch returns the gradient of some operations in the contiguous layout. Every elementwise
+    operation before them would then combine two layouts, which is up to 30 times slower.
+    """
+
+    @staticmethod
+    def forward(ctx: object, values: Tensor) -> Tensor:
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return gradient.contiguous(memory_format=torch.channels_last)
+
+
+def _keeping_layout(values: Tensor) -> Tensor:
+    """Return the values; their gradient gets their layout if they are channels-last."""
+    if values.requires_grad and values.is_contiguous(memory_format=torch.channels_last):
+        kept: Tensor = _ChannelsLastGradient.apply(values)
+        return kept
+    return values
+
+
+class _GlobalAverage(nn.Module):
+    """Mean over all pixels. A mean over adjacent rows has a gradient in their layout."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.permute(0, 2, 3, 1).flatten(1, 2).mean(1)[:, :, None, None]
+
+
 class _ChannelAverage(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
-        return values.mean(dim=1, keepdim=True)
+        return values.permute(0, 2, 3, 1).mean(3)[:, None]
 
 
 class _ChannelMaximum(nn.Module):
@@ -72,7 +103,7 @@ class _Classifier(nn.Linear):
     """A linear layer whose output is a single pixel, as in the graph."""
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - the name of nn.Linear
-        return super().forward(input.flatten(1))[:, :, None, None]
+        return super().forward(_keeping_layout(input).flatten(1))[:, :, None, None]
 
 
 class _BatchNorm(nn.BatchNorm2d):
@@ -117,7 +148,7 @@ class _Slice(nn.Module):
         self._start, self._stop = start, stop
 
     def forward(self, values: Tensor) -> Tensor:
-        return values[:, self._start : self._stop]
+        return _keeping_layout(values)[:, self._start : self._stop]
 
 
 class _Padded(nn.Module):
@@ -131,7 +162,7 @@ class _Padded(nn.Module):
 
 class _Flattened(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
-        return values.flatten(1)[:, :, None, None]
+        return _keeping_layout(values).flatten(1)[:, :, None, None]
 
 
 class _Constant(nn.Module):
@@ -204,7 +235,7 @@ def _(operation: Pooling, inputs: tuple[Shape, ...]) -> nn.Module:
 
 @build_layer.register
 def _(operation: GlobalPooling, inputs: tuple[Shape, ...]) -> nn.Module:
-    return nn.AdaptiveMaxPool2d(1) if operation.mode == "max" else nn.AdaptiveAvgPool2d(1)
+    return nn.AdaptiveMaxPool2d(1) if operation.mode == "max" else _GlobalAverage()
 
 
 @build_layer.register

@@ -22,12 +22,14 @@ from spaces.operations import (
     OPERATIONS,
     POOLING_MODES,
     Activation,
+    AdaptivePooling,
     Add,
     ChannelPooling,
     CollapsedMapError,
     Concat,
     Convolution,
     Dropout,
+    Flatten,
     Gate,
     GlobalPooling,
     Input,
@@ -36,6 +38,7 @@ from spaces.operations import (
     Operation,
     Pooling,
     Shape,
+    Slice,
 )
 from spaces.receptive_field import receptive_fields
 from spaces.task import Task
@@ -562,3 +565,53 @@ def test_convolution_with_more_inputs_than_outputs_keeps_its_weights():
     before = [parameter.detach().clone() for parameter in network.parameters()]
     initialise_identity(network)
     assert all(map(torch.equal, network.parameters(), before))
+
+
+# Memory layout
+
+
+LAYOUTS_KEPT = [
+    Convolution(8),
+    Convolution(8, groups=8),
+    Norm("batch"),
+    Norm("group", groups=4),
+    Norm("layer"),
+    Activation("relu"),
+    Activation("silu"),
+    Dropout(0.5),
+    *(Pooling(mode) for mode in POOLING_MODES),
+    *(GlobalPooling(mode) for mode in POOLING_MODES),
+    *(ChannelPooling(mode) for mode in POOLING_MODES),
+    AdaptivePooling((2, 2), "average"),
+    Slice(2, 6),
+    Flatten(),
+    Linear(10),
+]
+
+
+@pytest.mark.parametrize("operation", LAYOUTS_KEPT, ids=repr)
+def test_gradient_of_channels_last_input_is_channels_last(operation):
+    values = torch.randn(4, 8, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    inner, found = values * 1, []
+    inner.register_hook(found.append)
+    output = build_layer(operation, ((8, 6, 6),))(inner)
+    output.backward(torch.randn_like(output))
+    assert found[0].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(
+    ("operation", "reference"),
+    [
+        (GlobalPooling("average"), lambda x: F.adaptive_avg_pool2d(x, 1)),
+        (ChannelPooling("average"), lambda x: x.mean(1, keepdim=True)),
+        (Flatten(), lambda x: x.flatten(1)[:, :, None, None]),
+        (Slice(1, 3), lambda x: x[:, 1:3]),
+    ],
+    ids=repr,
+)
+def test_layers_that_keep_the_layout_match_torch(operation, reference, layout):
+    values = torch.randn(2, 4, 3, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
+    layer = build_layer(operation, ((4, 3, 5),))
+    torch.testing.assert_close(layer(values), reference(values))
+    assert torch.autograd.gradcheck(layer, (values,))
