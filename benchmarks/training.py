@@ -17,7 +17,8 @@ else torchvision's. Rows (those marked GPU need one):
   replay; on a CPU without capture;
 - predicted against measured peak memory of 30 random candidates;
 - GPU: cuDNN timing its kernels (``torch.backends.cudnn.benchmark``) against its default choice, and
-  ``compile: true`` against plain training.
+  ``compile: true`` against plain training;
+- roofline: each kind of layer against the ceilings of the device (``benchmarks/roofline.py``).
 
 Each row is printed, and with ``--json`` written, as soon as it is measured. A failed row shows its
 cause, the others continue, and the exit code is 1.
@@ -47,6 +48,7 @@ from first_step import measure_first_steps
 from harness import Table, Values, alternate, option_parser
 from loops import AUGMENTATION, candidate, network, run_loop
 from random_networks import compare_memory
+from roofline import measure_roofline
 from sharing import measure_sharing
 from switches import measure_compile, measure_cudnn
 
@@ -64,9 +66,9 @@ ARCHIVE = HERE.parent.parent / "shared" / "data" / "cifar10-images.tar.xz"
 DEFAULT_DATA = f"images:{ARCHIVE}" if ARCHIVE.exists() else "cifar10"
 ROWS = (
     *("record", "accuracy", "first_step", "speed", "utilisation", "sharing", "memory"),
-    *("cudnn", "compile"),
+    *("cudnn", "compile", "roofline"),
 )
-ON_NOISE = {"first_step", "memory", "cudnn", "compile"}
+ON_NOISE = {"first_step", "memory", "cudnn", "compile", "roofline"}
 """Rows that need no images."""
 
 
@@ -249,6 +251,8 @@ def measure_rows(
         measure_cudnn(table, device)
     if "compile" in groups and on_gpu:
         measure_compile(table, device)
+    if "roofline" in groups:
+        measure_roofline(table, device, quick=given.quick)
 
 
 def main() -> int:

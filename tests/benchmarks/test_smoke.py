@@ -55,6 +55,7 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
         "augmentation.py",
         "batch_size.py",
         "images_to_accuracy.py",
+        "roofline.py",
         "scale.py",
         "screening.py",
         "small_data.py",
