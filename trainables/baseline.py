@@ -87,7 +87,8 @@ class Baseline:
 def compute_baseline(dataset: Dataset, data: str, seed: int) -> Baseline:
     """Fit logistic regression to small versions of the images, and score it.
 
-    The time is bounded, whatever the number of images and classes.
+    The time is bounded, whatever the number of images, classes and folds. With folds, the penalty
+    is chosen on the held-out images of all folds.
 
     Args:
         dataset: the images.
@@ -97,40 +98,40 @@ def compute_baseline(dataset: Dataset, data: str, seed: int) -> Baseline:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - imports slowly
 
     random = np.random.default_rng(seed)
-    train = _draw(dataset.train, TRAINED, random)
-    validation = _draw(dataset.validation, SCORED, random)
+    splits = [
+        (_draw(part.train, TRAINED, random), _draw(part.validation, SCORED, random))
+        for part in dataset.parts
+    ]
     positions = _draw(np.arange(len(dataset.test)), SCORED, random)
-    features = _features(dataset.images, train)
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation[deviation == 0] = 1
-
-    def standardised(rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        small: NDArray[np.float32] = (_features(dataset.images, rows) - mean) / deviation
-        return small
-
     labels = dataset.labels
     guess = int(np.bincount(labels[dataset.train]).argmax())
-    seen, scored = standardised(train), standardised(validation)
-    unseen = standardised(dataset.test[positions])
-    work = seen.size * len(dataset.classes)
-    model = LogisticRegression(
-        max_iter=max(5, min(_ITERATIONS, int(_WORK / work))), warm_start=True
-    )
+    held_out = np.concatenate([part.validation for part in dataset.parts])
+    # The first fold stands for all on test, as each finalist's network leaves out one fold.
+    small = [_standardised(dataset, *split) for split in splits]
+    _, unseen = _standardised(dataset, splits[0][0], dataset.test[positions])
+    work = sum(each[0].size for each in small) * len(dataset.classes)
+    models = [
+        LogisticRegression(max_iter=max(5, min(_ITERATIONS, int(_WORK / work))), warm_start=True)
+        for _ in splits
+    ]
     best, predictions = -1.0, positions
     with warnings.catch_warnings():
         # A fit ends after its iterations, converged or not.
         warnings.simplefilter("ignore")
         for penalty in _PENALTIES:
-            model.set_params(C=penalty).fit(seen, labels[train])
-            accuracy = float(model.score(scored, labels[validation]))
+            hits = 0
+            for model, (train, validation), each in zip(models, splits, small, strict=True):
+                model.set_params(C=penalty).fit(each[0], labels[train])
+                hits += int((model.predict(each[1]) == labels[validation]).sum())
+            accuracy = hits / sum(len(validation) for _, validation in splits)
             if accuracy > best:
-                best, predictions = accuracy, model.predict(unseen)
+                best, predictions = accuracy, models[0].predict(unseen)
     return Baseline(
         data,
         guess,
-        float((labels[dataset.validation] == guess).mean()),
+        float((labels[held_out] == guess).mean()),
         float((labels[dataset.test] == guess).mean()),
-        len(train),
+        len(splits[0][0]),
         best,
         tuple(positions.tolist()),
         tuple(labels[dataset.test[positions]].tolist()),
@@ -157,6 +158,19 @@ def shrink(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         shape[axis] = blocks
         shrunk = np.add.reduceat(shrunk, starts, axis=axis) / sizes.reshape(shape)
     return shrunk
+
+
+def _standardised(
+    dataset: Dataset, train: NDArray[np.int64], *others: NDArray[np.int64]
+) -> list[NDArray[np.float32]]:
+    """Return the features of some images, scaled by mean and deviation of the first ones."""
+    features = _features(dataset.images, train)
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    deviation[deviation == 0] = 1
+    return [
+        (each - mean) / deviation
+        for each in (features, *(_features(dataset.images, rows) for rows in others))
+    ]
 
 
 def _features(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,11 +1,13 @@
 """Loads the images of a search: decoded once per node, with equal splits everywhere."""
 
+from __future__ import annotations
+
 import difflib
 import hashlib
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,16 +17,19 @@ from numpy.typing import NDArray
 from cluster.storage import StorageError, is_bucket
 from spaces.errors import BadInputError
 from trainables.data_identity import DataIdentity, identify
+from trainables.folds import Folds
 from trainables.images import store as image_store
 from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
 from trainables.images.errors import UnusableDataError, printable
 from trainables.images.files import open_images
 from trainables.images.functions.image_function import ImageFunction
+from trainables.images.layout.split_names import SPLITS
 from trainables.images.named_sets import SET_NAMES, open_named
 from trainables.images.sources import Origin, Source
 from trainables.images.splitting.balance import describe_balance
 from trainables.images.splitting.duplicates import Copies
+from trainables.images.splitting.folds import draw_folds
 from trainables.images.splitting.groups import (
     check_pattern,
     check_undivided,
@@ -68,6 +73,8 @@ class Dataset:
             :func:`trainables.images.decoding.digest`; by default computed from the images.
         version: of the images in a bucket or of a user's function, see
             :meth:`trainables.images.sources.Source.version`; None for other sources.
+        folds: fold of each image of the training split in each repetition, int8 [repetitions,
+            train]; the validation split is empty then. None with a validation split.
     """
 
     images: NDArray[np.uint8]
@@ -80,13 +87,47 @@ class Dataset:
     notes: tuple[str, ...] = ()
     digests: NDArray[np.uint64] | None = None
     version: str | None = None
+    folds: NDArray[np.int8] | None = None
 
     def __repr__(self) -> str:
         height, width, channels = self.shape
+        held_out = f"{len(self.validation)} validation"
+        if self.folds is not None:
+            held_out = f"validation by {self._fold_setting}"
         return (
             f"Dataset({len(self.classes)} classes of {height}x{width}x{channels}: "
-            f"{len(self.train)} train, {len(self.validation)} validation, {len(self.test)} test)"
+            f"{len(self.train)} train, {held_out}, {len(self.test)} test)"
         )
+
+    @cached_property
+    def parts(self) -> tuple[Dataset, ...]:
+        """These images with one fold as validation split each; only themselves without folds.
+
+        The repetitions follow one another.
+        """
+        if self.folds is None:
+            return (self,)
+        held_out = [
+            folds == fold for folds in self.folds for fold in range(self._fold_setting.count)
+        ]
+        return tuple(
+            replace(self, train=self.train[~held], validation=self.train[held], folds=None)
+            for held in held_out
+        )
+
+    @property
+    def training_images(self) -> int:
+        """The fewest images that a network is trained on."""
+        return min(len(part.train) for part in self.parts)
+
+    def finalist_part(self, seed: int) -> Dataset:
+        """Return the images of a finalist's seed: without the fold of that number, modulo folds."""
+        return self.parts[seed % (1 if self.folds is None else self._fold_setting.count)]
+
+    @property
+    def _fold_setting(self) -> Folds:
+        assert self.folds is not None  # noqa: S101 - asked only with folds
+        return Folds(int(self.folds.max()) + 1, len(self.folds))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -130,6 +171,7 @@ class Dataset:
             (self.train, self.validation, self.test),
             self.shape,
             ", ".join(f"{name} {value}" for name, value in settings.items()),
+            self.folds,
         )
 
     @cached_property
@@ -185,25 +227,37 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
             raise _changed(since_start=data.version is not None)
         image_store.write(folder, opened.listing(), resolution, data.decoding, report)
 
+    folds = data.validation if isinstance(data.validation, Folds) else None
+
     try:
         opened = _open(data, root, report, wait_for_bucket=data.version is not None)
         wanted = data.version or opened.version()
         key = _key(wanted, resolution, data.decoding)
         stored = fetch(root, key, image_store.read, decode_into)
         given, groups = _fixed(data, stored)
+        if folds is not None and np.any(given == SPLITS.index("validation")):
+            problem = "the data has a validation split of its own"
+            remedy = "leave it out, or move those images to train"
+            raise BadInputError("validation", folds, problem, remedy)
         copies = Copies(stored.digests, stored.similar, stored.labels, stored.classes, stored.names)
 
         def draw(together: NDArray[np.int64] | None) -> Splits:
-            return draw_splits(
+            drawn = draw_splits(
                 stored.labels,
                 given,
                 stored.classes,
-                validation=data.validation,
+                validation=None if isinstance(data.validation, Folds) else data.validation,
                 test=data.test,
                 subset=data.subset,
                 seed=data.split_seed,
                 groups=together,
             )
+            if folds is None:
+                return drawn
+            labels = stored.labels[drawn.train]
+            kept = None if together is None else together[drawn.train]
+            divided = draw_folds(labels, stored.classes, folds, seed=data.split_seed, groups=kept)
+            return replace(drawn, folds=divided)
 
         splits, notes_on_copies = copies.draw(given, groups, draw)
     except (UnusableDataError, StorageError) as error:
@@ -217,14 +271,31 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
         test=splits.test,
         moments=stored.moments,
         notes=(
-            summarize(stored.classes, stored.labels, given, _origin(data, stored)),
+            summarize(
+                stored.classes,
+                stored.labels,
+                given,
+                _origin(data, stored),
+                has_folds=folds is not None,
+            ),
             *stored.notes,
+            *([] if folds is None else [_describe_folds(folds, len(splits.train))]),
             *([] if groups is None else [describe_groups(groups)]),
             *notes_on_copies,
             *describe_balance(stored.labels[splits.train], stored.classes),
         ),
         digests=stored.digests,
         version=wanted if _is_pinned(source) else None,
+        folds=splits.folds,
+    )
+
+
+def _describe_folds(folds: Folds, images: int) -> str:
+    times = "once" if folds.repetitions == 1 else f"{folds.repetitions} times"
+    return (
+        f"validation by {folds}: each of the {images:,} training images is held out {times}; each "
+        f"trial trains {folds.trainings} networks, so the search costs about {folds.trainings} "
+        "times as much"
     )
 
 
@@ -349,13 +420,20 @@ def _check(data: DataSpec) -> None:
             "give a number above 0, and at most 1 for all of them",
         )
     for field, fraction in (("validation", data.validation), ("test", data.test)):
-        if not 0 < fraction < 1:
+        if not isinstance(fraction, Folds) and not 0 < fraction < 1:
             raise BadInputError(
                 field,
                 fraction,
                 "it is not a fraction that leaves images on both sides",
                 "give a number between 0 and 1, such as 0.1",
             )
+    if data.validation_list is not None and isinstance(data.validation, Folds):
+        raise BadInputError(
+            "validation_list",
+            printable(data.validation_list),
+            f"validation is {data.validation}, which holds every training image out",
+            "use one of both",
+        )
     if data.groups is not None:
         check_pattern(data.groups)
     if not data.source.startswith(_TABLE):

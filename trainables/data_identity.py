@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from trainables import colours
+from trainables.folds import Folds
 from trainables.images.errors import counted
 from trainables.images.layout.split_names import SPLITS
 
@@ -41,6 +42,21 @@ class ClassIdentity:
 
 
 @dataclass(frozen=True)
+class FoldIdentity:
+    """The folds of the training images.
+
+    Attributes:
+        setting: their number and repetitions.
+        training_images: the fewest images that a network is trained on.
+        digest: of the set of images in each fold, with their classes.
+    """
+
+    setting: Folds
+    training_images: int
+    digest: str
+
+
+@dataclass(frozen=True)
 class DataIdentity:
     """The identity of the data of a search.
 
@@ -52,12 +68,14 @@ class DataIdentity:
         splits: for train, validation and test, a digest of the set of images with their classes.
         shape: height and width in pixels, and number of channels, of the decoded images.
         decoding: the settings that decide how files become pixels.
+        folds: how validation holds training images out; None with a validation split.
     """
 
     classes: tuple[ClassIdentity, ...]
     splits: tuple[str, str, str]
     shape: tuple[int, int, int]
     decoding: str
+    folds: FoldIdentity | None = None
 
     @property
     def images(self) -> int:
@@ -68,9 +86,30 @@ class DataIdentity:
         """Return the number of images of a split: 0 is train, 1 validation, 2 test."""
         return sum(each.images[split] for each in self.classes)
 
+    @property
+    def training_images(self) -> int:
+        """The fewest images that a network is trained on."""
+        return self.folds.training_images if self.folds else self.split_images(0)
+
+    @property
+    def validation_images(self) -> int:
+        """Number of images that score a trial; repetitions of folds add none."""
+        return self.split_images(0 if self.folds else 1)
+
+    def finalist_validation_images(self, seeds: Iterable[int]) -> int:
+        """Return the number of images that the given seeds of a finalist hold out together."""
+        if self.folds is None:
+            return self.validation_images
+        count = self.folds.setting.count
+        return max(1, self.validation_images * len({seed % count for seed in seeds}) // count)
+
     def to_json(self) -> str:
         """Return the identity as JSON."""
-        return json.dumps(asdict(self))
+        content = asdict(self)
+        if self.folds is None:
+            # Digests of data without folds stay those of earlier versions.
+            del content["folds"]
+        return json.dumps(content)
 
     @classmethod
     def from_json(cls, text: str) -> DataIdentity:
@@ -88,6 +127,8 @@ class DataIdentity:
     def describe(self) -> str:
         """Return the identity in one line for people."""
         counts = [f"{self.split_images(index)} {split}" for index, split in enumerate(SPLITS)]
+        if self.folds is not None:
+            counts[1] = f"validation by {self.folds.setting}"
         return (
             f"{len(self.classes)} classes, {counted(self.images, 'image')} of {_shape(self)} "
             f"({', '.join(counts)}), digest {self.digest}"
@@ -107,6 +148,7 @@ class DataIdentity:
         phrases = [*_other_classes(self, other), *_other_images(self, other)]
         if not phrases and self.splits != other.splits:
             phrases = _other_splits(self, other)
+        phrases += _other_folds(self, other, is_only=not phrases)
         if self.shape != other.shape:
             phrases.append(f"images of {_shape(other)} instead of {_shape(self)}")
         if self.decoding != other.decoding:
@@ -126,6 +168,7 @@ def identify(
     splits: Sequence[NDArray[np.int64]],
     shape: tuple[int, int, int],
     decoding: str,
+    folds: NDArray[np.int8] | None = None,
 ) -> DataIdentity:
     """Return the identity of labelled images.
 
@@ -136,6 +179,7 @@ def identify(
         splits: rows of train, validation and test.
         shape: see `DataIdentity`.
         decoding: see `DataIdentity`.
+        folds: fold of each training image in each repetition, [repetitions, train]; None for none.
     """
 
     def by_class(rows: NDArray[np.int64]) -> list[NDArray[np.uint64]]:
@@ -158,7 +202,19 @@ def identify(
         (_hashed(train), _hashed(validation), _hashed(test)),
         shape,
         decoding,
+        None if folds is None else _identify_folds(folds, splits[0], by_class),
     )
+
+
+def _identify_folds(
+    folds: NDArray[np.int8],
+    train: NDArray[np.int64],
+    by_class: Callable[[NDArray[np.int64]], list[NDArray[np.uint64]]],
+) -> FoldIdentity:
+    setting = Folds(int(folds.max()) + 1, len(folds))
+    held = [folds[at] == fold for at in range(len(folds)) for fold in range(setting.count)]
+    parts = [part for each in held for part in by_class(train[each])]
+    return FoldIdentity(setting, min(int((~each).sum()) for each in held), _hashed(parts))
 
 
 def _canonical_background(decoding: str) -> str:
@@ -240,6 +296,14 @@ def _other_splits(before: DataIdentity, after: DataIdentity) -> list[str]:
         if old != new:
             phrases.append(f"{new} {split} images instead of {old}")
     return phrases or ["the same images in other splits"]
+
+
+def _other_folds(before: DataIdentity, after: DataIdentity, *, is_only: bool) -> list[str]:
+    """Return a phrase about other folds; about their images only if nothing else differs."""
+    old, new = (each.folds and each.folds.setting for each in (before, after))
+    if old != new:
+        return [f"validation by {new or 'a split'} instead of {old or 'a split'}"]
+    return ["the same images in other folds"] if is_only and before.folds != after.folds else []
 
 
 def _listed(names: Sequence[str]) -> str:

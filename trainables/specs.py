@@ -20,6 +20,7 @@ from spaces.task import Task
 from spaces.user_code import is_reference
 from trainables.colours import DEFAULT, canonical, rgb
 from trainables.data_identity import DataIdentity
+from trainables.folds import Folds
 
 
 def _flip(value: object) -> object:
@@ -225,7 +226,7 @@ class DataSpec:
             and the centre cropped. None keeps the size that all images share.
         subset: fraction of each split to keep, in (0, 1], of each class and at least one image.
         validation: fraction of train, of each class, to validate on if the source has no
-            validation split; in (0, 1).
+            validation split; in (0, 1). Or folds, each of which is held out once.
         test: fraction of all images, of each class, to test on if the source has no test split;
             in (0, 1).
         split_seed: decides which images are drawn for the splits and the subset; not negative.
@@ -244,7 +245,7 @@ class DataSpec:
     source: str
     resolution: int | None = None
     subset: float = 1.0
-    validation: float = 0.15
+    validation: float | Folds = 0.15
     test: float = 0.15
     split_seed: int = 0
     decoding: Decoding = field(default_factory=Decoding)

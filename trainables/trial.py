@@ -25,9 +25,11 @@ from trainables.epoch_metrics import (
     VIOLATION,
     EpochMetrics,
 )
+from trainables.folds import Folds
 from trainables.specs import DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.device import select_device
+from trainables.training.folded import FoldedTraining
 from trainables.training.loop import Training
 from trainables.training.process import (
     has_reached_memory_limit,
@@ -36,6 +38,7 @@ from trainables.training.process import (
     release_memory,
     usable_memory,
 )
+from trainables.training.seeds import fold_seed
 
 _LEAST_EXCESS = 0.01
 
@@ -51,7 +54,7 @@ class Trial:
         spec: training spec of the search.
     """
 
-    _training: Training | None = None
+    _training: Training | FoldedTraining | None = None
     _latencies: Mapping[str, float] = {}
 
     def __init__(self, config: Mapping[str, Any], spec: TrainingSpec) -> None:
@@ -103,7 +106,7 @@ class Trial:
             self._config["params"], self._config.get("digest", "")
         )
 
-    def _start(self) -> Training:
+    def _start(self) -> Training | FoldedTraining:
         """Start the training, or resume it from the checkpoint of an earlier process."""
         gpus = self._config.get("gpus", 0.0)
         training = start_training(self._spec, self._candidate(), self._config["seed"], gpus)
@@ -117,7 +120,7 @@ class Trial:
         self._unreported = len(self._history)
         return training
 
-    def _state(self, training: Training) -> dict[str, Any]:
+    def _state(self, training: Training | FoldedTraining) -> dict[str, Any]:
         history = [metrics.as_dict() for metrics in self._history]
         return training.state_dict() | {HISTORY: history, "latencies": dict(self._latencies)}
 
@@ -150,10 +153,12 @@ class Trial:
 
     def _hang_after(self) -> float | None:
         """Return the time limit of an epoch, including the timeout of unavailable storage."""
-        after = self._spec.hang_after
-        if after is None or self._checkpoints is None:
-            return after
-        return after + self._checkpoints.timeout
+        after, validation = self._spec.hang_after, self._spec.data.validation
+        if after is None:
+            return None
+        if isinstance(validation, Folds):
+            after *= validation.trainings
+        return after if self._checkpoints is None else after + self._checkpoints.timeout
 
     def _step(self) -> dict[str, Any]:
         if self._training is None:
@@ -180,7 +185,7 @@ class Trial:
             report |= {STOPPED: f"{said} epochs is under {least:.4f}", "done": True}
         return report
 
-    def _offer(self, training: Training, result: EpochMetrics) -> str:
+    def _offer(self, training: Training | FoldedTraining, result: EpochMetrics) -> str:
         """Save a checkpoint if one is due; return the cause of a failure, or "".
 
         With a full disk or an unavailable bucket, training continues without this checkpoint.
@@ -249,8 +254,8 @@ def ending_if_hung(seconds: float | None) -> Iterator[None]:
 
 def start_training(
     spec: TrainingSpec, candidate: Candidate, seed: int, gpus: float = 0.0
-) -> Training:
-    """Return a new training of a candidate.
+) -> Training | FoldedTraining:
+    """Return a new training of a candidate, on each fold if validation is by folds.
 
     Args:
         spec: training spec of the search.
@@ -262,9 +267,31 @@ def start_training(
     Raises:
         BadInputError: the device cannot be used, or the candidate cannot be trained on the images.
     """
+    dataset = shared_dataset(spec.data)
+    if dataset.folds is None:
+        return _start(spec, candidate, dataset, seed, gpus)
+    return FoldedTraining(
+        dataset.parts,
+        lambda fold: _start(spec, candidate, dataset.parts[fold], fold_seed(seed, fold), gpus),
+    )
+
+
+def start_finalist(
+    spec: TrainingSpec, candidate: Candidate, seed: int, gpus: float = 0.0
+) -> Training:
+    """Return a new training of a finalist: one network, also if validation is by folds.
+
+    Arguments and errors are those of `start_training`.
+    """
+    return _start(spec, candidate, shared_dataset(spec.data).finalist_part(seed), seed, gpus)
+
+
+def _start(
+    spec: TrainingSpec, candidate: Candidate, dataset: Dataset, seed: int, gpus: float
+) -> Training:
     return Training(
         candidate,
-        shared_dataset(spec.data),
+        dataset,
         epochs=spec.epochs,
         seed=seed,
         augmentation=spec.augmentation,
@@ -275,7 +302,9 @@ def start_training(
     )
 
 
-def measure_latencies(training: Training, batches: Sequence[int]) -> dict[str, float]:
+def measure_latencies(
+    training: Training | FoldedTraining, batches: Sequence[int]
+) -> dict[str, float]:
     """Return the latencies of a network for batch sizes, in milliseconds, by metric name."""
     return {
         "latency_ms" if batch == 1 else "batch_latency_ms": training.measure_latency(batch)

@@ -81,7 +81,7 @@ def _with_known_length(folder: SearchFolder, experiment: Experiment) -> Experime
     """
     if folder.data is None:
         return experiment
-    return with_whole_epochs(experiment, folder.data.split_images(0))[0]
+    return with_whole_epochs(experiment, folder.data.training_images)[0]
 
 
 def _refuse_changes(folder: SearchFolder, before: Experiment, after: Experiment) -> None:

@@ -131,12 +131,12 @@ def _run_held(
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))
     ):
         say(console, line)
-    experiment, length = _completed(experiment, len(dataset.train), resume=resume)
+    experiment, length = _completed(experiment, dataset.training_images, resume=resume)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()
     screens = build_screens(experiment.screens)
-    _check_trainings(experiment, space, screens, len(dataset.train), console, length)
+    _check_trainings(experiment, space, screens, dataset.training_images, console, length)
     seeds = find_seeds(
         experiment.enqueue, space.name, spec.task, experiment.space.options, resumed=resume
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import GetPydanticSchema
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import core_schema
+
+from search.experiment.number_or_text import number_or_text
 
 _WRITTEN = re.compile(
     r"([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([km]?)\s*(epoch|step|image)s?", re.IGNORECASE
@@ -71,22 +72,5 @@ def parse_length(text: str) -> Length | int | None:
     return Length(int(number), "steps" if unit == "step" else "images")
 
 
-def _validate(value: Any, integer: core_schema.ValidatorFunctionWrapHandler) -> Any:
-    if isinstance(value, Length):
-        return value
-    length = parse_length(value) if isinstance(value, str) else None
-    return integer(value) if length is None else length
-
-
-def _schema(_source: object, _handler: object) -> CoreSchema:
-    return core_schema.no_info_wrap_validator_function(
-        _validate,
-        core_schema.int_schema(ge=1, strict=True),
-        serialization=core_schema.plain_serializer_function_ser_schema(
-            lambda length: length if isinstance(length, int) else str(length)
-        ),
-    )
-
-
-LENGTH = GetPydanticSchema(_schema)
+LENGTH = number_or_text(core_schema.int_schema(ge=1, strict=True), parse_length, Length)
 """Annotation of a field that takes a number of epochs, or a text for a `Length`."""

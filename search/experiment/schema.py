@@ -14,13 +14,16 @@ from pydantic import (
     Field,
     model_validator,
 )
+from pydantic_core import core_schema
 
 from search.experiment.length import LENGTH, Length
+from search.experiment.number_or_text import number_or_text
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from search.experiment.yaml_text import WORDS, write_yaml
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
+from trainables.folds import Folds
 from trainables.specs import Augmentation, Balance, DataSpec, Decoding, TableColumns, is_function
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -285,6 +288,9 @@ def _bucket(location: str | None) -> str | None:
     return location
 
 
+_VALIDATION = number_or_text(core_schema.float_schema(gt=0, lt=1, strict=True), Folds.parse, Folds)
+
+
 class Experiment(_Section):
     """An experiment: the complete definition of a search."""
 
@@ -303,11 +309,10 @@ class Experiment(_Section):
     subset: float = Field(
         DataSpec.subset, gt=0, le=1, description="fraction of each split that is used"
     )
-    validation: float = Field(
+    validation: Annotated[float | Folds, _VALIDATION] = Field(
         DataSpec.validation,
-        gt=0,
-        lt=1,
-        description="fraction of train held out for validation, if the data has no such split",
+        description="fraction of train held out for validation, if the data has no such split; or "
+        "folds=5: each trial trains a network per fold (folds=5x2: twice, with other folds)",
     )
     test: float = Field(
         DataSpec.test,
@@ -390,6 +395,18 @@ class Experiment(_Section):
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
     tracking: TrackingSection = Field(default_factory=TrackingSection)
     nightly: NightlySection = Field(default_factory=NightlySection)
+
+    @model_validator(mode="after")
+    def _folds_exclude_others(self) -> Self:
+        if not isinstance(self.validation, Folds):
+            return self
+        if self.validation_list is not None:
+            problem = f"validation is {self.validation}, which holds every training image out"
+            raise BadInputError("validation_list", self.validation_list, problem, "use one of both")
+        if self.compile:
+            problem = f"validation is {self.validation}, so each epoch would compile every network"
+            raise BadInputError("compile", self.compile, problem, "use one of both")
+        return self
 
     @model_validator(mode="after")
     def _checks_known_length(self) -> Self:

@@ -87,7 +87,7 @@ def _leaderboard(
         for trial in summary.leaderboard
         if trial.outcome is TrialState.COMPLETE
     ]
-    ties = ties_with_first(complete, data.split_images(1)) if data else 0
+    ties = ties_with_first(complete, data.validation_images) if data else 0
     rows = []
     for rank, trial in enumerate(summary.leaderboard[:SHOWN], start=1):
         rows.append(
@@ -95,7 +95,7 @@ def _leaderboard(
                 "=1" if 1 < ties >= rank else str(rank),
                 str(trial.number),
                 f"{trial.accuracy:.4f}",
-                _interval(trial.accuracy or 0.0, data, 1),
+                _interval(trial.accuracy or 0.0, None if data is None else data.validation_images),
                 f"{trial.param_count:,}",
                 f"{(trial.macs or 0) / 1e6:,.2f}",
                 *_structure(trial, space),
@@ -119,9 +119,15 @@ def _leaderboard(
     )
     edited = _edited(summary.leaderboard[:SHOWN], space)
     sentences = [counts, *edited]
+    if data is not None and data.folds is not None:
+        sentences.append(
+            f"Validation is by {data.folds.setting}: each accuracy counts all "
+            f"{data.validation_images:,} training images, each scored by networks that were not "
+            "trained on it. Each finalist's seed holds out one fold."
+        )
     if ties > 1:
         sentences.append(
-            f"{ties} candidates are marked =1: chance on {data.split_images(1) if data else 0:,} "
+            f"{ties} candidates are marked =1: chance on {data.validation_images if data else 0:,} "
             "validation images explains their distance from the best."
         )
     if standing is not None:
@@ -133,8 +139,8 @@ def _leaderboard(
     return Section("Leaderboard", tuple(sentences), header, tuple(rows))
 
 
-def _interval(accuracy: float, data: DataIdentity | None, split: int) -> str:
-    return str(wilson(accuracy, data.split_images(split))) if data else "-"
+def _interval(accuracy: float, images: int | None) -> str:
+    return "-" if images is None else str(wilson(accuracy, images))
 
 
 def _edited(shown: Sequence[TrialRecord], space: CandidateSpace) -> tuple[str, ...]:
@@ -247,7 +253,12 @@ def _finalists(
                 finalist.shown,
                 ", ".join(f"{result.test_accuracy:.4f}" for result in finalist.results),
                 f"{finalist.validation_accuracy:.4f}",
-                _interval(finalist.validation_accuracy, data, 1),
+                _interval(
+                    finalist.validation_accuracy,
+                    None
+                    if data is None
+                    else data.finalist_validation_images(each.seed for each in finalist.results),
+                ),
                 _distance(behind.get(finalist.number)),
                 str(len(finalist.results)),
                 f"{trial.param_count:,}",
@@ -298,7 +309,7 @@ def _result(
         "test images decided nothing)."
     ]
     if data is not None:
-        interval = _interval(winner.test_accuracy[0], data, 2)
+        interval = _interval(winner.test_accuracy[0], data.split_images(2))
         sentences.append(f"95% interval for {data.split_images(2):,} test images: {interval}.")
     if standing is not None and data is not None:
         baseline = standing.baseline
@@ -308,7 +319,7 @@ def _result(
         )
         if standing.success:
             sentences.append(standing.success)
-        if warning := standing.warning(TrainingLength.of(experiment, data.split_images(0))):
+        if warning := standing.warning(TrainingLength.of(experiment, data.training_images)):
             sentences.append(warning)
     return tuple(sentences)
 

@@ -25,8 +25,8 @@ from spaces.errors import InvalidCandidateError
 def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     """Draw candidates at random and print how the screens judge them."""
     dataset = load_images(experiment, console)
-    experiment = with_batch_size(experiment, len(dataset.train))
-    experiment, _ = with_whole_epochs(experiment, len(dataset.train))
+    experiment = with_batch_size(experiment, dataset.training_images)
+    experiment, _ = with_whole_epochs(experiment, dataset.training_images)
     space = describe_training(experiment, describe_task(dataset)).candidates()
     screens = build_screens(experiment.screens)
     study = Study("screen", RandomSampler(seed=experiment.seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -89,3 +90,17 @@ def test_stored_baseline_is_read_unchanged() -> None:
     assert found.test == 0.5
     with pytest.raises(ValueError, match="validation"):
         Baseline.from_json("{}")
+
+
+def test_folds_score_the_baseline_on_all_training_images() -> None:
+    dataset = few_images()
+    folds = (np.arange(len(dataset.train)) % 3).astype(np.int8)[None]
+    none = np.array([], dtype=np.int64)
+    folded = replace(dataset, validation=none, folds=folds)
+    found = compute_baseline(folded, "digest", seed=0)
+    assert found.trained == len(folded.parts[0].train)
+    assert found.guess_validation == pytest.approx(np.mean(dataset.labels[dataset.train] == 0))
+    hits = found.validation * len(dataset.train)
+    assert hits == pytest.approx(round(hits))
+    assert found.validation > 0.95
+    assert found.test > 0.95

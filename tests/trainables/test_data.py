@@ -24,6 +24,8 @@ from PIL import Image
 
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
+from trainables.data_identity import DataIdentity
+from trainables.folds import Folds
 from trainables.images import decode_pool
 from trainables.images import store as image_store
 from trainables.images.decoding import Chunk, moments
@@ -762,3 +764,74 @@ def test_mnist_archive_matches_published_statistics(shared_cache):
     assert [len(data.train), len(data.validation), len(data.test)] == [54_000, 6_000, 10_000]
     assert data.mean == pytest.approx((0.1307,), abs=0.002)
     assert data.std == pytest.approx((0.3081,), abs=0.002)
+
+
+def test_folds_hold_each_training_image_out_once_per_repetition(tmp_path):
+    data = load(DataSpec("digits", validation=Folds(5, 2), test=0.1), cache=tmp_path)
+    assert repr(data).endswith("1618 train, validation by folds=5x2, 179 test)")
+    assert len(data.parts) == 10
+    for repetition in (data.parts[:5], data.parts[5:]):
+        held_out = np.concatenate([part.validation for part in repetition])
+        assert np.array_equal(np.sort(held_out), data.train)
+        for part in repetition:
+            rows = np.concatenate([part.train, part.validation])
+            assert np.array_equal(np.sort(rows), data.train)
+            assert np.array_equal(part.test, data.test)
+    assert data.training_images == min(len(part.train) for part in data.parts) == 1294
+    assert data.finalist_part(13) is data.parts[3]
+    assert data.notes[0] == (
+        "validation by folds=5x2: each of the 1,618 training images is held out 2 times; each "
+        "trial trains 10 networks, so the search costs about 10 times as much"
+    )
+
+
+def test_folds_belong_to_the_identity_of_data(tmp_path):
+    def identify(validation, seed=0):
+        spec = DataSpec("digits", validation=validation, split_seed=seed)
+        return load(spec, cache=tmp_path).identify(spec.decoding)
+
+    split, five, again, twice = map(identify, (0.15, Folds(5), Folds(5), Folds(5, 2)))
+    assert five == again == DataIdentity.from_json(five.to_json())
+    assert five.difference(again) == []
+    assert five.difference(twice) == ["validation by folds=5x2 instead of folds=5"]
+    assert "validation by folds=5 instead of a split" in split.difference(five)
+    assert (split.validation_images, five.validation_images, twice.validation_images) == (
+        *(230, 1527, 1527),
+    )
+    assert five.finalist_validation_images([1, 2, 6]) == 1527 * 2 // 5
+    assert split.finalist_validation_images([1, 2, 6]) == 230
+    assert "validation by folds=5, " in five.describe()
+    # Digests of data without folds must not depend on this feature.
+    assert "folds" not in split.to_json()
+    moved = replace(five, folds=replace(five.folds, digest="other"))
+    assert five.difference(moved) == ["the same images in other folds"]
+
+
+def test_folds_keep_exact_copies_together(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    for label, name in enumerate(("cat", "dog")):
+        folder = tmp_path / "images" / name
+        folder.mkdir(parents=True)
+        for number, image in enumerate([*images[label::2], *images[label::2]]):
+            Image.fromarray(image).save(folder / f"{number:02}.png")
+    data = load(
+        DataSpec(f"images:{tmp_path}/images", validation=Folds(3)), cache=tmp_path / "cache"
+    )
+    for part in data.parts:
+        assert not set(data.digests[part.train]) & set(data.digests[part.validation])
+
+
+def test_folds_beside_a_validation_split_are_refused(tmp_path):
+    listed = DataSpec("digits", validation=Folds(5), validation_list="held_out.txt")
+    with pytest.raises(BadInputError, match="validation is folds=5, which holds every training"):
+        load(listed, cache=tmp_path)
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for number in range(6):
+                pixels = np.full((4, 4), number * 20 + len(split + name), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.png")
+    spec = DataSpec(f"images:{tmp_path}/images", validation=Folds(5))
+    with pytest.raises(BadInputError, match="validation = folds=5: the data has a validation spl"):
+        load(spec, cache=tmp_path / "cache")

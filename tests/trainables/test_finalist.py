@@ -13,6 +13,7 @@ from trainables.builder import Network
 from trainables.data import Dataset, load
 from trainables.epoch_metrics import EpochMetrics
 from trainables.finalist import retrain
+from trainables.folds import Folds
 from trainables.specs import Augmentation, DataSpec, FinalistResult, Retraining, TrainingSpec
 from trainables.training import loop as training
 from trainables.training.device import Device
@@ -174,3 +175,21 @@ def test_process_is_set_up_with_threads_and_gpu_fraction(monkeypatch):
     retrain(SPEC, 0, PARAMS, 1, gpus=0.25)
     retrain(SPEC, 0, PARAMS, 1)
     assert set_up == [(1, 0.25), (1, 0.0)]
+
+
+def test_seed_chooses_the_fold_that_a_finalist_leaves_out():
+    spec = dataclasses.replace(SPEC, data=dataclasses.replace(SPEC.data, validation=Folds(3)))
+    retraining = retrain(spec, 0, PARAMS, 4)
+    alone = Training(
+        SPEC.candidates().rebuild(PARAMS),
+        load(spec.data).parts[4 % 3],
+        epochs=3,
+        seed=4,
+        augmentation=SPEC.augmentation,
+        device="cpu",
+    )
+    epochs = [alone.run_epoch() for _ in range(3)]
+    assert retraining.result.validation_accuracy == epochs[-1].validation_accuracy
+    assert same(read(retraining), alone.network.state_dict())
+    # Other seeds have other validation images, so no test may pair them.
+    assert len(retraining.validation_right) == 0

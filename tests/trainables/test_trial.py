@@ -24,6 +24,7 @@ from spaces.task import Task
 from tests.ray_node import ray_node
 from trainables.data import Dataset, load
 from trainables.epoch_metrics import FAILURE, HISTORY, NODE_DATA, STOPPED, VIOLATION, EpochMetrics
+from trainables.folds import Folds
 from trainables.specs import Augmentation, DataSpec, TrainingSpec
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.loop import Training
@@ -826,3 +827,18 @@ def test_untrainable_trial_on_ray_reports_its_cause(tuned):
     causes = [result.metrics.get(FAILURE, "") for _, result in tuned]
     assert [bool(cause) for cause in causes] == [False, True, False, False]
     assert causes[1].startswith("BadInputError: recipe.batch_size = 9999")
+
+
+def test_folded_trial_resumes_bit_by_bit(tmp_path):
+    folded = dataclasses.replace(
+        SPEC, data=dataclasses.replace(SPEC.data, validation=Folds(3)), hang_after=100.0
+    )
+    whole = run(begin(A, dataclasses.replace(folded, checkpoints=tmp_path / "whole")))
+    spec = dataclasses.replace(folded, checkpoints=tmp_path / "split")
+    first = begin(A, spec)
+    before = [metrics(first.step())]
+    first.stop()
+    resumed = begin(A, spec)
+    assert resumed._hang_after() == 3 * 100.0
+    assert before + run(resumed) == whole
+    assert whole[-1]["train_accuracy"] > 0.2

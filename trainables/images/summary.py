@@ -38,6 +38,8 @@ def summarize(
     labels: NDArray[np.int64],
     splits: NDArray[np.int8],
     origin: Origin,
+    *,
+    has_folds: bool = False,
 ) -> str:
     """Return the line that says how a source was read.
 
@@ -46,6 +48,7 @@ def summarize(
         labels: class index of each image, [n].
         splits: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
         origin: of the splits; splits without images are drawn from train.
+        has_folds: whether validation is by folds, so that it is no split.
     """
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     if len(classes) <= 8:
@@ -63,7 +66,11 @@ def summarize(
         f"{SPLITS[split]} from {place} ({found[split]})"
         for split, place in sorted(origin.places.items())
     ]
-    drawn = [name for split, name in enumerate(SPLITS) if split not in found]
+    drawn = [
+        name
+        for split, name in enumerate(SPLITS)
+        if split not in found and not (has_folds and name == "validation")
+    ]
     if drawn:
         parts.append(f"{' and '.join(drawn)} {'is' if len(drawn) == 1 else 'are'} drawn from train")
     return (

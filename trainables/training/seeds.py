@@ -11,6 +11,11 @@ def torch_seed(seed: int) -> int:
     return seed % _SEEDS
 
 
+def fold_seed(seed: int, fold: int) -> int:
+    """Return the seed of a fold; no trial has it, because their seeds are below 2**32."""
+    return torch_seed(seed + (fold << 32))
+
+
 def epoch_seed(seed: int, epoch: int) -> int:
     """Return the seed of an epoch, so that a resumed training draws as if it had never stopped."""
     return torch_seed(seed * 1_000_003 + epoch)

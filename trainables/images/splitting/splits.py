@@ -20,11 +20,16 @@ _ORDERS = 10
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """Rows of the images of each split: disjoint, sorted, and with every class."""
+    """Rows of the images of each split: disjoint, sorted, and with every class.
+
+    Validation by folds needs no split of its own, so that one is empty.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
+    folds: NDArray[np.int8] | None = None
+    """Fold of each image of train in each repetition, [repetitions, train]; None without folds."""
 
 
 def draw_splits(
@@ -32,7 +37,7 @@ def draw_splits(
     given: NDArray[np.int8],
     classes: Sequence[str],
     *,
-    validation: float,
+    validation: float | None,
     test: float,
     subset: float,
     seed: int,
@@ -55,7 +60,7 @@ def draw_splits(
         labels: class index of each image, [n].
         given: index in :data:`trainables.images.layout.split_names.SPLITS` of each image, [n].
         classes: names of the classes, for messages.
-        validation: fraction in (0, 1).
+        validation: fraction in (0, 1); None for no drawn validation split.
         test: fraction in (0, 1).
         subset: fraction of each split to keep, in (0, 1].
         seed: seed of the draw; not negative.
@@ -71,7 +76,7 @@ def draw_splits(
     drawn = {
         split: fraction
         for split, fraction in ((_TEST, test), (_VALIDATION, validation))
-        if not np.any(given == split)
+        if fraction is not None and not np.any(given == split)
     }
     pool = np.flatnonzero(given == _TRAIN)
     splits = given.copy()
