@@ -341,7 +341,7 @@ class Retraining:
         predictions: index of the predicted class of each test image, in the order of the split,
             int32 ``[images]``.
         validation_right: whether the network is right about each validation image, in the order of
-            the split, bool ``[images]``.
+            the split, bool ``[images]``; empty with folds, of which seeds hold out different ones.
     """
 
     result: FinalistResult

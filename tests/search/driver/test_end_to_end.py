@@ -466,17 +466,19 @@ def test_existing_search_name_is_refused_and_changes_nothing(
 
 LONG = """\
 data: digits
+validation: folds=2
 seed: 2
 space: {depth: [2, 3], features: [4, 10], kernel: 3}
 recipe: {batch_size: 128, learning_rate: [0.05, 0.3]}
-epochs: 40
+epochs: 15k images
 scheduler: {name: none}
 sampler: random
 budget: {trials: 4}
 resources: {concurrent: 1, cpus: 1}
 finalists: {count: 1, seeds: 1}
 """
-EPOCHS = 40
+EPOCHS = 20
+"""Passes over the 764 images of each fold."""
 
 
 @contextmanager
@@ -605,6 +607,17 @@ def test_killed_search_resumes_without_loss_or_repetition(continued: Continued) 
             assert trial.params == before.params
             assert trial.intermediate_values == before.intermediate_values
             assert trial.datetime_complete == before.datetime_complete
+
+
+def test_search_with_folds_says_how_it_validates(continued: Continued) -> None:
+    before, after = continued.killed.result.stdout, continued.resumed.stdout
+    assert "each trial trains 2 networks, so the search costs about 2 times as much" in before
+    assert "epochs: 20, for 15,000 images of 764 per epoch" in before
+    assert "1528 train, validation by folds=2, 269 test" in after
+    assert "each accuracy counts all 1,528 training images" in " ".join(after.split())
+    stored = (continued.folder / "home" / "long" / "experiment.yaml").read_text()
+    assert "epochs: 20\n" in stored
+    assert "validation: folds=2\n" in stored
 
 
 def test_interrupted_search_pauses_its_trials(continued: Continued) -> None:

@@ -18,6 +18,7 @@ from search.experiment.training_spec import describe_training
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.task import Task
+from trainables.folds import Folds
 from trainables.specs import Augmentation
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -215,6 +216,23 @@ def test_hopeless_after_must_precede_the_last_epoch() -> None:
     assert (caught.value.field, caught.value.value) == ("scheduler.hopeless_after", 5)
 
 
+@pytest.mark.parametrize("text", ["folds=5", "folds=5x2", " Folds = 5 x 2"])
+def test_validation_takes_folds_and_is_stored_as_text(tmp_path: Path, text: str) -> None:
+    found = load_experiment(written(tmp_path, ""), [f"validation={text}"])
+    folds = Folds(5, 2 if "2" in text else 1)
+    assert found.validation == folds
+    assert parse_experiment(yaml.safe_load(found.to_yaml())) == found
+    assert describe_training(found, Task(1, 8, 8, 10)).data.validation == folds
+
+
+@pytest.mark.parametrize(("field", "value"), [("compile", True), ("validation_list", "mine.txt")])
+def test_folds_exclude_a_list_and_compilation(field: str, value: object) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse_experiment({"validation": "folds=5", field: value})
+    assert_one_line(caught.value)
+    assert (caught.value.field, caught.value.value) == (field, value)
+
+
 def test_a_space_may_be_given_by_its_name_alone() -> None:
     assert parse_experiment({"space": "my_space:space"}).space.name == "my_space:space"
 
@@ -286,6 +304,11 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("subset: 0", "subset", "greater than 0"),
         ("subset: 1.5", "subset", "less than or equal to 1"),
         ("validation: 1", "validation", "less than 1"),
+        ("validation: a fifth", "validation", "number"),
+        ("validation: '0.2'", "validation", "is text; remove the quotes"),
+        ("validation: folds", "validation", "folds=5 (2 to 20 folds)"),
+        ("validation: folds=1", "validation", "folds=5 (2 to 20 folds)"),
+        ("validation: folds=5x0", "validation", "folds=5x2 for two repetitions"),
         ("test: -0.1", "test", "greater than 0"),
         ("seed: -1", "seed", "greater than or equal to 0"),
         ("seed: 4294967296", "seed", "less than 4294967296"),

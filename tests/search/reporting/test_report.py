@@ -26,8 +26,9 @@ from search.study.study import Study
 from search.study.summary import summarise
 from spaces.candidate import CandidateSpace
 from trainables.baseline import Baseline
-from trainables.data_identity import ClassIdentity, DataIdentity
+from trainables.data_identity import ClassIdentity, DataIdentity, FoldIdentity
 from trainables.epoch_metrics import EpochMetrics
+from trainables.folds import Folds
 
 Printed = Callable[..., str]
 
@@ -136,6 +137,19 @@ def test_leaderboard_says_that_a_space_was_changed(
     numbers = ", ".join(row[1] for row in section.rows)
     assert section.sentences[1].startswith(
         f"The space vgg changed: trials {numbers} trained another network than it draws now."
+    )
+
+
+def test_intervals_with_folds_count_the_training_images_once(screened: Search) -> None:
+    folds = FoldIdentity(Folds(5, 2), training_images=320, digest="d")
+    classes = (ClassIdentity("cat", (400, 0, 3), "a"),)
+    section = screened.sections(data=dataclasses.replace(DATA, classes=classes, folds=folds))[
+        "Leaderboard"
+    ]
+    best = dict(zip(section.header, section.rows[0], strict=True))
+    assert best["95%"] == str(wilson(float(best["validation"]), 400))
+    assert section.sentences[1].startswith(
+        "Validation is by folds=5x2: each accuracy counts all 400 training images"
     )
 
 
