@@ -24,7 +24,8 @@ import numpy as np
 from harness import Table, option_parser
 from optuna.trial import FixedTrial
 
-from search.experiment.training_spec import LARGEST_BATCH, default_batch_size, describe_task
+from search.experiment.batch_size import LARGEST_BATCH, default_batch_size
+from search.experiment.training_spec import describe_task
 from spaces.candidate import CandidateSpace
 from trainables.data import Dataset, load
 from trainables.specs import Augmentation, DataSpec

@@ -15,6 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from cluster.folder_store import open_store
 from search.backup.checkpoint_cleanup import move_checkpoints
+from search.experiment.defaults import as_completed
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, load_stored
 from search.experiment.objectives import cost_values
@@ -54,8 +55,8 @@ def load_resumed(folder: SearchFolder, overrides: Sequence[str]) -> Experiment:
 def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
     """Return an experiment with what the existing search that it resumes has chosen itself.
 
-    These are the locations of study and storage, the batch size, and the number of epochs for a
-    length in steps or images.
+    These are the locations of study and storage, the settings of `search.experiment.defaults`, and
+    the number of epochs for a length in steps or images.
 
     Raises:
         BadInputError: it differs from the existing search in a field that must stay.
@@ -66,10 +67,7 @@ def as_resumed(folder: SearchFolder, experiment: Experiment) -> Experiment:
         experiment = experiment.model_copy(update={"database": before.database})
     if experiment.storage is None:
         experiment = experiment.model_copy(update={"storage": before.storage})
-    if "batch_size" in before.recipe and "batch_size" not in experiment.recipe:
-        recipe = {**experiment.recipe, "batch_size": before.recipe["batch_size"]}
-        experiment = experiment.model_copy(update={"recipe": recipe})
-    experiment = _with_known_length(folder, experiment)
+    experiment = _with_known_length(folder, as_completed(experiment, before))
     _refuse_changes(folder, before, experiment)
     return experiment
 

@@ -24,14 +24,14 @@ from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import migrate_checkpoints
 from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
+from search.experiment.defaults import complete
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
-from search.experiment.training_length import TrainingLength, with_whole_epochs
+from search.experiment.training_length import TrainingLength
 from search.experiment.training_spec import (
     describe_task,
     describe_training,
     load_images,
-    with_batch_size,
 )
 from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
@@ -43,6 +43,7 @@ from search.tracking.journal_events import PARENT, Start
 from search.tracking.journal_reader import read_all
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
+from trainables.data import Dataset
 
 
 def run_search(
@@ -131,7 +132,7 @@ def _run_held(
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))
     ):
         say(console, line)
-    experiment, length = _completed(experiment, dataset.training_images, resume=resume)
+    experiment, length = _completed(experiment, dataset, resume=resume)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()
@@ -197,14 +198,14 @@ def _run_held(
     )
 
 
-def _completed(experiment: Experiment, images: int, *, resume: bool) -> tuple[Experiment, str]:
+def _completed(experiment: Experiment, dataset: Dataset, *, resume: bool) -> tuple[Experiment, str]:
     """Return the experiment with what follows from its images, and a line about its epochs.
 
     A resumed search keeps what it stored.
     """
     if resume:
         return experiment, ""
-    return with_whole_epochs(with_batch_size(experiment, images), images)
+    return complete(experiment, dataset.training_images, min(dataset.shape[:2]))
 
 
 def _check_trainings(

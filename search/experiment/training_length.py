@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+from search.experiment.batch_size import SMALLEST_BATCH
 from search.experiment.length import Length
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import SMALLEST_BATCH
 from spaces.errors import BadInputError
 from spaces.options import choices
 from spaces.recipe import BATCH_SIZE

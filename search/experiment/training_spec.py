@@ -18,11 +18,6 @@ from trainables.data import Dataset, load
 from trainables.images.errors import is_windows_path, printable
 from trainables.specs import LOCAL_KINDS, DataSpec, TrainingSpec
 
-SMALLEST_BATCH, LARGEST_BATCH = 8, 128
-"""Limits of the default batch size; smaller batches make the statistics of batch norms noisy."""
-MIN_STEPS = 12
-"""Steps per epoch that the default batch size leaves at least."""
-
 
 def describe_data(experiment: Experiment) -> DataSpec:
     """Return the data spec of an experiment."""
@@ -92,26 +87,6 @@ def describe_task(dataset: Dataset) -> Task:
     """Return the task of a data set."""
     height, width, channels = dataset.shape
     return Task(channels, height, width, len(dataset.classes))
-
-
-def with_batch_size(experiment: Experiment, images: int) -> Experiment:
-    """Return the experiment with a batch size that fits the number of training images.
-
-    A size that the experiment gives stays.
-    """
-    if "batch_size" in experiment.recipe:
-        return experiment
-    recipe = {**experiment.recipe, "batch_size": default_batch_size(images)}
-    return experiment.model_copy(update={"recipe": recipe})
-
-
-def default_batch_size(images: int) -> int:
-    """Return a power of two from 8 to 128 that gives an epoch at least a dozen steps, if any does.
-
-    Few steps train a network little: see benchmarks/batch_size.py.
-    """
-    fitting = max(images // MIN_STEPS, 1).bit_length() - 1
-    return min(max(1 << fitting, SMALLEST_BATCH), LARGEST_BATCH, images)
 
 
 def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:

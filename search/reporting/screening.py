@@ -8,13 +8,12 @@ from optuna.samplers import RandomSampler
 from rich.console import Console
 from rich.table import Table
 
+from search.experiment.defaults import complete
 from search.experiment.schema import Experiment
-from search.experiment.training_length import with_whole_epochs
 from search.experiment.training_spec import (
     describe_task,
     describe_training,
     load_images,
-    with_batch_size,
 )
 from search.loop.screens import build_screens, judge, reject_invalid
 from search.study.records import Rejection
@@ -25,8 +24,7 @@ from spaces.errors import InvalidCandidateError
 def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
     """Draw candidates at random and print how the screens judge them."""
     dataset = load_images(experiment, console)
-    experiment = with_batch_size(experiment, dataset.training_images)
-    experiment, _ = with_whole_epochs(experiment, dataset.training_images)
+    experiment, _ = complete(experiment, dataset.training_images, min(dataset.shape[:2]))
     space = describe_training(experiment, describe_task(dataset)).candidates()
     screens = build_screens(experiment.screens)
     study = Study("screen", RandomSampler(seed=experiment.seed))

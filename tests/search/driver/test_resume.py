@@ -19,12 +19,12 @@ from search.driver.resume import (
     load_resumed,
     refuse_other,
 )
+from search.experiment.defaults import complete
 from search.experiment.folder import SearchFolder
-from search.experiment.loading import load_experiment, parse_experiment
+from search.experiment.loading import load_experiment, load_stored, parse_experiment
 from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment, ScreensSection
 from search.experiment.training_length import with_whole_epochs
-from search.experiment.training_spec import with_batch_size
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
 from search.study.database import Database
@@ -126,8 +126,9 @@ def test_resume_uses_the_stored_experiment(folder: SearchFolder) -> None:
 def test_resume_keeps_the_batch_size_that_the_search_chose(tmp_path: Path) -> None:
     folder = SearchFolder(tmp_path / "mine")
     asked = parse_experiment({"name": "mine", "recipe": {"momentum": 0.8}})
-    folder.create(with_batch_size(asked, 215).to_yaml(), Task(1, 8, 8, 10))
-    assert as_resumed(folder, asked).recipe == {"momentum": 0.8, "batch_size": 16}
+    folder.create(complete(asked, 215, 8)[0].to_yaml(), Task(1, 8, 8, 10))
+    assert as_resumed(folder, asked).recipe["batch_size"] == 16
+    assert as_resumed(folder, asked) == load_stored(folder)
     other = parse_experiment({"name": "mine", "recipe": {"momentum": 0.8, "batch_size": 32}})
     with pytest.raises(BadInputError, match="must keep"):
         as_resumed(folder, other)

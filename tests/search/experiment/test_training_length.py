@@ -7,9 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
+from search.experiment.batch_size import SMALLEST_BATCH
 from search.experiment.loading import parse_experiment
 from search.experiment.training_length import FEW_STEPS, TrainingLength
-from search.experiment.training_spec import SMALLEST_BATCH
 
 LENGTHS = st.builds(
     TrainingLength,

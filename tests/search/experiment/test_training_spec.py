@@ -8,14 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.console import Console
 
 from search.experiment import training_spec
-from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import default_batch_size, with_batch_size
 from spaces.errors import BadInputError
 from trainables.data import Dataset
 
@@ -47,28 +43,6 @@ def test_paths_of_the_images_are_absolute_for_workers(
     assert data.table.root == str(tmp_path / "images")
     for source in ("digits", "images:s3://bucket/prefix/", "my_module:dataset"):
         assert training_spec.describe_data(Experiment(data=source)).source == source
-
-
-@pytest.mark.parametrize(
-    ("images", "batch"), [(5, 5), (40, 8), (215, 16), (1000, 64), (1536, 128), (50_000, 128)]
-)
-def test_default_batch_size_follows_from_the_number_of_images(images: int, batch: int) -> None:
-    found = with_batch_size(parse_experiment({"recipe": {"momentum": 0.8}}), images)
-    assert found.recipe == {"momentum": 0.8, "batch_size": batch}
-
-
-@given(st.integers(1, 10**7))
-def test_default_batch_leaves_a_dozen_steps_or_is_the_smallest(images: int) -> None:
-    batch = default_batch_size(images)
-    assert 1 <= batch <= images
-    assert images // batch >= 12 or batch in (8, images)
-    assert batch == 128 or images // (2 * batch) < 12
-
-
-@pytest.mark.parametrize("asked", [32, [64, 256]])
-def test_given_batch_size_stays(asked: object) -> None:
-    experiment = parse_experiment({"recipe": {"batch_size": asked}})
-    assert with_batch_size(experiment, 215) == experiment
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has these paths")

@@ -1,0 +1,100 @@
+"""Chooses the settings that an experiment leaves open, by its training images.
+
+A search stores what it has chosen, so a later version that chooses otherwise does not change it.
+`benchmarks/recipes.py` and `benchmarks/batch_size.py` measure the choices.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from search.experiment.batch_size import default_batch_size
+from search.experiment.length import Length
+from search.experiment.schema import Experiment
+from search.experiment.training_length import with_whole_epochs
+from trainables.specs import Augmentation
+
+SHIFT, LEAST_SIDE = 0.125, 12
+"""Default of ``augmentation.translate``, and the smallest images in pixels that shift: a pixel of a
+smaller one is too large a part. A shift never changes the class, as a flip can."""
+FEWEST_STEPS = 1000
+"""Steps of a training unless ``epochs`` or ``recipe.schedule`` is given."""
+_RECIPE: dict[str, Any] = {"optimizer": "muon", "label_smoothing": 0.1}
+_BY_OPTIMIZER: dict[str, dict[str, Any]] = {
+    "sgd": {"learning_rate": [0.03, 0.3]},
+    "adamw": {"learning_rate": [0.0005, 0.005], "weight_decay": [0.001, 0.1]},
+    "muon": {"learning_rate": [0.03, 0.3], "weight_decay": [0.0005, 0.05]},
+}
+_GRACE = 9
+"""The default grace period is the training's length divided by this, so three rungs remain."""
+
+
+def complete(experiment: Experiment, images: int, side: int) -> tuple[Experiment, str]:
+    """Return the experiment with all settings that follow from the training images.
+
+    Settings that the experiment gives stay.
+
+    Args:
+        experiment: what the user gave.
+        images: number of training images.
+        side: their shorter side in pixels.
+
+    Returns:
+        The experiment, and a line for people about the number of epochs; empty if it was given.
+
+    Raises:
+        BadInputError: the number of epochs does not fit other settings.
+    """
+    chosen: dict[str, Any] = {"recipe": _recipe(experiment, images)}
+    batch_size = default_batch_size(images)
+    # Other schedules are written for a number of epochs.
+    if not {"epochs", "schedule"} & {*experiment.model_fields_set, *experiment.recipe}:
+        length = Length(FEWEST_STEPS, "steps")
+        if length.epochs(images, batch_size) > experiment.whole_epochs:
+            chosen["epochs"] = length
+    if side >= LEAST_SIDE and not _shifts(experiment):
+        chosen["augmentation"] = _shifted(experiment, SHIFT)
+    whole, line = with_whole_epochs(experiment.model_copy(update=chosen), images)
+    return _with_grace(whole), line
+
+
+def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
+    """Return the experiment with what a stored search has chosen where the experiment is silent."""
+    kept = {
+        name: stored.recipe[name]
+        for name in (*_RECIPE, "batch_size", "learning_rate", "weight_decay")
+        if name in stored.recipe
+    }
+    chosen: dict[str, Any] = {"recipe": {**kept, **experiment.recipe}}
+    if "epochs" not in experiment.model_fields_set:
+        chosen["epochs"] = stored.epochs
+    if not _shifts(experiment):
+        chosen["augmentation"] = _shifted(experiment, stored.augmentation.translate)
+    if "grace_epochs" not in experiment.scheduler.model_fields_set:
+        update = {"grace_epochs": stored.scheduler.grace_epochs}
+        chosen["scheduler"] = experiment.scheduler.model_copy(update=update)
+    return experiment.model_copy(update=chosen)
+
+
+def _recipe(experiment: Experiment, images: int) -> dict[str, Any]:
+    recipe = {**_RECIPE, "batch_size": default_batch_size(images), **experiment.recipe}
+    optimizer = recipe["optimizer"]
+    ranges = _BY_OPTIMIZER.get(optimizer, {}) if isinstance(optimizer, str) else {}
+    return {**ranges, **recipe}
+
+
+def _shifts(experiment: Experiment) -> bool:
+    return bool(experiment.augmentation.model_fields_set & {"crop", "translate"})
+
+
+def _shifted(experiment: Experiment, translate: float) -> Augmentation:
+    return experiment.augmentation.model_copy(update={"translate": translate})
+
+
+def _with_grace(experiment: Experiment) -> Experiment:
+    """Return the experiment with a grace period in which a training learns something."""
+    if "grace_epochs" in experiment.scheduler.model_fields_set:
+        return experiment
+    epochs = max(1, experiment.whole_epochs // _GRACE)
+    scheduler = experiment.scheduler.model_copy(update={"grace_epochs": epochs})
+    return experiment.model_copy(update={"scheduler": scheduler})
