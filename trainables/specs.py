@@ -71,7 +71,11 @@ class Augmentation(BaseModel):
 
     crop: int = Field(0, ge=0, description="pad by this many pixels, then crop at random")
     translate: float = Field(
-        0.0, ge=0, lt=1, description="shift at random by up to this fraction of each side"
+        0.0,
+        ge=0,
+        lt=1,
+        description="shift at random by up to this fraction of each side; the default of a search "
+        "without `crop` is 0.125, for images of at least 12 pixels",
     )
     flip: Annotated[Literal["none", "random", "alternating"], BeforeValidator(_flip)] = Field(
         "none", description="mirror horizontally: none, random, or alternating (every second epoch)"

@@ -118,7 +118,12 @@ class SchedulerSection(_Section):
     name: Literal["asha", "none"] = Field(
         "asha", description="asha (asynchronous successive halving), or none"
     )
-    grace_epochs: int = Field(1, ge=1, description="epochs before a trial may be stopped")
+    grace_epochs: int = Field(
+        1,
+        ge=1,
+        description="epochs before a trial may be stopped; the default is a ninth of `epochs`, at "
+        "least 1",
+    )
     reduction: int = Field(
         3, ge=2, description="reduction factor: the best 1/n of the trials at each rung continue"
     )
@@ -350,7 +355,8 @@ class Experiment(_Section):
     epochs: Annotated[int | Length, LENGTH] = Field(
         10,
         description="number of epochs of a full training, or a length such as 2000 steps or "
-        "300k images, which is rounded up to whole epochs",
+        "300k images, which is rounded up to whole epochs; the default is more for few images: "
+        "1000 steps",
     )
     augmentation: Augmentation = Field(default_factory=Augmentation)
     balance: Balance = Field(
