@@ -34,6 +34,7 @@ from search.backup.backup import NoBackup
 from search.driver.baseline_process import BaselineProcess
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.run import run_search
+from search.experiment.defaults import as_completed
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.loop.budget import Budget
@@ -277,7 +278,9 @@ def test_finalists_are_retrained_with_new_seeds_and_tested(
 
 def test_complete_experiment_is_stored(first: Searched) -> None:
     stored = yaml.safe_load((first.home / "first" / "experiment.yaml").read_text())
-    assert parse_experiment(stored) == parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
+    asked = parse_experiment({"name": "first"} | yaml.safe_load(FIRST))
+    assert parse_experiment(stored) == as_completed(asked, parse_experiment(stored))
+    assert stored["recipe"]["optimizer"] == "muon"
 
 
 # The search in MLflow
