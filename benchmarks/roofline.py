@@ -4,8 +4,8 @@ A roofline (Williams et al. 2009) bounds the speed of an operation by the arithm
 and by its memory: an operation of F operations and B bytes takes at least ``max(F / peak,
 B / bandwidth)`` seconds. Both ceilings are measured here:
 
-- peak: the fastest of several square matrix products in the number format of the training, each
-  also as a convolution with a 1x1 kernel, because the two come from different libraries on a CPU;
+- peak: the fastest of several square matrix products and of convolutions with many channels, in
+  the number format of the training; the two come from different libraries on a CPU;
 - bandwidth: a copy of as many bytes as the operation moves, because activations of small networks
   fit in the caches of a processor.
 
@@ -134,12 +134,16 @@ class Ceilings:
 
     def _product(self, side: int, dtype: torch.dtype) -> float:
         a, b = (torch.randn(side, side, device=self._device).to(dtype) for _ in range(2))
-        pixels = a.view(1, 32, -1, side).permute(0, 3, 1, 2)
-        kernels = b.view(side, side, 1, 1)
+        channels = side // 8
+        images = torch.randn(32, channels, 16, 16, device=self._device).to(dtype)
+        images = images.to(memory_format=torch.channels_last)
+        kernels = torch.randn(channels, channels, 3, 3, device=self._device).to(dtype)
+        kernels = kernels.to(memory_format=torch.channels_last)
+        macs = images.numel() * channels * 9
         with torch.no_grad():
             product = self._clock.seconds(partial(torch.mm, a, b, out=torch.empty_like(a)))
-            convolved = self._clock.seconds(partial(F.conv2d, pixels, kernels))
-        return float(2 * side**3 / min(product, convolved))
+            convolved = self._clock.seconds(partial(F.conv2d, images, kernels, padding=1))
+        return float(max(2 * side**3 / product, 2 * macs / convolved))
 
     def _copied(self, moved: int) -> float:
         """Return the bytes per second of a copy, which reads one half and writes the other."""
@@ -335,7 +339,7 @@ def measure_roofline(table: Table, device: Device, *, quick: bool, threads: int 
         dtype = torch.bfloat16 if bfloat16 else torch.float32
         ceilings = Ceilings(device.device, dtype, clock, largest)
         sides = ", ".join(f"{side}: {v / 1e9:,.0f}" for side, v in ceilings.products.items())
-        print(f"{form}: matrix products, side: GFLOP/s: {sides}")
+        print(f"{form}: products and convolutions, side: GFLOP/s: {sides}")
         sizes = [2**power for power in (20, 22, 24, 26, 28)]
         copies = ", ".join(f"{n >> 20}: {ceilings.bandwidth(n) / 1e9:,.0f}" for n in sizes)
         print(f"{form}: copies, MiB: GB/s: {copies}")
