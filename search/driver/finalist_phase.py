@@ -95,7 +95,8 @@ class _FinalistPhase:
             )
         write_results(self._folder, self.finalists)
         if has_trained and not plan.missing:
-            for line in _ending(plan, self._section.seeds):
+            rivals = len(self._chosen) > 1 and self._section.most_seeds > self._section.seeds
+            for line in _ending(plan, self._section.seeds, rivals=rivals):
                 search.say(line)
 
     def _plan(self) -> SeedPlan:
@@ -138,12 +139,15 @@ def _announcement(plan: SeedPlan, seeds: int, max_seeds: int) -> Iterator[str]:
     yield f"\nretraining the best {what} with {how}{' each' if count > 1 else ''}"
 
 
-def _ending(plan: SeedPlan, seeds: int) -> Iterator[str]:
-    """Yield the lines after rounds with more seeds."""
-    if plan.seeds > seeds and len(plan.contenders) > 1:
+def _ending(plan: SeedPlan, seeds: int, *, rivals: bool) -> Iterator[str]:
+    """Yield the lines after all rounds: why no finalist gets further seeds."""
+    if len(plan.contenders) > 1 and plan.seeds > seeds:
         yield f"{_names(plan.contenders)} are still within noise after {plan.seeds} seeds each"
-    elif plan.seeds > seeds and plan.contenders:
-        yield f"trial {plan.contenders[0]} is best beyond the noise of {plan.seeds} seeds"
+    elif len(plan.contenders) == 1 and rivals:
+        yield (
+            f"trial {plan.contenders[0]} leads by more than the noise of {plan.seeds} seeds: no "
+            "finalist gets further seeds"
+        )
 
 
 def _names(numbers: Sequence[int]) -> str:

@@ -37,11 +37,11 @@ from search.nightly.identity import JudgedImages, identify
 from search.nightly.report import build_night, headline, index_page
 from search.notifications import Notifier, take_addresses
 from search.reporting.rendering import as_html, as_markdown, print_report
-from search.reporting.standing import read_distances
+from search.reporting.standing import read_distances, read_standing
 from search.signals import interrupting
 from search.study.file_lock import hold
 from search.study.finalist_ties import tied_with_first
-from search.study.finalists import Finalist
+from search.study.finalists import Finalist, read_results
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
 from search.tracking.journal import Journal
@@ -325,7 +325,8 @@ class _Night:
         night = replace(night, after=take_snapshot(trials, worked_seconds(self._folder.journal)))
         self._history.write(night)
         last = self._history.before(night)
-        sections = build_night(self._experiment, night, last)
+        standing = read_standing(self._folder, read_results(self._folder.finalists))
+        sections = build_night(self._experiment, night, last, standing)
         title = f"{self._experiment.name}, {night.name}"
         place = self._history.place(night)
         page, text = as_html(title, sections), as_markdown(title, sections)

@@ -12,6 +12,7 @@ from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, S
 from search.nightly.trend_plot import trend
 from search.reporting.rendering import Section
 from search.reporting.report import SHOWN
+from search.reporting.standing import Standing
 from search.templates import render
 
 _ENDINGS = {
@@ -23,13 +24,16 @@ _ENDINGS = {
 }
 
 
-def build_night(experiment: Experiment, night: Night, last: Night | None) -> list[Section]:
+def build_night(
+    experiment: Experiment, night: Night, last: Night | None, standing: Standing | None = None
+) -> list[Section]:
     """Return the report of a night.
 
     Args:
         experiment: of the search.
         night: to report.
         last: the previous night; None for the first.
+        standing: of the best finalist against the baseline; None before the baseline is computed.
     """
     before = last.after if last is not None and last.after is not None else NOTHING
     sections = [_summary(night, before)]
@@ -46,7 +50,7 @@ def build_night(experiment: Experiment, night: Night, last: Night | None) -> lis
     if failures is not None:
         sections.append(failures)
     if night.finalists:
-        sections.append(_finalists(night))
+        sections.append(_finalists(night, standing))
     return sections
 
 
@@ -194,7 +198,7 @@ def _failures(before: Snapshot, after: Snapshot) -> Section | None:
     return Section("Failures", (sentence,), ("trial", "cause"), rows)
 
 
-def _finalists(night: Night) -> Section:
+def _finalists(night: Night, standing: Standing | None) -> Section:
     rows = tuple(
         (
             "=1" if score.tied else str(rank),
@@ -215,6 +219,10 @@ def _finalists(night: Night) -> Section:
             "Chance, of the validation images and of the seeds, explains how far those marked =1 "
             "are apart."
         )
+    if standing is not None:
+        sentences += [each for each in (standing.on_test, standing.success) if each]
+        if standing.shortcoming:
+            sentences.append(f"Warning: {standing.shortcoming}.")
     header = ("#", "trial", "validation", "test accuracy", "seeds")
     return Section("Finalists", tuple(sentences), header, rows)
 

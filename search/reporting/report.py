@@ -54,7 +54,7 @@ def build_report(
     by_number = {record.number: record for record in records}
     sections = [_data(experiment, data), _leaderboard(summary, space, data, standing)]
     if summary.front:
-        sections.append(_front(experiment, summary, space))
+        sections.append(_front(experiment, summary, space, data))
     if finalists:
         sections.append(
             _finalists(experiment, finalists, by_number, space, data, standing, behind or {})
@@ -164,13 +164,16 @@ def _epochs(trial: TrialRecord) -> str:
     return f"{trial.epochs}{stopped}"
 
 
-def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> Section:
+def _front(
+    experiment: Experiment, summary: Summary, space: CandidateSpace, data: DataIdentity | None
+) -> Section:
     """Show the trials that no other trial beats in all objectives."""
     costs = experiment.objectives[1:]
     rows = tuple(
         (
             str(trial.number),
             f"{trial.accuracy:.4f}",
+            _interval(trial.accuracy or 0.0, data, 1),
             *(_cost(each, value) for each, value in zip(costs, trial.values[1:], strict=True)),
             *_structure(trial, space),
             _epochs(trial),
@@ -191,6 +194,7 @@ def _front(experiment: Experiment, summary: Summary, space: CandidateSpace) -> S
     header = (
         "trial",
         "validation",
+        "95%",
         *(names[each] for each in costs),
         *_STRUCTURE,
         "epochs",
@@ -312,11 +316,7 @@ def _result(
         interval = _interval(winner.test_accuracy[0], data.split_images(2))
         sentences.append(f"95% interval for {data.split_images(2):,} test images: {interval}.")
     if standing is not None and data is not None:
-        baseline = standing.baseline
-        sentences.append(
-            f"For comparison, on test {GUESS} reaches {baseline.guess_test:.4f}, and {REGRESSION} "
-            f"{baseline.test:.4f}."
-        )
+        sentences.append(standing.on_test)
         if standing.success:
             sentences.append(standing.success)
         if warning := standing.warning(TrainingLength.of(experiment, data.training_images)):

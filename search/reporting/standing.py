@@ -60,6 +60,14 @@ class Standing:
         ]
         return f"Trial {self.winner} exceeds {' and '.join(beaten)}." if beaten else ""
 
+    @property
+    def on_test(self) -> str:
+        """A sentence with the test accuracies of the baseline."""
+        return (
+            f"For comparison, on test {GUESS} reaches {self.baseline.guess_test:.4f}, and "
+            f"{REGRESSION} {self.baseline.test:.4f}."
+        )
+
     def warning(self, length: TrainingLength) -> str:
         """Return a line for people if the winner does not exceed all rivals; else "".
 

@@ -15,7 +15,9 @@ from search.loop.budget import Spent
 from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
 from search.nightly.report import build_night, headline, index_page
 from search.reporting.rendering import Section, as_html, as_markdown
+from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.significance import Comparison
+from trainables.baseline import Baseline
 
 BEFORE = replace(
     NOTHING,
@@ -145,6 +147,17 @@ def test_finalists_show_spread_over_seeds() -> None:
     section = sections(tied)["Finalists"]
     assert [row[:2] for row in section.rows] == [("=1", "7"), ("=1", "2")]
     assert "explains how far those marked =1 are apart" in section.sentences[-1]
+
+
+def test_finalists_are_compared_with_the_baseline() -> None:
+    baseline = Baseline("d", 0, 0.1, 0.11, 20, 0.9, (0,), (1,), (1,))
+    better = Comparison(0.5, 0.4, 0.6, 0.0, 0.025)
+    standing = Standing(baseline, 7, {GUESS: better, REGRESSION: replace(better, p_value=0.3)})
+    built = build_night(EXPERIMENT, TONIGHT, LAST, standing)
+    sentences = next(each.sentences for each in built if each.heading == "Finalists")
+    assert "on test a guess reaches 0.1100, and logistic regression on the pixels" in sentences[1]
+    assert sentences[2].startswith("Trial 7 exceeds a guess by 0.5000")
+    assert sentences[3].startswith("Warning: trial 7 is not better than logistic regression")
 
 
 def test_failed_night_without_snapshot_shows_cause() -> None:

@@ -308,12 +308,14 @@ def test_several_objectives_show_pareto_front_with_costs(
     experiment = parse_experiment({"objectives": list(objectives), "latency_batch": 64})
     search = Search(experiment, trials.study.trials(), eight_candidates)
     section = search.sections()["Pareto front"]
-    assert section.header[:5] == ("trial", "validation", "MMACs", "params", "ms for 64 images")
+    costs = ("MMACs", "params", "ms for 64 images")
+    assert section.header[:6] == ("trial", "validation", "95%", *costs)
     front = summarise(search.trials).front
     assert [int(row[0]) for row in section.rows] == [trial.number for trial in front]
     best = dict(zip(section.header, section.rows[0], strict=True))
     assert (best["validation"], best["ms for 64 images"], best["epochs"]) == ("0.8000", "9.00", "2")
     assert best["params"] == f"{front[0].param_count:,}"
+    assert best["95%"] == str(wilson(front[0].accuracy or 0.0, DATA.split_images(1)))
     assert best["MMACs"] == f"{front[0].macs / 1e6:,.2f}"
     stopped = dict(zip(section.header, section.rows[1], strict=True))
     assert (stopped["validation"], stopped["epochs"]) == ("0.6000", "1, stopped")
