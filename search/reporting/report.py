@@ -173,7 +173,7 @@ def _front(
         (
             str(trial.number),
             f"{trial.accuracy:.4f}",
-            _interval(trial.accuracy or 0.0, data, 1),
+            _interval(trial.accuracy or 0.0, None if data is None else data.validation_images),
             *(_cost(each, value) for each, value in zip(costs, trial.values[1:], strict=True)),
             *_structure(trial, space),
             _epochs(trial),
