@@ -10,7 +10,11 @@ import numpy as np
 import torch
 
 from trainables.folds import Folds
+from trainables.probes.probing import ProbeSettings
+from trainables.probes.records import NetworkProbes
+from trainables.probes.trained import probe_training
 from trainables.specs import FinalistResult, Retraining, TrainingSpec
+from trainables.training.loop import Training
 from trainables.training.process import prepare_process, release_memory
 from trainables.trial import start_finalist
 
@@ -22,6 +26,8 @@ def retrain(
     seed: int,
     gpus: float = 0.0,
     digest: str = "",
+    *,
+    probed: bool = False,
 ) -> Retraining:
     """Train a candidate for all epochs with one seed and score it on test.
 
@@ -32,6 +38,7 @@ def retrain(
         seed: seed of initial weights, order and augmentation.
         gpus: fraction of a GPU for the process.
         digest: of the candidate; empty for no comparison.
+        probed: whether to make the probes of the spec afterwards.
 
     Raises:
         BadInputError: the space draws another candidate from the parameters here.
@@ -45,6 +52,7 @@ def retrain(
     weights = io.BytesIO()
     state = training.evaluated.state_dict()
     torch.save({name: tensor.cpu() for name, tensor in state.items()}, weights)
+    probes, failure = _probe(spec, number, seed, training) if probed and spec.probes else (None, "")
     return Retraining(
         FinalistResult(
             number=number,
@@ -57,4 +65,20 @@ def retrain(
         predicted.numpy().astype(np.int32),
         # Seeds that hold out other folds are scored on other images, so none are compared by image.
         (validated == expected).numpy()[: 0 if isinstance(spec.data.validation, Folds) else None],
+        probes,
+        failure,
     )
+
+
+def _probe(
+    spec: TrainingSpec, number: int, seed: int, training: Training
+) -> tuple[NetworkProbes | None, str]:
+    """Return the probes of a trained finalist, or why they failed; the training is kept."""
+    try:
+        settings = ProbeSettings(only=spec.probes, split="test", rule=spec.rule)
+        found = probe_training(
+            training, settings, title=f"trial {number}", weights=f"finalist with seed {seed}"
+        )
+    except Exception as error:
+        return None, " ".join(f"{type(error).__name__}: {error}".split())
+    return found, ""

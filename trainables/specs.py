@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from spaces.border import Rule
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.task import Task
@@ -21,6 +22,7 @@ from spaces.user_code import is_reference
 from trainables.colours import DEFAULT, canonical, rgb
 from trainables.data_identity import DataIdentity
 from trainables.folds import Folds
+from trainables.probes.records import NetworkProbes, Probe
 
 
 def _flip(value: object) -> object:
@@ -287,6 +289,8 @@ class TrainingSpec:
         hang_after: seconds after which an epoch counts as hung and its process ends; None for
             never.
         folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
+        probes: of each finalist after its first training.
+        rule: border rule of the probes.
     """
 
     data: DataSpec
@@ -306,6 +310,8 @@ class TrainingSpec:
     checkpoints: Path | str | None = None
     hang_after: float | None = None
     folders: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    rule: Rule = Rule.PREVIOUS_CONV
 
     def candidates(self) -> CandidateSpace:
         """Return the space that draws and rebuilds candidates."""
@@ -346,9 +352,13 @@ class Retraining:
             int32 ``[images]``.
         validation_right: whether the network is right about each validation image, in the order of
             the split, bool ``[images]``; empty with folds, of which seeds hold out different ones.
+        probes: of the scored network; None if they were not requested or failed.
+        probe_failure: why they failed; empty if they did not.
     """
 
     result: FinalistResult
     weights: bytes
     predictions: NDArray[np.int32]
     validation_right: NDArray[np.bool_]
+    probes: NetworkProbes | None = None
+    probe_failure: str = ""

@@ -28,10 +28,12 @@ class FinalistTraining:
     Attributes:
         trial: of the finalist.
         seed: the fresh seed.
+        probed: whether to make the probes of the spec afterwards.
     """
 
     trial: TrialRecord
     seed: int
+    probed: bool = False
 
 
 def retrain_finalists(
@@ -43,6 +45,7 @@ def retrain_finalists(
     wait: NodeWait,
     on_result: Callable[[FinalistResult], None],
     on_failure: Callable[[FinalistTraining, str], None],
+    on_probes: Callable[[Retraining], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Retrain candidates in parallel on Ray.
@@ -55,6 +58,7 @@ def retrain_finalists(
         wait: limits how long to wait for nodes.
         on_result: called after each training, when its result is stored.
         on_failure: called with each failed training and the cause.
+        on_probes: called with each training that was probed, before its result is stored.
         stopped: asked every second whether to stop.
 
     Raises:
@@ -72,7 +76,7 @@ def retrain_finalists(
         trial = training.trial
         gpus = packing.gpu_fraction(space.rebuild(trial.params, trial.digest))
         call = remote.options(num_cpus=packing.cpus, num_gpus=gpus).remote(
-            shared, trial.number, trial.params, training.seed, gpus, trial.digest
+            shared, trial.number, trial.params, training.seed, gpus, trial.digest, training.probed
         )
         calls[call] = training
     pending = list(calls)
@@ -82,6 +86,8 @@ def retrain_finalists(
             for each in done:
                 found = _collect(each, partial(on_failure, calls[each]))
                 if found is not None:
+                    if found.probes or found.probe_failure:
+                        on_probes(found)
                     store.write(
                         found.result, found.weights, found.predictions, found.validation_right
                     )
@@ -110,9 +116,15 @@ def _collect(call: Any, on_failure: Callable[[str], None]) -> Retraining | None:
 
 
 def _retrain(
-    spec: TrainingSpec, number: int, params: Mapping[str, Any], seed: int, gpus: float, digest: str
+    spec: TrainingSpec,
+    number: int,
+    params: Mapping[str, Any],
+    seed: int,
+    gpus: float,
+    digest: str,
+    probed: bool,
 ) -> Retraining:
     """Retrain a finalist on a worker; only there is torch imported."""
     from trainables.finalist import retrain  # noqa: PLC0415
 
-    return retrain(spec, number, params, seed, gpus, digest)
+    return retrain(spec, number, params, seed, gpus, digest, probed=probed)

@@ -11,6 +11,7 @@ from search.reporting.rendering import Section, as_html
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.study.finalists import Finalist
+from search.study.probes import ProbeStore
 from search.study.summary import summarise
 from search.tracking.tracking_process import ui_command
 
@@ -26,7 +27,14 @@ def write_report(
     standing = read_standing(search.folder, finalists)
     behind = read_distances(search.folder, finalists)
     sections = build_report(
-        search.experiment, trials, finalists, search.space, search.folder.data, standing, behind
+        search.experiment,
+        trials,
+        finalists,
+        search.space,
+        search.folder.data,
+        standing,
+        behind,
+        ProbeStore(search.folder.probes).all(),
     )
     page = as_html(f"Search {search.experiment.name}", sections)
     search.folder.report.write_text(page, encoding="utf-8")

@@ -18,9 +18,11 @@ from search.study.finalists import (
     rank_finalists,
     write_results,
 )
+from search.study.probes import ProbeStore, trial_name
 from search.study.records import TrialRecord
 from search.study.summary import summarise
-from trainables.specs import FinalistResult
+from search.tracking.probe_plot import probe_plot
+from trainables.specs import FinalistResult, Retraining
 
 
 def retrain_best(search: SearchSession) -> list[Finalist]:
@@ -38,9 +40,12 @@ def retrain_best(search: SearchSession) -> list[Finalist]:
         phase.run()
     if search.stop_requested.is_set():
         return []
+    stored = ProbeStore(search.folder.probes)
     for finalist in phase.finalists:
         params = search.study.trial(finalist.number).params
         search.recorder.finalist(finalist, search.space.rebuild(params).architecture)
+        if search.experiment.probes and (probes := stored.read(trial_name(finalist.number))):
+            search.recorder.probes(f"finalist-{finalist.number}", probes)
     return phase.finalists
 
 
@@ -83,7 +88,9 @@ class _FinalistPhase:
             retrain_finalists(
                 search.spec,
                 [
-                    FinalistTraining(self._chosen[number], self._first_seed + index)
+                    FinalistTraining(
+                        self._chosen[number], self._first_seed + index, probed=index == 0
+                    )
                     for number, index in plan.missing
                 ],
                 folder=self._folder,
@@ -91,6 +98,7 @@ class _FinalistPhase:
                 wait=wait,
                 on_result=self._show,
                 on_failure=self._fail,
+                on_probes=self._keep_probes,
                 stopped=search.stop_requested.is_set,
             )
         write_results(self._folder, self.finalists)
@@ -118,6 +126,18 @@ class _FinalistPhase:
             f"  trial {result.number:<4} seed {result.seed}  validation "
             f"{result.validation_accuracy:.4f}  test {result.test_accuracy:.4f}"
         )
+
+    def _keep_probes(self, retraining: Retraining) -> None:
+        number = retraining.result.number
+        if retraining.probes is None:
+            again = f"{self._search.command('probe')}:{number}"
+            self._search.say(
+                f"  trial {number:<4} was not probed ({retraining.probe_failure}); to try again "
+                f"after the search, run: {again}"
+            )
+            return
+        store = ProbeStore(self._search.folder.probes)
+        store.write(trial_name(number), retraining.probes, probe_plot(retraining.probes))
 
     def _fail(self, training: FinalistTraining, cause: str) -> None:
         number, seed = training.trial.number, training.seed

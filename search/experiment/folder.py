@@ -172,6 +172,11 @@ class SearchFolder:
         return self.path / "finalists"
 
     @property
+    def probes(self) -> Path:
+        """Folder of the probes of trained networks."""
+        return self.path / "probes"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of the trials' checkpoints by trial number, unless they are in storage."""
         return self.path / "checkpoints"

@@ -24,6 +24,7 @@ from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
 from trainables.folds import Folds
+from trainables.probes.records import PROBES, Probe
 from trainables.specs import Augmentation, Balance, DataSpec, Decoding, TableColumns, is_function
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -296,6 +297,12 @@ def _bucket(location: str | None) -> str | None:
 _VALIDATION = number_or_text(core_schema.float_schema(gt=0, lt=1, strict=True), Folds.parse, Folds)
 
 
+def _all_or_none(probes: object) -> object:
+    if isinstance(probes, bool):
+        return list(PROBES) if probes else []
+    return probes
+
+
 class Experiment(_Section):
     """An experiment: the complete definition of a search."""
 
@@ -401,6 +408,11 @@ class Experiment(_Section):
     finalists: FinalistsSection = Field(default_factory=FinalistsSection)
     tracking: TrackingSection = Field(default_factory=TrackingSection)
     nightly: NightlySection = Field(default_factory=NightlySection)
+    probes: Annotated[list[Probe], BeforeValidator(_all_or_none)] = Field(
+        default_factory=list,
+        description="probes of each finalist after its first training: true (all), or some of "
+        "saturation, probe, triviality, disabled, field",
+    )
 
     @model_validator(mode="after")
     def _folds_exclude_others(self) -> Self:

@@ -110,4 +110,6 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         hopeless_after=experiment.scheduler.hopeless_after,
         latency_batches=latency_batches(experiment.objectives, experiment.latency_batch),
         folders=search_folders(experiment.modules),
+        probes=tuple(experiment.probes),
+        rule=experiment.screens.rule,
     )

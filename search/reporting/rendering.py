@@ -24,6 +24,7 @@ class Section:
         header: text of each column; empty without a table.
         rows: text of each cell.
         picture: SVG, for the web page alone.
+        files: paths relative to the page, which links to them.
     """
 
     heading: str
@@ -31,6 +32,7 @@ class Section:
     header: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     picture: Markup | None = None
+    files: tuple[str, ...] = ()
 
 
 def as_text(sections: Sequence[Section]) -> RenderableType:

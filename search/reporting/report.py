@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -11,6 +11,7 @@ from search.experiment.schema import BorderRule, Experiment
 from search.experiment.training_length import TrainingLength
 from search.formatting import duration
 from search.reporting.intervals import ties_with_first, wilson
+from search.reporting.probe_table import describe_probes
 from search.reporting.rendering import Section
 from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.finalist_ties import tied_with_first
@@ -24,6 +25,7 @@ from spaces.border import find_border
 from spaces.candidate import CandidateSpace
 from spaces.recipe import DRAWN
 from trainables.data_identity import DataIdentity
+from trainables.probes.records import NetworkProbes
 
 SHOWN = 10
 _WIDEST = 40
@@ -37,6 +39,7 @@ def build_report(
     data: DataIdentity | None,
     standing: Standing | None = None,
     behind: Mapping[int, Comparison] | None = None,
+    probes: Iterable[tuple[str, NetworkProbes]] = (),
 ) -> list[Section]:
     """Return the report of a search.
 
@@ -48,6 +51,7 @@ def build_report(
         data: identity of its data; None if an older version started the search.
         standing: of the winner against the baseline; None before the baseline is computed.
         behind: see `search.study.finalist_ties.distances`.
+        probes: of trained networks, with the names of their files.
     """
     summary = summarise(trials)
     records = [TrialRecord.of(trial) for trial in trials]
@@ -71,7 +75,7 @@ def build_report(
         analysis = find_border(candidate.architecture, experiment.screens.rule)
         plot = field_plot(analysis, f"trial {shown}")
         sections.append(Section("Receptive field of the best candidate", picture=plot))
-    return sections
+    return [*sections, *describe_probes(probes)]
 
 
 def _data(experiment: Experiment, data: DataIdentity | None) -> Section:

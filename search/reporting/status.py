@@ -17,6 +17,7 @@ from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
 from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist
+from search.study.probes import ProbeStore
 from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
@@ -120,6 +121,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         data,
         standing,
         read_distances(stored.folder, finalists),
+        ProbeStore(stored.folder.probes).all(),
     )
     if against is not None:
         other = StoredSearch(home.existing(against))

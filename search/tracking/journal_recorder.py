@@ -33,11 +33,13 @@ from search.tracking.journal_events import (
     Status,
 )
 from search.tracking.journal_reader import read_all
+from search.tracking.probe_events import is_of_probes, record_probes
 from spaces.architecture import Architecture
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
 from trainables.data_identity import DataIdentity
 from trainables.epoch_metrics import EpochMetrics
+from trainables.probes.records import NetworkProbes
 
 _STATUS: dict[TrialState, Status] = {
     TrialState.COMPLETE: "FINISHED",
@@ -55,10 +57,12 @@ class _Written:
     Attributes:
         steps: that have metrics.
         is_open: the run has started or resumed, and has not ended since.
+        has_probes: the run has the probes of its network.
     """
 
     steps: set[int] = field(default_factory=set)
     is_open: bool = False
+    has_probes: bool = False
 
 
 class JournalRecorder(Observer):
@@ -131,6 +135,8 @@ class JournalRecorder(Observer):
         written = self._written.setdefault(event.run, _Written())
         if isinstance(event, Start | Finish):
             written.is_open = isinstance(event, Start)
+        elif isinstance(event, Metrics) and is_of_probes(event):
+            written.has_probes = True
         elif isinstance(event, Metrics):
             written.steps.add(event.step)
             if event.run == PARENT:
@@ -287,6 +293,13 @@ class JournalRecorder(Observer):
         }
         self._journal.metrics(key, max(steps), spread)
         self._finish(key, "FINISHED")
+
+    def probes(self, key: str, probes: NetworkProbes) -> None:
+        """Record the probes of a finalist once."""
+        written = self._written.setdefault(key, _Written())
+        if not written.has_probes:
+            record_probes(self._journal, key, probes)
+            written.has_probes = True
 
     def end(
         self,

@@ -193,3 +193,27 @@ def test_seed_chooses_the_fold_that_a_finalist_leaves_out():
     assert same(read(retraining), alone.network.state_dict())
     # Other seeds have other validation images, so no test may pair them.
     assert len(retraining.validation_right) == 0
+
+
+def test_first_seed_is_probed_on_test_and_failed_probes_keep_the_training(monkeypatch):
+    spec = dataclasses.replace(SPEC, probes=("saturation", "triviality"))
+    retraining = retrain(spec, 7, PARAMS, 1, probed=True)
+    probes = retraining.probes
+    assert probes.split == "test"
+    assert probes.images == len(retraining.predictions)
+    assert probes.accuracy == pytest.approx(retraining.result.test_accuracy, abs=0.05)
+    assert len(probes.layers) == 2
+    assert all(
+        layer.metrics.keys() == {"saturation", "zero_kernel_accuracy", "zero_branch_accuracy"}
+        for layer in probes.layers
+    )
+    assert [layer.field_min for layer in probes.layers] == [(3, 3), (8, 8)]
+    assert retrain(spec, 7, PARAMS, 2).probes is None
+
+    def fail(*arguments, **options):
+        raise RuntimeError("out\nof memory")
+
+    monkeypatch.setattr("trainables.finalist.probe_training", fail)
+    failed = retrain(spec, 7, PARAMS, 1, probed=True)
+    assert (failed.probes, failed.probe_failure) == (None, "RuntimeError: out of memory")
+    assert untimed(failed.result) == untimed(retraining.result)

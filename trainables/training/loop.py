@@ -64,6 +64,8 @@ class Training:
         compile: whether to compile the network with ``torch.compile``.
 
     Attributes:
+        architecture: of the network.
+        dataset: the images.
         network: the trained network.
         evaluated: the scored network: the moving average if the recipe has one, else ``network``.
         epoch: number of finished epochs.
@@ -90,6 +92,8 @@ class Training:
         recipe = candidate.recipe
         self._augmentation = augmentation or Augmentation()
         _check(candidate, dataset, epochs, self._augmentation)
+        self.architecture = candidate.architecture
+        self.dataset = dataset
         self.recipe = recipe
         self.epochs = epochs
         self.epoch = 0
@@ -346,6 +350,11 @@ class Training:
         """Return the latency of the network for a batch size, in milliseconds."""
         height, width, channels = self._image
         return measure_latency(self.evaluated, (channels, height, width), batch, self._device)
+
+    @property
+    def device(self) -> torch.device:
+        """The torch device of the training."""
+        return self._device.device
 
     @property
     def is_captured(self) -> bool:

@@ -54,6 +54,7 @@ from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
 from trainables.epoch_metrics import EpochMetrics
+from trainables.probes.records import NetworkProbes
 from trainables.specs import FinalistResult
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ budget: {trials: 8}
 scheduler: {grace_epochs: 1, reduction: 2}
 resources: {concurrent: 1}
 finalists: {count: 1, seeds: 2}
+probes: true
 """
 
 # A user-defined space. With this seed, one of the four learning rates does not diverge.
@@ -274,6 +276,29 @@ def test_finalists_are_retrained_with_new_seeds_and_tested(
     assert all(0 < result["test_accuracy"] <= 1 for result in finalist["results"])
     weights = {path.name for path in (first.home / "first" / "finalists").glob("*.pt")}
     assert weights == {f"trial-{best.number}-seed-{seed}.pt" for seed in seeds}
+
+
+def test_probes_of_finalist_are_stored_shown_and_tracked(
+    first: Searched, client: MlflowClient
+) -> None:
+    (finalist,) = json.loads((first.home / "first" / "finalists" / "results.json").read_text())
+    number = finalist["number"]
+    stored = first.home / "first" / "probes" / f"trial-{number}.json"
+    probes = NetworkProbes.from_json(stored.read_bytes())
+    assert probes.split == "test"
+    assert probes.weights == f"finalist with seed {finalist['results'][0]['seed']}"
+    assert f"trial {number}: " in first.result.stdout
+    page = (first.home / "first" / "report.html").read_text()
+    assert f'href="probes/trial-{number}.svg"' in page
+    assert 'class="probes"' in page
+    _, children = runs_of(client, "first")
+    (run,) = children["finalist"]
+    assert NetworkProbes.from_json(artifact(run, "probes.json")) == probes
+    assert ET.fromstring(artifact(run, "probes.svg")).tag.endswith("svg")
+    history = client.get_metric_history(run.info.run_id, "zero_kernel_accuracy")
+    measured = [layer.zero_kernel_accuracy for layer in probes.layers]
+    assert [point.value for point in sorted(history, key=lambda each: each.step)] == measured
+    assert len(client.get_metric_history(run.info.run_id, "test_accuracy")) == 2
 
 
 def test_complete_experiment_is_stored(first: Searched) -> None:

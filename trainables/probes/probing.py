@@ -1,0 +1,278 @@
+"""Probes a trained network: runs the requested probes of every convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from spaces.architecture import Architecture
+from spaces.border import Rule, find_border
+from spaces.errors import BadInputError
+from trainables.data import Dataset
+from trainables.probes.effective_field import describe_mass, measure_masses
+from trainables.probes.images import Normalisation, ProbeImages
+from trainables.probes.norms import count_disabled
+from trainables.probes.records import DEFAULT_IMAGES, PROBES, LayerProbes, NetworkProbes, Probe
+from trainables.probes.regression import pooled, score_probe
+from trainables.probes.spectrum import Covariance, saturation
+from trainables.probes.subject import ConvolutionLayer, Subject
+from trainables.probes.triviality import measure_accuracy, zero_branch, zero_kernel
+from trainables.tracing import trace
+
+_FIELD_IMAGES = 32
+_FIELD_VALUES = 1 << 21
+"""Most values of the images of the effective receptive field, whose graph is kept whole."""
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What to probe, and on which images.
+
+    Attributes:
+        only: names of `PROBES`.
+        images: most images of each split.
+        split: that scores: ``validation``, or ``test`` for finalists.
+        normalisation: of the images.
+        rule: border rule.
+    """
+
+    only: tuple[Probe, ...] = PROBES
+    images: int = DEFAULT_IMAGES
+    split: str = "validation"
+    normalisation: Normalisation = "data"
+    rule: Rule = Rule.PREVIOUS_CONV
+
+
+def probe_network(
+    network: nn.Module,
+    dataset: Dataset,
+    settings: ProbeSettings,
+    device: torch.device,
+    *,
+    title: str,
+    weights: str,
+    architecture: Architecture | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> NetworkProbes:
+    """Probe a network in float32 and evaluation mode.
+
+    Args:
+        network: images ``[n, c, h, w]`` to values of the classes ``[n, classes]``. It moves to the
+            device and stays in evaluation mode; its weights do not change.
+        dataset: the images.
+        settings: what to probe.
+        device: of the probes.
+        title: the network in words.
+        weights: where its weights come from, in words.
+        architecture: from which `trainables.builder.Network` built the network; without it the
+            network is traced.
+        progress: called with the name of each probe.
+
+    Raises:
+        BadInputError: the network does not take the images, or has no convolution.
+    """
+    network = network.to(device).float()
+    scored = ProbeImages.draw(
+        dataset, settings.split, settings.images, device, settings.normalisation
+    )
+    seen = ProbeImages.draw(dataset, "train", settings.images, device, settings.normalisation)
+    subject = Subject(network, next(scored.batches(2)), title)
+    notes = [
+        f"{layer.name} is called {layer.calls} times per image; its first call is probed"
+        for layer in subject.layers
+        if layer.calls > 1
+    ]
+    found = _Probing(subject, seen, scored, len(dataset.classes), notes)
+    layers, border = _with_fields(subject, dataset, settings.rule, architecture, notes)
+    for name, probe in (
+        ("saturation", found.saturation),
+        ("probe", found.probe),
+        ("triviality", found.triviality),
+        ("disabled", found.disabled),
+        ("field", found.field),
+    ):
+        if name in settings.only:
+            progress(name)
+            layers = probe(layers)
+    return NetworkProbes(
+        title=title,
+        weights=weights,
+        split=settings.split,
+        images=len(scored),
+        training_images=len(seen),
+        resolution=dataset.shape[:2],
+        rule=settings.rule.value,
+        border=border,
+        accuracy=found.accuracy(),
+        layers=tuple(layers),
+        norms=count_disabled(network) if "disabled" in settings.only else (),
+        notes=tuple(notes),
+    )
+
+
+class _Probing:
+    """The probes of one network; each adds its values to the records of the layers."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        seen: ProbeImages,
+        scored: ProbeImages,
+        classes: int,
+        notes: list[str],
+    ) -> None:
+        self._subject = subject
+        self._seen = seen
+        self._scored = scored
+        self._notes = notes
+        output = subject.output
+        self._classifies = output is not None and output[1:] == (classes,)
+        if not self._classifies:
+            shape = "no tensor" if output is None else f"{list(output[1:])} values per image"
+            self._notes.append(
+                f"accuracy is unknown: the network returns {shape}, and there are {classes} classes"
+            )
+
+    @torch.inference_mode()
+    def saturation(self, layers: Sequence[LayerProbes]) -> list[LayerProbes]:
+        spectra: dict[int, Covariance] = {}
+
+        def add(index: int, output: Tensor) -> None:
+            samples = output.movedim(1, -1).flatten(0, -2)
+            if index not in spectra:
+                spectra[index] = Covariance(samples.shape[1], samples.device)
+            spectra[index].add(samples)
+
+        with self._subject.listening(add):
+            for batch in self._scored.batches():
+                self._subject.network(batch)
+        return [
+            replace(layer, saturation=saturation(spectra[index].matrix))
+            for index, layer in enumerate(layers)
+        ]
+
+    @torch.inference_mode()
+    def probe(self, layers: Sequence[LayerProbes]) -> list[LayerProbes]:
+        fitted, scored = self._pooled(self._seen), self._pooled(self._scored)
+        scores = [
+            score_probe(features, self._seen.labels, others, self._scored.labels)
+            for features, others in zip(fitted, scored, strict=True)
+        ]
+        early = sum(not score.converged for score in scores)
+        if early:
+            self._notes.append(
+                f"the logistic regressions of {early} of {len(scores)} convolutions ended before "
+                "they converged"
+            )
+        return [
+            replace(layer, probe_accuracy=score.accuracy)
+            for layer, score in zip(layers, scores, strict=True)
+        ]
+
+    def _pooled(self, images: ProbeImages) -> list[Tensor]:
+        parts: list[list[Tensor]] = [[] for _ in self._subject.layers]
+        with self._subject.listening(lambda index, output: parts[index].append(pooled(output))):
+            for batch in images.batches():
+                self._subject.network(batch)
+        return [torch.cat(each) for each in parts]
+
+    def accuracy(self) -> float | None:
+        return measure_accuracy(self._subject.network, self._scored) if self._classifies else None
+
+    def triviality(self, layers: Sequence[LayerProbes]) -> list[LayerProbes]:
+        if not self._classifies:
+            return list(layers)
+        network, found = self._subject.network, []
+        for record, layer in zip(layers, self._subject.layers, strict=True):
+            with zero_kernel(layer):
+                without_kernel = measure_accuracy(network, self._scored)
+            with zero_branch(layer):
+                without_branch = measure_accuracy(network, self._scored)
+            found.append(
+                replace(
+                    record,
+                    zero_kernel_accuracy=without_kernel,
+                    zero_branch_accuracy=without_branch,
+                )
+            )
+        return found
+
+    def disabled(self, layers: Sequence[LayerProbes]) -> list[LayerProbes]:
+        shares = {norm.name: norm for norm in count_disabled(self._subject.network)}
+        return [
+            replace(
+                layer, disabled_features=shares[layer.norm].disabled / shares[layer.norm].features
+            )
+            if layer.norm in shares
+            else layer
+            for layer in layers
+        ]
+
+    def field(self, layers: Sequence[LayerProbes]) -> list[LayerProbes]:
+        height, width, channels = self._scored.dataset.shape
+        fitting = max(1, min(_FIELD_IMAGES, _FIELD_VALUES // (height * width * channels)))
+        masses = measure_masses(self._subject, next(self._scored.batches(fitting)))
+        found = []
+        for layer, mass in zip(layers, masses, strict=True):
+            field = describe_mass(mass)
+            most = layer.field_max
+            if most is not None and any(a > b for a, b in zip(field.extent, most, strict=True)):
+                self._notes.append(
+                    f"the gradient of {layer.name} reaches beyond its theoretical field, which "
+                    "leaves out gates and norms over the whole image"
+                )
+            found.append(
+                replace(
+                    layer,
+                    effective_radius=field.radius,
+                    effective_extent=field.extent,
+                    mass_within=field.within,
+                )
+            )
+        return found
+
+
+def _with_fields(
+    subject: Subject,
+    dataset: Dataset,
+    rule: Rule,
+    architecture: Architecture | None,
+    notes: list[str],
+) -> tuple[list[LayerProbes], int | None]:
+    """Return a record of each convolution with its theoretical field, and the border layer."""
+    records = [_record(layer) for layer in subject.layers]
+    height, width, channels = dataset.shape
+    try:
+        graph = architecture or trace(subject.network, (channels, height, width))
+    except BadInputError as error:
+        notes.append(f"theoretical fields and the border layer are unknown: {error.problem}")
+        return records, None
+    analysis = find_border(graph, rule)
+    numbers = {
+        f"layers.{index}" if architecture is not None else graph.layers[index].name: number
+        for number, index in enumerate(analysis.convolutions, start=1)
+    }
+    for position, record in enumerate(records):
+        number = numbers.get(record.name)
+        if number is None:
+            continue
+        index, field = analysis.convolutions[number - 1], analysis.fields[number - 1]
+        records[position] = replace(
+            record,
+            name=graph.layers[index].name or record.name,
+            field_min=field.smallest,
+            field_max=field.largest,
+            productive=analysis.is_productive(number),
+        )
+    unknown = sum(record.field_min is None for record in records)
+    if unknown:
+        notes.append(f"the theoretical fields of {unknown} convolutions are unknown")
+    first = next((i for i, each in enumerate(records, start=1) if each.productive is False), None)
+    return records, first
+
+
+def _record(layer: ConvolutionLayer) -> LayerProbes:
+    return LayerProbes(layer.name, layer.kernel, layer.shape[0], norm=layer.norm_name)

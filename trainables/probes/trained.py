@@ -1,0 +1,173 @@
+"""Probes the networks of a search: after a training, from stored weights, or trained again."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from spaces.architecture import Architecture
+from spaces.errors import BadInputError
+from trainables.builder import Network
+from trainables.data import Dataset
+from trainables.probes.probing import ProbeSettings, probe_network
+from trainables.probes.records import NetworkProbes
+from trainables.specs import TrainingSpec
+from trainables.training.device import select_device
+from trainables.training.loop import Training
+from trainables.trial import start_finalist
+
+
+def probe_training(
+    training: Training,
+    settings: ProbeSettings,
+    *,
+    title: str,
+    weights: str,
+    progress: Callable[[str], None] = lambda _: None,
+) -> NetworkProbes:
+    """Probe the scored network of a training; see `probe_network`."""
+    return probe_network(
+        training.evaluated,
+        training.dataset,
+        settings,
+        training.device,
+        title=title,
+        weights=weights,
+        architecture=training.architecture,
+        progress=progress,
+    )
+
+
+def probe_stored(
+    architecture: Architecture,
+    state: bytes,
+    dataset: Dataset,
+    settings: ProbeSettings,
+    device: str,
+    *,
+    title: str,
+    weights: str,
+    progress: Callable[[str], None] = lambda _: None,
+) -> NetworkProbes:
+    """Probe a network with stored weights; see `probe_network`.
+
+    Args:
+        architecture: of the network.
+        state: content of the file of its ``state_dict``.
+        dataset: the images.
+        settings: what to probe.
+        device: see `trainables.training.device.select_device`.
+        title: the network in words.
+        weights: where the weights come from, in words.
+        progress: called with the name of each probe.
+
+    Raises:
+        BadInputError: the weights are damaged or do not fit the network.
+    """
+    network = Network(architecture)
+    load_state(network, read_state(state, weights), title)
+    return probe_network(
+        network,
+        dataset,
+        settings,
+        select_device(device).device,
+        title=title,
+        weights=weights,
+        architecture=architecture,
+        progress=progress,
+    )
+
+
+def train_again(
+    spec: TrainingSpec,
+    params: Mapping[str, Any],
+    digest: str,
+    seed: int,
+    epochs: int,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Training:
+    """Train a candidate as its trial did; with folds, on the images without one of them.
+
+    Args:
+        spec: training spec of the search.
+        params: parameters of the candidate.
+        digest: of the candidate; empty for no comparison.
+        seed: of the trial.
+        epochs: that the trial trained; the schedule spans those of the spec.
+        progress: called after each epoch with its number.
+
+    Raises:
+        BadInputError: the space draws another candidate from the parameters now.
+    """
+    training = start_finalist(spec, spec.candidates().rebuild(params, digest), seed)
+    for epoch in range(1, epochs + 1):
+        training.run_epoch()
+        progress(epoch)
+    return training
+
+
+def read_state(content: bytes, source: str) -> dict[str, Tensor]:
+    """Return the weights in a file of ``torch.save`` or of safetensors; runs no code from it.
+
+    A checkpoint with the weights below ``state_dict`` or ``model`` is accepted.
+
+    Args:
+        content: of the file.
+        source: its name, for messages.
+
+    Raises:
+        BadInputError: it holds no weights.
+    """
+    try:
+        if source.endswith(".safetensors"):
+            from safetensors.torch import load  # noqa: PLC0415 - needed for such files alone
+
+            found: object = load(content)
+        else:
+            found = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+    except Exception as error:
+        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        problem = f"cannot be read as weights ({cause})"
+        remedy = "save the state_dict of the network with torch.save or safetensors"
+        raise BadInputError("--weights", source, problem, remedy) from error
+    for name in ("state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(name), dict):
+            found = found[name]
+    if (
+        isinstance(found, dict)
+        and found
+        and all(isinstance(value, Tensor) for value in found.values())
+    ):
+        return found
+    problem = f"holds no state_dict but a {type(found).__name__} of other values"
+    raise BadInputError("--weights", source, problem, "save network.state_dict()")
+
+
+def load_state(network: nn.Module, state: Mapping[str, Tensor], title: str) -> None:
+    """Load weights into a network.
+
+    Raises:
+        BadInputError: they do not fit.
+    """
+    own = network.state_dict()
+    missing = [name for name in own if name not in state]
+    unknown = [name for name in state if name not in own]
+    other = [
+        f"{name} has {list(state[name].shape)} instead of {list(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    found = [
+        f"{len(names)} {what}, such as {names[0]}"
+        for what, names in (("are missing", missing), ("are unknown", unknown), ("differ", other))
+        if names
+    ]
+    if found:
+        problem = f"the weights do not fit {title}: {'; '.join(found)}"
+        remedy = "give the weights of this network"
+        raise BadInputError("--weights", title, problem, remedy)
+    network.load_state_dict(state)
