@@ -334,3 +334,65 @@ def sync(name: NameArgument, home: HomeOption = None) -> int:
 
     sync_search(name, Home.locate(home), make_console())
     return 0
+
+
+@app.command(epilog="Example: python search.py probe quickstart")
+def probe(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="NAME (best finalist of a search), NAME:TRIAL, NAME:champion (of its nights), "
+            "or your own trained network as module:function or torchvision:NAME.",
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Images for your own network, such as images:PATH or digits."),
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(metavar="PIXELS", min=1, help="Side of these images.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of your own network: state dict, safetensors."),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(help="Normalisation for your own network: data, imagenet or none.")
+    ] = "data",
+    images: Annotated[int, typer.Option(min=2, help="Most images of each split.")] = 1000,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROBES",
+            help="Some of saturation, probe, triviality, disabled, field, with commas between.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of picture and data; default: of the search."),
+    ] = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the data to FILE.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu or cuda; default: of the search.")
+    ] = None,
+    home: HomeOption = None,
+) -> int:
+    """Measure what each convolution of a trained network contributes, over its depth."""
+    from search.experiment.folder import Home
+    from search.nightly.champion_probe import is_champion, probe_champion
+    from search.reporting.probe import ProbeRequest, probe_own, probe_search
+
+    place, console = Home.locate(home), make_console()
+    request = ProbeRequest(network, images, only, out, json_, device)
+    if request.is_own_network(place):
+        probe_own(request, data, resolution, weights, normalize, console)
+        return 0
+    request.refuse_options_of_own_networks(data, resolution, weights, normalize)
+    if is_champion(network):
+        probe_champion(request, place, console)
+    else:
+        probe_search(request, place, console)
+    return 0

@@ -124,7 +124,7 @@ class Candidates:
             params=params,
             digest=digest,
             # The digest decides, so a candidate trains alike in every search with this seed.
-            seed=(int(digest[:8], 16) ^ self._seed) & 0x7FFFFFFF,
+            seed=training_seed(digest, self._seed),
             candidate=candidate,
             costs=candidate.costs,
             border=find_border(candidate.architecture, self._rule),
@@ -149,3 +149,13 @@ def attributes_of(candidate: Candidate) -> TrialAttributes:
         costs = candidate.costs
         attributes["params"], attributes["macs"] = costs.params, costs.macs
     return attributes
+
+
+def training_seed(digest: str, seed: int) -> int:
+    """Return the seed of a trial's training.
+
+    Args:
+        digest: of the candidate.
+        seed: of the search.
+    """
+    return (int(digest[:8], 16) ^ seed) & 0x7FFFFFFF

@@ -133,6 +133,24 @@ class ChampionStore:
         with tempfile.TemporaryDirectory() as folder:
             return self._read(version, Path(folder))
 
+    def network(self, champion: Champion, seed: int) -> tuple[str, bytes]:
+        """Return the JSON of the champion's candidate and the file of its weights.
+
+        Args:
+            champion: from `current`.
+            seed: of one of its results.
+
+        Raises:
+            UnavailableError: the store is unavailable or has lost the files.
+        """
+        with _reached(), tempfile.TemporaryDirectory() as folder:
+            version = self._client.get_model_version(self.model, champion.version)
+            candidate, weights = (
+                self._fetch(version, name, Path(folder)).read_bytes()
+                for name in ("candidate.json", _weights(seed))
+            )
+        return candidate.decode(), weights
+
     def _read(self, version: ModelVersion, folder: Path) -> Champion:
         try:
             description = self._fetch(version, _DESCRIPTION, folder)
@@ -212,7 +230,7 @@ class ChampionStore:
             for seed, path in files.records.items():
                 (folder / _record(seed)).symlink_to(path.absolute())
             for seed, path in files.weights.items():
-                (folder / f"seed-{seed}.pt").symlink_to(path.absolute())
+                (folder / _weights(seed)).symlink_to(path.absolute())
             with translated():
                 self._client.log_artifacts(run_id, str(folder), _FOLDER)
         store.finish(run_id, key, "FINISHED", time.time_ns() // 1_000_000)
@@ -262,6 +280,10 @@ def _reached() -> Iterator[None]:
 
 def _record(seed: int) -> str:
     return f"seed-{seed}.npz"
+
+
+def _weights(seed: int) -> str:
+    return f"seed-{seed}.pt"
 
 
 def _to_json(contender: Contender) -> str:

@@ -1,9 +1,10 @@
-"""Finds and builds the module that the user names, without downloading or initialising weights."""
+"""Finds and builds the module that the user names, without downloading weights."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import nullcontext
 from difflib import get_close_matches
 from typing import Any
 
@@ -51,12 +52,16 @@ class _WithoutInitialisation(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def load_model(reference: str) -> nn.Module:
+def load_model(reference: str, *, initialised: bool = False) -> nn.Module:
     """Build the module named by ``torchvision:NAME`` or ``module:attribute``.
 
     The attribute is a class or function that is called without arguments, or a module itself; it
     is looked for in the current folder first. Weights are not downloaded, and in general not
     initialised: the module is for analysis, not for training.
+
+    Args:
+        reference: of the module.
+        initialised: whether to initialise weights, for a module that runs.
 
     Raises:
         BadInputError: there is no such thing, it cannot be built, or it is no module.
@@ -66,7 +71,7 @@ def load_model(reference: str) -> nn.Module:
         remedy = "give torchvision:NAME, or module:Class of your own"
         raise BadInputError("MODEL", reference, "names no module", remedy)
     if source == "torchvision":
-        return _from_torchvision(reference, name)
+        return _from_torchvision(reference, name, initialised)
     with quiet():
         found = load_object("MODEL", reference, search_folders(None))
     if isinstance(found, nn.Module):
@@ -74,14 +79,14 @@ def load_model(reference: str) -> nn.Module:
     if not callable(found):
         problem = f"is a {type(found).__name__}, no module, class or function"
         raise BadInputError("MODEL", reference, problem, "name a class or a function")
-    module = _built(reference, found, {})
+    module = _built(reference, found, {}, initialised)
     if not isinstance(module, nn.Module):
         problem = f"returned a {type(module).__name__}, no torch.nn.Module"
         raise BadInputError("MODEL", reference, problem, "return a module")
     return module
 
 
-def _from_torchvision(reference: str, name: str) -> nn.Module:
+def _from_torchvision(reference: str, name: str, initialised: bool) -> nn.Module:
     from torchvision import models  # noqa: PLC0415 - takes a second
 
     known = models.list_models()
@@ -95,23 +100,30 @@ def _from_torchvision(reference: str, name: str) -> nn.Module:
         options["weights_backbone"] = None
     options["weights"] = None
     module: object
+    if initialised:
+        options.pop("init_weights", None)
+        module = _built(reference, builder, options, initialised)
+        assert isinstance(module, nn.Module)  # noqa: S101 - torchvision promises it
+        return module
     try:
         with quiet(), torch.device("meta"):
             module = builder(**options)
     except Exception:  # Some calculate with tensors while they are built.
-        module = _built(reference, builder, options)
+        module = _built(reference, builder, options, initialised)
     assert isinstance(module, nn.Module)  # noqa: S101 - torchvision promises it
     return module
 
 
-def _built(reference: str, build: Callable[..., object], options: dict[str, Any]) -> object:
+def _built(
+    reference: str, build: Callable[..., object], options: dict[str, Any], initialised: bool
+) -> object:
     """Call a function or class that builds a module.
 
     Raises:
         BadInputError: it raises.
     """
     try:
-        with quiet(), _WithoutInitialisation():
+        with quiet(), nullcontext() if initialised else _WithoutInitialisation():
             return build(**options)
     except RAISED_BY_USERS as error:
         problem = f"building it raised {type(error).__name__}: {error}{place_of(error)}"

@@ -1,0 +1,337 @@
+"""The command `probe`: what each convolution of a trained network contributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from cluster.files import write_atomically
+from search.console import note, say, warn
+from search.experiment.folder import Home, SearchFolder
+from search.experiment.training_spec import describe_training, load_images
+from search.loop.candidates import training_seed
+from search.reporting.probe_table import show_probes
+from search.reporting.stored_search import StoredSearch
+from search.study.file_lock import hold
+from search.study.finalists import FinalistStore
+from search.study.probes import CHAMPION, ProbeStore, trial_name
+from search.study.records import TrialRecord
+from search.study.summary import summarise
+from search.tracking.journal import Journal
+from search.tracking.journal_events import PARENT
+from search.tracking.journal_reader import last_status
+from search.tracking.probe_events import record_probes
+from search.tracking.probe_plot import probe_plot
+from spaces.errors import BadInputError
+from trainables.probes.records import PROBES, NetworkProbes, Probe, check_probes
+from trainables.specs import TrainingSpec
+
+if TYPE_CHECKING:
+    from trainables.data import Dataset
+    from trainables.probes.probing import ProbeSettings
+
+
+@dataclass(frozen=True)
+class ProbeRequest:
+    """What the user asks for.
+
+    Attributes:
+        network: as named by the user.
+        images: most images of each split.
+        only: names of probes with commas between; None for all.
+        out: folder of picture and data; None for that of the search.
+        json_file: further file for the data.
+        device: name of the device; None for that of the search.
+    """
+
+    network: str
+    images: int
+    only: str | None
+    out: Path | None
+    json_file: Path | None
+    device: str | None
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """The requested probes.
+
+        Raises:
+            BadInputError: a name is unknown.
+        """
+        if self.only is None:
+            return PROBES
+        names = [name.strip() for name in self.only.split(",") if name.strip()]
+        return check_probes(names, "--only")
+
+    def is_own_network(self, home: Home) -> bool:
+        """Tell whether the name is that of a user's module rather than of a search."""
+        name, colon, attribute = self.network.partition(":")
+        if not colon or home.folder(name).experiment.exists():
+            return False
+        return not (attribute == CHAMPION or (attribute.isascii() and attribute.isdigit()))
+
+    def refuse_options_of_own_networks(
+        self, data: str | None, resolution: int | None, weights: Path | None, normalize: str
+    ) -> None:
+        """Check that no option is given that a search determines itself.
+
+        Raises:
+            BadInputError: one is given.
+        """
+        for option, value, default in (
+            ("--data", data, None),
+            ("--resolution", resolution, None),
+            ("--weights", weights, None),
+            ("--normalize", normalize, "data"),
+        ):
+            if value != default:
+                problem = f"{self.network} is a network of a search, which determines it"
+                raise BadInputError(option, value, problem, "leave it out")
+
+    def write(self, probes: NetworkProbes, name: str, folder: Path | None) -> None:
+        """Write the files of the probes, and name them.
+
+        Raises:
+            BadInputError: they cannot be written.
+        """
+        folder = self.out or folder
+        try:
+            if folder is not None:
+                note(f"picture: {ProbeStore(folder).write(name, probes, probe_plot(probes))}")
+            if self.json_file is not None:
+                write_atomically(self.json_file, probes.to_json())
+                note(f"data: {self.json_file}")
+        except OSError as error:
+            where = self.out or self.json_file or folder
+            problem = f"cannot be written ({error.strerror})"
+            raise BadInputError("--out", where, problem, "name a folder to write to") from None
+
+
+def show_progress(probe: str) -> None:
+    """Print the probe that is being made."""
+    note(f"measuring {probe} ..")
+
+
+def probe_own(
+    request: ProbeRequest,
+    data: str | None,
+    resolution: int | None,
+    weights: Path | None,
+    normalize: str,
+    console: Console,
+) -> None:
+    """Probe a user's own network.
+
+    Raises:
+        BadInputError: network, weights, images or an option cannot be used.
+    """
+    probes = request.probes
+    if data is None:
+        problem = "is a network of your own, whose images are unknown"
+        remedy = "add --data images:PATH, or name a search"
+        raise BadInputError("NETWORK", request.network, problem, remedy)
+    from search.experiment.loading import parse_experiment
+    from trainables.probes.images import NORMALISATIONS
+    from trainables.probes.modules import probe_module
+    from trainables.probes.probing import ProbeSettings
+
+    known = {each: each for each in NORMALISATIONS}
+    if normalize not in known:
+        remedy = f"use {', '.join(known)}"
+        raise BadInputError("--normalize", normalize, "unknown normalisation", remedy)
+    fields = {"data": data} | ({} if resolution is None else {"resolution": resolution})
+    dataset = load_images(parse_experiment(fields), console)
+    settings = ProbeSettings(probes, request.images, "validation", known[normalize])
+    device = request.device or "auto"
+    found = probe_module(request.network, weights, dataset, settings, device, show_progress)
+    show_probes(found, console)
+    request.write(found, request.network.replace(":", "-"), None)
+
+
+class SearchProbing:
+    """Probes networks of a stored search.
+
+    Args:
+        request: of the user.
+        home: folder of all searches.
+        name: of the search.
+        console: shows the decoding of images.
+
+    Raises:
+        BadInputError: there is no such search, or a probe is unknown.
+    """
+
+    def __init__(self, request: ProbeRequest, home: Home, name: str, console: Console) -> None:
+        self.request = request
+        self.probes = request.probes
+        self.home = home
+        self.console = console
+        self.stored = StoredSearch(home.existing(name))
+        self.folder: SearchFolder = self.stored.folder
+        spec = describe_training(self.stored.experiment, self.folder.task)
+        self.spec: TrainingSpec = replace(spec, device=request.device or spec.device)
+
+    def dataset(self) -> Dataset:
+        """Return the images of the search.
+
+        Raises:
+            BadInputError: they have changed.
+        """
+        experiment = self.stored.experiment
+        dataset = load_images(experiment, self.console, notes=False)
+        known = self.folder.data
+        if known is not None and (
+            difference := known.difference(dataset.identify(experiment.decoding))
+        ):
+            problem = f"the images have changed since the search ({difference})"
+            raise BadInputError("data", experiment.data, problem, "restore them")
+        return dataset
+
+    def settings(self, split: str) -> ProbeSettings:
+        """Return the settings of the probes on a split."""
+        from trainables.probes.probing import ProbeSettings
+
+        rule = self.stored.experiment.screens.rule
+        return ProbeSettings(self.probes, self.request.images, split, "data", rule)
+
+    def finish(self, found: NetworkProbes, name: str, run: str) -> None:
+        """Print, store and track probes.
+
+        Args:
+            found: the probes.
+            name: of their files.
+            run: key of the run of the network; `PARENT` for files without metrics.
+        """
+        show_probes(found, self.console)
+        self.request.write(found, name, self.folder.probes)
+        if self.stored.experiment.tracking.enabled:
+            self._track(found, name, run)
+
+    def _track(self, found: NetworkProbes, name: str, run: str) -> None:
+        from search.tracking.tracking_process import Destination, sync
+
+        folder = self.folder
+        experiment = self.stored.experiment.tracking.experiment
+        try:
+            with hold(folder.lock, folder.name):
+                ending = last_status(folder.journal)
+                with Journal(folder.journal) as journal:
+                    record_probes(
+                        journal,
+                        run,
+                        found,
+                        name=f"probes/{name}" if run == PARENT else "probes",
+                        metrics=run != PARENT,
+                    )
+                    if ending is not None:
+                        journal.finish(PARENT, ending)
+                sync(
+                    folder.journal,
+                    Destination.from_environment(self.home.path, experiment),
+                    folder.identity,
+                )
+        except Exception as error:  # Tracking must not fail the command.
+            cause = " ".join(f"{error}".split()) or type(error).__name__
+            warn(f"the probes are not in MLflow yet: {cause}")
+
+
+def probe_search(request: ProbeRequest, home: Home, console: Console) -> None:
+    """Probe the best finalist of a search, or one of its trials.
+
+    Raises:
+        BadInputError: there is no such search or trial, it has no trained network, or its images
+            have changed.
+    """
+    name, colon, number = request.network.partition(":")
+    if colon and not (number.isascii() and number.isdigit()):
+        remedy = f"write {name}, {name}:TRIAL or {name}:{CHAMPION}"
+        raise BadInputError("NETWORK", request.network, "names no trial", remedy)
+    probing = SearchProbing(request, home, name, console)
+    trial = _find_trial(probing, int(number) if colon else None)
+    title = f"trial {trial.number}"
+    seeds = sorted(
+        result.seed
+        for result in FinalistStore(probing.folder.finalists).results()
+        if result.number == trial.number
+    )
+    found = (
+        _probe_finalist(probing, trial, seeds[0], title)
+        if seeds
+        else _probe_again(probing, trial, title)
+    )
+    run = f"finalist-{trial.number}" if seeds else str(trial.number)
+    probing.finish(found, trial_name(trial.number), run)
+
+
+def _find_trial(probing: SearchProbing, number: int | None) -> TrialRecord:
+    """Return the trial with a number, or the best one.
+
+    Raises:
+        BadInputError: there is none, or it was never trained.
+    """
+    stored, network = probing.stored, probing.request.network
+    trials = {trial.number: TrialRecord.of(trial) for trial in stored.trials}
+    if number is None:
+        best = summarise(stored.trials).best
+        finalists = stored.finalists
+        if not finalists and best is None:
+            problem = "has no trained network yet"
+            raise BadInputError("NETWORK", network, problem, "wait, or name a trial")
+        number = finalists[0].number if finalists else best.number if best else 0
+    trial = trials.get(number)
+    if trial is None:
+        problem = f"{stored.folder.name} has no trial {number}"
+        remedy = f"use one of 0 to {len(trials) - 1}" if trials else "wait for its first trial"
+        raise BadInputError("NETWORK", network, problem, remedy)
+    if not trial.is_trained or not trial.epochs:
+        why = f"was rejected ({trial.rejected_for})" if trial.is_rejected else "was not trained"
+        problem = f"trial {number} of {stored.folder.name} {why}"
+        raise BadInputError("NETWORK", network, problem, "name a trained trial")
+    return trial
+
+
+def _probe_finalist(
+    probing: SearchProbing, trial: TrialRecord, seed: int, title: str
+) -> NetworkProbes:
+    from trainables.probes.trained import probe_stored
+
+    candidate = probing.stored.space.rebuild(trial.params, trial.digest)
+    weights = FinalistStore(probing.folder.finalists).weights(trial.number, seed)
+    return probe_stored(
+        candidate.architecture,
+        weights.read_bytes(),
+        probing.dataset(),
+        probing.settings("test"),
+        probing.spec.device,
+        title=title,
+        weights=f"finalist with seed {seed}",
+        progress=show_progress,
+    )
+
+
+def _probe_again(probing: SearchProbing, trial: TrialRecord, title: str) -> NetworkProbes:
+    from trainables.probes.trained import probe_training, train_again
+
+    probing.dataset()
+    seed = training_seed(trial.digest, probing.stored.experiment.seed)
+    say(
+        probing.console,
+        f"{title} has no stored weights: training it again with its seed {seed} for "
+        f"{trial.epochs} of {probing.spec.epochs} epochs",
+    )
+
+    def report(epoch: int) -> None:
+        note(f"epoch {epoch} of {trial.epochs}")
+
+    training = train_again(probing.spec, trial.params, trial.digest, seed, trial.epochs, report)
+    return probe_training(
+        probing.spec,
+        training,
+        probing.settings("validation"),
+        title=title,
+        weights=f"trained again with seed {seed} for {trial.epochs} epochs",
+        progress=show_progress,
+    )
