@@ -55,7 +55,7 @@ def probe_champion(request: ProbeRequest, home: Home, console: Console) -> None:
     found = probe_stored(
         Architecture.from_json(json.dumps(json.loads(candidate)["architecture"])),
         weights,
-        dataset,
+        dataset.finalist_part(seed),
         probing.settings("test"),
         probing.spec.device,
         title=f"champion {describe(champion)}",

@@ -26,6 +26,7 @@ from search.tracking.journal_reader import last_status
 from search.tracking.probe_events import record_probes
 from search.tracking.probe_plot import probe_plot
 from spaces.errors import BadInputError
+from trainables.folds import Folds
 from trainables.probes.records import PROBES, NetworkProbes, Probe, check_probes
 from trainables.specs import TrainingSpec
 
@@ -303,7 +304,7 @@ def _probe_finalist(
     return probe_stored(
         candidate.architecture,
         weights.read_bytes(),
-        probing.dataset(),
+        probing.dataset().finalist_part(seed),
         probing.settings("test"),
         probing.spec.device,
         title=title,
@@ -317,10 +318,11 @@ def _probe_again(probing: SearchProbing, trial: TrialRecord, title: str) -> Netw
 
     probing.dataset()
     seed = training_seed(trial.digest, probing.stored.experiment.seed)
+    part = ", without one fold" if isinstance(probing.spec.data.validation, Folds) else ""
     say(
         probing.console,
         f"{title} has no stored weights: training it again with its seed {seed} for "
-        f"{trial.epochs} of {probing.spec.epochs} epochs",
+        f"{trial.epochs} of {probing.spec.epochs} epochs{part}",
     )
 
     def report(epoch: int) -> None:
@@ -328,10 +330,9 @@ def _probe_again(probing: SearchProbing, trial: TrialRecord, title: str) -> Netw
 
     training = train_again(probing.spec, trial.params, trial.digest, seed, trial.epochs, report)
     return probe_training(
-        probing.spec,
         training,
         probing.settings("validation"),
         title=title,
-        weights=f"trained again with seed {seed} for {trial.epochs} epochs",
+        weights=f"trained again with seed {seed} for {trial.epochs} epochs{part}",
         progress=show_progress,
     )
