@@ -65,10 +65,15 @@ class Option:
 
 MUON: dict[str, Any] = {"optimizer": "muon"}
 EARLIER = {"norm_bias_rate": 8, "initialization": "dirac", "lookahead": 5}
+TOGETHER = MUON | EARLIER | {"first_layer": "whitening", "small_images": 0.5}
+MUON_RATES = (0.1,)
 OPTIONS = {
     "SGD": Option(),
-    "muon": Option(MUON),
-    "muon, norm_bias_rate 8, dirac, lookahead 5": Option(MUON | EARLIER),
+    "muon": Option(MUON, MUON_RATES),
+    "muon, norm_bias_rate 8, dirac, lookahead 5": Option(MUON | EARLIER, MUON_RATES),
+    "muon, whitening": Option(MUON | {"first_layer": "whitening"}, MUON_RATES),
+    "muon, small_images 0.5": Option(MUON | {"small_images": 0.5}, MUON_RATES),
+    "all of these": Option(TOGETHER, MUON_RATES),
     "whitening": Option({"first_layer": "whitening"}),
     "small_images 0.5": Option({"small_images": 0.5}),
 }
@@ -87,6 +92,7 @@ class Args(argparse.Namespace):
     batch: int
     runs: Path | None
     pilot: bool
+    only: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -238,7 +244,15 @@ def main() -> None:
     parser.add_argument(
         "--pilot", action="store_true", help="show each rate, on other candidates and seeds"
     )
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=OPTIONS,
+        metavar="NAME",
+        help="measure this option and SGD only; may be repeated",
+    )
     args = parser.parse_args(namespace=Args())
+    options = {n: o for n, o in OPTIONS.items() if n == "SGD" or n in (args.only or OPTIONS)}
     candidates, seeds = (PILOT, [PILOT_SEED]) if args.pilot else (FINAL, list(range(args.seeds)))
     if args.quick:
         args.images, args.epochs, args.target = min(args.images, 200), 2, 0.3
@@ -246,7 +260,7 @@ def main() -> None:
     prepare_process(1)
     dataset = load(DataSpec(args.data, resolution=args.resolution, validation=args.validation))
     runs = Runs(dataset, args)
-    for seed, option in product(seeds, OPTIONS.values()):
+    for seed, option in product(seeds, options.values()):
         for (space, number), rate in product(candidates, option.rates[: 1 if args.quick else None]):
             runs.get(space, number, option, rate, seed)  # Seed by seed, so that part is of use.
 
@@ -264,7 +278,7 @@ def main() -> None:
 
     table = Table(args.json)
     baseline = best(OPTIONS["SGD"], OPTIONS["SGD"].rates[: 1 if args.quick else None])
-    for name, option in OPTIONS.items():
+    for name, option in options.items():
         rates = option.rates[: 1 if args.quick else None]
         for tried in [[rate] for rate in rates] if args.pilot else [rates]:
             found = best(option, tried)
