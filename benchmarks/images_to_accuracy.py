@@ -47,8 +47,14 @@ SPACES: dict[str, dict[str, Any]] = {
 }
 MACS = (200, 1000)
 """Smallest and largest cost of a candidate, in thousands for an image of 16 pixels."""
-FINAL = (("vgg", 0), ("vgg", 1), ("vgg", 2), ("resnet", 0), ("resnet", 1))
-PILOT = (("vgg", 100), ("resnet", 100))
+FINAL: tuple[tuple[str, int], ...] = (
+    ("vgg", 0),
+    ("vgg", 1),
+    ("vgg", 2),
+    ("resnet", 0),
+    ("resnet", 1),
+)
+PILOT: tuple[tuple[str, int], ...] = (("vgg", 100), ("resnet", 100))
 """Space and seed of each candidate."""
 PILOT_SEED = 100
 """Seed of the pilot's trainings, beyond those of the others."""
