@@ -122,8 +122,8 @@ class SchedulerSection(_Section):
     grace_epochs: int = Field(
         1,
         ge=1,
-        description="epochs before a trial may be stopped; the default is a ninth of `epochs`, at "
-        "least 1",
+        description="epochs before a trial may be stopped; the default is a ninth of `epochs`, "
+        "rounded up",
     )
     reduction: int = Field(
         3, ge=2, description="reduction factor: the best 1/n of the trials at each rung continue"

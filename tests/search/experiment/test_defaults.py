@@ -76,7 +76,7 @@ def test_default_length_is_said() -> None:
     assert complete(Experiment(), 50_000, 8)[1] == ""
 
 
-@pytest.mark.parametrize(("epochs", "grace"), [(1, 1), (10, 1), (27, 3), (75, 8)])
+@pytest.mark.parametrize(("epochs", "grace"), [(1, 1), (9, 1), (10, 2), (75, 9)])
 def test_default_grace_period_is_a_ninth_of_the_epochs(epochs: int, grace: int) -> None:
     assert completed(epochs=epochs).scheduler.grace_epochs == grace
     given = completed(epochs=epochs, scheduler={"grace_epochs": 2})
