@@ -8,8 +8,8 @@ that never reaches the target counts with all its images, and the table says how
 A figure is the geometric mean over candidates and seeds. Its ratio is that of SGD to the option,
 each at the learning rate with the fewest images for the candidate; the text of the figure has the
 lowest and highest ratio of a candidate. A pilot on other candidates and seeds chose the rates: two
-for SGD, one for Muon. CPU seconds include validation; images of smaller size are also counted by their
-multiply-accumulates.
+for SGD, one for Muon. CPU seconds include validation; images of smaller size are also counted by
+their multiply-accumulates.
 
 ``--data images:PATH`` takes other images than scikit-learn's digits. ``--runs FILE`` keeps each
 training as a line of JSON, so that a stopped measurement continues, also with more seeds.
