@@ -191,6 +191,11 @@ def test_candidates_within_noise_of_the_best_share_its_rank(
         f"{ties} candidates are marked =1: chance on 50 validation images explains their "
         "distance from the best."
     )
+    data = with_validation_images(50)
+    assert section.sentences[2] == (
+        f"A new search with validation: folds=5 would score each on {data.split_images(0) + 50} "
+        "images, at five times the cost."
+    )
 
 
 def test_candidate_stopped_early_is_never_tied_with_the_best(
