@@ -12,6 +12,10 @@ images keep their class.
 scikit-learn's digits need no files. ``--cifar10 images:PATH`` and ``--mnist images:PATH`` add the
 other data sets. ``--record FILE`` keeps each finished training as a line of JSON: a second run
 continues there. ``--workers N`` trains in N processes of one thread.
+
+Last figures (28 November 2026; AMD EPYC, one thread; torch 2.14.1), default against the better of
+the practitioners' recipes, which was SGD each time: digits 0.998 and 0.993, MNIST 0.991 and 0.988,
+CIFAR-10 with 300 images 0.368 and 0.306, with 3,000 0.543 and 0.465, with all 0.656 and 0.594.
 """
 
 from __future__ import annotations

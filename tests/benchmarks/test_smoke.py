@@ -58,6 +58,7 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
         "roofline.py",
         "scale.py",
         "screening.py",
+        "recipes.py",
         "small_data.py",
         "trial_overhead.py",
     ],
