@@ -608,7 +608,7 @@ def test_gradient_of_channels_last_input_is_channels_last(operation):
         (Flatten(), lambda x: x.flatten(1)[:, :, None, None]),
         (Slice(1, 3), lambda x: x[:, 1:3]),
     ],
-    ids=repr,
+    ids=["global average", "channel average", "flatten", "slice"],
 )
 def test_layers_that_keep_the_layout_match_torch(operation, reference, layout):
     values = torch.randn(2, 4, 3, 5, dtype=torch.float64).to(memory_format=layout).requires_grad_()
