@@ -55,6 +55,11 @@ def cudnn(setting: Setting, recorder: Recorder) -> None:
     _measure_on_gpu(setting, recorder, "cudnn")
 
 
+def roofline(setting: Setting, recorder: Recorder) -> None:
+    """Compare each kind of layer with the ceilings of the device."""
+    _measure_on_gpu(setting, recorder, "roofline")
+
+
 def compiled(setting: Setting, recorder: Recorder) -> None:
     """Train a compiled network."""
     _measure_on_gpu(setting, recorder, "compile")

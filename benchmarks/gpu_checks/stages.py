@@ -43,6 +43,7 @@ STAGES = (
     Stage("operations", "gpu_checks.operations:check_operations", 50),
     Stage("cudnn", "gpu_checks.rows:cudnn", 45, "bench", needs_gpu=True),
     Stage("compile", "gpu_checks.rows:compiled", 90, "bench", needs_gpu=True),
+    Stage("roofline", "gpu_checks.rows:roofline", 45, "bench", needs_gpu=True),
     Stage("profile", "gpu_checks.profiled:profile_replays", 40, "bench", needs_gpu=True),
     Stage("tests", "gpu_checks.suite:run_tests", 120),
 )

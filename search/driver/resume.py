@@ -29,7 +29,7 @@ from spaces.errors import BadInputError, InvalidCandidateError
 
 CHANGEABLE = (
     *("budget", "failures", "finalists", "modules", "resources", "storage", "tracking"),
-    "nightly",
+    *("nightly", "probes"),
 )
 """Sections that affect neither the candidates nor their training."""
 LOCATING = ("data", "table", "validation_list", "groups")

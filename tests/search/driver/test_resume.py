@@ -82,6 +82,7 @@ CHANGED: dict[str, Any] = {
     "storage": "s3://bucket/prefix",
     "tracking": {"enabled": False},
     "nightly": {"alpha": 0.02},
+    "probes": True,
 }
 """Another value of each field that may change when a search is resumed."""
 
