@@ -21,7 +21,7 @@ import torch
 from harness import Figure, alternate, options, show
 from optuna.samplers import RandomSampler
 
-from search.experiment.schema import BudgetSection, ScreensSection
+from search.experiment.sections import BudgetSection, ScreensSection
 from search.loop.budget import Budget
 from search.loop.screens import build_screens, judge
 from search.loop.trials import Trials

@@ -13,7 +13,8 @@ from typing import Any, TypeGuard, get_args
 from pydantic import BaseModel, ValidationError
 
 from search.experiment.folder import SearchFolder
-from search.experiment.schema import Experiment, SpaceSection, seconds
+from search.experiment.schema import Experiment
+from search.experiment.sections import SpaceSection, seconds
 from search.experiment.yaml_text import YamlTextError, is_text, plain_text, read_yaml
 from spaces.errors import BadInputError
 

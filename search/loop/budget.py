@@ -10,7 +10,7 @@ from typing import Self
 
 from optuna.trial import FrozenTrial
 
-from search.experiment.schema import BudgetSection
+from search.experiment.sections import BudgetSection
 from search.formatting import duration
 from search.study.records import TrialRecord
 

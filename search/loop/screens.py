@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from search.experiment.schema import BorderRule, ScreensSection
+from search.experiment.sections import BorderRule, ScreensSection
 from search.loop.packing import Packing, predicted_memory
 from search.study.records import Rejection
 from spaces.architecture import CollapsedLayerError

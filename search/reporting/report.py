@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.objectives import Objective
-from search.experiment.schema import BorderRule, Experiment
+from search.experiment.schema import Experiment
+from search.experiment.sections import BorderRule
 from search.experiment.training_length import TrainingLength
 from search.formatting import duration
 from search.reporting.intervals import ties_with_first, wilson
@@ -18,7 +19,7 @@ from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
 from search.study.significance import Comparison
-from search.study.summary import Summary, summarise, trained_though_rejected
+from search.study.summary import Summary, summarise
 from search.tracking.field_plot import field_plot
 from search.tracking.journal_recorder import describe
 from spaces.border import find_border
@@ -390,61 +391,12 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
     )
     sentence = (
         f"{len(beyond)} of {len(summary.leaderboard)} trained candidates have convolutions beyond "
-        f"the border layer ({allowed}). Their best validation accuracy is {_best(beyond)} against "
-        f"{_best(within)} of the {len(within)} candidates within it."
+        f"the border layer ({allowed}). Their best validation accuracy is {best_accuracy(beyond)} "
+        f"against {best_accuracy(within)} of the {len(within)} candidates within it."
     )
     return Section("Trained beyond the border", (sentence,))
 
 
-def _best(trials: Sequence[TrialRecord]) -> str:
+def best_accuracy(trials: Sequence[TrialRecord]) -> str:
+    """Return the best validation accuracy of the trials; "none" without a trial."""
     return f"{max(t.accuracy or 0.0 for t in trials):.4f}" if trials else "none"
-
-
-def comparability(
-    one: tuple[str, DataIdentity | None], two: tuple[str, DataIdentity | None]
-) -> Section:
-    """Tell whether the scores of two searches can be compared.
-
-    Args:
-        one: name and identity of the data of a search.
-        two: of the other search.
-    """
-    (name, data), (other, others) = one, two
-    if data is None or others is None:
-        unknown = name if data is None else other
-        verdict = f"unknown: the data of {unknown} are not recorded"
-    elif differences := data.difference(others):
-        verdict = f"no. Compared with {name}, {other} has other data: {'; '.join(differences)}"
-    else:
-        verdict = "yes, both searches have the same data"
-    return Section(f"Are {name} and {other} comparable?", (f"{verdict[0].upper()}{verdict[1:]}.",))
-
-
-def compare(
-    rejecting: tuple[str, Sequence[FrozenTrial]], training: tuple[str, Sequence[FrozenTrial]]
-) -> Section:
-    """Compare the candidates that one search rejected and another one trained with the others."""
-    (name, rejected), (other, trained) = rejecting, training
-    overlap = trained_though_rejected(rejected, trained)
-    heading = f"Rejected in {name}, trained in {other}"
-    if not overlap.trials:
-        return Section(heading, ("No candidate.",))
-    best = overlap.trials[0]
-    others = "none" if overlap.others_best is None else f"{overlap.others_best:.4f}"
-    sentence = (
-        f"{len(overlap.trials)} candidates that {name} rejected before training were trained in "
-        f"{other}. Their best validation accuracy is {_best(overlap.trials)} (trial "
-        f"{best.number}), against {others} of the other candidates in {other}. They took "
-        f"{duration(sum(t.device_seconds for t in overlap.trials))} of device time."
-    )
-    rows = tuple(
-        (
-            str(t.number),
-            f"{t.accuracy:.4f}",
-            str(t.beyond),
-            str(t.epochs),
-        )
-        for t in overlap.trials[:SHOWN]
-    )
-    header = (f"trial of {other}", "validation", "convolutions beyond", "epochs")
-    return Section(heading, (sentence,), header, rows)

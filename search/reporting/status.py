@@ -11,8 +11,9 @@ from search.console import say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import duration
+from search.reporting.comparison import comparability, compare
 from search.reporting.rendering import as_html, print_report
-from search.reporting.report import build_report, comparability, compare
+from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
 from search.study.finalist_ties import tied_with_first

@@ -14,7 +14,7 @@ from experiments.plain_networks import __main__ as command
 from experiments.plain_networks.networks import draw_networks
 from experiments.plain_networks.protocols import CIFAR10, DIGITS, PROTOCOLS
 from experiments.plain_networks.records import Measurement, Row
-from experiments.plain_networks.table import RESULTS, analyse, read_table, row, write_table
+from experiments.plain_networks.table import analyse, read_table, row, write_table
 from experiments.plain_networks.working_file import Header, open_working_file, read_working_file
 from spaces.architecture import Architecture
 from spaces.border import Rule, find_border
@@ -224,19 +224,3 @@ def test_border_columns_tell_the_rules_apart(
         found.beyond_direct_input,
         found.beyond_non_strict,
     ) == tuple(5 - border for border in borders)
-
-
-@pytest.mark.parametrize("name", sorted(PROTOCOLS))
-def test_published_rows_rebuild_to_their_digest(name: str) -> None:
-    protocol, path = PROTOCOLS[name], RESULTS / f"{name}.csv.gz"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not published yet")
-    rows = read_table(path)
-    assert len({(row.digest, row.seed) for row in rows}) == len(rows) > 0
-    assert all(len(row.validation_accuracies) == protocol.epochs for row in rows)
-    again = analyse(protocol, [Measurement(**_measured(row)) for row in rows if row.seed == 0])
-    assert again == [row for row in rows if row.seed == 0]
-
-
-def _measured(row: Row) -> dict[str, object]:
-    return {name: getattr(row, name) for name in Measurement.model_fields}

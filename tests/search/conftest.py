@@ -18,7 +18,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 from rich.console import Console
 
-from search.experiment.schema import BudgetSection, ScreensSection
+from search.experiment.sections import BudgetSection, ScreensSection
 from search.loop.budget import Budget
 from search.loop.screens import build_screens
 from search.loop.trials import Trials

@@ -22,7 +22,8 @@ from search.backend import tuning
 from search.backend.tune_searcher import StudySearcher
 from search.backend.tuning import concurrent_trials, find_gpus, plan_packing, train_trials
 from search.experiment.loading import parse_experiment
-from search.experiment.schema import BudgetSection, Experiment
+from search.experiment.schema import Experiment
+from search.experiment.sections import BudgetSection
 from search.experiment.training_spec import describe_training
 from search.loop.budget import Budget
 from search.loop.packing import Packing

@@ -23,7 +23,8 @@ from search.experiment.defaults import complete
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, load_stored, parse_experiment
 from search.experiment.objectives import Objective
-from search.experiment.schema import Experiment, ScreensSection
+from search.experiment.schema import Experiment
+from search.experiment.sections import ScreensSection
 from search.experiment.training_length import with_whole_epochs
 from search.loop.screens import build_screens
 from search.loop.trials import Trials

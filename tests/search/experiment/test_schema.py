@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from search.experiment.loading import load_experiment, parse_experiment
-from search.experiment.schema import BorderRule, Experiment
+from search.experiment.schema import Experiment
+from search.experiment.sections import BorderRule
 from search.experiment.training_spec import describe_training
 from spaces.border import Rule
 from spaces.errors import BadInputError

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, load_stored
-from search.experiment.schema import BorderRule, Experiment
+from search.experiment.schema import Experiment
+from search.experiment.sections import BorderRule
 from search.experiment.yaml_text import YamlTextError, read_yaml, write_yaml
 from spaces.errors import BadInputError
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from search.experiment.loading import load_experiment, parse_experiment
-from search.experiment.schema import BudgetSection
+from search.experiment.sections import BudgetSection
 from search.loop import budget as module
 from search.loop.budget import Budget
 from spaces.errors import BadInputError

@@ -3,7 +3,7 @@
 import pytest
 from optuna.samplers import RandomSampler, TPESampler
 
-from search.experiment.schema import BudgetSection, ScreensSection
+from search.experiment.sections import BudgetSection, ScreensSection
 from search.loop.budget import Budget
 from search.loop.preflight import find_seeds
 from search.loop.screens import build_screens

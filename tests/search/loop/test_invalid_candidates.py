@@ -10,7 +10,8 @@ from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 from rich.console import Console
 
-from search.experiment.schema import Experiment, ScreensSection
+from search.experiment.schema import Experiment
+from search.experiment.sections import ScreensSection
 from search.loop.preflight import check_space
 from search.loop.screens import build_screens
 from search.loop.trials import Trials

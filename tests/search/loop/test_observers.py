@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from search.experiment.schema import BudgetSection, ScreensSection
+from search.experiment.sections import BudgetSection, ScreensSection
 from search.loop.budget import Budget
 from search.loop.screens import build_screens
 from search.loop.trials import Trials

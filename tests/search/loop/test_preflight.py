@@ -14,7 +14,8 @@ from rich.console import Console
 
 from search.driver.run import run_search
 from search.experiment.folder import Home
-from search.experiment.schema import Experiment, ScreensSection
+from search.experiment.schema import Experiment
+from search.experiment.sections import ScreensSection
 from search.loop.preflight import DRAWS, NEEDED, check_space
 from search.loop.screens import build_screens
 from spaces.architecture import Architecture, Builder

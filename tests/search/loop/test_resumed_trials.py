@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 
-from search.experiment.schema import BudgetSection
+from search.experiment.sections import BudgetSection
 from search.loop.asha import Asha
 from search.loop.budget import Budget
 from search.loop.trials import Decision, Trials

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from optuna.samplers import RandomSampler
 
 from cluster.sizing import Gpu
-from search.experiment.schema import ScreensSection
+from search.experiment.sections import ScreensSection
 from search.loop.packing import Packing, predicted_memory
 from search.loop.screens import build_screens, judge
 from search.study.records import Rejection

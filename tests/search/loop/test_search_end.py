@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from search.experiment.schema import BudgetSection
+from search.experiment.sections import BudgetSection
 from search.loop.budget import Budget
 from search.loop.failure_policy import HOPELESS_AFTER
 from search.loop.trials import Decision

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.trial import FrozenTrial
 
-from search.experiment.schema import BudgetSection
+from search.experiment.sections import BudgetSection
 from search.loop.budget import Budget, Spent, beyond
 from search.nightly import history as module
 from search.nightly.history import (

@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial, TrialState
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
 from search.loop.trials import Trials
+from search.reporting.comparison import comparability, compare
 from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.rendering import Section, as_html, print_report
-from search.reporting.report import build_report, comparability, compare
+from search.reporting.report import build_report
 from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.finalists import Finalist, FinalistResult
 from search.study.significance import Comparison

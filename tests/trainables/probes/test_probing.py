@@ -19,7 +19,13 @@ from trainables.probes.effective_field import describe_mass, measure_masses
 from trainables.probes.images import ProbeImages
 from trainables.probes.norms import count_disabled
 from trainables.probes.probing import ProbeSettings, probe_network
-from trainables.probes.records import PROBES, NetworkProbes, check_probes
+from trainables.probes.records import (
+    DEFAULT_IMAGES,
+    PROBES,
+    NetworkProbes,
+    Probe,
+    check_probes,
+)
 from trainables.probes.regression import score_probe
 from trainables.probes.subject import Subject
 
@@ -47,8 +53,10 @@ class Needed(nn.Module):
         return (x + self.branch(x)).mean(dim=(2, 3))
 
 
-def probed(network: nn.Module, dataset: Dataset, *only: str, **settings: object) -> NetworkProbes:
-    chosen = ProbeSettings(only=only or PROBES, **settings)  # type: ignore[arg-type]
+def probed(
+    network: nn.Module, dataset: Dataset, *only: Probe, images: int = DEFAULT_IMAGES
+) -> NetworkProbes:
+    chosen = ProbeSettings(only=only or PROBES, images=images)
     return probe_network(network, dataset, chosen, CPU, title="net", weights="given")
 
 
@@ -105,7 +113,7 @@ def test_layer_of_equal_channels_needs_one_component(coloured: MakeDataset) -> N
 
 
 def test_probe_of_many_features_equals_scikit_learn_on_all_of_them() -> None:
-    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - collection must not load it
 
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(60, 200, generator=generator, dtype=torch.float64)
@@ -224,7 +232,7 @@ def test_effective_extent_lies_within_the_theoretical_field(
 
 
 def test_resnet18_of_torchvision_is_probed(coloured: MakeDataset) -> None:
-    from torchvision.models import resnet18  # noqa: PLC0415
+    from torchvision.models import resnet18  # noqa: PLC0415 - collection must not load it
 
     torch.manual_seed(0)
     dataset = coloured(3, per_class=6, side=64)
