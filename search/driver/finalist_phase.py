@@ -72,8 +72,9 @@ class _FinalistPhase:
 
     @property
     def finalists(self) -> list[Finalist]:
-        """Candidates with any result, best first."""
-        return rank_finalists({n: list(found.values()) for n, found in self._results.items()})
+        """Candidates with any result, best first; those that left come last."""
+        results = {n: list(found.values()) for n, found in self._results.items()}
+        return rank_finalists(results, self._plan().contenders)
 
     def run(self) -> None:
         """Train round by round until the choice has ended or the search is interrupted."""

@@ -21,12 +21,11 @@ from search.driver.baseline_process import BaselineProcess
 from search.driver.data_check import asking_for_moved_data, check_data, search_again
 from search.driver.execution import execute
 from search.driver.outcome import Outcome, SearchFailedError
-from search.driver.resume import migrate_checkpoints
+from search.driver.resume import as_resumed, migrate_checkpoints
 from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
-from search.experiment.defaults import as_completed, complete
+from search.experiment.defaults import complete
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
-from search.experiment.loading import load_stored
 from search.experiment.schema import Experiment
 from search.experiment.training_length import TrainingLength
 from search.experiment.training_spec import (
@@ -133,8 +132,7 @@ def _run_held(
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))
     ):
         say(console, line)
-    stored = load_stored(folder) if resume else None
-    experiment, length = _completed(experiment, dataset, stored)
+    experiment, length = _completed(experiment, dataset, folder, resume=resume)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()
@@ -201,14 +199,14 @@ def _run_held(
 
 
 def _completed(
-    experiment: Experiment, dataset: Dataset, stored: Experiment | None
+    experiment: Experiment, dataset: Dataset, folder: SearchFolder, *, resume: bool
 ) -> tuple[Experiment, str]:
     """Return the experiment with what follows from its images, and a line about its epochs.
 
     A resumed search keeps what it stored.
     """
-    if stored is not None:
-        return as_completed(experiment, stored), ""
+    if resume:
+        return as_resumed(folder, experiment), ""
     return complete(experiment, dataset.training_images, min(dataset.shape[:2]))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from typing import Any
 
 from optuna.trial import FrozenTrial
 
@@ -15,6 +17,7 @@ from search.loop.screens import Screen
 from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
+from spaces.recipe import recipe
 from spaces.task import Task
 from trainables.data_identity import DataIdentity
 
@@ -56,6 +59,7 @@ def read_warm_start(
             differences.append(
                 f"it trained for {other.epochs} epochs instead of {experiment.epochs}"
             )
+        differences += _compare_recipes(other.recipe, experiment.recipe)
         say(_summary(name, len(taken), misfits, differences))
         found += taken
     return found
@@ -101,6 +105,17 @@ def _other_task(folder: SearchFolder, there: str, here: str) -> BadInputError:
     problem = f"its trials were trained on other classes ({there}) than this search has ({here})"
     remedy = "name a search on the same classes, or remove it"
     return BadInputError("NAME", folder.name, problem, remedy)
+
+
+def _compare_recipes(other: Mapping[str, Any], own: Mapping[str, Any]) -> list[str]:
+    """Return how the fixed optimisers differ: parameters of trials do not show them."""
+    default = signature(recipe).parameters["optimizer"].default
+    theirs, ours = (each.get("optimizer", default) for each in (other, own))
+    return [] if theirs == ours else [f"it trained with {_names(theirs)} instead of {_names(ours)}"]
+
+
+def _names(optimizer: object) -> str:
+    return " or ".join(map(str, optimizer)) if isinstance(optimizer, list) else str(optimizer)
 
 
 def _summary(name: str, taken: int, misfits: Counter[Misfit], differences: list[str]) -> str:

@@ -6,19 +6,20 @@ A search stores what it has chosen, so a later version that chooses otherwise do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from search.experiment.batch_size import default_batch_size
 from search.experiment.length import Length
 from search.experiment.schema import Experiment
-from search.experiment.training_length import with_whole_epochs
+from search.experiment.training_length import TrainingLength, with_whole_epochs
 from trainables.specs import Augmentation
 
 SHIFT, LEAST_SIDE = 0.125, 12
 """Default of ``augmentation.translate``, and the smallest images in pixels that shift: a pixel of a
 smaller one is too large a part. A shift never changes the class, as a flip can."""
 FEWEST_STEPS = 1000
-"""Steps of a training unless ``epochs`` or ``recipe.schedule`` is given."""
+"""Steps of a training unless ``epochs``, milestones or restarts are given."""
 _RECIPE: dict[str, Any] = {"optimizer": "muon", "label_smoothing": 0.1}
 _BY_OPTIMIZER: dict[str, dict[str, Any]] = {
     "sgd": {"learning_rate": [0.03, 0.3]},
@@ -47,15 +48,12 @@ def complete(experiment: Experiment, images: int, side: int) -> tuple[Experiment
         BadInputError: the number of epochs does not fit other settings.
     """
     chosen: dict[str, Any] = {"recipe": _recipe(experiment, images)}
-    batch_size = default_batch_size(images)
-    # Other schedules are written for a number of epochs.
-    if not {"epochs", "schedule"} & {*experiment.model_fields_set, *experiment.recipe}:
-        length = Length(FEWEST_STEPS, "steps")
-        if length.epochs(images, batch_size) > experiment.whole_epochs:
-            chosen["epochs"] = length
     if side >= LEAST_SIDE and not _shifts(experiment):
         chosen["augmentation"] = _shifted(experiment, SHIFT)
-    whole, line = with_whole_epochs(experiment.model_copy(update=chosen), images)
+    whole, line = with_whole_epochs(
+        _lengthened(experiment.model_copy(update=chosen), images), images
+    )
+    whole.check_length()
     return _with_grace(whole), line
 
 
@@ -74,14 +72,47 @@ def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
     if "grace_epochs" not in experiment.scheduler.model_fields_set:
         update = {"grace_epochs": stored.scheduler.grace_epochs}
         chosen["scheduler"] = experiment.scheduler.model_copy(update=update)
-    return experiment.model_copy(update=chosen)
+    completed = experiment.model_copy(update=chosen)
+    if not isinstance(completed.epochs, Length):
+        completed.check_length()
+    return completed
+
+
+def _lengthened(experiment: Experiment, images: int) -> Experiment:
+    """Return the experiment with more epochs if its default number gives too few steps.
+
+    Milestones and restarts are written for a number of epochs, so they keep it.
+    """
+    schedules = _names(experiment.recipe.get("schedule"))
+    in_epochs = any(each in schedules for each in ("multi_step", "warm_restarts"))
+    if "epochs" in experiment.model_fields_set or in_epochs:
+        return experiment
+    if TrainingLength.of(experiment, images).steps >= FEWEST_STEPS:
+        return experiment
+    return experiment.model_copy(update={"epochs": Length(FEWEST_STEPS, "steps")})
 
 
 def _recipe(experiment: Experiment, images: int) -> dict[str, Any]:
     recipe = {**_RECIPE, "batch_size": default_batch_size(images), **experiment.recipe}
-    optimizer = recipe["optimizer"]
-    ranges = _BY_OPTIMIZER.get(optimizer, {}) if isinstance(optimizer, str) else {}
-    return {**ranges, **recipe}
+    return {**_common_ranges(recipe["optimizer"]), **recipe}
+
+
+def _common_ranges(optimizer: object) -> dict[str, Any]:
+    """Return the ranges that all drawn optimisers share."""
+    names = _names(optimizer)
+    if not names:
+        return {}
+    first, *others = (_BY_OPTIMIZER.get(str(name), {}) for name in names)
+    return {
+        option: given
+        for option, given in first.items()
+        if all(other.get(option) == given for other in others)
+    }
+
+
+def _names(option: object) -> Sequence[object]:
+    """Return the values of an option that nothing has checked yet."""
+    return option if isinstance(option, list | tuple) else [option]
 
 
 def _shifts(experiment: Experiment) -> bool:

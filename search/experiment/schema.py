@@ -188,7 +188,8 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _checks_known_length(self) -> Self:
-        if isinstance(self.epochs, int):
+        # The default depends on the images.
+        if isinstance(self.epochs, int) and "epochs" in self.model_fields_set:
             self.check_length()
         return self
 

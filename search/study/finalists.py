@@ -6,7 +6,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -50,18 +50,25 @@ class Finalist:
         return fmean([result.validation_accuracy for result in self.results])
 
 
-def rank_finalists(results: Mapping[int, Sequence[FinalistResult]]) -> list[Finalist]:
+def rank_finalists(
+    results: Mapping[int, Sequence[FinalistResult]], contenders: Collection[int] = ()
+) -> list[Finalist]:
     """Return candidates with any result, best mean validation accuracy first.
 
     Args:
         results: by the number of each candidate, in any order.
+        contenders: numbers of those that precede all others: few seeds can give a candidate that
+            left early a higher mean than that of the others over all seeds.
     """
     finalists = [
         Finalist(number, tuple(sorted(found, key=lambda result: result.seed)))
         for number, found in results.items()
         if found
     ]
-    return sorted(finalists, key=lambda finalist: -finalist.validation_accuracy)
+    return sorted(
+        finalists,
+        key=lambda each: (each.number not in contenders, -each.validation_accuracy),
+    )
 
 
 def choose_finalists(summary: Summary, count: int) -> list[TrialRecord]:

@@ -12,6 +12,7 @@ from search.experiment.batch_size import default_batch_size
 from search.experiment.defaults import FEWEST_STEPS, as_completed, complete
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
+from spaces.errors import BadInputError
 
 
 def completed(images: int = 215, side: int = 12, **fields: Any) -> Experiment:
@@ -44,7 +45,9 @@ def test_given_batch_size_stays(asked: object) -> None:
         ({}, {"optimizer": "muon", "learning_rate": [0.03, 0.3], "label_smoothing": 0.1}),
         ({}, {"weight_decay": [0.0005, 0.05]}),
         ({"optimizer": "adamw"}, {"optimizer": "adamw", "learning_rate": [0.0005, 0.005]}),
-        ({"optimizer": ["sgd", "muon"]}, {"optimizer": ["sgd", "muon"]}),
+        ({"optimizer": ["adamw"]}, {"learning_rate": [0.0005, 0.005]}),
+        ({"optimizer": ["sgd", "muon"]}, {"learning_rate": [0.03, 0.3]}),
+        ({"optimizer": ["sgd", "adamw"]}, {"optimizer": ["sgd", "adamw"]}),
         ({"learning_rate": 1e-3}, {"optimizer": "muon", "learning_rate": 1e-3}),
         ({"label_smoothing": [0.0, 0.2]}, {"label_smoothing": [0.0, 0.2]}),
     ],
@@ -52,7 +55,7 @@ def test_given_batch_size_stays(asked: object) -> None:
 def test_default_recipe(recipe: dict[str, Any], expected: dict[str, Any]) -> None:
     found = completed(recipe=recipe).recipe
     assert found | expected == found
-    assert ("learning_rate" in found) == (recipe.get("optimizer") != ["sgd", "muon"])
+    assert ("learning_rate" in found) == (recipe.get("optimizer") != ["sgd", "adamw"])
 
 
 @given(st.integers(1, 10**6))
@@ -69,6 +72,26 @@ def test_default_length_is_ten_epochs_or_a_thousand_steps(images: int) -> None:
 )
 def test_given_epochs_and_schedules_written_for_epochs_stay(fields: dict[str, Any]) -> None:
     assert completed(**fields).whole_epochs == 10
+
+
+@given(st.integers(1, 10**6), st.sampled_from([1, 8, 32, 512, [16, 512]]))
+def test_default_length_counts_steps_of_given_batches(images: int, batch: Any) -> None:
+    epochs = completed(images, recipe={"batch_size": batch}).whole_epochs
+    largest = max(batch) if isinstance(batch, list) else batch
+    assert epochs >= 10
+    assert -(-epochs * images // largest) >= FEWEST_STEPS
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", ["cosine", "constant"]])
+def test_schedules_of_any_length_are_lengthened(schedule: object) -> None:
+    assert completed(recipe={"schedule": schedule}).whole_epochs == 75
+
+
+def test_settings_are_checked_against_the_chosen_length() -> None:
+    late = {"scheduler": {"hopeless_after": 20}}
+    assert completed(215, **late).scheduler.hopeless_after == 20
+    with pytest.raises(BadInputError, match="a training ends after 10 epochs anyway"):
+        completed(50_000, **late)
 
 
 def test_default_length_is_said() -> None:

@@ -351,7 +351,11 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("compile: 1", "compile", "boolean"),
         ("scheduler: {reduction: 1}", "scheduler.reduction", "greater than or equal to 2"),
         ("scheduler: {hopeless_after: 0}", "scheduler.hopeless_after", "greater than or equal"),
-        ("scheduler: {hopeless_after: 10}", "scheduler.hopeless_after", "ends after 10 epochs"),
+        (
+            "{epochs: 10, scheduler: {hopeless_after: 10}}",
+            "scheduler.hopeless_after",
+            "ends after 10 epochs",
+        ),
         ("objectives: accuracy", "objectives", "list"),
         ("objectives: []", "objectives", "start with accuracy"),
         ("objectives: [params]", "objectives", "start with accuracy"),
