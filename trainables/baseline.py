@@ -88,7 +88,7 @@ def compute_baseline(dataset: Dataset, data: str, seed: int) -> Baseline:
     """Fit logistic regression to small versions of the images, and score it.
 
     The time is bounded, whatever the number of images, classes and folds. With folds, the penalty
-    is chosen on the held-out images of all folds.
+    is chosen on the held-out images of the first repetition, which holds out each image once.
 
     Args:
         dataset: the images.
@@ -98,14 +98,16 @@ def compute_baseline(dataset: Dataset, data: str, seed: int) -> Baseline:
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415 - imports slowly
 
     random = np.random.default_rng(seed)
+    repetitions = 1 if dataset.folds is None else len(dataset.folds)
+    parts = dataset.parts[: len(dataset.parts) // repetitions]
     splits = [
         (_draw(part.train, TRAINED, random), _draw(part.validation, SCORED, random))
-        for part in dataset.parts
+        for part in parts
     ]
     positions = _draw(np.arange(len(dataset.test)), SCORED, random)
     labels = dataset.labels
     guess = int(np.bincount(labels[dataset.train]).argmax())
-    held_out = np.concatenate([part.validation for part in dataset.parts])
+    held_out = np.concatenate([part.validation for part in parts])
     # The first fold stands for all on test, as each finalist's network leaves out one fold.
     small = [_standardised(dataset, *split) for split in splits]
     _, unseen = _standardised(dataset, splits[0][0], dataset.test[positions])

@@ -187,7 +187,7 @@ class SearchProbing:
         if known is not None and (
             difference := known.difference(dataset.identify(experiment.decoding))
         ):
-            problem = f"the images have changed since the search ({difference})"
+            problem = f"the images have changed since the search ({'; '.join(difference)})"
             raise BadInputError("data", experiment.data, problem, "restore them")
         return dataset
 

@@ -57,7 +57,8 @@ def measure_masses(subject: Subject, images: Tensor) -> list[Tensor]:
 
     leaf = images.clone().requires_grad_()
     with torch.enable_grad(), subject.listening(keep):
-        subject.network(leaf)
+        # A copy: the network may work in place, which a leaf refuses.
+        subject.network(leaf.clone())
     for index, centre in centres.items():
         channels = centre.shape[1]
         passes = min(PASSES, channels)

@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from spaces.errors import BadInputError
 from spaces.operation_base import Pair
+from spaces.user_code import RAISED_BY_USERS, place_of, remedy_of
 
 CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 NORMS = (_BatchNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
@@ -133,7 +134,7 @@ def _discover(
     try:
         with torch.no_grad():
             output = network(images)
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except RAISED_BY_USERS as error:
         raise _refusal(network, images, reference, error) from error
     finally:
         for handle in handles:
@@ -159,7 +160,9 @@ def _discover(
     return tuple(layers), tuple(output.shape) if isinstance(output, Tensor) else None
 
 
-def _refusal(network: nn.Module, images: Tensor, reference: str, error: Exception) -> BadInputError:
+def _refusal(
+    network: nn.Module, images: Tensor, reference: str, error: BaseException
+) -> BadInputError:
     """Say why a network does not take the images."""
     _, channels, rows, columns = images.shape
     first = next((part for part in network.modules() if isinstance(part, CONVOLUTIONS)), None)
@@ -172,6 +175,7 @@ def _refusal(network: nn.Module, images: Tensor, reference: str, error: Exceptio
     cause = (str(error).strip().splitlines() or ["no message"])[0]
     problem = (
         f"its forward raised {type(error).__name__} for images of {channels} x {rows} x {columns}: "
-        f"{cause}"
+        f"{cause}{place_of(error)}"
     )
-    return BadInputError("NETWORK", reference, problem, "try another --resolution, or fix it")
+    remedy = remedy_of(error, "try another --resolution, or fix it")
+    return BadInputError("NETWORK", reference, problem, remedy)

@@ -153,13 +153,26 @@ def open_feed(dataset: Dataset, device: torch.device, batch: int) -> Feed:
     """
     if device.type == "cuda" and dataset.images.nbytes > RESIDENT_FRACTION * usable_memory(device):
         return StreamedFeed(as_tensor(dataset.images), device, batch)
-    return _resident(dataset, device)
+    return _resident(_Images(dataset.images), device)
+
+
+class _Images:
+    """An array that equals only itself; the folds of a data set share one."""
+
+    def __init__(self, array: NDArray[np.uint8]) -> None:
+        self.array = array
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Images) and other.array is self.array
+
+    def __hash__(self) -> int:
+        return id(self.array)
 
 
 @lru_cache(maxsize=1)
-def _resident(dataset: Dataset, device: torch.device) -> ResidentFeed:
+def _resident(images: _Images, device: torch.device) -> ResidentFeed:
     """Copy the images to the device once per process; its trainings share them."""
-    return ResidentFeed(as_tensor(dataset.images).to(device))
+    return ResidentFeed(as_tensor(images.array).to(device))
 
 
 def as_tensor(array: NDArray[Any]) -> Tensor:

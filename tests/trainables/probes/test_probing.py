@@ -306,3 +306,25 @@ def test_unknown_probe_is_refused_with_the_nearest_name() -> None:
     assert check_probes(["field", "probe", "field"], "--only") == ("probe", "field")
     with pytest.raises(BadInputError, match="did you mean saturation"):
         check_probes(["saturations"], "--only")
+
+
+class Strict(nn.Module):
+    """A network that changes its images in place, and stops for images of another side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[-1] == 8, "wrong side"
+        images.sub_(0.5)
+        return self.inner(images).mean(dim=(2, 3))
+
+
+def test_assertion_of_a_users_network_is_one_line(coloured: MakeDataset) -> None:
+    with pytest.raises(BadInputError, match="raised AssertionError for images of 3 x 16 x 16: wr"):
+        probed(Strict(), coloured(3, side=16))
+
+
+def test_network_that_changes_its_images_in_place_is_probed(coloured: MakeDataset) -> None:
+    assert probed(Strict(), coloured(3, side=8), "field").layers[0].effective_extent == (3, 3)

@@ -261,6 +261,8 @@ def test_trainings_share_one_copy_of_resident_images():
     assert isinstance(feed, ResidentFeed)
     assert feed.images.device == elsewhere
     assert open_feed(first, elsewhere, 16) is feed
+    # A fold is another data set over the same images.
+    assert open_feed(dataclasses.replace(first), elsewhere, 8) is feed
     other = open_feed(second, elsewhere, 8)
     assert other is not feed
     assert open_feed(second, elsewhere, 8) is other
