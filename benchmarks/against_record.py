@@ -2,7 +2,6 @@
 
 Ours is the network and recipe of `speed_record` as far as a recipe can express it. Differences:
 
-- The first convolution is random and trained; the record's is fixed and whitens patches.
 - Batch norms learn their scales; those of the record are 1. Biases have no weight decay.
 - The learning rate rises and falls as `OneCycle`; the record's falls linearly.
 - Lookahead always moves halfway; the record's slow weights move less and less.
@@ -64,6 +63,7 @@ def record_network(
         momentum=speed_record.MOMENTUM,
         norm_bias_rate=speed_record.BIAS_FACTOR,
         initialization="dirac",
+        first_layer="whitening",
         lookahead=speed_record.LOOKAHEAD_STEPS,
     )
     return Candidate(builder.build(), recipe)
