@@ -73,8 +73,8 @@ def run(protocol: Protocol, args: Args) -> list[Measurement]:
         done = {(each.digest, each.seed) for each in file.measurements}
         jobs = [
             Job(network, seed)
-            for network in networks
             for seed in range(args.seeds)
+            for network in networks
             if (network.digest, seed) not in done
         ]
         progress = Progress(protocol.name, finished=len(done), total=len(done) + len(jobs))
