@@ -234,28 +234,34 @@ def move(
     Returns:
         A batch of the same shape, type and device.
     """
-    if shift is None and mirrored is None:
-        return images
+    if shift is not None:
+        images = _cropped(images, shift, padding)
+    return images if mirrored is None else _mirrored(images, mirrored)
+
+
+def _cropped(images: Tensor, shift: Tensor, padding: tuple[int, int]) -> Tensor:
+    """Crop every image from its padded copy, by whole rows of pixels: they stay contiguous."""
     count, height, width, channels = images.shape
-    down, across = padding if shift is not None else (0, 0)
+    down, across = padding
     rows, columns = height + 2 * down, width + 2 * across
-    if shift is not None:
-        padded = images.new_zeros((count, rows, columns, channels))
-        padded[:, down : down + height, across : across + width] = images
-        images = padded
-    # One gather: each pixel of the result by its index among all pixels of the padded images.
-    row, column, number = (
-        torch.arange(size, device=images.device) for size in (height, width, count)
+    padded = images.new_zeros((count, rows, columns, channels))
+    padded[:, down : down + height, across : across + width] = images
+    # One window for each pixel at which a row of a crop can start.
+    windows = padded.as_strided(
+        (count * rows * columns - width + 1, width * channels), (channels, 1)
     )
-    pixel = columns * row[:, None] + column
-    if mirrored is not None:
-        pixel = torch.where(mirrored[:, None, None] > 0, pixel.flip(1), pixel)
-    corner = rows * columns * number
-    if shift is not None:
-        corner = corner + columns * shift[:, 0] + shift[:, 1]
-    place = (pixel + corner[:, None, None]).flatten()
-    taken = images.reshape(-1, channels).index_select(0, place)
-    return taken.view(count, height, width, channels)
+    number, row = (torch.arange(size, device=images.device) for size in (count, height))
+    corner = columns * (rows * number + shift[:, 0]) + shift[:, 1]
+    starts = corner[:, None] + columns * row
+    return windows.index_select(0, starts.flatten()).view(images.shape)
+
+
+def _mirrored(images: Tensor, mirrored: Tensor) -> Tensor:
+    """Select each image or its mirror image by a whole copy: selecting pixels takes longer."""
+    count = len(images)
+    both = torch.cat([images, images.flip(2)])
+    number = torch.arange(count, device=images.device)
+    return both.index_select(0, number + count * mirrored)
 
 
 def erase(images: Tensor, boxes: Tensor) -> Tensor:
