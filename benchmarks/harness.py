@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -12,6 +13,9 @@ from pathlib import Path
 from statistics import median
 
 from cluster.files import write_atomically
+
+# Unlike the other packages, experiments/ is not installed.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 Values = tuple[float, float, float]
 """Our value, the baseline's, and their ratio."""

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.benchmarks.test_false_rejections import write_digits
+
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
 KEYS = {"figure", "ours", "baseline", "ratio", "target", "unit"}
@@ -71,6 +73,12 @@ def test_benchmark_runs_and_writes_its_figures(script: str, tmp_path: Path) -> N
 def test_training_benchmark_measures_speed_and_memory(images: str, tmp_path: Path) -> None:
     figures = run_quick("training.py", tmp_path, "--data", images, "--rows", "speed,memory")
     assert len(figures) == 4
+
+
+@pytest.mark.smoke
+def test_audit_of_the_border_screen_reads_a_table(tmp_path: Path) -> None:
+    write_digits(tmp_path)
+    assert run_quick("false_rejections.py", tmp_path, "--tables", str(tmp_path))
 
 
 @pytest.mark.smoke
