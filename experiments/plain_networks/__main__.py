@@ -78,7 +78,7 @@ def run(protocol: Protocol, args: Args) -> list[Measurement]:
             if (network.digest, seed) not in done
         ]
         progress = Progress(protocol.name, finished=len(done), total=len(done) + len(jobs))
-        for measurement in train_all(protocol, dataset, args.data, jobs, args.workers):
+        for measurement in train_all(protocol, args.data, jobs, args.workers):
             file.append(measurement)
             progress.advance(measurement.cpu_seconds)
         return file.measurements

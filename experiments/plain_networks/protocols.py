@@ -9,16 +9,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from experiments.reproduction.images import SPLIT_SEED, balanced_splits, check_task
 from spaces.candidate import CandidateSpace
-from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.data import Dataset, load
 from trainables.specs import Augmentation, DataSpec
 
-SPLIT_SEED = 0
-"""Draws the images of each split. They are the same for all networks and seeds."""
 DRAW_SEED = 0
 """Draws the networks."""
 
@@ -99,35 +96,13 @@ class Protocol:
         """
         source = source or self.name
         dataset = load(DataSpec(source, resolution=self.task.height if self.resized else None))
-        height, width, channels = dataset.shape
-        found = Task(channels, height, width, len(dataset.classes))
-        if found != self.task:
-            problem = f"its images make {found}, but the table {self.name} needs {self.task}"
-            raise BadInputError("--data", source, problem, "give the images of that name")
+        check_task(dataset, self.task, f"the table {self.name}", source)
         if self.has_test:
             pool, held = np.concatenate([dataset.train, dataset.validation]), dataset.test
         else:
             pool = held = np.arange(len(dataset.labels))
-        generator = np.random.default_rng(SPLIT_SEED)
-        train = _balanced(generator.permutation(pool), dataset.labels, self.train)
-        scored = generator.permutation(np.setdiff1d(held, train))
-        validation, test = np.split(scored[: self.validation + self.test], [self.validation])
-        if len(train) != self.train or len(test) != self.test:
-            problem = (
-                f"it has too few images for {self.train:,} to train and "
-                f"{self.validation + self.test:,} to score"
-            )
-            raise BadInputError("--data", source, problem, "give the complete set")
-        return replace(
-            dataset, train=np.sort(train), validation=np.sort(validation), test=np.sort(test)
-        )
-
-
-def _balanced(rows: NDArray[np.int64], labels: NDArray[np.int64], number: int) -> NDArray[np.int64]:
-    """Return the first rows of each class, equally many of each."""
-    classes = np.unique(labels)
-    each = number // len(classes)
-    return np.concatenate([rows[labels[rows] == label][:each] for label in classes])
+        sizes = (self.train, self.validation, self.test)
+        return balanced_splits(dataset, pool, held, sizes, source)
 
 
 DIGITS = Protocol(

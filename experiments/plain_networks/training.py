@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait
 
 from experiments.plain_networks.networks import Drawn
 from experiments.plain_networks.protocols import Protocol
 from experiments.plain_networks.records import Measurement
+from experiments.reproduction.workers import run_jobs
 from trainables.data import Dataset
 from trainables.training.loop import Training
-from trainables.training.process import prepare_process
 
 
 @dataclass(frozen=True)
@@ -30,30 +26,22 @@ class Job:
 
 
 def train_all(
-    protocol: Protocol, dataset: Dataset, source: str | None, jobs: Sequence[Job], workers: int
+    protocol: Protocol, source: str | None, jobs: Sequence[Job], workers: int
 ) -> Iterator[Measurement]:
     """Train networks, and yield each result when it is there.
 
     Args:
         protocol: of the table.
-        dataset: the images, as `Protocol.load` returns them.
-        source: from which worker processes load the same images.
+        source: of its images.
         jobs: the trainings.
         workers: number of processes, with one thread each; 1 trains in this process.
     """
-    if workers == 1 or not jobs:
-        prepare_process(threads=1)
-        for job in jobs:
-            yield train(protocol, dataset, job)
-        return
-    pool = ProcessPoolExecutor(
-        min(workers, len(jobs)), get_context("spawn"), _prepare, (protocol, source)
-    )
-    try:
-        for future in as_completed([pool.submit(_train_here, job) for job in jobs]):
-            yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    prepare = partial(_make_trainer, protocol, source)
+    yield from run_jobs(prepare, jobs, max(1, min(workers, len(jobs))))
+
+
+def _make_trainer(protocol: Protocol, source: str | None) -> Callable[[Job], Measurement]:
+    return partial(train, protocol, protocol.load(source))
 
 
 def train(protocol: Protocol, dataset: Dataset, job: Job) -> Measurement:
@@ -94,26 +82,3 @@ def train(protocol: Protocol, dataset: Dataset, job: Job) -> Measurement:
 
 def _rounded(value: float) -> float:
     return round(value, 4)
-
-
-_worker: tuple[Protocol, Dataset]
-
-
-def _prepare(protocol: Protocol, source: str | None) -> None:
-    """Set up a worker process."""
-    global _worker  # noqa: PLW0603 - the initialiser of a pool returns nothing
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    prepare_process(threads=1)
-    _worker = (protocol, protocol.load(source))
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is killed; the pool's queue would block forever."""
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _train_here(job: Job) -> Measurement:
-    return train(*_worker, job)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import BinaryIO
 from pydantic import BaseModel, ValidationError
 
 from experiments.plain_networks.records import Measurement
+from experiments.reproduction.record_lines import append_line, complete_lines, drop_incomplete_line
 from spaces.errors import BadInputError
 
 
@@ -40,7 +40,7 @@ class WorkingFile:
 
     def append(self, measurement: Measurement) -> None:
         """Write a finished training to disk."""
-        _write(self._file, measurement)
+        append_line(self._file, measurement)
         self.measurements.append(measurement)
 
 
@@ -61,16 +61,13 @@ def open_working_file(path: Path, header: Header) -> Iterator[WorkingFile]:
         except BlockingIOError:
             problem = "another process writes to it"
             raise BadInputError("--work", path, problem, "wait, or stop that process") from None
-        file.seek(0)
-        content = file.read()
-        complete = content[: content.rfind(b"\n") + 1]
-        file.truncate(len(complete))
+        complete = drop_incomplete_line(file)
         if complete:
             found, measurements = _parsed(path, complete)
             _check(path, found, header)
         else:
             measurements = []
-            _write(file, header)
+            append_line(file, header)
         yield WorkingFile(file, measurements)
 
 
@@ -89,7 +86,7 @@ def read_working_file(path: Path, protocol: str) -> list[Measurement]:
     except FileNotFoundError:
         problem = "it does not exist"
         raise BadInputError("--work", path, problem, "run the command without --write") from None
-    header, measurements = _parsed(path, content[: content.rfind(b"\n") + 1])
+    header, measurements = _parsed(path, complete_lines(content))
     _check(path, header, Header(protocol=protocol, data=header.data))
     return measurements
 
@@ -112,9 +109,3 @@ def _check(path: Path, found: Header, header: Header) -> None:
         if old != new:
             problem = f"it holds trainings {what}"
             raise BadInputError("--work", path, problem, "give another folder, or restore that one")
-
-
-def _write(file: BinaryIO, record: BaseModel) -> None:
-    file.write(record.model_dump_json().encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())

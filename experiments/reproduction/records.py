@@ -133,6 +133,8 @@ class Outcome(BaseModel):
         trained_params: number of parameters that were trained.
         macs: multiply-accumulates of a forward pass of one image.
         cpu_seconds: processor time of training, scoring and probes.
+        wall_seconds: time that passed meanwhile.
+        images: the images in words: name and kind of source, and digest.
         device: of the training.
         versions: of Python and torch.
         date: of the end of the training, as 2026-01-31.
@@ -154,6 +156,8 @@ class Outcome(BaseModel):
     trained_params: int
     macs: int
     cpu_seconds: float
+    wall_seconds: float
+    images: str
     device: str
     versions: str
     date: str
