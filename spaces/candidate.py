@@ -18,6 +18,7 @@ from spaces.convmixer import convmixer
 from spaces.costs import Costs, costs
 from spaces.densenet import densenet
 from spaces.errors import BadInputError, InvalidCandidateError
+from spaces.features.description import Description
 from spaces.recipe import DRAWN, Recipe, recipe
 from spaces.resnet import resnet
 from spaces.suggestions.checked_trial import CheckedTrial
@@ -99,6 +100,7 @@ class CandidateSpace:
         # Tests hold that a family is a function of its parameters.
         self._may_change = space not in FAMILIES
         self._space: Space = partial(function, **space_options)
+        self._description = Description(space, getattr(function, "features", None))
         self.recipe_options = dict(recipe_options)
 
     def draw(self, trial: BaseTrial) -> Candidate:
@@ -153,6 +155,21 @@ class CandidateSpace:
         except ValueError as error:
             problem = f"they describe no recipe ({error})"
             raise BadInputError("params", dict(params), problem, "use another trial") from None
+
+    def features(self, candidate: Candidate) -> tuple[float, ...]:
+        """Describe a candidate for a surrogate; see `spaces.features.description.Description`.
+
+        Raises:
+            BadInputError: the features that the space adds cannot be used.
+            CollapsedLayerError: a feature map has less than one pixel.
+        """
+        known = candidate.costs
+        return self._description.features(candidate.architecture, candidate.recipe, known)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Names of the features; those that the space adds follow with the first candidate."""
+        return self._description.names
 
     def rebuild(self, params: Mapping[str, Any], digest: str = "") -> Candidate:
         """Rebuild the candidate that a trial drew with these parameters.
