@@ -75,7 +75,8 @@ class CandidateSpace:
 
     Args:
         task: the images and classes.
-        space: a family's name (``vgg``) or ``module:function``.
+        space: a family's name (``vgg``), ``module:function``, or the function itself. Specs for
+            workers need a name.
         space_options: keyword arguments of the space function.
         recipe_options: keyword arguments of `spaces.recipe.recipe`.
         folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
@@ -87,20 +88,20 @@ class CandidateSpace:
     def __init__(
         self,
         task: Task,
-        space: str,
+        space: str | Callable[..., Architecture],
         space_options: Mapping[str, Any],
         recipe_options: Mapping[str, Any],
         folders: Sequence[str] = (),
     ) -> None:
         self.task = task
-        self.name = space
-        function = _space_function(space, folders)
+        self.name = space if isinstance(space, str) else _name_of(space)
+        function = _space_function(space, folders) if isinstance(space, str) else space
         _check_options("space", function, space_options)
         _check_options("recipe", recipe, recipe_options)
         # Tests hold that a family is a function of its parameters.
-        self._may_change = space not in FAMILIES
+        self._may_change = self.name not in FAMILIES
         self._space: Space = partial(function, **space_options)
-        self._description = Description(space, getattr(function, "features", None))
+        self._description = Description(self.name, getattr(function, "features", None))
         self.recipe_options = dict(recipe_options)
 
     def draw(self, trial: BaseTrial) -> Candidate:
@@ -245,6 +246,12 @@ def _identity(candidate: Candidate | None) -> object:
     if candidate is None:
         return None
     return candidate.digest, [layer.name for layer in candidate.architecture.layers]
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    """Return a name for messages."""
+    module, name = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    return f"{module}:{name}" if name else repr(function)
 
 
 def _space_function(reference: str, folders: Sequence[str]) -> Callable[..., Architecture]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -11,12 +10,10 @@ from search.backend.tune_searcher import StudySearcher
 from search.backend.tuning import train_trials
 from search.driver.outcome import SearchFailedError
 from search.driver.session import SearchSession
-from search.loop.asha import Asha
-from search.loop.screens import build_screens
+from search.loop.assembly import build_trials
 from search.loop.trials import Trials
 from search.reporting.progress import ProgressDisplay
 from search.signals import stopping_gently
-from search.study.events import Observer
 from search.study.records import TrialRecord
 from search.study.summary import summarise
 
@@ -38,7 +35,14 @@ def train_candidates(search: SearchSession) -> bool:
         before=summarise(search.study.trials()),
         budget=lambda: search.budget.describe(trials.device_seconds),
     )
-    trials = _build_trials(search, (search.recorder, search.cleanup, progress))
+    trials = build_trials(
+        experiment,
+        search.study,
+        search.space,
+        search.packing,
+        search.budget,
+        observers=(search.recorder, search.cleanup, progress),
+    )
     for trial in search.study.trials():
         record = TrialRecord.of(trial)
         if trial.state.is_finished() and record.is_trained:
@@ -60,28 +64,6 @@ def train_candidates(search: SearchSession) -> bool:
         search.say(f"{spent}. To continue with more, run: {_command_to_raise(search, trials)}")
     shutil.rmtree(search.folder.tune, ignore_errors=True)
     return interrupted
-
-
-def _build_trials(search: SearchSession, observers: Sequence[Observer]) -> Trials:
-    experiment = search.experiment
-    section = experiment.scheduler
-    return Trials(
-        search.study,
-        search.space,
-        build_screens(experiment.screens, search.packing),
-        budget=search.budget,
-        epochs=experiment.whole_epochs,
-        asha=(
-            Asha(experiment.whole_epochs, section.grace_epochs, section.reduction)
-            if section.name == "asha"
-            else None
-        ),
-        seed=experiment.seed,
-        duplicates=experiment.screens.duplicates,
-        rule=experiment.screens.rule,
-        device_fraction=search.packing.device_fraction,
-        observers=observers,
-    )
 
 
 def _train(search: SearchSession, trials: Trials) -> None:

@@ -54,7 +54,7 @@ def complete(experiment: Experiment, images: int, side: int) -> tuple[Experiment
         _lengthened(experiment.model_copy(update=chosen), images), images
     )
     whole.check_length()
-    return _with_grace(whole), line
+    return with_grace(whole), line
 
 
 def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
@@ -76,6 +76,16 @@ def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
     if not isinstance(completed.epochs, Length):
         completed.check_length()
     return completed
+
+
+def with_grace(experiment: Experiment) -> Experiment:
+    """Return the experiment with a grace period in which a training learns something."""
+    if "grace_epochs" in experiment.scheduler.model_fields_set:
+        return experiment
+    # Rounded up, so that no rung is just before the end.
+    epochs = -(-experiment.whole_epochs // _GRACE)
+    scheduler = experiment.scheduler.model_copy(update={"grace_epochs": epochs})
+    return experiment.model_copy(update={"scheduler": scheduler})
 
 
 def _lengthened(experiment: Experiment, images: int) -> Experiment:
@@ -121,13 +131,3 @@ def _shifts(experiment: Experiment) -> bool:
 
 def _shifted(experiment: Experiment, translate: float) -> Augmentation:
     return experiment.augmentation.model_copy(update={"translate": translate})
-
-
-def _with_grace(experiment: Experiment) -> Experiment:
-    """Return the experiment with a grace period in which a training learns something."""
-    if "grace_epochs" in experiment.scheduler.model_fields_set:
-        return experiment
-    # Rounded up, so that no rung is just before the end.
-    epochs = -(-experiment.whole_epochs // _GRACE)
-    scheduler = experiment.scheduler.model_copy(update={"grace_epochs": epochs})
-    return experiment.model_copy(update={"scheduler": scheduler})

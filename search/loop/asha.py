@@ -12,8 +12,8 @@ It is implemented here because Ray's scheduler cannot be restored from a study.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from itertools import takewhile
+from bisect import insort
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,32 +28,42 @@ class Asha:
     """
 
     def __init__(self, epochs: int, grace: int, reduction: int) -> None:
-        self._reduction = reduction
-        self._rungs: dict[int, dict[int, float]] = {}
+        self._quantile = 100 * (1 - 1 / reduction)
+        self._rungs: dict[int, _Rung] = {}
         rung = grace
         while rung < epochs:
-            self._rungs[rung] = {}
+            self._rungs[rung] = _Rung()
             rung *= reduction
 
     def report(self, number: int, epoch: int, value: float) -> None:
         """Record the value that a trial reported after an epoch, if a rung lies there."""
         rung = self._rungs.get(epoch)
-        if rung is not None:
-            rung.setdefault(number, value)
+        if rung is None or number in rung.stops:
+            return
+        if math.isnan(value):
+            rung.stops[number] = True
+            return
+        earlier = rung.values
+        rung.stops[number] = bool(earlier) and bool(value < np.percentile(earlier, self._quantile))
+        insort(earlier, value)
 
     def should_stop(self, number: int, epoch: int) -> bool:
         """Tell whether a trial stops after an epoch that it has reported.
 
         The first trial at a rung continues. A trial whose value is not a number stops.
         """
-        rung: Mapping[int, float] = self._rungs.get(epoch, {})
-        if number not in rung:
-            return False
-        value = rung[number]
-        if math.isnan(value):
-            return True
-        earlier = [rung[other] for other in takewhile(lambda other: other != number, rung)]
-        known = [other for other in earlier if not math.isnan(other)]
-        if not known:
-            return False
-        return bool(value < np.percentile(known, 100 * (1 - 1 / self._reduction)))
+        rung = self._rungs.get(epoch)
+        return rung is not None and rung.stops.get(number, False)
+
+
+@dataclass
+class _Rung:
+    """The trials that have reached a rung.
+
+    Attributes:
+        values: that are numbers, in increasing order.
+        stops: whether each trial stops here.
+    """
+
+    values: list[float] = field(default_factory=list)
+    stops: dict[int, bool] = field(default_factory=dict)

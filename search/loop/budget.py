@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Self
@@ -50,6 +50,10 @@ def beyond(section: BudgetSection, spent: Spent) -> BudgetSection:
     return section.model_copy(update=raised)
 
 
+def _wall_clock() -> float:
+    return time.monotonic()
+
+
 @dataclass
 class Budget:
     """Counts the wall clock and compares it, device time and money with their limits.
@@ -57,14 +61,16 @@ class Budget:
     Args:
         section: the limits.
         seconds_before: wall clock of earlier drivers.
+        clock: returns the seconds since some moment; a simulation replaces it.
     """
 
     section: BudgetSection
     seconds_before: float = 0.0
+    clock: Callable[[], float] = _wall_clock
     _started: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self._started = time.monotonic()
+        self._started = self.clock()
 
     @property
     def trials(self) -> int:
@@ -72,9 +78,14 @@ class Budget:
         return self.section.trials
 
     @property
+    def limits_devices(self) -> bool:
+        """Tell whether device time or money is limited."""
+        return self.section.device_hours is not None or self.section.money is not None
+
+    @property
     def seconds(self) -> float:
         """Wall clock so far, across all drivers."""
-        return self.seconds_before + time.monotonic() - self._started
+        return self.seconds_before + self.clock() - self._started
 
     def spent(self, device_seconds: float) -> str:
         """Return a message that names the reached limit; empty if there is none."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import spaces
+from search.loop import simulation
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 MODULES = sorted(path.stem for path in Path(spaces.__file__).parent.glob("[a-z]*.py"))
@@ -32,3 +33,13 @@ def test_docstring_examples_of_spaces_run(module: str) -> None:
 def test_public_analyses_have_examples() -> None:
     for function in (spaces.costs, spaces.find_border, spaces.receptive_fields):
         assert doctest.DocTestFinder().find(function)[0].examples
+
+
+def test_examples_of_the_simulation_run() -> None:
+    tested = doctest.testmod(simulation)
+    assert (tested.attempted > 0, tested.failed) == (True, 0)
+    page = (DOCS / "add-sampler.md").read_text(encoding="utf-8")
+    (block,) = (each for each in BLOCK.findall(page) if "import simulate" in each)
+    scope: dict[str, object] = {"__name__": "example"}
+    exec(compile(block, "add-sampler.md", "exec"), scope)  # noqa: S102
+    assert scope["best"] in scope["results"]

@@ -39,6 +39,7 @@ from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.loop.budget import Budget
 from search.loop.packing import Packing
+from search.loop.simulation import simulate
 from search.study.finalists import read_results
 from search.study.storages import read_trials
 from search.tracking.journal_events import (
@@ -53,6 +54,7 @@ from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
 from spaces.vgg import vgg
+from tests.search.conftest import DIGITS, Recorder
 from trainables.epoch_metrics import EpochMetrics
 from trainables.probes.records import NetworkProbes
 from trainables.specs import FinalistResult
@@ -222,6 +224,35 @@ def test_candidates_beyond_the_border_are_not_trained(first: Searched) -> None:
         assert trial.constraints["border"] > 0
         assert not trial.intermediate_values
     assert all(trial.user_attrs["beyond"] == 0 for trial in first.trained)
+
+
+def test_simulation_takes_the_decisions_of_the_real_search(first: Searched) -> None:
+    stored = parse_experiment(yaml.safe_load((first.home / "first/experiment.yaml").read_text()))
+    real = {trial.user_attrs["digest"]: trial.intermediate_values for trial in first.trained}
+    recorder = Recorder()
+    simulated = simulate(
+        stored.space.name,
+        DIGITS,
+        lambda candidate, params, epoch: real[candidate.digest][epoch],
+        trials=stored.budget.trials,
+        seed=stored.seed,
+        sampler=stored.sampler,
+        recipe=stored.recipe,
+        epochs=stored.whole_epochs,
+        space_options=stored.space.options,
+        scheduler=stored.scheduler.model_dump(),
+        observers=[recorder],
+    )
+    assert [(each.number, each.params, each.outcome, each.value) for each in simulated] == [
+        (trial.number, trial.params, trial.state, list(trial.intermediate_values.values())[-1])
+        for trial in first.trained
+    ]
+    assert {each.outcome for each in simulated} == {TrialState.COMPLETE, TrialState.PRUNED}
+    rejected = {trial.number: trial for trial in first.trials if trial not in first.trained}
+    assert rejected
+    assert {number: rejection.reason for number, rejection in recorder.of("rejected")} == {
+        number: trial.user_attrs["rejected"] for number, trial in rejected.items()
+    }
 
 
 def test_few_steps_are_warned_of_before_training(first: Searched) -> None:
