@@ -9,11 +9,12 @@ from collections import Counter
 from pathlib import Path
 
 from experiments.plain_networks import __doc__ as description
-from experiments.plain_networks.networks import draw_networks
+from experiments.plain_networks.networks import Drawn, draw_networks
 from experiments.plain_networks.protocols import PROTOCOLS, Protocol
 from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.table import RESULTS, analyse, write_table
 from experiments.plain_networks.training import Job, train_all
+from experiments.plain_networks.twins import rejected_networks, twin_rows
 from experiments.plain_networks.working_file import Header, open_working_file, read_working_file
 from search.formatting import duration
 from spaces.errors import BadInputError
@@ -31,6 +32,7 @@ class Args(argparse.Namespace):
     data: str | None
     networks: int | None
     seeds: int
+    twins: int | None
     workers: int
     work: Path
     out: Path
@@ -47,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
             if args.write
             else run(protocol, args)
         )
-        _write(protocol, measurements, args.out)
+        _write(protocol, measurements, args)
     except BadInputError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -62,6 +64,7 @@ def run(protocol: Protocol, args: Args) -> list[Measurement]:
     for option, value in (
         ("--networks", args.networks),
         ("--seeds", args.seeds),
+        ("--twins", args.twins),
         ("--workers", args.workers),
     ):
         if value is not None and value < 1:
@@ -72,16 +75,28 @@ def run(protocol: Protocol, args: Args) -> list[Measurement]:
     with open_working_file(_working_path(args), header) as file:
         done = {(each.digest, each.seed) for each in file.measurements}
         jobs = [
-            Job(network, seed)
-            for seed in range(args.seeds)
-            for network in networks
-            if (network.digest, seed) not in done
+            job
+            for job in _jobs(protocol, networks, args)
+            if (job.candidate(protocol).digest, job.seed) not in done
         ]
-        progress = Progress(protocol.name, finished=len(done), total=len(done) + len(jobs))
+        progress = Progress(_name(args), finished=len(done), total=len(done) + len(jobs))
         for measurement in train_all(protocol, args.data, jobs, args.workers):
             file.append(measurement)
             progress.advance(measurement.cpu_seconds)
         return file.measurements
+
+
+def _jobs(protocol: Protocol, networks: list[Drawn], args: Args) -> list[Job]:
+    """Return all trainings, seed by seed."""
+    if args.twins is None:
+        return [Job(network, seed) for seed in range(args.seeds) for network in networks]
+    sample = rejected_networks(protocol, networks, args.twins)
+    return [
+        Job(network, seed, keep_border)
+        for seed in range(args.seeds)
+        for network in sample
+        for keep_border in (True, False)
+    ]
 
 
 class Progress:
@@ -119,15 +134,21 @@ class Progress:
         )
 
 
-def _write(protocol: Protocol, measurements: list[Measurement], out: Path) -> None:
-    path = out / f"{protocol.name}.csv.gz"
-    write_table(path, analyse(protocol, measurements))
+def _write(protocol: Protocol, measurements: list[Measurement], args: Args) -> None:
+    rows = analyse if args.twins is None else twin_rows
+    path = args.out / f"{_name(args)}.csv.gz"
+    write_table(path, rows(protocol, measurements))
     seeds = Counter(each.digest for each in measurements)
     print(f"wrote {len(measurements):,} trainings of {len(seeds):,} networks to {path}")
 
 
+def _name(args: Args) -> str:
+    """Return the name of the table."""
+    return args.dataset if args.twins is None else f"twins-{args.dataset}"
+
+
 def _working_path(args: Args) -> Path:
-    return args.work / f"{args.dataset}.jsonl"
+    return args.work / f"{_name(args)}.jsonl"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,6 +163,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--networks", type=int, help="number of networks (default: the table's)")
     parser.add_argument("--seeds", type=int, default=3, help="trainings of each network")
+    parser.add_argument(
+        "--twins",
+        type=int,
+        metavar="N",
+        help="instead train the truncated twins of N networks that the border screen rejects",
+    )
     parser.add_argument("--workers", type=int, default=1, help="processes, with one thread each")
     parser.add_argument(
         "--work",

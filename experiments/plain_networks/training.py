@@ -12,17 +12,32 @@ from importlib.metadata import version
 from experiments.plain_networks.networks import Drawn
 from experiments.plain_networks.protocols import Protocol
 from experiments.plain_networks.records import Measurement
+from experiments.plain_networks.twins import twin
 from experiments.reproduction.workers import run_jobs
+from spaces.candidate import Candidate
 from trainables.data import Dataset
 from trainables.training.loop import Training
 
 
 @dataclass(frozen=True)
 class Job:
-    """One training: a network and a seed, which decides initial weights and order of images."""
+    """One training.
+
+    Attributes:
+        network: in the order of the draws.
+        seed: decides initial weights and order of images.
+        twin: train the network itself (None), or its truncated twin with the border layer (True) or
+            without it (False).
+    """
 
     network: Drawn
     seed: int
+    twin: bool | None = None
+
+    def candidate(self, protocol: Protocol) -> Candidate:
+        """Return the network to train."""
+        network = protocol.space().rebuild(self.network.params, self.network.digest)
+        return network if self.twin is None else twin(network, keep_border=self.twin)
 
 
 def train_all(
@@ -46,8 +61,7 @@ def _make_trainer(protocol: Protocol, source: str | None) -> Callable[[Job], Mea
 
 def train(protocol: Protocol, dataset: Dataset, job: Job) -> Measurement:
     """Train one network and score it."""
-    network = job.network
-    candidate = protocol.space().rebuild(network.params, network.digest)
+    candidate = job.candidate(protocol)
     started = time.process_time()
     training = Training(
         candidate,
@@ -63,10 +77,10 @@ def train(protocol: Protocol, dataset: Dataset, job: Job) -> Measurement:
     last = epochs[-1]
     right = last.validation_accuracy * protocol.validation + test_accuracy * protocol.test
     return Measurement(
-        number=network.number,
+        number=job.network.number,
         seed=job.seed,
-        digest=network.digest,
-        params=network.params,
+        digest=candidate.digest,
+        params=job.network.params,
         accuracy=_rounded(right / (protocol.validation + protocol.test)),
         validation_accuracy=_rounded(last.validation_accuracy),
         test_accuracy=_rounded(test_accuracy),

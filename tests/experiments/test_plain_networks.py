@@ -15,6 +15,7 @@ from experiments.plain_networks.networks import draw_networks
 from experiments.plain_networks.protocols import CIFAR10, DIGITS, PROTOCOLS
 from experiments.plain_networks.records import Measurement, Row
 from experiments.plain_networks.table import analyse, read_table, row, write_table
+from experiments.plain_networks.twins import twin
 from experiments.plain_networks.working_file import Header, open_working_file, read_working_file
 from spaces.architecture import Architecture
 from spaces.border import Rule, find_border
@@ -78,6 +79,38 @@ def test_killed_run_continues_to_the_same_table(
     assert "2 of 4 trainings are finished" in capsys.readouterr().out
     assert killed.read_bytes().startswith(b"".join(header_and_two))
     assert run(killed.parent, "--write") == whole
+
+
+@pytest.mark.usefixtures("tiny")
+def test_truncated_twins_are_trained_and_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = replace(command.PROTOCOLS["digits"], depth=(9, 9), kernel=(5,))
+    monkeypatch.setattr(command, "PROTOCOLS", {"digits": deep})
+    options = ["digits", "--work", str(tmp_path), "--out", str(tmp_path), "--networks", "3"]
+    assert command.main([*options, "--twins", "2", "--seeds", "1"]) == 0
+    rows = read_table(tmp_path / "twins-digits.csv.gz")
+    assert [each.number for each in rows] == [0, 0, 1, 1]
+    for with_border, without in zip(rows[::2], rows[1::2], strict=True):
+        network = deep.space().rebuild(with_border.params).architecture
+        border = find_border(network).border
+        assert border is not None
+        assert (with_border.depth, with_border.border_previous_conv) == (border, border)
+        assert (without.depth, without.border_previous_conv) == (border - 1, None)
+    capsys.readouterr()
+    assert command.main([*options, "--twins", "2", "--seeds", "1"]) == 0
+    assert "4 of 4 trainings are finished" in capsys.readouterr().out
+
+
+def test_accepted_network_has_no_twin() -> None:
+    border_last = DIGITS.space().rebuild(
+        {"kernel": 5, "depth": 3, "convs_before_pool_1": 3}
+        | {f"features_{number}": 8 for number in range(1, 4)}
+    )
+    assert find_border(border_last.architecture).border == 3
+    for keep_border in (True, False):
+        with pytest.raises(ValueError, match="no convolution"):
+            twin(border_last, keep_border=keep_border)
 
 
 def test_write_option_trains_nothing(tmp_path: Path) -> None:
