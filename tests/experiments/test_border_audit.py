@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,17 @@ from experiments.border_audit.filters import (
 )
 from experiments.border_audit.networks import Floats, Mask, Networks, from_rows
 from experiments.border_audit.noise import noise_variance
+from experiments.border_audit.pairs import gain, pair
+from experiments.border_audit.picture import best_so_far, draw
 from experiments.border_audit.quality import at_equal_cost, best_rejected
 from experiments.border_audit.rejections import ALPHA, Count, false_rejections
 from experiments.border_audit.search_value import expected_best, search_gain
-from experiments.plain_networks.networks import draw_networks
+from experiments.border_audit.verdicts import Table
+from experiments.plain_networks.networks import Drawn, draw_networks
 from experiments.plain_networks.protocols import DIGITS
 from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.table import analyse
+from experiments.plain_networks.twins import rejected_networks, twin, twin_rows
 from search.loop.screens import BorderScreen
 from spaces.border import Rule
 
@@ -59,12 +64,8 @@ def mask(*rejected: int) -> Mask:
     return np.array(rejected, np.bool_)
 
 
-# Filters
-
-
-def test_audit_rejects_what_the_screen_of_a_search_rejects():
-    drawn = draw_networks(DIGITS, 40)
-    result = dict.fromkeys(
+def measurement(network: Drawn, **changed: object) -> Measurement:
+    fields = dict.fromkeys(
         (
             "accuracy",
             "validation_accuracy",
@@ -76,15 +77,18 @@ def test_audit_rejects_what_the_screen_of_a_search_rejects():
         0.5,
     )
     curves = dict.fromkeys(("validation_accuracies", "validation_losses", "train_losses"), (0.5,))
-    measured = [
-        Measurement.model_validate(
-            {"number": each.number, "seed": 0, "digest": each.digest, "params": each.params}
-            | result
-            | curves
-            | {"versions": "none"}
-        )
-        for each in drawn
-    ]
+    identity = {"number": network.number, "seed": 0, "digest": network.digest, "versions": "none"}
+    return Measurement.model_validate(
+        {"params": network.params} | fields | curves | identity | changed
+    )
+
+
+# Filters
+
+
+def test_audit_rejects_what_the_screen_of_a_search_rejects():
+    drawn = draw_networks(DIGITS, 40)
+    measured = [measurement(each) for each in drawn]
     audited = from_rows(analyse(DIGITS, measured), (DIGITS.validation, DIGITS.test))
     candidates = [DIGITS.space().rebuild(each.params) for each in drawn]
     for rule in Rule:
@@ -268,3 +272,63 @@ def test_equal_seconds_give_more_trials_of_cheaper_networks():
     assert (same_trials.trials, same_seconds.trials) == (10, 20)
     assert same_seconds.ours > same_trials.ours
     assert same_seconds.baseline == same_trials.baseline
+
+
+# Twins
+
+
+def test_twins_are_paired_by_network_seed_and_kind():
+    first, second = rejected_networks(DIGITS, draw_networks(DIGITS, 20), 2)
+
+    def of_twin(network: Drawn, *, keep_border: bool, **changed: object) -> Measurement:
+        shorter = twin(DIGITS.space().rebuild(network.params), keep_border=keep_border)
+        return measurement(network, digest=shorter.digest, cpu_seconds=0.25, **changed)
+
+    trained = analyse(
+        DIGITS,
+        [
+            measurement(first, seed=0, accuracy=0.9),
+            measurement(first, seed=1, accuracy=0.8),
+            measurement(second, seed=0, accuracy=0.7),
+        ],
+    )
+    twins = twin_rows(
+        DIGITS,
+        [
+            of_twin(first, keep_border=True, seed=0, accuracy=0.88),
+            of_twin(first, keep_border=True, seed=1, accuracy=0.74),
+            of_twin(first, keep_border=False, seed=1, accuracy=0.1),
+            of_twin(second, keep_border=True, seed=0, accuracy=0.71),
+            of_twin(second, keep_border=True, seed=1, accuracy=0.2),  # Its network has no seed 1.
+        ],
+    )
+    found = pair(trained, twins, keep_border=True)
+    assert found.gain == pytest.approx([0.04, -0.01])
+    assert found.seconds == pytest.approx([0.5, 0.5])
+    assert (found.macs < 1).all()
+    assert pair(trained, twins, keep_border=False).gain == pytest.approx([0.7])
+    tail = gain(found, np.ones(2, np.bool_))
+    margin = 1.96 * 0.05 / 2  # Two values 0.05 apart: their standard error is half of that.
+    assert (tail.mean, tail.low, tail.high) == pytest.approx(
+        (0.015, 0.015 - margin, 0.015 + margin), abs=1e-4
+    )
+    assert (tail.better, tail.number) == (0.5, 2)
+
+
+# Picture
+
+
+def test_best_network_up_to_a_cost_is_drawn():
+    cost, best = best_so_far(np.array([30, 10, 20, 40]), np.array([0.7, 0.6, 0.8, 0.9]))
+    assert cost.tolist() == [10, 20, 30, 40]
+    assert best.tolist() == [0.6, 0.8, 0.8, 0.9]
+
+
+def test_equal_tables_give_equal_pictures(tmp_path: Path):
+    made = networks(np.linspace(0.5, 0.9, 20)[:, None])
+    table = Table(made, made.accuracy, np.zeros(20))
+    pictures = [tmp_path / "a.svg", tmp_path / "b.svg"]
+    for path in pictures:
+        draw({"digits": table}, path)
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    assert "digits: 0% of 20 rejected" in pictures[0].read_text(encoding="utf-8")
