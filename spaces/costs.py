@@ -61,6 +61,11 @@ class Costs:
     mixed_peak: int
     image_values: int
 
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes per sample that backpropagation keeps, in float32."""
+        return _FLOAT32 * self.kept_values + _INDEX_BYTES * self.kept_indices
+
     def training_memory(
         self, batch_size: int, *, bfloat16: bool = False, optimizer_values: int = 1
     ) -> int:

@@ -79,7 +79,7 @@ def row(measurement: Measurement, candidate: Candidate) -> Row:
         pool_after=tuple(pools),
         parameters=costs.params,
         macs=costs.macs,
-        activation_bytes=4 * costs.kept_values + 8 * costs.kept_indices,
+        activation_bytes=costs.activation_bytes,
         fields=tuple(field.largest[0] for field in previous.fields),
         border_previous_conv=previous.border,
         border_direct_input=direct.border,

@@ -13,7 +13,8 @@ from optuna.trial import FrozenTrial
 from search.loop.duplicates import Duplicates
 from search.loop.screens import Screen, judge, reject_invalid
 from search.study.events import Observer, StartedTrial
-from search.study.records import Rejection, TrialAttributes, TrialRecord
+from search.study.records import Rejection, TrialAttributes, TrialRecord, Workload
+from search.study.savings import RejectionTimes
 from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
@@ -42,6 +43,7 @@ class Candidates:
         space: makes a candidate of them.
         screens: reject candidates.
         duplicates: the trained candidates, which are rejected; None trains them again.
+        times: estimates the time that each rejection saves.
         observer: is told of rejections.
         seed: of the search.
         rule: finds the border layer that is recorded with every trial, screened or not.
@@ -53,6 +55,7 @@ class Candidates:
         space: CandidateSpace,
         screens: Sequence[Screen],
         duplicates: Duplicates | None,
+        times: RejectionTimes,
         observer: Observer,
         *,
         seed: int,
@@ -62,6 +65,7 @@ class Candidates:
         self._space = space
         self._screens = screens
         self._duplicates = duplicates
+        self._times = times
         self._observer = observer
         self._seed = seed
         self._rule = rule
@@ -133,9 +137,21 @@ class Candidates:
     def _reject(
         self, trial: optuna.Trial, rejection: Rejection, attributes: TrialAttributes
     ) -> None:
-        attributes = TrialAttributes(**attributes, detail=rejection.detail)
+        attributes = TrialAttributes(
+            **attributes, **self._saved(attributes), detail=rejection.detail
+        )
         self._study.reject(trial, rejection.reason, rejection.violation, attributes)
         self._count(trial, rejection)
+
+    def _saved(self, attributes: TrialAttributes) -> TrialAttributes:
+        """Return the time that a rejection saves, if it is known already."""
+        workload = Workload.of(attributes)
+        saved = None if workload is None else self._times.estimate(workload)
+        if saved is None:
+            return TrialAttributes()
+        if saved.high is None:
+            return TrialAttributes(saved_low=saved.low)
+        return TrialAttributes(saved_low=saved.low, saved_high=saved.high)
 
     def _count(self, trial: optuna.Trial, rejection: Rejection) -> None:
         self._rejected_in_a_row += 1
@@ -148,6 +164,9 @@ def attributes_of(candidate: Candidate) -> TrialAttributes:
     with suppress(CollapsedLayerError):
         costs = candidate.costs
         attributes["params"], attributes["macs"] = costs.params, costs.macs
+        attributes["activation_bytes"] = costs.activation_bytes
+        attributes["layers"] = len(candidate.architecture.layers)
+        attributes["batch_size"] = candidate.recipe.batch_size
     return attributes
 
 

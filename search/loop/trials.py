@@ -19,6 +19,7 @@ from search.loop.running import RunningTrial
 from search.loop.screens import Screen
 from search.study.events import Observer, Observers, StartedTrial
 from search.study.records import TrialAttributes, TrialRecord
+from search.study.savings import RejectionTimes
 from search.study.study import Study
 from spaces.border import Rule
 from spaces.candidate import Candidate, CandidateSpace
@@ -91,12 +92,14 @@ class Trials:
         self._observers = Observers(observers, study.then)
         self._failures = FailurePolicy()
         self._duplicates = Duplicates(study)
+        self._times = RejectionTimes()
         self._queue = ResumeQueue(study, self._observers)
         self._candidates = Candidates(
             study,
             space,
             screens,
             self._duplicates if duplicates else None,
+            self._times,
             self._observers,
             seed=seed,
             rule=rule,
@@ -125,6 +128,7 @@ class Trials:
             self._candidates.check_result(trial)
         self._ended_seconds += record.device_seconds
         self._duplicates.ended(record)
+        self._times.ended(record)
         self._failures.restore(record)
 
     @property
@@ -300,4 +304,5 @@ class Trials:
         record = TrialRecord.of(self.study.trial(number))
         self._failures.ended(record)
         self._duplicates.ended(record)
+        self._times.ended(record)
         self._observers.finished(number, record.outcome, record.reason)

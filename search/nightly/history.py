@@ -40,7 +40,7 @@ class Snapshot(TrialCounts):
         front: objective values of each trial of the Pareto front; empty if accuracy is the only
             objective.
         failures: cause of failure of each failed trial.
-        saved_seconds: predicted device time of the rejected candidates.
+        saved_seconds: device time that the rejections saved, the lower end of the estimate.
         spent: by all drivers together.
     """
 
@@ -77,7 +77,7 @@ def take_snapshot(trials: Sequence[FrozenTrial], seconds: float) -> Snapshot:
             for record in map(TrialRecord.of, trials)
             if record.is_trained and record.outcome is TrialState.FAIL
         },
-        saved_seconds=summary.savings.total,
+        saved_seconds=summary.savings.total.low,
         spent=Spent.of(trials, seconds),
     )
 

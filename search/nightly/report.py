@@ -151,8 +151,7 @@ def _changes(experiment: Experiment, before: Snapshot, after: Snapshot, since: s
         rows.append(count("on the Pareto front", lambda each: len(each.front)))
     rows += [
         time("device time spent", lambda each: each.spent.device_seconds),
-        # Later trials may correct the prediction downwards.
-        time("device time saved (predicted)", lambda each: each.saved_seconds),
+        time("device time saved, at least (predicted)", lambda each: each.saved_seconds),
         time("driver time", lambda each: each.spent.seconds),
     ]
     if price:

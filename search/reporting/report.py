@@ -18,6 +18,7 @@ from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist
 from search.study.records import TrialRecord
+from search.study.savings import FEWEST, SavedTime
 from search.study.significance import Comparison
 from search.study.summary import Summary, summarise
 from search.tracking.field_plot import field_plot
@@ -351,31 +352,53 @@ def _failures(trials: Sequence[TrialRecord]) -> Section:
 
 
 def _rejections(experiment: Experiment, summary: Summary) -> Section:
-    savings = summary.savings
-    rule = experiment.screens.border.value
+    saved = summary.savings.by_reason
     rows = tuple(
-        (
-            reason,
-            str(count),
-            duration(savings.seconds[reason]) if reason in savings.seconds else "-",
-        )
+        (reason, str(count), saved[reason].shown if reason in saved else "-")
         for reason, count in summary.rejections.items()
     )
-    sentences = [f"Border screen: {rule}."]
+    sentences = [f"Border screen: {experiment.screens.border.value}."]
     if summary.rejected:
-        trained = savings.trained_seconds
-        times = (
-            f", {savings.total / trained:.1f} times the time spent on training" if trained else ""
-        )
-        sentences.append(
-            f"{summary.rejected} candidates rejected before training, which saved a predicted "
-            f"{duration(savings.total)} of device time ({savings.total / 3600:.4f} device-hours"
-            f"{times}). Training took {duration(trained)} of device time."
-        )
+        sentences += _saved(summary)
     else:
         sentences.append("No candidate was rejected.")
     header = ("reason", "candidates", "predicted time saved") if rows else ()
     return Section("Rejected before training", tuple(sentences), header, rows)
+
+
+def _saved(summary: Summary) -> list[str]:
+    """Say how much device time the rejections saved, and how sure that is."""
+    savings = summary.savings
+    trained, total = savings.trained_seconds, savings.total
+    training = f"Training took {duration(trained)} of device time."
+    count = f"{summary.rejected} candidates rejected before training"
+    if not savings.by_reason:
+        fewest = (
+            f"; the time that they saved is predicted once {FEWEST} trials have ended"
+            if savings.waiting
+            else ", which saved no device time"
+        )
+        return [f"{count}{fewest}. {training}"]
+    times = f", {_range(total, trained)} times the time spent on training" if trained else ""
+    sentences = [
+        f"{count}. Predicted device time saved: {total.shown} "
+        f"({_range(total, 3600, 4)} device-hours{times}). {training}"
+    ]
+    if total.high is None:
+        sentences.append(
+            '"At least": some rejected candidates cost more than every trained one, so that their '
+            "time is not extrapolated."
+        )
+    return sentences
+
+
+def _range(saved: SavedTime, unit: float, digits: int = 1) -> str:
+    """Show an interval in another unit, given in seconds."""
+    low = f"{saved.low / unit:.{digits}f}"
+    if saved.high is None:
+        return f"at least {low}"
+    high = f"{saved.high / unit:.{digits}f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _beyond(experiment: Experiment, summary: Summary) -> Section | None:

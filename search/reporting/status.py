@@ -10,7 +10,6 @@ from rich.table import Table
 from search.console import say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
-from search.formatting import duration
 from search.reporting.comparison import comparability, compare
 from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report
@@ -73,7 +72,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             str(summary.running),
             str(summary.interrupted),
             ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
-            duration(summary.savings.total),
+            summary.savings.total.shown,
             _best(summary),
             _test(finalists),
             f"{standing.baseline.test:.4f}" if standing else "-",

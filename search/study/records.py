@@ -41,6 +41,13 @@ class TrialAttributes(TypedDict, total=False):
     """Number of parameters of the network; absent where it collapses or is invalid."""
     macs: int
     """Multiply-accumulates for one image; absent where the parameters are."""
+    activation_bytes: int
+    """Bytes for one image that backpropagation keeps, in float32; absent likewise, or in studies of
+    older versions."""
+    layers: int
+    """Layers of the graph; absent likewise."""
+    batch_size: int
+    """Images per step; absent likewise."""
     beyond: int
     """Convolutions beyond the border layer."""
     share: float
@@ -61,6 +68,11 @@ class TrialAttributes(TypedDict, total=False):
     """Reason of the rejection; absent if the candidate was not rejected."""
     detail: str
     """The rejection in words."""
+    saved_low: float
+    """Lower end of the device seconds that the rejection saved, estimated once; absent if too few
+    trials had ended."""
+    saved_high: float
+    """Upper end; absent if the candidate exceeds all trained ones in a cost."""
     duplicate_of: int
     """Number of the trial that trained the same candidate."""
     inherited: str
@@ -69,6 +81,41 @@ class TrialAttributes(TypedDict, total=False):
     """Number of the trial in that search."""
     verdict: str
     """The outcome in lower case, where the sampler was told another state."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What decides the time of an epoch.
+
+    Attributes:
+        macs: multiply-accumulates for one image.
+        activation_bytes: for one image that backpropagation keeps; None in studies of older
+            versions.
+        layers: of the graph; None likewise.
+        batch_size: images per step; None likewise.
+    """
+
+    macs: int
+    activation_bytes: int | None = None
+    layers: int | None = None
+    batch_size: int | None = None
+
+    @classmethod
+    def of(cls, stored: TrialAttributes) -> Self | None:
+        """Read what a study stores of a candidate; None if the network collapses or is invalid."""
+        if "macs" not in stored:
+            return None
+        return cls(
+            stored["macs"],
+            stored.get("activation_bytes"),
+            stored.get("layers"),
+            stored.get("batch_size"),
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Tell whether all values are known."""
+        return None not in (self.activation_bytes, self.layers, self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -85,6 +132,7 @@ class TrialRecord:
         digest: of the candidate; empty for an invalid one.
         param_count: parameters of the network; None where it collapses or is invalid.
         macs: multiply-accumulates for one image; None likewise.
+        workload: what decides the time of an epoch; None likewise.
         beyond: convolutions beyond the border layer.
         device_fraction: of a device that the trial occupies.
         seconds: of training so far.
@@ -92,7 +140,11 @@ class TrialRecord:
         stored_history: metrics by epoch, whose number JSON stores as text; see ``history``.
         cause: why it failed; empty if it did not, or if its loss diverged.
         stopped: why it stopped itself early; empty if it did not.
+        ended_at: time of the end, in seconds since 1970; 0 before the end.
         rejected_for: reason of the rejection; empty if the candidate was not rejected.
+        saved_low: lower end of the device seconds that the rejection saved; None if it was not
+            estimated with the rejection.
+        saved_high: upper end; None if there is none.
         duplicate_of: number of the trial that trained the same candidate.
         inherited_from: name of the other search that trained it; empty for this one.
     """
@@ -105,6 +157,7 @@ class TrialRecord:
     digest: str
     param_count: int | None
     macs: int | None
+    workload: Workload | None
     beyond: int
     device_fraction: float
     seconds: float
@@ -112,7 +165,10 @@ class TrialRecord:
     stored_history: Mapping[str, Mapping[str, float]]
     cause: str
     stopped: str
+    ended_at: float
     rejected_for: str
+    saved_low: float | None
+    saved_high: float | None
     duplicate_of: int | None
     inherited_from: str
 
@@ -133,6 +189,7 @@ class TrialRecord:
             digest=stored.get("digest", ""),
             param_count=stored.get("params"),
             macs=stored.get("macs"),
+            workload=Workload.of(stored),
             beyond=stored.get("beyond", 0),
             device_fraction=stored.get("share", 1.0),
             seconds=stored.get("seconds", 0.0),
@@ -140,7 +197,10 @@ class TrialRecord:
             stored_history=stored.get("history", {}),
             cause=stored.get("cause", ""),
             stopped=stored.get("stopped", ""),
+            ended_at=trial.datetime_complete.timestamp() if trial.datetime_complete else 0.0,
             rejected_for=stored.get("rejected", ""),
+            saved_low=stored.get("saved_low"),
+            saved_high=stored.get("saved_high"),
             duplicate_of=stored.get("duplicate_of"),
             inherited_from=stored.get("inherited", ""),
         )

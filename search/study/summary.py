@@ -9,32 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from search.study.records import TrialRecord
-
-
-@dataclass(frozen=True)
-class Savings:
-    """Device time that rejections saved, and that training took.
-
-    One second on half a device counts as 0.5.
-
-    Attributes:
-        seconds: predicted for the rejected candidates, by reason: the time of an epoch, fitted over
-            the multiply-accumulates of the trained candidates (straight line, least squares), times
-            their mean number of epochs. Duplicates do not count: no search would train them all.
-        trained_seconds: measured for the trials, including interrupted ones.
-    """
-
-    seconds: dict[str, float]
-    trained_seconds: float
-
-    @property
-    def total(self) -> float:
-        """Predicted device seconds that all rejections saved."""
-        return sum(self.seconds.values())
+from search.study.savings import Savings, estimate_savings
 
 
 @dataclass(frozen=True)
@@ -135,36 +113,6 @@ def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:
         if not dominated:
             front.append(record)
     return front
-
-
-def estimate_savings(records: Sequence[TrialRecord]) -> Savings:
-    """Predict the device time that the rejected candidates would have taken."""
-    trained = sum(record.device_seconds for record in records if record.is_trained)
-    timed = [record for record in records if record.epochs and record.macs is not None]
-    if not timed:
-        return Savings({}, trained)
-    epochs = np.array([record.epochs for record in timed])
-    macs = np.array([record.macs for record in timed], dtype=float)
-    slope, base = _fit_line(macs, np.array([record.device_seconds for record in timed]) / epochs)
-    saved: dict[str, float] = {}
-    for record in records:
-        # A collapsed or invalid network has no costs, for it cannot be trained.
-        if not record.is_rejected or record.duplicate_of is not None or record.macs is None:
-            continue
-        cost = (base + slope * record.macs) * float(epochs.mean())
-        saved[record.rejected_for] = saved.get(record.rejected_for, 0.0) + cost
-    return Savings(saved, trained)
-
-
-def _fit_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Return slope and intercept, neither below 0, that fit y over x by least squares."""
-    from scipy.optimize import nnls  # noqa: PLC0415 - imports slowly
-
-    if np.ptp(x) == 0:
-        return 0.0, float(y.mean())  # Any slope fits.
-    scale = x.max()  # Columns of like size keep the problem well-conditioned.
-    (slope, base), _ = nnls(np.column_stack([x / scale, np.ones_like(x)]), y)
-    return float(slope / scale), float(base)
 
 
 @dataclass(frozen=True)

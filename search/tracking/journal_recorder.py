@@ -242,7 +242,8 @@ class JournalRecorder(Observer):
             "trials_pruned": summary.pruned,
             "trials_failed": summary.failed,
             "rejected": summary.rejected,
-            "saved_device_hours": summary.savings.total / 3600,
+            # The lower end: an interval may have no upper end.
+            "saved_device_hours": summary.savings.total.low / 3600,
             "trained_device_hours": summary.savings.trained_seconds / 3600,
         }
         totals |= {f"rejected_{reason}": n for reason, n in summary.rejections.items()}

@@ -18,6 +18,8 @@ from optuna.trial import BaseTrial, TrialState
 from search.loop import candidates
 from search.loop import trials as module
 from search.study.database import Database
+from search.study.records import TrialRecord
+from search.study.savings import FEWEST
 from search.study.storages import read_trials
 from search.study.study import Study
 from spaces.architecture import Architecture, Builder
@@ -205,6 +207,35 @@ def test_random_draws_replace_a_sampler_that_is_always_rejected(
 
 
 # What the study stores of a trial
+
+
+def test_a_rejection_stores_the_time_that_it_saves_once(
+    make_trials: MakeTrials, vgg_space: Spaces, train: Train
+) -> None:
+    def stored(trials: module.Trials) -> dict[int, tuple[float | None, float | None]]:
+        records = [TrialRecord.of(trial) for trial in trials.study.trials()]
+        rejected = [each for each in records if each.is_rejected and each.duplicate_of is None]
+        return {each.number: (each.saved_low, each.saved_high) for each in rejected}
+
+    trials = make_trials(vgg_space(), limit=12)
+    ended: list[int] = []
+    for _ in all_started(trials, lambda n: (train(trials, n, 0.5), ended.append(n))):
+        pass
+    first = stored(trials)
+    early = [number for number in first if number < ended[FEWEST - 1]]
+    late = [number for number in first if number > ended[FEWEST - 1]]
+    assert early
+    assert late
+    assert all(first[number] == (None, None) for number in early)
+    assert all((first[number][0] or 0) > 0 for number in late)
+    assert any(first[number][1] is not None for number in late)
+    # A later driver goes on, and changes nothing.
+    later = make_trials(vgg_space(), study=trials.study, limit=20, seed=1)
+    for _ in all_started(later, lambda n: train(later, n, 0.5, 0.6, 0.7)):
+        pass
+    again = stored(later)
+    assert {number: again[number] for number in first} == first
+    assert all(low is not None for number, (low, _) in again.items() if number > max(first))
 
 
 @pytest.mark.parametrize(

@@ -346,6 +346,46 @@ def test_rejections_are_counted_by_reason_with_savings(screened: Search) -> None
     assert "device-hours" in text
 
 
+@pytest.mark.parametrize(
+    ("high", "expected"),
+    [
+        (7200.0, "saved: 1h00m to 2h00m (1.0000 to 2.0000 device-hours, "
+         "36.0 to 72.0 times the time spent on training)"),
+        (None, "saved: at least 1h00m (at least 1.0000 device-hours, "
+         "at least 36.0 times the time spent on training)"),
+    ],
+)  # fmt: skip
+def test_saved_time_is_an_interval_in_the_report(
+    stored_trial: Callable[..., FrozenTrial],
+    eight_candidates: CandidateSpace,
+    high: float | None,
+    expected: str,
+) -> None:
+    trials = [
+        stored_trial(0, "RUNNING", seconds=100.0),
+        stored_trial(1, "PRUNED", rejected="border", macs=9, saved_low=3600.0, saved_high=high),
+    ]
+    section = Search(Experiment(), trials, eight_candidates).sections()["Rejected before training"]
+    text = " ".join(section.sentences)
+    assert expected in text
+    assert ('"At least": some rejected candidates cost more' in text) == (high is None)
+    assert section.rows == (
+        ("border", "1", "at least 1h00m" if high is None else "1h00m to 2h00m"),
+    )
+
+
+def test_unknown_savings_are_said_to_be_unknown(
+    stored_trial: Callable[..., FrozenTrial], eight_candidates: CandidateSpace
+) -> None:
+    trials = [stored_trial(0, "PRUNED", rejected="border", macs=9)]
+    section = Search(Experiment(), trials, eight_candidates).sections()["Rejected before training"]
+    assert (
+        "1 candidates rejected before training; the time that they saved is predicted once"
+        in (section.sentences[1])
+    )
+    assert section.rows == (("border", "1", "-"),)
+
+
 def test_search_without_rejections_is_reported(
     make_trials: Callable[..., Trials], eight_candidates: CandidateSpace
 ) -> None:
