@@ -8,7 +8,12 @@ from importlib import import_module
 from experiments.reproduction.records import Experiment
 from spaces.errors import BadInputError
 
-NAMES: tuple[str, ...] = ("batchnorm_only", "border_layer", "layer_triviality")
+NAMES: tuple[str, ...] = (
+    "batchnorm_only",
+    "border_layer",
+    "layer_triviality",
+    "layerwise_features",
+)
 """Names of all experiments, which are those of their modules."""
 
 

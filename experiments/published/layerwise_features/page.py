@@ -1,0 +1,330 @@
+"""The page: accuracy and overfitting over the depth at which a network has its features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean
+
+from experiments.published.layerwise_features.cases import (
+    FULL,
+    PUBLISHED_PARAMS,
+    PYRAMID,
+    SKEW_NORMAL,
+    UNIFORM,
+    WIDE,
+    amounts,
+)
+from experiments.published.layerwise_features.findings import (
+    EARLY,
+    LATE,
+    Group,
+    Trained,
+    Value,
+    accuracy,
+    gap,
+    groups,
+)
+from experiments.published.layerwise_features.networks import (
+    SCALES,
+    SKEWS,
+    VGG_D,
+    build,
+    valid_distributions,
+    weights,
+)
+from experiments.published.summaries import UNKNOWN, millions, percent, point, points
+from experiments.reproduction.records import Chart, Mark, Page, Result, Section, Series, Table
+from experiments.reproduction.scatter3d import Axis, Place, Scatter3D, draw_3d
+from spaces.task import Task
+
+VALID_D = 193
+"""Published number of valid distributions of VGG-D."""
+
+
+def page(results: Sequence[Result]) -> Page:
+    """Describe the results."""
+    found = groups(results)
+    return Page(
+        answer=tuple(sentence for group in found for sentence in _answer(group)),
+        comparison=_comparison(found),
+        sections=tuple(_section(group) for group in found),
+        differences=(
+            "At a constant total of features, early-heavy networks have more parameters and many "
+            "more multiply-accumulates than the pyramid, because early feature maps are large. "
+            "The publication compares at a constant total; the wide pyramid shows what the same "
+            "computation reaches in the usual shape.",
+            "Few epochs on few images favour networks that learn fast. The publication trains 150 "
+            "epochs on all images.",
+            "A narrow layer limits a network more, the narrower all layers are. In the reduced "
+            f"protocol the pyramid begins with {VGG_D.pyramid[0] // 8} features instead of "
+            f"{VGG_D.pyramid[0]}, and early-heavy networks end in as few features as the "
+            "published ones.",
+            "Training accuracy is measured during the last epoch. Augmentation lowers it, and "
+            "dropout in the full protocol.",
+        ),
+    )
+
+
+def _answer(group: Group) -> Iterator[str]:
+    yield f"{_name(group)}: {_accuracy_sentence(group)}"
+    if (sentence := _correlation_sentence(group)) is not None:
+        yield sentence
+    if (sentence := _overfitting_sentence(group)) is not None:
+        yield sentence
+    if (sentence := _cost_sentence(group)) is not None:
+        yield sentence
+
+
+def _name(group: Group) -> str:
+    return f"{group.network} on {_IMAGES.get(group.images, group.images)}"
+
+
+_IMAGES = {"cifar10": "CIFAR-10", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+
+
+def _accuracy_sentence(group: Group) -> str:
+    differences = group.differences(group.early, PYRAMID, accuracy)
+    if not differences:
+        return "early-heavy networks and the pyramid are not both trained yet."
+    best = max(group.early, key=lambda each: fmean(each.test))
+    return (
+        f"the {len(group.early)} early-heavy networks classify {_mean(group.early, accuracy)} of "
+        f"the test images on average, the pyramid {percent(group.of(PYRAMID)[0].test)}: a "
+        f"difference of {points(differences)} points (mean and standard deviation over seeds). "
+        f"The best of them, {best.label}, differs by "
+        f"{points(group.differences([best], PYRAMID, accuracy))} points; it is chosen on the same "
+        "images, so this is optimistic."
+    )
+
+
+def _correlation_sentence(group: Group) -> str | None:
+    centre = _correlation(group, lambda each: each.centre, accuracy)
+    if centre == UNKNOWN:
+        return None
+    return (
+        f"The rank correlation of test accuracy is {centre} with the centre of mass of the "
+        f"features over depth, {_correlation(group, lambda each: each.params, accuracy)} with "
+        f"parameters and {_correlation(group, lambda each: each.macs, accuracy)} with "
+        "multiply-accumulates (in brackets: single seeds). A negative correlation with the centre "
+        "of mass favours early features."
+    )
+
+
+def _overfitting_sentence(group: Group) -> str | None:
+    pyramid = group.of(PYRAMID)
+    if not (group.early and group.late and pyramid):
+        return None
+    return (
+        f"Overfitting, as training minus test accuracy: {_mean(group.early, gap, '+')} points for "
+        f"early-heavy networks, {_mean(group.late, gap, '+')} for late-heavy ones and "
+        f"{points(pyramid[0].gaps)} for the pyramid. Its rank correlation with the centre of mass "
+        f"is {_correlation(group, lambda each: each.centre, gap)}; a positive one means that "
+        "networks with early features overfit less."
+    )
+
+
+def _cost_sentence(group: Group) -> str | None:
+    pyramid, wide = group.of(PYRAMID), group.of(WIDE)
+    if not (group.early and pyramid and wide):
+        return None
+    macs = fmean(each.macs for each in group.early) / pyramid[0].macs
+    params = fmean(each.params for each in group.early) / pyramid[0].params
+    return (
+        f"Cost: the early-heavy networks take {macs:.1f} times the multiply-accumulates and "
+        f"{params:.1f} times the parameters of the pyramid at the same total of features. A wide "
+        f"pyramid of {millions(wide[0].macs)} M multiply-accumulates classifies "
+        f"{percent(wide[0].test)}: the early-heavy networks differ from it by "
+        f"{points(group.differences(group.early, WIDE, accuracy))} points."
+    )
+
+
+def _mean(networks: Sequence[Trained], value: Value, sign: str = "") -> str:
+    means = [fmean(map(value, each.outcomes.values())) for each in networks]
+    return f"{100 * fmean(means):{sign}.1f}" + ("" if sign else " %")
+
+
+def _correlation(group: Group, of: Callable[[Trained], float], value: Value) -> str:
+    found = group.correlation(of, value)
+    if found is None:
+        return UNKNOWN
+    whole, low, high = found
+    return f"{whole:+.2f} ({low:+.2f} to {high:+.2f})"
+
+
+def _comparison(found: Sequence[Group]) -> Table:
+    task = Task(channels=3, height=32, width=32, classes=10)
+    grid = f"{(VGG_D.layers + 1) * len(SCALES) * len(SKEWS):,}"
+    valid = len(valid_distributions(VGG_D))
+    rows = [(f"valid of {grid} distributions of VGG-D", f"{VALID_D:,}", f"{valid:,}")]
+    for distribution, published in PUBLISHED_PARAMS.items():
+        network = build(VGG_D, amounts(VGG_D, distribution), task, FULL.dropout)
+        rows.append(
+            (f"parameters of {distribution}, VGG-D", f"{published:,}", f"{weights(network):,}")
+        )
+    for group in found:
+        for value, what, published_finding in (
+            (accuracy, "accuracy", "early features match or beat the pyramid"),
+            (gap, "training minus test accuracy", "early features overfit less"),
+        ):
+            differences = group.differences(group.early, PYRAMID, value)
+            rows.append(
+                (
+                    f"{what}, early-heavy minus pyramid, {_name(group)}",
+                    published_finding,
+                    f"{points(differences)} points" if differences else UNKNOWN,
+                )
+            )
+    return Table(
+        header=("", "published", "measured"),
+        rows=tuple(rows),
+        caption="Parameters are those of the full protocol, without batch norms and the "
+        "classifier's bias. Differences: mean and standard deviation over seeds.",
+    )
+
+
+def _section(group: Group) -> Section:
+    name = _name(group)
+    networks = group.trained
+    return Section(
+        name,
+        (
+            "Centre of mass: mean depth of the features, 0 for the first layer and 1 for the last "
+            f"hidden layer. Early-heavy networks are below {EARLY:g}, late-heavy ones above "
+            f"{LATE:g}. All networks but the wide pyramid have the same total of features; "
+            "rounding and the narrowest layers change it by a few percent.",
+        ),
+        (
+            draw_3d(_scatter(group)),
+            _chart(group, "Test accuracy over the centre of mass", "centre of mass", _centre),
+            _chart(
+                group,
+                "Training minus test accuracy over the centre of mass",
+                "centre of mass",
+                _centre,
+                gaps=True,
+            ),
+            _chart(
+                group,
+                "Test accuracy over multiply-accumulates",
+                "million multiply-accumulates",
+                _macs,
+                x_log=True,
+            ),
+            _chart(
+                group,
+                "Test accuracy over parameters",
+                "million parameters",
+                _params,
+                x_log=True,
+            ),
+            _table(networks),
+        ),
+    )
+
+
+def _centre(network: Trained) -> float:
+    return network.centre
+
+
+def _macs(network: Trained) -> float:
+    return network.macs / 1e6
+
+
+def _params(network: Trained) -> float:
+    return network.params / 1e6
+
+
+def _chart(
+    group: Group,
+    title: str,
+    x_label: str,
+    x: Callable[[Trained], float],
+    *,
+    gaps: bool = False,
+    x_log: bool = False,
+) -> Chart:
+    """Return a scatter plot with a series for each shape."""
+    series = [
+        Series(
+            shape,
+            tuple(
+                point(x(each), values, f"{each.label}: {percent(values)}")
+                for each in group.of(shape)
+                for values in [each.gaps if gaps else each.test]
+            ),
+            joined=False,
+        )
+        for shape in (SKEW_NORMAL, PYRAMID, UNIFORM, WIDE)
+        if group.of(shape)
+    ]
+    return Chart(
+        f"{title}, {_name(group)}",
+        x_label,
+        "training minus test accuracy" if gaps else "test accuracy",
+        tuple(series),
+        marks=() if x_log else (Mark(EARLY, "← early-heavy"), Mark(LATE, "late-heavy →")),
+        percent=True,
+        x_log=x_log,
+    )
+
+
+def _scatter(group: Group) -> Scatter3D:
+    networks = group.of(SKEW_NORMAL)
+    layers = len(networks[0].features.split()) if networks else 1
+    axes = (
+        Axis("xi: location", 0, layers),
+        Axis("omega: scale", SCALES[0], SCALES[-1]),
+        Axis("alpha: skew", SKEWS[0], SKEWS[-1]),
+    )
+    return Scatter3D(
+        f"Test accuracy over the distribution of features, {_name(group)}",
+        axes,
+        "accuracy",
+        tuple(map(_place, networks)),
+    )
+
+
+def _place(network: Trained) -> Place:
+    factors = network.case.factors
+    xi, omega, alpha = (float(factors[name]) for name in ("xi", "omega", "alpha"))
+    return Place(
+        (xi, omega, alpha),
+        fmean(network.test),
+        f"xi {xi:g}, omega {omega:g}, alpha {alpha:g}",
+        (
+            f"test accuracy {percent(network.test)}, training {percent(network.train)}",
+            f"{network.params:,} parameters, {network.macs / 1e6:,.1f} M multiply-accumulates",
+            f"features: {network.features}",
+        ),
+    )
+
+
+def _table(networks: Sequence[Trained]) -> Table:
+    rows = sorted(networks, key=lambda each: each.centre)
+    return Table(
+        header=(
+            "network",
+            "centre",
+            "test",
+            "training",
+            "difference",
+            "parameters",
+            "M MACs",
+            "features",
+        ),
+        rows=tuple(
+            (
+                each.label,
+                f"{each.centre:.2f}",
+                percent(each.test),
+                percent(each.train),
+                points(each.gaps),
+                f"{each.params:,}",
+                f"{each.macs / 1e6:.2f}",
+                each.features,
+            )
+            for each in rows
+        ),
+        caption="From early to late features; mean and standard deviation over seeds. MACs: "
+        "multiply-accumulates of a forward pass of one image.",
+    )
