@@ -21,29 +21,38 @@ import numpy as np
 from experiments.border_audit.networks import Floats, Networks
 
 FEWEST_REPEATED = 10
-"""Networks with two seeds that the noise of seeds is estimated from, at least."""
+"""Networks with two seeds that the noise of seeds needs."""
 NEIGHBOURS = 60
 """Networks over which noise is averaged."""
+
+
+def covers_seeds(networks: Networks) -> bool:
+    """Tell whether enough networks have two seeds to estimate the noise of seeds."""
+    return int(np.sum(networks.seeds >= 2)) >= FEWEST_REPEATED
 
 
 def noise_variance(networks: Networks) -> Floats:
     """Return the variance of each network's mean accuracy around its expected accuracy.
 
+    Without enough networks with two seeds (`covers_seeds`), the first part is left out, and the
+    others are estimated together.
+
     Args:
-        networks: of the table; at least `FEWEST_REPEATED` with two seeds.
+        networks: of the table.
     """
     seeds = networks.seeds
-    repeated = seeds >= 2
-    within_both, within_gap = _within(networks)
     gap = np.nanmean(networks.validation - networks.test, axis=1)
     accuracy = networks.accuracy
-
-    repeated_near = _neighbours(accuracy, accuracy[repeated])
-    seed = np.mean(within_both[repeated][repeated_near], axis=1)
-    image_and_seed = np.mean(within_gap[repeated][repeated_near], axis=1)
     near = _neighbours(accuracy, accuracy)
-    of_gaps = np.var(gap[near], axis=1, ddof=1)
-    image = of_gaps - image_and_seed * np.mean(1 / seeds[near], axis=1)
+    image = np.var(gap[near], axis=1, ddof=1)
+    seed = image_and_seed = np.zeros(len(networks))
+    if covers_seeds(networks):
+        repeated = seeds >= 2
+        within_both, within_gap = _within(networks)
+        repeated_near = _neighbours(accuracy, accuracy[repeated])
+        seed = np.mean(within_both[repeated][repeated_near], axis=1)
+        image_and_seed = np.mean(within_gap[repeated][repeated_near], axis=1)
+        image -= image_and_seed * np.mean(1 / seeds[near], axis=1)
 
     validation, test = networks.images
     to_all = validation * test / (validation + test) ** 2

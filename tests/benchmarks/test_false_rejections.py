@@ -53,6 +53,7 @@ def test_deeper_and_worse_networks_are_rejected_rightly(
     printed = capsys.readouterr().out
     assert "digits: 60 networks (60 with 2 seeds)" in printed
     assert "mnist is left out: " in printed
+    assert "noise covers the choice of images alone" not in printed
     figures = {each["figure"]: each for each in json.loads(file.read_text(encoding="utf-8"))}
     default = "digits, previous-conv, allow 0"
     assert figures[f"{default}: false rejections; against rejecting most MACs"]["ours"] == 0
@@ -60,12 +61,18 @@ def test_deeper_and_worse_networks_are_rejected_rightly(
     assert figures[searched]["ratio"] < 1
 
 
-def test_table_with_one_seed_is_left_out(
+def test_table_with_one_seed_is_audited_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     write_digits(tmp_path, seeds=1)
+    assert audit(monkeypatch, "--tables", str(tmp_path)) == 0
+    assert "noise covers the choice of images alone" in capsys.readouterr().out
+
+
+def test_folder_without_tables_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     assert audit(monkeypatch, "--tables", str(tmp_path)) == false_rejections.BAD_INPUT
     shown = capsys.readouterr()
-    assert "digits is left out: 0 of its networks have two seeds" in shown.out
     assert shown.err.count("\n") == 1
-    assert "contains no table that can be audited" in shown.err
+    assert "contains no table of plain networks" in shown.err
