@@ -34,6 +34,7 @@ from experiments.border_audit.networks import from_rows
 from experiments.border_audit.noise import covers_seeds, noise_variance
 from experiments.border_audit.pairs import pair
 from experiments.border_audit.picture import draw
+from experiments.border_audit.quality import Difference
 from experiments.border_audit.rejections import Count
 from experiments.border_audit.text import (
     ALLOWED,
@@ -90,15 +91,16 @@ def audit(name: str, table: Table, effort: Effort) -> Iterator[Figure]:
         for allowed in ALLOWED
     ]
     show_rejections(found)
-    show_equal_cost(table, generator, effort)
+    differences = show_equal_cost(table, generator, effort)
     show_well_trained(table, effort)
     gains = show_search(networks, [each for each in found if each.rule is Rule.PREVIOUS_CONV])
     yield from rejection_figures(name, found)
     yield from value_figures(name, found, gains)
+    yield from equal_cost_figures(name, differences)
 
 
-def audit_twins(folder: Path, name: str) -> None:
-    """Print the comparison with the truncated twins, if they are trained."""
+def audit_twins(folder: Path, name: str) -> Iterator[Figure]:
+    """Print the comparison with the truncated twins, if they are trained, and yield its figures."""
     path = folder / f"twins-{name}.csv.gz"
     if not path.exists():
         print(f"\n{name}: no truncated twins; {path} does not exist")
@@ -106,8 +108,20 @@ def audit_twins(folder: Path, name: str) -> None:
     networks, twins = read_table(folder / f"{name}.csv.gz"), read_table(path)
     for keep_border in (True, False):
         pairs = pair(networks, twins, keep_border=keep_border)
-        if len(pairs) > 1:
-            show_twins(pairs, keep_border=keep_border)
+        if len(pairs) < 2:
+            continue
+        show_twins(pairs, keep_border=keep_border)
+        before = float(np.mean(pairs.accuracy))
+        after = float(np.mean(pairs.accuracy - pairs.gain))
+        kind = "with" if keep_border else "without"
+        yield Figure(
+            f"{name}: truncated twins {kind} the border layer; against the rejected networks",
+            100 * after,
+            100 * before,
+            after / before,
+            "ratio >= 1",
+            "%",
+        )
 
 
 def rejection_figures(name: str, found: Sequence[Comparison]) -> Iterator[Figure]:
@@ -128,6 +142,14 @@ def rejection_figures(name: str, found: Sequence[Comparison]) -> Iterator[Figure
                 "%",
             )
         if each.rule is Rule.PREVIOUS_CONV:
+            yield Figure(
+                f"{text}; against rejecting at random",
+                100 * ours.measured.share,
+                100 * each.random,
+                ours.measured.share / each.random if each.random else 1.0,
+                "ratio < 1",
+                "%",
+            )
             upper, other = ours.measured.interval[1], baseline.measured.interval[1]
             yield Figure(
                 f"{text}, upper end of the interval; against rejecting most MACs",
@@ -188,6 +210,21 @@ def value_figures(
             )
 
 
+def equal_cost_figures(name: str, differences: dict[int, Difference]) -> Iterator[Figure]:
+    """Yield the accuracy of networks with convolutions beyond the border layer."""
+    for number, found in differences.items():
+        if found.pairs:
+            others = found.accuracy - found.mean
+            yield Figure(
+                f"{name}: accuracy with {number} beyond the border layer; against 0 at equal MACs",
+                100 * found.accuracy,
+                100 * others,
+                found.accuracy / others,
+                "ratio < 1",
+                "%",
+            )
+
+
 def main() -> int:
     parser = option_parser(__doc__)
     parser.add_argument("--tables", type=Path, default=RESULTS, help="folder of the tables")
@@ -207,7 +244,7 @@ def main() -> int:
         return BAD_INPUT
     for name, table in tables.items():
         figures += list(audit(name, table, effort))
-        audit_twins(args.tables, name)
+        figures += list(audit_twins(args.tables, name))
     if args.picture is not None:
         draw(tables, args.picture)
     print()

@@ -19,6 +19,7 @@ class Pairs:
 
     Attributes:
         gain: mean over the common seeds of the accuracy with the tail minus that without it.
+        accuracy: mean over the same seeds of the accuracy with the tail.
         beyond: convolutions beyond the border layer that the network has.
         macs: multiply-accumulates of the twin relative to those of the network.
         seconds: of the twin's training relative to those of the network.
@@ -26,6 +27,7 @@ class Pairs:
     """
 
     gain: Floats
+    accuracy: Floats
     beyond: Floats
     macs: Floats
     seconds: Floats
@@ -57,6 +59,7 @@ def pair(networks: Sequence[Row], twins: Sequence[Row], *, keep_border: bool) ->
     by_network = list(found.values())
     return Pairs(
         gain=means([[a.accuracy - b.accuracy for a, b in each] for each in by_network]),
+        accuracy=means([[a.accuracy for a, _ in each] for each in by_network]),
         beyond=means([[a.beyond_previous_conv for a, _ in each] for each in by_network]),
         macs=means([[b.macs / a.macs for a, b in each] for each in by_network]),
         seconds=means([[b.cpu_seconds / a.cpu_seconds for a, b in each] for each in by_network]),

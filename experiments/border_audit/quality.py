@@ -31,6 +31,7 @@ class Difference:
     """Mean difference in accuracy of two groups.
 
     Attributes:
+        accuracy: mean accuracy of the first group's networks with a counterpart.
         mean: first group minus second group.
         low: lower end of the 95 % bootstrap interval.
         high: upper end.
@@ -38,6 +39,7 @@ class Difference:
         unmatched: networks of the first group without one; they are left out.
     """
 
+    accuracy: float
     mean: float
     low: float
     high: float
@@ -72,7 +74,7 @@ def at_equal_cost(
     ours, others = accuracy[group][matched], accuracy[accepted]
     pairs, unmatched = len(ours), int(np.sum(~matched))
     if not pairs:
-        return Difference(np.nan, np.nan, np.nan, 0, unmatched)
+        return Difference(np.nan, np.nan, np.nan, np.nan, 0, unmatched)
 
     def mean(times_ours: Floats, times_others: Floats) -> float:
         weight = near @ times_others
@@ -87,7 +89,12 @@ def at_equal_cost(
     ]
     low, high = np.nanquantile(samples, [0.025, 0.975])
     return Difference(
-        mean(np.ones(pairs), np.ones(len(others))), float(low), float(high), pairs, unmatched
+        float(np.mean(ours)),
+        mean(np.ones(pairs), np.ones(len(others))),
+        float(low),
+        float(high),
+        pairs,
+        unmatched,
     )
 
 

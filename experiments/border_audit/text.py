@@ -80,39 +80,51 @@ def _false(found: FalseRejections) -> str:
     return text + (f" of {found.measured.total}" if found.incomparable else "")
 
 
-def show_equal_cost(table: Table, generator: np.random.Generator, effort: Effort) -> None:
-    """Print how much less accurate the rejected networks are, by convolutions beyond the border."""
+def show_equal_cost(
+    table: Table, generator: np.random.Generator, effort: Effort
+) -> dict[int, Difference]:
+    """Print how much less accurate networks are, by convolutions beyond the border layer.
+
+    Returns:
+        The difference at equal multiply-accumulates from the networks with none beyond it, by
+        number of convolutions beyond it.
+    """
     networks = table.networks
     border, beyond = networks.border[Rule.PREVIOUS_CONV], networks.beyond[Rule.PREVIOUS_CONV]
     without, accepted = border == 0, beyond == 0
 
-    def line(name: str, group: Mask, others: Mask) -> tuple[str, ...]:
-        some = group.any() and others.any()
-        difference = (
-            at_equal_cost(group, others, table.accuracy, networks.macs, generator, effort.samples)
-            if some
-            else Difference(np.nan, np.nan, np.nan, 0, int(np.sum(group)))
-        )
-        return (
-            name,
-            str(int(np.sum(group))),
-            f"{100 * np.mean(table.accuracy[group]):.2f}" if group.any() else "",
-            f"{100 * np.mean(networks.train_accuracy[group]):.1f}" if group.any() else "",
-            _difference(difference),
-            str(difference.unmatched),
+    def difference(group: Mask, others: Mask) -> Difference:
+        return at_equal_cost(
+            group, others, table.accuracy, networks.macs, generator, effort.samples
         )
 
-    lines = [line("no border layer", without, without)]
-    lines.append(line("ends with it, against none", accepted & ~without, without))
+    def line(name: str, group: Mask, found: Difference | None) -> tuple[str, ...]:
+        cells = (
+            name,
+            str(int(np.sum(group))),
+            f"{100 * np.mean(table.accuracy[group]):.2f}",
+            f"{100 * np.mean(networks.train_accuracy[group]):.1f}",
+        )
+        return cells if found is None else (*cells, _difference(found), str(found.unmatched))
+
+    lines = [line("no border layer", without, None)] if without.any() else []
+    last = accepted & ~without
+    if last.any() and without.any():
+        lines.append(line("ends with it, against none", last, difference(last, without)))
+    by_number = {
+        int(number): difference(beyond == number, accepted)
+        for number in np.unique(beyond[~accepted])
+    }
     lines += [
-        line(f"{number} beyond, against 0", beyond == number, accepted)
-        for number in range(1, int(beyond.max()) + 1)
+        line(f"{number} beyond, against 0", beyond == number, found)
+        for number, found in by_number.items()
     ]
     show_table(
         "Accuracy (%) by convolutions beyond the border layer (previous-conv)",
         ("networks", "number", "mean", "train", "difference at equal MACs", "unmatched"),
         lines,
     )
+    return by_number
 
 
 def _difference(found: Difference) -> str:
