@@ -11,6 +11,7 @@ from spaces.errors import BadInputError
 NAMES: tuple[str, ...] = (
     "batchnorm_only",
     "border_layer",
+    "classic_networks",
     "layer_triviality",
     "layerwise_features",
 )

@@ -178,15 +178,15 @@ class Publication:
 
     Attributes:
         authors: such as ``Frankle, Schwab & Morcos``.
-        year: of the publication.
+        year: of the publication; None if unknown.
         title: of the publication.
-        arxiv: number on arXiv, such as ``2003.00152``.
+        arxiv: number on arXiv, such as ``2003.00152``; None without one.
     """
 
     authors: str
-    year: int
+    year: int | None
     title: str
-    arxiv: str
+    arxiv: str | None
 
 
 @dataclass(frozen=True)

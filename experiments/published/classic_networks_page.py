@@ -1,0 +1,358 @@
+"""The page of the experiment ``classic_networks``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from statistics import fmean
+
+from experiments.published.classic_networks_published import (
+    ACTIVATIONS,
+    AUGMENTATIONS,
+    BASE,
+    NETWORKS,
+    NORMS,
+    WITHOUT_ERASING,
+)
+from experiments.published.networks import CIFAR10, narrowed
+from experiments.published.summaries import (
+    UNKNOWN,
+    accuracies,
+    by_case,
+    deviation,
+    paired,
+    percent,
+    points,
+    rank_correlation,
+)
+from experiments.reproduction.records import Chart, Page, Point, Result, Section, Series, Table
+from spaces.costs import costs
+
+Groups = Mapping[str, Sequence[Result]]
+
+SIGNIFICANT = 0.786
+"""Rank correlation of seven networks beyond which chance is unlikely (two-sided, 5 %)."""
+
+
+def describe(results: Sequence[Result]) -> Page:
+    """Return the page about these results."""
+    groups = by_case(results)
+    return Page(
+        answer=_answer(groups),
+        comparison=_comparison(groups),
+        sections=(
+            _networks(groups),
+            _options(
+                "Activations", "activation", ACTIVATIONS, _option_cases(ACTIVATIONS, "relu"), groups
+            ),
+            _options("Norms", "norm", NORMS, _option_cases(NORMS, "batch"), groups),
+            _options(
+                "Augmentations",
+                "augmentation",
+                AUGMENTATIONS,
+                _option_cases(AUGMENTATIONS, "none"),
+                groups,
+            ),
+            _erasing(groups),
+            _schedules(groups),
+        ),
+        differences=(
+            "The published networks train for 250 epochs. After few epochs, accuracy shows how "
+            "fast a network learns, and not how well it ends.",
+            "Regularisation, such as erasing and mixup, pays in long trainings that fit all "
+            "training images. In short ones it can only slow the fit.",
+            "A divisor of all widths changes networks unequally: ConvMixer and DenseNet121 keep "
+            "their depth with few channels, and depthwise convolutions with few channels learn "
+            "little.",
+            "The published tables leave much of the recipe open; see the protocol.",
+            "The images are JPEG copies of CIFAR-10, which differ slightly from the originals.",
+        ),
+    )
+
+
+def _option_cases(values: Mapping[str, float], default: str) -> dict[str, str]:
+    """Return the name of the case of each value; the default is the base network."""
+    return {value: BASE if value == default else f"{BASE} {value}" for value in values}
+
+
+def _trained(groups: Groups) -> dict[str, Sequence[Result]]:
+    """Return the results of the networks that are trained with erasing, by their names."""
+    cases = {name: f"{name} erasing" for name in NETWORKS}
+    return {name: groups[case] for name, case in cases.items() if case in groups}
+
+
+def _answer(groups: Groups) -> tuple[str, ...]:
+    trained = _trained(groups)
+    if not trained:
+        return ("None of the seven networks is finished yet.",)
+    sentences = []
+    means = {name: fmean(accuracies(group)) for name, group in trained.items()}
+    pairs = [(NETWORKS[name].valid, mean) for name, mean in means.items()]
+    correlation = rank_correlation(pairs)
+    if correlation is not None:
+        seeds = _correlations_by_seed(trained)
+        text = f" ({', '.join(f'{each:.2f}' for each in seeds)} for single seeds)" if seeds else ""
+        sentences.append(
+            f"The rank correlation of measured and published accuracy over {len(pairs)} networks "
+            f"is {correlation:.2f}{text}. With seven networks, {SIGNIFICANT:.2f} is the limit of "
+            "significance (two-sided, 5 %)."
+        )
+        sentences.append(_surviving(trained, means))
+    best = max(means, key=means.__getitem__)
+    published_best = max(means, key=lambda name: NETWORKS[name].valid)
+    sentences.append(
+        f"The best measured network is {best} ({percent(accuracies(trained[best]))}); the "
+        f"best published one of the same networks is {published_best} "
+        f"({NETWORKS[published_best].valid:.2f} %)."
+    )
+    for what, values, default in (
+        ("activations", ACTIVATIONS, "relu"),
+        ("norms", NORMS, "batch"),
+        ("augmentations", AUGMENTATIONS, "none"),
+    ):
+        known = [
+            (values[value], fmean(accuracies(groups[case])))
+            for value, case in _option_groups(values, default, groups).items()
+        ]
+        own = rank_correlation(known)
+        if own is not None:
+            sentences.append(
+                f"Over {len(known)} {what} of {BASE}, the rank correlation is {own:.2f}."
+            )
+    return tuple(sentences)
+
+
+def _option_groups(values: Mapping[str, float], default: str, groups: Groups) -> dict[str, str]:
+    cases = _option_cases(values, default)
+    return {value: case for value, case in cases.items() if case in groups}
+
+
+def _correlations_by_seed(trained: Groups) -> list[float]:
+    """Return the rank correlation of each seed with which all these networks are trained."""
+    by_seed: dict[int, dict[str, float]] = {}
+    for name, group in trained.items():
+        for each in group:
+            by_seed.setdefault(each.outcome.seed, {})[name] = each.outcome.test_accuracy
+    found = [
+        rank_correlation([(NETWORKS[name].valid, value) for name, value in measured.items()])
+        for measured in by_seed.values()
+        if len(measured) == len(trained)
+    ]
+    return [each for each in found if each is not None]
+
+
+def _surviving(trained: Groups, means: Mapping[str, float]) -> str:
+    """Say how many pairs of networks keep their order, and how many differ beyond noise."""
+    kept = clear = clear_kept = 0
+    pairs = list(combinations(means, 2))
+    for one, other in pairs:
+        same = (NETWORKS[one].valid > NETWORKS[other].valid) == (means[one] > means[other])
+        kept += same
+        differences = paired(trained[one], trained[other])
+        if len(differences) > 1 and abs(fmean(differences)) > 2 * _error(differences):
+            clear += 1
+            clear_kept += same
+    return (
+        f"{kept} of {len(pairs)} pairs of networks have the published order. {clear} pairs differ "
+        f"by more than two standard errors over seeds; {clear_kept} of these have the published "
+        "order."
+    )
+
+
+def _error(values: Sequence[float]) -> float:
+    return float(deviation(values) / len(values) ** 0.5)
+
+
+def _ranks(values: Mapping[str, float]) -> dict[str, int]:
+    """Return the rank of each name; 1 for the largest value."""
+    ordered = sorted(values, key=values.__getitem__, reverse=True)
+    return {name: rank for rank, name in enumerate(ordered, 1)}
+
+
+def _comparison(groups: Groups) -> Table:
+    trained = _trained(groups)
+    published = _ranks({name: NETWORKS[name].valid for name in trained})
+    measured = _ranks({name: fmean(accuracies(group)) for name, group in trained.items()})
+    rows = []
+    for name in sorted(trained, key=published.__getitem__):
+        numbers, group = NETWORKS[name], trained[name]
+        full = costs(narrowed(numbers.builder, CIFAR10, 1)).params
+        rows.append(
+            (
+                name,
+                f"{numbers.params:.2f}",
+                f"{full / 1e6:.2f}",
+                f"{group[0].outcome.params / 1e6:.3f}",
+                f"{numbers.train:.2f} %",
+                percent([each.outcome.train_accuracy for each in group]),
+                f"{numbers.valid:.2f} %",
+                percent(accuracies(group)),
+                str(published[name]),
+                str(measured[name]),
+            )
+        )
+    return Table(
+        (
+            "network",
+            "million parameters, published",
+            "ours, full width",
+            "trained",
+            "train, published",
+            "train, measured",
+            "validation, published",
+            "test, measured",
+            "rank, published",
+            "rank, measured",
+        ),
+        tuple(rows),
+        "All with random erasing, by published accuracy. Training accuracy is that of the "
+        "augmented images during the last epoch. Numbers are means and standard deviations over "
+        "seeds.",
+    )
+
+
+def _networks(groups: Groups) -> Section:
+    trained = _trained(groups)
+    scatter = Chart(
+        title="Published and measured accuracy",
+        x_label="published validation accuracy in percent",
+        y_label="measured test accuracy",
+        series=tuple(
+            Series(
+                name,
+                (
+                    Point(
+                        NETWORKS[name].valid,
+                        fmean(values),
+                        deviation(values),
+                        f"{name}: {values[0]}",
+                    ),
+                ),
+                joined=False,
+            )
+            for name, group in trained.items()
+            if (values := accuracies(group))
+        ),
+        percent=True,
+    )
+    progress = Chart(
+        title="Accuracy during the training",
+        x_label="epoch",
+        y_label="accuracy on validation images",
+        series=tuple(Series(name, _by_epoch(group)) for name, group in trained.items()),
+        percent=True,
+    )
+    parameters = Chart(
+        title="Accuracy over parameters",
+        x_label="parameters of the trained network",
+        y_label="measured test accuracy",
+        series=tuple(
+            Series(
+                name,
+                (Point(group[0].outcome.params, fmean(values), deviation(values), name),),
+                joined=False,
+            )
+            for name, group in trained.items()
+            if (values := accuracies(group))
+        ),
+        percent=True,
+        x_log=True,
+    )
+    return Section(
+        "Seven networks",
+        (
+            "In the first figure, networks rise from left to right if the published order holds. "
+            "Error bars are standard deviations over seeds.",
+        ),
+        (scatter, progress, parameters),
+    )
+
+
+def _by_epoch(group: Sequence[Result]) -> tuple[Point, ...]:
+    histories = [each.outcome.validation_accuracies for each in group]
+    return tuple(
+        Point(epoch, fmean(values), deviation(values), f"epoch {epoch}")
+        for epoch, values in enumerate(zip(*histories, strict=False), 1)
+    )
+
+
+def _options(
+    heading: str,
+    column: str,
+    published: Mapping[str, float],
+    cases: Mapping[str, str],
+    groups: Groups,
+) -> Section:
+    """Return the table of the values of one option of the base network."""
+    base = published[next(iter(published))]
+    rows = [
+        (
+            value,
+            f"{number:.2f} %",
+            percent(accuracies(groups[cases[value]])),
+            f"{number - base:+.1f}" if cases[value] != BASE else UNKNOWN,
+            points(paired(groups[cases[value]], groups.get(BASE, ())))
+            if cases[value] != BASE
+            else UNKNOWN,
+        )
+        for value, number in published.items()
+        if cases[value] in groups
+    ]
+    header = (
+        column,
+        "validation, published",
+        "test, measured",
+        "difference, published",
+        "difference, measured",
+    )
+    caption = (
+        f"Of {BASE}. Differences are percentage points relative to the first row; measured ones "
+        "seed by seed."
+    )
+    return Section(heading, (), (Table(header, tuple(rows), caption),))
+
+
+def _erasing(groups: Groups) -> Section:
+    rows = []
+    for name, without in WITHOUT_ERASING.items():
+        erased = f"{name} erasing"
+        if name in groups and erased in groups:
+            rows.append(
+                (
+                    name,
+                    f"{NETWORKS[name].valid - without:+.1f}",
+                    points(paired(groups[erased], groups[name])),
+                )
+            )
+    return Section(
+        "Random erasing",
+        ("Published: erasing helps VGG16 and ConvMixer, and costs ResNet18 little.",),
+        (
+            Table(
+                ("network", "gain, published", "gain, measured"),
+                tuple(rows),
+                "Percentage points of accuracy with erasing relative to without, seed by seed.",
+            ),
+        ),
+    )
+
+
+def _schedules(groups: Groups) -> Section:
+    names = {"cosine": BASE, "multi-step": f"{BASE} multi-step"}
+    known = {name: groups[case] for name, case in names.items() if case in groups}
+    rows = [(name, percent(accuracies(group))) for name, group in known.items()]
+    if len(known) == len(names):
+        difference = points(paired(known["multi-step"], known["cosine"]))
+        rows.append(("multi-step relative to cosine, percentage points", difference))
+    chart = Chart(
+        title=f"{BASE} with two schedules",
+        x_label="epoch",
+        y_label="accuracy on validation images",
+        series=tuple(Series(name, _by_epoch(group)) for name, group in known.items()),
+        percent=True,
+    )
+    return Section(
+        "Schedules",
+        ("The published tables use both schedules, without a comparison.",),
+        (Table(("schedule", "test, measured"), tuple(rows), f"Of {BASE}."), chart),
+    )
