@@ -35,7 +35,7 @@ SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
 BATCH_SIZE = 128
 """Default batch size."""
 TRAINABLE = ("all", "batchnorm")
-INITIALIZATIONS = ("standard", "dirac")
+INITIALIZATIONS = ("standard", "dirac", "random_scale")
 FIRST_LAYERS = ("standard", "whitening")
 SMALL_SIDE = 0.75
 """Default side of small images, as a fraction of the full one."""
@@ -85,7 +85,8 @@ class Recipe:
             parameters keep their initial values (Frankle et al. 2021, arXiv 2003.00152).
         norm_bias_rate: factor of the learning rate of batch-norm biases; 0 keeps them at 0.
         initialization: ``standard`` (He et al. 2015), or ``dirac``: the first filters of each
-            convolution copy its input channels, if it has no more inputs than outputs.
+            convolution copy its input channels, if it has no more inputs than outputs; or
+            ``random_scale``: scales of batch norms are uniform in [0, 1) (Frankle et al. 2021).
         lookahead: number of steps after which the weights move back half of their way (Zhang et
             al. 2019, arXiv 1907.08610), also after each epoch; 0 for never.
         first_layer: ``standard``, or ``whitening``: the kernel of the first convolution is fixed to
@@ -183,7 +184,7 @@ def recipe(
         clip: see `Recipe`.
         trainable: ``all`` or ``batchnorm``.
         norm_bias_rate: see `Recipe`.
-        initialization: ``standard`` or ``dirac``.
+        initialization: ``standard``, ``dirac`` or ``random_scale``.
         lookahead: see `Recipe`.
         first_layer: ``standard`` or ``whitening``.
         small_images: see `Recipe`.

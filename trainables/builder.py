@@ -59,6 +59,14 @@ def initialise(module: nn.Module) -> None:
 
 
 @torch.no_grad()
+def initialise_scales(network: nn.Module) -> None:
+    """Draw the scales of batch norms uniformly from [0, 1) (Frankle et al., arXiv 2003.00152)."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.affine:
+            module.weight.uniform_()
+
+
+@torch.no_grad()
 def initialise_identity(network: nn.Module) -> None:
     """Let the first filters of each convolution copy its input channels; others stay as they are.
 

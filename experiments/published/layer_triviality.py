@@ -14,7 +14,7 @@ from experiments.published.networks import (
     full_cases,
     reduced_cases,
 )
-from experiments.reproduction.page import mean_and_spread, spread
+from experiments.published.summaries import UNKNOWN, deviation, percent
 from experiments.reproduction.records import (
     Case,
     Chart,
@@ -261,7 +261,7 @@ def _row(network: Network, kind: str) -> tuple[str, ...]:
     changing, same = _by_change(network.inner)
     return (
         network.name,
-        mean_and_spread(network.accuracies),
+        percent(network.accuracies),
         kind,
         _share_of_trivial(network.inner, kind),
         _points(changing, kind),
@@ -281,7 +281,7 @@ def _section(network: Network) -> Section:
                     Point(
                         layer.number,
                         layer.loss(kind),
-                        spread(layer.losses[kind]),
+                        deviation(layer.losses[kind]),
                         f"{kind}: {_describe(layer)}: {100 * layer.loss(kind):.1f} points",
                     )
                     for layer in network.layers
@@ -318,7 +318,7 @@ def _by_change(layers: Sequence[Layer]) -> tuple[list[Layer], list[Layer]]:
 
 def _share_of_trivial(layers: Sequence[Layer], kind: str = ZERO_KERNEL) -> str:
     if not layers:
-        return ""
+        return UNKNOWN
     return f"{sum(layer.is_trivial(kind) for layer in layers)} of {len(layers)}"
 
 
@@ -328,7 +328,7 @@ def _losses_by_change(layers: Sequence[Layer]) -> str:
 
 
 def _points(layers: Sequence[Layer], kind: str) -> str:
-    return f"{100 * fmean(layer.loss(kind) for layer in layers):.1f}" if layers else "-"
+    return f"{100 * fmean(layer.loss(kind) for layer in layers):.1f}" if layers else UNKNOWN
 
 
 EXPERIMENT = Experiment(

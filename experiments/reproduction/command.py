@@ -25,6 +25,7 @@ from spaces.schedules import OneCycle
 from trainables.training.device import select_device
 
 WORKING_FILE = "trainings.jsonl"
+CHECKPOINTS = "checkpoints"
 _QUICK_TRAIN, _QUICK_SCORED = 200, 100
 
 
@@ -94,7 +95,7 @@ def reproduce(request: Request) -> Path:
             name,
             protocol,
             results,
-            len(cases) * protocol.seeds,
+            len(planned_jobs(protocol, cases)),
             _command(experiment.name, name, request),
         )
     )
@@ -136,6 +137,7 @@ def _quick_case(case: Case) -> Case:
         epochs=1,
         probe_images=_QUICK_SCORED,
         abort=None,
+        seeds=None,
     )
 
 
@@ -143,19 +145,32 @@ def _results(request: Request, protocol: Protocol, cases: Sequence[Case]) -> lis
     """Train what is missing, unless only finished trainings are wanted; return all results."""
     places = read_places(request.data, cases)
     images = ImageCache(places)
-    jobs = {
-        training_key(job, images.load(job.case)): job
-        for job in (Job(case, seed) for seed in range(protocol.seeds) for case in cases)
-    }
+    planned = planned_jobs(protocol, cases)
+    jobs = {training_key(job, images.load(job.case)): job for job in planned}
     file = WorkingFile(request.work / WORKING_FILE)
     if not request.write:
         _train(request, places, jobs, file)
     done = file.read()
+    order = {case.name: number for number, case in enumerate(cases)}
     return [
-        Result(case, done[key])
+        Result(job.case, done[key])
+        for job in sorted(planned, key=lambda job: (order[job.case.name], job.seed))
+        if (key := training_key(job, images.load(job.case))) in done
+    ]
+
+
+def planned_jobs(protocol: Protocol, cases: Sequence[Case]) -> list[Job]:
+    """Return all trainings of a protocol, seed by seed, so that a part covers all cases.
+
+    Args:
+        protocol: of the experiment.
+        cases: of the protocol.
+    """
+    return [
+        Job(case, seed)
+        for seed in range(max(case.seeds or protocol.seeds for case in cases))
         for case in cases
-        for seed in range(protocol.seeds)
-        if (key := training_key(Job(case, seed), images.load(case))) in done
+        if seed < (case.seeds or protocol.seeds)
     ]
 
 
@@ -171,7 +186,7 @@ def _train(request: Request, places: Places, jobs: dict[str, Job], file: Working
             else:
                 yield job
 
-    trainer = partial(make_trainer, places, request.device)
+    trainer = partial(make_trainer, places, request.device, request.work / CHECKPOINTS)
     workers = max(1, min(_workers(request), len(pending)))
     for outcome in run_jobs(trainer, missing(), workers):
         file.append(outcome)

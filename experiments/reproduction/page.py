@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 
 from markupsafe import Markup
 
@@ -129,37 +128,12 @@ def _training(result: Result) -> tuple[str, ...]:
         str(outcome.seed),
         f"{outcome.params:,}",
         f"{outcome.trained_params:,}",
-        percent(outcome.train_accuracy),
-        percent(outcome.test_accuracy),
+        _percent(outcome.train_accuracy),
+        _percent(outcome.test_accuracy),
         str(len(outcome.train_accuracies)),
         f"{outcome.cpu_seconds:,.0f}",
     )
 
 
-def percent(value: float) -> str:
-    """Return a fraction in percent.
-
-    >>> percent(0.4667)
-    '46.7 %'
-    """
-    return f"{100 * value:.1f} %"
-
-
-def mean_and_spread(values: Sequence[float]) -> str:
-    """Return mean and standard deviation over seeds of fractions, in percent; empty for none.
-
-    >>> mean_and_spread([0.46, 0.48])
-    '47.0 ± 1.4 %'
-    >>> mean_and_spread([0.46])
-    '46.0 %'
-    """
-    if not values:
-        return ""
-    if len(values) < 2:
-        return percent(fmean(values))
-    return f"{100 * fmean(values):.1f} ± {100 * stdev(values):.1f} %"
-
-
-def spread(values: Sequence[float]) -> float:
-    """Return the standard deviation over seeds; 0 for one value."""
-    return stdev(values) if len(values) > 1 else 0.0
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f} %"

@@ -55,7 +55,7 @@ class Abort:
 
 @dataclass(frozen=True)
 class Case:
-    """One network under one setting. It is trained once for each seed.
+    """One network under one setting. It is trained once for each seed of the protocol.
 
     Attributes:
         name: unique in its protocol, such as ``vgg16`` or ``resnet14 batchnorm``.
@@ -66,6 +66,7 @@ class Case:
         probes: made after the training, on test images; see `trainables.probes`.
         probe_images: most images of each split for the probes.
         abort: ends trainings early; None for never.
+        seeds: number of trainings if it differs from that of the protocol.
         factors: values by which tables and figures group cases, by the name of their column, such
             as ``{"network": "vgg16", "truncated": "no"}``. They do not influence the training.
     """
@@ -78,6 +79,7 @@ class Case:
     probes: tuple[Probe, ...] = ()
     probe_images: int = DEFAULT_IMAGES
     abort: Abort | None = None
+    seeds: int | None = None
     factors: Mapping[str, str | float] = field(default_factory=dict)
 
 

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from experiments.reproduction.checkpoint import Checkpoint, Clock
 from experiments.reproduction.images import LoadedImages, Places, load_images
 from experiments.reproduction.records import Case, Outcome, Probes
 from trainables.epoch_metrics import EpochMetrics
 from trainables.probes.probing import ProbeSettings, probe_network
-from trainables.probes.records import NetworkProbes
+from trainables.probes.records import LayerProbes, NetworkProbes
 from trainables.training.loop import Training
 from trainables.training.process import release_memory
 
@@ -79,33 +81,35 @@ def training_key(job: Job, images: LoadedImages) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=12).hexdigest()
 
 
-def make_trainer(places: Places, device: str) -> Callable[[Job], Outcome]:
+def make_trainer(places: Places, device: str, checkpoints: Path) -> Callable[[Job], Outcome]:
     """Return the function that trains jobs in this process.
 
     Args:
         places: data source of each image set.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        checkpoints: folder of checkpoints of long trainings.
     """
-    return partial(_train, ImageCache(places), device)
+    return partial(_train, ImageCache(places), device, checkpoints)
 
 
-def _train(cache: ImageCache, device: str, job: Job) -> Outcome:
-    return train(job, cache.load(job.case), device)
+def _train(cache: ImageCache, device: str, checkpoints: Path, job: Job) -> Outcome:
+    return train(job, cache.load(job.case), device, checkpoints)
 
 
-def train(job: Job, images: LoadedImages, device: str) -> Outcome:
+def train(job: Job, images: LoadedImages, device: str, checkpoints: Path) -> Outcome:
     """Train, score and probe.
 
     Args:
         job: case and seed.
         images: of the case.
         device: see `trainables.training.device.select_device`.
+        checkpoints: folder of checkpoints; a training continues from its own.
 
     Raises:
         BadInputError: the device is unavailable.
     """
-    case = job.case
-    cpu, wall = time.process_time(), time.monotonic()
+    case, key = job.case, training_key(job, images)
+    clock = Clock()
     training = Training(
         case.candidate,
         images.dataset,
@@ -114,12 +118,13 @@ def train(job: Job, images: LoadedImages, device: str) -> Outcome:
         augmentation=case.augmentation,
         device=device,
     )
-    epochs = _run_epochs(case, training)
+    checkpoint = Checkpoint(checkpoints / f"{key}.pt")
+    epochs = _run_epochs(case, training, checkpoint, clock)
     test_loss, test_accuracy = training.score("test")
     probes = _probe(case, training, images) if case.probes else None
     parameters = list(training.network.parameters())
     outcome = Outcome(
-        key=training_key(job, images),
+        key=key,
         seed=job.seed,
         train_accuracy=_rounded(epochs[-1].train_accuracy),
         test_accuracy=_rounded(test_accuracy),
@@ -131,22 +136,26 @@ def train(job: Job, images: LoadedImages, device: str) -> Outcome:
         params=sum(each.numel() for each in parameters),
         trained_params=sum(each.numel() for each in parameters if each.requires_grad),
         macs=case.candidate.costs.macs,
-        cpu_seconds=round(time.process_time() - cpu, 2),
-        wall_seconds=round(time.monotonic() - wall, 2),
+        cpu_seconds=round(clock.cpu, 2),
+        wall_seconds=round(clock.wall, 2),
         images=images.description,
         device=_describe(training.device),
         versions=f"python {platform.python_version()}, torch {version('torch')}",
         date=datetime.now(UTC).date().isoformat(),
         probes=probes,
     )
+    checkpoint.remove()
     del training
     release_memory()
     return outcome
 
 
-def _run_epochs(case: Case, training: Training) -> list[EpochMetrics]:
-    epochs: list[EpochMetrics] = []
+def _run_epochs(
+    case: Case, training: Training, checkpoint: Checkpoint, clock: Clock
+) -> list[EpochMetrics]:
+    epochs = checkpoint.restore(training, clock)
     while len(epochs) < case.epochs:
+        checkpoint.save_if_due(training, epochs, clock)
         epochs.append(training.run_epoch())
         if (
             case.abort is not None
@@ -176,8 +185,10 @@ def as_probes(found: NetworkProbes) -> Probes:
         accuracy=_rounded(found.accuracy or 0.0),
         images=found.images,
         border=found.border,
-        disabled_features=found.disabled_features,
-        layers=found.layers,
+        disabled_features=None
+        if found.disabled_features is None
+        else _rounded(found.disabled_features),
+        layers=tuple(map(_rounded_layer, found.layers)),
     )
 
 
@@ -185,6 +196,11 @@ def _describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}), {torch.get_num_threads()} thread"
+
+
+def _rounded_layer(layer: LayerProbes) -> LayerProbes:
+    metrics: dict[str, Any] = {name: _rounded(value) for name, value in layer.metrics.items()}
+    return replace(layer, mass_within=tuple(map(_rounded, layer.mass_within)), **metrics)
 
 
 def _rounded(value: float) -> float:

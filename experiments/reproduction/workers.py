@@ -6,11 +6,13 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait as wait_for_process
 from typing import Any, TypeVar
 
+from spaces.errors import BadInputError
 from trainables.training.process import prepare_process
 
 Job = TypeVar("Job")
@@ -29,6 +31,9 @@ def run_jobs(
         prepare: called once in each process; returns the function that runs a job there.
         jobs: the jobs.
         workers: number of processes with one thread each; 1 runs the jobs in this process.
+
+    Raises:
+        BadInputError: a worker process was killed.
     """
     if workers == 1:
         prepare_process(threads=1)
@@ -47,6 +52,10 @@ def run_jobs(
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 yield future.result()
+    except BrokenProcessPool:
+        problem = "a worker process was killed, perhaps because memory ran out"
+        remedy = "use fewer workers; the same command continues"
+        raise BadInputError("--workers", workers, problem, remedy) from None
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -235,6 +235,7 @@ def test_unused_schedule_options_do_not_change_the_repr():
         {"optimizer": "muon"},
         {"norm_bias_rate": 64},
         {"initialization": "dirac"},
+        {"initialization": "random_scale"},
         {"lookahead": 5},
         {"first_layer": "whitening"},
         {"small_images": 0.5},

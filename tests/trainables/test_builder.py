@@ -42,7 +42,7 @@ from spaces.operations import (
 )
 from spaces.receptive_field import receptive_fields
 from spaces.task import Task
-from trainables.builder import Network, build_layer, initialise_identity
+from trainables.builder import Network, build_layer, initialise_identity, initialise_scales
 
 FEW = settings(
     max_examples=20,
@@ -565,6 +565,15 @@ def test_convolution_with_more_inputs_than_outputs_keeps_its_weights():
     before = [parameter.detach().clone() for parameter in network.parameters()]
     initialise_identity(network)
     assert all(map(torch.equal, network.parameters(), before))
+
+
+def test_random_scales_of_batch_norms_are_uniform_from_zero_to_one():
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(2000)
+    initialise_scales(nn.Sequential(norm, nn.BatchNorm2d(4, affine=False)))
+    scales = norm.weight.detach().sort().values
+    torch.testing.assert_close(scales, torch.linspace(0, 1, 2000), atol=0.05, rtol=0)
+    assert not norm.bias.any()
 
 
 # Memory layout

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from cluster.sizing import evaluation_batch
 from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.builder import Network, initialise_identity
+from trainables.builder import Network, initialise_identity, initialise_scales
 from trainables.data import Dataset
 from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import Augmentation, Balance
@@ -128,6 +128,8 @@ class Training:
         network = Network(candidate.architecture)
         if recipe.initialization == "dirac":
             initialise_identity(network)
+        elif recipe.initialization == "random_scale":
+            initialise_scales(network)
         if recipe.first_layer == "whitening":
             whiten_first_layer(network, candidate.architecture, dataset)
         self.network = network.to(target, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -396,6 +396,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
         ("adamw", 0.9, 0.5, "cosine", {"policy": "trivial"}),
         ("muon", 0.9, 0.5, "one cycle", {}),
         ("muon, lookahead, dirac", 0.0, 0.0, "cosine", {}),
+        ("sgd, random scale", 0.0, 0.0, "cosine", {}),
         ("muon, whitening, small images", 0.9, 0.0, "cosine", {}),
     ],
 )
@@ -406,6 +407,9 @@ def test_resumed_training_is_bitwise_equal_for_any_recipe(
     if optimizer == "muon, lookahead, dirac":
         optimizer = "muon"
         others = {"lookahead": 4, "initialization": "dirac", "norm_bias_rate": 8.0}
+    elif optimizer == "sgd, random scale":
+        optimizer = "sgd"
+        others = {"trainable": "batchnorm", "initialization": "random_scale"}
     elif optimizer == "muon, whitening, small images":
         optimizer = "muon"
         others = {"lookahead": 4, "first_layer": "whitening", "small_images": 0.7}
