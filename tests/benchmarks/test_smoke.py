@@ -59,6 +59,7 @@ def run_quick(script: str, folder: Path, *arguments: str) -> list[dict[str, Any]
         "images_to_accuracy.py",
         "roofline.py",
         "scale.py",
+        "search_quality.py",
         "screening.py",
         "recipes.py",
         "small_data.py",
