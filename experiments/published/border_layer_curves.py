@@ -38,12 +38,22 @@ class Curve:
     @property
     def gain_before(self) -> float:
         """Gain of probe accuracy per layer, from the first to the last layer before the border."""
-        return (self.probe[self._last] - self.probe[0]) / self._last
+        return self.whole_gain_before / self._last
 
     @property
     def gain_beyond(self) -> float:
         """Gain of probe accuracy per layer, from the border layer on."""
-        return (self.probe[-1] - self.probe[self._last]) / (len(self.probe) - 1 - self._last)
+        return self.whole_gain_beyond / (len(self.probe) - 1 - self._last)
+
+    @property
+    def whole_gain_before(self) -> float:
+        """Gain of probe accuracy of all layers before the border together, over layer 1."""
+        return self.probe[self._last] - self.probe[0]
+
+    @property
+    def whole_gain_beyond(self) -> float:
+        """Gain of probe accuracy of the border layer and all later layers together."""
+        return self.probe[-1] - self.probe[self._last]
 
     @property
     def saturation_before(self) -> float:
@@ -94,3 +104,56 @@ def curves(results: Sequence[Result]) -> dict[str, list[Curve]]:
         if known:
             found[name] = known
     return found
+
+
+@dataclass(frozen=True)
+class EqualDepth:
+    """Gains of probe accuracy of layers with the same number, on both sides of the border.
+
+    Attributes:
+        layers: numbers of the layers that some networks have before, and others beyond the border.
+        before: mean gain of these layers in networks with a later border, for each seed.
+        beyond: the same in the other networks.
+    """
+
+    layers: tuple[int, ...]
+    before: tuple[float, ...]
+    beyond: tuple[float, ...]
+
+
+def at_equal_depth(group: Sequence[Curve]) -> EqualDepth | None:
+    """Compare networks that differ in their pooling layers alone.
+
+    Each layer has the same weight. A gain is that over the previous layer.
+
+    Args:
+        group: curves of networks with equally many layers and with borders.
+
+    Returns:
+        None if no layer is on both sides in every seed.
+    """
+    depth = min((len(each.probe) for each in group), default=0)
+    borders = [each.border or depth + 1 for each in group]
+    layers = tuple(
+        number for number in range(2, depth + 1) if min(borders, default=0) <= number < max(borders)
+    )
+    before, beyond = [], []
+    for seed in sorted({each.seed for each in group}):
+        own = [each for each in group if each.seed == seed]
+        sides = [_split(own, number) for number in layers]
+        if not sides or any(not gains for side in sides for gains in side):
+            continue
+        before.append(fmean(fmean(side[0]) for side in sides))
+        beyond.append(fmean(fmean(side[1]) for side in sides))
+    return EqualDepth(layers, tuple(before), tuple(beyond)) if before else None
+
+
+def _split(group: Sequence[Curve], number: int) -> tuple[list[float], list[float]]:
+    """Return the gains of one layer before and beyond the border."""
+    before: list[float] = []
+    beyond: list[float] = []
+    for each in group:
+        gain = each.probe[number - 1] - each.probe[number - 2]
+        is_before = each.border is None or number < each.border
+        (before if is_before else beyond).append(gain)
+    return before, beyond

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from experiments.published.border_layer_curves import Curve, curves
+from experiments.published.border_layer_curves import Curve, EqualDepth, at_equal_depth, curves
 from experiments.published.border_layer_networks import main_path
 from experiments.published.summaries import (
     UNKNOWN,
@@ -76,7 +76,9 @@ def describe(results: Sequence[Result]) -> Page:
             "Narrow networks that train for few epochs on few images stay far below the accuracy "
             "of the full protocol. A receptive field depends on kernels and strides alone, so the "
             "border is the same for every width.",
-            "Parameters and MACs of this page include the head. The published ones do not.",
+            "Parameters and MACs of this page include the head. The published ones do not. The "
+            "first layer costs a larger part of the MACs of narrow networks, because the number of "
+            "its input channels stays 3.",
             "The images are JPEG copies of CIFAR-10, which differ slightly from the originals.",
         ),
     )
@@ -113,6 +115,13 @@ def _answer(groups: Groups, found: Curves) -> tuple[str, ...]:
         f"border and {percent([each.saturation_beyond for each in every])} from the border on. It "
         f"is lower beyond the border in {lower} of {len(every)} trainings.",
     ]
+    sentences.append(
+        "All layers before the border together gain "
+        f"{points([each.whole_gain_before for each in every])} percentage points of probe accuracy "
+        "over the first layer; all layers from the border on together gain "
+        f"{points([each.whole_gain_beyond for each in every])}."
+    )
+    sentences += _equal_depth_sentences(_equal_depth(groups, found))
     pairs = [(_border(each), _plateau(each)) for each in tails.values()]
     correlation = rank_correlation(pairs)
     if correlation is not None:
@@ -130,6 +139,24 @@ def _answer(groups: Groups, found: Curves) -> tuple[str, ...]:
             f"to the whole ones, seed by seed ({len(cut)} pairs)."
         )
     return tuple(sentences)
+
+
+def _equal_depth(groups: Groups, found: Curves) -> EqualDepth | None:
+    """Compare the layers of VGG16 with different pooling placements."""
+    names = [name for name in _placement_names(groups) if name in found]
+    return at_equal_depth([each for name in names for each in found[name]])
+
+
+def _equal_depth_sentences(compared: EqualDepth | None) -> list[str]:
+    if compared is None:
+        return []
+    first, last = compared.layers[0], compared.layers[-1]
+    return [
+        f"At equal depth (layers {first} to {last} of VGG16 with different pooling placements), a "
+        f"layer gains {points(compared.before)} percentage points where it is before the border, "
+        f"and {points(compared.beyond)} where it is beyond it (mean and standard deviation over "
+        f"seeds)."
+    ]
 
 
 def _border(group: Sequence[Curve]) -> float:
@@ -212,7 +239,8 @@ def _flattening(groups: Groups, found: Curves) -> Section:
             "The plateau is the first layer at which the probe has made nine tenths of its largest "
             "gain over the first layer.",
             "Gains usually shrink with depth, with or without a border. The networks with moved "
-            "pooling layers separate both: they have the same layers, but other borders.",
+            "pooling layers separate both: they have the same convolutions, but other borders. A "
+            "layer that is before the border in one of them is beyond it in another.",
         ),
         (
             Table(
@@ -279,13 +307,18 @@ def _aligned(title: str, group: Curves, quantity: str) -> tuple[Chart, ...]:
     )
 
 
-def _placements(groups: Groups, found: Curves) -> Section:
-    names = [
+def _placement_names(groups: Groups) -> list[str]:
+    """Return the names of VGG16 with all pooling placements."""
+    return [
         name
         for name in groups
         if _factor(groups, name, "network") == "vgg16"
         and any(word in _factor(groups, name, "variant") for word in ("pool", "whole"))
     ]
+
+
+def _placements(groups: Groups, found: Curves) -> Section:
+    names = _placement_names(groups)
     shown = {name: found[name] for name in names if name in found}
     rows = []
     for name in sorted(names, key=lambda name: int(_factor(groups, name, "border"))):

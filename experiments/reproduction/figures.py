@@ -15,7 +15,7 @@ COLOURS = 8
 """Number of different colours of the page."""
 _WIDTH, _HEIGHT = 760.0, 400.0
 _LEFT, _RIGHT, _BOTTOM = 66.0, 16.0, 52.0
-_LEGEND_ROW, _CHARACTER = 20.0, 6.9
+_LEGEND_ROW, _CHARACTER = 20.0, 7.4
 _TICKS = 6
 
 

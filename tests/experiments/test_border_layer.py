@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from experiments.published.border_layer import EXPERIMENT, FULL, POOLS, REDUCED
-from experiments.published.border_layer_curves import Curve, curves
+from experiments.published.border_layer_curves import Curve, at_equal_depth, curves
 from experiments.published.border_layer_networks import (
     border_on_main_path,
     main_path,
@@ -131,6 +131,19 @@ def test_curve_separates_layers_before_the_border_from_later_ones() -> None:
     assert curve.plateau == 3
 
 
+def test_equal_depth_compares_the_same_layers_on_both_sides() -> None:
+    """Layers 3 and 4 are beyond the early border and before the late one; layer 2 is in neither."""
+    early = Curve(0, 3, (0.1, 0.2, 0.2, 0.22, 0.22), (0.5,) * 5)
+    late = Curve(0, 5, (0.1, 0.3, 0.35, 0.45, 0.5), (0.5,) * 5)
+    compared = at_equal_depth([early, late])
+    assert compared is not None
+    assert compared.layers == (3, 4)
+    assert compared.before == pytest.approx((0.075,))
+    assert compared.beyond == pytest.approx((0.01,))
+    assert at_equal_depth([early]) is None
+    assert at_equal_depth([early, replace(late, seed=1)]) is None
+
+
 def test_curve_leaves_out_shortcuts_and_gates() -> None:
     for name, layers in (("resnet18", 17), ("resnet18 squeeze-excitation attention", 17)):
         each = case(name)
@@ -181,3 +194,16 @@ def test_page_puts_published_numbers_beside_measured_ones() -> None:
     for name, border in PUBLISHED_BORDERS.items():
         assert (name, "border layer", str(border), str(border)) in rows
     assert ("resnet18 at 16 px, less downsampling", "test accuracy", "34 %", "25.0 %") in rows
+
+
+def test_page_compares_pooling_placements_at_equal_depth() -> None:
+    """Every layer gains 5 points before the border, and none beyond it."""
+    found = []
+    for name in ("vgg16 pool added", "vgg16 first pool removed"):
+        each = case(name)
+        border = int(each.factors["border"])
+        accuracies = [0.2 + 0.05 * min(n, border - 2) for n in range(13)]
+        found.append(result(each, probes=probes(each, accuracies, [0.5] * 13)))
+    sentence = next(each for each in EXPERIMENT.page(found).answer if "equal depth" in each)
+    assert "layers 6 to 9 of VGG16" in sentence
+    assert "gains +5.0 percentage points where it is before the border, and +0.0" in sentence

@@ -11,6 +11,7 @@ from experiments.published.classic_networks_published import (
     NETWORKS,
     NORMS,
 )
+from experiments.reproduction.page import Run, build_page
 from experiments.reproduction.records import Case, Table
 from spaces.operations import Convolution
 from spaces.schedules import Cosine, MultiStep
@@ -112,3 +113,12 @@ def test_page_describes_any_single_result() -> None:
             for part in section.parts:
                 if isinstance(part, Table):
                     assert all(len(row) == len(part.header) for row in part.rows)
+
+
+def test_page_names_no_arxiv_number_where_none_is_known() -> None:
+    protocol = EXPERIMENT.protocols["reduced"]
+    results = [result(each) for each in protocol.cases()]
+    html = build_page(Run(EXPERIMENT, "reduced", protocol, results, len(results), "command"))
+    assert EXPERIMENT.publication.title in html
+    assert "arxiv" not in html.lower()
+    assert "None" not in html
