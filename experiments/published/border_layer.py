@@ -145,7 +145,8 @@ EXPERIMENT = Experiment(
         title="Should You Go Deeper?",
         arxiv="2106.12307",
     ),
-    question="Do probe accuracy and saturation stop to rise where the border layer is predicted?",
+    question="Does probe accuracy stop rising, and does saturation fall, where the border layer is "
+    "predicted?",
     protocols={
         "reduced": Protocol(
             description=(

@@ -132,12 +132,7 @@ def _answer(groups: Groups, found: Curves) -> tuple[str, ...]:
             f"it). The rank correlation of both layers over {len(pairs)} plain networks is "
             f"{correlation:.2f}."
         )
-    cut = _truncation_differences(groups)
-    if cut:
-        sentences.append(
-            f"Truncated networks reach {points(cut)} percentage points of test accuracy relative "
-            f"to the whole ones, seed by seed ({len(cut)} pairs)."
-        )
+    sentences += _truncation_sentences(groups)
     return tuple(sentences)
 
 
@@ -167,11 +162,28 @@ def _plateau(group: Sequence[Curve]) -> float:
     return fmean([each.plateau for each in group])
 
 
-def _truncation_differences(groups: Groups) -> list[float]:
+def _truncation_sentences(groups: Groups) -> list[str]:
+    sentences = []
+    for kind, family in (("plain", "vgg"), ("residual", "resnet")):
+        without, kept = (
+            _truncation_differences(groups, family, variant)
+            for variant in ("truncated", "truncated, border kept")
+        )
+        if without and kept:
+            sentences.append(
+                f"Truncated {kind} networks reach {points(without)} percentage points of test "
+                f"accuracy relative to the whole ones, and {points(kept)} with the border kept "
+                f"(seed by seed, {len(without)} and {len(kept)} pairs)."
+            )
+    return sentences
+
+
+def _truncation_differences(groups: Groups, family: str, variant: str) -> list[float]:
     return [
         difference
         for name, group in groups.items()
-        if _factor(groups, name, "variant") == "truncated"
+        if _factor(groups, name, "variant") == variant
+        and _factor(groups, name, "network").startswith(family)
         for difference in paired(group, groups.get(_factor(groups, name, "network"), ()))
     ]
 

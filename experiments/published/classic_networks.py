@@ -135,7 +135,7 @@ EXPERIMENT = Experiment(
         title="Classic networks on CIFAR-10",
         arxiv=None,
     ),
-    question="Which order of networks, activations, norms and augmentations does training give?",
+    question="Which of seven networks is best, and which activation, norm and augmentation?",
     protocols={
         "reduced": Protocol(
             description=(

@@ -164,6 +164,7 @@ def test_page_gives_gains_on_both_sides_of_the_border() -> None:
 
 def test_page_compares_truncated_networks_seed_by_seed() -> None:
     whole, cut = case("vgg11"), case("vgg11 truncated")
+    kept = case("vgg11 truncated, border kept")
     made = probes(whole, [0.3] * 8, [0.5] * 8)
     page = EXPERIMENT.page(
         [
@@ -172,10 +173,11 @@ def test_page_compares_truncated_networks_seed_by_seed() -> None:
             result(cut, 0, 0.51),
             result(cut, 1, 0.63),
             result(cut, 2, 0.9),
+            result(kept, 1, 0.57),
         ]
     )
-    assert "Truncated networks reach +2.0 ± 1.4 percentage points" in page.answer[-1]
-    assert "(2 pairs)" in page.answer[-1]
+    assert "Truncated plain networks reach +2.0 ± 1.4 percentage points" in page.answer[-1]
+    assert "and -3.0 with the border kept (seed by seed, 2 and 1 pairs)" in page.answer[-1]
 
 
 def test_page_describes_any_single_result() -> None:
