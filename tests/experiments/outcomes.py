@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from experiments.published.border_layer_networks import main_path
+from experiments.published.border_layer.networks import main_path
 from experiments.reproduction.records import Case, Outcome, Probes, Result
 from trainables.probes.records import LayerProbes
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.published.border_layer import EXPERIMENT, FULL, POOLS, REDUCED
-from experiments.published.border_layer_curves import Curve, at_equal_depth, curves
-from experiments.published.border_layer_networks import (
+from experiments.published.border_layer.curves import Curve, at_equal_depth, curves
+from experiments.published.border_layer.experiment import EXPERIMENT, FULL, POOLS, REDUCED
+from experiments.published.border_layer.networks import (
     border_on_main_path,
     main_path,
     truncate_residual,
 )
-from experiments.published.border_layer_page import PUBLISHED_BORDERS, PUBLISHED_TRUNCATIONS
+from experiments.published.border_layer.page import PUBLISHED_BORDERS, PUBLISHED_TRUNCATIONS
 from experiments.published.networks import full_cases, narrowed, published, reduced_cases
 from experiments.reproduction.records import Case, Table
 from spaces.architecture import Architecture

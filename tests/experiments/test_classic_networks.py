@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from experiments.published.classic_networks import EXPERIMENT, FULL, REDUCED
-from experiments.published.classic_networks_published import (
+from experiments.published.classic_networks.experiment import EXPERIMENT, FULL, REDUCED
+from experiments.published.classic_networks.published import (
     ACTIVATIONS,
     AUGMENTATIONS,
     NETWORKS,

@@ -1,12 +1,12 @@
-"""Seven classic networks on CIFAR-10, and the choices of activation, norm and augmentation."""
+"""The cases and protocols of the experiment."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.published.classic_networks_page import describe
-from experiments.published.classic_networks_published import (
+from experiments.published.classic_networks.page import describe
+from experiments.published.classic_networks.published import (
     ACTIVATIONS,
     AUGMENTATIONS,
     BASE,

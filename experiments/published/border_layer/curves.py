@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from experiments.published.border_layer_networks import main_path
+from experiments.published.border_layer.networks import main_path
 from experiments.published.summaries import by_case
 from experiments.reproduction.records import Result
 

@@ -1,7 +1,4 @@
-"""Do layers beyond the border help? Truncation, probes, attention and pooling.
-
-Richter et al. 2021, "Should You Go Deeper?", arXiv 2106.12307.
-"""
+"""The cases and protocols of the experiment."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from experiments.published.border_layer_networks import border_on_main_path, truncate_residual
-from experiments.published.border_layer_page import describe
+from experiments.published.border_layer.networks import border_on_main_path, truncate_residual
+from experiments.published.border_layer.page import describe
 from experiments.published.networks import (
     CIFAR10,
     DIVISOR,

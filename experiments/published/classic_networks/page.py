@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from statistics import fmean
 
-from experiments.published.classic_networks_published import (
+from experiments.published.classic_networks.published import (
     ACTIVATIONS,
     AUGMENTATIONS,
     BASE,
