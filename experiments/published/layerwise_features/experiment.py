@@ -72,6 +72,7 @@ EXPERIMENT = Experiment(
             ),
             cases=reduced_cases,
             seeds=3,
+            minutes=48,
         ),
     },
     page=page,

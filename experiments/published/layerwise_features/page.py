@@ -45,7 +45,7 @@ def page(results: Sequence[Result]) -> Page:
     """Describe the results."""
     found = groups(results)
     return Page(
-        answer=tuple(sentence for group in found for sentence in _answer(group)),
+        answer=tuple(_answer(found)),
         comparison=_comparison(found),
         sections=tuple(_section(group) for group in found),
         differences=(
@@ -65,14 +65,73 @@ def page(results: Sequence[Result]) -> Page:
     )
 
 
-def _answer(group: Group) -> Iterator[str]:
-    yield f"{_name(group)}: {_accuracy_sentence(group)}"
-    if (sentence := _correlation_sentence(group)) is not None:
-        yield sentence
-    if (sentence := _overfitting_sentence(group)) is not None:
-        yield sentence
-    if (sentence := _cost_sentence(group)) is not None:
-        yield sentence
+def _answer(found: Sequence[Group]) -> Iterator[str]:
+    yield from map(_summary, found)
+    yield (
+        "A negative rank correlation of accuracy with the centre of mass favours early features. A "
+        "positive one of training minus test accuracy means that early features overfit less."
+    )
+    ratios = [
+        fmean(each.macs for each in group.early) / group.of(PYRAMID)[0].macs
+        for group in found
+        if group.early and group.of(PYRAMID)
+    ]
+    if ratios:
+        yield (
+            "The comparison is at a constant total of features, as published. The early-heavy "
+            f"networks then take {min(ratios):.1f} to {max(ratios):.1f} times the "
+            "multiply-accumulates of the pyramid. The wide pyramid has its shape and as many "
+            "multiply-accumulates as a broad early-heavy network."
+        )
+
+
+def _summary(group: Group) -> str:
+    pyramid = group.of(PYRAMID)
+    if not (group.early and pyramid):
+        return f"{_name(group)}: early-heavy networks and the pyramid are not both trained yet."
+    text = (
+        f"{_name(group)}: early-heavy networks classify {_mean(group.early, accuracy)} of the test "
+        f"images, the pyramid {percent(pyramid[0].test)}, a difference of "
+        f"{points(group.differences(group.early, PYRAMID, accuracy))} points; rank correlation of "
+        f"accuracy with the centre of mass {_correlation(group, _centre, accuracy)}. Training "
+        f"minus test accuracy differs by {points(group.differences(group.early, PYRAMID, gap))} "
+        f"points; rank correlation {_correlation(group, _centre, gap)}."
+    )
+    wide = group.differences(group.early, WIDE, accuracy)
+    return (
+        f"{text} From the wide pyramid, accuracy differs by {points(wide)} points."
+        if wide
+        else text
+    )
+
+
+def _details(group: Group) -> Iterator[str]:
+    if group.early and group.of(PYRAMID):
+        best = max(group.early, key=lambda each: fmean(each.test))
+        yield (
+            f"The best early-heavy network, {best.label}, differs from the pyramid by "
+            f"{points(group.differences([best], PYRAMID, accuracy))} points. It is chosen on the "
+            "images that score it, so this is optimistic."
+        )
+    if group.early and group.late:
+        yield (
+            f"Training minus test accuracy: {_mean(group.early, gap, '+')} points for early-heavy "
+            f"networks, {_mean(group.late, gap, '+')} for late-heavy ones."
+        )
+    if group.correlation(_centre, accuracy) is not None:
+        yield (
+            "Rank correlations over the skew-normal networks, of test accuracy with parameters: "
+            f"{_correlation(group, _params, accuracy)}, with multiply-accumulates: "
+            f"{_correlation(group, _macs, accuracy)}. In brackets: range of single seeds."
+        )
+    early, pyramid, wide = group.early, group.of(PYRAMID), group.of(WIDE)
+    if early and pyramid and wide:
+        yield (
+            f"Parameters: {millions(fmean(each.params for each in early))} M on average for "
+            f"early-heavy networks, {millions(pyramid[0].params)} M for the pyramid and "
+            f"{millions(wide[0].params)} M for the wide pyramid, which classifies "
+            f"{percent(wide[0].test)} with {wide[0].macs / 1e6:,.1f} M multiply-accumulates."
+        )
 
 
 def _name(group: Group) -> str:
@@ -80,62 +139,6 @@ def _name(group: Group) -> str:
 
 
 _IMAGES = {"cifar10": "CIFAR-10", "mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
-
-
-def _accuracy_sentence(group: Group) -> str:
-    differences = group.differences(group.early, PYRAMID, accuracy)
-    if not differences:
-        return "early-heavy networks and the pyramid are not both trained yet."
-    best = max(group.early, key=lambda each: fmean(each.test))
-    return (
-        f"the {len(group.early)} early-heavy networks classify {_mean(group.early, accuracy)} of "
-        f"the test images on average, the pyramid {percent(group.of(PYRAMID)[0].test)}: a "
-        f"difference of {points(differences)} points (mean and standard deviation over seeds). "
-        f"The best of them, {best.label}, differs by "
-        f"{points(group.differences([best], PYRAMID, accuracy))} points; it is chosen on the same "
-        "images, so this is optimistic."
-    )
-
-
-def _correlation_sentence(group: Group) -> str | None:
-    centre = _correlation(group, lambda each: each.centre, accuracy)
-    if centre == UNKNOWN:
-        return None
-    return (
-        f"The rank correlation of test accuracy is {centre} with the centre of mass of the "
-        f"features over depth, {_correlation(group, lambda each: each.params, accuracy)} with "
-        f"parameters and {_correlation(group, lambda each: each.macs, accuracy)} with "
-        "multiply-accumulates (in brackets: single seeds). A negative correlation with the centre "
-        "of mass favours early features."
-    )
-
-
-def _overfitting_sentence(group: Group) -> str | None:
-    pyramid = group.of(PYRAMID)
-    if not (group.early and group.late and pyramid):
-        return None
-    return (
-        f"Overfitting, as training minus test accuracy: {_mean(group.early, gap, '+')} points for "
-        f"early-heavy networks, {_mean(group.late, gap, '+')} for late-heavy ones and "
-        f"{points(pyramid[0].gaps)} for the pyramid. Its rank correlation with the centre of mass "
-        f"is {_correlation(group, lambda each: each.centre, gap)}; a positive one means that "
-        "networks with early features overfit less."
-    )
-
-
-def _cost_sentence(group: Group) -> str | None:
-    pyramid, wide = group.of(PYRAMID), group.of(WIDE)
-    if not (group.early and pyramid and wide):
-        return None
-    macs = fmean(each.macs for each in group.early) / pyramid[0].macs
-    params = fmean(each.params for each in group.early) / pyramid[0].params
-    return (
-        f"Cost: the early-heavy networks take {macs:.1f} times the multiply-accumulates and "
-        f"{params:.1f} times the parameters of the pyramid at the same total of features. A wide "
-        f"pyramid of {millions(wide[0].macs)} M multiply-accumulates classifies "
-        f"{percent(wide[0].test)}: the early-heavy networks differ from it by "
-        f"{points(group.differences(group.early, WIDE, accuracy))} points."
-    )
 
 
 def _mean(networks: Sequence[Trained], value: Value, sign: str = "") -> str:
@@ -192,6 +195,7 @@ def _section(group: Group) -> Section:
             f"hidden layer. Early-heavy networks are below {EARLY:g}, late-heavy ones above "
             f"{LATE:g}. All networks but the wide pyramid have the same total of features; "
             "rounding and the narrowest layers change it by a few percent.",
+            *_details(group),
         ),
         (
             draw_3d(_scatter(group)),
