@@ -44,6 +44,8 @@ class BorderAnalysis:
         convolutions: layer indices of the convolutions, in forward order.
         fields: receptive field of each convolution's output.
         border: 1-based number of the border layer among the convolutions, None if there is none.
+        has_several_paths: whether paths of different fields lead to a layer, as in residual
+            networks.
     """
 
     rule: Rule
@@ -51,6 +53,7 @@ class BorderAnalysis:
     convolutions: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
     border: int | None
+    has_several_paths: bool
 
     @property
     def beyond(self) -> int:
@@ -127,6 +130,7 @@ def find_border(
         convolutions=tuple(convolutions),
         fields=tuple([fields[i] for i in convolutions]),
         border=border,
+        has_several_paths=any(field.smallest != field.largest for field in fields),
     )
 
 

@@ -20,6 +20,7 @@ from spaces.densenet import densenet
 from spaces.errors import BadInputError, InvalidCandidateError
 from spaces.features.description import Description
 from spaces.recipe import DRAWN, Recipe, recipe
+from spaces.remedies import Truncated, Truncation
 from spaces.resnet import resnet
 from spaces.suggestions.checked_trial import CheckedTrial
 from spaces.task import Task
@@ -44,10 +45,17 @@ _PURE = (
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture and the recipe that trains it."""
+    """An architecture and the recipe that trains it.
+
+    Attributes:
+        architecture: the network.
+        recipe: that trains it.
+        truncated: how far the network was truncated after it was drawn; None if it was not.
+    """
 
     architecture: Architecture
     recipe: Recipe
+    truncated: Truncated | None = None
 
     @cached_property
     def costs(self) -> Costs:
@@ -80,6 +88,7 @@ class CandidateSpace:
         space_options: keyword arguments of the space function.
         recipe_options: keyword arguments of `spaces.recipe.recipe`.
         folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
+        truncation: replaces drawn networks by their truncated twins; None to keep them whole.
 
     Raises:
         BadInputError: the function cannot be imported or does not accept an option.
@@ -92,6 +101,7 @@ class CandidateSpace:
         space_options: Mapping[str, Any],
         recipe_options: Mapping[str, Any],
         folders: Sequence[str] = (),
+        truncation: Truncation | None = None,
     ) -> None:
         self.task = task
         self.name = space if isinstance(space, str) else _name_of(space)
@@ -103,6 +113,7 @@ class CandidateSpace:
         self._space: Space = partial(function, **space_options)
         self._description = Description(self.name, getattr(function, "features", None))
         self.recipe_options = dict(recipe_options)
+        self._truncation = truncation
 
     def draw(self, trial: BaseTrial) -> Candidate:
         """Draw a candidate; the trial suggests every searched value.
@@ -113,8 +124,14 @@ class CandidateSpace:
                 `spaces.suggestions.checked_trial.CheckedTrial`.
             InvalidCandidateError: the drawn values do not describe a network.
         """
-        architecture = self._draw(trial, _RESERVED)
-        return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
+        return self._candidate(trial, self._draw(trial, _RESERVED))
+
+    def _candidate(self, trial: BaseTrial, architecture: Architecture) -> Candidate:
+        drawn = recipe(trial, self.task, **self.recipe_options)
+        if self._truncation is None:
+            return Candidate(architecture, drawn)
+        twin, truncated = self._truncation.apply(architecture)
+        return Candidate(twin, drawn, truncated)
 
     def _draw(self, trial: BaseTrial, reserved: Collection[str]) -> Architecture:
         checked = CheckedTrial(trial, self.name, reserved)
@@ -150,7 +167,7 @@ class CandidateSpace:
         trial = FixedTrial(dict(params))
         architecture = self._draw(trial, ())
         try:
-            return Candidate(architecture, recipe(trial, self.task, **self.recipe_options))
+            return self._candidate(trial, architecture)
         except BadInputError:
             raise
         except ValueError as error:

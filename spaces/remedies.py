@@ -92,6 +92,7 @@ def truncate(
     *,
     resolution: Pair | None = None,
     keep_border: bool = False,
+    beyond: int = 0,
 ) -> Architecture | None:
     """Drop the unproductive tail and attach the head to the remaining layers.
 
@@ -99,13 +100,20 @@ def truncate(
     ``keep_border``: after the border layer) that no edge bypasses. The head is everything after
     the last convolution. Published truncated networks keep or drop the border layer.
 
+    Args:
+        architecture: the network.
+        rule: published rule that finds the border layer.
+        resolution: image size (height, width) in pixels; by default the graph's own.
+        keep_border: keep the border layer.
+        beyond: with ``keep_border``, number of convolutions to keep after it, too.
+
     Returns:
         The shorter network; None without a tail or without a place to cut.
     """
     analysis = find_border(architecture, rule, resolution=resolution)
     if analysis.border is None:
         return None
-    kept = analysis.border if keep_border else analysis.border - 1
+    kept = analysis.border + beyond if keep_border else analysis.border - 1
     last = analysis.convolutions[-1]
     if kept == 0 or kept >= len(analysis.convolutions):
         return None
@@ -131,6 +139,58 @@ def truncate(
         layers.append(layer._replace(inputs=tuple(numbers[i] for i in layer.inputs)))
         numbers[index] = len(layers) - 1
     return Architecture(tuple(layers))
+
+
+@dataclass(frozen=True)
+class Truncated:
+    """How far a candidate was truncated.
+
+    Attributes:
+        drawn: number of convolutions of the drawn network.
+        kept: number of its convolutions that remain.
+    """
+
+    drawn: int
+    kept: int
+
+    def __str__(self) -> str:
+        return f"{self.kept} of {self.drawn} convolutions"
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """Replaces networks with convolutions beyond the border layer by their truncated twins.
+
+    Attributes:
+        rule: published rule that finds the border layer.
+        allow_beyond: number of convolutions that the twin keeps after the border layer.
+        several_paths: whether networks with several paths, such as residual ones, are truncated.
+    """
+
+    rule: Rule
+    allow_beyond: int = 0
+    several_paths: bool = False
+
+    def apply(self, architecture: Architecture) -> tuple[Architecture, Truncated | None]:
+        """Return the twin and how far it was truncated.
+
+        A network without an excess is returned as it is, and so is one that cannot be cut, or whose
+        feature maps do not exist.
+        """
+        try:
+            analysis = find_border(architecture, self.rule)
+        except Exception:
+            return architecture, None  # A screen, or the check of the space, says why.
+        several = analysis.has_several_paths and not self.several_paths
+        if several or analysis.beyond <= self.allow_beyond:
+            return architecture, None
+        twin = truncate(architecture, self.rule, keep_border=True, beyond=self.allow_beyond)
+        if twin is None:
+            return architecture, None
+        remaining = find_border(twin, self.rule)
+        if remaining.beyond > self.allow_beyond:
+            return architecture, None  # The border layer lies within a block.
+        return twin, Truncated(len(analysis.convolutions), len(remaining.convolutions))
 
 
 def _waists(architecture: Architecture) -> list[int]:

@@ -11,7 +11,7 @@ import torch
 
 from trainables.folds import Folds
 from trainables.probes.probing import ProbeSettings
-from trainables.probes.records import NetworkProbes
+from trainables.probes.records import NetworkProbes, title_of_trial
 from trainables.probes.trained import probe_training
 from trainables.specs import FinalistResult, Retraining, TrainingSpec
 from trainables.training.loop import Training
@@ -45,14 +45,16 @@ def retrain(
     """
     prepare_process(spec.threads, gpus)
     release_memory()
-    training = start_finalist(spec, spec.candidates().rebuild(params, digest), seed, gpus)
+    candidate = spec.candidates().rebuild(params, digest)
+    training = start_finalist(spec, candidate, seed, gpus)
     results = [training.run_epoch() for _ in range(spec.epochs)]
     predicted, true = training.predict("test")
     validated, expected = training.predict("validation")
     weights = io.BytesIO()
     state = training.evaluated.state_dict()
     torch.save({name: tensor.cpu() for name, tensor in state.items()}, weights)
-    probes, failure = _probe(spec, number, seed, training) if probed and spec.probes else (None, "")
+    title = title_of_trial(number, candidate.truncated)
+    probes, failure = _probe(spec, title, seed, training) if probed and spec.probes else (None, "")
     return Retraining(
         FinalistResult(
             number=number,
@@ -71,13 +73,13 @@ def retrain(
 
 
 def _probe(
-    spec: TrainingSpec, number: int, seed: int, training: Training
+    spec: TrainingSpec, title: str, seed: int, training: Training
 ) -> tuple[NetworkProbes | None, str]:
     """Return the probes of a trained finalist, or why they failed; the training is kept."""
     try:
         settings = ProbeSettings(only=spec.probes, split="test", rule=spec.rule)
         found = probe_training(
-            training, settings, title=f"trial {number}", weights=f"finalist with seed {seed}"
+            training, settings, title=title, weights=f"finalist with seed {seed}"
         )
     except Exception as error:
         return None, " ".join(f"{type(error).__name__}: {error}".split())

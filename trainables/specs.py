@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from spaces.border import Rule
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
+from spaces.remedies import Truncation
 from spaces.task import Task
 from spaces.user_code import is_reference
 from trainables.colours import DEFAULT, canonical, rgb
@@ -291,6 +292,7 @@ class TrainingSpec:
         folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
         probes: of each finalist after its first training.
         rule: border rule of the probes.
+        truncation: replaces drawn networks by their truncated twins; None to keep them whole.
     """
 
     data: DataSpec
@@ -312,11 +314,17 @@ class TrainingSpec:
     folders: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
     rule: Rule = Rule.PREVIOUS_CONV
+    truncation: Truncation | None = None
 
     def candidates(self) -> CandidateSpace:
         """Return the space that draws and rebuilds candidates."""
         return CandidateSpace(
-            self.task, self.space, self.space_options, self.recipe_options, self.folders
+            self.task,
+            self.space,
+            self.space_options,
+            self.recipe_options,
+            self.folders,
+            self.truncation,
         )
 
 

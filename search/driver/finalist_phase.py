@@ -43,7 +43,7 @@ def retrain_best(search: SearchSession) -> list[Finalist]:
     stored = ProbeStore(search.folder.probes)
     for finalist in phase.finalists:
         params = search.study.trial(finalist.number).params
-        search.recorder.finalist(finalist, search.space.rebuild(params).architecture)
+        search.recorder.finalist(finalist, search.space.rebuild(params))
         if search.experiment.probes and (probes := stored.read(trial_name(finalist.number))):
             search.recorder.probes(f"finalist-{finalist.number}", probes)
     return phase.finalists

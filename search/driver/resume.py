@@ -23,7 +23,13 @@ from search.experiment.schema import Experiment
 from search.experiment.training_length import with_whole_epochs
 from search.loop.screens import Screen, judge
 from search.private_apis import contains
-from search.study.records import TrialAttributes, TrialRecord, told_constraints, told_state
+from search.study.records import (
+    TrialAttributes,
+    TrialRecord,
+    told_constraints,
+    told_state,
+    truncation_of,
+)
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
 
@@ -137,6 +143,7 @@ class Misfit(Enum):
     SPACE = "outside this space"
     SCREENS = "rejected by its screens"
     OBJECTIVES = "without a measurement of its objectives"
+    TRUNCATION = "truncated otherwise"
 
 
 def inherit(
@@ -197,6 +204,8 @@ def _translate(
     if judge(candidate, screens) is not None:
         return Misfit.SCREENS
     record = TrialRecord.of(trial)
+    if candidate.truncated != record.truncated:
+        return Misfit.TRUNCATION  # Its accuracy is that of another network.
     last = record.history.get(record.epochs)
     metrics = last.values if last else {}
     try:
@@ -204,7 +213,10 @@ def _translate(
     except KeyError:
         return Misfit.OBJECTIVES
     attributes = TrialAttributes(
-        inherited=name, inherited_number=trial.number, digest=candidate.digest
+        inherited=name,
+        inherited_number=trial.number,
+        digest=candidate.digest,
+        **truncation_of(candidate),
     )
     objectives = len(experiment.objectives)
     constraints = told_constraints(record.outcome, objectives=objectives, stopped=record.stopped)

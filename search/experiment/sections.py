@@ -18,6 +18,7 @@ from pydantic import (
 from search.experiment.yaml_text import WORDS
 from spaces.border import Rule
 from spaces.errors import BadInputError
+from spaces.remedies import Truncation
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 """Names of searches and of registered models."""
@@ -30,11 +31,12 @@ class Section(BaseModel):
 
 
 class BorderRule(StrEnum):
-    """Rule of the border screen: one of the published rules, or off."""
+    """Rule of the border screen: one of the published rules, truncate, or off."""
 
     PREVIOUS_CONV = Rule.PREVIOUS_CONV
     DIRECT_INPUT = Rule.DIRECT_INPUT
     NON_STRICT = Rule.NON_STRICT
+    TRUNCATE = "truncate"
     OFF = "off"
 
 
@@ -90,10 +92,17 @@ class ScreensSection(Section):
 
     border: Annotated[BorderRule, BeforeValidator(_border_rule)] = Field(
         BorderRule.PREVIOUS_CONV,
-        description="rule of the border screen: previous-conv, direct-input, non-strict or off",
+        description="rule of the border screen: previous-conv, direct-input or non-strict; "
+        "truncate (train the network up to the border layer of previous-conv instead of rejecting "
+        "it); or off",
     )
     allow_beyond: int = Field(
         0, ge=0, description="number of convolutions allowed after the border layer"
+    )
+    several_paths: bool = Field(
+        False,
+        description="apply the border screen to networks with several paths, too, such as residual "
+        "ones",
     )
     max_params: int | None = Field(None, gt=0, description="maximum number of parameters")
     max_macs: int | None = Field(None, gt=0, description="maximum multiply-accumulates per image")
@@ -105,8 +114,16 @@ class ScreensSection(Section):
     @property
     def rule(self) -> Rule:
         """The rule that finds border layers, even if the screen is off."""
-        off = self.border is BorderRule.OFF
-        return Rule.PREVIOUS_CONV if off else Rule(self.border.value)
+        if self.border in (BorderRule.OFF, BorderRule.TRUNCATE):
+            return Rule.PREVIOUS_CONV
+        return Rule(self.border.value)
+
+    @property
+    def truncation(self) -> Truncation | None:
+        """What replaces networks with convolutions beyond the border layer; None for nothing."""
+        if self.border is not BorderRule.TRUNCATE:
+            return None
+        return Truncation(self.rule, self.allow_beyond, self.several_paths)
 
 
 class SchedulerSection(Section):

@@ -112,4 +112,5 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         folders=search_folders(experiment.modules),
         probes=tuple(experiment.probes),
         rule=experiment.screens.rule,
+        truncation=experiment.screens.truncation,
     )

@@ -13,7 +13,7 @@ from optuna.trial import FrozenTrial
 from search.loop.duplicates import Duplicates
 from search.loop.screens import Screen, judge, reject_invalid
 from search.study.events import Observer, StartedTrial
-from search.study.records import Rejection, TrialAttributes, TrialRecord, Workload
+from search.study.records import Rejection, TrialAttributes, TrialRecord, Workload, truncation_of
 from search.study.savings import RejectionTimes
 from search.study.study import Study
 from spaces.architecture import CollapsedLayerError
@@ -160,7 +160,7 @@ class Candidates:
 
 def attributes_of(candidate: Candidate) -> TrialAttributes:
     """Return what the study stores of a candidate beside its parameters."""
-    attributes = TrialAttributes(digest=candidate.digest)
+    attributes = TrialAttributes(digest=candidate.digest, **truncation_of(candidate))
     with suppress(CollapsedLayerError):
         costs = candidate.costs
         attributes["params"], attributes["macs"] = costs.params, costs.macs

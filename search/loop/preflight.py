@@ -145,7 +145,8 @@ def _check_schedules(space: CandidateSpace, study: Study, epochs: int) -> None:
 
 
 _REMEDIES = {
-    "border": "search less depth, fewer pools or smaller kernels, or raise the resolution",
+    "border": "search less depth, fewer pools or smaller kernels, raise the resolution, or set "
+    "screens.border to truncate",
     "collapsed": "search fewer pools, or raise the resolution",
     "invalid": "search values that more often describe a network",
     "untrainable": "search networks with batch norms, or set recipe.trainable to all",

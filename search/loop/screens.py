@@ -43,7 +43,7 @@ def build_screens(section: ScreensSection, packing: Packing | None = None) -> li
     """
     screens: list[Screen] = [reject_collapsed, reject_untrainable]
     if section.border is not BorderRule.OFF:
-        screens.append(BorderScreen(section.rule, section.allow_beyond))
+        screens.append(BorderScreen(section.rule, section.allow_beyond, section.several_paths))
     if section.max_params or section.max_macs or section.max_memory_mb:
         memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
         bfloat16 = packing is not None and packing.bfloat16
@@ -87,17 +87,20 @@ class BorderScreen:
     Attributes:
         rule: published rule that finds the border layer.
         allow_beyond: number of convolutions allowed beyond it. The border layer itself is always
-            allowed, as in the truncated networks of Richter et al. 2021.
+            allowed, as in some truncated networks of Richter et al. 2021.
+        several_paths: whether networks with several paths, such as residual ones, are rejected,
+            too. By the smallest fields, their shortest path decides.
     """
 
     rule: Rule
     allow_beyond: int
+    several_paths: bool = False
 
     def __call__(self, candidate: Candidate) -> Rejection | None:
         """Judge one candidate."""
         analysis = find_border(candidate.architecture, self.rule)
         excess = analysis.beyond - self.allow_beyond
-        if excess <= 0:
+        if excess <= 0 or (analysis.has_several_paths and not self.several_paths):
             return None
         detail = (
             f"{analysis.beyond} of {len(analysis.convolutions)} convolutions "

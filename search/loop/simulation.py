@@ -190,7 +190,11 @@ def simulate(
     for params in enqueue:
         study.enqueue(params)
     drawn = CandidateSpace(
-        task, space, dict(space_options or {}), FIXED_RECIPE if recipe is None else recipe
+        task,
+        space,
+        dict(space_options or {}),
+        FIXED_RECIPE if recipe is None else recipe,
+        truncation=experiment.screens.truncation,
     )
     clock = _Clock()
     search = build_trials(

@@ -42,6 +42,7 @@ class Snapshot(TrialCounts):
         failures: cause of failure of each failed trial.
         saved_seconds: device time that the rejections saved, the lower end of the estimate.
         spent: by all drivers together.
+        truncated: trials whose network was truncated at the border layer.
     """
 
     best: Best | None
@@ -49,6 +50,7 @@ class Snapshot(TrialCounts):
     failures: dict[int, str]
     saved_seconds: float
     spent: Spent
+    truncated: int = 0
 
 
 NOTHING = Snapshot(0, 0, 0, 0, {}, None, {}, {}, 0.0, Spent())
@@ -79,6 +81,7 @@ def take_snapshot(trials: Sequence[FrozenTrial], seconds: float) -> Snapshot:
         },
         saved_seconds=summary.savings.total.low,
         spent=Spent.of(trials, seconds),
+        truncated=summary.truncated,
     )
 
 
@@ -125,6 +128,7 @@ class Score:
         spread: sample standard deviation of the test accuracy.
         seeds: number of seeds.
         tied: whether chance explains its distance from the first, or the first has such a rival.
+        truncated: how far its network was truncated, in words; empty if it was not.
     """
 
     trial: int
@@ -133,6 +137,7 @@ class Score:
     spread: float
     seeds: int
     tied: bool = False
+    truncated: str = ""
 
 
 class State(StrEnum):

@@ -285,6 +285,7 @@ class _Night:
     def _scores(self, finalists: list[Finalist]) -> tuple[Score, ...]:
         ties = tied_with_first(read_distances(self._folder, finalists))
         tied = {finalists[0].number, *ties} if ties else set()
+        truncated = {each.number: TrialRecord.of(each).truncated for each in self._trials()}
         return tuple(
             Score(
                 each.number,
@@ -292,6 +293,7 @@ class _Night:
                 *each.test_accuracy,
                 seeds=len(each.results),
                 tied=each.number in tied,
+                truncated=str(truncated.get(each.number) or ""),
             )
             for each in finalists
         )

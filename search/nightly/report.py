@@ -147,6 +147,8 @@ def _changes(experiment: Experiment, before: Snapshot, after: Snapshot, since: s
         count("interrupted", lambda each: each.interrupted),
         count("rejected before training", lambda each: each.rejected),
     ]
+    if after.truncated:
+        rows.append(count("truncated at the border layer", lambda each: each.truncated))
     if before.front or after.front:
         rows.append(count("on the Pareto front", lambda each: len(each.front)))
     rows += [
@@ -201,7 +203,7 @@ def _finalists(night: Night, standing: Standing | None) -> Section:
     rows = tuple(
         (
             "=1" if score.tied else str(rank),
-            str(score.trial),
+            f"{score.trial} ({score.truncated})" if score.truncated else str(score.trial),
             f"{score.validation:.4f}",
             f"{score.test:.4f} ± {score.spread:.4f}" if score.seeds > 1 else f"{score.test:.4f}",
             str(score.seeds),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.console import say, warn
+from search.console import note, say, warn
 from search.experiment.folder import Home
 from search.reporting.stored_search import StoredSearch
 from search.study.records import TrialRecord
@@ -118,6 +118,8 @@ def _from_search(
                     f"the space {stored.space.name} changed: it draws another network than "
                     f"trial {number} trained, and this analysis shows the one that it draws now"
                 )
+            if candidate.truncated is not None:
+                note(f"{model} was truncated to {candidate.truncated}, which this analysis shows")
             graph = candidate.architecture
             return graph if resolution is None else resized(graph, resolution)
     raise BadInputError("MODEL", model, f"{name} has no trial {number}", _REMEDY)

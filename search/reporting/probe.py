@@ -27,7 +27,13 @@ from search.tracking.probe_events import record_probes
 from search.tracking.probe_plot import probe_plot
 from spaces.errors import BadInputError
 from trainables.folds import Folds
-from trainables.probes.records import PROBES, NetworkProbes, Probe, check_probes
+from trainables.probes.records import (
+    PROBES,
+    NetworkProbes,
+    Probe,
+    check_probes,
+    title_of_trial,
+)
 from trainables.specs import TrainingSpec
 
 if TYPE_CHECKING:
@@ -252,7 +258,7 @@ def probe_search(request: ProbeRequest, home: Home, console: Console) -> None:
         raise BadInputError("NETWORK", request.network, "names no trial", remedy)
     probing = SearchProbing(request, home, name, console)
     trial = _find_trial(probing, int(number) if colon else None)
-    title = f"trial {trial.number}"
+    title = title_of_trial(trial.number, trial.truncated)
     seeds = sorted(
         result.seed
         for result in FinalistStore(probing.folder.finalists).results()

@@ -114,6 +114,7 @@ def _leaderboard(
         f"{summary.trained} candidates trained: {summary.complete} complete, "
         f"{summary.pruned} stopped early, {summary.failed} failed; {summary.running} running."
         + (f" {summary.interrupted} were interrupted." if summary.interrupted else "")
+        + (f" {summary.truncated} were truncated at the border layer." if summary.truncated else "")
     )
     header = (
         "#",
@@ -247,6 +248,8 @@ def _structure(trial: TrialRecord, space: CandidateSpace) -> tuple[str, str, str
     features = str(found["features"])
     if len(features) > _WIDEST:
         features = f"{features[: _WIDEST - 2]}.."
+    if trial.truncated is not None:
+        features += f" ({trial.truncated})"
     return features, str(found["pools_after"]), str(found["kernel"]), _recipe(trial)
 
 
@@ -357,7 +360,12 @@ def _rejections(experiment: Experiment, summary: Summary) -> Section:
         (reason, str(count), saved[reason].shown if reason in saved else "-")
         for reason, count in summary.rejections.items()
     )
-    sentences = [f"Border screen: {experiment.screens.border.value}."]
+    border = experiment.screens.border
+    sentences = [f"Border screen: {border.value}."]
+    if border is BorderRule.TRUNCATE:
+        sentences.append("Truncated networks keep the border layer.")
+    elif border is not BorderRule.OFF:
+        sentences.append("The border layer itself is accepted.")
     if summary.rejected:
         sentences += _saved(summary)
     else:
@@ -407,10 +415,12 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
     if not beyond:
         return None
     within = [trial for trial in summary.leaderboard if not trial.beyond]
+    screens = experiment.screens
     allowed = (
         "the border screen was off"
-        if experiment.screens.border is BorderRule.OFF
-        else f"screens.allow_beyond was {experiment.screens.allow_beyond}"
+        if screens.border is BorderRule.OFF
+        else f"screens.allow_beyond was {screens.allow_beyond}"
+        + ("" if screens.several_paths else ", and networks with several paths are not rejected")
     )
     sentence = (
         f"{len(beyond)} of {len(summary.leaderboard)} trained candidates have convolutions beyond "

@@ -39,6 +39,11 @@ def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
         else:
             space.check_output(candidate)
             rejection = judge(candidate, screens)
+            truncated = candidate.truncated
+            if rejection is None and truncated is not None:
+                reasons["truncated"] += 1
+                examples.setdefault("truncated", f"accepted with {truncated}")
+                continue
         reason = "accepted" if rejection is None else rejection.reason
         reasons[reason] += 1
         if rejection is not None:

@@ -68,7 +68,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             below.append(f"{each}: {_tied(finalists, ties)}")
         table.add_row(
             each,
-            f"{summary.trained}/{stored.experiment.budget.trials}",
+            _trained(summary, stored.experiment.budget.trials),
             str(summary.running),
             str(summary.interrupted),
             ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
@@ -81,6 +81,11 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     console.print(table, highlight=False)
     for line in below:
         say(console, line)
+
+
+def _trained(summary: Summary, most: int) -> str:
+    truncated = f" ({summary.truncated} truncated)" if summary.truncated else ""
+    return f"{summary.trained}/{most}{truncated}"
 
 
 def _test(finalists: Sequence[Finalist]) -> str:

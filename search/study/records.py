@@ -12,6 +12,8 @@ from typing import Any, Self, TypedDict, cast
 
 from optuna.trial import FrozenTrial, TrialState
 
+from spaces.candidate import Candidate
+from spaces.remedies import Truncated
 from trainables.epoch_metrics import EpochMetrics
 
 
@@ -50,6 +52,10 @@ class TrialAttributes(TypedDict, total=False):
     """Images per step; absent likewise."""
     beyond: int
     """Convolutions beyond the border layer."""
+    truncated_from: int
+    """Convolutions of the drawn network; absent if it was not truncated."""
+    truncated_to: int
+    """Convolutions of the trained network; absent likewise."""
     share: float
     """Fraction of a device that the trial occupies."""
     seconds: float
@@ -134,6 +140,7 @@ class TrialRecord:
         macs: multiply-accumulates for one image; None likewise.
         workload: what decides the time of an epoch; None likewise.
         beyond: convolutions beyond the border layer.
+        truncated: how far the drawn network was truncated; None if it was not.
         device_fraction: of a device that the trial occupies.
         seconds: of training so far.
         epochs: that were trained.
@@ -159,6 +166,7 @@ class TrialRecord:
     macs: int | None
     workload: Workload | None
     beyond: int
+    truncated: Truncated | None
     device_fraction: float
     seconds: float
     epochs: int
@@ -191,6 +199,11 @@ class TrialRecord:
             macs=stored.get("macs"),
             workload=Workload.of(stored),
             beyond=stored.get("beyond", 0),
+            truncated=(
+                Truncated(stored["truncated_from"], stored["truncated_to"])
+                if "truncated_from" in stored
+                else None
+            ),
             device_fraction=stored.get("share", 1.0),
             seconds=stored.get("seconds", 0.0),
             epochs=stored.get("epochs", 0),
@@ -245,6 +258,14 @@ class TrialRecord:
         if self.outcome is TrialState.FAIL:
             return self.cause or "the loss is no longer a number"
         return self.stopped
+
+
+def truncation_of(candidate: Candidate) -> TrialAttributes:
+    """Return what a study stores of the truncation of a candidate: nothing if there was none."""
+    truncated = candidate.truncated
+    if truncated is None:
+        return TrialAttributes()
+    return TrialAttributes(truncated_from=truncated.drawn, truncated_to=truncated.kept)
 
 
 def told_state(outcome: TrialState, *, objectives: int, is_infeasible: bool) -> TrialState:

@@ -50,6 +50,7 @@ class Summary(TrialCounts):
 
     Attributes:
         running: trials in training.
+        truncated: trained and running trials whose network was truncated at the border layer.
         leaderboard: complete and pruned trials, best validation accuracy first, complete first.
         front: the Pareto front, best validation accuracy first; empty where accuracy is the only
             objective.
@@ -57,6 +58,7 @@ class Summary(TrialCounts):
     """
 
     running: int
+    truncated: int
     leaderboard: list[TrialRecord]
     front: list[TrialRecord]
     savings: Savings
@@ -82,6 +84,7 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
         failed=outcomes[TrialState.FAIL],
         interrupted=outcomes[TrialState.WAITING],
         running=outcomes[TrialState.RUNNING],
+        truncated=sum(record.truncated is not None for record in trained),
         rejections=dict(Counter(r.rejected_for for r in records if r.is_rejected).most_common()),
         leaderboard=ended,
         front=pareto_front(ended),

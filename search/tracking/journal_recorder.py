@@ -29,12 +29,14 @@ from search.tracking.journal_events import (
     Finish,
     Metrics,
     OfDriver,
+    Scalar,
     Start,
     Status,
 )
 from search.tracking.journal_reader import read_all
 from search.tracking.probe_events import is_of_probes, record_probes
 from spaces.architecture import Architecture
+from spaces.candidate import Candidate
 from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
 from trainables.data_identity import DataIdentity
@@ -192,6 +194,7 @@ class JournalRecorder(Observer):
                 "macs": trial.costs.macs,
                 "border": trial.border.border,
                 "beyond": trial.border.beyond,
+                "truncated_from": _drawn(trial.candidate),
                 "learning_rate": recipe.learning_rate,
                 "weight_decay": recipe.weight_decay,
                 "batch_size": recipe.batch_size,
@@ -251,6 +254,8 @@ class JournalRecorder(Observer):
             totals["best_validation_accuracy"] = summary.best.accuracy or 0.0
         if summary.front:
             totals["pareto_front"] = len(summary.front)
+        if summary.truncated:
+            totals["truncated"] = summary.truncated
         self._total(summary.trained, totals)
 
     def _total(self, step: int, totals: Mapping[str, float]) -> None:
@@ -259,7 +264,7 @@ class JournalRecorder(Observer):
             self._journal.metrics(PARENT, step, totals)
             self._totals |= totals
 
-    def finalist(self, finalist: Finalist, architecture: Architecture) -> None:
+    def finalist(self, finalist: Finalist, candidate: Candidate) -> None:
         """Record a finalist, with one step for each seed."""
         number, results = finalist.number, finalist.results
         key = f"finalist-{number}"
@@ -268,7 +273,12 @@ class JournalRecorder(Observer):
         steps = {result.seed - self._experiment.seed: result for result in results}
         if steps.keys() <= written.steps and not written.is_open:
             return
-        params = {"trial": number, **describe(architecture), "seeds": len(results)}
+        params: dict[str, Scalar] = {
+            "trial": number,
+            **describe(candidate.architecture),
+            "truncated_from": _drawn(candidate),
+            "seeds": len(results),
+        }
         self._journal.start(
             key,
             f"finalist {number}",
@@ -355,6 +365,11 @@ def describe(architecture: Architecture) -> dict[str, str | int]:
         "pools_after": ",".join(map(str, pools)) or "none",
         "kernel": "/".join(map(str, sorted(kernels))),
     }
+
+
+def _drawn(candidate: Candidate) -> int | None:
+    """Return the number of drawn convolutions of a truncated candidate."""
+    return None if candidate.truncated is None else candidate.truncated.drawn
 
 
 def _runs(amounts: Sequence[int]) -> Iterator[str]:

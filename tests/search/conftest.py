@@ -29,6 +29,7 @@ from spaces.architecture import Architecture, Builder
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.operations import Activation, Convolution, GlobalPooling, Linear, Pooling
 from spaces.recipe import Recipe
+from spaces.remedies import Truncation
 from spaces.task import Task
 from tests.ray_node import ray_node
 from trainables.epoch_metrics import EpochMetrics
@@ -83,9 +84,14 @@ def candidate(recipe: Recipe) -> Callable[[Architecture], Candidate]:
 def vgg_space() -> Callable[..., CandidateSpace]:
     """Return a function that makes a space of plain nets for 8x8 images."""
 
-    def make(recipe: Mapping[str, Any] | None = None, **options: Any) -> CandidateSpace:
-        small = {"depth": [1, 8], "features": [2, 6], "kernel": [3, 5]}
-        return CandidateSpace(DIGITS, "vgg", small | options, recipe or {"batch_size": [16, 32]})
+    def make(
+        recipe: Mapping[str, Any] | None = None,
+        truncation: Truncation | None = None,
+        **options: Any,
+    ) -> CandidateSpace:
+        options = {"depth": [1, 8], "features": [2, 6], "kernel": [3, 5]} | options
+        recipe = recipe or {"batch_size": [16, 32]}
+        return CandidateSpace(DIGITS, "vgg", options, recipe, truncation=truncation)
 
     return make
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from spaces import Architecture, CandidateSpace, Rule, Task, costs, find_border
-from spaces.operations import Convolution, GlobalPooling, Linear, Pooling
-from spaces.remedies import propose_remedies, truncate
+from spaces import Architecture, Builder, CandidateSpace, Rule, Task, costs, find_border
+from spaces.operations import Add, Convolution, GlobalPooling, Input, Linear, Pooling
+from spaces.remedies import Truncated, Truncation, propose_remedies, truncate
 from tests.spaces import nets
 from tests.spaces.drawing import random_trial
 from tests.spaces.graphs import examples
@@ -40,6 +40,65 @@ def test_a_truncated_network_keeps_its_head_and_no_pooling_before_it():
     kinds = [type(layer.operation) for layer in truncated.layers]
     joint = kinds.index(GlobalPooling) if GlobalPooling in kinds else kinds.index(Linear)
     assert not issubclass(kinds[joint - 1], Pooling)
+
+
+@examples(40)
+@given(st.integers(0, 10_000), st.sampled_from(list(Rule)), st.integers(0, 3))
+def test_a_twin_keeps_the_border_layer_and_the_allowed_convolutions(seed, rule, allowed):
+    space = CandidateSpace(Task(3, 8, 8, 10), "vgg", {"depth": [1, 9]}, {})
+    net = space.draw(random_trial(seed)).architecture
+    before = find_border(net, rule)
+    twin, truncated = Truncation(rule, allowed).apply(net)
+    if before.beyond <= allowed:
+        assert (twin, truncated) == (net, None)
+        return
+    after = find_border(twin, rule)
+    assert truncated == Truncated(len(before.convolutions), before.border + allowed)
+    assert len(after.convolutions) == truncated.kept
+    assert (after.border, after.beyond) == (before.border, allowed)
+    assert twin.shapes[-1] == net.shapes[-1]
+    assert str(truncated) == f"{truncated.kept} of {truncated.drawn} convolutions"
+
+
+def test_only_on_request_are_networks_with_several_paths_truncated():
+    net = nets.mobilenet_v2()
+    net = Architecture((net.layers[0]._replace(operation=Input(3, 32, 32)), *net.layers[1:]))
+    assert find_border(net).beyond > 0
+    assert Truncation(Rule.PREVIOUS_CONV).apply(net) == (net, None)
+    twin, truncated = Truncation(Rule.PREVIOUS_CONV, several_paths=True).apply(net)
+    assert truncated.kept < truncated.drawn
+    assert find_border(twin).beyond == 0
+
+
+def test_a_network_that_cannot_be_cut_or_built_stays_whole():
+    collapsing = nets.chain((3, 4, 4), nets.pool(), nets.pool(), nets.pool(), nets.conv(3))
+    assert Truncation(Rule.PREVIOUS_CONV).apply(collapsing) == (collapsing, None)
+    builder = Builder((3, 8, 8))
+    x = first = builder.add(Convolution(4), builder.image)
+    for _ in range(9):
+        x = builder.add(Convolution(4), x)
+    x = builder.add(GlobalPooling(), builder.add(Add(), first, x))
+    builder.add(Linear(10), x)
+    skipped = builder.build()
+    assert find_border(skipped).beyond == 5
+    whole = Truncation(Rule.PREVIOUS_CONV, several_paths=True).apply(skipped)
+    assert whole == (skipped, None)
+
+
+def test_skips_make_several_paths_but_gates_and_pools_do_not():
+    several = {
+        "VGG16": nets.classic_vgg("VGG16"),
+        "squeeze-and-excitation": nets.squeeze_and_excitation(),
+        "ResNet18": nets.resnet18(),
+        "DenseNet-121": nets.densenet121(),
+    }
+    found = {name: find_border(net).has_several_paths for name, net in several.items()}
+    assert found == {
+        "VGG16": False,
+        "squeeze-and-excitation": False,
+        "ResNet18": True,
+        "DenseNet-121": True,
+    }
 
 
 def test_a_network_without_border_needs_no_remedy():

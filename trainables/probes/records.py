@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from spaces.errors import BadInputError
 from spaces.operation_base import Pair
+from spaces.remedies import Truncated
 
 Probe = Literal["saturation", "probe", "triviality", "disabled", "field"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
@@ -47,6 +48,11 @@ def check_probes(names: list[str], field: str) -> tuple[Probe, ...]:
     if not names:
         raise BadInputError(field, "", "names no probe", f"use {', '.join(PROBES)}")
     return tuple(name for name in PROBES if name in names)
+
+
+def title_of_trial(number: int, truncated: Truncated | None) -> str:
+    """Return the title of the network of a trial, which says how far it was truncated."""
+    return f"trial {number}" + (f" (truncated to {truncated})" if truncated else "")
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.driver.resume import (
     CHANGEABLE,
+    Misfit,
     as_resumed,
     inherit,
     load_resumed,
@@ -37,6 +39,7 @@ from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
+from spaces.remedies import Truncated
 from spaces.task import Task
 from trainables.data_identity import ClassIdentity, DataIdentity
 from trainables.epoch_metrics import EpochMetrics
@@ -309,6 +312,33 @@ def test_parameters_unknown_to_the_new_space_are_dropped(
     }
     (found,) = inherited([trial], function_space(narrow))
     assert found.params == {"features": 5}
+
+
+def test_only_trials_of_the_same_truncated_network_are_inherited() -> None:
+    screens = {"border": "truncate"}
+    truncation = ScreensSection.model_validate(screens).truncation
+    options = {"depth": [1, 9], "features": 4, "kernel": 3, "pools": 0}
+    recipe = {"learning_rate": 0.1, "weight_decay": 1e-4, "batch_size": 16}
+    space = CandidateSpace(Task(1, 8, 8, 10), "vgg", options, recipe, truncation=truncation)
+
+    def deep(number: int, **attributes: Any) -> FrozenTrial:
+        trial = ended(number, 5, 0.5, **attributes)
+        depth = optuna.distributions.IntDistribution(1, 9)
+        trial.params, trial.distributions = {"depth": 9}, {"depth": depth}
+        return trial
+
+    trials = [
+        deep(0, truncated_from=9, truncated_to=5),
+        deep(1, truncated_from=9, truncated_to=6),
+        deep(2),
+    ]
+    misfits: Counter[Misfit] = Counter()
+    experiment = parse_experiment({"name": "mine", "screens": screens})
+    screening = build_screens(experiment.screens)
+    (found,) = inherit("other", trials, space, screening, experiment, misfits)
+    assert found.user_attrs["inherited_number"] == 0
+    assert TrialRecord.of(found).truncated == Truncated(9, 5)
+    assert misfits == {Misfit.TRUNCATION: 2}
 
 
 def test_trials_that_screens_reject_are_not_inherited(function_space: Spaces) -> None:

@@ -98,6 +98,21 @@ def test_screening_a_space_counts_its_invalid_draws(printed: Callable[..., str])
     assert counts["invalid"] > counts["accepted"] > 0
 
 
+def test_screening_a_space_counts_its_truncated_candidates(printed: Callable[..., str]) -> None:
+    def counts(border: str) -> dict[str, int]:
+        experiment = Experiment.model_validate(
+            {"name": "deep", "data": "digits", "screens": {"border": border}}
+            | {"space": {"name": "vgg", "depth": [1, 9], "kernel": 3, "pools": 0}}
+        )
+        out = printed(lambda console: screen_space(experiment, 40, console))
+        assert ("accepted with 5 of 9 convolutions" in out) == (border == "truncate")
+        rows = [line.split() for line in out.splitlines()]
+        return {row[0]: int(row[1]) for row in rows if len(row) > 2 and row[1].isdigit()}
+
+    rejecting, truncating = counts("previous-conv"), counts("truncate")
+    assert truncating == {"accepted": rejecting["accepted"], "truncated": rejecting["border"]}
+
+
 def test_an_invalid_candidate_cannot_be_rebuilt(vgg_space: Spaces) -> None:
     params = {"location": 2.0, "scale": 0.1, "skew": 0.0, "kernel": 3, "batch_size": 16}
     space = vgg_space(**SKEW_NORMAL, pool_after=[2], scale=[0.0, 4.0])

@@ -16,10 +16,12 @@ from search.loop.packing import Packing, predicted_memory
 from search.loop.screens import build_screens, judge
 from search.study.records import Rejection
 from search.study.study import Study
-from spaces.architecture import Architecture, CollapsedLayerError
+from spaces.architecture import Architecture, Builder, CollapsedLayerError
 from spaces.border import find_border
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.costs import costs
+from spaces.operations import Add, Convolution, GlobalPooling, Linear
+from tests.spaces.nets import cifar_resnet
 
 Plain = Callable[..., Architecture]
 MakeCandidate = Callable[[Architecture], Candidate]
@@ -91,6 +93,37 @@ def test_each_published_rule_is_applied(
 ) -> None:
     found = rejection_of(BY_RULE, net={"size": size}, border=rule)
     assert (found.violation if found else None) == violation
+
+
+@pytest.mark.parametrize("border", ["previous-conv", "direct-input", "non-strict", "truncate"])
+def test_networks_with_several_paths_are_rejected_only_on_request(
+    candidate: MakeCandidate, border: str
+) -> None:
+    def judged(net: Candidate, **screens: Any) -> Rejection | None:
+        return judge(
+            net, build_screens(ScreensSection.model_validate({"border": border} | screens))
+        )
+
+    builder = Builder((1, 8, 8))
+    x = builder.image
+    for _ in range(10):
+        x = builder.add(Convolution(4), x)
+    y = builder.add(Add(), builder.add(Convolution(4), x), x)
+    builder.add(Linear(10), builder.add(GlobalPooling(), y))
+    skipping = candidate(builder.build())
+    assert find_border(skipping.architecture).beyond > 0
+    assert judged(skipping) is None
+    found = judged(skipping, several_paths=True)
+    assert found is not None
+    assert found.reason == "border"
+    assert judged(candidate(cifar_resnet(3)), several_paths=True) is None
+
+
+def test_truncate_rejects_what_cannot_be_cut_by_previous_conv(
+    rejection_of: Callable[..., Rejection | None],
+) -> None:
+    whole = rejection_of(chain(8), border="truncate")
+    assert whole == rejection_of(chain(8), border="previous-conv")
 
 
 def test_without_the_border_screen_any_depth_is_accepted(

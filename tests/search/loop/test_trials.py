@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import BaseTrial, TrialState
 
+from search.experiment.loading import parse_experiment
+from search.experiment.training_spec import describe_training
 from search.loop import candidates
 from search.loop import trials as module
 from search.study.database import Database
@@ -22,10 +25,12 @@ from search.study.records import TrialRecord
 from search.study.savings import FEWEST
 from search.study.storages import read_trials
 from search.study.study import Study
+from search.study.summary import summarise
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from spaces.operations import Convolution, GlobalPooling, Linear
+from spaces.remedies import Truncated
 from spaces.task import Task
 from spaces.vgg import vgg
 from tests.search.loop.trial_runs import MakeTrials, Spaces, Train, all_started, started_by
@@ -207,6 +212,47 @@ def test_random_draws_replace_a_sampler_that_is_always_rejected(
 
 
 # What the study stores of a trial
+
+
+def test_a_truncated_trial_keeps_its_params_and_trains_the_twin(
+    make_trials: MakeTrials, train: Train
+) -> None:
+    screens = {"border": "truncate", "allow_beyond": 1}
+    options = {"depth": [1, 9], "features": 4, "kernel": 3, "pools": 0}
+    recipe = {"learning_rate": 0.1, "weight_decay": 1e-4, "batch_size": 16}
+    spec = describe_training(
+        parse_experiment(
+            {
+                "name": "cut",
+                "screens": screens,
+                "recipe": recipe,
+                "space": {"name": "vgg"} | options,
+            }
+        ),
+        Task(1, 8, 8, 10),
+    )
+    trials = make_trials(spec.candidates(), screens=screens, limit=20, epochs=1)
+    found = all_started(trials, lambda n: train(trials, n, 0.5))
+    # Six of the nine depths have at most one convolution beyond the border layer, the fifth.
+    assert len(found) == 6
+    (cut,) = [trial for trial in found if trial.candidate.truncated]
+    assert cut.params["depth"] > 6
+    assert cut.candidate.truncated == Truncated(cut.params["depth"], 6)
+    record = TrialRecord.of(trials.study.trial(cut.number))
+    assert (record.truncated, record.digest) == (cut.candidate.truncated, cut.candidate.digest)
+    assert record.params == cut.params
+    assert record.macs == cut.costs.macs == cut.candidate.costs.macs
+    assert cut.border.beyond == 1
+    # A worker rebuilds the twin, from a spec that travelled to it.
+    there = pickle.loads(pickle.dumps(spec)).candidates()  # noqa: S301 - written here
+    assert there.rebuild(cut.params, cut.digest) == cut.candidate
+    assert trials.rebuild(trials.study.trial(cut.number)).candidate == cut.candidate
+    # All deeper networks have the same twin.
+    every = [TrialRecord.of(trial) for trial in trials.study.trials()]
+    deeper = [each for each in every if each.params.get("depth", 0) >= 6]
+    duplicates = [each.rejected_for for each in deeper if each.is_rejected]
+    assert duplicates == ["duplicate"] * (len(deeper) - 1)
+    assert summarise(trials.study.trials()).truncated == 1
 
 
 def test_a_rejection_stores_the_time_that_it_saves_once(

@@ -73,6 +73,16 @@ def test_report_starts_with_gain_of_night() -> None:
     )
 
 
+def test_truncated_trials_are_counted_and_marked() -> None:
+    score = Score(7, 0.93, 0.912, 0.004, 3, truncated="4 of 9 convolutions")
+    night = replace(TONIGHT, after=replace(AFTER, truncated=2), finalists=(score,))
+    found = sections(night)
+    changes = {row[0]: row[1:] for row in found["Since the night 2026-01-01"].rows}
+    assert changes["truncated at the border layer"] == ("0", "2", "+2")
+    assert found["Finalists"].rows[0][1] == "7 (4 of 9 convolutions)"
+    assert sections()["Finalists"].rows[0][1] == "7"
+
+
 def test_totals_are_shown_beside_previous_night() -> None:
     changes = sections()["Since the night 2026-01-01"]
     rows = {name: values for name, *values in changes.rows}

@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
+from search.experiment.sections import ScreensSection
 from search.loop.trials import Trials
 from search.reporting.comparison import comparability, compare
 from search.reporting.intervals import ties_with_first, wilson
@@ -22,6 +23,7 @@ from search.reporting.rendering import Section, as_html, print_report
 from search.reporting.report import build_report
 from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.finalists import Finalist, FinalistResult
+from search.study.records import TrialRecord
 from search.study.significance import Comparison
 from search.study.study import Study
 from search.study.summary import summarise
@@ -82,7 +84,8 @@ def search_for(
     """Return a function that runs a search whose accuracies follow from the network's size."""
 
     def run(limit: int = 15, seed: int = 0, **screens: Any) -> Search:
-        space = vgg_space(depth=[1, 10])
+        truncation = ScreensSection.model_validate(screens).truncation
+        space = vgg_space(depth=[1, 10], truncation=truncation)
         trials = make_trials(space, screens=screens, limit=limit, seed=seed, epochs=2)
         while not trials.is_finished:
             started = trials.next()
@@ -341,9 +344,29 @@ def test_rejections_are_counted_by_reason_with_savings(screened: Search) -> None
     assert counts["border"] >= 3
     assert {row[0]: int(row[1]) for row in section.rows} == counts
     text = " ".join(section.sentences)
-    assert "Border screen: previous-conv." in text
+    assert "Border screen: previous-conv. The border layer itself is accepted." in text
     assert f"{sum(counts.values())} candidates rejected before training" in text
     assert "device-hours" in text
+
+
+def test_truncated_candidates_are_shown_as_such(search_for: Callable[..., Search]) -> None:
+    search = search_for(border="truncate", limit=12)
+    records = [TrialRecord.of(trial) for trial in search.trials]
+    cut = {each.number: each.truncated for each in records if each.is_trained and each.truncated}
+    assert "border" not in by_reason(search)
+    assert len(cut) >= 3
+    board = search.sections()["Leaderboard"]
+    assert f" {len(cut)} were truncated at the border layer." in board.sentences[0]
+    shown = {int(row[1]): row[6] for row in board.rows}
+    assert any(number in cut for number in shown)
+    for number, features in shown.items():
+        assert (f"({cut[number]})" in features) if number in cut else ("of" not in features)
+    winner = next(iter(cut))
+    (row,) = search.sections([finalist(winner, 0.5, 0.5)])["Finalists"].rows
+    assert any(f"({cut[winner]})" in cell for cell in row)
+    assert "Trained beyond the border" not in search.sections()
+    rejected = " ".join(search.sections()["Rejected before training"].sentences)
+    assert rejected.startswith("Border screen: truncate. Truncated networks keep the border layer.")
 
 
 @pytest.mark.parametrize(
@@ -381,7 +404,7 @@ def test_unknown_savings_are_said_to_be_unknown(
     section = Search(Experiment(), trials, eight_candidates).sections()["Rejected before training"]
     assert (
         "1 candidates rejected before training; the time that they saved is predicted once"
-        in (section.sentences[1])
+        in section.sentences[-1]
     )
     assert section.rows == (("border", "1", "-"),)
 

@@ -100,6 +100,17 @@ def test_status_shows_baseline_and_a_winner_that_does_not_exceed_it(
     assert "or logistic regression on the pixels (difference -1.0000" in below
 
 
+def test_status_counts_truncated_trials(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    database = Database(folder.study, "mine", resume=True)
+    study = Study("mine", RandomSampler(seed=1), database=database)
+    study.restore(database.load())
+    study.start(study.ask(), {"digest": "e", "truncated_from": 9, "truncated_to": 4})
+    database.close()
+    assert "0/30 (1 truncated)" in printed(lambda console: show_status(None, home, console))
+
+
 def test_status_shows_seeds_and_ties_of_finalists(
     home: Home, folder: SearchFolder, printed: Callable[..., str]
 ) -> None:

@@ -29,7 +29,9 @@ from search.tracking.journal_events import (
 )
 from search.tracking.journal_reader import read_all
 from search.tracking.journal_recorder import JournalRecorder
+from spaces.border import Rule
 from spaces.candidate import CandidateSpace
+from spaces.remedies import Truncation
 from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import FinalistResult
 
@@ -255,14 +257,14 @@ def test_finalist_is_recorded_once_and_gains_later_seeds(
 ) -> None:
     first = drive()
     started = first.start()
-    architecture = started.candidate.architecture
-    first.recorder.finalist(finalist(started.number, 1, 2), architecture)
+    candidate = started.candidate
+    first.recorder.finalist(finalist(started.number, 1, 2), candidate)
     key = f"finalist-{started.number}"
     later = drive(first)
-    later.recorder.finalist(finalist(started.number, 1, 2), architecture)
+    later.recorder.finalist(finalist(started.number, 1, 2), candidate)
     assert len(later.events(key, Start)) == 1
     last = drive(later)
-    last.recorder.finalist(finalist(started.number, 1, 2, 3), architecture)
+    last.recorder.finalist(finalist(started.number, 1, 2, 3), candidate)
     begun, again = last.events(key, Start)
     assert begun.params["seeds"] == 2
     assert again.params == {}
@@ -280,13 +282,34 @@ def test_late_seed_gets_its_own_step(
 ) -> None:
     first = drive()
     started = first.start()
-    architecture = started.candidate.architecture
-    first.recorder.finalist(finalist(started.number, 1, 3), architecture)
+    candidate = started.candidate
+    first.recorder.finalist(finalist(started.number, 1, 3), candidate)
     later = drive(first)
-    later.recorder.finalist(finalist(started.number, 1, 2, 3), architecture)
+    later.recorder.finalist(finalist(started.number, 1, 2, 3), candidate)
     points = {
         event.step: event.metrics["validation_accuracy"]
         for event in later.events(f"finalist-{started.number}", Metrics)
         if "validation_accuracy" in event.metrics
     }
     assert points == {1: 0.6, 2: 0.7, 3: 0.8}
+
+
+def test_truncated_trials_and_finalists_say_from_how_many_convolutions(
+    tmp_path: Path, make_trials: MakeTrials, vgg_space: Callable[..., CandidateSpace]
+) -> None:
+    space = vgg_space(truncation=Truncation(Rule.PREVIOUS_CONV))
+    driver = Driver(tmp_path / "journal.jsonl", make_trials, space)
+    started = [driver.start() for _ in range(10)]
+    cut = [each.candidate.truncated for each in started if each.candidate.truncated]
+    assert cut
+    for each in started:
+        truncated = each.candidate.truncated
+        (start,) = driver.events(each.number, Start)
+        assert start.params["truncated_from"] == (truncated.drawn if truncated else None)
+        assert truncated is None or start.params["convolutions"] == truncated.kept
+    winner = next(each for each in started if each.candidate.truncated)
+    driver.recorder.finalist(finalist(winner.number, 1), winner.candidate)
+    (start,) = driver.events(f"finalist-{winner.number}", Start)
+    assert start.params["truncated_from"] == winner.candidate.truncated.drawn
+    driver.recorder.totals()
+    assert driver.events(PARENT, Metrics)[-1].metrics["truncated"] == len(cut)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from spaces.architecture import Builder
 from spaces.errors import BadInputError
 from spaces.operations import Activation, Add, Convolution, GlobalPooling, Linear, Norm
+from spaces.remedies import Truncated
 from trainables.builder import Network
 from trainables.data import Dataset
 from trainables.probes.effective_field import describe_mass, measure_masses
@@ -25,6 +26,7 @@ from trainables.probes.records import (
     NetworkProbes,
     Probe,
     check_probes,
+    title_of_trial,
 )
 from trainables.probes.regression import score_probe
 from trainables.probes.subject import Subject
@@ -300,6 +302,11 @@ def test_images_are_bounded_drawn_alike_and_normalised(coloured: MakeDataset) ->
     torch.testing.assert_close(
         plain[0, 0, 0, 0], torch.tensor(dataset.images[0, 0, 0, 0]).float() / 255
     )
+
+
+def test_titles_say_how_far_a_trial_was_truncated() -> None:
+    assert title_of_trial(3, None) == "trial 3"
+    assert title_of_trial(3, Truncated(9, 4)) == "trial 3 (truncated to 4 of 9 convolutions)"
 
 
 def test_unknown_probe_is_refused_with_the_nearest_name() -> None:
