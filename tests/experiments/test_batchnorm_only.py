@@ -18,6 +18,9 @@ from trainables.builder import Network
 from trainables.training.optimization import select_trainable
 
 
+FULL = full_cases()
+
+
 def named(cases: list[Case], depth: int, trained: str) -> Case:
     return next(case for case in cases if case.factors == {"depth": depth, "trained": trained})
 
@@ -43,19 +46,19 @@ def finished(case: Case, accuracy: float, disabled: float, seed: int = 0) -> Res
 )
 def test_full_networks_have_the_published_parameters(depth: int, parameters: int) -> None:
     for trained in (BATCHNORM, ALL):
-        assert named(full_cases(), depth, trained).candidate.costs.params == parameters
+        assert named(FULL, depth, trained).candidate.costs.params == parameters
 
 
 @pytest.mark.parametrize(("depth", "parameters"), [(14, 1_120), (32, 2_464)])
 def test_trained_parameters_are_those_published(depth: int, parameters: int) -> None:
-    candidate = named(full_cases(), depth, BATCHNORM).candidate
+    candidate = named(FULL, depth, BATCHNORM).candidate
     network = Network(candidate.architecture)
     trained = select_trainable(network, candidate.recipe.trainable)
     assert sum(each.numel() for each in trained) == parameters
 
 
 def test_scales_start_at_random_as_published() -> None:
-    for case in [*full_cases(), *reduced_cases()]:
+    for case in [*FULL, *reduced_cases()]:
         assert case.candidate.recipe.initialization == "random_scale"
 
 
