@@ -2,8 +2,9 @@
 
     python -m docs.generate
 
-Two drawings for architecture.md, the table of fields in experiment.md and the commands in
-commands.md. A test holds that the files in the repository are what this script writes.
+Two drawings for architecture.md, the table of fields in experiment.md, the commands in commands.md
+and the published experiments with their results in reproductions.md. A test holds that the files
+in the repository are what this script writes.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs.reproductions import reproductions
 from search.cli import app
 from search.experiment.schema import Experiment
 
@@ -351,6 +353,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "packages.svg": draw_packages,
     "trial.svg": draw_path,
     "experiment.md": lambda: _within("experiment.md", "fields", field_table()),
+    "reproductions.md": lambda: _within("reproductions.md", "experiments", reproductions()),
     "commands.md": lambda: _within("commands.md", "commands", command_pages()),
 }
 

@@ -315,6 +315,7 @@ EXPERIMENT = Experiment(
             ),
             cases=reduced_cases,
             seeds=3,
+            minutes=20,
         ),
     },
     page=page,

@@ -222,18 +222,9 @@ def _overview(found: Sequence[Network]) -> Section:
         "relative depth: 0 is the first convolution, 1 the last",
         "lost accuracy",
         tuple(
-            Series(
-                network.name,
-                tuple(
-                    Point(
-                        (layer.number - 1) / max(1, len(network.layers) - 1),
-                        layer.loss(ZERO_KERNEL),
-                        label=f"{network.name} {_describe(layer)}",
-                    )
-                    for layer in network.layers
-                ),
-            )
-            for network in found
+            _positions(found, residual, changes)
+            for residual in (True, False)
+            for changes in (True, False)
         ),
         percent=True,
     )
@@ -255,6 +246,24 @@ def _overview(found: Sequence[Network]) -> Section:
         "branch: the output of this batch norm is zero, too.",
     )
     return Section("All networks", sentences, (table, chart))
+
+
+def _positions(found: Sequence[Network], residual: bool, changes: bool) -> Series:
+    """Return the layers of some networks that change the number of channels, or do not."""
+    points = tuple(
+        Point(
+            (layer.number - 1) / max(1, len(network.layers) - 1),
+            layer.loss(ZERO_KERNEL),
+            label=f"{network.name} {_describe(layer)}: {100 * layer.loss(ZERO_KERNEL):.1f} points",
+        )
+        for network in found
+        if network.is_residual == residual
+        for layer in network.layers
+        if layer.changes == changes
+    )
+    family = "ResNets" if residual else "VGGs"
+    name = f"{family}, channels change" if changes else f"{family}, others"
+    return Series(name, points, joined=False)
 
 
 def _row(network: Network, kind: str) -> tuple[str, ...]:
@@ -370,6 +379,7 @@ EXPERIMENT = Experiment(
             ),
             cases=reduced_cases,
             seeds=3,
+            minutes=9,
         ),
     },
     page=page,

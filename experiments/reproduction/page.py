@@ -104,7 +104,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         len(result.outcome.train_accuracies) < result.case.epochs for result in run.results
     )
     facts = [
-        ("Trainings", f"{len(unique):,} of {len({r.case.name for r in run.results}):,} cases"),
+        ("Trainings", f"{len(unique):,}, for {len({r.case.name for r in run.results}):,} cases"),
         ("Seeds", ", ".join(map(str, seeds))),
         ("Images", "; ".join(_each(outcome.images for outcome in outcomes))),
         ("Device", "; ".join(_each(outcome.device for outcome in outcomes))),

@@ -17,7 +17,6 @@ from tests.experiments.outcomes import result
 from trainables.builder import Network
 from trainables.training.optimization import select_trainable
 
-
 FULL = full_cases()
 
 

@@ -1,0 +1,29 @@
+"""The page of reproduced experiments takes measured numbers from the result files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from docs import reproductions
+from experiments.published import NAMES
+from experiments.published.batchnorm_only import reduced_cases
+from experiments.reproduction.records import Probes, Result
+from experiments.reproduction.results_file import write_results
+from tests.experiments.test_reproduction import outcome
+
+
+def test_measured_numbers_are_those_of_the_result_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = Probes(accuracy=0.4, images=10, border=None, disabled_features=0.125, layers=())
+    case = reduced_cases()[0]
+    write_results(tmp_path, "batchnorm_only", [Result(case, outcome(probes=probes))])
+    monkeypatch.setattr(reproductions, "RESULTS", tmp_path)
+    page = reproductions.reproductions()
+    assert re.search(r"^\| 14 \| 100 \| 90 \| 40\.0 % \| 48\.0 % \| 46\.7 % \|", page, re.MULTILINE)
+    assert "12.5 %" in page
+    assert "**Results** of the reduced protocol (CPU; torch 2; digits; 2026-01-31;" in page
+    assert page.count("contains no results of this experiment yet") == len(NAMES) - 1
