@@ -11,6 +11,8 @@ from experiments.border_audit.networks import Floats, Ints, Mask
 
 ALPHA = 0.05
 """Level of the one-sided test of each rejected network."""
+UPPER = 0.95
+"""Part of the accepted networks that a network in the upper range exceeds."""
 LEVEL = 0.95
 """Of intervals."""
 
@@ -53,12 +55,16 @@ class FalseRejections:
         measured: rejected networks whose mean accuracy exceeds that of each accepted network of
             equal or lower cost, without a margin.
         beyond_noise: those that exceed each by more than the noise of the difference.
+        upper: rejected networks that exceed at least the part `UPPER` of these accepted networks.
+            A random filter has about one minus `UPPER`, or more where few accepted networks are
+            cheap, in tables of any size; its `measured` is smaller in larger tables.
         incomparable: rejected networks that are cheaper than every accepted one. They are not
             counted in the other numbers.
     """
 
     measured: Count
     beyond_noise: Count
+    upper: Count
     incomparable: int
 
 
@@ -90,4 +96,11 @@ def false_rejections(
     def count(exceeds: Mask) -> Count:
         return Count(int(np.sum((exceeds | ~comparable).all(axis=1) & some)), total)
 
-    return FalseRejections(count(gain > 0), count(gain > z * error), int(np.sum(~some)))
+    exceeded = np.sum((gain > 0) & comparable, axis=1)
+    upper = exceeded >= UPPER * np.sum(comparable, axis=1)
+    return FalseRejections(
+        measured=count(gain > 0),
+        beyond_noise=count(gain > z * error),
+        upper=Count(int(np.sum(upper & some)), total),
+        incomparable=int(np.sum(~some)),
+    )

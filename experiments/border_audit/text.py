@@ -38,6 +38,7 @@ def show_rejections(found: Sequence[Comparison]) -> None:
             "rejected",
             "MACs",
             "interval",
+            "upper 5 % (interval)",
             "parameters",
             "seconds",
             "any cost",
@@ -52,7 +53,13 @@ def _lines(each: Comparison) -> Iterator[tuple[str, ...]]:
     if each.rule is Rule.PREVIOUS_CONV:
         yield _line("  rejects most MACs", each.largest)
         yield _line("  rejects fewest MACs", each.smallest)
-        yield ("  rejects at random", _percent(each.screen.rejected), f"{100 * each.random:.2f}")
+        yield (
+            "  rejects at random",
+            _percent(each.screen.rejected),
+            f"{100 * each.random:.2f}",
+            "",
+            f"{100 * each.random_upper:.1f}",
+        )
 
 
 def _line(name: str, verdict: Verdict) -> tuple[str, ...]:
@@ -62,6 +69,7 @@ def _line(name: str, verdict: Verdict) -> tuple[str, ...]:
         _percent(verdict.rejected),
         _false(verdict.by_macs),
         f"{100 * low:.2f}..{100 * high:.2f}" if verdict.by_macs.measured.total else "",
+        _upper(verdict.by_macs.upper),
         _false(verdict.by_parameters),
         _false(verdict.by_seconds),
         _false(verdict.at_any_cost),
@@ -71,6 +79,11 @@ def _line(name: str, verdict: Verdict) -> tuple[str, ...]:
 
 def _percent(count: Count) -> str:
     return f"{100 * count.share:.1f}"
+
+
+def _upper(count: Count) -> str:
+    low, high = count.interval
+    return f"{100 * count.share:.1f} ({100 * low:.1f}..{100 * high:.1f})" if count.total else ""
 
 
 def _false(found: FalseRejections) -> str:

@@ -64,6 +64,7 @@ class Comparison:
         smallest: verdict of a filter that rejects the fewest.
         random: measured share of false rejections (by multiply-accumulates) of a random filter,
             the mean over its draws.
+        random_upper: the same for rejected networks in the upper range.
     """
 
     rule: Rule
@@ -73,6 +74,7 @@ class Comparison:
     largest: Verdict
     smallest: Verdict
     random: float
+    random_upper: float
 
 
 def judge(table: Table, rejected: Mask) -> Verdict:
@@ -109,13 +111,13 @@ def compare(
     networks = table.networks
     mask = border_screen(networks, rule, allow_beyond)
     count = int(np.sum(mask))
-    shares = [
+    random = [
         false_rejections(
             at_random(len(networks), count, generator),
             table.accuracy,
             table.variance,
             networks.macs,
-        ).measured.share
+        )
         for _ in range(draws)
     ]
     return Comparison(
@@ -125,5 +127,6 @@ def compare(
         screen=judge(table, mask),
         largest=judge(table, largest(networks.macs, count)),
         smallest=judge(table, smallest(networks.macs, count)),
-        random=float(np.mean(shares)),
+        random=float(np.mean([each.measured.share for each in random])),
+        random_upper=float(np.mean([each.upper.share for each in random])),
     )

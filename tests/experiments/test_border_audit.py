@@ -138,6 +138,32 @@ def test_only_accepted_networks_of_no_higher_cost_are_compared():
     assert false_rejections(rejected, accuracy, np.zeros(4)).measured == Count(1, 2)
 
 
+def test_upper_range_counts_networks_above_most_accepted_ones():
+    accuracy = np.concatenate([np.linspace(0.5, 0.69, 20), [0.6895, 0.6795, 0.8, 0.8]])
+    rejected = np.arange(24) >= 20
+    cost = np.array([2] * 20 + [2, 2, 2, 1])
+    found = false_rejections(rejected, accuracy, np.zeros(24), cost)
+    # 19, 18 and 20 of 20 accepted networks are exceeded; the last one has none to exceed.
+    assert found.upper == Count(2, 3)
+    assert found.measured == Count(1, 3)
+
+
+def test_random_filter_rejects_its_part_of_the_upper_range():
+    generator = np.random.default_rng(0)
+    for count in (60, 600):
+        shares = [
+            false_rejections(
+                at_random(count, count // 2, generator),
+                generator.random(count),
+                np.zeros(count),
+                generator.random(count),
+            ).upper.share
+            for _ in range(60)
+        ]
+        assert 0.04 < np.mean(shares) < 0.14  # Few accepted networks are cheaper than the cheapest.
+    assert np.mean(shares) < 0.07
+
+
 def test_equal_accuracy_is_no_false_rejection():
     found = false_rejections(mask(0, 1), np.array([0.8, 0.8]), np.zeros(2), np.array([1, 1]))
     assert found.measured == Count(0, 1)
