@@ -2,9 +2,8 @@
 
 The seconds of an epoch are predicted by a sum with coefficients of 0 or more: a constant, layers
 per step (layers / batch size), multiply-accumulates, and the bytes of activations. The fit has the
-least relative squared error. Of the forms tried on the tables of plain networks
-(`experiments/plain_networks`) this one has the smallest error, about half of that of a line over
-multiply-accumulates.
+least relative squared error. `benchmarks/saved_time.py` compares this form with a line over
+multiply-accumulates, on the tables of plain networks.
 
 An estimate is an interval of 90 %, from two sources:
 

@@ -83,6 +83,13 @@ def test_audit_of_the_border_screen_reads_a_table(tmp_path: Path) -> None:
 
 
 @pytest.mark.smoke
+def test_benchmark_of_saved_time_reads_a_table(tmp_path: Path) -> None:
+    write_digits(tmp_path)
+    figures = run_quick("saved_time.py", tmp_path, "--tables", str(tmp_path))
+    assert len(figures) == 7
+
+
+@pytest.mark.smoke
 def test_chaos_benchmark_finds_nothing_lost(tmp_path: Path) -> None:
     figures = run_quick("chaos.py", tmp_path)
     lost = [figure for figure in figures if figure["target"] == "0"]
