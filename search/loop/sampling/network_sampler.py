@@ -1,0 +1,216 @@
+"""A sampler that models the network: it chooses a candidate first, then serves its parameters.
+
+Before a trial draws anything, the sampler takes the best of a pool of proposals: candidates that
+every screen accepts and that no trial has used. While the space function runs, each parameter gets
+its planned value. So a suggestion is neither rejected nor a duplicate, whatever the space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
+
+from search.loop.sampling.history import History, Observation, Standing
+from search.loop.sampling.proposals import Proposal, Proposer, random_of
+from search.loop.sampling.surrogate import Scaling, Surrogate
+from search.loop.sampling.targets import draw_weights, scalarise
+from search.loop.screens import Screen
+from search.private_apis import contains
+from spaces.candidate import CandidateSpace
+
+DRAWS = 1024
+"""Candidates at random in every pool; their distribution also standardises the features."""
+START = 8
+"""Trials that start the search, drawn from the largest candidates that the screens accept."""
+LARGEST = 0.1
+"""Fraction of the random draws that count as the largest, by multiply-accumulates. Large networks
+beat other draws on every table seen, and a tenth of them differ enough to learn from."""
+MUTATIONS = 12
+"""Mutations per trial, and at least `LEAST_MUTATIONS` per block."""
+LEAST_MUTATIONS = 64
+KEPT_BLOCKS = 8
+"""Blocks whose mutations stay in the pool. A resumed search makes them again."""
+PARENTS = 16
+"""Best trials that are mutated."""
+
+
+def block_of(number: int) -> int:
+    """Return the number of the first trial of the block of a trial.
+
+    Blocks grow, because a new trial changes less the more there are.
+
+    Example:
+        >>> [block_of(number) for number in (3, 5, 77, 300, 5000)]
+        [0, 4, 72, 288, 4992]
+    """
+    size = _size(number)
+    return number - number % size
+
+
+def _size(number: int) -> int:
+    return 4 if number < 64 else 8 if number < 256 else 16 if number < 1024 else 32
+
+
+@dataclass
+class _Block:
+    """The state that the trials of a block share."""
+
+    start: int
+    surrogate: Surrogate
+    digests: list[str]
+
+
+class NetworkSampler(BaseSampler):
+    """Proposes candidates by expected improvement under a Gaussian process over their features.
+
+    Every suggestion depends on the trials of the study, its number and the seed alone, so a resumed
+    search continues as if it had never stopped.
+
+    Args:
+        space: of the candidates.
+        screens: that proposals must pass.
+        seed: of all choices.
+    """
+
+    def __init__(self, space: CandidateSpace, screens: Sequence[Screen], seed: int = 0) -> None:
+        self._space = space
+        self._seed = seed
+        self._proposer = Proposer(space, screens)
+        self._history = History(self._proposer)
+        self._plans: dict[int, Proposal] = {}
+        self._draws: list[Proposal] | None = None
+        self._mutations: dict[int, list[Proposal]] = {}
+        self._block: _Block | None = None
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Choose the candidate of a new trial; an enqueued one keeps its parameters."""
+        self._plans.clear()
+        if "fixed_params" in trial.system_attrs:
+            return
+        trials = study.get_trials(deepcopy=False)
+        self._history.update(trials, study.directions, trial.number)
+        chosen = self._choose(trial.number, len(study.directions))
+        if chosen is not None:
+            self._plans[trial.number] = chosen
+            self._history.plan(trial.number, chosen)
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        """Return nothing: parameters are served one by one, as the space asks for them."""
+        return {}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        search_space: Mapping[str, BaseDistribution],
+    ) -> dict[str, Any]:
+        """Return nothing; see `infer_relative_search_space`."""
+        return {}
+
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        """Return the planned value of a parameter; a random one where the plan has none."""
+        plan = self._plans.get(trial.number)
+        if plan is not None and param_name in plan.params:
+            planned = plan.params[param_name]
+            if contains(param_distribution, planned):
+                return planned
+        seed = random_of(self._seed, trial.number, param_name).getrandbits(32)
+        return RandomSampler(seed=seed).sample_independent(
+            study, trial, param_name, param_distribution
+        )
+
+    def _choose(self, number: int, objectives: int) -> Proposal | None:
+        """Return the candidate of a trial; None if no unused one was found."""
+        draws = self._random_draws()
+        if not draws:
+            return None
+        observations = list(self._history.numbered_below(number))
+        ended = sum(each.standing is not Standing.RUNNING for each in observations)
+        if ended < START:
+            chosen = self._start(draws)
+            if chosen is not None and (len(self._history.used) < START or ended < START // 2):
+                return chosen
+        weights = self._weights(number, objectives)
+        block = self._enter_block(number, observations, self._weights(block_of(number), objectives))
+        gains = block.surrogate.improvement(observations, weights)
+        unused = [digest not in self._history.used for digest in block.digests]
+        if not any(unused):
+            return None
+        return block.surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
+
+    def _start(self, draws: Sequence[Proposal]) -> Proposal | None:
+        """Return an unused one of the largest draws, which are in random order."""
+        most = max(START, int(LARGEST * len(draws)))
+        least = sorted((each.macs for each in draws), reverse=True)[:most][-1]
+        for each in draws:
+            if each.macs >= least and each.digest not in self._history.used:
+                return each
+        return None
+
+    def _random_draws(self) -> list[Proposal]:
+        if self._draws is None:
+            self._draws = self._proposer.at_random(random_of(self._seed, "draws"), DRAWS)
+        return self._draws
+
+    def _enter_block(
+        self, number: int, observations: Sequence[Observation], weights: Sequence[float]
+    ) -> _Block:
+        start = block_of(number)
+        if self._block is None or self._block.start != start:
+            before = [each for each in observations if each.number < start]
+            pool = self._pool(start, before, weights)
+            self._block = _Block(
+                start,
+                Surrogate(
+                    Scaling(self._space.feature_names, self._random_draws()), pool, before, weights
+                ),
+                [each.digest for each in pool],
+            )
+        return self._block
+
+    def _pool(
+        self, start: int, observations: Sequence[Observation], weights: Sequence[float]
+    ) -> list[Proposal]:
+        """Return the draws and the mutations of the latest blocks, without used candidates."""
+        starts = [start]
+        while len(starts) < KEPT_BLOCKS and starts[-1] > 0:
+            starts.append(block_of(starts[-1] - 1))
+        found = {each.digest: each for each in self._random_draws()}
+        for block in reversed(starts):
+            if block not in self._mutations:
+                earlier = [each for each in observations if each.number < block]
+                self._mutations[block] = self._mutate(block, earlier, weights)
+            found.update((each.digest, each) for each in self._mutations[block])
+        self._mutations = {block: self._mutations[block] for block in starts}
+        return [each for digest, each in found.items() if digest not in self._history.used]
+
+    def _mutate(
+        self, block: int, observations: Sequence[Observation], weights: Sequence[float]
+    ) -> list[Proposal]:
+        ended = [each for each in observations if each.standing is Standing.FINISHED]
+        if not ended:
+            return []
+        values = scalarise(np.array([each.values for each in ended]), weights)
+        best = np.argsort(-values, kind="stable")[:PARENTS]
+        parents = [ended[index].proposal.params for index in best]
+        count = max(LEAST_MUTATIONS, MUTATIONS * _size(block))
+        return self._proposer.mutated(random_of(self._seed, block), parents, count)
+
+    def _weights(self, number: int, objectives: int) -> list[float]:
+        random = random_of(self._seed, number, "weights")
+        return draw_weights([random.random() for _ in range(objectives)])

@@ -1,0 +1,169 @@
+"""The surrogate of one block of trials: a Gaussian process over a pool of proposals.
+
+A block is a run of trial numbers that share hyperparameters, pool and the trials before the block.
+So the expensive steps are taken once per block, and a suggestion only appends the trials since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from search.loop.sampling.curves import Forecaster
+from search.loop.sampling.gaussian_process import Floats, GaussianProcess, choose
+from search.loop.sampling.history import Observation, Standing
+from search.loop.sampling.proposals import Proposal, matrix
+from search.loop.sampling.targets import normal_scores, scalarise
+
+MOST_OBSERVATIONS = 700
+"""Trials from which the surrogate learns: the best half of them, the latest and a sample of all."""
+INHERITED_EXTRA = 1.0
+"""Variance that a trial of another search has beside the noise, in units of the smooth part."""
+UNKNOWN_EXTRA = 1.0
+"""The same for a stopped trial where the error of its prediction is unknown."""
+COSTS = slice(0, 2)
+"""The first two scaled features: parameters and multiply-accumulates."""
+_FARTHEST = 5.0
+
+
+class Scaling:
+    """Standardises features by their distribution among random draws from the space.
+
+    Features that do not vary there are left out. The scale stays the same during a search, so
+    distances between candidates do not change.
+
+    Args:
+        names: of the features.
+        draws: candidates at random.
+    """
+
+    def __init__(self, names: Sequence[str], draws: Sequence[Proposal]) -> None:
+        found = matrix(draws)
+        spread = found.std(axis=0)
+        costs = [names.index("params"), names.index("macs")]
+        varies = [i for i in range(len(names)) if spread[i] > 1e-9 and i not in costs]
+        self._columns = np.array([*costs, *varies])
+        self._mean = found.mean(axis=0)[self._columns]
+        self._spread = np.where(spread[self._columns] > 1e-9, spread[self._columns], 1.0)
+
+    def __call__(self, proposals: Sequence[Proposal]) -> Floats:
+        """Return standardised features, of shape (proposals, columns)."""
+        scaled = (matrix(proposals)[:, self._columns] - self._mean) / self._spread
+        return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), dtype=np.float64)
+
+
+class Surrogate:
+    """Scores a pool of proposals by the trials so far.
+
+    Args:
+        scaling: of the features.
+        pool: the proposals.
+        observations: trials before the block, by number.
+        weights: of the objectives, with which the hyperparameters are chosen.
+    """
+
+    def __init__(
+        self,
+        scaling: Scaling,
+        pool: Sequence[Proposal],
+        observations: Sequence[Observation],
+        weights: Sequence[float],
+    ) -> None:
+        self.pool = pool
+        self._scaling = scaling
+        targets, extra = targets_of(observations, weights)
+        rows = _subset(targets)
+        self._before = {each.number for each in observations}
+        self._numbers = [observations[row].number for row in rows]
+        inputs = scaling([observations[row].proposal for row in rows])
+        known = np.isfinite(targets[rows])
+        hyper = choose(inputs[known], targets[rows][known], extra[rows][known], COSTS)
+        self._process = GaussianProcess(hyper, inputs, extra[rows], scaling(pool), COSTS)
+
+    def improvement(self, observations: Sequence[Observation], weights: Sequence[float]) -> Floats:
+        """Return the expected improvement of each proposal over the best trial.
+
+        The improvement is over the best mean at a finished trial, because the largest of many noisy
+        values is too high.
+
+        Args:
+            observations: all trials so far, by number.
+            weights: of the objectives.
+        """
+        targets, extra = targets_of(observations, weights)
+        for each, noise in zip(observations, extra, strict=True):
+            if each.number not in self._before:
+                self._before.add(each.number)
+                self._numbers.append(each.number)
+                self._process.append(self._scaling([each.proposal])[0], float(noise))
+        by_number = dict(zip([each.number for each in observations], targets, strict=True))
+        # A trial that has failed since is missing.
+        rows = np.array([by_number.get(number, np.nan) for number in self._numbers])
+        found = self._process.predict(rows)
+        best = found.fitted[np.isfinite(rows)].max(initial=-np.inf)
+        if not np.isfinite(best):
+            return found.deviation
+        gain = (found.mean - best) / found.deviation
+        density = np.exp(-0.5 * np.square(gain)) / np.sqrt(2 * np.pi)
+        return np.asarray(found.deviation * (gain * ndtr(gain) + density), dtype=np.float64)
+
+
+def targets_of(
+    observations: Sequence[Observation], weights: Sequence[float]
+) -> tuple[Floats, Floats]:
+    """Return the target of each trial, NaN while it runs, and the variance beside the noise.
+
+    Trials of other searches are scored among themselves: values of another task shift, but their
+    order tells something.
+
+    Args:
+        observations: trials, by number.
+        weights: of the objectives.
+    """
+    targets = np.full(len(observations), np.nan)
+    extra = np.zeros(len(observations))
+    sources: dict[str, list[int]] = {}
+    for index, each in enumerate(observations):
+        if each.standing is not Standing.RUNNING:
+            sources.setdefault(each.source, []).append(index)
+    for source, members in sources.items():
+        values, errors = _final_values([observations[index] for index in members])
+        targets[members] = normal_scores(scalarise(values, weights))
+        spread = float(np.std(values[:, 0])) or 1.0
+        extra[members] = np.nan_to_num(np.square(errors / spread), nan=UNKNOWN_EXTRA)
+        if source:
+            extra[members] += INHERITED_EXTRA
+    return targets, extra
+
+
+def _final_values(observations: Sequence[Observation]) -> tuple[Floats, Floats]:
+    """Return the values of ended trials and their errors; those of stopped ones are predicted."""
+    values = np.array([each.values for each in observations], dtype=np.float64)
+    errors = np.zeros(len(observations))
+    stopped = [i for i, each in enumerate(observations) if each.standing is Standing.STOPPED]
+    if stopped:
+        finished = [each for each in observations if each.standing is Standing.FINISHED]
+        forecaster = Forecaster([(each.curve, each.values[0]) for each in finished])
+        for index in stopped:
+            forecast = forecaster.predict(observations[index].curve)
+            if forecast is not None:
+                values[index, 0] = forecast.value
+            errors[index] = forecast.error if forecast is not None else np.nan
+    return values, errors
+
+
+def _subset(targets: Floats) -> NDArray[np.int64]:
+    """Return the trials from which is learned; those without a target come last.
+
+    A trial without a target counts as what the rows before it predict.
+    """
+    known, running = np.flatnonzero(np.isfinite(targets)), np.flatnonzero(np.isnan(targets))
+    if len(known) > MOST_OBSERVATIONS:
+        part = MOST_OBSERVATIONS // 4
+        best = known[np.argsort(-targets[known], kind="stable")[: 2 * part]]
+        evenly = known[np.linspace(0, len(known) - 1, part).astype(int)]
+        known = np.unique(np.concatenate([best, evenly, known[-part:]]))
+    return np.concatenate([known, running[-MOST_OBSERVATIONS:]])
