@@ -36,6 +36,7 @@ from search.experiment.training_spec import (
 from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import check_space, find_seeds
+from search.loop.samplers import check_sampler
 from search.loop.screens import Screen, build_screens
 from search.study.file_lock import hold
 from search.study.storages import check_server
@@ -219,6 +220,7 @@ def _check_trainings(
     length: str,
 ) -> None:
     """Refuse a space without usable candidates, and describe the length of its trainings."""
+    check_sampler(experiment, space)
     check_space(
         space, screens, training_images=images, epochs=experiment.whole_epochs, seed=experiment.seed
     )

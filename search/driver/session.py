@@ -139,9 +139,10 @@ def open_search(
     known = database.load()
     # The same seed again would draw the same candidates again.
     seed = experiment.seed + len(known)
+    space = spec.candidates()
     study = Study(
         experiment.name,
-        make_sampler(experiment, seed),
+        make_sampler(experiment, seed, space, packing),
         seed=seed,
         objectives=experiment.objectives,
         database=database,
@@ -155,7 +156,7 @@ def open_search(
         home,
         folder,
         spec,
-        spec.candidates(),
+        space,
         packing,
         console,
         budget,

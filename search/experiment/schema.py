@@ -140,8 +140,10 @@ class Experiment(Section):
         description="accuracy, then costs to minimise: params, macs, latency, batch_latency",
     )
     latency_batch: int = Field(256, ge=2, le=65536, description="batch size of batch_latency")
-    sampler: Literal["tpe", "random"] = Field(
-        "tpe", description="sampler of the study: tpe or random"
+    sampler: Literal["auto", "tpe", "gp", "random"] = Field(
+        "tpe",
+        description="sampler of the study: auto (a model of the network), or Optuna's tpe, gp (no "
+        "conditional spaces) or random",
     )
     scheduler: SchedulerSection = Field(default_factory=SchedulerSection)
     budget: BudgetSection = Field(default_factory=BudgetSection)

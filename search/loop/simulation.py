@@ -181,14 +181,6 @@ def simulate(
         problem = "a cluster determines how many trials run at a time"
         raise BadInputError("workers", workers, problem, "give workers or cluster")
     cluster.check()
-    study = Study(
-        "simulation",
-        make_sampler(experiment, seed) if isinstance(sampler, str) else sampler,
-        seed=seed,
-        objectives=experiment.objectives,
-    )
-    for params in enqueue:
-        study.enqueue(params)
     drawn = CandidateSpace(
         task,
         space,
@@ -196,6 +188,16 @@ def simulate(
         FIXED_RECIPE if recipe is None else recipe,
         truncation=experiment.screens.truncation,
     )
+    study = Study(
+        "simulation",
+        make_sampler(experiment, seed, drawn, cluster.packing)
+        if isinstance(sampler, str)
+        else sampler,
+        seed=seed,
+        objectives=experiment.objectives,
+    )
+    for params in enqueue:
+        study.enqueue(params)
     clock = _Clock()
     search = build_trials(
         experiment,
@@ -214,8 +216,7 @@ def _experiment(sampler: str, **fields: Any) -> Experiment:
     Raises:
         BadInputError: a field is invalid or cannot be simulated.
     """
-    document = fields if sampler == "auto" else fields | {"sampler": sampler}
-    experiment = with_grace(parse_experiment(document))
+    experiment = with_grace(parse_experiment(fields | {"sampler": sampler}))
     after = experiment.scheduler.hopeless_after
     if after is not None:
         problem = "a simulation has no training accuracy to compare"

@@ -58,8 +58,8 @@ class History:
     def __init__(self, proposer: Proposer) -> None:
         self.observations: dict[int, Observation] = {}
         """By number, without those that taught nothing."""
-        self.used: set[str] = set()
-        """Digests of all candidates that were given out, failed ones included."""
+        self.used: dict[str, int] = {}
+        """First trial of each digest that was given out; a failed candidate may fail again."""
         self._proposer = proposer
         self._planned: dict[int, Proposal] = {}
         self._read = 0
@@ -122,7 +122,7 @@ class History:
         if planned is None:
             return None
         if not record.is_inherited:
-            self.used.add(planned.digest)
+            self.used.setdefault(planned.digest, trial.number)
         self.observations[trial.number] = Observation(
             trial.number, planned, source=record.inherited_from
         )

@@ -29,15 +29,17 @@ DRAWS = 1024
 """Candidates at random in every pool; their distribution also standardises the features."""
 START = 8
 """Trials that start the search, drawn from the largest candidates that the screens accept."""
-LARGEST = 0.1
+LARGEST = 0.05
 """Fraction of the random draws that count as the largest, by multiply-accumulates. Large networks
-beat other draws on every table seen, and a tenth of them differ enough to learn from."""
+beat other draws on every table seen, and a twentieth of them differs enough to learn from."""
 MUTATIONS = 12
 """Mutations per trial, and at least `LEAST_MUTATIONS` per block."""
 LEAST_MUTATIONS = 64
 KEPT_BLOCKS = 8
 """Blocks whose mutations stay in the pool. A resumed search makes them again."""
-PARENTS = 16
+LEAST_POOL = 64
+"""Unused proposals below which more are drawn: a small space runs dry."""
+PARENTS = 6
 """Best trials that are mutated."""
 
 
@@ -64,7 +66,6 @@ class _Block:
 
     start: int
     surrogate: Surrogate
-    digests: list[str]
 
 
 class NetworkSampler(BaseSampler):
@@ -146,12 +147,12 @@ class NetworkSampler(BaseSampler):
             if chosen is not None and (len(self._history.used) < START or ended < START // 2):
                 return chosen
         weights = self._weights(number, objectives)
-        block = self._enter_block(number, observations, self._weights(block_of(number), objectives))
-        gains = block.surrogate.improvement(observations, weights)
-        unused = [digest not in self._history.used for digest in block.digests]
+        surrogate = self._enter_block(number, observations, objectives)
+        unused = [each.digest not in self._history.used for each in surrogate.pool]
         if not any(unused):
             return None
-        return block.surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
+        gains = surrogate.improvement(observations, weights)
+        return surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
 
     def _start(self, draws: Sequence[Proposal]) -> Proposal | None:
         """Return an unused one of the largest draws, which are in random order."""
@@ -168,20 +169,17 @@ class NetworkSampler(BaseSampler):
         return self._draws
 
     def _enter_block(
-        self, number: int, observations: Sequence[Observation], weights: Sequence[float]
-    ) -> _Block:
+        self, number: int, observations: Sequence[Observation], objectives: int
+    ) -> Surrogate:
+        """Return the surrogate of the block of a trial."""
         start = block_of(number)
         if self._block is None or self._block.start != start:
             before = [each for each in observations if each.number < start]
+            weights = self._weights(start, objectives)
+            scaling = Scaling(self._space.feature_names, self._random_draws())
             pool = self._pool(start, before, weights)
-            self._block = _Block(
-                start,
-                Surrogate(
-                    Scaling(self._space.feature_names, self._random_draws()), pool, before, weights
-                ),
-                [each.digest for each in pool],
-            )
-        return self._block
+            self._block = _Block(start, Surrogate(scaling, pool, before, weights))
+        return self._block.surrogate
 
     def _pool(
         self, start: int, observations: Sequence[Observation], weights: Sequence[float]
@@ -197,7 +195,14 @@ class NetworkSampler(BaseSampler):
                 self._mutations[block] = self._mutate(block, earlier, weights)
             found.update((each.digest, each) for each in self._mutations[block])
         self._mutations = {block: self._mutations[block] for block in starts}
-        return [each for digest, each in found.items() if digest not in self._history.used]
+        used = {digest for digest, first in self._history.used.items() if first < start}
+        pool = [each for digest, each in found.items() if digest not in used]
+        if len(pool) < LEAST_POOL:
+            avoid = used | {each.digest for each in pool}
+            pool += self._proposer.at_random(
+                random_of(self._seed, start, "more"), LEAST_POOL, avoid
+            )
+        return pool
 
     def _mutate(
         self, block: int, observations: Sequence[Observation], weights: Sequence[float]

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from optuna.trial import BaseTrial
 
 from search.loop.screens import Screen, judge
@@ -21,6 +22,7 @@ from spaces.candidate import CandidateSpace
 from spaces.errors import InvalidCandidateError
 
 Params: TypeAlias = Mapping[str, Any]
+Floats: TypeAlias = NDArray[np.float64]
 T = TypeVar("T")
 
 STEP = 0.2
@@ -42,14 +44,12 @@ class Proposal:
         digest: of the candidate.
         features: see `CandidateSpace.features`.
         macs: multiply-accumulates for one image.
-        params_count: parameters of its network.
     """
 
     params: dict[str, Any]
     digest: str
     features: tuple[float, ...]
     macs: int
-    params_count: int
 
 
 def random_of(seed: int, *parts: object) -> Random:
@@ -163,9 +163,15 @@ class Proposer:
         self._space = space
         self._screens = screens
 
-    def at_random(self, random: Random, count: int) -> list[Proposal]:
-        """Return up to so many different candidates, drawn at random."""
-        return self._collect(count, lambda: ProposalTrial(random))
+    def at_random(self, random: Random, count: int, avoid: Collection[str] = ()) -> list[Proposal]:
+        """Return up to so many different candidates, drawn at random.
+
+        Args:
+            random: source of all choices.
+            count: number of candidates.
+            avoid: digests of candidates that are left out.
+        """
+        return self._collect(count, lambda: ProposalTrial(random), avoid)
 
     def mutated(self, random: Random, parents: Sequence[Params], count: int) -> list[Proposal]:
         """Return up to so many different mutations of parents, the best of which come first.
@@ -189,12 +195,13 @@ class Proposer:
                 candidate.digest,
                 self._space.features(candidate),
                 candidate.costs.macs,
-                candidate.costs.params,
             )
         except ValueError:
             return None
 
-    def _collect(self, count: int, make: Callable[[], ProposalTrial]) -> list[Proposal]:
+    def _collect(
+        self, count: int, make: Callable[[], ProposalTrial], avoid: Collection[str] = ()
+    ) -> list[Proposal]:
         found: dict[str, Proposal] = {}
         for _ in range(TRIES * count):
             trial = make()
@@ -203,11 +210,10 @@ class Proposer:
             except InvalidCandidateError:
                 continue
             digest = candidate.digest
-            if digest in found or judge(candidate, self._screens) is not None:
+            if digest in found or digest in avoid or judge(candidate, self._screens) is not None:
                 continue
             features = self._space.features(candidate)
-            costs = candidate.costs
-            found[digest] = Proposal(trial.params, digest, features, costs.macs, costs.params)
+            found[digest] = Proposal(trial.params, digest, features, candidate.costs.macs)
             if len(found) == count:
                 break
         return list(found.values())
@@ -230,6 +236,6 @@ def _child(random: Random, first: Params, second: Params) -> ProposalTrial:
     return ProposalTrial(random, first, set(random.sample(names, min(changes, len(names)))))
 
 
-def matrix(proposals: Sequence[Proposal]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def features_of(proposals: Sequence[Proposal]) -> Floats:
     """Return the features of proposals, of shape (proposals, features)."""
     return np.array([each.features for each in proposals], dtype=np.float64)

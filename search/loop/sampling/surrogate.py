@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from search.loop.sampling.curves import Forecaster
-from search.loop.sampling.gaussian_process import Floats, GaussianProcess, choose
+from search.loop.sampling.gaussian_process import Floats, GaussianProcess, Hyperparameters, choose
 from search.loop.sampling.history import Observation, Standing
-from search.loop.sampling.proposals import Proposal, matrix
+from search.loop.sampling.proposals import Proposal, features_of
 from search.loop.sampling.targets import normal_scores, scalarise
 
 MOST_OBSERVATIONS = 700
@@ -41,7 +41,7 @@ class Scaling:
     """
 
     def __init__(self, names: Sequence[str], draws: Sequence[Proposal]) -> None:
-        found = matrix(draws)
+        found = features_of(draws)
         spread = found.std(axis=0)
         costs = [names.index("params"), names.index("macs")]
         varies = [i for i in range(len(names)) if spread[i] > 1e-9 and i not in costs]
@@ -51,7 +51,9 @@ class Scaling:
 
     def __call__(self, proposals: Sequence[Proposal]) -> Floats:
         """Return standardised features, of shape (proposals, columns)."""
-        scaled = (matrix(proposals)[:, self._columns] - self._mean) / self._spread
+        if not proposals:
+            return np.zeros((0, len(self._columns)))
+        scaled = (features_of(proposals)[:, self._columns] - self._mean) / self._spread
         return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), dtype=np.float64)
 
 
@@ -75,13 +77,17 @@ class Surrogate:
         self.pool = pool
         self._scaling = scaling
         targets, extra = targets_of(observations, weights)
+        inputs = scaling([each.proposal for each in observations])
+        inherited = np.array([bool(each.source) for each in observations], dtype=bool)
+        self._offset = _offset(inputs, targets, extra, inherited)
+        targets[~inherited] += self._offset
         rows = _subset(targets)
         self._before = {each.number for each in observations}
         self._numbers = [observations[row].number for row in rows]
-        inputs = scaling([observations[row].proposal for row in rows])
-        known = np.isfinite(targets[rows])
-        hyper = choose(inputs[known], targets[rows][known], extra[rows][known], COSTS)
-        self._process = GaussianProcess(hyper, inputs, extra[rows], scaling(pool), COSTS)
+        inputs, extra, targets = inputs[rows], extra[rows], targets[rows]
+        known = np.isfinite(targets)
+        hyper = choose(inputs[known], targets[known], extra[known], COSTS)
+        self._process = GaussianProcess(hyper, inputs, extra, scaling(pool), COSTS)
 
     def improvement(self, observations: Sequence[Observation], weights: Sequence[float]) -> Floats:
         """Return the expected improvement of each proposal over the best trial.
@@ -99,7 +105,10 @@ class Surrogate:
                 self._before.add(each.number)
                 self._numbers.append(each.number)
                 self._process.append(self._scaling([each.proposal])[0], float(noise))
-        by_number = dict(zip([each.number for each in observations], targets, strict=True))
+        by_number = {
+            each.number: target if each.source else target + self._offset
+            for each, target in zip(observations, targets, strict=True)
+        }
         # A trial that has failed since is missing.
         rows = np.array([by_number.get(number, np.nan) for number in self._numbers])
         found = self._process.predict(rows)
@@ -137,6 +146,20 @@ def targets_of(
         if source:
             extra[members] += INHERITED_EXTRA
     return targets, extra
+
+
+def _offset(inputs: Floats, targets: Floats, extra: Floats, inherited: NDArray[np.bool_]) -> float:
+    """Return the mean target of the trials of this search in units of the inherited ones.
+
+    A search that starts from other searches tries good candidates first. Scored among themselves
+    these are average; the offset tells the surrogate that the others are worse.
+    """
+    own = ~inherited & np.isfinite(targets)
+    lent = inherited & np.isfinite(targets)
+    if not own.any() or not lent.any():
+        return 0.0
+    process = GaussianProcess(Hyperparameters(), inputs[lent], extra[lent], inputs[own], COSTS)
+    return float(process.predict(targets[lent]).mean.mean())
 
 
 def _final_values(observations: Sequence[Observation]) -> tuple[Floats, Floats]:

@@ -297,7 +297,7 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("budget: 30", "budget", "is not a section"),
         ("recipe: [1]", "recipe", "dictionary"),
         ("space: 3", "space", "is not a section"),
-        ("sampler: grid", "sampler", "'tpe' or 'random'"),
+        ("sampler: grid", "sampler", "'auto', 'tpe', 'gp' or 'random'"),
         ("scheduler: {name: hyperband}", "scheduler.name", "'asha' or 'none'"),
         ("screens: {border: strict}", "screens.border", "use one of previous-conv"),
         ("screens: {border: 'on'}", "screens.border", "use one of previous-conv"),

@@ -1,0 +1,104 @@
+"""What the surrogate learns: scores, scalarised objectives and forecasts of stopped trials."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from search.loop.sampling.curves import Forecaster
+from search.loop.sampling.history import Observation, Standing
+from search.loop.sampling.proposals import Proposal
+from search.loop.sampling.surrogate import INHERITED_EXTRA, Scaling, Surrogate, targets_of
+from search.loop.sampling.targets import draw_weights, normal_scores, scalarise
+
+
+def observed(
+    number: int,
+    value: float,
+    standing: Standing = Standing.FINISHED,
+    curve: dict[int, float] | None = None,
+    source: str = "",
+    features: tuple[float, ...] = (0.0, 0.0),
+) -> Observation:
+    proposal = Proposal({}, f"{source}{number}", features, 1)
+    values = () if standing is Standing.RUNNING else (value,)
+    return Observation(number, proposal, standing, values, curve or {}, source)
+
+
+def test_normal_scores_ignore_the_scale() -> None:
+    values = np.array([0.1, 0.9, 0.5])
+    assert normal_scores(values) == pytest.approx(normal_scores(np.exp(9 * values)))
+    assert normal_scores(values)[2] == pytest.approx(0)
+    assert list(np.argsort(normal_scores(values))) == [0, 2, 1]
+
+
+def test_scalarisation_prefers_trials_that_dominate() -> None:
+    values = np.array([[0.9, -5.0], [0.8, -6.0], [0.7, -1.0]])
+    for weights in ([0.1, 0.9], [0.5, 0.5], [1.0, 0.0]):
+        found = scalarise(values, weights)
+        assert found[0] > found[1]
+    assert scalarise(values, [0.9, 0.1]).argmax() == 0
+    assert scalarise(values, [0.1, 0.9]).argmax() == 2
+
+
+def test_weights_have_the_sum_one() -> None:
+    assert sum(draw_weights([0.2, 0.5, 1.0])) == pytest.approx(1)
+
+
+def test_stopped_trial_is_predicted_from_finished_curves() -> None:
+    curves = [({1: early, 2: early + 0.1}, 2 * early + 0.1) for early in (0.1, 0.2, 0.3, 0.4)]
+    forecast = Forecaster(curves).predict({1: 0.25})
+    assert forecast is not None
+    assert forecast.value == pytest.approx(0.6)
+    assert forecast.error == pytest.approx(0, abs=1e-9)
+
+
+def test_few_finished_curves_predict_a_mean_gain() -> None:
+    forecast = Forecaster([({1: 0.1}, 0.5), ({1: 0.3}, 0.5)]).predict({1: 0.2})
+    assert forecast is not None
+    assert forecast.value == pytest.approx(0.5)
+    assert forecast.error > 0
+
+
+def test_without_finished_curves_the_error_is_unknown() -> None:
+    forecast = Forecaster([]).predict({3: 0.4})
+    assert forecast is not None
+    assert forecast.value == 0.4
+    assert math.isnan(forecast.error)
+    assert Forecaster([]).predict({}) is None
+
+
+def test_stopped_trials_are_noisier_and_running_ones_have_no_target() -> None:
+    trials = [
+        observed(0, 0.5, curve={1: 0.2}),
+        observed(1, 0.9, curve={1: 0.4}),
+        observed(2, 0.3, Standing.STOPPED, {1: 0.3}),
+        observed(3, 0.0, Standing.RUNNING),
+    ]
+    targets, extra = targets_of(trials, [1.0])
+    # Predicted, the stopped trial lies between the two that finished.
+    assert targets[0] < targets[2] < targets[1]
+    assert math.isnan(targets[3])
+    assert extra[2] > 0 == extra[0] == extra[3]
+
+
+def test_trials_of_other_searches_are_scored_among_themselves() -> None:
+    own = [observed(10, 0.7), observed(11, 0.8)]
+    lent = [observed(number, 0.1 * number, source="other") for number in range(3)]
+    shifted = [observed(number, 0.1 * number - 5, source="other") for number in range(3)]
+    targets, extra = targets_of([*lent, *own], [1.0])
+    assert targets == pytest.approx(targets_of([*shifted, *own], [1.0])[0])
+    assert list(extra) == [INHERITED_EXTRA] * 3 + [0.0] * 2
+
+
+def test_inherited_trials_place_the_own_ones() -> None:
+    """Own trials of good candidates only must not make the others look as good."""
+    names = ("params", "macs")
+    lent = [observed(n, float(n), source="other", features=(n, n)) for n in range(10)]
+    own = [observed(10 + n, 0.5 + 0.01 * n, features=(8.0 + n, 8.0 + n)) for n in range(2)]
+    pool = [Proposal({}, "bad", (1.0, 1.0), 1), Proposal({}, "good", (9.5, 9.5), 1)]
+    scaling = Scaling(names, [each.proposal for each in lent])
+    gains = Surrogate(scaling, pool, [*lent, *own], [1.0]).improvement([*lent, *own], [1.0])
+    assert gains[1] > gains[0]
