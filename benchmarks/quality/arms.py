@@ -13,9 +13,6 @@ from optuna.samplers import GPSampler, RandomSampler, TPESampler
 
 from quality.evolution import EvolutionSampler
 from quality.tables import Network, Table
-from search.loop.screens import BorderScreen
-from spaces.border import Rule
-from spaces.candidate import CandidateSpace
 
 Options: TypeAlias = dict[str, Any]
 Arm: TypeAlias = Callable[[Table, int], Options]
@@ -24,7 +21,6 @@ LARGEST = 0.1
 """Part of the networks that the arms with the largest networks draw from."""
 POPULATION = 20
 OFF = {"border": "off"}
-FIXED = {"learning_rate": 0.1, "weight_decay": 5e-4}
 
 
 def random_draws(table: Table, seed: int) -> Options:
@@ -44,9 +40,7 @@ def border(table: Table, seed: int) -> Options:
 
 def macs_filter(table: Table, seed: int) -> Options:
     """Draw at random among the largest networks, as many as the border screen accepts."""
-    return random_draws(table, seed) | {
-        "enqueue": _shuffled(_largest(table, _accepted(table)), seed)
-    }
+    return random_draws(table, seed) | {"enqueue": _shuffled(_largest(table, table.accepted), seed)}
 
 
 def evolution(table: Table, seed: int) -> Options:
@@ -110,11 +104,3 @@ def _shuffled(networks: Sequence[Network], seed: int) -> list[Mapping[str, Any]]
     shuffled = list(networks)
     random.Random(seed).shuffle(shuffled)
     return [network.params for network in shuffled]
-
-
-def _accepted(table: Table) -> float:
-    """Return the part of the networks that the border screen accepts."""
-    space = CandidateSpace(table.task, table.space, table.space_options, FIXED)
-    screen = BorderScreen(Rule.PREVIOUS_CONV, 0)
-    judged = [screen(space.rebuild(network.params)) for network in table.admissible.values()]
-    return judged.count(None) / len(judged)

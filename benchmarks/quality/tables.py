@@ -16,7 +16,11 @@ from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
 from quality.macro_spaces import CHOICES, WIDTHS, inverted_residuals, residual_widths
+from search.loop.screens import BorderScreen
+from search.loop.simulation import FIXED_RECIPE
 from spaces.architecture import Architecture
+from spaces.border import Rule
+from spaces.candidate import CandidateSpace
 from spaces.costs import costs
 from spaces.errors import BadInputError
 from spaces.task import Task
@@ -96,6 +100,14 @@ class Table:
         """The networks within the limit, largest first by multiply-accumulates."""
         found = sorted(self.admissible.items(), key=lambda item: (-item[1].macs, item[0]))
         return [network for _, network in found]
+
+    @cached_property
+    def accepted(self) -> float:
+        """Part of the networks within the limit that the border screen accepts."""
+        space = CandidateSpace(self.task, self.space, self.space_options, FIXED_RECIPE)
+        screen = BorderScreen(Rule.PREVIOUS_CONV, 0)
+        judged = [screen(space.rebuild(network.params)) for network in self.admissible.values()]
+        return judged.count(None) / len(judged)
 
     def network(self, params: Mapping[str, Any]) -> Network:
         """Return the network with these parameters."""

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial, TrialState
-from quality import arms as arms_module
-from quality.arms import ARMS, FIXED, POPULATION
+from quality.arms import ARMS, POPULATION
 from quality.evolution import EvolutionSampler
 from quality.macro_spaces import CHOICES, inverted_residuals, residual_widths
 from quality.plain import COORDINATES, plain_table
@@ -25,7 +24,7 @@ from experiments.plain_networks.networks import draw_networks
 from experiments.plain_networks.protocols import DIGITS
 from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.table import analyse
-from search.loop.simulation import SimulatedTrial, simulate
+from search.loop.simulation import FIXED_RECIPE, SimulatedTrial, simulate
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.costs import costs
 from spaces.errors import BadInputError
@@ -106,7 +105,7 @@ def test_published_tables_are_read_completely() -> None:
 
 def test_space_draws_the_network_of_its_table(small: Table, plain: Table) -> None:
     for table in (small, plain):
-        space = CandidateSpace(table.task, table.space, table.space_options, FIXED)
+        space = CandidateSpace(table.task, table.space, table.space_options, FIXED_RECIPE)
         for key, network in table.networks.items():
             assert table.key_of(network.params) == key
             assert space.rebuild(network.params).costs.macs == network.macs
@@ -141,9 +140,8 @@ def test_largest_networks_come_first(small: Table) -> None:
 
 
 def test_macs_filter_accepts_as_many_as_the_border_screen(plain: Table) -> None:
-    accepted = arms_module._accepted(plain)
-    assert 0 < accepted < 1
-    assert len(ARMS["macs-filter"](plain, 0)["enqueue"]) == round(30 * accepted)
+    assert 0 < plain.accepted < 1
+    assert len(ARMS["macs-filter"](plain, 0)["enqueue"]) == round(30 * plain.accepted)
 
 
 def test_evolution_changes_one_parameter_of_a_good_network(small: Table) -> None:
