@@ -202,8 +202,13 @@ def _comparison(found: Sequence[Network]) -> Table:
             _losses_by_change(_inner(found, residual=True)),
         ),
         (
+            "ResNets: the same without shortcuts",
+            "not stated",
+            _losses_by_change(_main_path(found)),
+        ),
+        (
             "Networks without skips: the same",
-            "no difference stated",
+            "not stated",
             _losses_by_change(_inner(found, residual=False)),
         ),
     ]
@@ -317,6 +322,11 @@ def _inner(found: Sequence[Network], residual: bool) -> list[Layer]:
     return [
         layer for network in found if network.is_residual == residual for layer in network.inner
     ]
+
+
+def _main_path(found: Sequence[Network]) -> list[Layer]:
+    """Return the convolutions of ResNets that are no shortcuts, without the first of each."""
+    return [layer for layer in _inner(found, residual=True) if not layer.is_shortcut]
 
 
 def _by_change(layers: Sequence[Layer]) -> tuple[list[Layer], list[Layer]]:
