@@ -68,8 +68,10 @@ def page(results: Sequence[Result]) -> Page:
 def _answer(found: Sequence[Group]) -> Iterator[str]:
     yield from map(_summary, found)
     yield (
-        "A negative rank correlation of accuracy with the centre of mass favours early features. A "
-        "positive one of training minus test accuracy means that early features overfit less."
+        f"Early-heavy: the centre of mass of the features lies in the first {100 * EARLY:.0f} % of "
+        "the depth. A negative rank correlation of accuracy with the centre of mass favours early "
+        "features. A positive one of training minus test accuracy means that early features "
+        "overfit less."
     )
     ratios = [
         fmean(each.macs for each in group.early) / group.of(PYRAMID)[0].macs
