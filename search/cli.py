@@ -242,7 +242,7 @@ def analyze(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL",
+            metavar="NETWORK",
             help="Named network (vgg16), SEARCH:TRIAL, torchvision:NAME, module:Class, or the "
             "JSON file of a candidate.",
         ),

@@ -13,6 +13,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
 
 
+def plural(count: int, noun: str) -> str:
+    """Return a number with its noun, such as 1 trial or 2,000 trials."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def root_cause(error: BaseException) -> str:
     """Return the message of the first error in a chain of causes, in one line."""
     while error.__cause__ is not None:

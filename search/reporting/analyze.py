@@ -82,7 +82,7 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
     from spaces.task import Task
 
     if model not in NAMED:
-        raise BadInputError("MODEL", model, "unknown model", _REMEDY)
+        raise BadInputError("NETWORK", model, "unknown model", _REMEDY)
     height, width = resolution or (32, 32)
     return named(model, Task(channels, height, width, 10))
 
@@ -102,7 +102,7 @@ def _from_json(model: str, resolution: Pair | None) -> Architecture:
         # The candidate.json of a run in MLflow, or the graph alone.
         graph = Architecture.from_json(json.dumps(document.get("architecture", document)))
     except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise BadInputError("MODEL", model, str(error), _REMEDY) from None
+        raise BadInputError("NETWORK", model, str(error), _REMEDY) from None
     return graph if resolution is None else resized(graph, resolution)
 
 
@@ -122,7 +122,7 @@ def _from_search(
                 note(f"{model} was truncated to {candidate.truncated}, which this analysis shows")
             graph = candidate.architecture
             return graph if resolution is None else resized(graph, resolution)
-    raise BadInputError("MODEL", model, f"{name} has no trial {number}", _REMEDY)
+    raise BadInputError("NETWORK", model, f"{name} has no trial {number}", _REMEDY)
 
 
 def analysis_document(
@@ -193,12 +193,12 @@ def analyze_model(
         analysis = find_border(architecture, chosen)
         remedies = propose_remedies(architecture, chosen, keep_border=keep_border)
     except CollapsedLayerError as error:
-        raise BadInputError("MODEL", model, str(error), "use larger images") from None
+        raise BadInputError("NETWORK", model, str(error), "use larger images") from None
     except ValueError as error:
         # A graph from a file whose operations do not fit each other.
-        raise BadInputError("MODEL", model, str(error), _REMEDY) from None
+        raise BadInputError("NETWORK", model, str(error), _REMEDY) from None
     if not analysis.convolutions:
-        raise BadInputError("MODEL", model, "has no convolution", "analyse a CNN")
+        raise BadInputError("NETWORK", model, "has no convolution", "analyse a CNN")
     return analysis_document(model, architecture, analysis, remedies)
 
 

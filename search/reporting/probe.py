@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ from rich.console import Console
 from cluster.files import write_atomically
 from search.console import note, say, warn
 from search.experiment.folder import Home, SearchFolder
+from search.experiment.sections import ResourcesSection
 from search.experiment.training_spec import describe_training, load_images
+from search.formatting import plural
 from search.loop.candidates import training_seed
+from search.loop.packing import fair_threads
 from search.reporting.probe_table import show_probes
 from search.reporting.stored_search import StoredSearch
 from search.study.file_lock import hold
@@ -26,6 +30,7 @@ from search.tracking.journal_reader import last_status
 from search.tracking.probe_events import record_probes
 from search.tracking.probe_plot import probe_plot
 from spaces.errors import BadInputError
+from trainables.epoch_metrics import EpochMetrics
 from trainables.folds import Folds
 from trainables.probes.records import (
     PROBES,
@@ -98,16 +103,24 @@ class ProbeRequest:
                 problem = f"{self.network} is a network of a search, which determines it"
                 raise BadInputError(option, value, problem, "leave it out")
 
-    def write(self, probes: NetworkProbes, name: str, folder: Path | None) -> None:
+    def write(self, probes: NetworkProbes, name: str, folder: Path | None) -> NetworkProbes:
         """Write the files of the probes, and name them.
+
+        Stored probes of the same weights and images stay, apart from those asked for.
+
+        Returns:
+            The probes as stored.
 
         Raises:
             BadInputError: they cannot be written.
         """
         folder = self.out or folder
+        stored = probes
         try:
             if folder is not None:
-                note(f"picture: {ProbeStore(folder).write(name, probes, probe_plot(probes))}")
+                store = ProbeStore(folder)
+                stored = self._with_stored(probes, store.read(name))
+                note(f"picture: {store.write(name, stored, probe_plot(stored))}")
             if self.json_file is not None:
                 write_atomically(self.json_file, probes.to_json())
                 note(f"data: {self.json_file}")
@@ -115,6 +128,21 @@ class ProbeRequest:
             where = self.out or self.json_file or folder
             problem = f"cannot be written ({error.strerror})"
             raise BadInputError("--out", where, problem, "name a folder to write to") from None
+        return stored
+
+    def _with_stored(self, probes: NetworkProbes, known: NetworkProbes | None) -> NetworkProbes:
+        """Return probes with those of a former command; say which ones are replaced."""
+        if known is None:
+            return probes
+        if not known.is_of_same_network(probes):
+            note(
+                f"replaced: the stored probes of {known.title} ({known.weights}), measured on "
+                f"{known.images:,} {known.split} images"
+            )
+            return probes
+        if self.probes != PROBES:
+            note(f"replaced: {', '.join(self.probes)}; the other stored probes stay")
+        return probes.replacing(known, self.probes)
 
 
 def show_progress(probe: str) -> None:
@@ -179,7 +207,9 @@ class SearchProbing:
         self.stored = StoredSearch(home.existing(name))
         self.folder: SearchFolder = self.stored.folder
         spec = describe_training(self.stored.experiment, self.folder.task)
-        self.spec: TrainingSpec = replace(spec, device=request.device or spec.device)
+        device = request.device or spec.device
+        threads = _trial_threads(self.stored.experiment.resources)
+        self.spec: TrainingSpec = replace(spec, device=device, threads=threads)
 
     def dataset(self) -> Dataset:
         """Return the images of the search.
@@ -213,11 +243,11 @@ class SearchProbing:
             run: key of the run of the network; `PARENT` for files without metrics.
         """
         show_probes(found, self.console)
-        self.request.write(found, name, self.folder.probes)
+        stored = self.request.write(found, name, self.folder.probes)
         if self.stored.experiment.tracking.enabled:
-            self._track(found, name, run)
+            self._track(stored, found, name, run)
 
-    def _track(self, found: NetworkProbes, name: str, run: str) -> None:
+    def _track(self, stored: NetworkProbes, found: NetworkProbes, name: str, run: str) -> None:
         from search.tracking.tracking_process import Destination, sync
 
         folder = self.folder
@@ -229,8 +259,9 @@ class SearchProbing:
                     record_probes(
                         journal,
                         run,
-                        found,
+                        stored,
                         name=f"probes/{name}" if run == PARENT else "probes",
+                        measured=found,
                         metrics=run != PARENT,
                     )
                     if ending is not None:
@@ -288,6 +319,12 @@ def _find_trial(probing: SearchProbing, number: int | None) -> TrialRecord:
             problem = "has no trained network yet"
             raise BadInputError("NETWORK", network, problem, "wait, or name a trial")
         number = finalists[0].number if finalists else best.number if best else 0
+        if not finalists:
+            say(
+                probing.console,
+                f"{stored.folder.name} has no finalists: probing trial {number}, its best on "
+                "validation",
+            )
     trial = trials.get(number)
     if trial is None:
         problem = f"{stored.folder.name} has no trial {number}"
@@ -334,11 +371,34 @@ def _probe_again(probing: SearchProbing, trial: TrialRecord, title: str) -> Netw
     def report(epoch: int) -> None:
         note(f"epoch {epoch} of {trial.epochs}")
 
-    training = train_again(probing.spec, trial.params, trial.digest, seed, trial.epochs, report)
-    return probe_training(
+    training, last = train_again(
+        probing.spec, trial.params, trial.digest, seed, trial.epochs, report
+    )
+    found = probe_training(
         training,
         probing.settings("validation"),
         title=title,
         weights=f"trained again with seed {seed} for {trial.epochs} epochs{part}",
         progress=show_progress,
+    )
+    difference = "" if part else describe_difference(trial, last, probing.spec.threads)
+    return replace(found, notes=(*found.notes, difference)) if difference else found
+
+
+def _trial_threads(resources: ResourcesSection) -> int:
+    """Return the CPU threads that trained each trial, if its node has as many CPUs as this one."""
+    if resources.cpus is not None or resources.concurrent is None:
+        return resources.cpus or 1
+    return fair_threads([{"CPU": os.cpu_count() or 1}], resources.concurrent)
+
+
+def describe_difference(trial: TrialRecord, again: EpochMetrics, threads: int) -> str:
+    """Return how the accuracy of a trial that was trained again differs; empty if it does not."""
+    before = trial.history.get(again.epoch)
+    if before is None or before.validation_accuracy == again.validation_accuracy:
+        return ""
+    return (
+        f"trained again with {plural(threads, 'CPU thread')}, the network reaches a validation "
+        f"accuracy of {again.validation_accuracy:.4f} instead of {before.validation_accuracy:.4f}: "
+        "another device, processor or number of threads rounds sums differently"
     )

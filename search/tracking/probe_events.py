@@ -9,20 +9,27 @@ from trainables.probes.records import METRICS, NetworkProbes
 
 
 def record_probes(
-    journal: Journal, key: str, probes: NetworkProbes, *, name: str = "probes", metrics: bool = True
+    journal: Journal,
+    key: str,
+    probes: NetworkProbes,
+    *,
+    name: str = "probes",
+    measured: NetworkProbes | None = None,
+    metrics: bool = True,
 ) -> None:
     """Record probes as files of a run and, by default, as its metrics.
 
     Args:
         journal: of the search.
         key: of the run, which has started.
-        probes: of its network.
+        probes: of its network, for the files.
         name: of the files, without suffix.
+        measured: the probes whose metrics are new; None for all.
         metrics: whether to record metrics, whose steps are the numbers of the convolutions.
     """
     files = {f"{name}.json": probes.to_json(), f"{name}.svg": probe_plot(probes)}
     journal.update(key, artifacts=files)
-    for number, layer in enumerate(probes.layers, start=1):
+    for number, layer in enumerate((measured or probes).layers, start=1):
         if metrics and layer.metrics:
             journal.metrics(key, number, layer.metrics)
 

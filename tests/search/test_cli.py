@@ -159,7 +159,7 @@ def test_help_imports_neither_torch_nor_ray() -> None:
         (["screen", "mine.yaml", "--draws", "0"], "--draws"),
         (["screen", "mine.yaml", "--draws", "many"], "--draws"),
         (["report"], "NAME"),
-        (["analyze"], "MODEL"),
+        (["analyze"], "NETWORK"),
         (["analyze", "first:1", "--resolution", "0"], "--resolution"),
         (["--frobnicate"], "--frobnicate"),
         (["--home", "elsewhere", "status"], "status --home elsewhere"),

@@ -46,7 +46,7 @@ def probe_module(
         except OSError as error:
             problem = f"cannot be read ({error.strerror})"
             raise BadInputError("--weights", weights, problem, "name a file of weights") from None
-        load_state(network, read_state(content, source), reference)
+        load_state(network, read_state(content, source), reference, source)
     return probe_network(
         network,
         dataset,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -97,6 +97,9 @@ def probe_network(
         if name in settings.only:
             progress(name)
             layers = probe(layers)
+    accuracy = found.accuracy()
+    if accuracy is not None and "triviality" in settings.only:
+        notes.extend(_limits(accuracy, seen, scored))
     return NetworkProbes(
         title=title,
         weights=weights,
@@ -106,11 +109,23 @@ def probe_network(
         resolution=dataset.shape[:2],
         rule=settings.rule.value,
         border=border,
-        accuracy=found.accuracy(),
+        accuracy=accuracy,
         layers=tuple(layers),
         norms=count_disabled(network) if "disabled" in settings.only else (),
         notes=tuple(notes),
     )
+
+
+def _limits(accuracy: float, seen: ProbeImages, scored: ProbeImages) -> Iterator[str]:
+    """Yield notes on what the triviality of these images cannot show."""
+    guess = float((scored.labels == seen.labels.bincount().argmax()).double().mean())
+    if accuracy <= guess:
+        yield (
+            f"the accuracy of {accuracy:.4f} is not above that of a guess ({guess:.4f}): the "
+            "network has learned nothing to lose, so triviality says nothing about its convolutions"
+        )
+    if len(scored) < DEFAULT_IMAGES:
+        yield f"one of the {len(scored)} images is {100 / len(scored):.1f} points of accuracy"
 
 
 class _Probing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Literal, Self, get_args
 
@@ -15,6 +15,14 @@ from spaces.remedies import Truncated
 Probe = Literal["saturation", "probe", "triviality", "disabled", "field"]
 PROBES: tuple[Probe, ...] = get_args(Probe)
 """Names of all probes, in the order of their columns."""
+_MEASURED: dict[Probe, tuple[str, ...]] = {
+    "saturation": ("saturation",),
+    "probe": ("probe_accuracy",),
+    "triviality": ("zero_kernel_accuracy", "zero_branch_accuracy"),
+    "disabled": ("disabled_features",),
+    "field": ("effective_radius", "effective_extent", "mass_within"),
+}
+"""The fields of `LayerProbes` that each probe fills in."""
 METRICS = (
     "saturation",
     "probe_accuracy",
@@ -157,6 +165,32 @@ class NetworkProbes:
     def has(self, metric: str) -> bool:
         """Tell whether any layer has a value of this metric."""
         return any(getattr(layer, metric) is not None for layer in self.layers)
+
+    def is_of_same_network(self, other: NetworkProbes) -> bool:
+        """Tell whether both describe the same weights, measured on the same images."""
+        return self._measured_on == other._measured_on
+
+    @property
+    def _measured_on(self) -> tuple[object, ...]:
+        layers = tuple((each.name, each.kernel, each.channels) for each in self.layers)
+        images = (self.split, self.images, self.training_images, self.resolution)
+        return (self.title, self.weights, *images, self.rule, self.accuracy, layers)
+
+    def replacing(self, stored: NetworkProbes, only: tuple[Probe, ...]) -> NetworkProbes:
+        """Return stored probes of the same network with these probes replaced by own ones.
+
+        Args:
+            stored: see `is_of_same_network`.
+            only: names of the probes that this record holds.
+        """
+        names = [name for probe in only for name in _MEASURED[probe]]
+        layers = tuple(
+            replace(old, **{name: getattr(new, name) for name in names})
+            for old, new in zip(stored.layers, self.layers, strict=True)
+        )
+        notes = tuple(dict.fromkeys((*stored.notes, *self.notes)))
+        norms = self.norms if "disabled" in only else stored.norms
+        return replace(self, layers=layers, norms=norms, notes=notes)
 
     def to_json(self) -> str:
         """Return the probes as JSON."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,12 +15,18 @@ from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from trainables.builder import Network
 from trainables.data import Dataset
+from trainables.epoch_metrics import EpochMetrics
+from trainables.images.errors import printable
 from trainables.probes.probing import ProbeSettings, probe_network
 from trainables.probes.records import NetworkProbes
 from trainables.specs import TrainingSpec
 from trainables.training.device import select_device
 from trainables.training.loop import Training
+from trainables.training.process import prepare_process
 from trainables.trial import start_finalist
+
+_UNSAFE = re.compile(r"Unsupported global: GLOBAL ([\w.]+)")
+"""What torch says of the first class in a pickle that is no tensor."""
 
 
 def probe_training(
@@ -69,7 +77,7 @@ def probe_stored(
         BadInputError: the weights are damaged or do not fit the network.
     """
     network = Network(architecture)
-    load_state(network, read_state(state, weights), title)
+    load_state(network, read_state(state, weights), title, weights)
     return probe_network(
         network,
         dataset,
@@ -89,8 +97,11 @@ def train_again(
     seed: int,
     epochs: int,
     progress: Callable[[int], None] = lambda _: None,
-) -> Training:
+) -> tuple[Training, EpochMetrics]:
     """Train a candidate as its trial did; with folds, on the images without one of them.
+
+    The threads of the spec train it, because sums of floats depend on their number. The process has
+    its own number of threads again afterwards.
 
     Args:
         spec: training spec of the search.
@@ -100,14 +111,22 @@ def train_again(
         epochs: that the trial trained; the schedule spans those of the spec.
         progress: called after each epoch with its number.
 
+    Returns:
+        The training, and the metrics of its last epoch.
+
     Raises:
         BadInputError: the space draws another candidate from the parameters now.
     """
-    training = start_finalist(spec, spec.candidates().rebuild(params, digest), seed)
-    for epoch in range(1, epochs + 1):
-        training.run_epoch()
-        progress(epoch)
-    return training
+    others = torch.get_num_threads()
+    prepare_process(spec.threads)
+    try:
+        training = start_finalist(spec, spec.candidates().rebuild(params, digest), seed)
+        for epoch in range(1, epochs + 1):
+            metrics = training.run_epoch()
+            progress(epoch)
+    finally:
+        torch.set_num_threads(others)
+    return training, metrics
 
 
 def read_state(content: bytes, source: str) -> dict[str, Tensor]:
@@ -117,7 +136,7 @@ def read_state(content: bytes, source: str) -> dict[str, Tensor]:
 
     Args:
         content: of the file.
-        source: its name, for messages.
+        source: path of the file, for messages.
 
     Raises:
         BadInputError: it holds no weights.
@@ -128,10 +147,11 @@ def read_state(content: bytes, source: str) -> dict[str, Tensor]:
 
             found: object = load(content)
         else:
-            found = torch.load(io.BytesIO(content), "cpu", weights_only=True)
+            with warnings.catch_warnings():  # Of pickles that it then refuses.
+                warnings.simplefilter("ignore")
+                found = torch.load(io.BytesIO(content), "cpu", weights_only=True)
     except Exception as error:
-        cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        problem = f"cannot be read as weights ({cause})"
+        problem = f"cannot be read as weights ({_unreadable(content, source, error)})"
         remedy = "save the state_dict of the network with torch.save or safetensors"
         raise BadInputError("--weights", source, problem, remedy) from error
     for name in ("state_dict", "model"):
@@ -147,8 +167,27 @@ def read_state(content: bytes, source: str) -> dict[str, Tensor]:
     raise BadInputError("--weights", source, problem, "save network.state_dict()")
 
 
-def load_state(network: nn.Module, state: Mapping[str, Tensor], title: str) -> None:
+def _unreadable(content: bytes, source: str, error: Exception) -> str:
+    """Return why a file holds no weights, in words: torch's message is about its options."""
+    if not content:
+        return "the file is empty"
+    if source.endswith(".safetensors"):
+        return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+    if unsafe := _UNSAFE.search(str(error)):
+        return f"it is a pickle of {unsafe[1]}, which would run code"
+    return "it is neither a file of torch.save nor of safetensors"
+
+
+def load_state(
+    network: nn.Module, state: Mapping[str, Tensor], title: str, source: str = ""
+) -> None:
     """Load weights into a network.
+
+    Args:
+        network: receives the weights.
+        state: the weights by name.
+        title: the network in words.
+        source: path of the file of the weights; empty if it has none.
 
     Raises:
         BadInputError: they do not fit.
@@ -169,5 +208,5 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], title: str) -> N
     if found:
         problem = f"the weights do not fit {title}: {'; '.join(found)}"
         remedy = "give the weights of this network"
-        raise BadInputError("--weights", title, problem, remedy)
+        raise BadInputError("--weights", source or title, problem, remedy)
     network.load_state_dict(state)

@@ -55,7 +55,7 @@ def trace(module: nn.Module, image_shape: Shape, *, reference: str | None = None
     try:
         return _Conversion(module, program, image_shape).run()
     except UnsupportedError as error:
-        raise BadInputError("MODEL", reference, str(error), _REMEDY) from None
+        raise BadInputError("NETWORK", reference, str(error), _REMEDY) from None
 
 
 class _Conversion:

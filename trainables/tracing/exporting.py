@@ -68,7 +68,7 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
     except GuardOnDataDependentSymNode as error:
         problem = f"its control flow depends on the values of tensors{_place(module, error)}"
         remedy = "make it depend on shapes only, or analyse the part without it"
-        raise BadInputError("MODEL", reference, problem, remedy) from error
+        raise BadInputError("NETWORK", reference, problem, remedy) from error
     except RAISED_BY_USERS as error:
         channels, height, width = image_shape
         problem = (
@@ -76,7 +76,7 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
             f"{width}{_place(module, error)}: {_first_line(error)}"
         )
         remedy = remedy_of(error, "fix it, or try another resolution or number of channels")
-        raise BadInputError("MODEL", reference, problem, remedy) from error
+        raise BadInputError("NETWORK", reference, problem, remedy) from error
     finally:
         for part, was_training in training.items():
             part.training = was_training
@@ -105,7 +105,7 @@ def _check_inputs(module: nn.Module, reference: str) -> None:
         problem = "its forward takes no input"
     else:
         return
-    raise BadInputError("MODEL", reference, problem, "wrap it in a module that takes one image")
+    raise BadInputError("NETWORK", reference, problem, "wrap it in a module that takes one image")
 
 
 def _first_line(error: BaseException) -> str:

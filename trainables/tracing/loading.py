@@ -69,20 +69,20 @@ def load_model(reference: str, *, initialised: bool = False) -> nn.Module:
     source, colon, name = reference.partition(":")
     if not colon or not source or not name:
         remedy = "give torchvision:NAME, or module:Class of your own"
-        raise BadInputError("MODEL", reference, "names no module", remedy)
+        raise BadInputError("NETWORK", reference, "names no module", remedy)
     if source == "torchvision":
         return _from_torchvision(reference, name, initialised)
     with quiet():
-        found = load_object("MODEL", reference, search_folders(None))
+        found = load_object("NETWORK", reference, search_folders(None))
     if isinstance(found, nn.Module):
         return found
     if not callable(found):
         problem = f"is a {type(found).__name__}, no module, class or function"
-        raise BadInputError("MODEL", reference, problem, "name a class or a function")
+        raise BadInputError("NETWORK", reference, problem, "name a class or a function")
     module = _built(reference, found, {}, initialised)
     if not isinstance(module, nn.Module):
         problem = f"returned a {type(module).__name__}, no torch.nn.Module"
-        raise BadInputError("MODEL", reference, problem, "return a module")
+        raise BadInputError("NETWORK", reference, problem, "return a module")
     return module
 
 
@@ -93,7 +93,7 @@ def _from_torchvision(reference: str, name: str, initialised: bool) -> nn.Module
     if name not in known:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean torchvision:{close[0]}?" if close else "see torchvision's models"
-        raise BadInputError("MODEL", reference, "torchvision has no such model", hint)
+        raise BadInputError("NETWORK", reference, "torchvision has no such model", hint)
     builder = models.get_model_builder(name)
     options: dict[str, Any] = dict(_TORCHVISION_OPTIONS.get(name, {}))
     if "weights_backbone" in inspect.signature(builder).parameters:
@@ -128,4 +128,4 @@ def _built(
     except RAISED_BY_USERS as error:
         problem = f"building it raised {type(error).__name__}: {error}{place_of(error)}"
         remedy = remedy_of(error, "fix it, or name a function without arguments that builds it")
-        raise BadInputError("MODEL", reference, problem, remedy) from error
+        raise BadInputError("NETWORK", reference, problem, remedy) from error

@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
+from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from search.cli import main
+from search.reporting.probe import ProbeRequest, describe_difference
 from search.reporting.probe_table import describe_probes, show_probes
 from search.study.probes import ProbeStore
+from search.study.records import TrialRecord
 from search.tracking.journal import Journal
 from search.tracking.journal_events import Metrics
 from search.tracking.journal_reader import read_all
 from search.tracking.probe_events import is_of_probes, record_probes
 from search.tracking.probe_plot import probe_plot
+from trainables.epoch_metrics import EpochMetrics
 from trainables.probes.records import LayerProbes, NetworkProbes, NormShare
 
 FOUND = NetworkProbes(
@@ -81,6 +86,61 @@ def test_stored_probes_are_read_again_and_damaged_ones_left_out(tmp_path: Path) 
     summary, *pictures = describe_probes(store.all())
     assert summary.files[:2] == ("probes/trial-3.svg", "probes/trial-3.json")
     assert len(pictures) == 2
+
+
+def request(only: str | None) -> ProbeRequest:
+    return ProbeRequest("s:3", 1000, only, None, None, None)
+
+
+def bare(probes: NetworkProbes, **known: float) -> NetworkProbes:
+    """Return probes of one kind alone, as a command with --only makes them."""
+    layers = tuple(
+        LayerProbes(each.name, each.kernel, each.channels, norm=each.norm, **known)
+        for each in probes.layers
+    )
+    return dataclasses.replace(probes, layers=layers, norms=(), notes=("new",))
+
+
+def test_only_replaces_the_probes_asked_for(tmp_path: Path) -> None:
+    request(None).write(FOUND, "trial-3", tmp_path)
+    stored = request("saturation").write(bare(FOUND, saturation=0.1), "trial-3", tmp_path)
+    assert stored == ProbeStore(tmp_path).read("trial-3")
+    assert [layer.saturation for layer in stored.layers] == [0.1, 0.1]
+    assert stored.layers[1].zero_kernel_accuracy == 0.8
+    assert stored.norms == FOUND.norms
+    assert stored.notes == ("something is left out", "new")
+    # An empty result replaces what was known, too.
+    stored = request("disabled").write(bare(FOUND), "trial-3", tmp_path)
+    assert stored.layers[0].disabled_features is None
+    assert stored.norms == ()
+
+
+@pytest.mark.parametrize(
+    "other", [{"weights": "trained again"}, {"images": 100}, {"accuracy": 0.8}, {"split": "x"}]
+)
+def test_probes_of_other_weights_or_images_are_replaced_with_a_note(
+    other: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request(None).write(FOUND, "trial-3", tmp_path)
+    new = dataclasses.replace(bare(FOUND, saturation=0.1), **other)
+    assert request("saturation").write(new, "trial-3", tmp_path) == new
+    assert (
+        "replaced: the stored probes of trial 3 (finalist with seed 1), measured on 200 test images"
+    ) in capsys.readouterr().err
+
+
+def test_other_accuracy_of_a_trial_trained_again_is_stated() -> None:
+    epoch = EpochMetrics(2, 0.5, 0.5, 0.5, 0.4, 1.0)
+    attributes = {"history": {"2": epoch.as_dict()}}
+    trial = TrialRecord.of(
+        create_trial(state=TrialState.COMPLETE, value=0.4, user_attrs=attributes)
+    )
+    assert describe_difference(trial, epoch, 1) == ""
+    again = dataclasses.replace(epoch, validation_accuracy=0.475)
+    assert describe_difference(trial, again, 2).startswith(
+        "trained again with 2 CPU threads, the network reaches a validation accuracy of 0.4750 "
+        "instead of 0.4000"
+    )
 
 
 def test_each_convolution_is_one_step_of_the_metrics(tmp_path: Path) -> None:

@@ -74,6 +74,17 @@ def test_trivial_layer_loses_nothing_and_needed_one_drops_to_chance(
     assert copy.saturation is copy.probe_accuracy is copy.effective_radius is None
 
 
+def test_notes_say_what_triviality_cannot_show(coloured: MakeDataset) -> None:
+    assert probed(Needed(), coloured(), "triviality").notes == (
+        "one of the 8 images is 12.5 points of accuracy",
+    )
+    blind = Needed()
+    nn.init.zeros_(blind.copy.weight)
+    guess, _ = probed(blind, coloured(), "triviality").notes
+    assert guess.startswith("the accuracy of 0.5000 is not above that of a guess (0.5000)")
+    assert not probed(blind, coloured(), "disabled").notes
+
+
 def test_zero_kernel_leaves_the_shift_of_the_norm_and_zero_branch_does_not(
     coloured: MakeDataset,
 ) -> None:

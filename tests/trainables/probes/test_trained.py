@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import io
+import pickle
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from safetensors.torch import save
 from torch import nn
 
+from spaces.candidate import Candidate
 from spaces.errors import BadInputError
-from trainables.probes.trained import load_state, read_state
+from trainables.probes import trained
+from trainables.probes.trained import load_state, read_state, train_again
+from trainables.specs import TrainingSpec
 
 
 def saved(value: object) -> bytes:
@@ -41,6 +47,43 @@ def test_files_without_weights_are_refused() -> None:
         read_state(saved(nn.Linear(1, 1)), "a.pt")
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"", "the file is empty"),
+        (b"\x1b[31mgarbage", "it is neither a file of torch.save nor of safetensors"),
+        (pickle.dumps({"epoch": 3}, protocol=4), "it is neither a file of torch.save"),
+        (
+            saved(nn.Linear(1, 1)),
+            "a pickle of torch.nn.modules.linear.Linear, which would run code",
+        ),
+    ],
+)
+def test_unreadable_weights_are_one_line_in_words(content: bytes, expected: str) -> None:
+    with pytest.raises(BadInputError) as refused:
+        read_state(content, "net.pt")
+    line = str(refused.value)
+    assert line.startswith("--weights = net.pt: cannot be read as weights")
+    assert expected in line
+    assert line.isprintable()
+
+
+def test_trial_trains_again_with_its_own_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trained, "prepare_process", torch.set_num_threads)
+    seen: list[int] = []
+
+    def start(spec: TrainingSpec, candidate: Candidate, seed: int) -> SimpleNamespace:
+        return SimpleNamespace(run_epoch=lambda: seen.append(torch.get_num_threads()) or seed)
+
+    monkeypatch.setattr(trained, "start_finalist", start)
+    spec = SimpleNamespace(threads=3, candidates=lambda: SimpleNamespace(rebuild=lambda *_: None))
+    before = torch.get_num_threads()
+    _, last = train_again(cast("TrainingSpec", spec), {}, "", 5, epochs=2)
+    assert seen == [3, 3]
+    assert last == 5
+    assert torch.get_num_threads() == before
+
+
 def test_weights_that_do_not_fit_are_refused() -> None:
     network = nn.Conv2d(1, 2, 3)
     with pytest.raises(
@@ -48,5 +91,8 @@ def test_weights_that_do_not_fit_are_refused() -> None:
     ):
         load_state(network, {"weight": network.weight, "x": network.weight}, "net")
     other = {"weight": torch.zeros(2, 1, 5, 5), "bias": torch.zeros(2)}
-    with pytest.raises(BadInputError, match=r"weight has \[2, 1, 5, 5\] instead of \[2, 1, 3, 3\]"):
-        load_state(network, other, "net")
+    with pytest.raises(
+        BadInputError,
+        match=r"^--weights = a.pt: .* weight has \[2, 1, 5, 5\] instead of \[2, 1, 3, 3\]",
+    ):
+        load_state(network, other, "net", "a.pt")

@@ -607,7 +607,7 @@ def test_images_can_be_rectangular():
 def say(net: nn.Module, image: Shape = IMAGE) -> str:
     with pytest.raises(BadInputError) as failed:
         trace(net, image)
-    assert failed.value.field == "MODEL"
+    assert failed.value.field == "NETWORK"
     assert "\n" not in str(failed.value)
     return str(failed.value)
 
@@ -754,7 +754,7 @@ def test_module_that_cannot_be_built_is_explained_in_one_line(reference, fragmen
         load_model(reference)
 
     message = str(failed.value)
-    assert failed.value.field == "MODEL"
+    assert failed.value.field == "NETWORK"
     assert "\n" not in message
     assert [fragment for fragment in fragments if fragment not in message] == []
 
