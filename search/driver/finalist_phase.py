@@ -166,8 +166,8 @@ def _ending(plan: SeedPlan, seeds: int, *, rivals: bool) -> Iterator[str]:
         yield f"{_names(plan.contenders)} are still within noise after {plan.seeds} seeds each"
     elif len(plan.contenders) == 1 and rivals:
         yield (
-            f"trial {plan.contenders[0]} leads by more than the noise of {plan.seeds} seeds: no "
-            "finalist gets further seeds"
+            f"trial {plan.contenders[0]} leads by more than the noise of {plan.seeds} seeds, so "
+            "no finalist gets further seeds; the ranks also count the noise of the test images"
         )
 
 

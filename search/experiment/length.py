@@ -14,6 +14,7 @@ from search.experiment.number_or_text import number_or_text
 _WRITTEN = re.compile(
     r"([0-9][0-9_,]*(?:\.[0-9]+)?)\s*([km]?)\s*(epoch|step|image)s?", re.IGNORECASE
 )
+_POINT_FOR_THOUSANDS = re.compile(r"([1-9][0-9]{0,2})\.([0-9]{3})")
 _MULTIPLES = {"": 1, "k": 1_000, "m": 1_000_000}
 _MOST = 10**15
 
@@ -63,6 +64,11 @@ def parse_length(text: str) -> Length | int | None:
         if re.match(r"\s*[0-9].*[a-z]{2}", text, re.IGNORECASE):  # Not 1e3.
             raise ValueError("use a number of epochs, or a text such as 2000 steps or 300k images")
         return None
+    thousands = _POINT_FOR_THOUSANDS.fullmatch(match[1])
+    if thousands and not match[2]:
+        whole, last = thousands.groups()
+        short = f"{whole}k" if last == "000" else f"{whole},{last}"
+        raise ValueError(f"a point separates decimals; write {whole}{last} or {short}")
     number = Decimal(re.sub("[_,]", "", match[1])) * _MULTIPLES[match[2].lower()]
     unit = match[3].lower()
     if number % 1 or not 1 <= number < _MOST:

@@ -110,6 +110,8 @@ class ChampionStore:
         self._destination = destination
         self.model = model
         uri = destination.tracking_uri
+        # Its bars would end up in logs and between the lines of a command.
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         with _reached():
             prepare(uri)
             registry = os.environ.get("MLFLOW_REGISTRY_URI") or uri

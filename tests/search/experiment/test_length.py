@@ -47,6 +47,8 @@ def test_length_is_read_from_file_and_option(
         ("9e9 steps", "such as 2000 steps or 300k images"),
         ("20 hours", "such as 2000 steps or 300k images"),
         ("many", "2000 steps or 300k images"),
+        ("20.000 images", "write 20000 or 20k"),
+        ("1.505 steps", "write 1505 or 1,505"),
     ],
 )
 def test_bad_length_is_refused_in_one_line(text: str, says: str) -> None:
