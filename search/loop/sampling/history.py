@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import islice
 
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -91,9 +92,15 @@ class History:
                 self._open.discard(number)
                 self._planned.pop(number, None)
 
-    def numbered_below(self, number: int) -> Iterator[Observation]:
-        """Yield the observations of earlier trials, by number."""
-        return (self.observations[each] for each in sorted(self.observations) if each < number)
+    def between(self, first: int, end: int) -> list[Observation]:
+        """Return the observations of trials from a number up to, but without, another one."""
+        found = map(self.observations.get, range(first, end))
+        return [each for each in found if each is not None]
+
+    def ended(self, at_most: int) -> int:
+        """Count the trials with a value, up to a number."""
+        values = (1 for each in self.observations.values() if each.standing is not Standing.RUNNING)
+        return sum(islice(values, at_most))
 
     def _read_trial(self, trial: FrozenTrial, signs: Sequence[float]) -> None:
         record = TrialRecord.of(trial)

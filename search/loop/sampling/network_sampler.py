@@ -32,7 +32,7 @@ START = 8
 LARGEST = 0.05
 """Fraction of the random draws that count as the largest, by multiply-accumulates. Large networks
 beat other draws on every table seen, and a twentieth of them differs enough to learn from."""
-MUTATIONS = 12
+MUTATIONS = 8
 """Mutations per trial, and at least `LEAST_MUTATIONS` per block."""
 LEAST_MUTATIONS = 64
 KEPT_BLOCKS = 8
@@ -140,18 +140,18 @@ class NetworkSampler(BaseSampler):
         draws = self._random_draws()
         if not draws:
             return None
-        observations = list(self._history.numbered_below(number))
-        ended = sum(each.standing is not Standing.RUNNING for each in observations)
+        ended = self._history.ended(START)
         if ended < START:
             chosen = self._start(draws)
             if chosen is not None and (len(self._history.used) < START or ended < START // 2):
                 return chosen
         weights = self._weights(number, objectives)
-        surrogate = self._enter_block(number, observations, objectives)
+        surrogate = self._enter_block(number, objectives)
         unused = [each.digest not in self._history.used for each in surrogate.pool]
         if not any(unused):
             return None
-        gains = surrogate.improvement(observations, weights)
+        later = self._history.between(block_of(number), number)
+        gains = surrogate.improvement(later, weights)
         return surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
 
     def _start(self, draws: Sequence[Proposal]) -> Proposal | None:
@@ -168,13 +168,11 @@ class NetworkSampler(BaseSampler):
             self._draws = self._proposer.at_random(random_of(self._seed, "draws"), DRAWS)
         return self._draws
 
-    def _enter_block(
-        self, number: int, observations: Sequence[Observation], objectives: int
-    ) -> Surrogate:
+    def _enter_block(self, number: int, objectives: int) -> Surrogate:
         """Return the surrogate of the block of a trial."""
         start = block_of(number)
         if self._block is None or self._block.start != start:
-            before = [each for each in observations if each.number < start]
+            before = self._history.between(0, start)
             weights = self._weights(start, objectives)
             scaling = Scaling(self._space.feature_names, self._random_draws())
             pool = self._pool(start, before, weights)

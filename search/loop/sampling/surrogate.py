@@ -76,43 +76,35 @@ class Surrogate:
     ) -> None:
         self.pool = pool
         self._scaling = scaling
-        targets, extra = targets_of(observations, weights)
-        inputs = scaling([each.proposal for each in observations])
-        inherited = np.array([bool(each.source) for each in observations], dtype=bool)
+        self._rows = _subset(observations, weights)
+        targets, extra = targets_of(self._rows, weights)
+        inputs = scaling([each.proposal for each in self._rows])
+        inherited = np.array([bool(each.source) for each in self._rows], dtype=bool)
         self._offset = _offset(inputs, targets, extra, inherited)
         targets[~inherited] += self._offset
-        rows = _subset(targets)
-        self._before = {each.number for each in observations}
-        self._numbers = [observations[row].number for row in rows]
-        inputs, extra, targets = inputs[rows], extra[rows], targets[rows]
         known = np.isfinite(targets)
         hyper = choose(inputs[known], targets[known], extra[known], COSTS)
         self._process = GaussianProcess(hyper, inputs, extra, scaling(pool), COSTS)
 
-    def improvement(self, observations: Sequence[Observation], weights: Sequence[float]) -> Floats:
+    def improvement(self, later: Sequence[Observation], weights: Sequence[float]) -> Floats:
         """Return the expected improvement of each proposal over the best trial.
 
         The improvement is over the best mean at a finished trial, because the largest of many noisy
         values is too high.
 
         Args:
-            observations: all trials so far, by number.
+            later: trials of the block, by number.
             weights: of the objectives.
         """
-        targets, extra = targets_of(observations, weights)
-        for each, noise in zip(observations, extra, strict=True):
-            if each.number not in self._before:
-                self._before.add(each.number)
-                self._numbers.append(each.number)
-                self._process.append(self._scaling([each.proposal])[0], float(noise))
-        by_number = {
-            each.number: target if each.source else target + self._offset
-            for each, target in zip(observations, targets, strict=True)
-        }
-        # A trial that has failed since is missing.
-        rows = np.array([by_number.get(number, np.nan) for number in self._numbers])
-        found = self._process.predict(rows)
-        best = found.fitted[np.isfinite(rows)].max(initial=-np.inf)
+        appended = {each.number for each in self._rows}
+        new = [each for each in later if each.number not in appended]
+        self._rows += new
+        targets, extra = targets_of(self._rows, weights)
+        for each, noise in zip(new, extra[len(targets) - len(new) :], strict=True):
+            self._process.append(self._scaling([each.proposal])[0], float(noise))
+        targets += [0.0 if each.source else self._offset for each in self._rows]
+        found = self._process.predict(targets)
+        best = found.fitted[np.isfinite(targets)].max(initial=-np.inf)
         if not np.isfinite(best):
             return found.deviation
         gain = (found.mean - best) / found.deviation
@@ -123,7 +115,7 @@ class Surrogate:
 def targets_of(
     observations: Sequence[Observation], weights: Sequence[float]
 ) -> tuple[Floats, Floats]:
-    """Return the target of each trial, NaN while it runs, and the variance beside the noise.
+    """Return the target of each trial, NaN without a value, and the variance beside the noise.
 
     Trials of other searches are scored among themselves: values of another task shift, but their
     order tells something.
@@ -136,7 +128,7 @@ def targets_of(
     extra = np.zeros(len(observations))
     sources: dict[str, list[int]] = {}
     for index, each in enumerate(observations):
-        if each.standing is not Standing.RUNNING:
+        if each.standing in (Standing.FINISHED, Standing.STOPPED):
             sources.setdefault(each.source, []).append(index)
     for source, members in sources.items():
         values, errors = _final_values([observations[index] for index in members])
@@ -178,15 +170,18 @@ def _final_values(observations: Sequence[Observation]) -> tuple[Floats, Floats]:
     return values, errors
 
 
-def _subset(targets: Floats) -> NDArray[np.int64]:
-    """Return the trials from which is learned; those without a target come last.
+def _subset(observations: Sequence[Observation], weights: Sequence[float]) -> list[Observation]:
+    """Return the trials from which is learned; those that run come last.
 
     A trial without a target counts as what the rows before it predict.
     """
-    known, running = np.flatnonzero(np.isfinite(targets)), np.flatnonzero(np.isnan(targets))
+    known = [each for each in observations if each.standing is not Standing.RUNNING]
+    running = [each for each in observations if each.standing is Standing.RUNNING]
     if len(known) > MOST_OBSERVATIONS:
         part = MOST_OBSERVATIONS // 4
-        best = known[np.argsort(-targets[known], kind="stable")[: 2 * part]]
-        evenly = known[np.linspace(0, len(known) - 1, part).astype(int)]
-        known = np.unique(np.concatenate([best, evenly, known[-part:]]))
-    return np.concatenate([known, running[-MOST_OBSERVATIONS:]])
+        values = scalarise(np.array([each.values for each in known]), weights)
+        chosen = set(np.argsort(-values, kind="stable")[: 2 * part].tolist())
+        chosen |= set(np.linspace(0, len(known) - 1, part).astype(int).tolist())
+        chosen |= set(range(len(known) - part, len(known)))
+        known = [known[index] for index in sorted(chosen)]
+    return known + running[-MOST_OBSERVATIONS:]
