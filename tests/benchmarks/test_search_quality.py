@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial, TrialState
-from quality.arms import ARMS, POPULATION
+from quality.arms import ARMS
 from quality.evolution import EvolutionSampler
 from quality.macro_spaces import CHOICES, inverted_residuals, residual_widths
 from quality.plain import COORDINATES, plain_table
@@ -24,8 +24,8 @@ from experiments.plain_networks.networks import draw_networks
 from experiments.plain_networks.protocols import DIGITS
 from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.table import analyse
-from search.loop.simulation import FIXED_RECIPE, SimulatedTrial, simulate
-from spaces.candidate import Candidate, CandidateSpace
+from search.loop.simulation import FIXED_RECIPE, SimulatedTrial
+from spaces.candidate import CandidateSpace
 from spaces.costs import costs
 from spaces.errors import BadInputError
 
@@ -144,35 +144,26 @@ def test_macs_filter_accepts_as_many_as_the_border_screen(plain: Table) -> None:
     assert len(ARMS["macs-filter"](plain, 0)["enqueue"]) == round(30 * plain.accepted)
 
 
-def test_evolution_changes_one_parameter_of_a_good_network(small: Table) -> None:
-    living: list[tuple[float, Mapping[str, Any]]] = []
-    steps: list[bool] = []
+def test_evolution_changes_one_parameter_of_the_best_rival() -> None:
+    def ask(study: optuna.Study) -> optuna.Trial:
+        trial = study.ask()
+        for name in "abcdefgh":
+            trial.suggest_int(name, 0, 9)
+        return trial
 
-    def evaluate(candidate: Candidate, params: Mapping[str, Any], epoch: int) -> float:
-        value = small.network(params).truth
-        if len(living) >= POPULATION:
-            parents = [known for _, known in sorted(living[-POPULATION:], key=_value)[4:]]
-            steps.append(
-                any(sum(params[name] != each[name] for name in params) == 1 for each in parents)
-            )
-        living.append((value, dict(params)))
-        return value
+    def value_of(trial: optuna.Trial) -> float:
+        return float(sum(trial.params.values())) + trial.number / 1000  # No two are equal.
 
-    options = {"space_options": small.space_options, "screens": {"border": "off"}}
-    simulate(
-        small.space,
-        small.task,
-        evaluate,
-        trials=60,
-        sampler=EvolutionSampler(3, POPULATION),
-        **options,
-    )
-    assert len(steps) == 40
-    assert sum(steps) > 30  # After 20 duplicates in a row, the loop draws at random.
-
-
-def _value(pair: tuple[float, Mapping[str, Any]]) -> float:
-    return pair[0]
+    # All living networks are rivals, so the parent is the best of the last five.
+    study = optuna.create_study(direction="maximize", sampler=EvolutionSampler(3, 5, sample=5))
+    trials = []
+    for _ in range(40):
+        trial = ask(study)
+        study.tell(trial, value_of(trial))
+        trials.append(trial)
+    for number, trial in enumerate(trials[5:]):
+        parent = max(trials[number : number + 5], key=value_of)
+        assert sum(trial.params[name] != parent.params[name] for name in "abcdefgh") == 1
 
 
 # Runs

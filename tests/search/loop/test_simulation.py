@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from optuna.trial import BaseTrial, TrialState
 
 from cluster.sizing import Gpu
 from search.loop.packing import Packing
-from search.loop.simulated_cluster import Cluster
+from search.loop.simulated_cluster import Cluster, Occupancy, Place
 from search.loop.simulation import (
     LostProcessError,
     SimulatedFailureError,
@@ -225,6 +225,18 @@ def test_trials_share_gpus_by_their_fraction() -> None:
     assert Counter(result.started for result in found) == {0.0: 4, 1.0: 4, 2.0: 1}
     scarce = run(cluster=Cluster([{"CPU": 3, "GPU": 2}], Packing(cpus=1, fixed=0.5)), trials=9)
     assert Counter(result.started for result in scarce) == {0.0: 3, 1.0: 3, 2.0: 3}
+
+
+def test_trial_lies_on_a_node_with_free_cpus_and_gpu(
+    plain: Callable[..., Architecture], candidate: Callable[[Architecture], Candidate]
+) -> None:
+    nodes = [{"CPU": 1, "GPU": 1}, {"CPU": 2, "GPU": 1}]
+    occupancy = Occupancy(Cluster(nodes, Packing(cpus=1, fixed=0.5)))
+    network = candidate(plain("c3"))
+    places = [occupancy.take(network) for _ in range(4)]
+    assert places == [Place(0, 0, 0.5), Place(1, 0, 0.5), Place(1, 0, 0.5), None]
+    occupancy.give_back(Place(0, 0, 0.5))
+    assert occupancy.take(network) == Place(0, 0, 0.5)
 
 
 def test_predicted_memory_determines_shared_gpus() -> None:
