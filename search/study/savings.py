@@ -8,7 +8,7 @@ multiply-accumulates, on the tables of plain networks.
 An estimate is an interval of 90 %, from two sources:
 
 - **Seconds per epoch.** The spread of measured over predicted time, where each trained candidate is
-  predicted from all others.
+  predicted from all others (from 100 candidates on, by 100-fold cross-validation).
 - **Epochs.** A rejected candidate counts with the mean epochs of the candidates trained by then,
   including those stopped early: it is assumed to train as long as they did.
 
@@ -32,6 +32,10 @@ from search.study.records import TrialRecord, Workload
 FEWEST = 8
 """Trained candidates with a known time that an estimate needs."""
 CONFIDENCE = 0.9
+_GROWTH = 25
+"""The prediction is fitted again for one further candidate per so many in the last fit."""
+_FOLDS = 100
+"""Most parts of the trained candidates that are predicted from all others."""
 _WIDEST = math.log(1000)
 
 
@@ -155,19 +159,21 @@ class RejectionTimes:
     def __init__(self) -> None:
         self._trained: list[TrialRecord] = []
         self._times: EpochTimes | None = None
+        self._fitted = 0
 
     def ended(self, record: TrialRecord) -> None:
         """Take note of a trial that ended."""
         if is_timed(record):
             self._trained.append(record)
-            self._times = None
 
     def estimate(self, rejected: Workload) -> SavedTime | None:
         """Estimate the time of a rejected candidate; None before enough trials have ended."""
         if len(self._trained) < FEWEST:
             return None
-        if self._times is None:
+        # A search of thousands of trials would spend more time on fits than on draws.
+        if self._times is None or len(self._trained) - self._fitted > self._fitted // _GROWTH:
             self._times = EpochTimes(self._trained)
+            self._fitted = len(self._trained)
         return self._times.estimate(rejected)
 
 
@@ -225,11 +231,12 @@ def _fit(predictors: NDArray[np.float64], seconds: NDArray[np.float64]) -> NDArr
 def _log_ratios(
     predictors: NDArray[np.float64], seconds: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return log(measured / predicted), where each is predicted from all others."""
+    """Return log(measured / predicted), where each is predicted from the other folds."""
     ratios = np.empty_like(seconds)
-    for left_out in range(len(seconds)):
-        others = np.arange(len(seconds)) != left_out
-        predicted = predictors[left_out] @ _fit(predictors[others], seconds[others])
-        ratios[left_out] = math.log(seconds[left_out]) - math.log(max(predicted, 1e-300))
+    fold = np.arange(len(seconds)) % _FOLDS
+    for left_out in range(min(len(seconds), _FOLDS)):
+        inside = fold == left_out
+        predicted = predictors[inside] @ _fit(predictors[~inside], seconds[~inside])
+        ratios[inside] = np.log(seconds[inside]) - np.log(np.maximum(predicted, 1e-300))
     clipped: NDArray[np.float64] = ratios.clip(-_WIDEST, _WIDEST)
     return clipped

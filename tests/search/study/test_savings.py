@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial
 
 from search.loop.asha import Asha
 from search.loop.candidates import attributes_of
+from search.study import savings as savings_module
 from search.study.records import TrialRecord, Workload
 from search.study.savings import (
     FEWEST,
@@ -142,6 +143,32 @@ def test_noisy_times_and_unequal_epochs_widen_the_interval(stored_trial: Stored)
     calm, noisy = width(0.01, (3,) * 12), width(0.2, (3,) * 12)
     assert 1 < calm < 1.1 < noisy
     assert width(0.01, (1, 3, 9) * 4) > 1.5
+
+
+def test_the_prediction_of_a_long_search_is_fitted_rarely(
+    stored_trial: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[int] = []
+    fit = savings_module._fit
+
+    def counted(predictors: Any, seconds: Any) -> Any:
+        fits.append(len(seconds))
+        return fit(predictors, seconds)
+
+    monkeypatch.setattr(savings_module, "_fit", counted)
+    times, workload = RejectionTimes(), Workload(10**6)
+    record = TrialRecord.of(stored_trial(0, value=0.5, **timed(9.0, 9, 10**6)))
+    for _ in range(400):
+        times.ended(record)
+    assert times.estimate(workload) is not None
+    assert len(fits) == 101  # All candidates, and 100 parts.
+    for _ in range(16):
+        times.ended(record)
+        times.estimate(workload)
+    assert len(fits) == 101
+    times.ended(record)
+    times.estimate(workload)
+    assert max(fits) == 417
 
 
 def test_intervals_add_up_and_are_shown_in_words() -> None:

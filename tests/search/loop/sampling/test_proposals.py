@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import optuna
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -67,6 +68,15 @@ def test_a_changed_choice_or_integer_changes() -> None:
         child = ProposalTrial(random, parent.params, {"int", "even", "name"})
         suggest(child)
         assert all(child.params[name] != parent.params[name] for name in ("int", "even", "name"))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step", "steps"), [(0.0, 0.3, 0.1, 4), (0.1, 0.3, 0.2, 2), (0.0, 1.0, 0.3, 4)]
+)
+def test_each_step_of_a_float_is_drawn(low: float, high: float, step: float, steps: int) -> None:
+    random = random_of(0)
+    drawn = {ProposalTrial(random).suggest_float("x", low, high, step=step) for _ in range(200)}
+    assert sorted(drawn) == pytest.approx([low + number * step for number in range(steps)])
 
 
 def test_a_parameter_keeps_its_value_when_suggested_again() -> None:
