@@ -175,12 +175,12 @@ class NetworkSampler(BaseSampler):
             before = self._history.between(0, start)
             weights = self._weights(start, objectives)
             scaling = Scaling(self._space.feature_names, self._random_draws())
-            pool = self._pool(start, before, weights)
+            pool = self._pool(start, before, objectives)
             self._block = _Block(start, Surrogate(scaling, pool, before, weights))
         return self._block.surrogate
 
     def _pool(
-        self, start: int, observations: Sequence[Observation], weights: Sequence[float]
+        self, start: int, observations: Sequence[Observation], objectives: int
     ) -> list[Proposal]:
         """Return the draws and the mutations of the latest blocks, without used candidates."""
         starts = [start]
@@ -190,6 +190,7 @@ class NetworkSampler(BaseSampler):
         for block in reversed(starts):
             if block not in self._mutations:
                 earlier = [each for each in observations if each.number < block]
+                weights = self._weights(block, objectives)
                 self._mutations[block] = self._mutate(block, earlier, weights)
             found.update((each.digest, each) for each in self._mutations[block])
         self._mutations = {block: self._mutations[block] for block in starts}

@@ -95,11 +95,11 @@ def end(
     study.finish(number, state, TrialAttributes(), costs=costs)
 
 
-def run(study: Study, trials: int) -> list[Mapping[str, Any]]:
+def run(study: Study, trials: int, *, costly: bool = False) -> list[Mapping[str, Any]]:
     """Run a study one trial at a time and return all parameters."""
     for _ in range(trials):
         number, candidate = begin(study)
-        end(study, number, candidate)
+        end(study, number, candidate, costs=[float(candidate.costs.macs)] if costly else ())
     return [trial.params for trial in study.trials()]
 
 
@@ -125,6 +125,15 @@ def test_resumed_study_continues_as_if_never_stopped(cut: int) -> None:
     run(first, cut)
     second.restore(first.trials())
     assert run(second, 28 - cut) == whole
+
+
+def test_resumed_study_of_several_objectives_continues_alike() -> None:
+    objectives = ("accuracy", "macs")
+    whole = run(new_study(objectives=objectives), 28, costly=True)
+    first, second = (new_study(objectives=objectives) for _ in range(2))
+    run(first, 22, costly=True)
+    second.restore(first.trials())
+    assert run(second, 6, costly=True) == whole
 
 
 def test_search_starts_among_the_largest_that_the_screens_allow() -> None:
