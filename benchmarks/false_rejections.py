@@ -44,6 +44,7 @@ from experiments.border_audit.quality import Difference
 from experiments.border_audit.rejections import Count
 from experiments.border_audit.text import (
     ALLOWED,
+    FEWEST_NETWORKS,
     Effort,
     Gains,
     show_equal_cost,
@@ -79,6 +80,9 @@ def load(folder: Path, name: str) -> Table | None:
         return None
     protocol = PROTOCOLS[name]
     networks = from_rows(read_table(path), (protocol.validation, protocol.test))
+    if len(networks) < FEWEST_NETWORKS:
+        problem = f"it has {len(networks)} networks; the audit needs {FEWEST_NETWORKS}"
+        raise BadInputError("table", path, problem, "train more networks")
     return Table(networks, networks.accuracy, noise_variance(networks))
 
 
@@ -244,19 +248,31 @@ def main() -> int:
     parser = option_parser(__doc__)
     parser.add_argument("--tables", type=Path, default=RESULTS, help="folder of the tables")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the networks as SVG")
-    args = parser.parse_args(namespace=Args())
-    effort = Effort(20, 100) if args.quick else Effort(200, 1000)
-    figures: list[Figure] = []
     try:
-        loaded = {name: load(args.tables, name) for name in PROTOCOLS}
-        tables = {name: table for name, table in loaded.items() if table is not None}
-        if not tables:
-            problem = "it contains no table of plain networks"
-            remedy = "run python -m experiments.plain_networks digits"
-            raise BadInputError("--tables", args.tables, problem, remedy)
+        run(parser.parse_args(namespace=Args()))
     except BadInputError as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
+    return 0
+
+
+def run(args: Args) -> None:
+    """Audit all tables, and print the figures.
+
+    Raises:
+        BadInputError: the tables cannot be used, or the picture cannot be written.
+    """
+    if args.picture is not None and not args.picture.absolute().parent.is_dir():
+        remedy = "name a file in an existing folder"
+        raise BadInputError("--picture", args.picture, "its folder does not exist", remedy)
+    effort = Effort(20, 100) if args.quick else Effort(200, 1000)
+    figures: list[Figure] = []
+    loaded = {name: load(args.tables, name) for name in PROTOCOLS}
+    tables = {name: table for name, table in loaded.items() if table is not None}
+    if not tables:
+        problem = "it contains no table of plain networks"
+        remedy = "run python -m experiments.plain_networks digits"
+        raise BadInputError("--tables", args.tables, problem, remedy)
     for name, table in tables.items():
         figures += list(audit(name, table, effort))
         figures += list(audit_twins(args.tables, name))
@@ -266,7 +282,6 @@ def main() -> int:
     shown = Figures(args.json)
     for figure in figures:
         shown.add(figure)
-    return 0
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy import stats
 
 from experiments.border_audit.networks import Floats, Mask
 from experiments.border_audit.rejections import LEVEL
@@ -73,7 +73,7 @@ class Gain:
 
     Attributes:
         mean: accuracy with the tail minus accuracy without it.
-        low: lower end of the 95 % interval of the mean, over networks.
+        low: lower end of the 95 % interval of the mean over networks, by Student's t.
         high: upper end.
         better: share of the networks that are better with their tail.
         number: of networks.
@@ -90,7 +90,6 @@ def gain(pairs: Pairs, chosen: Mask) -> Gain:
     """Return what the tail adds to the chosen networks, at least two."""
     values = pairs.gain[chosen]
     mean = float(np.mean(values))
-    margin = NormalDist().inv_cdf((1 + LEVEL) / 2) * float(
-        np.std(values, ddof=1) / np.sqrt(len(values))
-    )
+    quantile = float(stats.t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    margin = quantile * float(np.std(values, ddof=1) / np.sqrt(len(values)))
     return Gain(mean, mean - margin, mean + margin, float(np.mean(values > 0)), len(values))

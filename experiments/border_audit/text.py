@@ -19,6 +19,8 @@ from spaces.border import Rule
 ALLOWED = (DROP_BORDER, 0, 1, 2, 3, 4)
 """Values of ``allow_beyond``."""
 TRIALS = (10, 25, 50, 100)
+FEWEST_NETWORKS = 2 * TRIALS[0]
+"""Of a table; a search trains at most half of them."""
 
 
 @dataclass(frozen=True)

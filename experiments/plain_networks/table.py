@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
+
+from pydantic import ValidationError
 
 from cluster.files import write_atomically
 from experiments.plain_networks.protocols import Protocol
 from experiments.plain_networks.records import Measurement, Row
 from spaces.border import Rule, find_border
 from spaces.candidate import Candidate
+from spaces.errors import BadInputError
 from spaces.operations import Convolution, Pooling
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -29,11 +33,17 @@ def read_table(path: Path) -> list[Row]:
         The rows by number of the network, then by seed.
 
     Raises:
-        OSError: the file cannot be read.
-        pydantic.ValidationError: the file is no such table.
+        BadInputError: the file cannot be read, or it is no such table.
     """
-    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
-        return [Row.model_validate(line) for line in csv.DictReader(file)]
+    try:
+        with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+            rows = [Row.model_validate(line) for line in csv.DictReader(file)]
+    except (OSError, EOFError, zlib.error, UnicodeError, csv.Error, ValidationError):
+        rows = []
+    if not rows:
+        problem = "it cannot be read, is damaged, or is no table of plain networks"
+        raise BadInputError("table", path, problem, "restore it, or name another folder")
+    return rows
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from cluster.files import write_atomically
 from trainables.epoch_metrics import EpochMetrics
 from trainables.training.loop import Training
 
@@ -74,9 +76,10 @@ class Checkpoint:
             "cpu": clock.cpu,
             "wall": clock.wall,
         }
-        partial = self._path.with_suffix(".part")
-        torch.save(state, partial)
-        partial.replace(self._path)
+        content = io.BytesIO()
+        torch.save(state, content)
+        # Two commands that train the same case may save at the same time.
+        write_atomically(self._path, content.getbuffer())
         self._saved = time.monotonic()
 
     def remove(self) -> None:

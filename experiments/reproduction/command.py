@@ -75,6 +75,9 @@ def reproduce(request: Request) -> Path:
         BadInputError: an option or the images cannot be used.
     """
     experiment = find(request.name)
+    _make_folder("--work", request.work)
+    if request.results is not None:
+        _make_folder("--results", request.results)
     name, protocol = _choose_protocol(request)
     cases = list(protocol.cases())
     stem = experiment.name if name == "reduced" else f"{experiment.name}-{name}"
@@ -83,9 +86,11 @@ def reproduce(request: Request) -> Path:
     else:
         results = _results(request, protocol, cases)
     if not results:
+        option, folder = ("--write", request.work)
+        if request.from_ is not None:
+            option, folder = ("--from", request.from_)
         problem = "no training of this experiment is finished"
-        raise BadInputError("--write", request.work, problem, "run the command without --write")
-    request.work.mkdir(parents=True, exist_ok=True)
+        raise BadInputError(option, folder, problem, f"run the command without {option}")
     if request.results is not None:
         for path in write_results(request.results, stem, results):
             note(f"results: {path}")
@@ -102,6 +107,16 @@ def reproduce(request: Request) -> Path:
     path = request.work / f"{stem}.html"
     write_atomically(path, page)
     return path
+
+
+def _make_folder(option: str, folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        problem = f"the folder cannot be created ({error.strerror})"
+        raise BadInputError(option, folder, problem, "name another folder") from None
+    if not os.access(folder, os.W_OK):
+        raise BadInputError(option, folder, "the folder is read-only", "name another folder")
 
 
 def _choose_protocol(request: Request) -> tuple[str, Protocol]:

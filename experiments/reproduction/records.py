@@ -21,13 +21,13 @@ ProtocolName = Literal["reduced", "full"]
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a case: a fixed subset, balanced over the classes and drawn with split seed 0.
+    """The images of a case: a fixed subset, drawn with split seed 0.
 
     Attributes:
         source: name of the image set, such as ``cifar10``, ``mnist``, ``fashion-mnist`` or
             ``digits``. The option ``--data`` names its place.
         task: shape of the images, which they are resized to, and number of classes.
-        train: number of training images; None for all.
+        train: number of training images, equally many of each class; None for all.
         validation: number of images outside the training set that are scored after each epoch; 0
             scores the test images, as most publications do.
         test: number of other images that are scored after the last epoch; None for all.

@@ -119,8 +119,11 @@ def _result(
     if row["probed_images"]:
         found = {name: row[column] or None for column, name in _PROBED.items()}
         probes = Probes.model_validate(found | {"layers": _LAYERS.validate_python(layers)})
-    outcome = {name: row[name] for name in _OUTCOME_COLUMNS}
-    return Result(case, Outcome.model_validate({"seed": row["seed"], **outcome, "probes": probes}))
+    values = {name: row[name] for name in _OUTCOME_COLUMNS}
+    outcome = Outcome.model_validate({"seed": row["seed"], **values, "probes": probes})
+    if case.abort is None and len(outcome.train_accuracies) != case.epochs:
+        raise ValueError(row["case"])
+    return Result(case, outcome)
 
 
 def _text(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.table import analyse, write_table
 
 
-def write_digits(folder: Path, seeds: int = 2) -> None:
+def write_digits(folder: Path, seeds: int = 2, networks: int = 60) -> None:
     """Write a table in which each convolution beyond the second costs a point of accuracy."""
     noise = np.random.default_rng(0)
     measured = []
-    for network in draw_networks(DIGITS, 60):
+    for network in draw_networks(DIGITS, networks):
         for seed in range(seeds):
             accuracy = 0.95 - 0.01 * network.params["depth"] + noise.normal(0, 0.001)
             result = {
@@ -76,3 +77,25 @@ def test_folder_without_tables_is_refused_in_one_line(
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
     assert "contains no table of plain networks" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ((), "table = .*: it has 19 networks; the audit needs 20"),
+        (("--picture", "nowhere/a.svg"), "--picture = nowhere/a.svg: its folder does not exist"),
+    ],
+)
+def test_unusable_option_is_refused_in_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    line: str,
+):
+    write_digits(tmp_path, seeds=1, networks=19)
+    monkeypatch.chdir(tmp_path)
+    assert audit(monkeypatch, "--tables", str(tmp_path), *options) == false_rejections.BAD_INPUT
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert re.match(line, shown)

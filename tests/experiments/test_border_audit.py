@@ -334,7 +334,8 @@ def test_twins_are_paired_by_network_seed_and_kind():
     assert (found.macs < 1).all()
     assert pair(trained, twins, keep_border=False).gain == pytest.approx([0.7])
     tail = gain(found, np.ones(2, np.bool_))
-    margin = 1.96 * 0.05 / 2  # Two values 0.05 apart: their standard error is half of that.
+    # Two values 0.05 apart: their standard error is half of that. 12.706: t with one degree.
+    margin = 12.706 * 0.05 / 2
     assert (tail.mean, tail.low, tail.high) == pytest.approx(
         (0.015, 0.015 - margin, 0.015 + margin), abs=1e-4
     )

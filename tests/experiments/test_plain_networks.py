@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,24 @@ def test_table_reads_as_written_and_bytes_are_stable(tmp_path: Path) -> None:
     write_table(tmp_path / "b.csv.gz", rows)
     assert read_table(tmp_path / "a.csv.gz") == rows
     assert (tmp_path / "a.csv.gz").read_bytes() == (tmp_path / "b.csv.gz").read_bytes()
+
+
+@pytest.mark.parametrize("fault", ["cut", "other", "empty", "missing", "plain"])
+def test_damaged_table_is_refused(fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.csv.gz"
+    write_table(path, analyse(DIGITS, [measurement()]))
+    whole = path.read_bytes()
+    contents = {
+        "cut": whole[:-20],
+        "other": gzip.compress(b"a,b\n1,2\n"),
+        "empty": gzip.compress(b""),
+        "plain": b"a,b\n1,2\n",
+    }
+    path.unlink()
+    if fault in contents:
+        path.write_bytes(contents[fault])
+    with pytest.raises(BadInputError, match=f"table = {path}: it cannot be read"):
+        read_table(path)
 
 
 def fields_of(network: Architecture) -> list[int]:

@@ -257,6 +257,36 @@ def test_results_read_as_written(tmp_path: Path) -> None:
         read_results(tmp_path, "x", changed)
 
 
+def test_results_with_another_number_of_epochs_are_refused(tmp_path: Path) -> None:
+    write_results(tmp_path, "x", [Result(case(), outcome())])
+    with pytest.raises(BadInputError, match="no results of this version"):
+        read_results(tmp_path, "x", [case(epochs=3)])
+    aborted = case(epochs=3, abort=Abort(2, 0.9))
+    assert len(read_results(tmp_path, "x", [aborted])) == 1
+
+
+@pytest.mark.parametrize("option", ["work", "results"])
+def test_folder_that_cannot_be_created_is_refused_before_training(
+    registered: Callable[[Experiment], None], tmp_path: Path, option: str
+) -> None:
+    registered(experiment("x", case()))
+    file = tmp_path / "file"
+    file.touch()
+    request = replace(Request("x", "reduced", work=tmp_path / "work"), **{option: file / "a"})
+    with pytest.raises(BadInputError, match=rf"--{option} = .* cannot be created"):
+        reproduce(request)
+    assert not (tmp_path / "work" / "trainings.jsonl").exists()
+
+
+def test_empty_result_file_names_its_option(
+    registered: Callable[[Experiment], None], tmp_path: Path
+) -> None:
+    registered(experiment("x", case()))
+    (tmp_path / "x.csv").touch()
+    with pytest.raises(BadInputError, match=r"--from = .* no training"):
+        run(tmp_path / "work", from_=tmp_path)
+
+
 def test_page_is_written_from_result_files_without_training(
     registered: Callable[[Experiment], None], tmp_path: Path
 ) -> None:

@@ -147,17 +147,17 @@ EXPERIMENT = Experiment(
     protocols={
         "reduced": Protocol(
             description=(
-                "5,000 training images and 5,000 test images of CIFAR-10 with 32 pixels, equally "
-                "many of each class.",
+                "5,000 training images of CIFAR-10 with 32 pixels, equally many of each class, and "
+                "5,000 test images.",
                 f"{REDUCED_EPOCHS} epochs with batches of 64; SGD with Nesterov momentum 0.9, a "
                 "one-cycle schedule with a peak of 0.1, weight decay 0.0005; random flips.",
                 "Probes use 1,000 images of each split.",
             ),
             deviations=(
-                f"The widths of all networks are divided by {DIVISOR}.",
+                f"The widths of all networks are divided by {DIVISOR}. VGGs have no biases.",
                 "One linear layer follows the global pooling, without hidden layer and dropout.",
                 f"{REDUCED_EPOCHS} epochs instead of 30, 5,000 training images instead of 50,000, "
-                "and no random crops.",
+                "half of the test images, and no random crops.",
                 "One cycle instead of steps: networks with 16 layers learn more in few epochs.",
             ),
             cases=REDUCED.cases,

@@ -82,7 +82,8 @@ def describe(results: Sequence[Result]) -> Page:
             "Parameters and MACs of this page include the head. The published ones do not. The "
             "first layer costs a larger part of the MACs of narrow networks, because the number of "
             "its input channels stays 3.",
-            "The images are JPEG copies of CIFAR-10, which differ slightly from the originals.",
+            "A JPEG copy of CIFAR-10, if the line Images names one, differs slightly from the "
+            "originals.",
         ),
     )
 

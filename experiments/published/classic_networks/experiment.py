@@ -139,8 +139,8 @@ EXPERIMENT = Experiment(
     protocols={
         "reduced": Protocol(
             description=(
-                f"{REDUCED.images.train:,} training images and {REDUCED.images.test:,} test images "
-                "of CIFAR-10, resized to 16 pixels, equally many of each class.",
+                f"{REDUCED.images.train:,} training images of CIFAR-10, equally many of each "
+                f"class, and {REDUCED.images.test:,} test images, resized to 16 pixels.",
                 f"{REDUCED.epochs} epochs with batches of {REDUCED.batch_size}; SGD with Nesterov "
                 "momentum 0.9, a cosine schedule from 0.1, weight decay 0.0005; random crops with "
                 "a padding of 2 pixels, and flips.",
@@ -149,8 +149,8 @@ EXPERIMENT = Experiment(
                 f"All widths are divided by {REDUCED.divisor}. Grouped convolutions keep the width "
                 "of each group.",
                 f"{REDUCED.epochs} epochs instead of 250, {REDUCED.images.train:,} training images "
-                "instead of 50,000, and 16 pixels instead of 32. VGG16 has no fifth pooling layer, "
-                "for which no pixels are left.",
+                "instead of 50,000, half of the test images, and 16 pixels instead of 32. VGG16 "
+                "has no fifth pooling layer, for which no pixels are left.",
             ),
             cases=REDUCED.cases,
             seeds=3,
@@ -159,7 +159,7 @@ EXPERIMENT = Experiment(
             description=(
                 "All images of CIFAR-10 with 32 pixels. The test images are scored after each "
                 "epoch.",
-                "250 epochs; SGD with a cosine schedule from 0.1, or with three steps.",
+                "250 epochs; SGD with a cosine schedule from 0.1, or with two steps.",
             ),
             deviations=(
                 "The published tables give schedule, learning rate and epochs alone. Batches of "

@@ -66,7 +66,8 @@ def describe(results: Sequence[Result]) -> Page:
             "their depth with few channels, and depthwise convolutions with few channels learn "
             "little.",
             "The published tables leave much of the recipe open; see the protocol.",
-            "The images are JPEG copies of CIFAR-10, which differ slightly from the originals.",
+            "A JPEG copy of CIFAR-10, if the line Images names one, differs slightly from the "
+            "originals.",
         ),
     )
 

@@ -42,11 +42,12 @@ EXPERIMENT = Experiment(
                 "skew-normal distribution of the published grid.",
                 "150 epochs of SGD with warm restarts after epochs 10, 30 and 70, learning rate "
                 "0.01 to 0.00001, batch size 128, weight decay 0.0005, dropout 0.5. CIFAR-10 with "
-                "random crops (padding 4, a tenth of the side) and flips. A training stops after "
+                "random crops (padding 4) and flips. A training stops after "
                 "epoch 10 if its training accuracy is below 20 %.",
             ),
             deviations=(
                 *_DEVIATIONS,
+                "Crops move the image by up to an eighth of its side instead of a tenth.",
                 "One seed per network: give more time to few networks for a spread over seeds.",
             ),
             cases=full_cases,
