@@ -44,6 +44,8 @@ class BorderAnalysis:
         convolutions: layer indices of the convolutions, in forward order.
         fields: receptive field of each convolution's output.
         border: 1-based number of the border layer among the convolutions, None if there is none.
+        beyond: number of convolutions after the border layer, without those that only compute a
+            gate; 0 without a border layer.
         has_several_paths: whether paths of different fields lead to a layer, as in residual
             networks.
     """
@@ -53,12 +55,8 @@ class BorderAnalysis:
     convolutions: tuple[int, ...]
     fields: tuple[ReceptiveField, ...]
     border: int | None
+    beyond: int
     has_several_paths: bool
-
-    @property
-    def beyond(self) -> int:
-        """Number of convolutions after the border layer; 0 without a border layer."""
-        return 0 if self.border is None else len(self.convolutions) - self.border
 
     def is_productive(self, number: int) -> bool:
         """Tell whether a convolution, by its 1-based number, precedes the border layer."""
@@ -117,19 +115,21 @@ def find_border(
         unproductive = [h > height and w > width for h, w in seen]
 
     aside = set() if include_gates else gate_branches(architecture)
-    border = None
+    border, unproductive_tail = None, 0
     for number in range(len(convolutions), 0, -1):
         if convolutions[number - 1] in aside:
             continue
         if not unproductive[number - 1]:
             break
         border = number
+        unproductive_tail += 1
     return BorderAnalysis(
         rule=rule,
         resolution=(height, width),
         convolutions=tuple(convolutions),
         fields=tuple([fields[i] for i in convolutions]),
         border=border,
+        beyond=max(unproductive_tail - 1, 0),
         has_several_paths=any(field.smallest != field.largest for field in fields),
     )
 

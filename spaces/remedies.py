@@ -15,6 +15,7 @@ from spaces.architecture import Architecture, Layer
 from spaces.border import Rule, find_border
 from spaces.costs import Costs, costs
 from spaces.operations import CONVOLUTIONS, Convolution, Operation, Pair, Pooling
+from spaces.receptive_field import gate_branches
 
 MOST_TRIED = 2000
 """Maximum number of pooling placements tried: under a second for the deepest VGG."""
@@ -113,16 +114,20 @@ def truncate(
     analysis = find_border(architecture, rule, resolution=resolution)
     if analysis.border is None:
         return None
-    kept = analysis.border + beyond if keep_border else analysis.border - 1
+    # Convolutions that compute a gate belong to the block around them.
+    aside = gate_branches(architecture)
+    convolutions = [index for index in analysis.convolutions if index not in aside]
+    productive = len(convolutions) - analysis.beyond - 1
+    kept = productive + 1 + beyond if keep_border else productive
     last = analysis.convolutions[-1]
-    if kept == 0 or kept >= len(analysis.convolutions):
+    if kept == 0 or kept >= len(convolutions):
         return None
     waists = _waists(architecture)
-    first_dropped = analysis.convolutions[kept]
+    first_dropped = convolutions[kept]
     cut = max((w for w in waists if w < first_dropped), default=None)
-    if cut is None or cut < analysis.convolutions[kept - 1]:
+    if cut is None or cut < convolutions[kept - 1]:
         # The productive layers end within a block, so keep the whole block.
-        cut = min((w for w in waists if w >= analysis.convolutions[kept - 1]), default=last)
+        cut = min((w for w in waists if w >= convolutions[kept - 1]), default=last)
     # A pooling layer right before the cut served only the removed layers.
     while isinstance(architecture.layers[cut].operation, Pooling):
         cut = architecture.layers[cut].inputs[0]

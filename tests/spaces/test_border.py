@@ -148,9 +148,10 @@ def test_gates_do_not_hide_the_border_of_the_network_around_them(rule):
 
     numbers = {bare_number: 3 * bare_number - 2 for bare_number in range(1, 7)}
     for size in (4, 6, 8, 10, 12):
-        border = find_border(bare, rule, resolution=(size, size)).border
-        expected = None if border is None else numbers[border]
-        assert find_border(gated, rule, resolution=(size, size)).border == expected
+        expected = find_border(bare, rule, resolution=(size, size))
+        found = find_border(gated, rule, resolution=(size, size))
+        assert found.border == (expected.border and numbers[expected.border])
+        assert found.beyond == expected.beyond
 
 
 @examples(150)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from spaces import Architecture, Builder, CandidateSpace, Rule, Task, costs, find_border
 from spaces.operations import Add, Convolution, GlobalPooling, Input, Linear, Pooling
+from spaces.receptive_field import gate_branches
 from spaces.remedies import Truncated, Truncation, propose_remedies, truncate
 from tests.spaces import nets
 from tests.spaces.drawing import random_trial
@@ -58,6 +59,23 @@ def test_a_twin_keeps_the_border_layer_and_the_allowed_convolutions(seed, rule, 
     assert (after.border, after.beyond) == (before.border, allowed)
     assert twin.shapes[-1] == net.shapes[-1]
     assert str(truncated) == f"{truncated.kept} of {truncated.drawn} convolutions"
+
+
+@pytest.mark.parametrize("attention", ["squeeze-excitation", "spatial", "both"])
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_a_twin_with_gates_ends_where_one_without_gates_does(attention, allowed):
+    options = {"depth": 6, "features": 16, "kernel": 3, "pools": 2, "pool_after": [1, 2]}
+    twins = []
+    for gates in ("none", attention):
+        space = CandidateSpace(Task(3, 16, 16, 10), "vgg", options | {"attention": gates}, {})
+        net = space.draw(random_trial(0)).architecture
+        assert find_border(net).beyond == 2
+        twin, truncated = Truncation(Rule.PREVIOUS_CONV, allowed).apply(net)
+        assert truncated is not None
+        assert find_border(twin).beyond == allowed
+        aside = gate_branches(twin)
+        twins.append([twin.shapes[i] for i in twin.indices(Convolution) if i not in aside])
+    assert twins[0] == twins[1]
 
 
 def test_only_on_request_are_networks_with_several_paths_truncated():
