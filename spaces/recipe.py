@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import cast
+from typing import TypeAlias, cast
 
 from optuna.trial import BaseTrial
 
@@ -30,6 +30,8 @@ from spaces.schedules import (
 )
 from spaces.task import Task
 
+ByOptimizer: TypeAlias = FloatRange | Mapping[str, FloatRange]
+"""One value or range, or one for each optimiser by its name."""
 OPTIMIZERS = ("sgd", "adamw", "muon")
 SCHEDULES = ("one_cycle", "cosine", "multi_step", "warm_restarts", "constant")
 BATCH_SIZE = 128
@@ -137,8 +139,8 @@ def recipe(
     trial: BaseTrial,
     task: Task,
     *,
-    learning_rate: FloatRange = (0.01, 0.3),
-    weight_decay: FloatRange = (1e-5, 1e-2),
+    learning_rate: ByOptimizer = (0.01, 0.3),
+    weight_decay: ByOptimizer = (1e-5, 1e-2),
     batch_size: Choices[int] = BATCH_SIZE,
     label_smoothing: FloatRange = 0.0,
     momentum: FloatRange = 0.9,
@@ -167,8 +169,9 @@ def recipe(
     Args:
         trial: suggests or replays the values.
         task: the images and classes.
-        learning_rate: peak learning rate.
-        weight_decay: see `Recipe`.
+        learning_rate: peak learning rate; a mapping such as ``{"sgd": (0.03, 0.3), "adamw": 1e-3}``
+            gives each optimiser its own.
+        weight_decay: see `Recipe`; takes a mapping, too.
         batch_size: see `Recipe`.
         label_smoothing: see `Recipe`.
         momentum: see `Recipe`.
@@ -193,24 +196,34 @@ def recipe(
     Raises:
         BadInputError: an option is out of range, even if this trial does not draw it.
     """
+    chosen = draw_name(trial, "optimizer", optimizer, OPTIMIZERS, field="recipe.optimizer")
+    rates = _by_optimizer(learning_rate, optimizer, "recipe.learning_rate")
+    decays = _by_optimizer(weight_decay, optimizer, "recipe.weight_decay")
+    for name, rate in rates.items():
+        given = trial if name == chosen else _CHECK_ONLY
+        found = (
+            draw_float(
+                given,
+                "learning_rate",
+                rate,
+                field="recipe.learning_rate",
+                positive=True,
+                log=True,
+            ),
+            draw_float(given, "weight_decay", decays[name], field="recipe.weight_decay", log=True),
+        )
+        _check_decay_per_step(rate, decays[name])
+        if name == chosen:
+            drawn_rate, drawn_decay = found
     drawn = Recipe(
-        learning_rate=draw_float(
-            trial,
-            "learning_rate",
-            learning_rate,
-            field="recipe.learning_rate",
-            positive=True,
-            log=True,
-        ),
-        weight_decay=draw_float(
-            trial, "weight_decay", weight_decay, field="recipe.weight_decay", log=True
-        ),
+        learning_rate=drawn_rate,
+        weight_decay=drawn_decay,
         batch_size=draw_choice(trial, "batch_size", batch_size, field="recipe.batch_size"),
         label_smoothing=draw_float(
             trial, "label_smoothing", label_smoothing, field="recipe.label_smoothing", below=1
         ),
         momentum=draw_float(trial, "momentum", momentum, field="recipe.momentum", below=1),
-        optimizer=draw_name(trial, "optimizer", optimizer, OPTIMIZERS, field="recipe.optimizer"),
+        optimizer=chosen,
         schedule=_draw_schedule(
             trial, schedule, milestones, decay, first_cycle, cycle_growth, floor
         ),
@@ -245,8 +258,25 @@ def recipe(
         if type(size) is not int or size < 1:
             problem = f"{size} is no batch size"
             raise BadInputError("recipe.batch_size", batch_size, problem, "use 1 or more")
-    _check_decay_per_step(learning_rate, weight_decay)
     return drawn
+
+
+def _by_optimizer(
+    option: ByOptimizer, optimizer: Choices[str], field: str
+) -> Mapping[str, FloatRange]:
+    """Return the range of each optimiser that can be drawn."""
+    names = [str(name) for name in choices(optimizer)]
+    if not isinstance(option, Mapping):
+        return dict.fromkeys(names, option)
+    missing = [name for name in names if name not in option]
+    if missing:
+        problem = f"has no value for {missing[0]}"
+        raise BadInputError(field, option, problem, f"add {missing[0]}: [LOW, HIGH]")
+    unused = [str(name) for name in option if name not in names]
+    if unused:
+        problem = f"{unused[0]!r} is none of the optimizers ({', '.join(names)})"
+        raise BadInputError(field, option, problem, "remove it")
+    return {name: option[name] for name in names}
 
 
 def _check_decay_per_step(learning_rate: FloatRange, weight_decay: FloatRange) -> None:

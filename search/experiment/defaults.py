@@ -22,7 +22,7 @@ FEWEST_STEPS = 1000
 """Steps of a training unless ``epochs``, milestones or restarts are given."""
 _RECIPE: dict[str, Any] = {"optimizer": "muon", "label_smoothing": 0.1}
 _BY_OPTIMIZER: dict[str, dict[str, Any]] = {
-    "sgd": {"learning_rate": [0.03, 0.3]},
+    "sgd": {"learning_rate": [0.03, 0.3], "weight_decay": [1e-5, 1e-2]},
     "adamw": {"learning_rate": [0.0005, 0.005], "weight_decay": [0.001, 0.1]},
     "muon": {"learning_rate": [0.03, 0.3], "weight_decay": [0.0005, 0.05]},
 }
@@ -104,20 +104,20 @@ def _lengthened(experiment: Experiment, images: int) -> Experiment:
 
 def _recipe(experiment: Experiment, images: int) -> dict[str, Any]:
     recipe = {**_RECIPE, "batch_size": default_batch_size(images), **experiment.recipe}
-    return {**_common_ranges(recipe["optimizer"]), **recipe}
+    return {**_ranges(recipe["optimizer"]), **recipe}
 
 
-def _common_ranges(optimizer: object) -> dict[str, Any]:
-    """Return the ranges that all drawn optimisers share."""
-    names = _names(optimizer)
-    if not names:
-        return {}
-    first, *others = (_BY_OPTIMIZER.get(str(name), {}) for name in names)
-    return {
-        option: given
-        for option, given in first.items()
-        if all(other.get(option) == given for other in others)
-    }
+def _ranges(optimizer: object) -> dict[str, Any]:
+    """Return the default ranges: a mapping by optimiser where drawn optimisers differ."""
+    names = [str(name) for name in _names(optimizer)]
+    if not names or not all(name in _BY_OPTIMIZER for name in names):
+        return {}  # The recipe refuses the name.
+    ranges = {}
+    for option in _BY_OPTIMIZER[names[0]]:
+        given = {name: _BY_OPTIMIZER[name][option] for name in names}
+        first = given[names[0]]
+        ranges[option] = first if all(each == first for each in given.values()) else given
+    return ranges
 
 
 def _names(option: object) -> Sequence[object]:

@@ -100,6 +100,40 @@ def test_a_draw_is_rebuilt_from_its_parameters_alone():
         assert recipe(FixedTrial(trial.params), TASK, **options) == drawn
 
 
+RATES = {"sgd": [0.03, 0.3], "adamw": [0.0005, 0.005], "muon": 0.02}
+
+
+def test_each_optimizer_draws_its_own_rate_and_decay():
+    decays = {"sgd": 0.0, "adamw": [0.01, 0.1], "muon": [0.001, 0.002]}
+    seen = set()
+    for seed in range(20):
+        trial = random_trial(seed)
+        options = {"optimizer": list(RATES), "learning_rate": RATES, "weight_decay": decays}
+        drawn = recipe(trial, TASK, **options)
+        for value, asked in ((drawn.learning_rate, RATES), (drawn.weight_decay, decays)):
+            expected = asked[drawn.optimizer]
+            low, high = expected if isinstance(expected, list) else (expected, expected)
+            assert low <= value <= high
+        assert recipe(FixedTrial(trial.params), TASK, **options) == drawn
+        seen.add(drawn.optimizer)
+    assert seen == set(RATES)
+
+
+@pytest.mark.parametrize(
+    ("rates", "problem"),
+    [
+        ({"sgd": 0.1}, "has no value for adamw"),
+        ({"sgd": 0.1, "adamw": 0.001, "adam": 1}, "'adam' is none of the optimizers"),
+        ({"sgd": 0.1, "adamw": -1}, "-1 is not positive"),
+        ({"sgd": 0.1, "adamw": 500}, "with weight_decay 0.01 a step subtracts 5 times"),
+    ],
+)
+def test_rates_fit_every_optimizer_that_can_be_drawn(rates, problem):
+    for seed in range(3):
+        with pytest.raises(BadInputError, match=problem):
+            recipe(random_trial(seed), TASK, optimizer=["sgd", "adamw"], learning_rate=rates)
+
+
 def test_fixed_option_is_not_a_study_parameter():
     trial = random_trial()
     drawn = recipe(trial, TASK, learning_rate=0.1, weight_decay=0)

@@ -47,7 +47,14 @@ def test_given_batch_size_stays(asked: object) -> None:
         ({"optimizer": "adamw"}, {"optimizer": "adamw", "learning_rate": [0.0005, 0.005]}),
         ({"optimizer": ["adamw"]}, {"learning_rate": [0.0005, 0.005]}),
         ({"optimizer": ["sgd", "muon"]}, {"learning_rate": [0.03, 0.3]}),
-        ({"optimizer": ["sgd", "adamw"]}, {"optimizer": ["sgd", "adamw"]}),
+        (
+            {"optimizer": ["sgd", "adamw"]},
+            {"learning_rate": {"sgd": [0.03, 0.3], "adamw": [0.0005, 0.005]}},
+        ),
+        (
+            {"optimizer": ["sgd", "muon"]},
+            {"weight_decay": {"sgd": [1e-5, 1e-2], "muon": [0.0005, 0.05]}},
+        ),
         ({"learning_rate": 1e-3}, {"optimizer": "muon", "learning_rate": 1e-3}),
         ({"label_smoothing": [0.0, 0.2]}, {"label_smoothing": [0.0, 0.2]}),
     ],
@@ -55,7 +62,6 @@ def test_given_batch_size_stays(asked: object) -> None:
 def test_default_recipe(recipe: dict[str, Any], expected: dict[str, Any]) -> None:
     found = completed(recipe=recipe).recipe
     assert found | expected == found
-    assert ("learning_rate" in found) == (recipe.get("optimizer") != ["sgd", "adamw"])
 
 
 @given(st.integers(1, 10**6))
