@@ -196,7 +196,8 @@ def nodes_waited_for(packing: Packing) -> str:
     """Describe what each training requests and what the cluster has."""
     gpu_fraction = f"{packing.smallest_fraction:g} of a GPU" if packing.on_gpus else "no GPU"
     cluster = describe(cluster_nodes(), startable_types())
-    return f"each trial requests {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
+    text = f"each trial requests {packing.cpus} CPUs and {gpu_fraction}; {cluster}"
+    return f"{text}; a node fits, but it is busy" if can_train(packing) else text
 
 
 def ask_by_config(cpus: int) -> Callable[[dict[str, Any]], tune.PlacementGroupFactory]:

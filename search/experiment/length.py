@@ -78,5 +78,10 @@ def parse_length(text: str) -> Length | int | None:
     return Length(int(number), "steps" if unit == "step" else "images")
 
 
-LENGTH = number_or_text(core_schema.int_schema(ge=1, strict=True), parse_length, Length)
+LENGTH = number_or_text(
+    core_schema.int_schema(ge=1, strict=True),
+    parse_length,
+    Length,
+    "a number of epochs, or a text such as 2000 steps or 300k images",
+)
 """Annotation of a field that takes a number of epochs, or a text for a `Length`."""

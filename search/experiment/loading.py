@@ -244,7 +244,7 @@ def _explain(error: ValidationError) -> BadInputError:
         )
         return BadInputError(field, value, message, remedy)
     message = message[0].lower() + message[1:]
-    return BadInputError(field, value, message, f"see `{_describe(location)}`")
+    return BadInputError(field, value, message, f"it takes: {_describe(location)}")
 
 
 def _annotation_at(location: Sequence[str]) -> Any:

@@ -10,7 +10,7 @@ from pydantic_core import CoreSchema, core_schema
 
 
 def number_or_text(
-    number: CoreSchema, read: Callable[[str], object | None], kind: type
+    number: CoreSchema, read: Callable[[str], object | None], kind: type, forms: str
 ) -> GetPydanticSchema:
     """Return the annotation of a field.
 
@@ -19,12 +19,18 @@ def number_or_text(
         read: returns the value of a text, or None for a text that means nothing. Raises ValueError
             for a text with an error.
         kind: class of such values; ``str`` writes them as `read` reads them.
+        forms: the numbers and texts in words, for messages.
     """
 
     def validate(value: Any, rest: core_schema.ValidatorFunctionWrapHandler) -> Any:
         if isinstance(value, kind):
             return value
-        found = read(value) if isinstance(value, str) else None
+        if not isinstance(value, str):
+            return rest(value)
+        found = read(value)
+        if found is None and not _is_number(value):
+            raise ValueError(f"use {forms}")
+        # A number in quotes is refused with its own remedy.
         return rest(value) if found is None else found
 
     def schema(_source: object, _handler: object) -> CoreSchema:
@@ -37,3 +43,12 @@ def number_or_text(
         )
 
     return GetPydanticSchema(schema)
+
+
+def _is_number(text: str) -> bool:
+    """Tell whether a text is a number, also one that only YAML writes so, such as ``.nan``."""
+    try:
+        float(text.strip().lstrip("+-."))
+    except ValueError:
+        return False
+    return True

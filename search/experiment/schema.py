@@ -54,7 +54,12 @@ def _bucket(location: str | None) -> str | None:
     return location
 
 
-_VALIDATION = number_or_text(core_schema.float_schema(gt=0, lt=1, strict=True), Folds.parse, Folds)
+_VALIDATION = number_or_text(
+    core_schema.float_schema(gt=0, lt=1, strict=True),
+    Folds.parse,
+    Folds,
+    "a fraction of the images such as 0.2, or folds=5, or folds=5x2 for two repetitions",
+)
 
 
 def _all_or_none(probes: object) -> object:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from search.experiment.defaults import FEWEST_STEPS
 from search.experiment.folder import SearchFolder
 from search.experiment.training_length import TrainingLength
 from search.reporting.intervals import CONFIDENCE
@@ -76,10 +77,7 @@ class Standing:
         """
         if not self.unbeaten:
             return ""
-        return (
-            f"Warning: {self.shortcoming}. A training had {length.describe()}; more steps or more "
-            f"images may help. {length.remedy}"
-        )
+        return f"Warning: {self.shortcoming}. A training had {length.describe()}; {_advice(length)}"
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -90,6 +88,15 @@ class Standing:
             "guess_validation_accuracy": self.baseline.guess_validation,
             "guess_test_accuracy": self.baseline.guess_test,
         }
+
+
+def _advice(length: TrainingLength) -> str:
+    if length.steps < FEWEST_STEPS:
+        return f"more steps or more images may help. {length.remedy}"
+    return (
+        "that is enough, so more images help most; then try `augmentation`, a larger range of "
+        "`recipe.learning_rate`, or another space."
+    )
 
 
 def read_standing(folder: SearchFolder, finalists: list[Finalist]) -> Standing | None:

@@ -91,8 +91,9 @@ def _trained(summary: Summary, most: int) -> str:
 def _test(finalists: Sequence[Finalist]) -> str:
     if not finalists:
         return "-"
-    seeds = len(finalists[0].results)
-    return f"{finalists[0].shown} ({seeds} seeds)" if seeds > 1 else finalists[0].shown
+    first = finalists[0]
+    seeds = f", {len(first.results)} seeds" if len(first.results) > 1 else ""
+    return f"{first.shown} (trial {first.number}{seeds})"
 
 
 def _tied(finalists: Sequence[Finalist], ties: Sequence[int]) -> str:

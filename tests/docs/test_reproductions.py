@@ -20,7 +20,9 @@ def test_measured_numbers_are_those_of_the_result_files(
 ) -> None:
     probes = Probes(accuracy=0.4, images=10, border=None, disabled_features=0.125, layers=())
     case = reduced_cases()[0]
-    write_results(tmp_path, "batchnorm_only", [Result(case, outcome(probes=probes))])
+    accuracies = (0.9,) * case.epochs
+    result = Result(case, outcome(probes=probes, train_accuracies=accuracies))
+    write_results(tmp_path, "batchnorm_only", [result])
     monkeypatch.setattr(reproductions, "RESULTS", tmp_path)
     page = reproductions.reproductions()
     assert re.search(r"^\| 14 \| 100 \| 90 \| 40\.0 % \| 48\.0 % \| 46\.7 % \|", page, re.MULTILINE)

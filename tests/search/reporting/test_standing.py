@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from search.experiment.defaults import FEWEST_STEPS
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
 from search.experiment.training_length import TrainingLength
@@ -66,6 +67,9 @@ def test_winner_at_chance_is_warned_of_with_remedies(folder: SearchFolder) -> No
         found.warning(LENGTH)
     )
     assert LENGTH.remedy in found.warning(LENGTH)
+    enough = found.warning(LENGTH.lengthened(FEWEST_STEPS))
+    assert "more images help most" in enough
+    assert "epochs to" not in enough
 
 
 def test_winner_within_noise_of_regression_is_warned_of(folder: SearchFolder) -> None:

@@ -95,7 +95,7 @@ def test_status_shows_baseline_and_a_winner_that_does_not_exceed_it(
     FinalistStore(folder.finalists).write(result, b"", np.array(wrong, dtype=np.int32))
     write_results(folder.finalists, [Finalist(0, (result,))])
     row, below = shown(home, printed)
-    assert row[-3:-1] == ["0.0000", "1.0000"]
+    assert row[-5:-1] == ["0.0000", "(trial", "0)", "1.0000"]
     assert "mine: trial 0 is not better than a guess (" in below
     assert "or logistic regression on the pixels (difference -1.0000" in below
 
@@ -122,7 +122,7 @@ def test_status_shows_seeds_and_ties_of_finalists(
         finalists.append(Finalist(number, tuple(results)))
     write_results(folder.finalists, finalists)
     out = printed(lambda console: show_status(None, home, console))
-    assert "0.2500 ± 0.0000 (3 seeds)" in out
+    assert "0.2500 ± 0.0000 (trial 0, 3 seeds)" in out
     assert "mine: trials 0 (seeds: 3) and 1 (seeds: 2) are the best finalists within noise" in out
 
 
