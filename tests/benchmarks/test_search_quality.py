@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -281,8 +282,6 @@ class _Alone:
     """An executor in this process, which takes a fraction of a second to start."""
 
     def __init__(self, processes: int, **options: Any) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
         self._pool = ThreadPoolExecutor(processes)
 
     def __enter__(self) -> Any:

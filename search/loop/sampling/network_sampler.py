@@ -71,8 +71,9 @@ class _Block:
 class NetworkSampler(BaseSampler):
     """Proposes candidates by expected improvement under a Gaussian process over their features.
 
-    Every suggestion depends on the trials of the study, its number and the seed alone, so a resumed
-    search continues as if it had never stopped.
+    Every suggestion depends on the trials of the study, its number and the seed alone, so a search
+    of one trial at a time resumes as if it had never stopped. With several, a resumed search
+    also knows the results that arrived after its last suggestions, and may continue otherwise.
 
     Args:
         space: of the candidates.
