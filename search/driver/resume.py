@@ -153,6 +153,8 @@ def inherit(
     screens: Sequence[Screen],
     experiment: Experiment,
     misfits: Counter[Misfit] | None = None,
+    *,
+    same_task: bool = True,
 ) -> Iterator[FrozenTrial]:
     """Yield the trials of another search such that the sampler of this one can learn from them.
 
@@ -166,6 +168,7 @@ def inherit(
         screens: of this search.
         experiment: of this search.
         misfits: counts the trained candidates that are left out.
+        same_task: whether the other search has the same data and protocol.
     """
     for trial in trials:
         record = TrialRecord.of(trial)
@@ -173,7 +176,7 @@ def inherit(
             continue
         if record.outcome not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
-        translated = _translate(name, trial, space, screens, experiment)
+        translated = _translate(name, trial, space, screens, experiment, same_task=same_task)
         if isinstance(translated, FrozenTrial):
             yield translated
         elif misfits is not None:
@@ -186,6 +189,8 @@ def _translate(
     space: CandidateSpace,
     screens: Sequence[Screen],
     experiment: Experiment,
+    *,
+    same_task: bool,
 ) -> FrozenTrial | Misfit:
     drawn = FixedTrial(dict(trial.params))
     try:
@@ -218,6 +223,8 @@ def _translate(
         digest=candidate.digest,
         **truncation_of(candidate),
     )
+    if same_task:
+        attributes["same_task"] = True
     objectives = len(experiment.objectives)
     constraints = told_constraints(record.outcome, objectives=objectives, stopped=record.stopped)
     told = told_state(record.outcome, objectives=objectives, is_infeasible=bool(constraints))

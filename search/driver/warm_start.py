@@ -38,57 +38,65 @@ def read_warm_start(
         data: identity of its data.
         space: of the new search.
         screens: of the new search.
-        say: receives one line per other search: how many of its trials are taken, and how its data
-            differ.
+        say: receives one line per other search: how many of its trials are taken, and whether they
+            count as trials of another task.
 
     Raises:
-        BadInputError: there is no such search, or its data have no class in common with these.
+        BadInputError: there is no such search, or its data have no class in common with these and
+            the sampler cannot transfer between tasks.
     """
     found = []
+    transfers = experiment.sampler == "auto"
     for name in dict.fromkeys(experiment.warm_start):
         try:
             folder = home.existing(name)
             other = load_stored(folder)
             trials = read_trials(folder.location(other.database), name)
-            differences = _compare_data(folder, data)
+            differences = _compare_data(folder, data, transfers=transfers)
         except BadInputError as error:
             raise BadInputError("warm_start", name, error.problem, error.remedy) from None
-        misfits: Counter[Misfit] = Counter()
-        taken = list(inherit(name, trials, space, screens, experiment, misfits))
         if other.epochs != experiment.epochs:
             differences.append(
                 f"it trained for {other.epochs} epochs instead of {experiment.epochs}"
             )
         differences += _compare_recipes(other.recipe, experiment.recipe)
-        say(_summary(name, len(taken), misfits, differences))
+        misfits: Counter[Misfit] = Counter()
+        taken = list(
+            inherit(name, trials, space, screens, experiment, misfits, same_task=not differences)
+        )
+        say(_summary(name, other.data, len(taken), misfits) + _remark(differences, transfers))
         found += taken
     return found
 
 
-def _compare_data(folder: SearchFolder, data: DataIdentity) -> list[str]:
+def _compare_data(folder: SearchFolder, data: DataIdentity, *, transfers: bool) -> list[str]:
     """Return how the data of another search differ from these, a phrase each.
 
     Raises:
-        BadInputError: they have no class in common.
+        BadInputError: they have no class in common, and the sampler cannot transfer.
     """
     other = folder.data
     if other is None:
-        _compare_task(folder, data)
-        return [f"{folder.name} has no record of its data"]
+        return _compare_task(folder, data, transfers=transfers)
     names = {each.name for each in data.classes}
     contents = {each.digest for each in data.classes}
     if not any(each.name in names or each.digest in contents for each in other.classes):
-        raise _other_task(folder, _classes(other), _classes(data))
+        if not transfers:
+            raise _other_task(folder, _classes(other), _classes(data))
+        return [f"its classes are others ({_classes(other)})"]
     differences = "; ".join(other.difference(data))
     return [f"the data differ: {differences}"] if differences else []
 
 
-def _compare_task(folder: SearchFolder, data: DataIdentity) -> None:
+def _compare_task(folder: SearchFolder, data: DataIdentity, *, transfers: bool) -> list[str]:
     """Compare the data with those of a search that an older version started."""
     height, width, channels = data.shape
     here, there = Task(channels, height, width, len(data.classes)), folder.task
-    if (there.channels, there.classes) != (here.channels, here.classes):
+    if (there.channels, there.classes) == (here.channels, here.classes):
+        return [f"{folder.name} has no record of its data"]
+    if not transfers:
         raise _other_task(folder, _described(there), _described(here))
+    return [f"its classes are others ({_described(there)})"]
 
 
 def _described(task: Task) -> str:
@@ -103,7 +111,7 @@ def _classes(data: DataIdentity) -> str:
 
 def _other_task(folder: SearchFolder, there: str, here: str) -> BadInputError:
     problem = f"its trials were trained on other classes ({there}) than this search has ({here})"
-    remedy = "name a search on the same classes, or remove it"
+    remedy = "name a search on the same classes, remove it, or set sampler: auto, which transfers"
     return BadInputError("NAME", folder.name, problem, remedy)
 
 
@@ -118,13 +126,29 @@ def _names(optimizer: object) -> str:
     return " or ".join(map(str, optimizer)) if isinstance(optimizer, list) else str(optimizer)
 
 
-def _summary(name: str, taken: int, misfits: Counter[Misfit], differences: list[str]) -> str:
-    """Return one line about the trials of another search."""
+def _summary(name: str, data: str, taken: int, misfits: Counter[Misfit]) -> str:
+    """Return a sentence about the trials of another search, without its full stop."""
     trials = "1 trial" if taken == 1 else f"{taken} trials"
-    line = f"{trials} of {name} {'was' if taken == 1 else 'were'} added to the sampler"
+    line = (
+        f"{trials} of {name} (data: {data}) {'was' if taken == 1 else 'were'} added to the sampler"
+    )
     if misfits:
         counts = [f"{count} {reason.value}" for reason, count in misfits.items()]
         line += f"; left out: {', '.join(counts)}"
-    if differences:
-        line += f". Their accuracies may not be comparable, because {', and '.join(differences)}"
     return line
+
+
+def _remark(differences: Sequence[str], transfers: bool) -> str:
+    """Return what the sampler makes of trials of another task; empty for the same task."""
+    if not differences:
+        return ""
+    because = ", and ".join(differences)
+    if transfers:
+        return (
+            f". They count as trials of another task, because {because}: they guide the search, "
+            "and its own results outweigh them"
+        )
+    return (
+        f". Their accuracies may not be comparable, because {because}; sampler: auto would treat "
+        "them as trials of another task"
+    )

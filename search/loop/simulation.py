@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from typing import Any, TypeAlias
 
 from optuna.samplers import BaseSampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from search.experiment.defaults import with_grace
 from search.experiment.loading import parse_experiment
@@ -112,6 +112,7 @@ def simulate(
     retries: int = 3,
     cluster: Cluster | None = None,
     enqueue: Sequence[Mapping[str, Any]] = (),
+    warm_start: Sequence[FrozenTrial] = (),
     observers: Sequence[Observer] = (),
 ) -> list[SimulatedTrial]:
     """Run a search on a simulated clock, with a function in place of training.
@@ -140,6 +141,7 @@ def simulate(
         retries: of a trial whose process is lost.
         cluster: nodes that trials share, in place of ``workers``.
         enqueue: parameters to try first.
+        warm_start: trials of other searches; the sampler learns from them.
         observers: receive all events of the search, in this order.
 
     Returns:
@@ -196,6 +198,8 @@ def simulate(
         seed=seed,
         objectives=experiment.objectives,
     )
+    for trial in warm_start:
+        study.add(trial)
     for params in enqueue:
         study.enqueue(params)
     clock = _Clock()

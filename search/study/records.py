@@ -85,6 +85,9 @@ class TrialAttributes(TypedDict, total=False):
     """Name of the other search that trained the candidate."""
     inherited_number: int
     """Number of the trial in that search."""
+    same_task: bool
+    """Whether that search trained on the same data by the same protocol, so that accuracies are
+    comparable; absent if it did not, or in studies of older versions."""
     verdict: str
     """The outcome in lower case, where the sampler was told another state."""
 
@@ -154,6 +157,7 @@ class TrialRecord:
         saved_high: upper end; None if there is none.
         duplicate_of: number of the trial that trained the same candidate.
         inherited_from: name of the other search that trained it; empty for this one.
+        same_task: whether that search trained on the same data by the same protocol.
     """
 
     number: int
@@ -179,6 +183,7 @@ class TrialRecord:
     saved_high: float | None
     duplicate_of: int | None
     inherited_from: str
+    same_task: bool
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self:
@@ -216,6 +221,7 @@ class TrialRecord:
             saved_high=stored.get("saved_high"),
             duplicate_of=stored.get("duplicate_of"),
             inherited_from=stored.get("inherited", ""),
+            same_task=stored.get("same_task", False),
         )
 
     @property

@@ -38,7 +38,8 @@ class Observation:
         standing: what is known of it.
         values: of the objectives, all to be maximised; empty while it runs.
         curve: value of the first objective by epoch, to be maximised.
-        source: name of the other search that trained it; empty for this one.
+        source: name of the other task that it was trained on; empty for this one.
+        inherited: whether another search trained it.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Observation:
     values: tuple[float, ...] = ()
     curve: Mapping[int, float] = field(default_factory=dict)
     source: str = ""
+    inherited: bool = False
 
 
 class History:
@@ -131,7 +133,10 @@ class History:
         if not record.is_inherited:
             self.used.setdefault(planned.digest, trial.number)
         self.observations[trial.number] = Observation(
-            trial.number, planned, source=record.inherited_from
+            trial.number,
+            planned,
+            source="" if record.same_task else record.inherited_from,
+            inherited=record.is_inherited,
         )
         return self.observations[trial.number]
 
