@@ -3,8 +3,8 @@
     python -m docs.generate
 
 Two drawings for architecture.md, the table of fields in experiment.md, the commands in commands.md
-and the published experiments with their results in reproductions.md. A test holds that the files
-in the repository are what this script writes.
+and the published experiments with their results and pictures in reproductions.md. A test holds that
+the files in the repository are what this script writes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from graphlib import TopologicalSorter
 from html import escape
 from pathlib import Path
@@ -24,7 +24,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from docs.reproductions import reproductions
+from docs.reproductions import FIGURES, picture, picture_names, reproductions
 from search.cli import app
 from search.experiment.schema import Experiment
 
@@ -355,13 +355,15 @@ GENERATED: dict[str, Callable[[], str]] = {
     "experiment.md": lambda: _within("experiment.md", "fields", field_table()),
     "reproductions.md": lambda: _within("reproductions.md", "experiments", reproductions()),
     "commands.md": lambda: _within("commands.md", "commands", command_pages()),
-}
+} | {f"{FIGURES}/{name}.svg": partial(picture, name) for name in picture_names()}
 
 
 def main() -> None:
     """Write every generated file."""
     for name, content in GENERATED.items():
-        (DOCS / name).write_text(content(), encoding="utf-8")
+        path = DOCS / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content(), encoding="utf-8")
 
 
 if __name__ == "__main__":

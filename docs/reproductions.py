@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from experiments.published import NAMES, find
-from experiments.reproduction.records import Experiment, Protocol, Result, Table
+from experiments.reproduction.figures import draw_file
+from experiments.reproduction.records import Chart, Experiment, Page, Protocol, Result, Table
 from experiments.reproduction.results_file import RESULTS, read_results
 
+FIGURES = "figures"
+"""Folder of the pictures in docs/."""
 ARXIV = "https://arxiv.org/abs/"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The results of an experiment in the repository, and their page."""
+
+    results: Sequence[Result]
+    page: Page
+
+
+@cache
+def measured(name: str, folder: Path) -> Measured | None:
+    """Return the results of the reduced protocol of an experiment; None without results."""
+    if not (folder / f"{name}.csv").exists():
+        return None
+    experiment = find(name)
+    results = read_results(folder, name, list(experiment.protocols["reduced"].cases()))
+    return Measured(results, experiment.page(results))
+
+
+def picture_names() -> list[str]:
+    """Return the names of the experiments with results in the repository."""
+    return [name for name in NAMES if (RESULTS / f"{name}.csv").exists()]
+
+
+def picture(name: str) -> str:
+    """Return the picture of an experiment with results, as the content of an SVG file.
+
+    Raises:
+        LookupError: there are no results, or not those that the picture shows.
+    """
+    found = measured(name, RESULTS)
+    if found is None or found.page.picture is None:
+        raise LookupError(f"{RESULTS / name}.csv has no results for the picture of {name}")
+    return draw_file(found.page.picture)
 
 
 def reproductions() -> str:
@@ -41,23 +82,32 @@ def _protocol(heading: str, protocol: Protocol) -> Iterator[str]:
 
 
 def _results(experiment: Experiment, protocol: Protocol) -> Iterator[str]:
-    if not (RESULTS / f"{experiment.name}.csv").exists():
+    found = measured(experiment.name, RESULTS)
+    if found is None:
         yield "**Results.** The repository contains no results of this experiment yet."
         return
-    results = read_results(RESULTS, experiment.name, list(protocol.cases()))
-    page = experiment.page(results)
-    yield f"**Results** of the reduced protocol ({_conditions(results)}):"
+    page = found.page
+    yield f"**Results** of the reduced protocol ({_conditions(found.results)}):"
     yield _list(page.answer)
+    if page.picture is not None:
+        yield f"{_plain(page.picture.title)}:"
+        yield f"![{_plain(_shown(page.picture))}]({FIGURES}/{experiment.name}.svg)"
     yield _table(page.comparison)
     if page.comparison.caption:
         yield _plain(page.comparison.caption)
     yield "Likely reasons for differences:"
-    yield _list(page.differences)
+    yield _list(protocol.differences)
     yield "The page with all figures, from these results:"
     yield (
         f"    python search.py reproduce {experiment.name} --protocol reduced "
         "--from experiments/results"
     )
+
+
+def _shown(chart: Chart) -> str:
+    """Describe a chart for readers who do not see it."""
+    series = "; ".join(each.name for each in chart.series)
+    return f"{chart.y_label} over {chart.x_label}: {series}"
 
 
 def _conditions(results: Sequence[Result]) -> str:

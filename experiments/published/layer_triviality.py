@@ -143,19 +143,12 @@ def _layers(probes: Sequence[Probes], channels: Mapping[str, tuple[int, int]]) -
 def page(results: Sequence[Result]) -> Page:
     """Describe the results."""
     found = networks(results)
+    chart = _overview_chart(found)
     return Page(
         answer=tuple(_answer(found)),
         comparison=_comparison(found),
-        sections=(_overview(found), *(_section(network) for network in found)),
-        differences=(
-            "The networks here are trained for few epochs. Longer training of wider networks makes "
-            "more layers trivial, because they have more parameters than they need.",
-            "The share of trivial layers depends on the limit of "
-            f"{100 * TRIVIAL_BELOW:g} percentage points, which the publication does not give in "
-            "these terms.",
-            "Accuracies are measured on at most 1,000 test images, so single layers are uncertain "
-            "by about one percentage point.",
-        ),
+        sections=(_overview(found, chart), *(_section(network) for network in found)),
+        picture=chart if found else None,
     )
 
 
@@ -220,9 +213,8 @@ def _comparison(found: Sequence[Network]) -> Table:
     )
 
 
-def _overview(found: Sequence[Network]) -> Section:
-    rows = [_row(network, kind) for network in found for kind in KINDS]
-    chart = Chart(
+def _overview_chart(found: Sequence[Network]) -> Chart:
+    return Chart(
         f"Lost accuracy over relative depth ({ZERO_KERNEL})",
         "relative depth: 0 is the first convolution, 1 the last",
         "lost accuracy",
@@ -233,6 +225,10 @@ def _overview(found: Sequence[Network]) -> Section:
         ),
         percent=True,
     )
+
+
+def _overview(found: Sequence[Network], chart: Chart) -> Section:
+    rows = [_row(network, kind) for network in found for kind in KINDS]
     table = Table(
         (
             "network",
@@ -350,6 +346,13 @@ def _points(layers: Sequence[Layer], kind: str) -> str:
     return f"{100 * fmean(layer.loss(kind) for layer in layers):.1f}" if layers else UNKNOWN
 
 
+_DIFFERENCES = (
+    f"The share of trivial layers depends on the limit of {100 * TRIVIAL_BELOW:g} percentage "
+    "points, which the publication does not give in these terms.",
+    "Accuracies are measured on at most 1,000 test images, so single layers are uncertain by about "
+    "one percentage point.",
+)
+
 EXPERIMENT = Experiment(
     name="layer_triviality",
     title="Which convolutions of a trained network are trivial?",
@@ -370,6 +373,7 @@ EXPERIMENT = Experiment(
                 "The training settings are those of Richter et al. 2021, so that both experiments "
                 "share the trained networks.",
             ),
+            differences=_DIFFERENCES,
             cases=full_cases,
             seeds=3,
         ),
@@ -386,6 +390,11 @@ EXPERIMENT = Experiment(
                 f"{REDUCED_EPOCHS} epochs.",
                 "The training settings are those of border_layer, so that both experiments share "
                 "the trained networks.",
+            ),
+            differences=(
+                "The networks here are trained for few epochs. Longer training of wider networks "
+                "makes more layers trivial, because they have more parameters than they need.",
+                *_DIFFERENCES,
             ),
             cases=reduced_cases,
             seeds=3,

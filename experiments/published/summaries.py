@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import permutations
 from statistics import fmean, stdev
 
 from experiments.reproduction.records import Point, Result
@@ -65,6 +66,38 @@ def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float | None:
     if len(pairs) < 3 or any(len({pair[side] for pair in pairs}) == 1 for side in (0, 1)):
         return None
     return float(stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs]).statistic)
+
+
+def rank_correlation_p(pairs: Sequence[tuple[float, float]]) -> float:
+    """Return the exact two-sided p-value of Spearman's rank correlation.
+
+    This is the fraction of all orders of one side whose correlation is at least as far from 0.
+
+    Args:
+        pairs: at most seven; more have too many orders.
+    """
+    import numpy as np  # noqa: PLC0415 - imports slowly
+    from scipy.stats import rankdata  # noqa: PLC0415 - imports slowly
+
+    one, other = (rankdata([pair[side] for pair in pairs]) for side in (0, 1))
+    one, other = one - one.mean(), other - other.mean()
+    products = np.array(list(permutations(other))) @ one
+    return float(np.mean(abs(products) >= abs(one @ other) - 1e-9))
+
+
+def is_beyond_chance(differences: Sequence[float]) -> bool:
+    """Tell whether a two-sided paired t test of level 0.05 finds a difference.
+
+    Args:
+        differences: one per seed. One difference alone is never beyond chance.
+    """
+    from scipy.stats import t  # noqa: PLC0415 - imports slowly
+
+    count = len(differences)
+    if count < 2:
+        return False
+    limit = float(t.ppf(0.975, count - 1)) * stdev(differences) / count**0.5
+    return bool(abs(fmean(differences)) > limit)
 
 
 def millions(number: float) -> str:

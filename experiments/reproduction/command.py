@@ -12,7 +12,7 @@ from typing import cast, get_args
 from cluster.files import write_atomically
 from experiments.published import NAMES, find
 from experiments.reproduction.images import Places, read_places
-from experiments.reproduction.page import Run, build_page
+from experiments.reproduction.page import Run, build_page, mixed_conditions
 from experiments.reproduction.progress import Progress
 from experiments.reproduction.records import Case, Protocol, ProtocolName, Result
 from experiments.reproduction.results_file import read_results, write_results
@@ -94,6 +94,8 @@ def reproduce(request: Request) -> Path:
     if request.results is not None:
         for path in write_results(request.results, stem, results):
             note(f"results: {path}")
+    if mixed := mixed_conditions(results):
+        note(f"note: {mixed}")
     page = build_page(
         Run(
             experiment,

@@ -85,10 +85,29 @@ class _Scale:
 
 
 def draw(chart: Chart) -> Markup:
-    """Return a chart as an SVG element; points that are not finite are left out."""
-    points = [point for series in chart.series for point in series.points if _is_drawn(point)]
-    if not points:
+    """Return a chart as an SVG element for a page; points that are not finite are left out."""
+    if not _points(chart):
         return Markup("<p>{}: no results yet</p>").format(chart.title)
+    return _render(chart, is_file=False)
+
+
+def draw_file(chart: Chart) -> str:
+    """Return a chart as the content of an SVG file, readable on light and dark pages.
+
+    Raises:
+        ValueError: the chart has no points.
+    """
+    if not _points(chart):
+        raise ValueError(f"{chart.title}: no results yet")
+    return f"{_render(chart, is_file=True).strip()}\n"
+
+
+def _points(chart: Chart) -> list[Point]:
+    return [point for series in chart.series for point in series.points if _is_drawn(point)]
+
+
+def _render(chart: Chart, *, is_file: bool) -> Markup:
+    points = _points(chart)
     legend, top = _legend(chart)
     x_low, x_high = _x_range([point.x for point in points], chart.x_log)
     y_low, y_high = chart.y_range or _padded(
@@ -102,6 +121,7 @@ def draw(chart: Chart) -> Markup:
     return render(
         "chart.svg",
         chart=chart,
+        is_file=is_file,
         width=_WIDTH,
         height=_HEIGHT,
         left=_LEFT,

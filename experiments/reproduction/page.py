@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -93,6 +94,23 @@ def _warnings(run: Run) -> Iterable[str]:
             f"{len(run.results):,} of {run.expected:,} trainings are finished. "
             "The command below trains the others."
         )
+    if mixed := mixed_conditions(run.results):
+        yield mixed
+
+
+def mixed_conditions(results: Sequence[Result]) -> str:
+    """Say that trainings differ in device or versions; empty if they are equal in both."""
+    counts = Counter(
+        f"{result.outcome.device}; {result.outcome.versions}"
+        for result in {each.outcome.key: each for each in results}.values()
+    )
+    if len(counts) == 1:
+        return ""
+    parts = ", ".join(f"{count:,} on {conditions}" for conditions, count in counts.items())
+    return (
+        f"The trainings differ in device or versions ({parts}). Equal seeds then give slightly "
+        "different numbers. To train all on one device, use another --work folder."
+    )
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:

@@ -120,8 +120,8 @@ class Outcome(BaseModel):
     """The numbers of one training: a line of the working file.
 
     Attributes:
-        key: hash of everything that decides the numbers: network, recipe, augmentation, epochs,
-            images, probes and seed. Experiments share trainings of equal keys.
+        key: hash of network, recipe, augmentation, epochs, images, probes and seed. Experiments
+            share trainings of equal keys. Device and versions are not part of it.
         seed: of initial weights, order of images and augmentation.
         train_accuracy: on the augmented training images during the last epoch, 0..1.
         test_accuracy: after the last epoch, 0..1.
@@ -198,6 +198,7 @@ class Protocol:
     Attributes:
         description: sentences about images, networks and recipe.
         deviations: sentences, one for each difference from the publication.
+        differences: sentences: likely reasons why measured and published numbers differ.
         cases: builds the cases; their names are unique.
         seeds: number of trainings of each case, with the seeds 0, 1, ..
         minutes: CPU minutes on one core that all trainings take; None if not measured.
@@ -205,6 +206,7 @@ class Protocol:
 
     description: tuple[str, ...]
     deviations: tuple[str, ...]
+    differences: tuple[str, ...]
     cases: Callable[[], Sequence[Case]]
     seeds: int
     minutes: float | None = None
@@ -315,13 +317,13 @@ class Page:
         answer: sentences that answer the question of the experiment with numbers.
         comparison: the measured numbers beside the published ones.
         sections: further tables and figures.
-        differences: sentences: likely reasons why measured and published numbers differ.
+        picture: the figure among them that the documentation shows; None without results for it.
     """
 
     answer: tuple[str, ...]
     comparison: Table
     sections: tuple[Section, ...]
-    differences: tuple[str, ...]
+    picture: Chart | None = None
 
 
 @dataclass(frozen=True)
@@ -334,8 +336,8 @@ class Experiment:
         publication: where the published numbers are from.
         question: what the experiment asks.
         protocols: ``reduced`` for two CPU cores and ``full`` with the publication's own settings.
-        page: describes the results. It is called with all results that exist, at least one, in the
-            order of cases and seeds, and must work with a part of them.
+        page: describes the results of any protocol. It is called with all results that exist, at
+            least one, in the order of cases and seeds, and must work with a part of them.
     """
 
     name: str

@@ -59,7 +59,7 @@ class ImageCache:
 
 
 def training_key(job: Job, images: LoadedImages) -> str:
-    """Return the hash of everything that decides the numbers of a training, but device and library.
+    """Return the hash of what decides the numbers of a training, without device and versions.
 
     Args:
         job: case and seed.

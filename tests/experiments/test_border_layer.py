@@ -14,7 +14,12 @@ from experiments.published.border_layer.networks import (
     truncate_residual,
 )
 from experiments.published.border_layer.page import PUBLISHED_BORDERS, PUBLISHED_TRUNCATIONS
+from experiments.published.border_layer.selection import (
+    equal_when_truncated,
+    truncation_differences,
+)
 from experiments.published.networks import full_cases, narrowed, published, reduced_cases
+from experiments.published.summaries import by_case
 from experiments.reproduction.records import Case, Table
 from spaces.architecture import Architecture
 from spaces.operations import Linear, Norm
@@ -177,7 +182,7 @@ def test_page_compares_truncated_networks_seed_by_seed() -> None:
         ]
     )
     assert "Truncated plain networks reach +2.0 ± 1.4 percentage points" in page.answer[-1]
-    assert "and -3.0 with the border kept (seed by seed, 2 and 1 pairs)" in page.answer[-1]
+    assert "and -3.0 with the border kept (seed by seed, 2 and 1 trainings of" in page.answer[-1]
 
 
 def test_page_describes_any_single_result() -> None:
@@ -209,3 +214,14 @@ def test_page_compares_pooling_placements_at_equal_depth() -> None:
     sentence = next(each for each in EXPERIMENT.page(found).answer if "equal depth" in each)
     assert "layers 6 to 9 of VGG16" in sentence
     assert "gains +5.0 percentage points where it is before the border, and +0.0" in sentence
+
+
+def test_networks_that_are_equal_when_truncated_count_once() -> None:
+    known = {each.name: each for each in REDUCED.cases()}
+    accuracies = {"vgg16": 0.3, "vgg19": 0.1, "vgg16 truncated": 0.4, "vgg19 truncated": 0.4}
+    cases = {name: known[name] for name in accuracies}
+    assert cases["vgg16 truncated"].candidate.digest == cases["vgg19 truncated"].candidate.digest
+    results = [result(cases[name], 0, accuracy) for name, accuracy in accuracies.items()]
+    groups = by_case(results)
+    assert truncation_differences(groups, "vgg", "truncated") == pytest.approx([0.2])
+    assert "vgg16 and vgg19 are one network when truncated" in equal_when_truncated(groups)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import stdev
+
 import pytest
 
 from experiments.published.classic_networks.experiment import EXPERIMENT, FULL, REDUCED
@@ -11,6 +13,7 @@ from experiments.published.classic_networks.published import (
     NETWORKS,
     NORMS,
 )
+from experiments.published.summaries import is_beyond_chance, rank_correlation_p
 from experiments.reproduction.page import Run, build_page
 from experiments.reproduction.records import Case, Table
 from spaces.operations import Convolution
@@ -86,8 +89,25 @@ def test_page_counts_pairs_of_networks_in_published_order() -> None:
     ]
     page = EXPERIMENT.page(results)
     assert "over 4 networks is 0.80 (0.80, 0.80 for single seeds)" in page.answer[0]
+    assert "The exact two-sided p-value is 0.33, so it can be chance." in page.answer[0]
     assert "5 of 6 pairs of networks have the published order. 6 pairs differ" in page.answer[1]
     assert "5 of these" in page.answer[1]
+
+
+def test_few_seeds_need_a_clear_difference() -> None:
+    """Student's t of level 0.05 is 4.3 standard errors for three seeds, not 2."""
+    error = stdev([-0.1, 0.0, 0.1]) / 3**0.5
+    for errors, is_clear in ((2.1, False), (4.2, False), (4.4, True)):
+        differences = [errors * error + noise for noise in (-0.1, 0.0, 0.1)]
+        assert is_beyond_chance(differences) == is_clear
+    assert not is_beyond_chance([0.5])
+
+
+def test_rank_correlation_of_four_values_is_never_beyond_chance() -> None:
+    perfect = [(float(number), float(number)) for number in range(7)]
+    assert rank_correlation_p(perfect[:4]) == pytest.approx(2 / 24)
+    assert rank_correlation_p(perfect) == pytest.approx(2 / 5040)
+    assert rank_correlation_p([(1, 3), (2, 1), (3, 2)]) == 1
 
 
 def test_page_compares_options_seed_by_seed() -> None:

@@ -9,13 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
 from experiments.published import NAMES, find
 from experiments.reproduction import checkpoint, command
 from experiments.reproduction.command import Request, planned_jobs, reproduce
-from experiments.reproduction.figures import draw
+from experiments.reproduction.figures import draw, draw_file
 from experiments.reproduction.images import LoadedImages, load_images
 from experiments.reproduction.page import Run, build_page
 from experiments.reproduction.records import (
@@ -32,6 +33,7 @@ from experiments.reproduction.records import (
     Protocol,
     Publication,
     Result,
+    Section,
     Series,
     Table,
 )
@@ -68,17 +70,19 @@ def case(name: str = "narrow", width: int = 2, **changed: Any) -> Case:
 def describe(results: Sequence[Result]) -> Page:
     rows = tuple((each.case.name, str(each.outcome.test_accuracy), "12.34 %") for each in results)
     chart = Chart("curve", "x", "y", (Series("own <b>", (Point(1, 2), Point(2, 3))),))
-    return Page(("Found.",), Table(("case", "measured", "published"), rows), (), (chart.title,))
+    return Page(
+        ("Found.",), Table(("case", "measured", "published"), rows), (Section("s", parts=(chart,)),)
+    )
 
 
 def experiment(name: str, *cases: Case, seeds: int = 2) -> Experiment:
-    protocol = Protocol(("All.",), ("Tiny.",), lambda: cases, seeds)
+    protocol = Protocol(("All.",), ("Tiny.",), ("Chance.",), lambda: cases, seeds)
     return Experiment(
         name,
         f"Title of {name}",
         Publication("Doe", 2020, "On digits", "2001.00001"),
         "Does it work?",
-        {"reduced": protocol, "full": protocol},
+        {"reduced": protocol, "full": replace(protocol, differences=("Another device.",))},
         describe,
     )
 
@@ -305,6 +309,35 @@ def test_partial_page_says_what_is_missing(
     assert "1 of 3 trainings are finished." in run(tmp_path, from_=tmp_path)
 
 
+def test_page_gives_the_reasons_of_its_own_protocol(
+    registered: Callable[[Experiment], None], tmp_path: Path
+) -> None:
+    registered(experiment("x", case(), seeds=1))
+    for stem in ("x", "x-full"):
+        write_results(tmp_path, stem, [Result(case(), outcome())])
+    pages = {
+        name: reproduce(Request("x", name, work=tmp_path, from_=tmp_path)).read_text("utf-8")
+        for name in ("reduced", "full")
+    }
+    assert "Chance." in pages["reduced"]
+    assert "Chance." not in pages["full"]
+    assert "Another device." in pages["full"]
+
+
+def test_page_says_that_trainings_differ_in_versions(
+    registered: Callable[[Experiment], None],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    registered(experiment("x", case()))
+    newer = outcome(seed=1, key="l", versions="torch 3")
+    for results, is_mixed in (([outcome()], False), ([outcome(), newer], True)):
+        write_results(tmp_path, "x", [Result(case(), each) for each in results])
+        page = run(tmp_path, from_=tmp_path)
+        text = "differ in device or versions (1 on CPU; torch 2, 1 on CPU; torch 3)"
+        assert (text in page) == (text in capsys.readouterr().err) == is_mixed
+
+
 def test_page_needs_no_other_file(tmp_path: Path) -> None:
     chosen = experiment("x", case())
     result = Result(case(), outcome(probes=PROBES))
@@ -327,6 +360,18 @@ def test_chart_leaves_out_points_that_are_not_finite() -> None:
     for text in ("a&lt;b", "border", "<title>three</title>", "50 %"):
         assert text in drawing
     assert draw(replace(chart, series=(Series("a", ()),))) == "<p>t: no results yet</p>"
+
+
+def test_chart_in_a_file_brings_its_own_colours() -> None:
+    chart = Chart("t <1>", "x", "y", (Series("a", (Point(1, 2, label="hover"),)),))
+    root = ElementTree.fromstring(draw_file(chart))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root.findtext("{*}title") == "t <1>"
+    style = root.findtext("{*}style") or ""
+    assert "--c0:" in style
+    assert "prefers-color-scheme: dark" in style
+    with pytest.raises(ValueError, match="no results yet"):
+        draw_file(replace(chart, series=()))
 
 
 @pytest.mark.parametrize("value", [0.0, 0.001, 7.0, 1e6])
@@ -412,6 +457,6 @@ def test_protocols_build_with_unique_names(name: str) -> None:
 
 
 def test_first_seed_of_all_cases_is_trained_first() -> None:
-    protocol = Protocol((), (), list, seeds=2)
+    protocol = Protocol((), (), (), list, seeds=2)
     jobs = planned_jobs(protocol, [case("a"), case("b", seeds=1), case("c", seeds=3)])
     assert [f"{job.case.name}{job.seed}" for job in jobs] == ["a0", "b0", "c0", "a1", "c1", "c2"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from experiments.published.border_layer.curves import EqualDepth, curves
 from experiments.published.border_layer.sections import (
+    aligned_probes,
     attention,
     flattening,
     placements,
@@ -17,6 +18,7 @@ from experiments.published.border_layer.selection import (
     Groups,
     border_of,
     equal_depth,
+    equal_when_truncated,
     factor,
     mean_plateau,
     plain_networks,
@@ -61,6 +63,7 @@ SMALL = {
 def describe(results: Sequence[Result]) -> Page:
     """Return the page about these results."""
     groups, found = by_case(results), curves(results)
+    aligned = aligned_probes(groups, found)
     return Page(
         answer=_answer(groups, found),
         comparison=_comparison(groups),
@@ -71,20 +74,7 @@ def describe(results: Sequence[Result]) -> Page:
             attention(groups, found),
             residual(groups, found),
         ),
-        differences=(
-            "The published result tables were not available, so most accuracies have no published "
-            "number beside them. Borders, parameters and MACs have one.",
-            "The README of the authors' toolbox does not name the images of its three accuracies. "
-            "Compare their order and their ratios, and not their values.",
-            "Narrow networks that train for few epochs on few images stay far below the accuracy "
-            "of the full protocol. A receptive field depends on kernels and strides alone, so the "
-            "border is the same for every width.",
-            "Parameters and MACs of this page include the head. The published ones do not. The "
-            "first layer costs a larger part of the MACs of narrow networks, because the number of "
-            "its input channels stays 3.",
-            "A JPEG copy of CIFAR-10, if the line Images names one, differs slightly from the "
-            "originals.",
-        ),
+        picture=aligned[0] if aligned else None,
     )
 
 
@@ -148,9 +138,10 @@ def _truncation_sentences(groups: Groups) -> list[str]:
             sentences.append(
                 f"Truncated {kind} networks reach {points(without)} percentage points of test "
                 f"accuracy relative to the whole ones, and {points(kept)} with the border kept "
-                f"(seed by seed, {len(without)} and {len(kept)} pairs)."
+                f"(seed by seed, {len(without)} and {len(kept)} trainings of truncated networks)."
             )
-    return sentences
+    equal = equal_when_truncated(groups)
+    return [*sentences, equal] if sentences and equal else sentences
 
 
 def _comparison(groups: Groups) -> Table:

@@ -11,6 +11,7 @@ from experiments.published.border_layer.selection import (
     Curves,
     Groups,
     border_of,
+    equal_when_truncated,
     factor,
     mean_plateau,
     placement_names,
@@ -51,7 +52,7 @@ def flattening(groups: Groups, found: Curves) -> Section:
         )
         for name, group in tails.items()
     ]
-    whole = {name: group for name, group in tails.items() if " " not in name}
+    whole = _whole(tails)
     return Section(
         "Do probes and saturation flatten at the border?",
         (
@@ -79,10 +80,21 @@ def flattening(groups: Groups, found: Curves) -> Section:
                 tuple(rows),
             ),
             *(both(name, group) for name, group in whole.items()),
-            *aligned("Probe accuracy of VGGs, aligned at the border", whole, "probe"),
+            *aligned_probes(groups, found),
             *aligned("Saturation of VGGs, aligned at the border", whole, "saturation"),
         ),
     )
+
+
+def aligned_probes(groups: Groups, found: Curves) -> tuple[Chart, ...]:
+    """Return the probe accuracies of VGGs over the distance from the border, if there are two."""
+    whole = _whole(plain_networks(groups, found))
+    return aligned("Probe accuracy of VGGs, aligned at the border", whole, "probe")
+
+
+def _whole(curves: Curves) -> Curves:
+    """Return the networks without a variant."""
+    return {name: group for name, group in curves.items() if " " not in name}
 
 
 def placements(groups: Groups, found: Curves) -> Section:
@@ -184,6 +196,7 @@ def truncation(groups: Groups) -> Section:
             "with the border layer. Residual networks are cut between blocks.",
             "Differences are percentage points of test accuracy relative to the whole network, "
             "seed by seed.",
+            *filter(None, [equal_when_truncated(groups)]),
         ),
         (
             Table(

@@ -62,17 +62,53 @@ def mean_plateau(group: Sequence[Curve]) -> float:
 
 
 def truncation_differences(groups: Groups, family: str, variant: str) -> list[float]:
-    """Return differences of test accuracy to the whole network, seed by seed.
+    """Return differences of test accuracy to the whole network, for each truncated training.
+
+    Networks that are equal once truncated share their training. It counts once, with the mean
+    difference to all of these networks.
 
     Args:
         groups: the results.
         family: ``vgg`` or ``resnet``.
         variant: of the truncated networks.
     """
-    return [
-        difference
-        for name, group in groups.items()
-        if factor(groups, name, "variant") == variant
-        and factor(groups, name, "network").startswith(family)
-        for difference in paired(group, groups.get(factor(groups, name, "network"), ()))
-    ]
+    found: dict[tuple[str, int], list[float]] = {}
+    for names in truncated_networks(groups, family, variant):
+        for name in names:
+            whole = groups.get(factor(groups, name, "network"), ())
+            for each in groups[name]:
+                key = (each.case.candidate.digest, each.outcome.seed)
+                found.setdefault(key, []).extend(paired([each], whole))
+    return [fmean(differences) for differences in found.values() if differences]
+
+
+def truncated_networks(groups: Groups, family: str, variant: str) -> list[list[str]]:
+    """Return the names of truncated networks; equal networks are in one list.
+
+    Args:
+        groups: the results.
+        family: ``vgg`` or ``resnet``.
+        variant: of the truncated networks.
+    """
+    equal: dict[str, list[str]] = {}
+    for name, group in groups.items():
+        if factor(groups, name, "variant") == variant and factor(
+            groups, name, "network"
+        ).startswith(family):
+            equal.setdefault(group[0].case.candidate.digest, []).append(name)
+    return list(equal.values())
+
+
+def equal_when_truncated(groups: Groups) -> str:
+    """Say which networks are equal once truncated; empty for none."""
+    sentences = []
+    for variant in ("truncated", "truncated, border kept"):
+        for family in ("vgg", "resnet"):
+            for names in truncated_networks(groups, family, variant):
+                if len(names) > 1:
+                    whole = " and ".join(factor(groups, name, "network") for name in names)
+                    sentences.append(
+                        f"{whole} are one network when {variant}. It is trained once for each seed "
+                        "and counts once, with the mean difference to the whole networks."
+                    )
+    return " ".join(sentences)

@@ -19,30 +19,29 @@ from experiments.published.summaries import (
     UNKNOWN,
     accuracies,
     by_case,
-    deviation,
+    is_beyond_chance,
     paired,
     percent,
     point,
     points,
     rank_correlation,
+    rank_correlation_p,
 )
 from experiments.reproduction.records import Chart, Page, Point, Result, Section, Series, Table
 from spaces.costs import costs
 
 Groups = Mapping[str, Sequence[Result]]
 
-SIGNIFICANT = 0.786
-"""Rank correlation of seven networks beyond which chance is unlikely (two-sided, 5 %)."""
-
 
 def describe(results: Sequence[Result]) -> Page:
     """Return the page about these results."""
     groups = by_case(results)
+    scatter = _scatter(_trained(groups))
     return Page(
         answer=_answer(groups),
         comparison=_comparison(groups),
         sections=(
-            _networks(groups),
+            _networks(groups, scatter),
             _options(
                 "Activations", "activation", ACTIVATIONS, _option_cases(ACTIVATIONS, "relu"), groups
             ),
@@ -57,18 +56,7 @@ def describe(results: Sequence[Result]) -> Page:
             _erasing(groups),
             _schedules(groups),
         ),
-        differences=(
-            "The published networks train for 250 epochs. After few epochs, accuracy shows how "
-            "fast a network learns, and not how well it ends.",
-            "Regularisation, such as erasing and mixup, pays in long trainings that fit all "
-            "training images. In short ones it can only slow the fit.",
-            "A divisor of all widths changes networks unequally: ConvMixer and DenseNet121 keep "
-            "their depth with few channels, and depthwise convolutions with few channels learn "
-            "little.",
-            "The published tables leave much of the recipe open; see the protocol.",
-            "A JPEG copy of CIFAR-10, if the line Images names one, differs slightly from the "
-            "originals.",
-        ),
+        picture=scatter if scatter.series else None,
     )
 
 
@@ -96,8 +84,7 @@ def _answer(groups: Groups) -> tuple[str, ...]:
         text = f" ({', '.join(f'{each:.2f}' for each in seeds)} for single seeds)" if seeds else ""
         sentences.append(
             f"The rank correlation of measured and published accuracy over {len(pairs)} networks "
-            f"is {correlation:.2f}{text}. With seven networks, {SIGNIFICANT:.2f} is the limit of "
-            "significance (two-sided, 5 %)."
+            f"is {correlation:.2f}{text}. {_chance(pairs)}"
         )
         sentences.append(_surviving(trained, means))
     best = max(means, key=means.__getitem__)
@@ -119,9 +106,16 @@ def _answer(groups: Groups) -> tuple[str, ...]:
         own = rank_correlation(known)
         if own is not None:
             sentences.append(
-                f"Over {len(known)} {what} of {BASE}, the rank correlation is {own:.2f}."
+                f"Over {len(known)} {what} of {BASE}, the rank correlation is {own:.2f}. "
+                f"{_chance(known)}"
             )
     return tuple(sentences)
+
+
+def _chance(pairs: Sequence[tuple[float, float]]) -> str:
+    p_value = rank_correlation_p(pairs)
+    verdict = "" if p_value < 0.05 else ", so it can be chance"
+    return f"The exact two-sided p-value is {p_value:.2g}{verdict}."
 
 
 def _option_groups(values: Mapping[str, float], default: str, groups: Groups) -> dict[str, str]:
@@ -151,18 +145,14 @@ def _surviving(trained: Groups, means: Mapping[str, float]) -> str:
         same = (NETWORKS[one].valid > NETWORKS[other].valid) == (means[one] > means[other])
         kept += same
         differences = paired(trained[one], trained[other])
-        if len(differences) > 1 and abs(fmean(differences)) > 2 * _error(differences):
+        if is_beyond_chance(differences):
             clear += 1
             clear_kept += same
     return (
         f"{kept} of {len(pairs)} pairs of networks have the published order. {clear} pairs differ "
-        f"by more than two standard errors over seeds; {clear_kept} of these have the published "
-        "order."
+        f"by a t test over seeds (paired, two-sided, level 5 %, for each pair alone); {clear_kept} "
+        "of these have the published order."
     )
-
-
-def _error(values: Sequence[float]) -> float:
-    return float(deviation(values) / len(values) ** 0.5)
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, int]:
@@ -227,9 +217,8 @@ def _parameters(trained: Groups) -> Table:
     )
 
 
-def _networks(groups: Groups) -> Section:
-    trained = _trained(groups)
-    scatter = Chart(
+def _scatter(trained: Groups) -> Chart:
+    return Chart(
         title="Published and measured accuracy",
         x_label="published validation accuracy in percent",
         y_label="measured test accuracy",
@@ -244,6 +233,10 @@ def _networks(groups: Groups) -> Section:
         ),
         percent=True,
     )
+
+
+def _networks(groups: Groups, scatter: Chart) -> Section:
+    trained = _trained(groups)
     progress = Chart(
         title="Accuracy during the training",
         x_label="epoch",

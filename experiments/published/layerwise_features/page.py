@@ -48,20 +48,7 @@ def page(results: Sequence[Result]) -> Page:
         answer=tuple(_answer(found)),
         comparison=_comparison(found),
         sections=tuple(_section(group) for group in found),
-        differences=(
-            "At a constant total of features, early-heavy networks have more parameters and many "
-            "more multiply-accumulates than the pyramid, because early feature maps are large. "
-            "The publication compares at a constant total; the wide pyramid shows what the same "
-            "computation reaches in the usual shape.",
-            "Few epochs on few images favour networks that learn fast. The publication trains 150 "
-            "epochs on all images.",
-            "A narrow layer limits a network more, the narrower all layers are. In the reduced "
-            f"protocol the pyramid begins with {VGG_D.pyramid[0] // 8} features instead of "
-            f"{VGG_D.pyramid[0]}, and early-heavy networks end in as few features as the "
-            "published ones.",
-            "Training accuracy is measured during the last epoch. Augmentation lowers it, and "
-            "dropout in the full protocol.",
-        ),
+        picture=_over_centre(found[0]) if found else None,
     )
 
 
@@ -201,7 +188,7 @@ def _section(group: Group) -> Section:
         ),
         (
             draw_3d(_scatter(group)),
-            _chart(group, "Test accuracy over the centre of mass", "centre of mass", _centre),
+            _over_centre(group),
             _chart(
                 group,
                 "Training minus test accuracy over the centre of mass",
@@ -226,6 +213,10 @@ def _section(group: Group) -> Section:
             _table(networks),
         ),
     )
+
+
+def _over_centre(group: Group) -> Chart:
+    return _chart(group, "Test accuracy over the centre of mass", "centre of mass", _centre)
 
 
 def _centre(network: Trained) -> float:
