@@ -50,8 +50,6 @@ def package_of(module: str) -> str:
     top, *below = module.split(".")
     if top != "search" or not below:
         return f"{top}/"
-    if below[0] == "cli":
-        return "search/cli.py"
     return f"search/{below[0]}/" if (ROOT / top / below[0]).is_dir() else "search/ base modules"
 
 
@@ -113,7 +111,7 @@ def _purpose(package: str) -> str:
     """Return the first sentence of a package's docstring."""
     if package == "search/ base modules":
         names = (path.stem for path in sorted((ROOT / "search").glob("*.py")))
-        return ", ".join(name for name in names if name not in ("__init__", "cli")) + "."
+        return ", ".join(name for name in names if name != "__init__") + "."
     path = ROOT / package
     docstring = ast.get_docstring(_parsed(path if path.is_file() else path / "__init__.py")) or ""
     return " ".join(docstring.partition("\n\n")[0].replace("`", "").split())

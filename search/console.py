@@ -8,6 +8,8 @@ more, because a search must not end with its terminal.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +20,49 @@ if TYPE_CHECKING:
 
 _WIDTH = 140
 """Columns of tables in a file or a log; rich would assume a terminal of 80."""
+
+
+_SCRIPT, _COMMAND = "search.py", "borderline"
+_state = {"verbose": False}
+
+
+def program() -> str:
+    """Return how to call this program from the current folder, for commands that can be copied.
+
+    This is ``borderline`` where the user typed that, else ``python`` and the path of search.py.
+    """
+    typed = _typed()
+    if typed.name == _COMMAND:
+        return _COMMAND if shutil.which(_COMMAND) else shlex.quote(str(typed))
+    if typed.name != _SCRIPT:
+        return f"python {_SCRIPT}"  # Not the command line, but Python of the user.
+    script = _SCRIPT if Path(_SCRIPT).resolve() == typed.resolve() else str(typed)
+    return f"python {shlex.quote(script)}"
+
+
+def program_name() -> str:
+    """Return the name with which the program speaks: search.py, or borderline."""
+    return _COMMAND if _typed().name == _COMMAND else _SCRIPT
+
+
+def _typed() -> Path:
+    return Path(sys.argv[0] if sys.argv else "")
+
+
+def set_verbose(verbose: bool = True) -> None:
+    """Print details from here on, or none."""
+    _state["verbose"] = verbose
+
+
+def is_verbose() -> bool:
+    """Tell whether the user asked for details."""
+    return _state["verbose"]
+
+
+def detail(line: str) -> None:
+    """Print a line to standard error if the user asked for details."""
+    if is_verbose():
+        note(line)
 
 
 def make_console() -> Console:
@@ -67,7 +112,7 @@ def note(line: str, source: str = "") -> None:
 
 def warn(line: str) -> None:
     """Print a warning or an error of the command to standard error."""
-    note(line, "search.py")
+    note(line, program_name())
 
 
 def _discard(stream: TextIO) -> None:

@@ -13,6 +13,7 @@ from cluster.storage import StorageError, probe
 from search.backup.bucket_lock import BucketLock, last_driver
 from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.backup.snapshots import EXPERIMENT, Snapshots
+from search.console import program
 from search.experiment.folder import SearchFolder
 from spaces.errors import BadInputError
 
@@ -219,7 +220,7 @@ def check_bucket(storage: str, folder: SearchFolder, *, new: bool) -> BucketStor
         found = _identity(store)
     if found is not None and (new or found != folder.identity):
         problem = f"{storage} already holds {'a' if new else 'another'} search of that name"
-        remedy = f"choose another name, or resume it: python search.py resume {folder.name}"
+        remedy = f"choose another name, or resume it: {program()} resume {folder.name}"
         raise BadInputError("name", folder.name, problem, f"{remedy} --storage {storage}")
     return store
 

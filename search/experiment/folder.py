@@ -12,6 +12,7 @@ from pathlib import Path
 from cluster.files import write_atomically
 from cluster.folder_store import open_store
 from cluster.storage import below, is_bucket
+from search.console import program
 from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.baseline import Baseline
@@ -109,7 +110,7 @@ class Home:
     def command(self, command: str, name: str) -> str:
         """Return a command for a search, as typed in the current folder."""
         option = "" if self == Home.locate() else f" --home {shlex.quote(str(self.path))}"
-        return f"python search.py {command} {name}{option}"
+        return f"{program()} {command} {name}{option}"
 
     def names(self) -> list[str]:
         """Return the names of all searches."""
@@ -323,7 +324,7 @@ class SearchFolder:
         """
         if self.path.exists() and not self.is_unfinished():
             remedy = (
-                f"resume it (python search.py resume {self.name}), choose another name with "
+                f"resume it ({program()} resume {self.name}), choose another name with "
                 f"--set name=..., or remove that folder"
             )
             problem = f"a search of this name exists in {self.path}"

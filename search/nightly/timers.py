@@ -94,7 +94,8 @@ def describe_timer(
     except ValueError as error:
         raise BadInputError("--at", at, str(error), "write it as 01:30") from None
     # The path of the interpreter may be a link, as in a virtual environment: keep the link.
-    command = [sys.executable, str(PROGRAM), "nightly", str(experiment.absolute())]
+    script = [str(PROGRAM)] if PROGRAM.is_file() else ["-P", "-m", "search.cli"]
+    command = [sys.executable, *script, "nightly", str(experiment.absolute())]
     command += _sets(overrides)
     command += ["--home", str(home.path)]
     if address != "local":

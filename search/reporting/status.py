@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from search.console import say
+from search.console import program, say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.reporting.comparison import comparability, compare
@@ -29,7 +29,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     """Print the progress of one search, or of every search."""
     names = home.names() if name is None else [home.existing(name).name]
     if not names:
-        say(console, f"no search in {home.path} yet; start one: python search.py")
+        say(console, f"no search in {home.path} yet; start one: {program()}")
         return
     table = Table(box=None, header_style="dim")
     for column in (

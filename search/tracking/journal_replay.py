@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from cluster.files import write_atomically
+from search.console import program
 from search.tracking.journal_events import (
     PARENT,
     Event,
@@ -223,7 +224,7 @@ class Replayer:
             self._say(
                 f"{self._named(lane)} does not accept records ({cause}). Nothing is lost: "
                 f"{self._journal} holds all events and is replayed once the server answers; after "
-                f"the search, run: python search.py sync {self._journal.parent.name}"
+                f"the search, run: {program()} sync {self._journal.parent.name}"
             )
 
     def _named(self, lane: _Lane) -> str:

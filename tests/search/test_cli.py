@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -22,6 +24,7 @@ import typer
 from optuna.samplers import RandomSampler
 from PIL import Image
 
+from search import cli
 from search.cli import app, main
 from search.driver.outcome import SearchFailedError
 from search.experiment.folder import Home
@@ -145,6 +148,84 @@ def test_help_imports_neither_torch_nor_ray() -> None:
     assert not loaded & {"torch", "ray", "mlflow"}
 
 
+# Global options
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_home_may_stand_before_or_after_the_command(user: Path, ask: Ask, before: bool) -> None:
+    option = ["--home", str(user / "elsewhere")]
+    answer = ask(*option, "status") if before else ask("status", *option)
+    assert answer.code == 0
+    assert f"no search in {user / 'elsewhere'} yet" in answer.out
+
+
+def test_home_of_the_command_precedes_the_one_before_it(user: Path, ask: Ask) -> None:
+    answer = ask("--home", user / "first", "status", "--home", user / "second")
+    assert f"no search in {user / 'second'} yet" in answer.out
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_verbose_adds_the_traceback_of_an_error(user: Path, ask: Ask, before: bool) -> None:
+    command = ["report", "nowhere"]
+    answer = ask("--verbose", *command) if before else ask(*command, "--verbose")
+    assert answer.code == 2
+    assert answer.err.startswith("Traceback (most recent call last)")
+    assert answer.err.splitlines()[-1].startswith("search.py: NAME = nowhere: ")
+    assert "Traceback" not in ask(*command).err
+
+
+def test_version_is_that_of_the_project(ask: Ask) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert ask("--version") == Answer(0, f"borderline {project['version']}\n", "")
+
+
+def test_installed_command_is_the_entry_of_the_command_line() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    module, _, name = project["scripts"]["borderline"].partition(":")
+    assert getattr(importlib.import_module(module), name) is cli.start
+
+
+def test_installed_command_names_itself_in_messages(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/opt/venv/bin/borderline"])
+    monkeypatch.setattr("shutil.which", lambda _: "/opt/venv/bin/borderline")
+    assert ask("report", "nowhere").err.startswith("borderline: NAME = nowhere: ")
+    assert ask("status").out.endswith("start one: borderline\n")
+    assert "Example: borderline report quickstart" in ask("report", "--help").out
+
+
+def test_command_to_copy_finds_the_script_from_another_folder(
+    user: Path, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["../project/search.py"])
+    assert ask("status").out.endswith("start one: python ../project/search.py\n")
+    (user / "search.py").write_text("")
+    monkeypatch.setattr(sys, "argv", [str(user / "search.py")])
+    assert ask("status").out.endswith("start one: python search.py\n")
+
+
+def test_shell_completes_names_of_searches(finished: Home, user: Path) -> None:
+    completed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; sys.argv[0] = 'borderline'; from search.cli import main; main([])",
+        ],
+        cwd=ROOT,
+        env=os.environ
+        | {
+            "_BORDERLINE_COMPLETE": "complete_bash",
+            "COMP_WORDS": "borderline report do",
+            "COMP_CWORD": "2",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.stdout.split() == ["done"]
+
+
 # Invalid command lines
 
 
@@ -162,7 +243,6 @@ def test_help_imports_neither_torch_nor_ray() -> None:
         (["analyze"], "NETWORK"),
         (["analyze", "first:1", "--resolution", "0"], "--resolution"),
         (["--frobnicate"], "--frobnicate"),
-        (["--home", "elsewhere", "status"], "status --home elsewhere"),
     ],
 )
 def test_invalid_command_line_is_refused_in_one_line(

@@ -1,0 +1,151 @@
+"""The commands about networks: `screen`, `analyze` and `probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from search.cli.application import (
+    FAILED,
+    ExperimentArgument,
+    HomeOption,
+    JsonOption,
+    SetOption,
+    app,
+    as_json,
+)
+from search.console import make_console, note, warn
+from spaces.errors import BadInputError
+
+
+@app.command(epilog="Example: python search.py screen experiments/quickstart.yaml --draws 1000")
+def screen(
+    experiment: ExperimentArgument,
+    set_: SetOption = None,
+    draws: Annotated[int, typer.Option(min=1, help="Number of candidates to draw.")] = 1000,
+) -> int:
+    """Draw random candidates and count rejections, without training."""
+    from search.experiment.loading import load_experiment
+    from search.reporting.screening import screen_space
+
+    screen_space(load_experiment(experiment, set_ or []), draws, make_console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py analyze torchvision:resnet18 --resolution 32")
+def analyze(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="Named network (vgg16), SEARCH:TRIAL, torchvision:NAME, module:Class, or the "
+            "JSON file of a candidate.",
+        ),
+    ],
+    resolution: Annotated[
+        str | None, typer.Option(metavar="PIXELS", help="Size of the images, such as 32 or 64x48.")
+    ] = None,
+    channels: Annotated[int, typer.Option(min=1, help="Number of image channels.")] = 3,
+    rule: Annotated[
+        str, typer.Option(help="Border rule: previous-conv, direct-input or non-strict.")
+    ] = "previous-conv",
+    keep_border: Annotated[
+        bool, typer.Option("--keep-border", help="Keep the border layer when truncating.")
+    ] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="STEM", help="Plot receptive fields to STEM.png and STEM.svg."),
+    ] = None,
+    as_json_: JsonOption = False,
+    fail: Annotated[
+        bool,
+        typer.Option("--fail-on-unproductive", help="Exit with code 1 if a layer is unproductive."),
+    ] = False,
+    home: HomeOption = None,
+) -> int:
+    """Show receptive fields, border layer and remedies of a network, without training."""
+    from search.experiment.folder import Home
+    from search.reporting.analyze import analyze_model, border_summary, show_analysis
+
+    document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
+    if as_json_:
+        as_json(document)
+    else:
+        show_analysis(document, make_console())
+    if picture is not None:
+        from search.reporting.border_plot import draw_analysis
+
+        try:
+            files = draw_analysis(document, picture)
+        except (OSError, ValueError) as error:
+            raise BadInputError("--picture", picture, str(error), "name a file to write") from None
+        for file in files:
+            note(f"drawn: {file}")
+    if fail and document["border"] is not None:
+        warn(border_summary(document))
+        return FAILED
+    return 0
+
+
+@app.command(epilog="Example: python search.py probe quickstart")
+def probe(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="NAME (best finalist of a search), NAME:TRIAL, NAME:champion (of its nights), "
+            "or your own trained network as module:function or torchvision:NAME.",
+        ),
+    ],
+    data: Annotated[
+        str | None,
+        typer.Option(help="Images for your own network, such as images:PATH or digits."),
+    ] = None,
+    resolution: Annotated[
+        int | None, typer.Option(metavar="PIXELS", min=1, help="Side of these images.")
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights of your own network: state dict, safetensors."),
+    ] = None,
+    normalize: Annotated[
+        str, typer.Option(help="Normalisation for your own network: data, imagenet or none.")
+    ] = "data",
+    images: Annotated[int, typer.Option(min=2, help="Most images of each split.")] = 1000,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROBES",
+            help="Some of saturation, probe, triviality, disabled, field, with commas between.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of picture and data; default: of the search."),
+    ] = None,
+    json_: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the data to FILE.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu or cuda; default: of the search.")
+    ] = None,
+    home: HomeOption = None,
+) -> int:
+    """Measure what each convolution of a trained network contributes, over its depth."""
+    from search.experiment.folder import Home
+    from search.nightly.champion_probe import is_champion, probe_champion
+    from search.reporting.probe import ProbeRequest, probe_own, probe_search
+
+    place, console = Home.locate(home), make_console()
+    request = ProbeRequest(network, images, only, out, json_, device)
+    if request.is_own_network(place):
+        probe_own(request, data, resolution, weights, normalize, console)
+        return 0
+    request.refuse_options_of_own_networks(data, resolution, weights, normalize)
+    if is_champion(network):
+        probe_champion(request, place, console)
+    else:
+        probe_search(request, place, console)
+    return 0
