@@ -1,6 +1,7 @@
 """Training loops to time against each other, each in its own process.
 
-``python benchmarks/loops.py LOOP OPTIONS`` (JSON) prints one number: images per second.
+``python benchmarks/loops.py LOOP OPTIONS`` (JSON) prints one number: images per second; ``pairs``
+prints three.
 
 - ``ours``: `trainables.training.loop.Training`.
 - ``practitioner``: the loop of a careful user: ImageFolder, DataLoader with persistent workers,
@@ -8,6 +9,8 @@
 - ``arrays``: the same with images decoded beforehand and held in memory.
 - ``bare``: only forward, backward and optimiser step, in our number format, on one batch of noise
   that is already on the device; on a GPU as a CUDA graph like ours.
+- ``pairs``: ``ours`` and ``bare`` in turn in one process: their medians, and the median of their
+  ratios. Processes differ by more than what this comparison has to resolve.
 - ``shared``: ``ours`` for a fixed time, started by a signal: several of them share a device.
 """
 
@@ -20,11 +23,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median, stdev
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import last_error
+from harness import Values, last_error
 from PIL import Image
 
 from spaces.architecture import Builder
@@ -35,7 +39,7 @@ from trainables.builder import Network
 from trainables.data import Dataset, load
 from trainables.specs import Augmentation, DataSpec
 from trainables.training.cuda_graphs import GraphedStep
-from trainables.training.device import select_device
+from trainables.training.device import Device, select_device
 from trainables.training.loop import Training
 from trainables.training.optimization import Rates, build_optimizer
 from trainables.training.process import prepare_process
@@ -91,27 +95,40 @@ def run_loop(name: str, options: dict[str, Any], seconds: float = 600.0) -> floa
         RuntimeError: the process failed; the message is its printed error.
         subprocess.TimeoutExpired: the process exceeded the time limit.
     """
+    return _run(name, options, seconds)[0]
+
+
+def run_pairs(options: dict[str, Any], seconds: float = 600.0) -> Values:
+    """Return medians and ratio of ``pairs``; arguments and errors are those of `run_loop`."""
+    ours, bare, ratio = _run("pairs", options, seconds)
+    return ours, bare, ratio
+
+
+def _run(name: str, options: dict[str, Any], seconds: float) -> list[float]:
     command = [sys.executable, __file__, name, json.dumps(options)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     sys.stderr.write(result.stderr)
     if result.returncode != 0:
         raise RuntimeError(last_error(result.stderr))
-    return float(result.stdout.split()[-1])
+    return [float(number) for number in result.stdout.splitlines()[-1].split()]
 
 
-def measure_ours(options: dict[str, Any]) -> float:
-    prepare_process(options.get("threads") or os.cpu_count() or 1)
-    images = dataset(options)
-    training = Training(
+def build_training(options: dict[str, Any]) -> Training:
+    return Training(
         candidate(options["net"], options["batch"]),
-        images,
+        dataset(options),
         epochs=options["epochs"] + 1,
         seed=0,
         augmentation=AUGMENTATION,
         device=options["device"],
     )
+
+
+def measure_ours(options: dict[str, Any]) -> float:
+    prepare_process(os.cpu_count() or 1)
+    training = build_training(options)
     # This and every other loop leaves out the last images, which fill no batch.
-    trained = len(images.train) // options["batch"] * options["batch"]
+    trained = len(training.dataset.train) // options["batch"] * options["batch"]
     return images_a_second(training.run_epoch, trained, options)
 
 
@@ -190,9 +207,8 @@ def as_folder(images: Dataset, folder: Path) -> Path:
     return folder
 
 
-def measure_bare(options: dict[str, Any]) -> float:
-    prepare_process(options.get("threads") or os.cpu_count() or 1)
-    device = select_device(options["device"])
+def bare_step(options: dict[str, Any], device: Device) -> Callable[[], None]:
+    """Return the step of ``bare``."""
     chosen = candidate(options["net"], options["batch"])
     torch.manual_seed(0)
     built = Network(chosen.architecture)
@@ -203,8 +219,6 @@ def measure_bare(options: dict[str, Any]) -> float:
     batch = torch.randn(options["batch"], 3, 32, 32)
     batch = batch.to(device.device, memory_format=torch.channels_last)
     labels = torch.randint(0, 10, (options["batch"],)).to(device.device)
-    steps = options["images"] // options["batch"]
-    repeat = GraphedStep(device.device, steps * (options["epochs"] + 1))
 
     def step() -> None:
         with device.autocast():
@@ -213,12 +227,46 @@ def measure_bare(options: dict[str, Any]) -> float:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
+    return step
+
+
+def measure_bare(options: dict[str, Any]) -> float:
+    prepare_process(os.cpu_count() or 1)
+    device = select_device(options["device"])
+    step = bare_step(options, device)
+    steps = options["images"] // options["batch"]
+    repeat = GraphedStep(device.device, steps * (options["epochs"] + 1))
+
     def run_epoch() -> None:
         for _ in range(steps):
             repeat(step)
         synchronize(device.device)
 
     return images_a_second(run_epoch, steps * options["batch"], options)
+
+
+def measure_pairs(options: dict[str, Any]) -> Values:
+    """Alternate epochs of ``ours`` with as many bare steps, by CPU time of one thread."""
+    prepare_process(1)
+    step = bare_step(options, select_device("cpu"))
+    training = build_training(options)
+    rates: list[tuple[float, float]] = []
+    for _ in range(options["epochs"] + 1):
+        steps = training._order.steps(training.epoch + 1) - training._order.steps(training.epoch)
+        started = time.process_time()
+        training.run_epoch()
+        between = time.process_time()
+        for _ in range(steps):
+            step()
+        ended = time.process_time()
+        images = steps * options["batch"]
+        rates.append((images / (between - started), images / (ended - between)))
+    # The first epoch allocates memory.
+    ours, bare = zip(*rates[1:], strict=True)
+    ratios = [one / other for one, other in rates[1:]]
+    if len(ratios) > 1:
+        sys.stderr.write(f"{len(ratios)} pairs: standard deviation {stdev(ratios):.3f}\n")
+    return median(ours), median(bare), median(ratios)
 
 
 def measure_shared(options: dict[str, Any]) -> float:
@@ -244,14 +292,13 @@ def measure_shared(options: dict[str, Any]) -> float:
 
 
 def images_a_second(run_epoch: Callable[[], object], images: int, options: dict[str, Any]) -> float:
-    """Time some epochs after an uncounted one; with ``cpu_time``, other processes matter less."""
-    clock = time.process_time if options.get("cpu_time") else time.perf_counter
+    """Time some epochs after an uncounted one."""
     epochs: int = options["epochs"]
     run_epoch()
-    started = clock()
+    started = time.perf_counter()
     for _ in range(epochs):
         run_epoch()
-    return epochs * images / (clock() - started)
+    return epochs * images / (time.perf_counter() - started)
 
 
 def synchronize(device: torch.device) -> None:
@@ -259,13 +306,15 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-LOOPS: dict[str, Callable[[dict[str, Any]], float]] = {
+LOOPS: dict[str, Callable[[dict[str, Any]], float | Values]] = {
     "ours": measure_ours,
     "practitioner": measure_practitioner,
     "arrays": lambda options: measure_practitioner(options, in_memory=True),
     "bare": measure_bare,
+    "pairs": measure_pairs,
     "shared": measure_shared,
 }
 
 if __name__ == "__main__":
-    print(LOOPS[sys.argv[1]](json.loads(sys.argv[2])))
+    measured = LOOPS[sys.argv[1]](json.loads(sys.argv[2]))
+    print(*measured if isinstance(measured, tuple) else [measured])

@@ -6,7 +6,7 @@ else torchvision's. Rows (those marked GPU need one):
 
 - images per second against the loop of a practitioner, from JPEG files and from memory;
 - images per second against the bare forward, backward and optimiser step on data on the device; on
-  a CPU per second of CPU time of one thread;
+  a CPU in turn in one process, per second of CPU time of one thread;
 - GPU: TFLOP/s of VGG16 at batch 1024 against a large bfloat16 matrix product;
 - images per second of several trainings that share the device against one alone; on a GPU also
   under MPS, if ``cluster/mps.sh`` can start it;
@@ -47,7 +47,7 @@ import torch
 from against_record import measure_record
 from first_step import measure_first_steps
 from harness import Table, Values, alternate, option_parser
-from loops import AUGMENTATION, candidate, network, run_loop
+from loops import AUGMENTATION, candidate, network, run_loop, run_pairs
 from random_networks import compare_memory
 from roofline import measure_roofline
 from sharing import measure_sharing
@@ -91,8 +91,8 @@ def measure_speed(table: Table, given: argparse.Namespace, device: Device, folde
     limit = 60.0 if given.quick else 600.0
     target = "ratio >= 10" if on_gpu else "ratio >= 3"
 
-    def loop(name: str, net: str, epochs: int, **clock: int) -> float:
-        return run_loop(name, options | {"net": net, "epochs": epochs} | clock, limit)
+    def loop(name: str, net: str, epochs: int) -> float:
+        return run_loop(name, options | {"net": net, "epochs": epochs}, limit)
 
     def compare(net: str, baseline: str) -> Values:
         many = 10 if on_gpu else 1
@@ -102,13 +102,8 @@ def measure_speed(table: Table, given: argparse.Namespace, device: Device, folde
     def compare_step(net: str, baseline: str) -> Values:
         if on_gpu:
             return compare(net, baseline)
-        # Both are one process, so CPU time compares them on a machine that does other work, too.
-        clock = {"threads": 1, "cpu_time": 1}
-        return alternate(
-            lambda: loop("ours", net, 1, **clock),
-            lambda: loop(baseline, net, 1, **clock),
-            1 if given.quick else 5,
-        )
+        pairs = 1 if given.quick else 25 if net == "small" else 9
+        return run_pairs(options | {"net": net, "epochs": pairs}, limit)
 
     practitioner = ("practitioner", "DataLoader from JPEG files, float32", target)
     bare = ("bare", "the bare step on data on the device", f"ratio >= {0.9 if on_gpu else 0.97}")
