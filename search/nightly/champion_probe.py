@@ -1,4 +1,4 @@
-"""The command `probe NAME:champion`: probes the champion of a search's nights."""
+"""The champion of a search's nights: its networks, and their probes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 from rich.console import Console
 
 from search.experiment.folder import Home
-from search.reporting.probe import ProbeRequest, SearchProbing, show_progress
+from search.reporting.probe import ProbeRequest, SearchProbing
+from search.reporting.trained_networks import Choice, SearchNetworks, TrainedNetwork, first_seed
 from search.study.probes import CHAMPION
 from search.tracking.journal_events import PARENT
 from search.tracking.mlflow_destination import Destination
@@ -20,46 +21,55 @@ def is_champion(network: str) -> bool:
     return network.endswith(f":{CHAMPION}")
 
 
-def probe_champion(request: ProbeRequest, home: Home, console: Console) -> None:
-    """Probe the champion with the weights of its first seed.
+def load_champion(networks: SearchNetworks, choose: Choice = first_seed) -> list[TrainedNetwork]:
+    """Load networks of the champion from MLflow.
+
+    Args:
+        networks: of the search whose nights promoted it.
+        choose: its trainings.
 
     Raises:
-        BadInputError: there is no such search or champion, MLflow is unavailable, or the images
-            are not those on which the champion was judged.
+        BadInputError: there is no champion, MLflow is unavailable, or the images are not those on
+            which the champion was judged.
     """
     from search.nightly.challenge import describe, refuse_other_data
     from search.nightly.champions import ChampionStore
     from search.nightly.identity import identify
     from search.tracking.mlflow_errors import UnavailableError
-    from trainables.probes.trained import probe_stored
 
-    name = request.network.removesuffix(f":{CHAMPION}")
-    probing = SearchProbing(request, home, name, console)
-    experiment = probing.stored.experiment
+    experiment = networks.stored.experiment
     model = experiment.nightly.model or experiment.name
-    destination = Destination.from_environment(home.path, experiment.tracking.experiment)
+    destination = Destination.from_environment(networks.home.path, experiment.tracking.experiment)
     try:
         store = ChampionStore(destination, model)
         champion = store.current()
         if champion is None:
             problem = f"the model {model} has no champion at {destination.shown}"
-            remedy = f"run a night first, or name a trial as {name}:TRIAL"
-            raise BadInputError("NETWORK", request.network, problem, remedy)
-        seed = champion.contender.results[0].seed
-        candidate, weights = store.network(champion, seed)
+            remedy = f"run a night first, or name a trial as {networks.name}:TRIAL"
+            raise BadInputError("NETWORK", networks.reference, problem, remedy)
+        chosen = choose(champion.contender.results)
+        stored = [(result, *store.network(champion, result.seed)) for result in chosen]
     except UnavailableError as error:
         problem = f"MLflow at {destination.shown} is unavailable ({error})"
-        raise BadInputError("NETWORK", request.network, problem, "try again later") from None
-    dataset = probing.dataset()
-    refuse_other_data(model, champion, identify(dataset))
-    found = probe_stored(
-        Architecture.from_json(json.dumps(json.loads(candidate)["architecture"])),
-        weights,
-        dataset.finalist_part(seed),
-        probing.settings("test"),
-        probing.spec.device,
-        title=f"champion {describe(champion)}",
-        weights=f"champion with seed {seed}",
-        progress=show_progress,
-    )
-    probing.finish(found, CHAMPION, PARENT)
+        raise BadInputError("NETWORK", networks.reference, problem, "try again later") from None
+    refuse_other_data(model, champion, identify(networks.dataset))
+    return [
+        networks.restored(
+            Architecture.from_json(json.dumps(json.loads(candidate)["architecture"])),
+            weights,
+            result,
+            f"champion {describe(champion)}",
+            "champion",
+        )
+        for result, candidate, weights in stored
+    ]
+
+
+def probe_champion(request: ProbeRequest, home: Home, console: Console) -> None:
+    """Probe the champion with the weights of its first seed.
+
+    Raises:
+        BadInputError: see `load_champion`, or there is no such search.
+    """
+    probing = SearchProbing(request, home, console)
+    probing.finish(probing.probe(load_champion(probing.networks)[0]), CHAMPION, PARENT)

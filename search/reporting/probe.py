@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,39 +9,27 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from cluster.files import write_atomically
-from search.console import note, say, warn
+from search.console import note, warn
 from search.experiment.folder import Home, SearchFolder
-from search.experiment.sections import ResourcesSection
-from search.experiment.training_spec import describe_training, load_images
-from search.formatting import plural
-from search.loop.candidates import training_seed
-from search.loop.packing import fair_threads
+from search.experiment.training_spec import load_images
 from search.reporting.probe_table import show_probes
-from search.reporting.stored_search import StoredSearch
+from search.reporting.trained_networks import SearchNetworks, TrainedNetwork
 from search.study.file_lock import hold
-from search.study.finalists import FinalistStore
 from search.study.probes import CHAMPION, ProbeStore, trial_name
-from search.study.records import TrialRecord
-from search.study.summary import summarise
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT
 from search.tracking.journal_reader import last_status
 from search.tracking.probe_events import record_probes
 from search.tracking.probe_plot import probe_plot
 from spaces.errors import BadInputError
-from trainables.epoch_metrics import EpochMetrics
-from trainables.folds import Folds
 from trainables.probes.records import (
     PROBES,
     NetworkProbes,
     Probe,
     check_probes,
-    title_of_trial,
 )
-from trainables.specs import TrainingSpec
 
 if TYPE_CHECKING:
-    from trainables.data import Dataset
     from trainables.probes.probing import ProbeSettings
 
 
@@ -192,40 +179,20 @@ class SearchProbing:
     Args:
         request: of the user.
         home: folder of all searches.
-        name: of the search.
         console: shows the decoding of images.
 
     Raises:
         BadInputError: there is no such search, or a probe is unknown.
     """
 
-    def __init__(self, request: ProbeRequest, home: Home, name: str, console: Console) -> None:
+    def __init__(self, request: ProbeRequest, home: Home, console: Console) -> None:
         self.request = request
         self.probes = request.probes
         self.home = home
         self.console = console
-        self.stored = StoredSearch(home.existing(name))
-        self.folder: SearchFolder = self.stored.folder
-        spec = describe_training(self.stored.experiment, self.folder.task)
-        device = request.device or spec.device
-        threads = _trial_threads(self.stored.experiment.resources)
-        self.spec: TrainingSpec = replace(spec, device=device, threads=threads)
-
-    def dataset(self) -> Dataset:
-        """Return the images of the search.
-
-        Raises:
-            BadInputError: they have changed.
-        """
-        experiment = self.stored.experiment
-        dataset = load_images(experiment, self.console, notes=False)
-        known = self.folder.data
-        if known is not None and (
-            difference := known.difference(dataset.identify(experiment.decoding))
-        ):
-            problem = f"the images have changed since the search ({'; '.join(difference)})"
-            raise BadInputError("data", experiment.data, problem, "restore them")
-        return dataset
+        self.networks = SearchNetworks(home, request.network, console, request.device)
+        self.stored = self.networks.stored
+        self.folder: SearchFolder = self.networks.folder
 
     def settings(self, split: str) -> ProbeSettings:
         """Return the settings of the probes on a split."""
@@ -233,6 +200,23 @@ class SearchProbing:
 
         rule = self.stored.experiment.screens.rule
         return ProbeSettings(self.probes, self.request.images, split, "data", rule)
+
+    def probe(self, network: TrainedNetwork) -> NetworkProbes:
+        """Probe a network on the split on which its accuracy is reported."""
+        from trainables.probes.probing import probe_network
+        from trainables.training.device import select_device
+
+        found = probe_network(
+            network.module,
+            network.dataset,
+            self.settings(network.split),
+            select_device(self.networks.spec.device).device,
+            title=network.title,
+            weights=network.origin,
+            architecture=network.architecture,
+            progress=show_progress,
+        )
+        return replace(found, notes=(*found.notes, network.note)) if network.note else found
 
     def finish(self, found: NetworkProbes, name: str, run: str) -> None:
         """Print, store and track probes.
@@ -283,122 +267,9 @@ def probe_search(request: ProbeRequest, home: Home, console: Console) -> None:
         BadInputError: there is no such search or trial, it has no trained network, or its images
             have changed.
     """
-    name, colon, number = request.network.partition(":")
-    if colon and not (number.isascii() and number.isdigit()):
-        remedy = f"write {name}, {name}:TRIAL or {name}:{CHAMPION}"
-        raise BadInputError("NETWORK", request.network, "names no trial", remedy)
-    probing = SearchProbing(request, home, name, console)
-    trial = _find_trial(probing, int(number) if colon else None)
-    title = title_of_trial(trial.number, trial.truncated)
-    seeds = sorted(
-        result.seed
-        for result in FinalistStore(probing.folder.finalists).results()
-        if result.number == trial.number
-    )
-    found = (
-        _probe_finalist(probing, trial, seeds[0], title)
-        if seeds
-        else _probe_again(probing, trial, title)
-    )
-    run = f"finalist-{trial.number}" if seeds else str(trial.number)
-    probing.finish(found, trial_name(trial.number), run)
-
-
-def _find_trial(probing: SearchProbing, number: int | None) -> TrialRecord:
-    """Return the trial with a number, or the best one.
-
-    Raises:
-        BadInputError: there is none, or it was never trained.
-    """
-    stored, network = probing.stored, probing.request.network
-    trials = {trial.number: TrialRecord.of(trial) for trial in stored.trials}
-    if number is None:
-        best = summarise(stored.trials).best
-        finalists = stored.finalists
-        if not finalists and best is None:
-            problem = "has no trained network yet"
-            raise BadInputError("NETWORK", network, problem, "wait, or name a trial")
-        number = finalists[0].number if finalists else best.number if best else 0
-        if not finalists:
-            say(
-                probing.console,
-                f"{stored.folder.name} has no finalists: probing trial {number}, its best on "
-                "validation",
-            )
-    trial = trials.get(number)
-    if trial is None:
-        problem = f"{stored.folder.name} has no trial {number}"
-        remedy = f"use one of 0 to {len(trials) - 1}" if trials else "wait for its first trial"
-        raise BadInputError("NETWORK", network, problem, remedy)
-    if not trial.is_trained or not trial.epochs:
-        why = f"was rejected ({trial.rejected_for})" if trial.is_rejected else "was not trained"
-        problem = f"trial {number} of {stored.folder.name} {why}"
-        raise BadInputError("NETWORK", network, problem, "name a trained trial")
-    return trial
-
-
-def _probe_finalist(
-    probing: SearchProbing, trial: TrialRecord, seed: int, title: str
-) -> NetworkProbes:
-    from trainables.probes.trained import probe_stored
-
-    candidate = probing.stored.space.rebuild(trial.params, trial.digest)
-    weights = FinalistStore(probing.folder.finalists).weights(trial.number, seed)
-    return probe_stored(
-        candidate.architecture,
-        weights.read_bytes(),
-        probing.dataset().finalist_part(seed),
-        probing.settings("test"),
-        probing.spec.device,
-        title=title,
-        weights=f"finalist with seed {seed}",
-        progress=show_progress,
-    )
-
-
-def _probe_again(probing: SearchProbing, trial: TrialRecord, title: str) -> NetworkProbes:
-    from trainables.probes.trained import probe_training, train_again
-
-    probing.dataset()
-    seed = training_seed(trial.digest, probing.stored.experiment.seed)
-    part = ", without one fold" if isinstance(probing.spec.data.validation, Folds) else ""
-    say(
-        probing.console,
-        f"{title} has no stored weights: training it again with its seed {seed} for "
-        f"{trial.epochs} of {probing.spec.epochs} epochs{part}",
-    )
-
-    def report(epoch: int) -> None:
-        note(f"epoch {epoch} of {trial.epochs}")
-
-    training, last = train_again(
-        probing.spec, trial.params, trial.digest, seed, trial.epochs, report
-    )
-    found = probe_training(
-        training,
-        probing.settings("validation"),
-        title=title,
-        weights=f"trained again with seed {seed} for {trial.epochs} epochs{part}",
-        progress=show_progress,
-    )
-    difference = "" if part else describe_difference(trial, last, probing.spec.threads)
-    return replace(found, notes=(*found.notes, difference)) if difference else found
-
-
-def _trial_threads(resources: ResourcesSection) -> int:
-    """Return the CPU threads that trained each trial, if its node has as many CPUs as this one."""
-    if resources.cpus is not None or resources.concurrent is None:
-        return resources.cpus or 1
-    return fair_threads([{"CPU": os.cpu_count() or 1}], resources.concurrent)
-
-
-def describe_difference(trial: TrialRecord, again: EpochMetrics, threads: int) -> str:
-    """Return how the accuracy of a trial that was trained again differs; empty if it does not."""
-    before = trial.history.get(again.epoch)
-    if before is None or before.validation_accuracy == again.validation_accuracy:
-        return ""
-    return (
-        f"trained again with {plural(threads, 'CPU thread')}, the network reaches a validation "
-        f"accuracy of {again.validation_accuracy:.4f} instead of {before.validation_accuracy:.4f}: "
-        "another device, processor or number of threads rounds sums differently"
-    )
+    probing = SearchProbing(request, home, console)
+    networks = probing.networks
+    found = probing.probe(networks.load()[0])
+    number = networks.trial.number
+    run = f"finalist-{number}" if networks.results else str(number)
+    probing.finish(found, trial_name(number), run)

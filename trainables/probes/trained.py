@@ -14,13 +14,11 @@ from torch import Tensor, nn
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from trainables.builder import Network
-from trainables.data import Dataset
 from trainables.epoch_metrics import EpochMetrics
 from trainables.images.errors import printable
 from trainables.probes.probing import ProbeSettings, probe_network
 from trainables.probes.records import NetworkProbes
 from trainables.specs import TrainingSpec
-from trainables.training.device import select_device
 from trainables.training.loop import Training
 from trainables.training.process import prepare_process
 from trainables.trial import start_finalist
@@ -50,44 +48,21 @@ def probe_training(
     )
 
 
-def probe_stored(
-    architecture: Architecture,
-    state: bytes,
-    dataset: Dataset,
-    settings: ProbeSettings,
-    device: str,
-    *,
-    title: str,
-    weights: str,
-    progress: Callable[[str], None] = lambda _: None,
-) -> NetworkProbes:
-    """Probe a network with stored weights; see `probe_network`.
+def restore_network(architecture: Architecture, state: bytes, title: str, source: str) -> Network:
+    """Return a network with stored weights, on the CPU.
 
     Args:
         architecture: of the network.
         state: content of the file of its ``state_dict``.
-        dataset: the images.
-        settings: what to probe.
-        device: see `trainables.training.device.select_device`.
         title: the network in words.
-        weights: where the weights come from, in words.
-        progress: called with the name of each probe.
+        source: where the weights come from, in words.
 
     Raises:
         BadInputError: the weights are damaged or do not fit the network.
     """
     network = Network(architecture)
-    load_state(network, read_state(state, weights), title, weights)
-    return probe_network(
-        network,
-        dataset,
-        settings,
-        select_device(device).device,
-        title=title,
-        weights=weights,
-        architecture=architecture,
-        progress=progress,
-    )
+    load_state(network, read_state(state, source), title, source)
+    return network
 
 
 def train_again(

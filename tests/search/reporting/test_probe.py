@@ -13,8 +13,9 @@ from optuna.trial import TrialState, create_trial
 from rich.console import Console
 
 from search.cli import main
-from search.reporting.probe import ProbeRequest, describe_difference
+from search.reporting.probe import ProbeRequest
 from search.reporting.probe_table import describe_probes, show_probes
+from search.reporting.trained_networks import describe_difference
 from search.study.probes import ProbeStore
 from search.study.records import TrialRecord
 from search.tracking.journal import Journal
