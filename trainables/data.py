@@ -75,6 +75,8 @@ class Dataset:
             :meth:`trainables.images.sources.Source.version`; None for other sources.
         folds: fold of each image of the training split in each repetition, int8 [repetitions,
             train]; the validation split is empty then. None with a validation split.
+        value_range: values of images with 16 or 32 bits per pixel that became 0 and 255; None if
+            they are unknown.
     """
 
     images: NDArray[np.uint8]
@@ -88,6 +90,7 @@ class Dataset:
     digests: NDArray[np.uint64] | None = None
     version: str | None = None
     folds: NDArray[np.int8] | None = None
+    value_range: tuple[float, float] | None = None
 
     def __repr__(self) -> str:
         height, width, channels = self.shape
@@ -287,6 +290,7 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
         digests=stored.digests,
         version=wanted if _is_pinned(source) else None,
         folds=splits.folds,
+        value_range=stored.value_range,
     )
 
 

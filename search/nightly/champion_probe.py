@@ -57,12 +57,24 @@ def load_champion(networks: SearchNetworks, choose: Choice = first_seed) -> list
         networks.restored(
             Architecture.from_json(json.dumps(json.loads(candidate)["architecture"])),
             weights,
-            result,
+            result.seed,
+            champion.contender.results,
             f"champion {describe(champion)}",
             "champion",
         )
         for result, candidate, weights in stored
     ]
+
+
+def load_named(networks: SearchNetworks, choose: Choice = first_seed) -> list[TrainedNetwork]:
+    """Load the networks that the user names: of a champion, a finalist or another trial.
+
+    Raises:
+        BadInputError: see `load_champion` and `SearchNetworks.load`.
+    """
+    if is_champion(networks.reference):
+        return load_champion(networks, choose)
+    return networks.load(choose)
 
 
 def probe_champion(request: ProbeRequest, home: Home, console: Console) -> None:

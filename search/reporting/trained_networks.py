@@ -47,7 +47,7 @@ class TrainedNetwork:
         title: the network in words.
         origin: where its weights come from, in words.
         split: on which its accuracy is reported: ``test`` only for finalists and champions.
-        validation_accuracy: after the last epoch, 0..1.
+        results: of all trainings of the finalist or champion, by seed; empty for another trial.
         note: difference from the trial, for a network that was trained again; empty if none.
     """
 
@@ -58,12 +58,12 @@ class TrainedNetwork:
     title: str
     origin: str
     split: str
-    validation_accuracy: float
+    results: tuple[FinalistResult, ...] = ()
     note: str = ""
 
 
 Choice = Callable[[Sequence[FinalistResult]], Sequence[FinalistResult]]
-"""Selects trainings of one finalist or champion, given all of them in order of their seeds."""
+"""Selects trainings of one finalist or champion, given all of them by seed."""
 
 
 def first_seed(results: Sequence[FinalistResult]) -> Sequence[FinalistResult]:
@@ -177,7 +177,8 @@ class SearchNetworks:
             self.restored(
                 architecture,
                 store.weights(trial.number, result.seed).read_bytes(),
-                result,
+                result.seed,
+                self.results,
                 title,
                 "finalist",
             )
@@ -188,7 +189,8 @@ class SearchNetworks:
         self,
         architecture: Architecture,
         state: bytes,
-        result: FinalistResult,
+        seed: int,
+        results: Sequence[FinalistResult],
         title: str,
         kind: str,
     ) -> TrainedNetwork:
@@ -197,7 +199,8 @@ class SearchNetworks:
         Args:
             architecture: of the network.
             state: content of the file of its ``state_dict``.
-            result: of its training.
+            seed: of its training.
+            results: of all trainings of the candidate.
             title: the network in words.
             kind: finalist or champion.
 
@@ -206,16 +209,16 @@ class SearchNetworks:
         """
         from trainables.probes.trained import restore_network
 
-        origin = f"{kind} with seed {result.seed}"
+        origin = f"{kind} with seed {seed}"
         return TrainedNetwork(
             architecture=architecture,
             module=restore_network(architecture, state, title, origin),
-            dataset=self.dataset.finalist_part(result.seed),
-            seed=result.seed,
+            dataset=self.dataset.finalist_part(seed),
+            seed=seed,
             title=title,
             origin=origin,
             split="test",
-            validation_accuracy=result.validation_accuracy,
+            results=tuple(results),
         )
 
     def _train_again(self) -> TrainedNetwork:
@@ -244,7 +247,6 @@ class SearchNetworks:
             title=title,
             origin=f"trained again with seed {seed} for {trial.epochs} epochs{part}",
             split="validation",
-            validation_accuracy=last.validation_accuracy,
             note="" if part else describe_difference(trial, last, spec.threads),
         )
 

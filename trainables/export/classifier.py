@@ -20,6 +20,9 @@ class Classifier(nn.Module):
         flip: whether to average over each image and its mirror image.
     """
 
+    scale: Tensor
+    offset: Tensor
+
     def __init__(
         self,
         networks: Sequence[nn.Module],
@@ -77,9 +80,9 @@ def fit(pixels: Tensor, size: tuple[int, int], rounded: bool) -> Tensor:
     )
     pixels = pixels @ resampling(width, size[1], scale).T
     if rounded:
-        pixels = pixels.round().clamp(0, 255)
+        pixels = (pixels + 0.5).floor().clamp(0, 255)
     pixels = resampling(height, size[0], scale) @ pixels
-    return (pixels.round() if rounded else pixels).clamp(0, 255)
+    return ((pixels + 0.5).floor() if rounded else pixels).clamp(0, 255)
 
 
 def resampling(side: int, wanted: int, scale: Tensor) -> Tensor:

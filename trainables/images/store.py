@@ -88,6 +88,8 @@ class Stored:
         encoded_names: UTF-8 bytes of :attr:`names`, mapped read-only.
         groups: int64 [n], see :class:`trainables.images.sources.Listing`; None without groups.
         origin: see :class:`trainables.images.sources.Listing`.
+        value_range: values of deep images that became 0 and 255; None if they are unknown, as in
+            sets that an earlier version decoded.
     """
 
     images: NDArray[np.uint8]
@@ -101,6 +103,7 @@ class Stored:
     encoded_names: NDArray[np.uint8]
     groups: NDArray[np.int64] | None
     origin: Origin
+    value_range: tuple[float, float] | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...] | None:
@@ -125,6 +128,7 @@ def read(folder: Path) -> Stored | None:
             encoded_names=np.load(folder / _NAMES, mmap_mode="r"),
             groups=np.load(folder / _GROUPS) if facts["grouped"] else None,
             origin=Origin({SPLITS.index(n): p for n, p in facts["places"].items()}, facts["whole"]),
+            value_range=_pair(facts.get("value_range")),
         )
     except (FileNotFoundError, NotADirectoryError, EOFError, ValueError, KeyError):
         return None
@@ -188,11 +192,16 @@ def write(
             "grouped": listing.groups is not None,
             "places": {SPLITS[split]: place for split, place in listing.origin.places.items()},
             "whole": listing.origin.whole,
+            "value_range": rules.value_range,
         }
         (folder / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
         # Sync before the folder is renamed: a power cut must not keep only the name.
         for path in folder.iterdir():
             _flush(path)
+
+
+def _pair(values: Sequence[float] | None) -> tuple[float, float] | None:
+    return None if values is None else (values[0], values[1])
 
 
 def _encode(names: Sequence[str]) -> NDArray[np.uint8]:

@@ -1,0 +1,104 @@
+"""Describes in a file how images become inputs of an exported model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from spaces.errors import BadInputError
+from trainables.colours import rgb
+from trainables.export.names import INPUT, PREPROCESSING_FILE, Pixels
+from trainables.images.pixels import Rules
+
+if TYPE_CHECKING:
+    from trainables.export.subject import ExportSubject
+
+RESIZING = (
+    "resize the shorter side to the size with Pillow's antialiased bicubic filter and crop the "
+    "centre"
+)
+
+
+class Preprocessing(BaseModel):
+    """What an exported model does with its input, and what it leaves to the reader of files.
+
+    Attributes:
+        input: name of the input.
+        pixels: type of the input.
+        range: its black and white.
+        layout: order of its axes; batch, height and width are free.
+        channels: 1 for greyscale, 3 for RGB.
+        size: height and width of the images of the network in pixels.
+        resizing: what the model does with images of another size.
+        mean: of each channel in 0..1, for each network; subtracted by the model.
+        std: of each channel, for each network; divided by in the model.
+        flip: whether the model averages over each image and its mirror image.
+        background: colour that the reader of files puts behind transparent pixels.
+        value_range: values that the reader maps to black and white in files with 16 or 32 bits per
+            pixel; None if the data had none.
+        max_megapixels: largest image that the reader decodes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    input: str
+    pixels: Pixels
+    range: tuple[int, int]
+    layout: Literal["NCHW"] = "NCHW"
+    channels: Literal[1, 3]
+    size: tuple[int, int]
+    resizing: str = RESIZING
+    mean: tuple[tuple[float, ...], ...]
+    std: tuple[tuple[float, ...], ...]
+    flip: bool
+    background: str
+    value_range: tuple[float, float] | None
+    max_megapixels: float
+
+    @classmethod
+    def of(cls, subject: ExportSubject, pixels: Pixels) -> Self:
+        """Return the description of an export with inputs of a type."""
+        height, width, channels = subject.dataset.shape
+        decoding = subject.decoding
+        return cls.model_validate(
+            {
+                "input": INPUT,
+                "pixels": pixels,
+                "range": (0, 255) if pixels == "uint8" else (0, 1),
+                "channels": channels,
+                "size": (height, width),
+                "mean": [member.dataset.mean for member in subject.members],
+                "std": [member.dataset.std for member in subject.members],
+                "flip": subject.flip,
+                "background": decoding.background,
+                "value_range": decoding.value_range or subject.dataset.value_range,
+                "max_megapixels": decoding.max_megapixels,
+            }
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the description in an exported folder.
+
+        Raises:
+            BadInputError: it is damaged.
+        """
+        path = folder / PREPROCESSING_FILE
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            problem = f"its {PREPROCESSING_FILE} cannot be read"
+            raise BadInputError("NETWORK", folder, problem, "export the network again") from None
+
+    def write(self, folder: Path) -> None:
+        """Write the description to an exported folder."""
+        (folder / PREPROCESSING_FILE).write_text(
+            self.model_dump_json(indent=1) + "\n", encoding="utf-8"
+        )
+
+    @property
+    def rules(self) -> Rules:
+        """The rules for reading files."""
+        return Rules(rgb(self.background), round(self.max_megapixels * 1e6), self.value_range)
