@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from experiments.reproduction.records import Case, Outcome, Probes, Result
+from search.console import note
 from spaces.errors import BadInputError
 from trainables.probes.records import LayerProbes
 
@@ -28,6 +29,26 @@ _PROBED = {
 _OUTCOME_COLUMNS = tuple(name for name in Outcome.model_fields if name not in ("seed", "probes"))
 _FACTOR = "factor "
 """Starts the names of columns with factors."""
+
+
+def _setting(case: Case) -> dict[str, str]:
+    """Return the columns with the setting of a case, which results have in common with it."""
+    images, changes = case.images, case.augmentation.model_dump(exclude_defaults=True)
+    return {
+        "epochs": str(case.epochs),
+        "resolution": f"{images.task.height}x{images.task.width}",
+        "train_images": _count(images.train),
+        "validation_images": _count(images.validation),
+        "test_images": _count(images.test),
+        "augmentation": " ".join(f"{name}={value}" for name, value in changes.items()),
+        "probes": " ".join(case.probes),
+        "probe_images": str(case.probe_images) if case.probes else "",
+        "abort": f"{case.abort.epoch} {case.abort.train_accuracy:g}" if case.abort else "",
+    }
+
+
+def _count(images: int | None) -> str:
+    return "all" if images is None else str(images)
 
 
 def write_results(folder: Path, stem: str, results: Sequence[Result]) -> list[Path]:
@@ -68,7 +89,7 @@ def read_results(folder: Path, stem: str, cases: Sequence[Case]) -> list[Result]
         cases: of the protocol.
 
     Raises:
-        BadInputError: a file is missing or damaged, or its cases are those of another version.
+        BadInputError: a file is missing or damaged, or its trainings do not fit the protocol.
     """
     path = folder / f"{stem}.csv"
     by_name = {case.name: case for case in cases}
@@ -78,18 +99,47 @@ def read_results(folder: Path, stem: str, cases: Sequence[Case]) -> list[Result]
             layers.setdefault((row["case"], row["seed"]), []).append(
                 {name: _value(name, row[name]) for name in _LAYER_COLUMNS if row[name]}
             )
-        return [
-            _result(row, by_name, layers.get((row["case"], row["seed"]), [])) for row in _read(path)
-        ]
+        rows = _read(path)
+        _compare_settings(path, rows, by_name)
+        return [_result(row, by_name, layers.get((row["case"], row["seed"]), [])) for row in rows]
     except FileNotFoundError:
         remedy = "run the experiment with --results"
         raise BadInputError("--from", path, "the file does not exist", remedy) from None
+    except BadInputError:
+        raise
     except (KeyError, ValueError, ValidationError, OSError) as error:
         problem = "it contains no results of this version of the experiment"
         if isinstance(error, OSError):
             problem = str(error)
         remedy = "run the experiment again with --results"
         raise BadInputError("--from", path, problem, remedy) from None
+
+
+def _compare_settings(
+    path: Path, rows: Sequence[Mapping[str, str]], cases: Mapping[str, Case]
+) -> None:
+    """Check that trainings have the setting of their case; say which columns are not there.
+
+    Raises:
+        BadInputError: a setting differs.
+    """
+    for row in rows:
+        case = cases[row["case"]]
+        expected = _setting(case)
+        found = {name: row.get(name) for name in expected}
+        # The description of images begins with the name of their set.
+        found["images"], expected["images"] = row["images"].split(",")[0], case.images.source
+        for name, value in found.items():
+            if value is not None and value != expected[name]:
+                problem = (
+                    f"{case.name} has {name} {value or 'none'}, but the protocol has "
+                    f"{expected[name] or 'none'}"
+                )
+                remedy = "run the experiment again with --results"
+                raise BadInputError("--from", path, problem, remedy)
+    missing = [name for name in expected if name not in rows[0]] if rows else []
+    if missing:
+        note(f"note: {path} has no column {', '.join(missing)}: not compared with the protocol")
 
 
 def _row(result: Result, factors: Iterable[str]) -> dict[str, object]:
@@ -100,6 +150,7 @@ def _row(result: Result, factors: Iterable[str]) -> dict[str, object]:
         "case": case.name,
         "seed": outcome.seed,
         **{f"{_FACTOR}{name}": _text(case.factors.get(name)) for name in factors},
+        **_setting(case),
         "candidate": case.candidate.digest,
         **{name: values[name] for name in _OUTCOME_COLUMNS},
         **{
@@ -114,6 +165,8 @@ def _result(
 ) -> Result:
     case = cases[row["case"]]
     if row["candidate"] != case.candidate.digest:
+        raise ValueError(row["case"])
+    if case.probes and not layers:
         raise ValueError(row["case"])
     probes = None
     if row["probed_images"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 import sys
@@ -263,10 +264,55 @@ def test_results_read_as_written(tmp_path: Path) -> None:
 
 def test_results_with_another_number_of_epochs_are_refused(tmp_path: Path) -> None:
     write_results(tmp_path, "x", [Result(case(), outcome())])
-    with pytest.raises(BadInputError, match="no results of this version"):
+    with pytest.raises(BadInputError, match="narrow has epochs 2, but the protocol has 3"):
         read_results(tmp_path, "x", [case(epochs=3)])
     aborted = case(epochs=3, abort=Abort(2, 0.9))
+    write_results(tmp_path, "x", [Result(aborted, outcome())])
     assert len(read_results(tmp_path, "x", [aborted])) == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({"augmentation": Augmentation(crop=2)}, "augmentation none, but the protocol has crop=2"),
+        ({"images": replace(IMAGES, train=50)}, "train_images 60, but the protocol has 50"),
+        ({"images": replace(IMAGES, source="mnist")}, "images digits, but the protocol has mnist"),
+        ({"probes": ("field",)}, "probes none, but the protocol has field"),
+        ({"abort": Abort(1, 0.5)}, "abort none, but the protocol has 1 0.5"),
+    ],
+)
+def test_results_of_another_setting_are_refused(
+    changed: dict[str, object], problem: str, tmp_path: Path
+) -> None:
+    write_results(tmp_path, "x", [Result(case(), outcome())])
+    with pytest.raises(BadInputError, match=f"narrow has {problem}"):
+        read_results(tmp_path, "x", [case(**changed)])
+
+
+def test_results_without_the_file_of_their_probes_are_refused(tmp_path: Path) -> None:
+    probed = case(probes=("saturation",))
+    write_results(tmp_path, "x", [Result(probed, outcome(probes=PROBES))])
+    assert read_results(tmp_path, "x", [probed])
+    (tmp_path / "x.layers.csv").unlink()
+    with pytest.raises(BadInputError, match="no results of this version"):
+        read_results(tmp_path, "x", [probed])
+
+
+def test_results_without_settings_are_read_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_results(tmp_path, "x", [Result(case(), outcome())])
+    path = tmp_path / "x.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        del row["augmentation"], row["abort"]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert read_results(tmp_path, "x", [case()]) == [Result(case(), outcome())]
+    assert "has no column augmentation, abort: not compared" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["work", "results"])
