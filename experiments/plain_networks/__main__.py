@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 from experiments.plain_networks import __doc__ as description
 from experiments.plain_networks.networks import Drawn, draw_networks
@@ -16,7 +16,7 @@ from experiments.plain_networks.table import RESULTS, analyse, write_table
 from experiments.plain_networks.training import Job, train_all
 from experiments.plain_networks.twins import rejected_networks, twin_rows
 from experiments.plain_networks.working_file import Header, open_working_file, read_working_file
-from search.formatting import duration
+from experiments.reproduction.progress import Progress
 from spaces.errors import BadInputError
 from trainables.specs import Decoding
 
@@ -73,16 +73,20 @@ def run(protocol: Protocol, args: Args) -> list[Measurement]:
     networks = draw_networks(protocol, args.networks or protocol.networks)
     header = Header(protocol=protocol.digest, data=dataset.identify(Decoding()).digest)
     with open_working_file(_working_path(args), header) as file:
-        done = {(each.digest, each.seed) for each in file.measurements}
+        # Twins of different networks can be equal; each network has its own rows.
+        done = {(each.number, each.digest, each.seed) for each in file.measurements}
         jobs = [
             job
             for job in _jobs(protocol, networks, args)
-            if (job.candidate(protocol).digest, job.seed) not in done
+            if (job.network.number, job.candidate(protocol).digest, job.seed) not in done
         ]
-        progress = Progress(_name(args), finished=len(done), total=len(done) + len(jobs))
+        total = len(done) + len(jobs)
+        progress = Progress(_name(args), total, len(done), len(jobs), REPORT_EVERY)
+        seconds = []
         for measurement in train_all(protocol, args.data, jobs, args.workers):
             file.append(measurement)
-            progress.advance(measurement.cpu_seconds)
+            seconds.append(measurement.cpu_seconds)
+            progress.advance(1, f"{fmean(seconds):.2f} CPU s each")
         return file.measurements
 
 
@@ -97,41 +101,6 @@ def _jobs(protocol: Protocol, networks: list[Drawn], args: Args) -> list[Job]:
         for network in sample
         for keep_border in (True, False)
     ]
-
-
-class Progress:
-    """Prints how many trainings are finished, and the remaining time.
-
-    Args:
-        name: of the table.
-        finished: number of trainings that earlier runs finished.
-        total: number of trainings of the table.
-    """
-
-    def __init__(self, name: str, finished: int, total: int) -> None:
-        self._name = name
-        self._finished = finished
-        self._total = total
-        self._here = 0
-        self._cpu = 0.0
-        self._started = self._printed = time.monotonic()
-        print(f"{name}: {finished:,} of {total:,} trainings are finished", flush=True)
-
-    def advance(self, cpu_seconds: float) -> None:
-        """Count a finished training."""
-        self._here += 1
-        self._cpu += cpu_seconds
-        now = time.monotonic()
-        finished = self._finished + self._here
-        if now - self._printed < REPORT_EVERY and finished < self._total:
-            return
-        self._printed = now
-        left = (now - self._started) / self._here * (self._total - finished)
-        print(
-            f"{self._name}: {finished:,} of {self._total:,} trainings, "
-            f"{self._cpu / self._here:.2f} CPU s each, {duration(left)} left",
-            flush=True,
-        )
 
 
 def _write(protocol: Protocol, measurements: list[Measurement], args: Args) -> None:

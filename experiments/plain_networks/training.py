@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 
 from experiments.plain_networks.networks import Drawn
 from experiments.plain_networks.protocols import Protocol
 from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.twins import twin
+from experiments.reproduction.measuring import rounded, versions
 from experiments.reproduction.workers import run_jobs
 from spaces.candidate import Candidate
 from trainables.data import Dataset
@@ -81,18 +80,14 @@ def train(protocol: Protocol, dataset: Dataset, job: Job) -> Measurement:
         seed=job.seed,
         digest=candidate.digest,
         params=job.network.params,
-        accuracy=_rounded(right / (protocol.validation + protocol.test)),
-        validation_accuracy=_rounded(last.validation_accuracy),
-        test_accuracy=_rounded(test_accuracy),
-        test_loss=_rounded(test_loss),
-        train_accuracy=_rounded(last.train_accuracy),
-        validation_accuracies=tuple(_rounded(epoch.validation_accuracy) for epoch in epochs),
-        validation_losses=tuple(_rounded(epoch.validation_loss) for epoch in epochs),
-        train_losses=tuple(_rounded(epoch.train_loss) for epoch in epochs),
+        accuracy=rounded(right / (protocol.validation + protocol.test)),
+        validation_accuracy=rounded(last.validation_accuracy),
+        test_accuracy=rounded(test_accuracy),
+        test_loss=rounded(test_loss),
+        train_accuracy=rounded(last.train_accuracy),
+        validation_accuracies=tuple(rounded(epoch.validation_accuracy) for epoch in epochs),
+        validation_losses=tuple(rounded(epoch.validation_loss) for epoch in epochs),
+        train_losses=tuple(rounded(epoch.train_loss) for epoch in epochs),
         cpu_seconds=round(seconds, 2),
-        versions=f"python {platform.python_version()}, torch {version('torch')}",
+        versions=versions(),
     )
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)

@@ -26,6 +26,8 @@ from trainables.training.device import select_device
 
 WORKING_FILE = "trainings.jsonl"
 CHECKPOINTS = "checkpoints"
+_ALL_IMAGES = 50_000
+"""Number of training images of a case that uses all of a set; only ratios matter."""
 _QUICK_TRAIN, _QUICK_SCORED = 200, 100
 
 
@@ -194,12 +196,17 @@ def planned_jobs(protocol: Protocol, cases: Sequence[Case]) -> list[Job]:
 def _train(request: Request, places: Places, jobs: dict[str, Job], file: WorkingFile) -> None:
     done = file.read()
     pending = {key: job for key, job in jobs.items() if key not in done}
-    progress = Progress(request.name.replace("-", "_"), jobs.values(), pending.values())
+    progress = Progress(
+        request.name.replace("-", "_"),
+        total=len(jobs),
+        finished=len(jobs) - len(pending),
+        work=sum(map(_work, pending.values())),
+    )
 
     def missing() -> Iterator[Job]:
         for key, job in pending.items():
             if key in file.read():  # Another process has trained it meanwhile.
-                progress.skip(job)
+                progress.skip(_work(job))
             else:
                 yield job
 
@@ -207,7 +214,14 @@ def _train(request: Request, places: Places, jobs: dict[str, Job], file: Working
     workers = max(1, min(_workers(request), len(pending)))
     for outcome in run_jobs(trainer, missing(), workers):
         file.append(outcome)
-        progress.advance(pending[outcome.key])
+        job = pending[outcome.key]
+        progress.advance(_work(job), f"last: {job.case.name}, seed {job.seed}")
+
+
+def _work(job: Job) -> float:
+    """Return the multiply-accumulates of all forward passes."""
+    case = job.case
+    return case.candidate.costs.macs * case.epochs * (case.images.train or _ALL_IMAGES)
 
 
 def _workers(request: Request) -> int:

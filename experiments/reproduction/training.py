@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 
 from experiments.reproduction.checkpoint import Checkpoint, Clock
 from experiments.reproduction.images import LoadedImages, Places, load_images
+from experiments.reproduction.measuring import rounded, versions
 from experiments.reproduction.records import Case, Outcome, Probes
 from trainables.epoch_metrics import EpochMetrics
 from trainables.probes.probing import ProbeSettings, probe_network
@@ -126,13 +126,13 @@ def train(job: Job, images: LoadedImages, device: str, checkpoints: Path) -> Out
     outcome = Outcome(
         key=key,
         seed=job.seed,
-        train_accuracy=_rounded(epochs[-1].train_accuracy),
-        test_accuracy=_rounded(test_accuracy),
-        test_loss=_rounded(test_loss),
-        train_accuracies=tuple(_rounded(epoch.train_accuracy) for epoch in epochs),
-        validation_accuracies=tuple(_rounded(epoch.validation_accuracy) for epoch in epochs),
-        train_losses=tuple(_rounded(epoch.train_loss) for epoch in epochs),
-        validation_losses=tuple(_rounded(epoch.validation_loss) for epoch in epochs),
+        train_accuracy=rounded(epochs[-1].train_accuracy),
+        test_accuracy=rounded(test_accuracy),
+        test_loss=rounded(test_loss),
+        train_accuracies=tuple(rounded(epoch.train_accuracy) for epoch in epochs),
+        validation_accuracies=tuple(rounded(epoch.validation_accuracy) for epoch in epochs),
+        train_losses=tuple(rounded(epoch.train_loss) for epoch in epochs),
+        validation_losses=tuple(rounded(epoch.validation_loss) for epoch in epochs),
         params=sum(each.numel() for each in parameters),
         trained_params=sum(each.numel() for each in parameters if each.requires_grad),
         macs=case.candidate.costs.macs,
@@ -140,7 +140,7 @@ def train(job: Job, images: LoadedImages, device: str, checkpoints: Path) -> Out
         wall_seconds=round(clock.wall, 2),
         images=images.description,
         device=_describe(training.device),
-        versions=f"python {platform.python_version()}, torch {version('torch')}",
+        versions=versions(),
         date=datetime.now(UTC).date().isoformat(),
         probes=probes,
     )
@@ -182,12 +182,12 @@ def _probe(case: Case, training: Training, images: LoadedImages) -> Probes:
 def as_probes(found: NetworkProbes) -> Probes:
     """Return the probes of a network of the builder as an outcome stores them."""
     return Probes(
-        accuracy=_rounded(found.accuracy or 0.0),
+        accuracy=rounded(found.accuracy or 0.0),
         images=found.images,
         border=found.border,
         disabled_features=None
         if found.disabled_features is None
-        else _rounded(found.disabled_features),
+        else rounded(found.disabled_features),
         layers=tuple(map(_rounded_layer, found.layers)),
     )
 
@@ -199,9 +199,5 @@ def _describe(device: torch.device) -> str:
 
 
 def _rounded_layer(layer: LayerProbes) -> LayerProbes:
-    metrics: dict[str, Any] = {name: _rounded(value) for name, value in layer.metrics.items()}
-    return replace(layer, mass_within=tuple(map(_rounded, layer.mass_within)), **metrics)
-
-
-def _rounded(value: float) -> float:
-    return round(value, 4)
+    metrics: dict[str, Any] = {name: rounded(value) for name, value in layer.metrics.items()}
+    return replace(layer, mass_within=tuple(map(rounded, layer.mass_within)), **metrics)

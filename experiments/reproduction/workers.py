@@ -24,8 +24,9 @@ def run_jobs(
 ) -> Iterator[Result]:
     """Run jobs, and yield each result when it is there.
 
-    The next job is taken only when a worker is free. Worker processes end with this process, also
-    when it is killed.
+    The next job is taken only when a worker is free. If a job fails, no further one starts, and
+    the results of those that still run precede the error. Worker processes end with this process,
+    also when it is killed.
 
     Args:
         prepare: called once in each process; returns the function that runs a job there.
@@ -43,15 +44,22 @@ def run_jobs(
     waiting = iter(jobs)
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _prepare_worker, (prepare,))
     running: set[Future[Result]] = set()
+    failure: BaseException | None = None
     try:
         while True:
-            free = workers - len(running)
+            free = 0 if failure else workers - len(running)
             running |= {pool.submit(_run, job) for job in islice(waiting, free)}
             if not running:
-                return
+                break
             finished, running = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
-                yield future.result()
+                error = future.exception()
+                if error is None:
+                    yield future.result()
+                else:
+                    failure = failure or error
+        if failure is not None:
+            raise failure
     except BrokenProcessPool:
         problem = "a worker process was killed, perhaps because memory ran out"
         remedy = "use fewer workers; the same command continues"

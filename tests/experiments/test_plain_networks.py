@@ -16,6 +16,7 @@ from experiments.plain_networks.networks import draw_networks
 from experiments.plain_networks.protocols import CIFAR10, DIGITS, PROTOCOLS
 from experiments.plain_networks.records import Measurement, Row
 from experiments.plain_networks.table import analyse, read_table, row, write_table
+from experiments.plain_networks.training import Job
 from experiments.plain_networks.twins import twin
 from experiments.plain_networks.working_file import Header, open_working_file, read_working_file
 from spaces.architecture import Architecture
@@ -77,7 +78,7 @@ def test_killed_run_continues_to_the_same_table(
     killed.write_bytes(b"".join(header_and_two) + content[-200:-1])  # The last line is incomplete.
     capsys.readouterr()
     assert run(killed.parent, "--networks", "2", "--seeds", "2") == whole
-    assert "2 of 4 trainings are finished" in capsys.readouterr().out
+    assert "2 of 4 trainings are finished" in capsys.readouterr().err
     assert killed.read_bytes().startswith(b"".join(header_and_two))
     assert run(killed.parent, "--write") == whole
 
@@ -100,7 +101,35 @@ def test_truncated_twins_are_trained_and_resumed(
         assert (without.depth, without.border_previous_conv) == (border - 1, None)
     capsys.readouterr()
     assert command.main([*options, "--twins", "2", "--seeds", "1"]) == 0
-    assert "4 of 4 trainings are finished" in capsys.readouterr().out
+    assert "4 of 4 trainings are finished" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("tiny")
+def test_equal_twins_of_two_networks_are_both_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed run trains the twin of the second network, although the first one has an equal."""
+    protocol = command.PROTOCOLS["digits"]
+    drawn = draw_networks(protocol, 1)[0]
+    networks = [drawn, replace(drawn, number=1)]
+    jobs = [Job(network, 0) for network in networks]
+    monkeypatch.setattr(command, "_jobs", lambda *_: jobs)
+    trained: list[int] = []
+
+    def train_all(_protocol: object, _data: object, jobs: list[Job], _workers: int) -> object:
+        for job in jobs:
+            trained.append(job.network.number)
+            yield measurement(digest=drawn.digest).model_copy(update={"number": trained[-1]})
+
+    monkeypatch.setattr(command, "train_all", train_all)
+    path = tmp_path / "digits.jsonl"
+    options = ["digits", "--work", str(tmp_path), "--networks", "1"]
+    monkeypatch.setattr(command, "_write", lambda *_: None)
+    assert command.main(options) == 0
+    first_only = b"".join(path.read_bytes().splitlines(keepends=True)[:2])
+    path.write_bytes(first_only)
+    assert command.main(options) == 0
+    assert trained == [0, 1, 1]
 
 
 def test_accepted_network_has_no_twin() -> None:

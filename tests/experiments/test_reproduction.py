@@ -6,7 +6,9 @@ import csv
 import math
 import re
 import sys
+import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from xml.etree import ElementTree
 import pytest
 
 from experiments.published import NAMES, find
-from experiments.reproduction import checkpoint, command
+from experiments.reproduction import checkpoint, command, workers
 from experiments.reproduction.command import Request, planned_jobs, reproduce
 from experiments.reproduction.figures import draw, draw_file
 from experiments.reproduction.images import LoadedImages, load_images
@@ -486,6 +488,36 @@ def test_missing_folder_of_experiments_is_one_line(
     monkeypatch.setitem(sys.modules, "experiments", None)
     assert cli.main(["reproduce"]) == cli.BAD_INPUT
     assert "the folder experiments/ is not installed; run" in capsys.readouterr().err
+
+
+def test_results_that_are_ready_precede_the_error_of_another_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Threads stand for processes: one job fails while the other still runs."""
+    failed = threading.Event()
+
+    def work(job: str) -> str:
+        if job == "bad":
+            failed.set()
+            raise BadInputError("job", job, "fails", "give another")
+        assert failed.wait(5)
+        return job
+
+    def run_here(prepare: Callable[[], Callable[[str], str]]) -> None:
+        monkeypatch.setattr(workers, "_run_here", prepare(), raising=False)
+
+    monkeypatch.setattr(workers, "_prepare_worker", run_here)
+    monkeypatch.setattr(
+        workers,
+        "ProcessPoolExecutor",
+        lambda count, _, initializer, initargs: ThreadPoolExecutor(
+            count, initializer=initializer, initargs=initargs
+        ),
+    )
+    jobs = workers.run_jobs(lambda: work, ["good", "bad", "never started"], 2)
+    assert next(jobs) == "good"
+    with pytest.raises(BadInputError, match="job = bad"):
+        next(jobs)
 
 
 @pytest.mark.parametrize("name", NAMES)
