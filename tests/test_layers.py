@@ -332,14 +332,23 @@ def test_training_loop_loads_no_ray() -> None:
     assert not loaded & {"ray", "mlflow", "search"}
 
 
+def test_worker_that_retrains_loads_neither_ray_tune_nor_tracing() -> None:
+    loaded = modules_after("import search.backend.retraining")
+    assert {"search", "trainables"} <= loaded
+    assert not loaded & {"ray", "torch", "pandas"}
+    loaded = modules_after("import trainables.finalist")
+    assert "torch" in loaded
+    assert not loaded & {"ray", "sympy"}  # Tracing imports SymPy.
+
+
 def test_trainables_imports_no_ray() -> None:
     assert [path for path, names in imports_of("trainables").items() if "ray" in names] == []
 
 
-def test_driver_loads_no_torch() -> None:
+def test_driver_loads_neither_torch_nor_scipy() -> None:
     loaded = modules_after("import search.driver.run, search.nightly.night")
     assert "ray" in loaded
-    assert not loaded & {"torch", "torchvision", "mlflow"}
+    assert not loaded & {"torch", "torchvision", "mlflow", "scipy"}
 
 
 def test_mlflow_folder_does_not_shadow_the_library() -> None:

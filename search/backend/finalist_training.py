@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from search.backend.node_wait import NodeWait
+from search.backend.retraining import retrain
 from search.backend.tuning import can_train
 from search.loop.packing import Packing
 from search.study.finalists import FinalistStore
@@ -69,7 +70,7 @@ def retrain_finalists(
     space = spec.candidates()
     # On GPUs a process serves one training: Ray may assign another GPU or fraction to the next one,
     # but a process cannot leave its GPU or release its memory there.
-    remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(_retrain)
+    remote: Any = ray.remote(max_calls=1 if packing.on_gpus else 0)(retrain)
     store = FinalistStore(folder)
     calls: dict[Any, FinalistTraining] = {}
     for training in trainings:
@@ -113,18 +114,3 @@ def _collect(call: Any, on_failure: Callable[[str], None]) -> Retraining | None:
         on_failure(str(error).strip().splitlines()[-1])
         return None
     return found
-
-
-def _retrain(
-    spec: TrainingSpec,
-    number: int,
-    params: Mapping[str, Any],
-    seed: int,
-    gpus: float,
-    digest: str,
-    probed: bool,
-) -> Retraining:
-    """Retrain a finalist on a worker; only there is torch imported."""
-    from trainables.finalist import retrain  # noqa: PLC0415
-
-    return retrain(spec, number, params, seed, gpus, digest, probed=probed)

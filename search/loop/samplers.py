@@ -9,7 +9,6 @@ from optuna.trial import BaseTrial
 
 from search.experiment.schema import Experiment
 from search.loop.packing import Packing
-from search.loop.sampling.network_sampler import NetworkSampler
 from search.loop.sampling.proposals import ProposalTrial, random_of
 from search.loop.screens import build_screens
 from spaces.candidate import CandidateSpace
@@ -37,6 +36,9 @@ def make_sampler(
     check_sampler(experiment, space)
     match experiment.sampler:
         case "auto":
+            # It imports SciPy, which takes longer than all else that a driver of TPE imports here.
+            from search.loop.sampling.network_sampler import NetworkSampler  # noqa: PLC0415
+
             screens = build_screens(experiment.screens, packing)
             return NetworkSampler(space, screens, experiment.seed)
         case "gp":

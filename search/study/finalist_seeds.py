@@ -88,11 +88,11 @@ def within_noise(scores: Mapping[int, Sequence[float]]) -> tuple[int, ...]:
     freedom = sum(len(found) - 1 for found in scores.values())
     if len(ranked) < 2 or not freedom:
         return tuple(ranked)
-    from scipy import stats  # noqa: PLC0415 - imports slowly
+    from scipy.special import stdtrit  # noqa: PLC0415 - imports slowly
 
     squares = [(each - fmean(found)) ** 2 for found in scores.values() for each in found]
     variance = sum(squares) / freedom
-    quantile = float(stats.t.isf(ALPHA, freedom))
+    quantile = abs(float(stdtrit(freedom, ALPHA)))
     leader = scores[ranked[0]]
 
     def is_close(number: int) -> bool:

@@ -10,7 +10,6 @@ from trainables.data import Dataset
 from trainables.probes.probing import ProbeSettings, probe_network
 from trainables.probes.records import NetworkProbes
 from trainables.probes.trained import load_state, read_state
-from trainables.tracing import load_model
 from trainables.training.device import select_device
 
 
@@ -35,6 +34,8 @@ def probe_module(
     Raises:
         BadInputError: the module cannot be built, or weights or images do not fit it.
     """
+    from trainables.tracing import load_model  # noqa: PLC0415 - imports slowly
+
     network = load_model(reference, initialised=True)
     if weights is None:
         random = reference.startswith("torchvision:")

@@ -20,7 +20,6 @@ from trainables.probes.regression import pooled, score_probe
 from trainables.probes.spectrum import Covariance, saturation
 from trainables.probes.subject import ConvolutionLayer, Subject
 from trainables.probes.triviality import measure_accuracy, zero_branch, zero_kernel
-from trainables.tracing import trace
 
 _FIELD_IMAGES = 32
 _FIELD_VALUES = 1 << 21
@@ -258,6 +257,8 @@ def _with_fields(
     notes: list[str],
 ) -> tuple[list[LayerProbes], int | None]:
     """Return a record of each convolution with its theoretical field, and the border layer."""
+    from trainables.tracing import trace  # noqa: PLC0415 - imports slowly, and rarely needed
+
     records = [_record(layer) for layer in subject.layers]
     height, width, channels = dataset.shape
     try:
