@@ -13,6 +13,7 @@ the function may have kinks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple, TypeAlias
@@ -64,14 +65,21 @@ def covariance(first: Floats, second: Floats, hyper: Hyperparameters, costs: sli
     return np.asarray(found, dtype=np.float64)
 
 
-def choose(inputs: Floats, targets: Floats, extra: Floats, costs: slice) -> Hyperparameters:
+def choose(
+    inputs: Floats,
+    targets: Floats,
+    extra: Floats,
+    costs: slice,
+    noises: Sequence[float] = NOISES,
+) -> Hyperparameters:
     """Return the hyperparameters of the largest marginal likelihood, with the scale fitted.
 
     Args:
         inputs: of shape (observations, features).
         targets: one per observation.
         extra: variance that each observation has beside the common noise.
-        costs: the features of the linear part.
+        costs: the features of the linear part; an empty slice leaves a constant.
+        noises: the levels to choose from.
     """
     if len(targets) < 4:
         return Hyperparameters()
@@ -84,7 +92,7 @@ def choose(inputs: Floats, targets: Floats, extra: Floats, costs: slice) -> Hype
     best, best_score = Hyperparameters(), -np.inf
     for length, linear in product(LENGTHS, LINEARS):
         smooth = np.exp(-distances / length) + linear * straight
-        for level in NOISES:
+        for level in noises:
             matrix = smooth + np.diag(level + extra + _JITTER)
             try:
                 lower = cholesky(matrix, lower=True, check_finite=False)

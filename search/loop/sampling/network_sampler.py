@@ -18,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
 from search.loop.sampling.history import History, Observation, Standing
+from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, Proposer, random_of
 from search.loop.sampling.surrogate import Scaling, Surrogate
 from search.loop.sampling.targets import draw_weights, scalarise
@@ -25,22 +26,10 @@ from search.loop.screens import Screen
 from search.private_apis import contains
 from spaces.candidate import CandidateSpace
 
-DRAWS = 1024
-"""Candidates at random in every pool; their distribution also standardises the features."""
-START = 8
-"""Trials that start the search, drawn from the largest candidates that the screens accept."""
-LARGEST = 0.05
-"""Fraction of the random draws that count as the largest, by multiply-accumulates. Large networks
-beat other draws on every table seen, and a twentieth of them differs enough to learn from."""
-MUTATIONS = 8
-"""Mutations per trial, and at least `LEAST_MUTATIONS` per block."""
-LEAST_MUTATIONS = 64
 KEPT_BLOCKS = 8
 """Blocks whose mutations stay in the pool. A resumed search makes them again."""
 LEAST_POOL = 64
 """Unused proposals below which more are drawn: a small space runs dry."""
-PARENTS = 6
-"""Best trials that are mutated."""
 
 
 def block_of(number: int) -> int:
@@ -79,11 +68,19 @@ class NetworkSampler(BaseSampler):
         space: of the candidates.
         screens: that proposals must pass.
         seed: of all choices.
+        options: settings, which a benchmark varies.
     """
 
-    def __init__(self, space: CandidateSpace, screens: Sequence[Screen], seed: int = 0) -> None:
+    def __init__(
+        self,
+        space: CandidateSpace,
+        screens: Sequence[Screen],
+        seed: int = 0,
+        options: SamplerOptions = DEFAULTS,
+    ) -> None:
         self._space = space
         self._seed = seed
+        self._options = options
         self._proposer = Proposer(space, screens)
         self._history = History(self._proposer)
         self._plans: dict[int, Proposal] = {}
@@ -141,10 +138,11 @@ class NetworkSampler(BaseSampler):
         draws = self._random_draws()
         if not draws:
             return None
-        ended = self._history.ended(START)
-        if ended < START:
+        start = self._options.start
+        ended = self._history.ended(start)
+        if ended < start:
             chosen = self._start(draws)
-            if chosen is not None and (len(self._history.used) < START or ended < START // 2):
+            if chosen is not None and (len(self._history.used) < start or ended < start // 2):
                 return chosen
         weights = self._weights(number, objectives)
         surrogate = self._enter_block(number, objectives)
@@ -157,7 +155,7 @@ class NetworkSampler(BaseSampler):
 
     def _start(self, draws: Sequence[Proposal]) -> Proposal | None:
         """Return an unused one of the largest draws, which are in random order."""
-        most = max(START, int(LARGEST * len(draws)))
+        most = max(self._options.start, int(self._options.largest * len(draws)))
         least = sorted((each.macs for each in draws), reverse=True)[:most][-1]
         for each in draws:
             if each.macs >= least and each.digest not in self._history.used:
@@ -166,7 +164,8 @@ class NetworkSampler(BaseSampler):
 
     def _random_draws(self) -> list[Proposal]:
         if self._draws is None:
-            self._draws = self._proposer.at_random(random_of(self._seed, "draws"), DRAWS)
+            random = random_of(self._seed, "draws")
+            self._draws = self._proposer.at_random(random, self._options.draws)
         return self._draws
 
     def _enter_block(self, number: int, objectives: int) -> Surrogate:
@@ -175,9 +174,10 @@ class NetworkSampler(BaseSampler):
         if self._block is None or self._block.start != start:
             before = self._history.between(0, start)
             weights = self._weights(start, objectives)
-            scaling = Scaling(self._space.feature_names, self._random_draws())
+            names, options = self._space.feature_names, self._options
+            scaling = Scaling(names, self._random_draws(), costs_only=not options.network_features)
             pool = self._pool(start, before, objectives)
-            self._block = _Block(start, Surrogate(scaling, pool, before, weights))
+            self._block = _Block(start, Surrogate(scaling, pool, before, weights, options))
         return self._block.surrogate
 
     def _pool(
@@ -208,12 +208,12 @@ class NetworkSampler(BaseSampler):
         self, block: int, observations: Sequence[Observation], weights: Sequence[float]
     ) -> list[Proposal]:
         ended = [each for each in observations if each.standing is Standing.FINISHED]
-        if not ended:
+        if not ended or not self._options.mutations:
             return []
         values = scalarise(np.array([each.values for each in ended]), weights)
-        best = np.argsort(-values, kind="stable")[:PARENTS]
+        best = np.argsort(-values, kind="stable")[: self._options.parents]
         parents = [ended[index].proposal.params for index in best]
-        count = max(LEAST_MUTATIONS, MUTATIONS * _size(block))
+        count = max(self._options.least_mutations, self._options.mutations * _size(block))
         return self._proposer.mutated(random_of(self._seed, block), parents, count)
 
     def _weights(self, number: int, objectives: int) -> list[float]:

@@ -13,10 +13,17 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from search.loop.sampling.curves import Forecaster
-from search.loop.sampling.gaussian_process import Floats, GaussianProcess, Hyperparameters, choose
+from search.loop.sampling.gaussian_process import (
+    NOISES,
+    Floats,
+    GaussianProcess,
+    Hyperparameters,
+    choose,
+)
 from search.loop.sampling.history import Observation, Standing
+from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, features_of
-from search.loop.sampling.targets import normal_scores, scalarise
+from search.loop.sampling.targets import normal_scores, scalarise, standardised
 
 MOST_OBSERVATIONS = 700
 """Trials from which the surrogate learns: the best half of them, the latest and a sample of all."""
@@ -38,13 +45,18 @@ class Scaling:
     Args:
         names: of the features.
         draws: candidates at random.
+        costs_only: leave out all features but parameters and multiply-accumulates.
     """
 
-    def __init__(self, names: Sequence[str], draws: Sequence[Proposal]) -> None:
+    def __init__(
+        self, names: Sequence[str], draws: Sequence[Proposal], *, costs_only: bool = False
+    ) -> None:
         found = features_of(draws)
         spread = found.std(axis=0)
         costs = [names.index("params"), names.index("macs")]
         varies = [i for i in range(len(names)) if spread[i] > 1e-9 and i not in costs]
+        if costs_only:
+            varies = []
         self._columns = np.array([*costs, *varies])
         self._mean = found.mean(axis=0)[self._columns]
         self._spread = np.where(spread[self._columns] > 1e-9, spread[self._columns], 1.0)
@@ -65,6 +77,7 @@ class Surrogate:
         pool: the proposals.
         observations: trials before the block, by number.
         weights: of the objectives, with which the hyperparameters are chosen.
+        options: of the sampler.
     """
 
     def __init__(
@@ -73,18 +86,22 @@ class Surrogate:
         pool: Sequence[Proposal],
         observations: Sequence[Observation],
         weights: Sequence[float],
+        options: SamplerOptions = DEFAULTS,
     ) -> None:
         self.pool = pool
         self._scaling = scaling
-        self._rows = _subset(observations, weights)
-        targets, extra = targets_of(self._rows, weights)
+        self._options = options
+        self._rows = self._seen(_subset(observations, weights))
+        targets, extra = targets_of(self._rows, weights, options)
         inputs = scaling([each.proposal for each in self._rows])
         inherited = np.array([bool(each.source) for each in self._rows], dtype=bool)
         self._offset = _offset(inputs, targets, extra, inherited)
         targets[~inherited] += self._offset
         known = np.isfinite(targets)
-        hyper = choose(inputs[known], targets[known], extra[known], COSTS)
-        self._process = GaussianProcess(hyper, inputs, extra, scaling(pool), COSTS)
+        costs = COSTS if options.linear_mean else slice(0, 0)
+        noises = NOISES if options.noise else NOISES[:1]
+        hyper = choose(inputs[known], targets[known], extra[known], costs, noises)
+        self._process = GaussianProcess(hyper, inputs, extra, scaling(pool), costs)
 
     def improvement(self, later: Sequence[Observation], weights: Sequence[float]) -> Floats:
         """Return the expected improvement of each proposal over the best trial.
@@ -97,9 +114,9 @@ class Surrogate:
             weights: of the objectives.
         """
         appended = {each.number for each in self._rows}
-        new = [each for each in later if each.number not in appended]
+        new = [each for each in self._seen(later) if each.number not in appended]
         self._rows += new
-        targets, extra = targets_of(self._rows, weights)
+        targets, extra = targets_of(self._rows, weights, self._options)
         for each, noise in zip(new, extra[len(targets) - len(new) :], strict=True):
             self._process.append(self._scaling([each.proposal])[0], float(noise))
         targets += [0.0 if each.source else self._offset for each in self._rows]
@@ -111,9 +128,16 @@ class Surrogate:
         density = np.exp(-0.5 * np.square(gain)) / np.sqrt(2 * np.pi)
         return np.asarray(found.deviation * (gain * ndtr(gain) + density), dtype=np.float64)
 
+    def _seen(self, observations: Sequence[Observation]) -> list[Observation]:
+        """Return the observations of which the surrogate knows."""
+        running = self._options.running
+        return [each for each in observations if running or each.standing is not Standing.RUNNING]
+
 
 def targets_of(
-    observations: Sequence[Observation], weights: Sequence[float]
+    observations: Sequence[Observation],
+    weights: Sequence[float],
+    options: SamplerOptions = DEFAULTS,
 ) -> tuple[Floats, Floats]:
     """Return the target of each trial, NaN without a value, and the variance beside the noise.
 
@@ -123,6 +147,7 @@ def targets_of(
     Args:
         observations: trials, by number.
         weights: of the objectives.
+        options: of the sampler.
     """
     targets = np.full(len(observations), np.nan)
     extra = np.zeros(len(observations))
@@ -131,8 +156,9 @@ def targets_of(
         if each.standing in (Standing.FINISHED, Standing.STOPPED):
             sources.setdefault(each.source, []).append(index)
     for source, members in sources.items():
-        values, errors = _final_values([observations[index] for index in members])
-        targets[members] = normal_scores(scalarise(values, weights))
+        values, errors = _final_values([observations[index] for index in members], options.curves)
+        scores = normal_scores if options.ranks else standardised
+        targets[members] = scores(scalarise(values, weights))
         spread = float(np.std(values[:, 0])) or 1.0
         extra[members] = np.nan_to_num(np.square(errors / spread), nan=UNKNOWN_EXTRA)
         if source:
@@ -154,12 +180,12 @@ def _offset(inputs: Floats, targets: Floats, extra: Floats, inherited: NDArray[n
     return float(process.predict(targets[lent]).mean.mean())
 
 
-def _final_values(observations: Sequence[Observation]) -> tuple[Floats, Floats]:
+def _final_values(observations: Sequence[Observation], curves: bool) -> tuple[Floats, Floats]:
     """Return the values of ended trials and their errors; those of stopped ones are predicted."""
     values = np.array([each.values for each in observations], dtype=np.float64)
     errors = np.zeros(len(observations))
     stopped = [i for i, each in enumerate(observations) if each.standing is Standing.STOPPED]
-    if stopped:
+    if stopped and curves:
         finished = [each for each in observations if each.standing is Standing.FINISHED]
         forecaster = Forecaster([(each.curve, each.values[0]) for each in finished])
         for index in stopped:

@@ -24,6 +24,11 @@ def normal_scores(values: Floats) -> Floats:
     return np.asarray(ndtri((rankdata(values) - 0.5) / max(len(values), 1)), dtype=np.float64)
 
 
+def standardised(values: Floats) -> Floats:
+    """Return values with the mean 0 and the standard deviation 1."""
+    return np.asarray((values - values.mean()) / (values.std() or 1.0), dtype=np.float64)
+
+
 def scalarise(values: Floats, weights: Sequence[float]) -> Floats:
     """Return one value per trial, to be maximised: an augmented Chebyshev scalarisation.
 

@@ -11,8 +11,8 @@ import pytest
 from optuna.trial import TrialState
 
 from search.experiment.objectives import ACCURACY, Objective
-from search.loop.sampling import network_sampler
-from search.loop.sampling.network_sampler import START, NetworkSampler, block_of
+from search.loop.sampling.network_sampler import NetworkSampler, block_of
+from search.loop.sampling.options import SamplerOptions
 from search.loop.screens import CostScreen, Screen, judge, reject_collapsed
 from search.loop.simulation import simulate
 from search.study.records import TrialAttributes
@@ -26,13 +26,8 @@ from spaces.task import Task
 TASK = Task(3, 16, 16, 10)
 FIXED = {"learning_rate": 0.1, "weight_decay": 0.0}
 LIMIT = CostScreen(None, 700_000, None)
-
-
-@pytest.fixture(autouse=True)
-def _small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network_sampler, "DRAWS", 96)
-    monkeypatch.setattr(network_sampler, "LEAST_MUTATIONS", 16)
-    monkeypatch.setattr(network_sampler, "MUTATIONS", 4)
+SMALL = SamplerOptions(draws=96, mutations=4, least_mutations=16)
+START = SMALL.start
 
 
 def conditional(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
@@ -73,7 +68,7 @@ def accuracy(candidate: Candidate) -> float:
 
 
 def new_study(seed: int = 0, objectives: Sequence[Objective] = ACCURACY) -> Study:
-    sampler = NetworkSampler(SPACE, SCREENS, seed)
+    sampler = NetworkSampler(SPACE, SCREENS, seed, SMALL)
     return Study("study", sampler, objectives=objectives)
 
 
@@ -139,7 +134,7 @@ def test_resumed_study_of_several_objectives_continues_alike() -> None:
 def test_search_starts_among_the_largest_that_the_screens_allow() -> None:
     study = new_study()
     macs = sorted(begin(study)[1].costs.macs for _ in range(START))
-    draws = NetworkSampler(SPACE, SCREENS)._random_draws()
+    draws = NetworkSampler(SPACE, SCREENS, options=SMALL)._random_draws()
     assert macs[0] >= sorted(each.macs for each in draws)[-START]
 
 
@@ -166,7 +161,7 @@ def test_sampler_finds_better_networks_than_random_draws() -> None:
     study = new_study()
     run(study, 40)
     found = [trial.value for trial in study.trials()]
-    draws = NetworkSampler(SPACE, SCREENS, 5)._random_draws()
+    draws = NetworkSampler(SPACE, SCREENS, 5, SMALL)._random_draws()
     assert max(found) > max(accuracy(SPACE.rebuild(each.params)) for each in draws)
 
 
@@ -188,10 +183,13 @@ def test_missing_enqueued_parameters_are_drawn_alike() -> None:
 
 
 def test_small_space_is_searched_to_its_end_without_a_duplicate() -> None:
-    results = simulate(few, TASK, lambda candidate, *_: candidate.costs.macs, trials=12)
-    # Rejected draws would be numbered, too.
     space = CandidateSpace(TASK, few, {}, FIXED)
-    study = Study("few", NetworkSampler(space, [], 0))
+    sampler = NetworkSampler(space, [], 0, SMALL)
+    results = simulate(
+        few, TASK, lambda candidate, *_: candidate.costs.macs, trials=12, sampler=sampler
+    )
+    # Rejected draws would be numbered, too.
+    study = Study("few", NetworkSampler(space, [], 0, SMALL))
     digests = set()
     for _ in range(12):
         trial = study.ask()
@@ -225,7 +223,9 @@ def test_stopped_trials_of_several_objectives_are_learned_from() -> None:
 
 
 def test_trials_of_a_plain_optuna_study_work_by_ask_and_tell() -> None:
-    study = optuna.create_study(direction="minimize", sampler=NetworkSampler(SPACE, SCREENS))
+    study = optuna.create_study(
+        direction="minimize", sampler=NetworkSampler(SPACE, SCREENS, options=SMALL)
+    )
     for _ in range(14):
         trial = study.ask()
         study.tell(trial, -accuracy(SPACE.draw(trial)))
@@ -249,6 +249,6 @@ def test_space_may_add_features() -> None:
 
     own.features = added  # type: ignore[attr-defined]
     space = CandidateSpace(TASK, own, {}, FIXED)
-    study = Study("own", NetworkSampler(space, SCREENS))
+    study = Study("own", NetworkSampler(space, SCREENS, options=SMALL))
     space.draw(study.ask())
     assert space.feature_names[-1] == "layers"

@@ -1,0 +1,52 @@
+"""The settings of the network sampler, so that a benchmark can leave out one of its parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """Settings of the network sampler.
+
+    The defaults come from tables of trained networks, see ``benchmarks/search_quality.py``. An
+    experiment cannot change them.
+
+    Attributes:
+        draws: candidates at random in every pool; their distribution also standardises the
+            features.
+        start: trials that start the search, drawn from the largest candidates that the screens
+            accept.
+        largest: fraction of the random draws that count as the largest, by multiply-accumulates; 1
+            starts with random draws. Large networks beat other draws on every table seen, and a
+            twentieth of them differs enough to learn from.
+        mutations: candidates per trial that are mutated from good ones; 0 proposes random draws
+            alone.
+        least_mutations: the same per block, at least.
+        parents: best trials that are mutated.
+        network_features: whether the surrogate sees all features; False leaves it parameters and
+            multiply-accumulates.
+        linear_mean: whether the mean is linear in the logarithms of parameters and
+            multiply-accumulates; False makes it constant.
+        noise: whether results count as noisy; False interpolates them.
+        ranks: whether the surrogate learns normal scores of ranks; False standardises the values.
+        curves: whether the final value of a stopped trial is predicted from its curve; False takes
+            its last value.
+        running: whether running trials lower the uncertainty around them; False ignores them.
+    """
+
+    draws: int = 1024
+    start: int = 8
+    largest: float = 0.05
+    mutations: int = 8
+    least_mutations: int = 64
+    parents: int = 6
+    network_features: bool = True
+    linear_mean: bool = True
+    noise: bool = True
+    ranks: bool = True
+    curves: bool = True
+    running: bool = True
+
+
+DEFAULTS = SamplerOptions()
