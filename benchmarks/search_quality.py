@@ -17,19 +17,20 @@ Tables (``--tables``), from FOLDER or from ``experiments/results``:
 A search trains at most half of a table.
 
 Clocks (``--clocks``): ``trials`` trains one network at a time to its end and counts networks.
-``asha`` and ``full`` train on eight workers, with ASHA and without, and count device-seconds;
-a training takes time in proportion to its multiply-accumulates. Tables without learning curves get
-modelled ones; see `quality.runs.modelled`.
+``parallel`` does so on 64 workers. ``asha`` and ``full`` train on eight workers, with ASHA and
+without, and count device-seconds; a training takes time in proportion to its multiply-accumulates.
+Tables without learning curves get modelled ones; see `quality.runs.modelled`.
 
 Arms (``--arms``) are the functions of ``quality/arms.py``. Seeds 1000 and above are for
 development: report others. Each finished run is appended to ``--work``, and the same command
-continues. ``--write`` writes ``benchmarks/results/search_quality.csv`` and ``.svg`` from all runs
-of that file.
+continues; it repeats runs of another table or of an older version of an arm. ``--write`` writes
+``benchmarks/results/search_quality.csv`` and ``.svg`` from all runs of that file.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import multiprocessing
 import os
 import sys
@@ -42,10 +43,10 @@ from typing import BinaryIO
 
 from harness import Figure, Table, option_parser
 from pydantic import ValidationError
-from quality.arms import ARMS, BORDER_ARMS
+from quality.arms import ARMS
 from quality.plain import read_plain
 from quality.results import Summary, draw, summarise, write_csv
-from quality.runs import Clock, Key, Run, run
+from quality.runs import Clock, Key, Run, key_of, run
 from quality.tables import Table as Networks
 from quality.tables import constructed, read_channels, read_macro
 
@@ -57,7 +58,7 @@ from spaces.errors import BadInputError
 HERE = Path(__file__).resolve().parent
 WORK = Path("runs/search_quality.jsonl")
 MACRO, CHANNELS = "nas-bench-macro_cifar10.json", "channel-bench-macro_resnet.json"
-CLOCKS: tuple[Clock, ...] = ("trials", "asha", "full")
+CLOCKS: tuple[Clock, ...] = ("trials", "parallel", "asha", "full")
 BASELINE = "random"
 SHOWN = (25, 50, 100)
 """Budgets of the figures."""
@@ -150,9 +151,9 @@ def _run(data: Path | None, plain: Path, key: Key) -> Run:
 def keys_of(args: Args, names: Sequence[str]) -> Iterator[Key]:
     """Yield the runs, seed by seed, so that an interrupted command leaves complete seeds."""
     arms = args.arms or [arm for arm in ARMS if not args.quick or arm != "optuna-gp"]
-    for seed, clock, table, arm in product(args.seeds, args.clocks, names, arms):
-        if table.startswith("plain-") or arm not in BORDER_ARMS:
-            yield Key(clock=clock, table=table, arm=arm, seed=seed)
+    for seed, clock, name, arm in product(args.seeds, args.clocks, names, arms):
+        if ARMS[arm].differs(name, clock):
+            yield key_of(clock, _table(args.data, args.plain, name), arm, seed)
 
 
 def read_runs(content: bytes, path: Path) -> list[Run]:
@@ -221,6 +222,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     args.work.parent.mkdir(parents=True, exist_ok=True)
     with args.work.open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            problem = "another process writes to it"
+            raise BadInputError("--work", args.work, problem, "wait, or name another") from None
         runs = read_runs(drop_incomplete_line(file), args.work)
         wanted = list(keys_of(args, names))
         done = {_key(each) for each in runs}
@@ -230,13 +236,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for figure in figures(summarise(each for each in runs if _key(each) in chosen)):
         table.add(figure)
     if args.write:
-        everything = summarise(runs)
+        everything = summarise(_current(runs, args))
         write_csv(HERE / "results" / "search_quality.csv", everything)
         draw(HERE / "results" / "search_quality.svg", everything)
 
 
 def _key(found: Run) -> Key:
     return Key(**found.model_dump(exclude={"regrets"}))
+
+
+def _current(runs: Sequence[Run], args: Args) -> Iterator[Run]:
+    """Yield the runs of the tables that are there, by arms as they are."""
+    names = available(args.data, args.plain)
+    for each in runs:
+        if each.table in names and each.arm in ARMS:
+            table = _table(args.data, args.plain, each.table)
+            if _key(each) == key_of(each.clock, table, each.arm, each.seed):
+                yield each
 
 
 if __name__ == "__main__":

@@ -5,27 +5,59 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import GPSampler, RandomSampler, TPESampler
 
 from quality.evolution import EvolutionSampler
 from quality.tables import Network, Table
+from search.experiment.sections import ScreensSection
+from search.loop.sampling import options as sampling
+from search.loop.sampling.network_sampler import NetworkSampler
+from search.loop.sampling.options import SamplerOptions
+from search.loop.screens import build_screens
+from spaces.features.network import VERSION as FEATURES
 
 Options: TypeAlias = dict[str, Any]
-Arm: TypeAlias = Callable[[Table, int], Options]
 
 LARGEST = 0.1
 """Part of the networks that the arms with the largest networks draw from."""
 POPULATION = 20
-OFF = {"border": "off"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm of the comparison.
+
+    Attributes:
+        options: returns the arguments of `search.loop.simulation.simulate` for a table and a seed.
+        version: of the arm; runs of another version are repeated.
+        only: the clocks on which the arm differs from the others; empty for all.
+        border: whether the arm differs only where the border screen is part of the problem.
+        most_trials: trials of an arm whose suggestions take long.
+    """
+
+    options: Callable[[Table, int], Options]
+    version: str = "1"
+    only: tuple[str, ...] = ()
+    border: bool = False
+    most_trials: int = 200
+
+    def differs(self, table: str, clock: str) -> bool:
+        """Tell whether the arm is one of its own on a table and a clock."""
+        return (not self.only or clock in self.only) and (
+            not self.border or table.startswith("plain-")
+        )
 
 
 def random_draws(table: Table, seed: int) -> Options:
     """Draw at random."""
-    return {"sampler": RandomSampler(seed=seed), "screens": OFF}
+    return {"sampler": RandomSampler(seed=seed), "screens": table.screens(border=False)}
 
 
 def largest(table: Table, seed: int) -> Options:
@@ -35,7 +67,7 @@ def largest(table: Table, seed: int) -> Options:
 
 def border(table: Table, seed: int) -> Options:
     """Draw at random, and reject by the border screen."""
-    return {"sampler": RandomSampler(seed=seed), "screens": {}}
+    return {"sampler": RandomSampler(seed=seed), "screens": table.screens(border=True)}
 
 
 def macs_filter(table: Table, seed: int) -> Options:
@@ -45,7 +77,8 @@ def macs_filter(table: Table, seed: int) -> Options:
 
 def evolution(table: Table, seed: int) -> Options:
     """Regularised evolution (P20 S5)."""
-    return {"sampler": EvolutionSampler(seed, POPULATION), "screens": OFF}
+    sampler = EvolutionSampler(seed, POPULATION)
+    return {"sampler": sampler, "screens": table.screens(border=False)}
 
 
 def evolution_largest(table: Table, seed: int) -> Options:
@@ -56,44 +89,76 @@ def evolution_largest(table: Table, seed: int) -> Options:
 
 def tpe(table: Table, seed: int) -> Options:
     """Optuna's TPE with its defaults."""
-    return {"sampler": TPESampler(seed=seed), "screens": OFF}
+    return {"sampler": TPESampler(seed=seed), "screens": table.screens(border=False)}
 
 
 def optuna_gp(table: Table, seed: int) -> Options:
     """Optuna's Gaussian process with its defaults."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return {"sampler": GPSampler(seed=seed), "screens": OFF}
+        sampler = GPSampler(seed=seed)
+    return {"sampler": sampler, "screens": table.screens(border=False)}
 
 
-def ours(table: Table, seed: int) -> Options:
-    """The sampler of the project and its screens."""
-    return {"sampler": "auto", "screens": {} if table.border else OFF}
+def network_model(
+    table: Table, seed: int, *, options: SamplerOptions, border: bool = True
+) -> Options:
+    """Search by the sampler of the project, ``auto``.
+
+    It proposes what ``sampler: auto`` of an experiment proposes, from a space that analyses every
+    network once.
+
+    Args:
+        table: to search.
+        seed: of the search.
+        options: of the sampler.
+        border: whether the border screen rejects networks where it is part of the problem.
+    """
+    screens = table.screens(border=border and table.border)
+    judges = build_screens(ScreensSection(**screens))
+    return {"sampler": NetworkSampler(table.cached, judges, seed, options), "screens": screens}
 
 
-def ours_without_border(table: Table, seed: int) -> Options:
-    """The sampler of the project without the border screen."""
-    return {"sampler": "auto", "screens": OFF}
+def _ours(
+    *,
+    only: tuple[str, ...] = (),
+    without_border: bool = False,
+    **options: Any,
+) -> Arm:
+    chosen = SamplerOptions(**options)
+    return Arm(
+        partial(network_model, options=chosen, border=not without_border),
+        f"decisions {sampling.VERSION}, features {FEATURES}, {chosen}",
+        only=only,
+        border=without_border,
+    )
 
+
+_OPTUNA = f"optuna {optuna.__version__}"
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
-        "random": random_draws,
-        "largest": largest,
-        "border": border,
-        "macs-filter": macs_filter,
-        "evolution": evolution,
-        "evolution-largest": evolution_largest,
-        "tpe": tpe,
-        "optuna-gp": optuna_gp,
-        "auto": ours,
-        "auto-no-border": ours_without_border,
+        "auto": _ours(),
+        "tpe": Arm(tpe, _OPTUNA, most_trials=100),
+        "random": Arm(random_draws, _OPTUNA),
+        "largest": Arm(largest, _OPTUNA),
+        "evolution": Arm(evolution),
+        "evolution-largest": Arm(evolution_largest),
+        "border": Arm(border, _OPTUNA, border=True),
+        "macs-filter": Arm(macs_filter, _OPTUNA, border=True),
+        "optuna-gp": Arm(optuna_gp, _OPTUNA, most_trials=100),
+        "auto-no-border": _ours(without_border=True),
+        "auto-no-mutation": _ours(mutations=0),
+        "auto-random-start": _ours(largest=1.0),
+        "auto-constant-mean": _ours(linear_mean=False),
+        "auto-costs-only": _ours(network_features=False),
+        "auto-no-noise": _ours(noise=False),
+        "auto-no-ranks": _ours(ranks=False),
+        "auto-no-curves": _ours(curves=False, only=("asha",)),
+        "auto-no-running": _ours(running=False, only=("asha", "full", "parallel")),
     }
 )
-MOST_TRIALS = MappingProxyType({"optuna-gp": 100})
-"""Trials of an arm whose suggestions take long."""
-BORDER_ARMS = ("border", "macs-filter", "auto-no-border")
-"""Arms that differ from others only where the border screen is part of the problem."""
+"""By name; ``auto-..`` leave out one part of the sampler each."""
 
 
 def _largest(table: Table, part: float) -> Sequence[Network]:

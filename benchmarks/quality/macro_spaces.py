@@ -1,11 +1,13 @@
 """Spaces that draw the networks of two published tables, as real architectures.
 
-Parameters and multiply-accumulates equal those of the tables exactly; tests hold that.
+Parameters and multiply-accumulates equal those of the tables exactly; tests hold that. Equal
+parameters return the same object, so that `quality.cached_space` analyses each network once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from optuna.trial import BaseTrial
 
@@ -41,13 +43,21 @@ def inverted_residuals(
         stages: channels and layers of each stage.
         head: channels of the last convolution.
     """
+    layers = sum(each for _, each in stages)
+    choices = [trial.suggest_categorical(f"layer{i}", CHOICES) for i in range(layers)]
+    return _build_inverted(tuple(choices), task, tuple(stages), head)
+
+
+@cache
+def _build_inverted(
+    choices: Sequence[str], task: Task, stages: Sequence[tuple[int, int]], head: int
+) -> Architecture:
     builder = Builder(task.image_shape)
     x, channels = _conv_norm(builder, builder.image, STEM, 3, activate=True), STEM
-    number = 0
+    left = iter(choices)
     for width, layers in stages:
         for stride in (2, *(1,) * (layers - 1)):
-            choice = trial.suggest_categorical(f"layer{number}", CHOICES)
-            number += 1
+            choice = next(left)
             if choice != "identity":
                 expansion, kernel = EXPANSION_KERNEL[choice]
                 x = _inverted(builder, x, (channels, width), expansion, kernel, stride)
@@ -71,6 +81,11 @@ def residual_widths(trial: BaseTrial, task: Task) -> Architecture:
         task: the images and classes.
     """
     widths = [trial.suggest_int(f"width{i}", 1, 4) * UNITS[i] for i in range(WIDTHS)]
+    return _build_residual(tuple(widths), task)
+
+
+@cache
+def _build_residual(widths: Sequence[int], task: Task) -> Architecture:
     builder = Builder(task.image_shape)
     x = _conv_norm(builder, builder.image, widths[0], 3, 2, activate=True)
     for inner in widths[1:3]:

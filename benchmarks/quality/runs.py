@@ -10,19 +10,22 @@ from typing import Any, Literal, TypeAlias
 from optuna.trial import TrialState
 from pydantic import BaseModel, ConfigDict
 
-from quality.arms import ARMS, MOST_TRIALS
+from quality.arms import ARMS
 from quality.tables import Network, Table
 from search.loop.simulation import SimulatedTrial, simulate
 from spaces.candidate import Candidate
 
-Clock: TypeAlias = Literal["trials", "asha", "full"]
-"""What a budget counts: ``trials`` (one at a time, each to its end), or device-seconds of eight
-workers with ASHA (``asha``) or without (``full``)."""
+Clock: TypeAlias = Literal["trials", "parallel", "asha", "full"]
+"""What a budget counts: trained networks, one at a time (``trials``) or 64 at a time
+(``parallel``), each to its end; or device-seconds of eight workers with ASHA (``asha``) or without
+(``full``)."""
 
 TRIALS = (5, 10, 25, 50, 100, 200)
 DEVICE_TRAININGS = (5, 10, 25, 50, 100)
 """Budgets of device-seconds, in whole trainings of the median network."""
 WORKERS = 8
+PARALLEL = 64
+"""Workers of the clock ``parallel``."""
 EPOCHS = 9
 """Length of a modelled training."""
 SECONDS = 60.0
@@ -31,7 +34,16 @@ STEEPNESS = 4.0
 
 
 class Key(BaseModel):
-    """What a run depends on, beside code and table."""
+    """What a run depends on.
+
+    Attributes:
+        clock: what the budget counts.
+        table: name of the table.
+        arm: name of the arm.
+        seed: of the search and of the results that it sees.
+        digest: of the table; see `quality.tables.Table.digest`.
+        version: of the arm; see `quality.arms.Arm.version`.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -39,6 +51,20 @@ class Key(BaseModel):
     table: str
     arm: str
     seed: int
+    digest: str
+    version: str
+
+
+def key_of(clock: Clock, table: Table, arm: str, seed: int) -> Key:
+    """Return the key of a run."""
+    return Key(
+        clock=clock,
+        table=table.name,
+        arm=arm,
+        seed=seed,
+        digest=table.digest,
+        version=ARMS[arm].version,
+    )
 
 
 class Run(Key):
@@ -58,23 +84,27 @@ def run(key: Key, table: Table) -> Run:
         "task": table.task,
         "space_options": table.space_options,
         "seed": key.seed,
-        **ARMS[key.arm](table, key.seed),
+        **ARMS[key.arm].options(table, key.seed),
     }
-    if table.limit is not None:
-        options["screens"] = {**options["screens"], "max_macs": table.limit}
-    if key.clock == "trials":
+    if key.clock in ("trials", "parallel"):
         return Run(**key.model_dump(), regrets=_by_trials(key, table, options))
     return Run(**key.model_dump(), regrets=_by_seconds(key, table, options))
 
 
 def _by_trials(key: Key, table: Table, options: Mapping[str, Any]) -> dict[int, float]:
     # Beyond half of a small table, a search looks for the rest of the table.
-    most = min(MOST_TRIALS.get(key.arm, TRIALS[-1]), len(table.admissible) // 2)
+    most = min(ARMS[key.arm].most_trials, len(table.admissible) // 2)
 
     def evaluate(candidate: Candidate, params: Mapping[str, Any], epoch: int) -> float:
         return seen(table.network(params), key.seed)
 
-    found = simulate(table.space, evaluate=evaluate, trials=most, **options)
+    found = simulate(
+        table.space,
+        evaluate=evaluate,
+        trials=most,
+        workers=PARALLEL if key.clock == "parallel" else 1,
+        **options,
+    )
     return {
         budget: regret(table, found[:budget])
         for budget in TRIALS

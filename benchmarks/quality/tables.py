@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FixedTrial
 
+from quality.cached_space import CachedSpace
 from quality.macro_spaces import CHOICES, WIDTHS, inverted_residuals, residual_widths
 from search.loop.screens import BorderScreen
 from search.loop.simulation import FIXED_RECIPE
 from spaces.architecture import Architecture
 from spaces.border import Rule
-from spaces.candidate import CandidateSpace
 from spaces.costs import costs
 from spaces.errors import BadInputError
 from spaces.task import Task
@@ -75,6 +76,25 @@ class Table:
     border: bool = False
 
     @cached_property
+    def digest(self) -> str:
+        """Hash of the networks, their results and the limit, up to rounding."""
+        lines = [f"{self.limit} {self.epochs}"]
+        for key, each in sorted(self.networks.items()):
+            results = [f"{value:.4f}" for value in (each.truth, *each.seen, *sum(each.curves, ()))]
+            lines.append(f"{key} {sorted(each.params.items())} {each.macs} {results}")
+        return hashlib.blake2b("\n".join(lines).encode(), digest_size=8).hexdigest()
+
+    def screens(self, *, border: bool) -> dict[str, Any]:
+        """Return the section ``screens`` of a search, with or without the border screen."""
+        found: dict[str, Any] = {} if border else {"border": "off"}
+        return found if self.limit is None else found | {"max_macs": self.limit}
+
+    @cached_property
+    def cached(self) -> CachedSpace:
+        """The space, which analyses every network once."""
+        return CachedSpace(self.task, self.space, self.space_options, FIXED_RECIPE)
+
+    @cached_property
     def admissible(self) -> dict[str, Network]:
         """The networks within the limit."""
         limit = math.inf if self.limit is None else self.limit
@@ -104,9 +124,10 @@ class Table:
     @cached_property
     def accepted(self) -> float:
         """Part of the networks within the limit that the border screen accepts."""
-        space = CandidateSpace(self.task, self.space, self.space_options, FIXED_RECIPE)
         screen = BorderScreen(Rule.PREVIOUS_CONV, 0)
-        judged = [screen(space.rebuild(network.params)) for network in self.admissible.values()]
+        judged = [
+            screen(self.cached.rebuild(network.params)) for network in self.admissible.values()
+        ]
         return judged.count(None) / len(judged)
 
     def network(self, params: Mapping[str, Any]) -> Network:

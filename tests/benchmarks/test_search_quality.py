@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from quality.evolution import EvolutionSampler
 from quality.macro_spaces import CHOICES, inverted_residuals, residual_widths
 from quality.plain import COORDINATES, plain_table
 from quality.results import p_value, summarise, write_csv
-from quality.runs import Key, Run, modelled, regret, run, seed_of, seen
+from quality.runs import Run, key_of, modelled, regret, run, seed_of, seen
 from quality.tables import CIFAR10, Network, Table, constructed, denoised, read_channels, read_macro
 from search_quality import CHANNELS, MACRO, main
 
@@ -25,8 +28,8 @@ from experiments.plain_networks.networks import draw_networks
 from experiments.plain_networks.protocols import DIGITS
 from experiments.plain_networks.records import Measurement
 from experiments.plain_networks.table import analyse
-from search.loop.simulation import FIXED_RECIPE, SimulatedTrial
-from spaces.candidate import CandidateSpace
+from search.loop.simulation import FIXED_RECIPE, SimulatedTrial, simulate
+from spaces.candidate import Candidate, CandidateSpace
 from spaces.costs import costs
 from spaces.errors import BadInputError
 
@@ -133,16 +136,16 @@ def test_denoising_keeps_pairs_and_removes_noise() -> None:
 
 
 def test_largest_networks_come_first(small: Table) -> None:
-    options = ARMS["largest"](small, 0)
+    options = ARMS["largest"].options(small, 0)
     first = [small.network(params).macs for params in options["enqueue"]]
     rest = sorted(network.macs for network in small.networks.values())
     assert sorted(first) == rest[-8:]
-    assert options["enqueue"] != ARMS["largest"](small, 1)["enqueue"]
+    assert options["enqueue"] != ARMS["largest"].options(small, 1)["enqueue"]
 
 
 def test_macs_filter_accepts_as_many_as_the_border_screen(plain: Table) -> None:
     assert 0 < plain.accepted < 1
-    assert len(ARMS["macs-filter"](plain, 0)["enqueue"]) == round(30 * plain.accepted)
+    assert len(ARMS["macs-filter"].options(plain, 0)["enqueue"]) == round(30 * plain.accepted)
 
 
 def test_evolution_changes_one_parameter_of_the_best_rival() -> None:
@@ -165,6 +168,36 @@ def test_evolution_changes_one_parameter_of_the_best_rival() -> None:
     for number, trial in enumerate(trials[5:]):
         parent = max(trials[number : number + 5], key=value_of)
         assert sum(trial.params[name] != parent.params[name] for name in "abcdefgh") == 1
+
+
+@pytest.mark.parametrize("border", [True, False])
+def test_our_arm_proposes_what_auto_proposes(plain: Table, border: bool) -> None:
+    options = ARMS["auto" if border else "auto-no-border"].options(plain, 3)
+
+    def macs(candidate: Candidate, params: Mapping[str, Any], epoch: int) -> float:
+        return float(candidate.costs.macs)
+
+    found = [
+        simulate(
+            plain.space,
+            plain.task,
+            macs,
+            trials=12,
+            seed=3,
+            sampler=sampler,
+            space_options=plain.space_options,
+            screens=options["screens"],
+        )
+        for sampler in ("auto", options["sampler"])
+    ]
+    assert found[0] == found[1]
+    assert ("border" in options["screens"]) is not border
+
+
+@pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.startswith("auto-")])
+def test_each_ablation_leaves_out_one_part(arm: str, plain: Table) -> None:
+    assert ARMS[arm].version != ARMS["auto"].version or ARMS[arm].border
+    assert ARMS[arm].options(plain, 0)["sampler"]
 
 
 # Runs
@@ -200,7 +233,7 @@ def test_modelled_curve_ends_at_the_seen_value(small: Table) -> None:
 
 @pytest.mark.parametrize("arm", ["random", "largest", "evolution", "tpe"])
 def test_run_is_repeatable_and_within_the_limit(small: Table, arm: str) -> None:
-    key = Key(clock="trials", table="constructed", arm=arm, seed=4)
+    key = key_of("trials", small, arm, 4)
     first = run(key, small)
     assert first == run(key, small)
     assert set(first.regrets) == {5, 10, 25}
@@ -208,10 +241,7 @@ def test_run_is_repeatable_and_within_the_limit(small: Table, arm: str) -> None:
 
 
 def test_device_seconds_buy_more_networks_with_asha(plain: Table) -> None:
-    asha, full = (
-        run(Key(clock=clock, table="plain-digits", arm="random", seed=0), plain)
-        for clock in ("asha", "full")
-    )
+    asha, full = (run(key_of(clock, plain, "random", 0), plain) for clock in ("asha", "full"))
     assert set(asha.regrets) == set(full.regrets)
     assert min(asha.regrets.values()) >= 0
 
@@ -226,7 +256,7 @@ def test_limit_rejects_larger_networks(small: Table) -> None:
         limit=int(small.median_macs),
         space_options=small.space_options,
     )
-    found = run(Key(clock="trials", table="constructed", arm="random", seed=0), limited)
+    found = run(key_of("trials", limited, "random", 0), limited)
     assert max(found.regrets) <= len(limited.admissible) // 2 < len(small.networks) // 2
     assert min(found.regrets.values()) >= 0
 
@@ -235,7 +265,15 @@ def test_limit_rejects_larger_networks(small: Table) -> None:
 
 
 def a_run(arm: str, seed: int, regret: float) -> Run:
-    return Run(clock="trials", table="t", arm=arm, seed=seed, regrets={25: regret})
+    return Run(
+        clock="trials",
+        table="t",
+        arm=arm,
+        seed=seed,
+        digest="d",
+        version="1",
+        regrets={25: regret},
+    )
 
 
 def test_summary_has_mean_error_and_paired_p_values(tmp_path: Path) -> None:
@@ -261,13 +299,11 @@ def test_equal_regrets_are_no_difference() -> None:
 
 
 def test_benchmark_continues_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path / "work.jsonl"
-    done = [
-        Run(clock="trials", table="constructed", arm=arm, seed=0, regrets={25: 0.5})
-        for arm in ("random", "tpe")
-    ]
+    keys = [key_of("trials", small, arm, 0) for arm in ("random", "tpe")]
+    done = [Run(**key.model_dump(), regrets={25: 0.5}) for key in keys]
     lines = [each.model_dump_json() for each in done]
     work.write_text("\n".join([*lines, lines[0][:20]]))
     monkeypatch.setattr("search_quality.ProcessPoolExecutor", _Alone)
@@ -276,6 +312,36 @@ def test_benchmark_continues_where_it_stopped(
     assert work.read_text().splitlines() == lines
     main([*arguments, "--seeds", "0-1"])
     assert len(work.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("changed", ["digest", "version"])
+def test_run_of_another_table_or_arm_is_repeated(
+    changed: str, small: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work.jsonl"
+    key = key_of("trials", small, "random", 0).model_copy(update={changed: "older"})
+    work.write_text(Run(**key.model_dump(), regrets={25: 99.0}).model_dump_json() + "\n")
+    monkeypatch.setattr("search_quality.ProcessPoolExecutor", _Alone)
+    arguments = ["--quick", "--work", str(work), "--arms", "random", "--seeds", "0"]
+    main(arguments)
+    again = Run.model_validate_json(work.read_text().splitlines()[1])
+    assert again.regrets[25] < 99
+
+
+def test_table_has_another_digest_after_any_change(small: Table) -> None:
+    key, network = next(iter(small.networks.items()))
+    changed = {**small.networks, key: replace(network, truth=network.truth + 0.01)}
+    assert replace(small, networks=changed).digest != small.digest
+    assert replace(small, limit=7).digest != small.digest
+    assert constructed().digest == small.digest
+
+
+def test_working_file_has_one_writer(tmp_path: Path) -> None:
+    work = tmp_path / "work.jsonl"
+    with work.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BadInputError, match="another process writes to it"):
+            main(["--quick", "--work", str(work), "--arms", "random", "--seeds", "0"])
 
 
 class _Alone:
@@ -309,4 +375,4 @@ def test_unknown_tables_are_refused(
 
 
 def test_random_arm_draws_as_a_random_sampler() -> None:
-    assert isinstance(ARMS["random"](constructed(), 0)["sampler"], RandomSampler)
+    assert isinstance(ARMS["random"].options(constructed(), 0)["sampler"], RandomSampler)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+VERSION = 1
+"""Version of the decisions; a change of any raises it, and benchmarks run again."""
+
 
 @dataclass(frozen=True)
 class SamplerOptions:
