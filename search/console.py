@@ -65,8 +65,12 @@ def detail(line: str) -> None:
         note(line)
 
 
-def make_console() -> Console:
-    """Return the console of a command."""
+def make_console(*, stderr: bool = False) -> Console:
+    """Return the console of a command.
+
+    Args:
+        stderr: whether it prints to standard error: standard output is for other programs then.
+    """
     # Modules that only print notes do without rich.
     from rich.console import Console  # noqa: PLC0415
 
@@ -76,10 +80,10 @@ def make_console() -> Console:
         def on_broken_pipe(self) -> None:
             """Write nothing from here on: Ctrl-C also ends the `tee` that a search is piped to."""
             self.quiet = True
-            _discard(sys.stdout)
+            _discard(sys.stderr if stderr else sys.stdout)
 
-    console = SearchConsole()
-    return console if console.is_terminal else SearchConsole(width=_WIDTH)
+    console = SearchConsole(stderr=stderr)
+    return console if console.is_terminal else SearchConsole(width=_WIDTH, stderr=stderr)
 
 
 def say(console: Console, line: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands that use a trained network: `export`."""
+"""The commands that use a trained network: `export` and `predict`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from search.cli.application import FAILED, HomeOption, app
-from search.console import make_console, warn
+from search.cli.application import FAILED, HomeOption, JsonOption, app, as_json
+from search.console import make_console, output, warn
+from spaces.errors import BadInputError
 
 TrainedArgument = Annotated[
     str,
@@ -62,3 +63,50 @@ def export(
         warn(str(error))
         return FAILED
     return 0
+
+
+@app.command(epilog="Example: python search.py predict quickstart photos/")
+def predict(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK",
+            help="NAME (best finalist of a search), NAME:TRIAL, NAME:champion, or an exported "
+            "folder.",
+        ),
+    ],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH..", help="Images, and folders of images.")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Number of classes in the table.")] = 1,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV with a column for each class instead.")
+    ] = False,
+    json_: JsonOption = False,
+    device: DeviceOption = None,
+    home: HomeOption = None,
+) -> int:
+    """Print the class of images; exit with code 1 if one cannot be read."""
+    from search.experiment.folder import Home
+    from search.nightly.champion_probe import load_named
+    from search.reporting import predicting
+    from search.reporting.trained_networks import SearchNetworks, best_validated
+
+    if csv and json_:
+        raise BadInputError("--csv", "--json", "are two formats", "use one of the two")
+    files = predicting.find_files(paths)
+    # Notes of a search are no part of a table for other programs.
+    console = make_console(stderr=csv or json_)
+    if predicting.is_exported(network):
+        predictor = predicting.open_exported(Path(network))
+    else:
+        networks = SearchNetworks(Home.locate(home), network, console, device)
+        predictor = predicting.predictor_of(networks, load_named(networks, best_validated))
+    found = predicting.predict_files(predictor, files, console)
+    if json_:
+        as_json(found.as_document())
+    elif csv:
+        output(found.as_csv())
+    else:
+        predicting.show_predictions(found, top, console)
+    return FAILED if found.unreadable else 0

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from search.console import note, say
-from search.reporting.trained_networks import SearchNetworks, TrainedNetwork
+from search.reporting.predicting import subject_of
+from search.reporting.trained_networks import SearchNetworks, TrainedNetwork, best_validated
 from spaces.errors import BadInputError
 from trainables.export.names import FILES, PREPROCESSING_FILE, README_FILE, Pixels
 from trainables.specs import FinalistResult
@@ -71,7 +72,7 @@ class ExportRequest:
         if self.ensemble:
             return results
         if self.seed is None:
-            return [max(results, key=lambda result: result.validation_accuracy)]
+            return best_validated(results)
         chosen = [result for result in results if result.seed == self.seed]
         if not chosen:
             seeds = ", ".join(str(result.seed) for result in results)
@@ -100,20 +101,13 @@ def export_networks(
     """
     from search.reporting.model_card import describe, title
     from trainables.export.folder import FormChoice, write_folder
-    from trainables.export.subject import ExportSubject, Member
 
     first = found[0]
     if not first.results and (request.ensemble or request.seed is not None):
         option = "--ensemble" if request.ensemble else "--seed"
         problem = f"{first.title} is no finalist and was trained once"
         raise BadInputError(option, networks.reference, problem, "leave the option out")
-    subject = ExportSubject(
-        first.architecture,
-        tuple(Member(each.module, each.dataset, each.seed) for each in found),
-        networks.spec.test_time_flip,
-        networks.stored.experiment.decoding,
-        request.images,
-    )
+    subject = subject_of(networks, found, request.images)
     pixels: Pixels = "uint8" if request.pixels == "uint8" else "float"
     with replacing(request.to) as folder:
         written = write_folder(

@@ -71,6 +71,11 @@ def first_seed(results: Sequence[FinalistResult]) -> Sequence[FinalistResult]:
     return results[:1]
 
 
+def best_validated(results: Sequence[FinalistResult]) -> Sequence[FinalistResult]:
+    """Choose the training with the best validation accuracy; test decides nothing."""
+    return [max(results, key=lambda result: result.validation_accuracy)]
+
+
 class SearchNetworks:
     """Loads trained networks of a stored search.
 
