@@ -6,6 +6,7 @@ the whole interpreter.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import sys
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.files import write_atomically
+from trainables.images.cache import cache_root, fetch
 
 if TYPE_CHECKING:
     from trainables.data import Dataset
@@ -32,6 +34,9 @@ _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 _WORK = 4e9
 """Products of images, features, classes and iterations that each fit may take: about a second."""
 _ITERATIONS = 100
+_VERSION = 1
+"""Of the computation; increase it with each change that alters the result."""
+_CACHED = "baseline.json"
 
 
 @dataclass(frozen=True)
@@ -141,6 +146,38 @@ def compute_baseline(dataset: Dataset, data: str, seed: int) -> Baseline:
     )
 
 
+def fetch_baseline(dataset: Dataset, data: str, seed: int, cache: Path) -> Baseline:
+    """Return the baseline; the cache keeps it for further searches of the same images and splits.
+
+    Args:
+        dataset: the images.
+        data: digest of their identity.
+        seed: draws images from larger splits.
+        cache: folder of decoded images.
+
+    Raises:
+        BadInputError: the cache folder cannot be used.
+    """
+    # Unlike the identity, the order of the images counts: a baseline names positions of them.
+    splits = (dataset.train, dataset.validation, dataset.test)
+    arrays = (dataset.image_digests, dataset.labels, *splits)
+    folds = np.array([]) if dataset.folds is None else dataset.folds
+    key = hashlib.sha256(f"{_VERSION} {data} {seed} {folds.shape}".encode())
+    for array in (*arrays, folds):
+        key.update(np.ascontiguousarray(array).tobytes())
+
+    def read(folder: Path) -> Baseline | None:
+        try:
+            return Baseline.from_json((folder / _CACHED).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def make(folder: Path) -> None:
+        (folder / _CACHED).write_bytes(compute_baseline(dataset, data, seed).to_json())
+
+    return fetch(cache, f"baseline-{key.hexdigest()[:32]}", read, make)
+
+
 def shrink(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Average images to at most 16 rows and columns.
 
@@ -193,7 +230,7 @@ def main(target: Path) -> None:
 
     os.nice(10)
     spec = pickle.load(sys.stdin.buffer)  # noqa: S301 - the driver wrote it
-    baseline = compute_baseline(load(spec), spec.expected.digest, spec.split_seed)
+    baseline = fetch_baseline(load(spec), spec.expected.digest, spec.split_seed, cache_root())
     write_atomically(target, baseline.to_json())
 
 

@@ -156,21 +156,25 @@ class Dataset:
         """
         return self._statistics[1]
 
+    @property
+    def image_digests(self) -> NDArray[np.uint64]:
+        """Digest of the content of each image, [n]; pixels are read only without ``digests``."""
+        if self.digests is not None:
+            return self.digests
+        return np.array([digest(image) for image in self.images], dtype=np.uint64)
+
     def identify(self, decoding: Decoding) -> DataIdentity:
         """Return the identity of these images; pixels are read only without ``digests``.
 
         Args:
             decoding: with which they were decoded.
         """
-        digests = self.digests
-        if digests is None:
-            digests = np.array([digest(image) for image in self.images], dtype=np.uint64)
         # The limit on the size of images decides whether one is refused, not what its pixels are.
         settings = decoding.model_dump(exclude={"max_megapixels"})
         return identify(
             self.classes,
             self.labels,
-            digests,
+            self.image_digests,
             (self.train, self.validation, self.test),
             self.shape,
             ", ".join(f"{name} {value}" for name, value in settings.items()),

@@ -258,15 +258,15 @@ def stored_trial() -> Callable[..., FrozenTrial]:
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the environment of a user who has set nothing; caches lie in a temporary folder."""
+def environment(own_cache: None) -> dict[str, str]:
+    """Return the environment of a user who has set nothing but the cache of the session."""
     variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("MLFLOW_", "BORDERLINE_", "RAY_"))
     }
     return variables | {
-        "BORDERLINE_CACHE": str(tmp_path_factory.mktemp("cache")),
+        "BORDERLINE_CACHE": os.environ["BORDERLINE_CACHE"],
         "PYTHONDONTWRITEBYTECODE": "1",
     }
 

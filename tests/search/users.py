@@ -49,7 +49,7 @@ class User:
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("MLFLOW_", "BORDERLINE_", "RAY_", "PG"))
-        } | {"BORDERLINE_CACHE": str(folder / "cache"), "BORDERLINE_HOME": str(self.home)}
+        } | {"BORDERLINE_CACHE": os.environ["BORDERLINE_CACHE"], "BORDERLINE_HOME": str(self.home)}
 
     def write(self, name: str, **fields: object) -> Path:
         """Write an experiment."""

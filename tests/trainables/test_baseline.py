@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trainables import baseline
-from trainables.baseline import Baseline, compute_baseline, shrink
+from trainables.baseline import Baseline, compute_baseline, fetch_baseline, shrink
 from trainables.data import Dataset, load
 from trainables.specs import DataSpec
 
@@ -67,6 +67,41 @@ def test_large_splits_are_drawn_from_with_the_seed(monkeypatch: pytest.MonkeyPat
     assert (one.trained, len(one.rows)) == (40, 20)
     assert list(one.rows) == sorted(set(one.rows))
     np.testing.assert_array_equal(one.labels, dataset.labels[dataset.test[list(one.rows)]])
+
+
+def test_baseline_is_cached_by_content_order_splits_and_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[Dataset] = []
+
+    def compute(dataset: Dataset, data: str, seed: int) -> Baseline:
+        computed.append(dataset)
+        return compute_baseline(dataset, data, seed)
+
+    monkeypatch.setattr(baseline, "compute_baseline", compute)
+    monkeypatch.setattr(baseline, "_WORK", 0)
+    dataset = few_images(images=60)
+    first = fetch_baseline(dataset, "digest", 0, tmp_path)
+    assert fetch_baseline(few_images(images=60), "digest", 0, tmp_path) == first
+    assert len(computed) == 1
+    others = [
+        replace(dataset, digests=dataset.image_digests[::-1]),
+        replace(dataset, labels=dataset.labels[::-1].copy()),
+        replace(dataset, train=dataset.train[1:]),
+        replace(dataset, test=dataset.validation, validation=dataset.test),
+    ]
+    for other in others:
+        fetch_baseline(other, "digest", 0, tmp_path)
+    fetch_baseline(dataset, "digest", 1, tmp_path)
+    assert fetch_baseline(dataset, "other digest", 0, tmp_path).data == "other digest"
+    assert len(computed) == 7
+    (entry, *_) = tmp_path.rglob("baseline.json")
+    entry.write_bytes(b"{")  # A damaged entry is computed again.
+    for each in (dataset, *others):
+        fetch_baseline(each, "digest", 0, tmp_path)
+    fetch_baseline(dataset, "digest", 1, tmp_path)
+    fetch_baseline(dataset, "other digest", 0, tmp_path)
+    assert len(computed) == 8
 
 
 @pytest.mark.parametrize("shape", [(8, 8, 1), (16, 20, 3), (33, 40, 1)])
