@@ -9,6 +9,7 @@ from search.backend.finalist_training import FinalistTraining, retrain_finalists
 from search.backend.node_wait import NodeWait
 from search.backend.tuning import nodes_waited_for
 from search.driver.session import SearchSession
+from search.formatting import plural
 from search.signals import stopping_gently
 from search.study.finalist_seeds import SeedPlan, plan_seeds
 from search.study.finalists import (
@@ -41,6 +42,7 @@ def retrain_best(search: SearchSession) -> list[Finalist]:
     if search.stop_requested.is_set():
         return []
     stored = ProbeStore(search.folder.probes)
+    phase.name_unprobed()
     for finalist in phase.finalists:
         params = search.study.trial(finalist.number).params
         search.recorder.finalist(finalist, search.space.rebuild(params))
@@ -65,6 +67,7 @@ class _FinalistPhase:
         self._folder = search.folder.finalists
         self._results: dict[int, dict[int, FinalistResult]] = {n: {} for n in self._chosen}
         self._failed: set[tuple[int, int]] = set()
+        self._unprobed: set[int] = set()
         last = self._first_seed + self._section.most_seeds
         for result in FinalistStore(self._folder).results():
             if result.number in self._results and self._first_seed <= result.seed < last:
@@ -131,6 +134,7 @@ class _FinalistPhase:
     def _keep_probes(self, retraining: Retraining) -> None:
         number = retraining.result.number
         if retraining.probes is None:
+            self._unprobed.add(number)
             again = f"{self._search.command('probe')}:{number}"
             self._search.say(
                 f"  trial {number:<4} was not probed ({retraining.probe_failure}); to try again "
@@ -139,6 +143,23 @@ class _FinalistPhase:
             return
         store = ProbeStore(self._search.folder.probes)
         store.write(trial_name(number), retraining.probes, probe_plot(retraining.probes))
+
+    def name_unprobed(self) -> None:
+        """Say which finalists have no probes, because they finished before these were wanted."""
+        if not self._search.experiment.probes:
+            return
+        store = ProbeStore(self._search.folder.probes)
+        missing = [
+            each.number
+            for each in self.finalists
+            if each.number not in self._unprobed and store.read(trial_name(each.number)) is None
+        ]
+        if missing:
+            trials = f"{'trial' if len(missing) == 1 else 'trials'} {', '.join(map(str, missing))}"
+            self._search.say(
+                f"not probed: {trials}, trained before probes were set; to probe one, run after "
+                f"the search: {self._search.command('probe')}:{missing[0]}"
+            )
 
     def _fail(self, training: FinalistTraining, cause: str) -> None:
         number, seed = training.trial.number, training.seed
@@ -163,10 +184,14 @@ def _announcement(plan: SeedPlan, seeds: int, max_seeds: int) -> Iterator[str]:
 def _ending(plan: SeedPlan, seeds: int, *, rivals: bool) -> Iterator[str]:
     """Yield the lines after all rounds: why no finalist gets further seeds."""
     if len(plan.contenders) > 1 and plan.seeds > seeds:
-        yield f"{_names(plan.contenders)} are still within noise after {plan.seeds} seeds each"
+        yield (
+            f"{_names(plan.contenders)} are still within noise after "
+            f"{plural(plan.seeds, 'seed')} each"
+        )
     elif len(plan.contenders) == 1 and rivals:
         yield (
-            f"trial {plan.contenders[0]} leads by more than the noise of {plan.seeds} seeds, so "
+            f"trial {plan.contenders[0]} leads by more than the noise of "
+            f"{plural(plan.seeds, 'seed')}, so "
             "no finalist gets further seeds; the ranks also count the noise of the test images"
         )
 

@@ -24,7 +24,7 @@ from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import as_resumed, migrate_checkpoints
 from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
-from search.experiment.defaults import complete
+from search.experiment.defaults import complete, describe_choices
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
 from search.experiment.training_length import TrainingLength
@@ -33,7 +33,8 @@ from search.experiment.training_spec import (
     describe_training,
     load_images,
 )
-from search.formatting import root_cause
+from search.experiment.unused_settings import unused_settings
+from search.formatting import plural, root_cause
 from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import check_space, find_seeds
 from search.loop.samplers import check_sampler
@@ -133,12 +134,12 @@ def _run_held(
         line := check_data(folder, experiment, data, search_again(home, folder, experiment))
     ):
         say(console, line)
-    experiment, length = _completed(experiment, dataset, folder, resume=resume)
+    experiment, choices = _completed(experiment, dataset, folder, resume=resume)
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     space = spec.candidates()
     screens = build_screens(experiment.screens)
-    _check_trainings(experiment, space, screens, dataset.training_images, console, length)
+    _check_trainings(experiment, space, screens, dataset.training_images, console, choices)
     seeds = find_seeds(
         experiment.enqueue, space.name, spec.task, experiment.space.options, resumed=resume
     )
@@ -153,8 +154,8 @@ def _run_held(
     say(
         console,
         f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
-        f"border screen {experiment.screens.border.value}; {experiment.budget.trials} trials of up "
-        f"to {experiment.whole_epochs} epochs",
+        f"border screen {experiment.screens.border.value}; {experiment.budget.trials:,} trials of "
+        f"up to {plural(experiment.whole_epochs, 'epoch')}",
     )
     # Last before anything is written, because Ray may be missing or refuse to start.
     stack.enter_context(connected(address))
@@ -201,14 +202,15 @@ def _run_held(
 
 def _completed(
     experiment: Experiment, dataset: Dataset, folder: SearchFolder, *, resume: bool
-) -> tuple[Experiment, str]:
-    """Return the experiment with what follows from its images, and a line about its epochs.
+) -> tuple[Experiment, tuple[str, ...]]:
+    """Return the experiment with what follows from its images, and lines about these choices.
 
     A resumed search keeps what it stored.
     """
     if resume:
-        return as_resumed(folder, experiment), ""
-    return complete(experiment, dataset.training_images, min(dataset.shape[:2]))
+        return as_resumed(folder, experiment), ()
+    completed, length = complete(experiment, dataset.training_images, min(dataset.shape[:2]))
+    return completed, (describe_choices(experiment, completed), length)
 
 
 def _check_trainings(
@@ -217,14 +219,15 @@ def _check_trainings(
     screens: Sequence[Screen],
     images: int,
     console: Console,
-    length: str,
+    choices: Sequence[str],
 ) -> None:
-    """Refuse a space without usable candidates, and describe the length of its trainings."""
+    """Refuse a space without usable candidates, and describe its trainings."""
     check_sampler(experiment, space)
     check_space(
         space, screens, training_images=images, epochs=experiment.whole_epochs, seed=experiment.seed
     )
-    for line in (length, TrainingLength.of(experiment, images).warning):
+    warning = TrainingLength.of(experiment, images).warning
+    for line in (*choices, warning, *unused_settings(experiment)):
         if line:
             say(console, line)
 

@@ -6,7 +6,7 @@ A search stores what it has chosen, so a later version that chooses otherwise do
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from search.experiment.batch_size import default_batch_size
@@ -26,6 +26,8 @@ _BY_OPTIMIZER: dict[str, dict[str, Any]] = {
     "adamw": {"learning_rate": [0.0005, 0.005], "weight_decay": [0.001, 0.1]},
     "muon": {"learning_rate": [0.03, 0.3], "weight_decay": [0.0005, 0.05]},
 }
+_SHOWN = ("optimizer", "learning_rate", "weight_decay", "batch_size", "label_smoothing")
+"""Order of the chosen options in the line about them."""
 _GRACE = 9
 """The default grace period is this part of the training: with a reduction of 3, trials are compared
 after a ninth and a third of it."""
@@ -54,7 +56,45 @@ def complete(experiment: Experiment, images: int, side: int) -> tuple[Experiment
         _lengthened(experiment.model_copy(update=chosen), images), images
     )
     whole.check_length()
+    if line and "epochs" not in experiment.model_fields_set:
+        line += _beyond_usual(experiment, images, whole.whole_epochs)
     return with_grace(whole), line
+
+
+def describe_choices(given: Experiment, completed: Experiment) -> str:
+    """Return a line for people with the settings that `complete` has chosen; empty for none.
+
+    Args:
+        given: what the user gave.
+        completed: what `complete` returned.
+    """
+    names = [name for name in _SHOWN if name in completed.recipe and name not in given.recipe]
+    parts = [f"{name} {_shown(completed.recipe[name])}" for name in names]
+    shift = completed.augmentation.translate
+    if shift and not _shifts(given):
+        parts.append(f"augmentation.translate {shift:g}")
+    return f"chosen by default: {', '.join(parts)}" if parts else ""
+
+
+def _shown(value: object) -> str:
+    """Return a value of the recipe in words: a range, one for each optimiser, or a single one."""
+    if isinstance(value, Mapping):
+        return " or ".join(f"{_shown(each)} ({name})" for name, each in value.items())
+    return " to ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _beyond_usual(experiment: Experiment, images: int, epochs: int) -> str:
+    """Say how much longer trainings are than with the default batch size; empty if they are not."""
+    size = default_batch_size(images)
+    recipe = {**experiment.recipe, "batch_size": size}
+    usual = _lengthened(experiment.model_copy(update={"recipe": recipe}), images)
+    fewest = with_whole_epochs(usual, images)[0].whole_epochs
+    if epochs <= fewest:
+        return ""
+    return (
+        f": {epochs / fewest:.2g} times the {fewest:,} epochs of the default batch size {size}; "
+        "set epochs for shorter trainings"
+    )
 
 
 def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:

@@ -65,6 +65,9 @@ _VALIDATION = number_or_text(
 def _all_or_none(probes: object) -> object:
     if isinstance(probes, bool):
         return list(PROBES) if probes else []
+    if isinstance(probes, str):
+        remedy = f"use true for all probes, or a list such as [{', '.join(PROBES[:2])}]"
+        raise BadInputError("probes", probes, "is text", remedy)
     return probes
 
 

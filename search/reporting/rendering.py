@@ -50,6 +50,8 @@ def as_text(sections: Sequence[Section]) -> RenderableType:
             for row in section.rows:
                 table.add_row(*row)
             parts.append(table)
+        if section.files:
+            parts.append(Text(_beside(section)))
     return Group(*parts)
 
 
@@ -74,7 +76,14 @@ def as_markdown(title: str, sections: Sequence[Section]) -> str:
             lines = (section.header, ("---",) * len(section.header), *section.rows)
             parts += [f"| {' | '.join(map(_plain, line))} |" for line in lines]
             parts.append("")
+        if section.files:
+            parts += [_plain(_beside(section)), ""]
     return "\n".join(parts)
+
+
+def _beside(section: Section) -> str:
+    """Name the files of a section."""
+    return f"Files in the folder of the search: {', '.join(section.files)}"
 
 
 def _plain(text: str) -> str:

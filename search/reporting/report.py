@@ -10,7 +10,7 @@ from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment
 from search.experiment.sections import BorderRule
 from search.experiment.training_length import TrainingLength
-from search.formatting import duration
+from search.formatting import duration, plural
 from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.probe_table import describe_probes
 from search.reporting.rendering import Section
@@ -111,10 +111,14 @@ def _leaderboard(
             )
         )
     counts = (
-        f"{summary.trained} candidates trained: {summary.complete} complete, "
-        f"{summary.pruned} stopped early, {summary.failed} failed; {summary.running} running."
-        + (f" {summary.interrupted} were interrupted." if summary.interrupted else "")
-        + (f" {summary.truncated} were truncated at the border layer." if summary.truncated else "")
+        f"{plural(summary.trained, 'candidate')} trained: {summary.complete:,} complete, "
+        f"{summary.pruned:,} stopped early, {summary.failed:,} failed; {summary.running:,} running."
+        + (f" {summary.interrupted:,} were interrupted." if summary.interrupted else "")
+        + (
+            f" {summary.truncated:,} were truncated at the border layer."
+            if summary.truncated
+            else ""
+        )
     )
     header = (
         "#",
@@ -136,8 +140,8 @@ def _leaderboard(
         )
     if ties > 1:
         sentences.append(
-            f"{ties} candidates are marked =1: chance on {data.validation_images if data else 0:,} "
-            "validation images explains their distance from the best."
+            f"{ties:,} candidates are marked =1: chance on {_scored(data)} explains their "
+            "distance from the best."
         )
         if data is not None and data.folds is None and data.validation_images < FEW_VALIDATION:
             images = data.split_images(0) + data.split_images(1)
@@ -152,6 +156,14 @@ def _leaderboard(
             f"{REGRESSION} {baseline.validation:.4f}."
         )
     return Section("Leaderboard", tuple(sentences), header, tuple(rows))
+
+
+def _scored(data: DataIdentity | None) -> str:
+    """Return in words which images validate a candidate."""
+    images = data.validation_images if data else 0
+    if data is not None and data.folds is not None:
+        return f"the {images:,} training images, each held out by one fold,"
+    return f"{images:,} validation images"
 
 
 def _interval(accuracy: float, images: int | None) -> str:
@@ -299,6 +311,11 @@ def _finalists(
         *_STRUCTURE,
     )
     sentences = _result(experiment, finalists, data, standing)
+    if data is not None and data.folds is not None and len(finalists) > 1:
+        sentences += (
+            "Each seed holds out another fold, so the report cannot say how far chance explains "
+            "the distance between finalists.",
+        )
     if ties:
         sentences += (
             f"{len(tied)} finalists are marked =1: chance, of the validation images and of the "
@@ -357,7 +374,7 @@ def _failures(trials: Sequence[TrialRecord]) -> Section:
 def _rejections(experiment: Experiment, summary: Summary) -> Section:
     saved = summary.savings.by_reason
     rows = tuple(
-        (reason, str(count), saved[reason].shown if reason in saved else "-")
+        (reason, f"{count:,}", saved[reason].shown if reason in saved else "-")
         for reason, count in summary.rejections.items()
     )
     border = experiment.screens.border
@@ -379,7 +396,7 @@ def _saved(summary: Summary) -> list[str]:
     savings = summary.savings
     trained, total = savings.trained_seconds, savings.total
     training = f"Training took {duration(trained)} of device time."
-    count = f"{summary.rejected} candidates rejected before training"
+    count = f"{plural(summary.rejected, 'candidate')} rejected before training"
     if not savings.by_reason:
         fewest = (
             f"; the time that they saved is predicted once {FEWEST} trials have ended"
@@ -423,9 +440,10 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
         + ("" if screens.several_paths else ", and networks with several paths are not rejected")
     )
     sentence = (
-        f"{len(beyond)} of {len(summary.leaderboard)} trained candidates have convolutions beyond "
-        f"the border layer ({allowed}). Their best validation accuracy is {best_accuracy(beyond)} "
-        f"against {best_accuracy(within)} of the {len(within)} candidates within it."
+        f"{len(beyond):,} of {len(summary.leaderboard):,} trained candidates have convolutions "
+        f"beyond the border layer ({allowed}). Their best validation accuracy is "
+        f"{best_accuracy(beyond)} against {best_accuracy(within)} of the {len(within):,} "
+        "candidates within it."
     )
     return Section("Trained beyond the border", (sentence,))
 

@@ -69,9 +69,9 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         table.add_row(
             each,
             _trained(summary, stored.experiment.budget.trials),
-            str(summary.running),
-            str(summary.interrupted),
-            ", ".join(f"{reason} {n}" for reason, n in summary.rejections.items()) or "0",
+            f"{summary.running:,}",
+            f"{summary.interrupted:,}",
+            ", ".join(f"{reason} {n:,}" for reason, n in summary.rejections.items()) or "0",
             summary.savings.total.shown,
             _best(summary),
             _test(finalists),
@@ -85,7 +85,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
 
 def _trained(summary: Summary, most: int) -> str:
     truncated = f" ({summary.truncated} truncated)" if summary.truncated else ""
-    return f"{summary.trained}/{most}{truncated}"
+    return f"{summary.trained:,}/{most:,}{truncated}"
 
 
 def _test(finalists: Sequence[Finalist]) -> str:

@@ -41,6 +41,7 @@ from spaces.operations import Convolution, Pooling
 from spaces.receptive_field import gate_branches
 from trainables.data_identity import DataIdentity
 from trainables.epoch_metrics import EpochMetrics
+from trainables.folds import Folds
 from trainables.probes.records import NetworkProbes
 
 _STATUS: dict[TrialState, Status] = {
@@ -112,6 +113,10 @@ class JournalRecorder(Observer):
                 "data_digest": self._data.digest if self._data else None,
                 "resolution": experiment.resolution,
                 "subset": experiment.subset,
+                "validation": self._validation(),
+                "folds": experiment.validation.trainings
+                if isinstance(experiment.validation, Folds)
+                else None,
                 "space": experiment.space.name,
                 "space_options": json.dumps(experiment.space.options),
                 "recipe": json.dumps(dict(experiment.recipe)),
@@ -130,6 +135,12 @@ class JournalRecorder(Observer):
             tags=self._tags("search"),
             artifacts={"experiment.yaml": experiment.to_yaml()},
         )
+
+    def _validation(self) -> str:
+        """Return how candidates are validated, with the number of images if it is known."""
+        experiment = self._experiment
+        setting = experiment.validation_list or str(experiment.validation)
+        return f"{setting}, {self._data.validation_images:,} images" if self._data else setting
 
     def _remember(self, event: Event) -> None:
         if isinstance(event, OfDriver):

@@ -16,11 +16,13 @@ from trainables.probes.effective_field import describe_mass, measure_masses
 from trainables.probes.images import Normalisation, ProbeImages
 from trainables.probes.norms import count_disabled
 from trainables.probes.records import DEFAULT_IMAGES, PROBES, LayerProbes, NetworkProbes, Probe
-from trainables.probes.regression import pooled, score_probe
+from trainables.probes.regression import SIDE, ProbeScore, pooled, score_probe
 from trainables.probes.spectrum import Covariance, saturation
 from trainables.probes.subject import ConvolutionLayer, Subject
 from trainables.probes.triviality import measure_accuracy, zero_branch, zero_kernel
 
+FEATURE_BYTES = 512 << 20
+"""Most bytes of pooled features that logistic-regression probes hold at a time, of both splits."""
 _FIELD_IMAGES = 32
 _FIELD_VALUES = 1 << 21
 """Most values of the images of the effective receptive field, whose graph is kept whole."""
@@ -170,11 +172,14 @@ class _Probing:
 
     @torch.inference_mode()
     def probe(self, layers: Sequence[LayerProbes]) -> list[LayerProbes]:
-        fitted, scored = self._pooled(self._seen), self._pooled(self._scored)
-        scores = [
-            score_probe(features, self._seen.labels, others, self._scored.labels)
-            for features, others in zip(fitted, scored, strict=True)
-        ]
+        scores: list[ProbeScore] = []
+        for group in self._groups():
+            # One group at a time: the features of all layers together may not fit in memory.
+            fitted, scored = self._pooled(self._seen, group), self._pooled(self._scored, group)
+            scores += [
+                score_probe(fitted.pop(index), self._seen.labels, others, self._scored.labels)
+                for index, others in scored.items()
+            ]
         early = sum(not score.converged for score in scores)
         if early:
             self._notes.append(
@@ -186,12 +191,32 @@ class _Probing:
             for layer, score in zip(layers, scores, strict=True)
         ]
 
-    def _pooled(self, images: ProbeImages) -> list[Tensor]:
-        parts: list[list[Tensor]] = [[] for _ in self._subject.layers]
-        with self._subject.listening(lambda index, output: parts[index].append(pooled(output))):
+    def _groups(self) -> Iterator[list[int]]:
+        """Yield the layers in order, as many at a time as `FEATURE_BYTES` allows, at least one."""
+        per_channel = SIDE**2 * 4 * (len(self._seen) + len(self._scored))
+        group: list[int] = []
+        size = 0
+        for index, layer in enumerate(self._subject.layers):
+            own = layer.shape[0] * per_channel
+            if group and size + own > FEATURE_BYTES:
+                yield group
+                group, size = [], 0
+            group.append(index)
+            size += own
+        yield group
+
+    def _pooled(self, images: ProbeImages, group: Sequence[int]) -> dict[int, Tensor]:
+        """Return the pooled features of some layers, float32 ``[images, features]`` on the CPU."""
+        parts: dict[int, list[Tensor]] = {index: [] for index in group}
+
+        def keep(index: int, output: Tensor) -> None:
+            if index in parts:
+                parts[index].append(pooled(output))
+
+        with self._subject.listening(keep):
             for batch in images.batches():
                 self._subject.network(batch)
-        return [torch.cat(each) for each in parts]
+        return {index: torch.cat(parts.pop(index)) for index in group}
 
     def accuracy(self) -> float | None:
         return measure_accuracy(self._subject.network, self._scored) if self._classifies else None

@@ -117,6 +117,8 @@ class FoldedTraining:
             self._open = None
             del training
         training = self._start(number)
+        # The next epoch of this fold begins from its state, which contains no plan.
+        training.plans_ahead = False
         state, self._waiting[number] = self._waiting[number], None
         if state is not None:
             training.load_state_dict(state)

@@ -70,6 +70,8 @@ class Training:
         evaluated: the scored network: the moving average if the recipe has one, else ``network``.
         epoch: number of finished epochs.
         result: metrics of the last finished epoch.
+        plans_ahead: whether an epoch also draws the plan of the next one, which `state_dict` does
+            not contain.
 
     Raises:
         BadInputError: the device is unavailable, or recipe or augmentation do not fit the data, the
@@ -98,6 +100,7 @@ class Training:
         self.epochs = epochs
         self.epoch = 0
         self.result: EpochMetrics | None = None
+        self.plans_ahead = True
         self._seed = seed
         self._image = dataset.shape
         self._device: Device = select_device(device)
@@ -173,7 +176,7 @@ class Training:
         self.network.train()
         for _ in self._batches.feed(plan.rows.unbind()):
             self._repeat(self._step)
-        if self.epoch + 1 < self.epochs:
+        if self.plans_ahead and self.epoch + 1 < self.epochs:
             # Draw while a GPU still runs the steps; the next statement waits for it.
             self._next = (self.epoch + 1, self._draw(self.epoch + 1))
         trained = plan.rows.numel()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search.experiment.batch_size import default_batch_size
-from search.experiment.defaults import FEWEST_STEPS, as_completed, complete
+from search.experiment.defaults import FEWEST_STEPS, as_completed, complete, describe_choices
 from search.experiment.loading import parse_experiment
 from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
@@ -103,6 +103,27 @@ def test_settings_are_checked_against_the_chosen_length() -> None:
 def test_default_length_is_said() -> None:
     assert complete(Experiment(), 215, 8)[1] == "epochs: 75, for 1,000 steps of 16 images"
     assert complete(Experiment(), 50_000, 8)[1] == ""
+
+
+def test_default_length_says_that_large_batches_multiply_the_work() -> None:
+    _, line = complete(parse_experiment({"recipe": {"batch_size": 128}}), 215, 8)
+    assert line == (
+        "epochs: 596, for 1,000 steps of 128 images: 7.9 times the 75 epochs of the default batch "
+        "size 16; set epochs for shorter trainings"
+    )
+    for fields in ({"recipe": {"batch_size": 8}}, {"epochs": 596, "recipe": {"batch_size": 128}}):
+        assert "times" not in complete(parse_experiment(fields), 215, 8)[1]
+
+
+def test_chosen_settings_are_said_in_one_line() -> None:
+    given = parse_experiment({"recipe": {"optimizer": ["sgd", "adamw"], "label_smoothing": 0.0}})
+    assert describe_choices(given, complete(given, 215, 32)[0]) == (
+        "chosen by default: learning_rate 0.03 to 0.3 (sgd) or 0.0005 to 0.005 (adamw), "
+        "weight_decay 1e-05 to 0.01 (sgd) or 0.001 to 0.1 (adamw), batch_size 16, "
+        "augmentation.translate 0.125"
+    )
+    stored = complete(given, 215, 32)[0]
+    assert describe_choices(stored, stored) == ""
 
 
 @pytest.mark.parametrize(("epochs", "grace"), [(1, 1), (9, 1), (10, 2), (75, 9)])

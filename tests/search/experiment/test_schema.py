@@ -476,6 +476,16 @@ def test_a_wrong_override_is_refused(tmp_path: Path, override: str, field: str) 
     assert refusal(written(tmp_path, ""), override).field == field
 
 
+@pytest.mark.parametrize("probes", ["all", "saturation, field"])
+def test_probes_as_text_name_the_ways_to_write_them(probes: str) -> None:
+    with pytest.raises(BadInputError) as raised:
+        parse_experiment({"probes": probes})
+    assert str(raised.value) == (
+        f"probes = {probes}: is text; use true for all probes, or a list such as [saturation, "
+        "probe]"
+    )
+
+
 def test_an_override_can_mend_a_wrong_value_of_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "epochs: none\nbudget: 3")
     found = load_experiment(path, ["epochs=2", "budget.trials=3"])

@@ -40,15 +40,19 @@ def test_settings_that_a_warning_names_give_their_steps(length: TrainingLength) 
     wanted = max(300, 2 * length.steps)
     remedy = length.remedy
     settings = re.findall(
-        r"(?:recipe\.batch_size to (\d+)|epochs to (\d+)) \(([\d,]+) step", remedy
+        r"(?:recipe\.batch_size to (\d+)|epochs to ([\d,]+)) \(([\d,]+) step", remedy
     )
-    both = re.search(r"recipe\.batch_size to (\d+) and epochs to (\d+) \(([\d,]+) step", remedy)
-    if both:
-        settings = [(both[1], both[2], both[3])]
+    if "then" in remedy:
+        (batch, _, steps), (_, epochs, steps_of_both) = settings
+        shorter = TrainingLength(length.images, int(batch), length.epochs)
+        assert length.steps < shorter.steps == int(steps.replace(",", "")) < wanted
+        settings = [(batch, epochs, steps_of_both)]
     assert settings
     for batch, epochs, steps in settings:
         assert int(batch or length.batch_size) >= min(SMALLEST_BATCH, length.batch_size)
         longer = TrainingLength(
-            length.images, int(batch or length.batch_size), int(epochs or length.epochs)
+            length.images,
+            int(batch or length.batch_size),
+            int(epochs.replace(",", "") or length.epochs),
         )
         assert longer.steps == int(steps.replace(",", "")) >= wanted

@@ -15,6 +15,7 @@ from rich.console import Console
 from search.cli import main
 from search.reporting.probe import ProbeRequest
 from search.reporting.probe_table import describe_probes, show_probes
+from search.reporting.rendering import as_markdown, print_report
 from search.reporting.trained_networks import describe_difference
 from search.study.probes import ProbeStore
 from search.study.records import TrialRecord
@@ -87,6 +88,11 @@ def test_stored_probes_are_read_again_and_damaged_ones_left_out(tmp_path: Path) 
     summary, *pictures = describe_probes(store.all())
     assert summary.files[:2] == ("probes/trial-3.svg", "probes/trial-3.json")
     assert len(pictures) == 2
+    console = Console(width=200)
+    with console.capture() as captured:
+        print_report(console, [summary])
+    assert "Files in the folder of the search: probes/trial-3.svg" in captured.get()
+    assert "Files in the folder of the search: probes/trial-3.svg" in as_markdown("x", [summary])
 
 
 def request(only: str | None) -> ProbeRequest:

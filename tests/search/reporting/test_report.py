@@ -157,6 +157,15 @@ def test_intervals_with_folds_count_the_training_images_once(screened: Search) -
     )
 
 
+def test_ties_with_folds_name_the_images_that_the_folds_score(screened: Search) -> None:
+    folds = FoldIdentity(Folds(5), training_images=40, digest="d")
+    classes = (ClassIdentity("cat", (50, 0, 3), "a"),)
+    data = dataclasses.replace(DATA, classes=classes, folds=folds)
+    sentences = screened.sections(data=data)["Leaderboard"].sentences
+    (ties,) = (each for each in sentences if "marked =1" in each)
+    assert "chance on the 50 training images, each held out by one fold, explains" in ties
+
+
 def test_leaderboard_shows_ten_best_with_structure(screened: Search) -> None:
     section = screened.sections()["Leaderboard"]
     trained = [trial for trial in screened.trials if "rejected" not in trial.user_attrs]
@@ -403,7 +412,7 @@ def test_unknown_savings_are_said_to_be_unknown(
     trials = [stored_trial(0, "PRUNED", rejected="border", macs=9)]
     section = Search(Experiment(), trials, eight_candidates).sections()["Rejected before training"]
     assert (
-        "1 candidates rejected before training; the time that they saved is predicted once"
+        "1 candidate rejected before training; the time that they saved is predicted once"
         in section.sentences[-1]
     )
     assert section.rows == (("border", "1", "-"),)

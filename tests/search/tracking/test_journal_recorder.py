@@ -93,6 +93,24 @@ def drive(
     return partial(Driver, tmp_path / "journal.jsonl", make_trials, eight_candidates)
 
 
+@pytest.mark.parametrize(
+    ("validation", "shown", "folds"), [("folds=5x2", "folds=5x2", 10), (0.25, "0.25", None)]
+)
+def test_params_of_the_search_name_its_validation(
+    tmp_path: Path,
+    make_trials: MakeTrials,
+    eight_candidates: CandidateSpace,
+    validation: object,
+    shown: str,
+    folds: int | None,
+) -> None:
+    experiment = parse_experiment({"name": "mine", "validation": validation})
+    path = tmp_path / "journal.jsonl"
+    driver = Driver(path, make_trials, eight_candidates, experiment=experiment)
+    (start,) = driver.events(PARENT, Start)
+    assert (start.params["validation"], start.params.get("folds")) == (shown, folds)
+
+
 def test_events_of_killed_driver_are_not_written_again(
     drive: Callable[..., Driver], metrics: MakeMetrics
 ) -> None:

@@ -16,6 +16,7 @@ from spaces.operations import Activation, Add, Convolution, GlobalPooling, Linea
 from spaces.remedies import Truncated
 from trainables.builder import Network
 from trainables.data import Dataset
+from trainables.probes import probing
 from trainables.probes.effective_field import describe_mass, measure_masses
 from trainables.probes.images import ProbeImages
 from trainables.probes.norms import count_disabled
@@ -114,6 +115,23 @@ def test_separable_layer_has_probe_accuracy_one_and_constant_one_guesses(
     assert branch.probe_accuracy == pytest.approx(0.5)
     assert copy.saturation == 0.5  # One channel is bright where the other is dark.
     assert branch.saturation == 0.0
+
+
+def test_probes_hold_the_features_of_few_layers_at_a_time(
+    coloured: MakeDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = probed(Needed(), coloured(), "probe").layers
+    held: list[int] = []
+    pooled = probing._Probing._pooled
+
+    def count(self: object, images: ProbeImages, group: list[int]) -> dict[int, Tensor]:
+        held.append(len(group))
+        return pooled(self, images, group)
+
+    monkeypatch.setattr(probing._Probing, "_pooled", count)
+    monkeypatch.setattr(probing, "FEATURE_BYTES", 1)
+    assert probed(Needed(), coloured(), "probe").layers == whole
+    assert held == [1, 1, 1, 1]
 
 
 def test_layer_of_equal_channels_needs_one_component(coloured: MakeDataset) -> None:

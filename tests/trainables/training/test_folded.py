@@ -81,6 +81,20 @@ def test_each_fold_trains_as_if_alone(
         training.run_epoch()
 
 
+def test_plan_of_an_epoch_is_drawn_once(
+    folded_digits: Dataset, start: Callable[[int], Training], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    draw = Training._draw
+    monkeypatch.setattr(
+        Training, "_draw", lambda self, epoch: drawn.append(epoch) or draw(self, epoch)
+    )
+    training = FoldedTraining(folded_digits.parts, start)
+    for _ in range(2):
+        training.run_epoch()
+    assert sorted(drawn) == [0] * 6 + [1] * 6
+
+
 def test_validation_scores_each_image_once_per_repetition(
     folded_digits: Dataset, start: Callable[[int], Training]
 ) -> None:
