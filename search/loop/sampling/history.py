@@ -63,6 +63,8 @@ class History:
         """By number, without those that taught nothing."""
         self.used: dict[str, int] = {}
         """First trial of each digest that was given out; a failed candidate may fail again."""
+        self.inherited = 0
+        """Number of trials at the start of the study that other searches trained."""
         self._proposer = proposer
         self._planned: dict[int, Proposal] = {}
         self._read = 0
@@ -106,6 +108,8 @@ class History:
 
     def _read_trial(self, trial: FrozenTrial, signs: Sequence[float]) -> None:
         record = TrialRecord.of(trial)
+        if record.is_inherited and self.inherited == trial.number:
+            self.inherited += 1
         known = self.observations.get(trial.number)
         if known is None:
             known = self._first_seen(trial, record)

@@ -20,8 +20,9 @@ from optuna.trial import FrozenTrial
 from search.loop.sampling.history import History, Observation, Standing
 from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, Proposer, random_of
-from search.loop.sampling.surrogate import Scaling, Surrogate
+from search.loop.sampling.surrogate import COSTS, Scaling, Surrogate
 from search.loop.sampling.targets import draw_weights, scalarise
+from search.loop.sampling.transfer import OtherTasks, best_of_each, thinned
 from search.loop.screens import Screen
 from search.private_apis import contains
 from spaces.candidate import CandidateSpace
@@ -30,6 +31,8 @@ KEPT_BLOCKS = 8
 """Blocks whose mutations stay in the pool. A resumed search makes them again."""
 LEAST_POOL = 64
 """Unused proposals below which more are drawn: a small space runs dry."""
+LENT_PROPOSALS = 8
+"""Best candidates of each other task that are proposed."""
 
 
 def block_of(number: int) -> int:
@@ -87,6 +90,9 @@ class NetworkSampler(BaseSampler):
         self._draws: list[Proposal] | None = None
         self._mutations: dict[int, list[Proposal]] = {}
         self._block: _Block | None = None
+        self._scaling: Scaling | None = None
+        self._tasks: OtherTasks | None = None
+        self._lent: list[Proposal] | None = None
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose the candidate of a new trial; an enqueued one keeps its parameters."""
@@ -145,11 +151,12 @@ class NetworkSampler(BaseSampler):
             if chosen is not None and (len(self._history.used) < start or ended < start // 2):
                 return chosen
         weights = self._weights(number, objectives)
-        surrogate = self._enter_block(number, objectives)
+        start = self._start_of(number)
+        surrogate = self._enter_block(start, objectives)
         unused = [each.digest not in self._history.used for each in surrogate.pool]
         if not any(unused):
             return None
-        later = self._history.between(block_of(number), number)
+        later = _of_this_task(self._history.between(start, number))
         gains = surrogate.improvement(later, weights)
         return surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
 
@@ -168,26 +175,50 @@ class NetworkSampler(BaseSampler):
             self._draws = self._proposer.at_random(random, self._options.draws)
         return self._draws
 
-    def _enter_block(self, number: int, objectives: int) -> Surrogate:
-        """Return the surrogate of the block of a trial."""
-        start = block_of(number)
+    def _start_of(self, number: int) -> int:
+        """Return the number of the first trial of a block; inherited trials belong to none."""
+        inherited = self._history.inherited
+        return inherited + block_of(number - inherited) if number > inherited else number
+
+    def _enter_block(self, start: int, objectives: int) -> Surrogate:
+        """Return the surrogate of a block."""
         if self._block is None or self._block.start != start:
             before = self._history.between(0, start)
             weights = self._weights(start, objectives)
-            names, options = self._space.feature_names, self._options
-            scaling = Scaling(names, self._random_draws(), costs_only=not options.network_features)
+            options = self._options
+            if self._scaling is None:
+                self._scaling = Scaling(
+                    self._space.feature_names,
+                    self._random_draws(),
+                    costs_only=not options.network_features,
+                )
             pool = self._pool(start, before, objectives)
-            self._block = _Block(start, Surrogate(scaling, pool, before, weights, options))
+            own = _of_this_task(before)
+            tasks = self._other_tasks(before, self._scaling)
+            surrogate = Surrogate(self._scaling, pool, own, weights, options, tasks)
+            self._block = _Block(start, surrogate)
         return self._block.surrogate
+
+    def _other_tasks(
+        self, observations: Sequence[Observation], scaling: Scaling
+    ) -> OtherTasks | None:
+        """Return what trials of other tasks tell; they all ended before the search began."""
+        if self._tasks is None:
+            lent = thinned([each for each in observations if each.source and each.values])
+            if lent:
+                inputs = scaling([each.proposal for each in lent])
+                self._tasks = OtherTasks(lent, inputs, COSTS)
+        return self._tasks
 
     def _pool(
         self, start: int, observations: Sequence[Observation], objectives: int
     ) -> list[Proposal]:
         """Return the draws and the mutations of the latest blocks, without used candidates."""
         starts = [start]
-        while len(starts) < KEPT_BLOCKS and starts[-1] > 0:
-            starts.append(block_of(starts[-1] - 1))
+        while len(starts) < KEPT_BLOCKS and starts[-1] > self._history.inherited:
+            starts.append(self._start_of(starts[-1] - 1))
         found = {each.digest: each for each in self._random_draws()}
+        found.update((each.digest, each) for each in self._lent_proposals(observations))
         for block in reversed(starts):
             if block not in self._mutations:
                 earlier = [each for each in observations if each.number < block]
@@ -204,18 +235,35 @@ class NetworkSampler(BaseSampler):
             )
         return pool
 
+    def _lent_proposals(self, observations: Sequence[Observation]) -> list[Proposal]:
+        """Return the best candidates of other searches; all of these trials have ended."""
+        if self._lent is None:
+            lent = [each for each in observations if each.inherited and each.values]
+            best = [each.proposal for each in best_of_each(lent, LENT_PROPOSALS)]
+            self._lent = [each for each in best if self._proposer.accepts(each)]
+        return self._lent
+
     def _mutate(
         self, block: int, observations: Sequence[Observation], weights: Sequence[float]
     ) -> list[Proposal]:
         ended = [each for each in observations if each.standing is Standing.FINISHED]
-        if not ended or not self._options.mutations:
+        own = _of_this_task(ended)
+        most = self._options.parents
+        best: list[Observation] = []
+        if own:
+            values = scalarise(np.array([each.values for each in own]), weights)
+            best = [own[index] for index in np.argsort(-values, kind="stable")[:most]]
+        lent = best_of_each([each for each in ended if each.source], most)
+        parents = [each.proposal.params for each in [*best, *lent][:most]]
+        if not parents or not self._options.mutations:
             return []
-        values = scalarise(np.array([each.values for each in ended]), weights)
-        best = np.argsort(-values, kind="stable")[: self._options.parents]
-        parents = [ended[index].proposal.params for index in best]
         count = max(self._options.least_mutations, self._options.mutations * _size(block))
         return self._proposer.mutated(random_of(self._seed, block), parents, count)
 
     def _weights(self, number: int, objectives: int) -> list[float]:
         random = random_of(self._seed, number, "weights")
         return draw_weights([random.random() for _ in range(objectives)])
+
+
+def _of_this_task(observations: Sequence[Observation]) -> list[Observation]:
+    return [each for each in observations if not each.source]

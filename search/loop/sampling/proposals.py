@@ -200,6 +200,10 @@ class Proposer:
         except ValueError:
             return None
 
+    def accepts(self, proposal: Proposal) -> bool:
+        """Tell whether every screen accepts a proposal."""
+        return judge(self._space.rebuild(proposal.params), self._screens) is None
+
     def _collect(
         self, count: int, make: Callable[[], ProposalTrial], avoid: Collection[str] = ()
     ) -> list[Proposal]:

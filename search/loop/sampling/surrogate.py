@@ -9,28 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from search.loop.sampling.curves import Forecaster
-from search.loop.sampling.gaussian_process import (
-    NOISES,
-    Floats,
-    GaussianProcess,
-    Hyperparameters,
-    choose,
-)
+from search.loop.sampling.gaussian_process import NOISES, Floats, GaussianProcess, choose
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, features_of
-from search.loop.sampling.targets import normal_scores, scalarise, standardised
+from search.loop.sampling.targets import scalarise, targets_of
+from search.loop.sampling.transfer import OtherTasks
 
 MOST_OBSERVATIONS = 700
 """Trials from which the surrogate learns: the best half of them, the latest and a sample of all."""
-INHERITED_EXTRA = 1.0
-"""Variance that a trial of another search has beside the noise, in units of the smooth part."""
-UNKNOWN_EXTRA = 1.0
-"""The same for a stopped trial where the error of its prediction is unknown."""
 COSTS = slice(0, 2)
 """The first two scaled features: parameters and multiply-accumulates."""
 _FARTHEST = 5.0
@@ -75,9 +64,10 @@ class Surrogate:
     Args:
         scaling: of the features.
         pool: the proposals.
-        observations: trials before the block, by number.
+        observations: trials of this task before the block, by number.
         weights: of the objectives, with which the hyperparameters are chosen.
         options: of the sampler.
+        tasks: trials of other tasks; None for none.
     """
 
     def __init__(
@@ -87,6 +77,7 @@ class Surrogate:
         observations: Sequence[Observation],
         weights: Sequence[float],
         options: SamplerOptions = DEFAULTS,
+        tasks: OtherTasks | None = None,
     ) -> None:
         self.pool = pool
         self._scaling = scaling
@@ -94,23 +85,28 @@ class Surrogate:
         self._rows = self._seen(_subset(observations, weights))
         targets, extra = targets_of(self._rows, weights, options)
         inputs = scaling([each.proposal for each in self._rows])
-        inherited = np.array([bool(each.source) for each in self._rows], dtype=bool)
-        self._offset = _offset(inputs, targets, extra, inherited)
-        targets[~inherited] += self._offset
+        candidates = scaling(pool)
+        self._prior = tasks.prior_mean(candidates, inputs) if tasks else None
+        if self._prior is not None:
+            targets = self._prior.explain(targets, weights).residuals
         known = np.isfinite(targets)
         costs = COSTS if options.linear_mean else slice(0, 0)
         noises = NOISES if options.noise else NOISES[:1]
         hyper = choose(inputs[known], targets[known], extra[known], costs, noises)
-        self._process = GaussianProcess(hyper, inputs, extra, scaling(pool), costs)
+        self._process = GaussianProcess(hyper, inputs, extra, candidates, costs)
+        spread = 1 + hyper.linear * (1 + np.square(candidates[:, costs]).sum(axis=1))
+        self._alone = np.sqrt(spread)
+        """Relative deviation of each proposal if there were no trials."""
 
     def improvement(self, later: Sequence[Observation], weights: Sequence[float]) -> Floats:
         """Return the expected improvement of each proposal over the best trial.
 
         The improvement is over the best mean at a finished trial, because the largest of many noisy
-        values is too high.
+        values is too high. Trials that another search trained do not count: this search needs its
+        own.
 
         Args:
-            later: trials of the block, by number.
+            later: trials of this task in the block, by number.
             weights: of the objectives.
         """
         appended = {each.number for each in self._rows}
@@ -118,13 +114,24 @@ class Surrogate:
         self._rows += new
         targets, extra = targets_of(self._rows, weights, self._options)
         for each, noise in zip(new, extra[len(targets) - len(new) :], strict=True):
-            self._process.append(self._scaling([each.proposal])[0], float(noise))
-        targets += [0.0 if each.source else self._offset for each in self._rows]
+            row = self._scaling([each.proposal])[0]
+            self._process.append(row, float(noise))
+            if self._prior is not None:
+                self._prior.append(row)
+        mean, fitted = np.zeros(len(self.pool)), np.zeros(len(targets))
+        if self._prior is not None:
+            explained = self._prior.explain(targets, weights)
+            targets, mean, fitted = explained.residuals, explained.at_pool, explained.at_rows
         found = self._process.predict(targets)
-        best = found.fitted[np.isfinite(targets)].max(initial=-np.inf)
-        if not np.isfinite(best):
-            return found.deviation
-        gain = (found.mean - best) / found.deviation
+        mean, fitted = mean + found.mean, fitted + found.fitted
+        known = np.isfinite(targets)
+        own = known & np.array([not each.inherited for each in self._rows], dtype=bool)
+        if not known.any():
+            # Of equal candidates, those far from running trials come first.
+            alone = found.deviation / self._alone
+            return np.asarray(mean + alone / alone.max(), dtype=np.float64)
+        best = fitted[own if own.any() else known].max()
+        gain = (mean - best) / found.deviation
         density = np.exp(-0.5 * np.square(gain)) / np.sqrt(2 * np.pi)
         return np.asarray(found.deviation * (gain * ndtr(gain) + density), dtype=np.float64)
 
@@ -132,68 +139,6 @@ class Surrogate:
         """Return the observations of which the surrogate knows."""
         running = self._options.running
         return [each for each in observations if running or each.standing is not Standing.RUNNING]
-
-
-def targets_of(
-    observations: Sequence[Observation],
-    weights: Sequence[float],
-    options: SamplerOptions = DEFAULTS,
-) -> tuple[Floats, Floats]:
-    """Return the target of each trial, NaN without a value, and the variance beside the noise.
-
-    Trials of other searches are scored among themselves: values of another task shift, but their
-    order tells something.
-
-    Args:
-        observations: trials, by number.
-        weights: of the objectives.
-        options: of the sampler.
-    """
-    targets = np.full(len(observations), np.nan)
-    extra = np.zeros(len(observations))
-    sources: dict[str, list[int]] = {}
-    for index, each in enumerate(observations):
-        if each.standing in (Standing.FINISHED, Standing.STOPPED):
-            sources.setdefault(each.source, []).append(index)
-    for source, members in sources.items():
-        values, errors = _final_values([observations[index] for index in members], options.curves)
-        scores = normal_scores if options.ranks else standardised
-        targets[members] = scores(scalarise(values, weights))
-        spread = float(np.std(values[:, 0])) or 1.0
-        extra[members] = np.nan_to_num(np.square(errors / spread), nan=UNKNOWN_EXTRA)
-        if source:
-            extra[members] += INHERITED_EXTRA
-    return targets, extra
-
-
-def _offset(inputs: Floats, targets: Floats, extra: Floats, inherited: NDArray[np.bool_]) -> float:
-    """Return the mean target of the trials of this search in units of the inherited ones.
-
-    A search that starts from other searches tries good candidates first. Scored among themselves
-    these are average; the offset tells the surrogate that the others are worse.
-    """
-    own = ~inherited & np.isfinite(targets)
-    lent = inherited & np.isfinite(targets)
-    if not own.any() or not lent.any():
-        return 0.0
-    process = GaussianProcess(Hyperparameters(), inputs[lent], extra[lent], inputs[own], COSTS)
-    return float(process.predict(targets[lent]).mean.mean())
-
-
-def _final_values(observations: Sequence[Observation], curves: bool) -> tuple[Floats, Floats]:
-    """Return the values of ended trials and their errors; those of stopped ones are predicted."""
-    values = np.array([each.values for each in observations], dtype=np.float64)
-    errors = np.zeros(len(observations))
-    stopped = [i for i, each in enumerate(observations) if each.standing is Standing.STOPPED]
-    if stopped and curves:
-        finished = [each for each in observations if each.standing is Standing.FINISHED]
-        forecaster = Forecaster([(each.curve, each.values[0]) for each in finished])
-        for index in stopped:
-            forecast = forecaster.predict(observations[index].curve)
-            if forecast is not None:
-                values[index, 0] = forecast.value
-            errors[index] = forecast.error if forecast is not None else np.nan
-    return values, errors
 
 
 def _subset(observations: Sequence[Observation], weights: Sequence[float]) -> list[Observation]:

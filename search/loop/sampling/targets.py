@@ -13,8 +13,14 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
+from search.loop.sampling.curves import Forecaster
 from search.loop.sampling.gaussian_process import Floats
+from search.loop.sampling.history import Observation, Standing
+from search.loop.sampling.options import DEFAULTS, SamplerOptions
 
+UNKNOWN_EXTRA = 1.0
+"""Variance of a stopped trial beside the noise where the error of its prediction is unknown, in
+units of the smooth part."""
 _MIXED = 0.05
 """Weight of the sum of all losses in a scalarisation, so that it prefers non-dominated trials."""
 
@@ -53,3 +59,49 @@ def draw_weights(uniform: Sequence[float]) -> list[float]:
     """
     parts = [-float(np.log(max(each, 1e-12))) for each in uniform]
     return [part / sum(parts) for part in parts]
+
+
+def targets_of(
+    observations: Sequence[Observation],
+    weights: Sequence[float],
+    options: SamplerOptions = DEFAULTS,
+) -> tuple[Floats, Floats]:
+    """Return the target of each trial, NaN without a value, and the variance beside the noise.
+
+    The trials of each task are scored among themselves: values of another task shift, but their
+    order tells something.
+
+    Args:
+        observations: trials, by number.
+        weights: of the objectives.
+        options: of the sampler.
+    """
+    targets = np.full(len(observations), np.nan)
+    extra = np.zeros(len(observations))
+    sources: dict[str, list[int]] = {}
+    for index, each in enumerate(observations):
+        if each.standing in (Standing.FINISHED, Standing.STOPPED):
+            sources.setdefault(each.source, []).append(index)
+    for members in sources.values():
+        values, errors = _final_values([observations[index] for index in members], options.curves)
+        scores = normal_scores if options.ranks else standardised
+        targets[members] = scores(scalarise(values, weights))
+        spread = float(np.std(values[:, 0])) or 1.0
+        extra[members] = np.nan_to_num(np.square(errors / spread), nan=UNKNOWN_EXTRA)
+    return targets, extra
+
+
+def _final_values(observations: Sequence[Observation], curves: bool) -> tuple[Floats, Floats]:
+    """Return the values of ended trials and their errors; those of stopped ones are predicted."""
+    values = np.array([each.values for each in observations], dtype=np.float64)
+    errors = np.zeros(len(observations))
+    stopped = [i for i, each in enumerate(observations) if each.standing is Standing.STOPPED]
+    if stopped and curves:
+        finished = [each for each in observations if each.standing is Standing.FINISHED]
+        forecaster = Forecaster([(each.curve, each.values[0]) for each in finished])
+        for index in stopped:
+            forecast = forecaster.predict(observations[index].curve)
+            if forecast is not None:
+                values[index, 0] = forecast.value
+            errors[index] = forecast.error if forecast is not None else np.nan
+    return values, errors

@@ -131,6 +131,50 @@ def test_resumed_study_of_several_objectives_continues_alike() -> None:
     assert run(second, 6, costly=True) == whole
 
 
+def lent_trials(sign: float = 1.0) -> list[optuna.trial.FrozenTrial]:
+    """Trials of a search on another task, whose accuracies have another scale."""
+    lender = new_study(7)
+    run(lender, 24)
+    return [
+        optuna.trial.create_trial(
+            state=TrialState.COMPLETE,
+            params=trial.params,
+            distributions=trial.distributions,
+            value=sign * trial.value / 100 - 3,
+            user_attrs={"inherited": "lender", "inherited_number": trial.number},
+        )
+        for trial in lender.trials()
+    ]
+
+
+def warm_study() -> Study:
+    study = new_study()
+    for trial in lent_trials():
+        study.add(trial)
+    return study
+
+
+def test_warm_started_search_begins_with_a_good_candidate() -> None:
+    study, lender = warm_study(), new_study(7)
+    run(study, 1)
+    run(lender, 24)
+    known = sorted((trial.value for trial in lender.trials()), reverse=True)
+    assert study.trials()[-1].value >= known[5]
+
+
+def test_warm_started_search_resumes_as_if_never_stopped() -> None:
+    whole = run(warm_study(), 14)
+    first, second = warm_study(), new_study()
+    run(first, 5)
+    second.restore(first.trials())
+    assert run(second, 9) == whole
+
+
+def test_warm_started_search_serves_parallel_trials_at_once() -> None:
+    study = warm_study()
+    assert len({begin(study)[1].digest for _ in range(8)}) == 8
+
+
 def test_search_starts_among_the_largest_that_the_screens_allow() -> None:
     study = new_study()
     macs = sorted(begin(study)[1].costs.macs for _ in range(START))

@@ -10,8 +10,7 @@ import pytest
 from search.loop.sampling.curves import Forecaster
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.proposals import Proposal
-from search.loop.sampling.surrogate import INHERITED_EXTRA, Scaling, Surrogate, targets_of
-from search.loop.sampling.targets import draw_weights, normal_scores, scalarise
+from search.loop.sampling.targets import draw_weights, normal_scores, scalarise, targets_of
 
 
 def observed(
@@ -20,9 +19,8 @@ def observed(
     standing: Standing = Standing.FINISHED,
     curve: dict[int, float] | None = None,
     source: str = "",
-    features: tuple[float, ...] = (0.0, 0.0),
 ) -> Observation:
-    proposal = Proposal({}, f"{source}{number}", features, 1)
+    proposal = Proposal({}, f"{source}{number}", (0.0, 0.0), 1)
     values = () if standing is Standing.RUNNING else (value,)
     return Observation(number, proposal, standing, values, curve or {}, source)
 
@@ -84,21 +82,10 @@ def test_stopped_trials_are_noisier_and_running_ones_have_no_target() -> None:
     assert extra[2] > 0 == extra[0] == extra[3]
 
 
-def test_trials_of_other_searches_are_scored_among_themselves() -> None:
+def test_trials_of_each_task_are_scored_among_themselves() -> None:
     own = [observed(10, 0.7), observed(11, 0.8)]
     lent = [observed(number, 0.1 * number, source="other") for number in range(3)]
     shifted = [observed(number, 0.1 * number - 5, source="other") for number in range(3)]
     targets, extra = targets_of([*lent, *own], [1.0])
     assert targets == pytest.approx(targets_of([*shifted, *own], [1.0])[0])
-    assert list(extra) == [INHERITED_EXTRA] * 3 + [0.0] * 2
-
-
-def test_inherited_trials_place_the_own_ones() -> None:
-    """Own trials of good candidates only must not make the others look as good."""
-    names = ("params", "macs")
-    lent = [observed(n, float(n), source="other", features=(n, n)) for n in range(10)]
-    own = [observed(10 + n, 0.5 + 0.01 * n, features=(8.0 + n, 8.0 + n)) for n in range(2)]
-    pool = [Proposal({}, "bad", (1.0, 1.0), 1), Proposal({}, "good", (9.5, 9.5), 1)]
-    scaling = Scaling(names, [each.proposal for each in lent])
-    gains = Surrogate(scaling, pool, [*lent, *own], [1.0]).improvement([*lent, *own], [1.0])
-    assert gains[1] > gains[0]
+    assert list(extra) == [0.0] * 5
