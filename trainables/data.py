@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
-import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -14,24 +12,22 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.storage import StorageError, is_bucket
+from cluster.storage import StorageError
 from spaces.errors import BadInputError
+from trainables.data_checks import check_spec
 from trainables.data_identity import DataIdentity, identify
 from trainables.folds import Folds
 from trainables.images import store as image_store
 from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
 from trainables.images.errors import UnusableDataError, printable
-from trainables.images.files import open_images
-from trainables.images.functions.image_function import ImageFunction
 from trainables.images.layout.split_names import SPLITS
-from trainables.images.named_sets import SET_NAMES, open_named
-from trainables.images.sources import Origin, Source
+from trainables.images.opening import is_pinned, open_source
+from trainables.images.sources import Origin
 from trainables.images.splitting.balance import describe_balance
 from trainables.images.splitting.duplicates import Copies
 from trainables.images.splitting.folds import draw_folds
 from trainables.images.splitting.groups import (
-    check_pattern,
     check_undivided,
     describe_groups,
     groups_by_name,
@@ -42,12 +38,7 @@ from trainables.images.splitting.validation_list import (
     with_validation_list,
 )
 from trainables.images.summary import summarize
-from trainables.images.tables.label_table import TABLE_SUFFIXES, open_table
-from trainables.specs import LOCAL_KINDS, DataSpec, Decoding, is_function
-
-LARGEST_RESOLUTION = 4096
-
-_IMAGES, _TABLE = (f"{kind}:" for kind in LOCAL_KINDS)
+from trainables.specs import DataSpec, Decoding
 
 
 class NodeDataError(BadInputError):
@@ -225,7 +216,7 @@ def load(
 
 
 def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
-    _check(data)
+    check_spec(data)
     source, resolution = data.source, data.resolution
 
     def decode_into(folder: Path) -> None:
@@ -237,7 +228,7 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
     folds = data.validation if isinstance(data.validation, Folds) else None
 
     try:
-        opened = _open(data, root, report, wait_for_bucket=data.version is not None)
+        opened = open_source(data, root, report, wait_for_bucket=data.version is not None)
         wanted = data.version or opened.version()
         key = _key(wanted, resolution, data.decoding)
         stored = fetch(root, key, image_store.read, decode_into)
@@ -292,7 +283,7 @@ def _load(data: DataSpec, root: Path, report: image_store.Progress) -> Dataset:
             *describe_balance(stored.labels[splits.train], stored.classes),
         ),
         digests=stored.digests,
-        version=wanted if _is_pinned(source) else None,
+        version=wanted if is_pinned(source) else None,
         folds=splits.folds,
         value_range=stored.value_range,
     )
@@ -338,11 +329,6 @@ def _changed(*, since_start: bool) -> UnusableDataError:
     return UnusableDataError(f"the images have changed {problem}", remedy)
 
 
-def _is_pinned(source: str) -> bool:
-    """Tell whether workers load what the driver has found, without looking at the source again."""
-    return is_bucket(source.removeprefix(_IMAGES)) or is_function(source)
-
-
 def _fixed(
     data: DataSpec, stored: image_store.Stored
 ) -> tuple[NDArray[np.int8], NDArray[np.int64] | None]:
@@ -366,94 +352,11 @@ def _origin(data: DataSpec, stored: image_store.Stored) -> Origin:
     return with_validation_list(stored.origin, data.validation_list)
 
 
-def _open(
-    data: DataSpec, root: Path, report: image_store.Progress, *, wait_for_bucket: bool
-) -> Source:
-    source = data.source
-    if source.startswith(_IMAGES):
-        path = source.removeprefix(_IMAGES)
-        if is_bucket(path):
-            # Importing boto3 takes half a second, so only buckets do it.
-            from trainables.images.remote import open_bucket_images  # noqa: PLC0415
-
-            return open_bucket_images(path, root, report, wait_for_bucket=wait_for_bucket)
-        return open_images(path)
-    if source.startswith(_TABLE):
-        return open_table(source.removeprefix(_TABLE), data.table)
-    if source in SET_NAMES:
-        return open_named(source, root / "downloads")
-    meant = _misspelt_path(source)
-    if meant is None and is_function(source):
-        return ImageFunction(source, data.folders)
-    known = [*SET_NAMES, f"{_IMAGES}PATH", f"{_TABLE}PATH", "module:function"]
-    remedy = f"use one of {', '.join(known)}"
-    if os.path.exists(os.path.expanduser(source)):
-        kind = _TABLE if source.lower().endswith(TABLE_SUFFIXES) else _IMAGES
-        remedy = f"for your own images write {kind}{printable(source)}"
-    elif meant is not None:
-        remedy = f"did you mean {printable(meant)}?"
-    elif close := difflib.get_close_matches(source.lower(), SET_NAMES, n=1):
-        remedy = f"did you mean {close[0]}? Otherwise {remedy}"
-    raise UnusableDataError("there is no such data set", remedy)
-
-
-def _misspelt_path(source: str) -> str | None:
-    """Return the source that is meant if the kind of an existing path is misspelt."""
-    kind, _, path = source.partition(":")
-    close = difflib.get_close_matches(kind.lower(), LOCAL_KINDS, n=1)
-    exists = bool(path) and os.path.exists(os.path.expanduser(path))
-    return f"{close[0]}:{path}" if close and exists else None
-
-
 def _key(version: str, resolution: int | None, decoding: Decoding) -> str:
     # A limit decides whether an image is refused, not what its pixels are.
     pixels = f"{decoding.background_rgb} {decoding.value_range}"
     decoded = f"{image_store.FORMAT} {resolution} {pixels} {version}"
     return hashlib.sha256(decoded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
-
-
-def _check(data: DataSpec) -> None:
-    if data.resolution is not None and not 1 <= data.resolution <= LARGEST_RESOLUTION:
-        raise BadInputError(
-            "resolution",
-            data.resolution,
-            "it is not a usable number of pixels",
-            f"give 1 to {LARGEST_RESOLUTION}, or leave it out to keep the images' own size",
-        )
-    if not 0 < data.subset <= 1:
-        raise BadInputError(
-            "subset",
-            data.subset,
-            "it is not a fraction of the images",
-            "give a number above 0, and at most 1 for all of them",
-        )
-    for field, fraction in (("validation", data.validation), ("test", data.test)):
-        if not isinstance(fraction, Folds) and not 0 < fraction < 1:
-            raise BadInputError(
-                field,
-                fraction,
-                "it is not a fraction that leaves images on both sides",
-                "give a number between 0 and 1, such as 0.1",
-            )
-    if data.validation_list is not None and isinstance(data.validation, Folds):
-        raise BadInputError(
-            "validation_list",
-            printable(data.validation_list),
-            f"validation is {data.validation}, which holds every training image out",
-            "use one of both",
-        )
-    if data.groups is not None:
-        check_pattern(data.groups)
-    if not data.source.startswith(_TABLE):
-        for name, value in data.table.model_dump(exclude_defaults=True).items():
-            raise BadInputError(
-                f"table.{name}",
-                value,
-                f"the data is {printable(data.source)}",
-                "give data: csv:PATH, or leave it out",
-            )
-    if data.split_seed < 0:
-        raise BadInputError("split_seed", data.split_seed, "it is negative", "give 0 or more")
 
 
 def _silent(_done: int, _total: int | None) -> None:
