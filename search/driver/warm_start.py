@@ -13,6 +13,7 @@ from search.driver.resume import Misfit, inherit
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
 from search.experiment.schema import Experiment
+from search.formatting import plural
 from search.loop.screens import Screen
 from search.study.storages import read_trials
 from spaces.candidate import CandidateSpace
@@ -128,12 +129,12 @@ def _names(optimizer: object) -> str:
 
 def _summary(name: str, data: str, taken: int, misfits: Counter[Misfit]) -> str:
     """Return a sentence about the trials of another search, without its full stop."""
-    trials = "1 trial" if taken == 1 else f"{taken} trials"
+    trials = plural(taken, "trial")
     line = (
         f"{trials} of {name} (data: {data}) {'was' if taken == 1 else 'were'} added to the sampler"
     )
     if misfits:
-        counts = [f"{count} {reason.value}" for reason, count in misfits.items()]
+        counts = [f"{count:,} {reason.value}" for reason, count in misfits.items()]
         line += f"; left out: {', '.join(counts)}"
     return line
 

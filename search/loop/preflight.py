@@ -85,7 +85,7 @@ def check_space(
     sizes = space.recipe_options.get("batch_size", 0)
     largest = max(sizes) if isinstance(sizes, list) and sizes else 0
     if isinstance(largest, int) and largest > training_images:
-        problem = f"there are only {training_images} training images"
+        problem = f"there are only {training_images:,} training images"
         raise BadInputError(
             "recipe.batch_size", largest, problem, "use smaller batches or more data"
         )
@@ -106,7 +106,7 @@ def check_space(
             count(reject_invalid(error))
             continue
         if candidate.recipe.batch_size > training_images:
-            problem = f"there are only {training_images} training images"
+            problem = f"there are only {training_images:,} training images"
             remedy = "use a smaller batch or more of the data"
             raise BadInputError("recipe.batch_size", candidate.recipe.batch_size, problem, remedy)
         candidate.recipe.schedule.check(epochs)
@@ -120,7 +120,7 @@ def check_space(
                 return
         else:
             count(rejection)
-    counts = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
+    counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
     reason = reasons.most_common(1)[0][0]
     problem = (
         f"the screens reject {DRAWS - accepted} of {DRAWS} random candidates ({counts}; "

@@ -38,7 +38,7 @@ class JudgedImages:
         if (self.resolution, self.channels) != (other.resolution, other.channels):
             return f"it takes images of {_shape(self)}, not of {_shape(other)}"
         if self.images != other.images:
-            counts = f"{self.images} and {other.images} of them"
+            counts = f"{self.images:,} and {other.images:,} of them"
             return f"it was judged on other test images ({counts})"
         if self.digest != other.digest:
             return "it was judged on other test images, or on the same ones in another order"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial
 
-from search.formatting import duration
+from search.formatting import duration, plural
 from search.reporting.rendering import Section
 from search.reporting.report import SHOWN, best_accuracy
 from search.study.summary import trained_though_rejected
@@ -44,10 +44,11 @@ def compare(
         return Section(heading, ("No candidate.",))
     best = overlap.trials[0]
     others = "none" if overlap.others_best is None else f"{overlap.others_best:.4f}"
+    found = plural(len(overlap.trials), "candidate")
     sentence = (
-        f"{len(overlap.trials)} candidates that {name} rejected before training were trained in "
-        f"{other}. Their best validation accuracy is {best_accuracy(overlap.trials)} (trial "
-        f"{best.number}), against {others} of the other candidates in {other}. They took "
+        f"{other} trained {found} that {name} rejected before training. Their best validation "
+        f"accuracy is {best_accuracy(overlap.trials)} (trial {best.number}), against {others} of "
+        f"the other candidates in {other}. They took "
         f"{duration(sum(t.device_seconds for t in overlap.trials))} of device time."
     )
     rows = tuple(

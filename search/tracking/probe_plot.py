@@ -112,7 +112,7 @@ def probe_plot(probes: NetworkProbes) -> Markup:
         said = "border layer unknown"
     return render(
         "probe_plot.svg",
-        title=f"{probes.title}: {said} ({probes.rule}); {probes.images} {probes.split} images",
+        title=f"{probes.title}: {said} ({probes.rule}); {probes.images:,} {probes.split} images",
         width=_WIDTH,
         height=_FIRST + len(panels) * (_PANEL + _GAP) - _GAP + _BELOW,
         left=_LEFT,

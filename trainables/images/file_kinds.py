@@ -152,7 +152,9 @@ class LeftOut:
         ):
             if by_suffix := self._files[kind]:
                 count = sum(map(len, by_suffix.values()))
-                lines.append(f"{count} {one if count == 1 else many}: {_counts(by_suffix)}{remedy}")
+                lines.append(
+                    f"{count:,} {one if count == 1 else many}: {_counts(by_suffix)}{remedy}"
+                )
         if self._skipped:
             lines.append(
                 f"hidden and system files and folders are skipped: {_examples(self._skipped)}"

@@ -112,7 +112,7 @@ class Findings:
         return lines
 
     def _of_all(self, count: int) -> str:
-        return f"{count} of {self.images} images {'has' if count == 1 else 'have'}"
+        return f"{count:,} of {self.images:,} images {'has' if count == 1 else 'have'}"
 
 
 def _span(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:

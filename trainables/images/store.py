@@ -308,7 +308,7 @@ def _process_all(listing: Listing) -> Callable[[Iterable[Chunk]], Generator[Outc
 
 def _gone(missing: int, count: int) -> UnusableDataError:
     return UnusableDataError(
-        f"{missing} of its {count} images disappeared before they were decoded",
+        f"{missing:,} of its {count:,} images disappeared before they were decoded",
         "do not change the files while they are read",
     )
 

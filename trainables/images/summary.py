@@ -53,7 +53,7 @@ def summarize(
     counts = np.bincount(labels, minlength=len(classes)).tolist()
     if len(classes) <= 8:
         sizes = ", ".join(
-            f"{shown(name, 40)} {count}" for name, count in zip(classes, counts, strict=True)
+            f"{shown(name, 40)} {count:,}" for name, count in zip(classes, counts, strict=True)
         )
     else:
         (few, rare), (many, common) = (

@@ -405,7 +405,7 @@ def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Au
     """Check recipe and augmentation against the data before anything is built."""
     size, images = candidate.recipe.batch_size, len(dataset.train)
     if size > images:
-        problem = f"there are only {images} training images"
+        problem = f"there are only {images:,} training images"
         raise BadInputError("recipe.batch_size", size, problem, "use fewer")
     candidate.recipe.schedule.check(epochs)
     height, width, _ = dataset.shape

@@ -543,7 +543,7 @@ def test_comparison_covers_rejected_in_one_and_trained_in_other(
     assert len(rejected) >= 3
     assert len(trained) == len(rejected)
     (sentence,) = section.sentences
-    assert f"{len(trained)} candidates that screened rejected before training were" in sentence
+    assert f"free trained {len(trained)} candidates that screened rejected before" in sentence
     assert f"best validation accuracy is {max(t.value for t in trained):.4f}" in sentence
     assert {int(row[0]) for row in section.rows} <= {t.number for t in trained}
     assert all(int(row[2]) > 0 for row in section.rows)
