@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Number of test processes. They wait more than they compute; each uses up to 3 GB of memory.
 JOBS ?= 3
 INSTALLED := $(VENV)/.installed
+# The plugins that the tests use.
+PLUGINS := --disable-plugin-autoload -p xdist -p timeout -p hypothesispytest
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test smoke lint format docs mlflow clean
@@ -30,11 +32,13 @@ demo: $(INSTALLED)  ## run a real search on bundled images (about a minute after
 
 test: $(INSTALLED)  ## run all tests, three files at a time (another number: make test JOBS=2)
 	@# Tests start many processes, and none of these writes byte code.
-	@$(BIN)/python -m compileall -qq search spaces trainables cluster benchmarks
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m compileall -qq -j 0 search spaces trainables cluster benchmarks experiments docs
+	@$(BIN)/python tests/compile_tests.py
+	@# pytest would compile all modules of plugins that it loads by itself, in each process.
+	@$(BIN)/python -m pytest $(PLUGINS) -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 smoke: $(INSTALLED)  ## run every benchmark once, at its smallest size
-	@$(BIN)/python -m pytest -m smoke -n 2 tests/benchmarks
+	@$(BIN)/python -m pytest $(PLUGINS) -m smoke -n 2 tests/benchmarks
 
 lint: $(INSTALLED)  ## run ruff and mypy
 	@$(BIN)/ruff check .

@@ -19,7 +19,6 @@ import numpy as np
 import platformdirs
 import pytest
 import torch
-import torchvision.datasets
 from PIL import Image
 
 from spaces.errors import BadInputError
@@ -639,7 +638,7 @@ def gives_up(*_: object, **__: object) -> None:
     ],
 )
 def test_failed_download_is_one_plain_error(tmp_path, monkeypatch, name, kind, failure):
-    monkeypatch.setattr(torchvision.datasets, kind, failure)
+    monkeypatch.setattr(f"torchvision.datasets.{kind}", failure)
     with pytest.raises(BadInputError) as raised:
         load(DataSpec(name), cache=tmp_path)
     assert raised.value.field == "data"
@@ -686,7 +685,7 @@ class Svhn:
 
 
 def test_cifar_matches_torchvision(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Cifar)
     data = load(DataSpec("cifar10", validation=0.1), cache=tmp_path)
     assert data.classes == ("airplane", "frog")
     assert data.shape == (32, 32, 3)
@@ -697,7 +696,7 @@ def test_cifar_matches_torchvision(tmp_path, monkeypatch):
 
 
 def test_mnist_has_one_channel_and_plain_class_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets, "MNIST", Mnist)
+    monkeypatch.setattr("torchvision.datasets.MNIST", Mnist)
     data = load(DataSpec("mnist"), cache=tmp_path)
     assert data.classes == ("0", "1")
     assert data.shape == (28, 28, 1)
@@ -706,7 +705,7 @@ def test_mnist_has_one_channel_and_plain_class_names(tmp_path, monkeypatch):
 
 
 def test_svhn_has_its_channels_last(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets, "SVHN", Svhn)
+    monkeypatch.setattr("torchvision.datasets.SVHN", Svhn)
     data = load(DataSpec("svhn"), cache=tmp_path)
     assert data.classes == tuple("0123456789")
     assert np.all(data.images == (0, 0, 255))
@@ -714,9 +713,9 @@ def test_svhn_has_its_channels_last(tmp_path, monkeypatch):
 
 
 def test_downloaded_set_loads_without_torchvision(tmp_path, monkeypatch):
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", Cifar)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", Cifar)
     load(DataSpec("cifar10"), cache=tmp_path)
-    monkeypatch.setattr(torchvision.datasets, "CIFAR10", unreachable)
+    monkeypatch.setattr("torchvision.datasets.CIFAR10", unreachable)
     assert len(load(DataSpec("cifar10"), cache=tmp_path).images) == 26
 
 

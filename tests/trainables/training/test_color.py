@@ -3,7 +3,6 @@
 import pytest
 import torch
 from scipy import stats
-from torchvision.transforms import functional as reference
 
 from trainables.training import color
 
@@ -15,6 +14,8 @@ def generator(seed: int = 0) -> torch.Generator:
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("strength", [0.4, 1.0])
 def test_colours_agree_with_torchvision(channels, strength):
+    from torchvision.transforms import functional as reference  # noqa: PLC0415 - imports slowly
+
     numbers = generator()
     images = torch.randint(0, 256, (40, 6, 9, channels), generator=numbers, dtype=torch.uint8)
     factors = color.draw_factors(strength, (40,), numbers)
