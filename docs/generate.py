@@ -3,8 +3,9 @@
     python -m docs.generate
 
 Two drawings for architecture.md, the table of fields in experiment.md, the commands in commands.md
-and the published experiments with their results and pictures in reproductions.md. A test holds that
-the files in the repository are what this script writes.
+the published experiments with their results and pictures in reproductions.md, and the source of
+networks in model-source.md. A test holds that the files in the repository are what this script
+writes.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from docs.model_source import model_sources
 from docs.reproductions import FIGURES, picture, picture_names, reproductions
 from search.cli import app
 from search.experiment.schema import Experiment
@@ -352,6 +354,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "trial.svg": draw_path,
     "experiment.md": lambda: _within("experiment.md", "fields", field_table()),
     "reproductions.md": lambda: _within("reproductions.md", "experiments", reproductions()),
+    "model-source.md": lambda: _within("model-source.md", "sources", model_sources()),
     "commands.md": lambda: _within("commands.md", "commands", command_pages()),
 } | {f"{FIGURES}/{name}.svg": partial(picture, name) for name in picture_names()}
 

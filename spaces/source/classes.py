@@ -230,6 +230,8 @@ def _slots(item: Leaf | Use | None, known: dict[str, Class]) -> list[tuple[str, 
 
 def _seeds(blocks: list[Block], template: Block) -> list[Parameter]:
     growth = None
+    if _name(template) == "SpatialAttention":
+        return []  # Its channels are those of the mean, the maximum and the gate.
     if _is_dense(template):
         growth = [
             leaves[-1].shape[0] for b in blocks if (leaves := list(leaves_of(b.steps[0].chain)))
@@ -328,10 +330,16 @@ def _described(block: Block) -> tuple[str, str]:
     return "Block", "Layers with several paths."
 
 
+_ATTENTIONS = {
+    "SqueezeExcitation": "squeeze-and-excitation",
+    "SpatialAttention": "spatial attention",
+}
+
+
 def _described_unit(chain: list[Item]) -> tuple[str, str]:
     operations = [item.operation for item in chain if isinstance(item, Leaf)]
     briefs = [
-        item.form.brief if isinstance(item, Leaf) else _words(item.name)
+        item.form.brief if isinstance(item, Leaf) else _ATTENTIONS.get(item.name, item.name)
         for item in chain
         if not isinstance(item, Block)
     ]
@@ -342,10 +350,6 @@ def _described_unit(chain: list[Item]) -> tuple[str, str]:
     if any(isinstance(op, Linear) for op in operations):
         return "LinearBlock", said
     return ("DepthwiseConv" if "d" in _pattern(chain) else "ConvBlock"), said
-
-
-def _words(name: str) -> str:
-    return re.sub(r"(?<!^)([A-Z])", r" \1", name).lower()
 
 
 def _name(block: Block) -> str:
@@ -367,12 +371,14 @@ class Writer:
         known: classes that it may use.
         expressions: expressions of the slots of each layer and use, by ``id``; literals if absent.
         said: returns the comment behind and the note above an item.
+        starts: tells whether a run of equal items ends before an item.
         local: assignment of an expression that several layers use.
     """
 
     known: dict[str, Class]
     expressions: dict[int, list[str]] = field(default_factory=dict)
     said: Callable[[list[Item]], tuple[str, str]] = lambda _: ("", "")
+    starts: Callable[[Item], bool] = lambda _: False
     local: str = ""
     init: list[str] = field(default_factory=list)
     body: list[str] = field(default_factory=list)
@@ -497,7 +503,7 @@ class Writer:
         modules = sum(isinstance(piece, list) for piece in pieces)
         for number, piece in enumerate(pieces):
             if isinstance(piece, list):
-                alone = modules == len(pieces) == 1 and role != "y"
+                alone = role != "y" and modules == 1 and (len(pieces) == 1 or role == "gate")
                 name = self._free(role if alone else _content(piece, role))
                 self.sequence(name, piece)
                 value = f"self.{name}({value})"
@@ -506,7 +512,7 @@ class Writer:
                     value = self.assign("y", value)
                 value = self._inlined(piece, value)
                 if number + 1 < len(pieces):
-                    value = self.assign(role, value)
+                    value = self.assign("pooled" if role == "gate" else role, value)
             else:
                 value = self._function(piece, value)
             if not inline and number + 1 < len(pieces) and not value.isidentifier():
@@ -518,7 +524,8 @@ class Writer:
         form = leaf.form
         function = cast("Callable[..., str]", form.function)
         if form.tensor is None:
-            return function(value, *given)
+            kinds = [kind for kind, _ in form.slots]
+            return function(value, *map(self._kept, kinds, given))
         name = self._free(leaf.operation.kind)
         tensor = form.tensor(*given)
         pad = " " * self._indent
@@ -528,6 +535,16 @@ class Writer:
             self.init.append(f'{pad}self.register_buffer("{name}", {tensor})')
         self.paths[id(leaf)] = name
         return function(value, f"self.{name}")
+
+    def _kept(self, kind: str, expression: str) -> str:
+        """Return the expression of a slot in ``forward``, where parameters are unknown."""
+        if not re.search(r"[a-z]", expression):
+            return expression
+        kept = f"{' ' * self._indent}self.{kind} = {expression}"
+        if kept not in self.init:
+            kept = f"{' ' * self._indent}self.{self._free(kind)} = {expression}"
+            self.init.append(kept)
+        return kept.strip().partition(" = ")[0]
 
     def _inlined(self, block: Block, value: str) -> str:
         values = {-1: value}
@@ -544,7 +561,7 @@ class Writer:
         entries: list[Entry] = []
         number = 0
         single = len(items) == 1
-        for run in _repeated(items):
+        for run in _repeated(items, self.starts):
             text = self._repeat(run) if len(run) > 1 else self.code(run[0])  # type: ignore[arg-type]
             entries.append(Entry(text, *self.said(run)))
             for item in run:
@@ -646,12 +663,12 @@ def _content(piece: list[Item], role: str) -> str:
     return "layers" if role == "y" else role
 
 
-def _repeated(items: list[Item]) -> Iterator[list[Item]]:
+def _repeated(items: list[Item], starts: Callable[[Item], bool]) -> Iterator[list[Item]]:
     """Yield runs of at least three uses of a class with equal or evenly growing arguments."""
     start = 0
     while start < len(items):
         end = start + 1
-        while end < len(items) and _continues(items[start : end + 1]):
+        while end < len(items) and not starts(items[end]) and _continues(items[start : end + 1]):
             end += 1
         if end - start < 3:
             end = start + 1

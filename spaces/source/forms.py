@@ -337,7 +337,6 @@ _ARITHMETIC: dict[str, Callable[[str], str]] = {
     "square": lambda x: f"{atom(x)} ** 2",
     "abs": lambda x: f"{atom(x)}.abs()",
 }
-NAMES = {"relu": "ReLU", "relu6": "ReLU6", "gelu": "GELU", "silu": "SiLU", "celu": "CELU"}
 
 
 @form.register
@@ -355,7 +354,7 @@ def _(operation: Activation, inputs: tuple[Shape, ...], vector: bool) -> Form:
         token,
         module=lambda: ACTIVATION_MODULES[name],
         function=spelled.format,
-        brief=NAMES.get(name, name.replace("_", " ")),
+        brief=ACTIVATION_MODULES[name].removeprefix("nn.").partition("(")[0],
     )
 
 
@@ -495,10 +494,15 @@ def _(operation: PixelUnshuffle, inputs: tuple[Shape, ...], vector: bool) -> For
 
 @form.register
 def _(operation: Slice, inputs: tuple[Shape, ...], vector: bool) -> Form:
+    def function(x: str, start: str, stop: str) -> str:
+        space = "" if start.isdigit() and stop.isdigit() else " "
+        low = "" if start == "0" else f"{start}{space}"
+        return f"{atom(x)}[:, {low}:{space}{stop}]"
+
     return Form(
         ("slice",),
         (("start", operation.start), ("stop", operation.stop)),
-        function=lambda x, start, stop: f"{atom(x)}[:, {'' if start == '0' else start}:{stop}]",
+        function=function,
         brief="slice of the channels",
     )
 

@@ -176,6 +176,7 @@ class _Flow:
         self._live = _live(architecture)
         self._vector = _vectors(architecture, self._live)
         self._changed: dict[int, int] = {}
+        self._concatenations: dict[tuple[int, ...], int] = {}
         number = {0: 0}
         for index in self._live[1:]:
             layer = architecture.layers[index]
@@ -203,13 +204,32 @@ class _Flow:
         if isinstance(operation, JOINS) and len(inputs) == 1:
             return inputs[0]  # The sum or concatenation of one tensor.
         if isinstance(operation, JOINS):
+            if isinstance(operation, Concat):
+                inputs = self._nested(inputs)
             leaf = Leaf(operation, shape, Form((operation.kind,)), index)
-            return self._add(shape, inputs, leaf, [])
+            added = self._add(shape, inputs, leaf, [])
+            if isinstance(operation, Concat):
+                self._concatenations[tuple(inputs)] = added
+            return added
         leaf = Leaf(operation, shape, form(operation, shapes, wanted), index)
         added = self._add(shape, inputs, None, [leaf])
         if pools and vector:
             return self._change(added, to_vector=True)
         return added
+
+    def _nested(self, inputs: list[int]) -> list[int]:
+        """Return inputs of a concatenation with the first ones replaced by their concatenation.
+
+        In a dense block, each layer then appends to its input.
+        """
+        while True:
+            for count in range(len(inputs) - 1, 1, -1):
+                known = self._concatenations.get(tuple(inputs[:count]))
+                if known is not None:
+                    inputs = [known, *inputs[count:]]
+                    break
+            else:
+                return inputs
 
     def _add(self, shape: Shape, inputs: list[int], join: Leaf | None, chain: list[Item]) -> int:
         number = len(self.nodes) + 1

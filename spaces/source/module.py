@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from textwrap import wrap
-from typing import cast
+from typing import TypeAlias, cast
 
 from spaces.architecture import Architecture
 from spaces.border import Rule, find_border
@@ -100,7 +100,7 @@ def _written(architecture: Architecture, title: str, name: str) -> _Written:
     classes.replace_blocks(chain)
     _define_units(chain, classes, architecture.shapes[0])
     notes = _Notes(architecture)
-    writer = Writer(classes.known, said=notes.said)
+    writer = Writer(classes.known, said=notes.said, starts=notes.holds_border)
     parts = _parts(chain, architecture.shapes[0])
     value = "x"
     for part, items in parts:
@@ -108,7 +108,7 @@ def _written(architecture: Architecture, title: str, name: str) -> _Written:
         if part != parts[-1][0]:
             writer.body.append(f"{' ' * 2 * INDENT}x = {value}")
             value = "x"
-    code = _network(architecture, name, writer, value)
+    code = _network(architecture, name, parts, writer, value)
     blocks = ["\n".join(each.lines) for each in classes.known.values()]
     body = "\n\n\n".join([*blocks, code, _load(name)])
     if "ChannelNorm(" in body:
@@ -212,7 +212,10 @@ def _is_attention(item: Item) -> bool:
 # Stages
 
 
-def _parts(chain: list[Item], image: Shape) -> list[tuple[str, list[Item]]]:
+_Parts: TypeAlias = list[tuple[str, list[Item]]]
+
+
+def _parts(chain: list[Item], image: Shape) -> _Parts:
     """Return the stem, the stages of one resolution each, and the head, with their names."""
     head = _start_of_head(chain)
     blocks = [n for n in range(head) if isinstance(chain[n], Use) and not _is_conv(chain[n])]
@@ -275,13 +278,19 @@ class _Notes:
         self.field = self._fields[maps[-1]] if maps else self._fields[-1]
         self._last = ""
 
+    def holds_border(self, item: Item) -> bool:
+        """Tell whether an item is or contains the border layer."""
+        return self._border is not None and any(
+            leaf.origin == self._border for leaf in leaves_of([item])
+        )
+
     def said(self, run: list[Item]) -> tuple[str, str]:
         """Return the comment behind a run of items and the note above it."""
         note = ""
-        if any(leaf.origin is not None and leaf.origin == self._border for leaf in leaves_of(run)):
+        if self.holds_border(run[0]):
             note = (
-                "Border layer: the field of its input exceeds the image. This and all later "
-                "convolutions see nothing new."
+                f"Border layer, convolution {self.border} of {self.convolutions}: the field of "
+                "the convolution before it exceeds the image. It and later ones see nothing new."
             )
         _, height, width = run[-1].shape
         fields = [_field(self._fields[each.origin]) for each in run if each.origin is not None]
@@ -340,13 +349,15 @@ def _imports(body: str) -> str:
     return "\n".join(lines)
 
 
-def _network(architecture: Architecture, name: str, writer: Writer, value: str) -> str:
+def _network(
+    architecture: Architecture, name: str, parts: _Parts, writer: Writer, value: str
+) -> str:
     image = f"[n, {', '.join(map(str, architecture.shapes[0]))}]"
     classes = architecture.shapes[-1][0]
     return "\n".join(
         [
             f"class {name}(nn.Module):",
-            '    """The network."""',
+            f'    """The network: {_listed([part for part, _ in parts])}."""',
             "",
             *(
                 ["    def __init__(self) -> None:", "        super().__init__()", *writer.init, ""]
@@ -359,6 +370,19 @@ def _network(architecture: Architecture, name: str, writer: Writer, value: str) 
             f"        return {value}",
         ]
     )
+
+
+def _listed(names: list[str]) -> str:
+    """Return the parts of a network in words.
+
+    >>> _listed(["stem", "stage1", "stage2", "head"])
+    'stem, 2 stages and head'
+    """
+    stages = sum(name.startswith("stage") for name in names)
+    words = [name for name in names if not name.startswith("stage")]
+    if stages:
+        words.insert(names.index("stage1"), f"{stages} stages")
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def _load(name: str) -> str:
