@@ -90,7 +90,7 @@ def predict(
     from search.experiment.folder import Home
     from search.nightly.champion_probe import load_named
     from search.reporting import predicting
-    from search.reporting.trained_networks import SearchNetworks, best_validated
+    from search.reporting.trained_networks import SearchNetworks, best_seed
 
     if csv and json_:
         raise BadInputError("--csv", "--json", "are two formats", "use one of the two")
@@ -101,7 +101,7 @@ def predict(
         predictor = predicting.open_exported(Path(network))
     else:
         networks = SearchNetworks(Home.locate(home), network, console, device)
-        predictor = predicting.predictor_of(networks, load_named(networks, best_validated))
+        predictor = predicting.predictor_of(networks, load_named(networks, best_seed))
     found = predicting.predict_files(predictor, files, console)
     if json_:
         as_json(found.as_document())

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 
 from search.backend.finalist_training import FinalistTraining, retrain_finalists
 from search.backend.node_wait import NodeWait
@@ -15,6 +15,7 @@ from search.study.finalist_seeds import SeedPlan, plan_seeds
 from search.study.finalists import (
     Finalist,
     FinalistStore,
+    best_validated,
     choose_finalists,
     rank_finalists,
     write_results,
@@ -22,7 +23,13 @@ from search.study.finalists import (
 from search.study.probes import ProbeStore, trial_name
 from search.study.records import TrialRecord
 from search.study.summary import summarise
+from search.tracking.model_description import describe_model
 from search.tracking.probe_plot import probe_plot
+from search.tracking.pyfunc_model import PyfuncModel
+from spaces.candidate import Candidate
+from spaces.errors import BadInputError
+from trainables.data import Dataset, load
+from trainables.probes.records import title_of_trial
 from trainables.specs import FinalistResult, Retraining
 
 
@@ -43,12 +50,47 @@ def retrain_best(search: SearchSession) -> list[Finalist]:
         return []
     stored = ProbeStore(search.folder.probes)
     phase.name_unprobed()
+    images = cache(partial(load, search.spec.data))
     for finalist in phase.finalists:
         params = search.study.trial(finalist.number).params
-        search.recorder.finalist(finalist, search.space.rebuild(params))
+        candidate = search.space.rebuild(params)
+        search.recorder.finalist(finalist, candidate)
+        _record_model(search, finalist, candidate, images)
         if search.experiment.probes and (probes := stored.read(trial_name(finalist.number))):
             search.recorder.probes(f"finalist-{finalist.number}", probes)
     return phase.finalists
+
+
+def _record_model(
+    search: SearchSession,
+    finalist: Finalist,
+    candidate: Candidate,
+    images: Callable[[], Dataset],
+) -> None:
+    """Record the network of a finalist as a model of MLflow."""
+    if search.tracker is None:
+        return
+    best = best_validated(finalist.results)
+    title = title_of_trial(finalist.number, candidate.truncated)
+
+    def describe() -> PyfuncModel:
+        return describe_model(
+            candidate.architecture,
+            images().finalist_part(best.seed),
+            search.experiment.decoding,
+            f"{title[0].upper()}{title[1:]} of {search.experiment.name}",
+            flip=search.spec.test_time_flip,
+        )
+
+    weights = FinalistStore(search.folder.finalists).weights(finalist.number, best.seed)
+    try:
+        search.recorder.model(
+            f"finalist-{finalist.number}",
+            weights.relative_to(search.folder.path).as_posix(),
+            describe,
+        )
+    except BadInputError as error:  # A network without source does not end its search.
+        search.say(f"  trial {finalist.number:<4} has no model in MLflow: {error}")
 
 
 class _FinalistPhase:

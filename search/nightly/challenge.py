@@ -14,6 +14,7 @@ from search.nightly.identity import JudgedImages
 from search.study.finalists import Finalist, FinalistStore
 from search.study.records import TrialRecord
 from search.study.significance import Comparison, compare
+from search.tracking.pyfunc_model import PyfuncModel
 from spaces.errors import BadInputError
 
 
@@ -29,6 +30,7 @@ class Challenge:
         data: identity of the test images.
         labels: true class of each test image, int64 [images].
         folder: of the finalists' results.
+        model: the finalist's network as a model of MLflow; None without one.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Challenge:
         data: JudgedImages,
         labels: NDArray[np.int64],
         folder: Path,
+        model: PyfuncModel | None = None,
     ) -> None:
         results = finalist.results
         self.contender = Contender(search, trial.number, night, trial.digest, data, results)
@@ -48,6 +51,7 @@ class Challenge:
         self._candidate = candidate
         self._labels = labels
         self._results = FinalistStore(folder)
+        self._model = model
 
     def decide(self, store: ChampionStore, alpha: float) -> Decision:
         """Compare, promote the finalist if it is better, and return the decision.
@@ -92,6 +96,7 @@ class Challenge:
             self._candidate,
             {seed: self._results.record(number, seed) for seed in seeds},
             {seed: self._results.weights(number, seed) for seed in seeds},
+            self._model,
         )
         mean, spread = self._finalist.test_accuracy
         metrics = {

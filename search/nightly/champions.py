@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,8 +24,9 @@ from mlflow.entities.model_registry import ModelVersion
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from search.console import warn
 from search.nightly.identity import JudgedImages
-from search.study.finalists import read_record
+from search.study.finalists import best_validated, read_record
 from search.tracking.journal_events import PARENT, Metrics
 from search.tracking.local_store import prepare
 from search.tracking.mlflow_destination import Destination
@@ -35,6 +37,7 @@ from search.tracking.mlflow_errors import (
     translated,
 )
 from search.tracking.mlflow_runs import RunStore
+from search.tracking.pyfunc_model import PyfuncModel
 from spaces.errors import BadInputError
 from trainables.specs import FinalistResult
 
@@ -63,6 +66,11 @@ class Contender:
     data: JudgedImages
     results: tuple[FinalistResult, ...]
 
+    @property
+    def best_seed(self) -> int:
+        """Seed of the training with the best validation accuracy."""
+        return best_validated(self.results).seed
+
 
 @dataclass(frozen=True, eq=False)
 class Champion:
@@ -88,11 +96,13 @@ class Files:
         candidate: JSON of the candidate.
         records: by seed, the file with scores and predictions.
         weights: by seed, the file of the weights.
+        model: the network as a model that MLflow loads and serves; None without one.
     """
 
     candidate: str
     records: Mapping[int, Path]
     weights: Mapping[int, Path]
+    model: PyfuncModel | None = None
 
 
 class ChampionStore:
@@ -233,6 +243,8 @@ class ChampionStore:
                 (folder / _record(seed)).symlink_to(path.absolute())
             for seed, path in files.weights.items():
                 (folder / _weights(seed)).symlink_to(path.absolute())
+            if files.model is not None:
+                _add_model(files.model, files.weights[contender.best_seed], folder)
             with translated():
                 self._client.log_artifacts(run_id, str(folder), _FOLDER)
         store.finish(run_id, key, "FINISHED", time.time_ns() // 1_000_000)
@@ -278,6 +290,18 @@ def _reached() -> Iterator[None]:
             yield
     except RefusedError as error:
         raise UnavailableError(str(error)) from error
+
+
+def _add_model(model: PyfuncModel, weights: Path, folder: Path) -> None:
+    """Write a model beside the files of a promotion; without it, the promotion is still valid."""
+    with tempfile.TemporaryDirectory() as aside:
+        made = Path(aside) / _FOLDER
+        try:
+            model.save(made, weights)
+        except (RefusedError, OSError) as error:
+            warn(f"MLflow cannot serve the champion: {error}")
+            return
+        shutil.copytree(made, folder, dirs_exist_ok=True)
 
 
 def _record(seed: int) -> str:

@@ -41,7 +41,7 @@ from search.reporting.standing import read_distances, read_standing
 from search.signals import interrupting
 from search.study.file_lock import hold
 from search.study.finalist_ties import tied_with_first
-from search.study.finalists import Finalist, read_results
+from search.study.finalists import Finalist, best_validated, read_results
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
 from search.tracking.journal import Journal
@@ -50,9 +50,13 @@ from search.tracking.journal_reader import last_status, worked_seconds
 from search.tracking.journal_recorder import candidate_json
 from search.tracking.mlflow_destination import Destination
 from search.tracking.mlflow_errors import UnavailableError
+from search.tracking.model_description import describe_model
+from search.tracking.pyfunc_model import PyfuncModel
 from search.tracking.tracking_process import quiet, sync
+from spaces.candidate import Candidate
 from spaces.errors import BadInputError
 from trainables.data import Dataset
+from trainables.probes.records import title_of_trial
 
 if TYPE_CHECKING:
     from search.nightly.champions import ChampionStore
@@ -252,10 +256,10 @@ class _Night:
         trial = next(TrialRecord.of(each) for each in self._trials() if each.number == best.number)
         task = describe_task(self._dataset)
         # The stored experiment holds what the search chose itself, such as the batch size.
-        architecture = describe_training(load_stored(self._folder), task).candidates()
-        candidate = candidate_json(
-            trial.params, architecture.rebuild(trial.params, trial.digest).architecture
-        )
+        spec = describe_training(load_stored(self._folder), task)
+        rebuilt = spec.candidates().rebuild(trial.params, trial.digest)
+        candidate = candidate_json(trial.params, rebuilt.architecture)
+        model = self._model_of(best, rebuilt, flip=spec.test_time_flip)
         try:
             with quiet():
                 from search.nightly.challenge import Challenge  # noqa: PLC0415
@@ -269,6 +273,7 @@ class _Night:
                     self._data,
                     self._dataset.labels[self._dataset.test],
                     self._folder.finalists,
+                    model,
                 )
                 decision = _retry(
                     lambda: challenge.decide(self._store(), self._experiment.nightly.alpha)
@@ -281,6 +286,21 @@ class _Night:
             )
             return night.end(State.UNDECIDED, note)
         return replace(night, decision=decision).end(State.FINISHED)
+
+    def _model_of(self, best: Finalist, rebuilt: Candidate, *, flip: bool) -> PyfuncModel | None:
+        """Return a finalist's network as a model of MLflow; None if it has no source."""
+        title = title_of_trial(best.number, rebuilt.truncated)
+        try:
+            return describe_model(
+                rebuilt.architecture,
+                self._dataset.finalist_part(best_validated(best.results).seed),
+                self._experiment.decoding,
+                f"{title[0].upper()}{title[1:]} of {self._experiment.name}",
+                flip=flip,
+            )
+        except BadInputError as error:
+            warn(f"trial {best.number} has no model in MLflow: {error}")
+            return None
 
     def _scores(self, finalists: list[Finalist]) -> tuple[Score, ...]:
         ties = tied_with_first(read_distances(self._folder, finalists))

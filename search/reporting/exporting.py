@@ -14,7 +14,7 @@ from rich.table import Table
 
 from search.console import note, say
 from search.reporting.predicting import subject_of
-from search.reporting.trained_networks import SearchNetworks, TrainedNetwork, best_validated
+from search.reporting.trained_networks import SearchNetworks, TrainedNetwork, best_seed
 from spaces.errors import BadInputError
 from trainables.export.names import FILES, PREPROCESSING_FILE, README_FILE, Pixels
 from trainables.specs import FinalistResult
@@ -72,7 +72,7 @@ class ExportRequest:
         if self.ensemble:
             return results
         if self.seed is None:
-            return best_validated(results)
+            return best_seed(results)
         chosen = [result for result in results if result.seed == self.seed]
         if not chosen:
             seeds = ", ".join(str(result.seed) for result in results)
@@ -114,6 +114,7 @@ def export_networks(
             subject,
             folder,
             FormChoice(pixels, request.int8),
+            title(networks, found),
             lambda forms: describe(networks, found, subject, forms),
             note,
         )

@@ -152,7 +152,7 @@ def predictor_of(networks: SearchNetworks, found: Sequence[TrainedNetwork]) -> P
 
     subject = subject_of(networks, found, 1)
     classes = subject.dataset.classes
-    preprocessing = Preprocessing.of(subject, "uint8")
+    preprocessing = subject.preprocessing("uint8")
     return Predictor(classes, preprocessing, run_module(subject.classifier))
 
 

@@ -18,7 +18,7 @@ from search.formatting import plural
 from search.loop.candidates import training_seed
 from search.loop.packing import fair_threads
 from search.reporting.stored_search import StoredSearch
-from search.study.finalists import FinalistStore
+from search.study.finalists import FinalistStore, best_validated
 from search.study.probes import CHAMPION
 from search.study.records import TrialRecord
 from search.study.summary import summarise
@@ -71,9 +71,9 @@ def first_seed(results: Sequence[FinalistResult]) -> Sequence[FinalistResult]:
     return results[:1]
 
 
-def best_validated(results: Sequence[FinalistResult]) -> Sequence[FinalistResult]:
-    """Choose the training with the best validation accuracy; test decides nothing."""
-    return [max(results, key=lambda result: result.validation_accuracy)]
+def best_seed(results: Sequence[FinalistResult]) -> Sequence[FinalistResult]:
+    """Choose the training with the best validation accuracy."""
+    return [best_validated(results)]
 
 
 class SearchNetworks:

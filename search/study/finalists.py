@@ -50,6 +50,11 @@ class Finalist:
         return fmean([result.validation_accuracy for result in self.results])
 
 
+def best_validated(results: Sequence[FinalistResult]) -> FinalistResult:
+    """Return the training with the best validation accuracy; the test split decides nothing."""
+    return max(results, key=lambda result: result.validation_accuracy)
+
+
 def rank_finalists(
     results: Mapping[int, Sequence[FinalistResult]], contenders: Collection[int] = ()
 ) -> list[Finalist]:

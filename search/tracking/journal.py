@@ -20,6 +20,7 @@ from search.tracking.journal_events import (
     Event,
     Finish,
     Metrics,
+    Model,
     Open,
     Retrain,
     Scalar,
@@ -29,6 +30,7 @@ from search.tracking.journal_events import (
     decode,
     encode,
 )
+from search.tracking.pyfunc_model import PyfuncModel
 
 
 class Journal:
@@ -116,6 +118,29 @@ class Journal:
         """
         labels = {key: str(value) for key, value in (tags or {}).items()}
         self._append(Update(run, _now(time), labels, dict(artifacts or {})))
+
+    def model(self, run: str, model: PyfuncModel, weights: str) -> None:
+        """Record the network of a started run as a model.
+
+        Args:
+            run: key of the run.
+            model: its description.
+            weights: path of the file of its weights, relative to the folder of the journal.
+
+        Raises:
+            OSError: the event cannot be written.
+        """
+        self._append(
+            Model(
+                run,
+                _now(None),
+                weights,
+                model.code,
+                dict(model.sources),
+                model.example,
+                list(model.requirements),
+            )
+        )
 
     def finish(self, run: str, status: Status, *, time: int | None = None) -> None:
         """Record the end of a run.

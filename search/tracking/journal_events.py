@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -55,6 +55,29 @@ class Update:
 
 
 @dataclass(frozen=True)
+class Model:
+    """The network of a run as a model; see `search.tracking.pyfunc_model`.
+
+    Attributes:
+        run: key of the run.
+        time: milliseconds since the epoch.
+        weights: path of the file of the weights, relative to the folder of the journal.
+        code: source of the predictor.
+        sources: further source files by name.
+        example: content of an example image in base 64.
+        requirements: packages that the code needs.
+    """
+
+    run: str
+    time: int
+    weights: str
+    code: str
+    sources: Mapping[str, str]
+    example: str
+    requirements: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Finish:
     """A run ends."""
 
@@ -79,13 +102,14 @@ class Close:
 
 OfDriver = Open | Retrain | Close
 """Events of a driver, which belong to no run."""
-Event = OfDriver | Start | Metrics | Update | Finish
+Event = OfDriver | Start | Metrics | Update | Model | Finish
 
 _KINDS: dict[str, type[Event]] = {
     "open": Open,
     "start": Start,
     "metrics": Metrics,
     "update": Update,
+    "model": Model,
     "finish": Finish,
     "retrain": Retrain,
     "close": Close,

@@ -28,6 +28,7 @@ from search.tracking.journal_events import (
     Event,
     Finish,
     Metrics,
+    Model,
     OfDriver,
     Scalar,
     Start,
@@ -35,6 +36,7 @@ from search.tracking.journal_events import (
 )
 from search.tracking.journal_reader import read_all
 from search.tracking.probe_events import is_of_probes, record_probes
+from search.tracking.pyfunc_model import PyfuncModel
 from spaces.architecture import Architecture
 from spaces.candidate import Candidate
 from spaces.operations import Convolution, Pooling
@@ -61,11 +63,13 @@ class _Written:
         steps: that have metrics.
         is_open: the run has started or resumed, and has not ended since.
         has_probes: the run has the probes of its network.
+        model: path of the weights of its model; None without a model.
     """
 
     steps: set[int] = field(default_factory=set)
     is_open: bool = False
     has_probes: bool = False
+    model: str | None = None
 
 
 class JournalRecorder(Observer):
@@ -148,6 +152,8 @@ class JournalRecorder(Observer):
         written = self._written.setdefault(event.run, _Written())
         if isinstance(event, Start | Finish):
             written.is_open = isinstance(event, Start)
+        elif isinstance(event, Model):
+            written.model = event.weights
         elif isinstance(event, Metrics) and is_of_probes(event):
             written.has_probes = True
         elif isinstance(event, Metrics):
@@ -322,6 +328,19 @@ class JournalRecorder(Observer):
         if not written.has_probes:
             record_probes(self._journal, key, probes)
             written.has_probes = True
+
+    def model(self, key: str, weights: str, describe: Callable[[], PyfuncModel]) -> None:
+        """Record the network of a finalist as a model, unless it has one with these weights.
+
+        Args:
+            key: of the run.
+            weights: path of the file of its weights, relative to the folder of the search.
+            describe: returns the model.
+        """
+        written = self._written.setdefault(key, _Written())
+        if written.model != weights:
+            self._journal.model(key, describe(), weights)
+            written.model = weights
 
     def end(
         self,

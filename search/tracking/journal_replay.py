@@ -1,8 +1,8 @@
 """Replays a journal into MLflow in batches; replaying twice gives the same runs.
 
 Two cursors read the journal independently: one sends runs, parameters, tags and metrics, the other
-text files. Artifact stores have their own addresses and permissions, and a failure there must not
-delay the metrics.
+text files and models. Artifact stores have their own addresses and permissions, and a failure there
+must not delay the metrics.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from cluster.files import write_atomically
 from search.console import program
@@ -20,6 +21,7 @@ from search.tracking.journal_events import (
     Event,
     Finish,
     Metrics,
+    Model,
     OfDriver,
     Scalar,
     Start,
@@ -27,9 +29,12 @@ from search.tracking.journal_events import (
 )
 from search.tracking.journal_reader import read
 from search.tracking.mlflow_destination import Destination
-from search.tracking.mlflow_errors import UnavailableError, VanishedError
+from search.tracking.mlflow_errors import RefusedError, UnavailableError, VanishedError
 from search.tracking.mlflow_runs import RunStore
+from search.tracking.pyfunc_model import PyfuncModel
 
+MODEL_FOLDER = "model"
+"""Folder of a run's artifacts that MLflow loads as its model."""
 _WINDOW = 1 << 20
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
@@ -284,6 +289,8 @@ class Replayer:
             events, lane.end = read(self._journal, begin, min(_WINDOW, ahead))
             for (key, name), text in _files(events).items():
                 lane.calls.append(partial(self._write_file, key, name, text))
+            for model in _models(events):
+                lane.calls.append(partial(self._write_model, model))
         self._drain(lane)
         self._progress.artifacts = lane.end
         self._progress.save(self._file)
@@ -327,6 +334,22 @@ class Replayer:
         if run_id is not None:
             store.log_text(run_id, key, name, text)
 
+    def _write_model(self, event: Model) -> None:
+        store = self._connected()
+        run_id = self._progress.runs.get(event.run) or store.find(event.run)
+        if run_id is None:
+            return
+        model = PyfuncModel(event.code, event.sources, event.example, event.requirements)
+        with TemporaryDirectory() as aside:
+            folder = Path(aside) / MODEL_FOLDER
+            try:
+                model.save(folder, self._journal.parent / event.weights)
+            except (RefusedError, OSError) as error:
+                # Sending it again would fail again.
+                self._refused(f"run {event.run!r}: its model is left out: {error}")
+                return
+            store.log_folder(run_id, event.run, folder, MODEL_FOLDER)
+
     def _settle(self, hurry: bool) -> bool:
         """Delete duplicate runs that a slow server created after a repeated request."""
         store = self._connected()
@@ -356,6 +379,11 @@ def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
         if isinstance(event, Start | Update):
             work.tags.update(event.tags)
     return works
+
+
+def _models(events: Iterable[Event]) -> Iterable[Model]:
+    """Return the last model of each run."""
+    return {event.run: event for event in events if isinstance(event, Model)}.values()
 
 
 def _files(events: Iterable[Event]) -> dict[tuple[str, str], str]:

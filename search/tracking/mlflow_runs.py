@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -206,6 +207,14 @@ class RunStore:
                 self._client.log_text(run_id, _clean(text), name)
         except RefusedError as error:
             self._warn(f"run {key!r}: the file {name!r} is left out: {error}")
+
+    def log_folder(self, run_id: str, key: str, folder: Path, name: str) -> None:
+        """Write a folder to the artifacts of a run."""
+        try:
+            with translated():
+                self._client.log_artifacts(run_id, str(folder), name)
+        except RefusedError as error:
+            self._warn(f"run {key!r}: the folder {name!r} is left out: {error}")
 
     def finish(self, run_id: str, key: str, status: Status, time: int) -> None:
         """Set the status and the end of a run."""

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+
+
+def load(network: type[nn.Module], folder: str | Path = ".") -> Classifier:
+    """Return the classifier of an exported folder, ready to predict.
+
+    Args:
+        network: class of the networks, from ``model.py``.
+        folder: of ``model.safetensors`` and ``preprocess.json``.
+    """
+    from safetensors.torch import load_file
+
+    described = json.loads((Path(folder) / "preprocess.json").read_text(encoding="utf-8"))
+    weights = load_file(Path(folder) / "model.safetensors")
+    networks = [network() for _ in described["mean"]]
+    for index, each in enumerate(networks):
+        # The weights of an ensemble are numbered.
+        number = f"{index}." if len(networks) > 1 else ""
+        mine = {name: tensor for name, tensor in weights.items() if name.startswith(number)}
+        each.load_state_dict({name[len(number) :]: tensor for name, tensor in mine.items()})
+    size, mean, std = described["size"], described["mean"], described["std"]
+    return Classifier(networks, tuple(size), mean, std, described["flip"]).eval()
 
 
 class Classifier(nn.Module):

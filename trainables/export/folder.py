@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import save
-
 from trainables.export.checking import CheckedForm, check_forms
 from trainables.export.forms import Form, trace, write_int8, write_onnx, write_program
 from trainables.export.names import (
@@ -17,11 +15,10 @@ from trainables.export.names import (
     ONNX_FILE,
     PROGRAM_FILE,
     README_FILE,
-    WEIGHTS_FILE,
     Pixels,
 )
-from trainables.export.preprocessing import Preprocessing
 from trainables.export.readme import ModelCard, readme
+from trainables.export.source_form import write_source
 from trainables.export.subject import ExportSubject
 from trainables.images.errors import cause
 
@@ -56,6 +53,7 @@ def write_folder(
     subject: ExportSubject,
     folder: Path,
     choice: FormChoice,
+    title: str,
     describe: Callable[[Sequence[CheckedForm]], ModelCard],
     progress: Callable[[str], None] = lambda _: None,
 ) -> WrittenForms:
@@ -65,6 +63,7 @@ def write_folder(
         subject: of the export.
         folder: receives the files.
         choice: what is written.
+        title: the networks in words.
         describe: returns the model card, given the checked forms.
         progress: called with each step in words.
 
@@ -72,16 +71,13 @@ def write_folder(
         DifferentAnswersError: a form does not compute what the network computes.
         OSError: a file cannot be written.
     """
-    networks = subject.classifier.networks
-    state = (networks[0] if len(networks) == 1 else networks).state_dict()
-    weights = save({name: tensor.contiguous() for name, tensor in state.items()}, {"format": "pt"})
-    (folder / WEIGHTS_FILE).write_bytes(weights)
-    Preprocessing.of(subject, choice.pixels).write(folder)
+    subject.preprocessing(choice.pixels).write(folder)
     labels = json.dumps(list(subject.dataset.classes), indent=1, ensure_ascii=False)
     (folder / LABELS_FILE).write_text(labels + "\n", encoding="utf-8")
     progress(f"writing {PROGRAM_FILE} ..")
     program = trace(subject, choice.pixels)
-    forms, left_out = [write_program(program, folder)], []
+    forms = [write_source(subject, folder, title), write_program(program, folder)]
+    left_out = []
     writers: dict[str, Callable[[], Form]] = {ONNX_FILE: lambda: write_onnx(program, folder)}
     if choice.int8:
         writers[INT8_FILE] = lambda: write_int8(subject, folder, choice.pixels)

@@ -9,6 +9,13 @@ Pixels = Literal["uint8", "float"]
 
 INPUT, OUTPUT = "images", "probabilities"
 
+IMAGE, LABEL, PROBABILITY, PROBABILITIES = "image", "label", "probability", "probabilities"
+"""Columns of the input (content of an image file) and of the output of a model of MLflow."""
+WEIGHTS = "weights"
+"""Artifact of such a model: the ``state_dict`` of the network as the search stores it."""
+
+SOURCE_FILE = "model.py"
+CLASSIFIER_FILE = "classifier.py"
 WEIGHTS_FILE = "model.safetensors"
 PROGRAM_FILE = "model.pt2"
 ONNX_FILE = "model.onnx"
@@ -17,6 +24,8 @@ LABELS_FILE = "labels.json"
 PREPROCESSING_FILE = "preprocess.json"
 README_FILE = "README.md"
 FILES = (
+    SOURCE_FILE,
+    CLASSIFIER_FILE,
     WEIGHTS_FILE,
     PROGRAM_FILE,
     ONNX_FILE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -11,9 +12,10 @@ from spaces.errors import BadInputError
 from trainables.colours import rgb
 from trainables.export.names import INPUT, PREPROCESSING_FILE, Pixels
 from trainables.images.pixels import Rules
+from trainables.specs import Decoding
 
 if TYPE_CHECKING:
-    from trainables.export.subject import ExportSubject
+    from trainables.data import Dataset
 
 RESIZING = (
     "resize the shorter side to the size with Pillow's antialiased bicubic filter and crop the "
@@ -58,10 +60,18 @@ class Preprocessing(BaseModel):
     max_megapixels: float
 
     @classmethod
-    def of(cls, subject: ExportSubject, pixels: Pixels) -> Self:
-        """Return the description of an export with inputs of a type."""
-        height, width, channels = subject.dataset.shape
-        decoding = subject.decoding
+    def of(
+        cls, datasets: Sequence[Dataset], decoding: Decoding, pixels: Pixels, *, flip: bool
+    ) -> Self:
+        """Return the description of a model.
+
+        Args:
+            datasets: images with whose statistics each network was trained.
+            decoding: how files became pixels.
+            pixels: type of the input.
+            flip: whether predictions are averaged over each image and its mirror image.
+        """
+        height, width, channels = datasets[0].shape
         return cls.model_validate(
             {
                 "input": INPUT,
@@ -69,11 +79,11 @@ class Preprocessing(BaseModel):
                 "range": (0, 255) if pixels == "uint8" else (0, 1),
                 "channels": channels,
                 "size": (height, width),
-                "mean": [member.dataset.mean for member in subject.members],
-                "std": [member.dataset.std for member in subject.members],
-                "flip": subject.flip,
+                "mean": [dataset.mean for dataset in datasets],
+                "std": [dataset.std for dataset in datasets],
+                "flip": flip,
                 "background": decoding.background,
-                "value_range": decoding.value_range or subject.dataset.value_range,
+                "value_range": decoding.value_range or datasets[0].value_range,
                 "max_megapixels": decoding.max_megapixels,
             }
         )

@@ -9,6 +9,7 @@ import torch
 
 from trainables.export.checking import CheckedForm
 from trainables.export.names import (
+    CLASSIFIER_FILE,
     INPUT,
     INT8_FILE,
     LABELS_FILE,
@@ -16,16 +17,19 @@ from trainables.export.names import (
     OUTPUT,
     PREPROCESSING_FILE,
     PROGRAM_FILE,
+    SOURCE_FILE,
     WEIGHTS_FILE,
     Pixels,
 )
 from trainables.export.subject import ExportSubject
 
 _FILES = {
+    SOURCE_FILE: "the network as PyTorch code, which needs torch alone; read and change it",
+    CLASSIFIER_FILE: "resizing and normalisation around it",
     PROGRAM_FILE: "the model for PyTorch: `torch.export.load`",
     ONNX_FILE: "the model for ONNX Runtime and other runtimes",
     INT8_FILE: "the same with int8 convolutions and linear layers",
-    WEIGHTS_FILE: "the weights alone",
+    WEIGHTS_FILE: "its weights",
     LABELS_FILE: "the class of each probability, in order",
     PREPROCESSING_FILE: "what the models do with images, and how files became pixels",
 }
@@ -83,6 +87,9 @@ def readme(
             _code(_onnx_example(channels, pixels)),
         ]
     sections += [
+        "From the source (needs torch, safetensors, numpy and pillow); the model takes uint8 in "
+        "0..255 and float in 0..1:",
+        _code(_source_example(channels)),
         "## Files",
         "\n".join(f"- `{name}`: {_FILES[name]}." for name in names),
         "## Model card",
@@ -127,13 +134,23 @@ def _reading(channels: int) -> tuple[str, str]:
 
 
 def _torch_example(channels: int, pixels: Pixels) -> str:
+    loaded = f'model = torch.export.load("{PROGRAM_FILE}").module()\n'
+    return _pytorch(loaded, "", channels, pixels)
+
+
+def _source_example(channels: int) -> str:
+    imported = "from classifier import load\nfrom model import Network\n"
+    return _pytorch("model = load(Network)\n", imported, channels, "uint8")
+
+
+def _pytorch(loaded: str, imported: str, channels: int, pixels: Pixels) -> str:
     mode, axes = _reading(channels)
     scaled = "" if pixels == "uint8" else " / 255"
     return (
         "import json, sys\n"
         "import numpy as np, torch\n"
-        "from PIL import Image, ImageOps\n\n"
-        f'model = torch.export.load("{PROGRAM_FILE}").module()\n'
+        f"from PIL import Image, ImageOps\n{imported}\n"
+        f"{loaded}"
         'labels = json.load(open("labels.json", encoding="utf-8"))\n'
         f'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{mode}")\n'
         f"pixels = torch.from_numpy(np.array(image){axes}){scaled}\n"

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from spaces.architecture import Architecture
 from trainables.data import Dataset
 from trainables.export.classifier import Classifier
+from trainables.export.names import Pixels
+from trainables.export.preprocessing import Preprocessing
 from trainables.specs import Decoding
 
 _BATCH_VALUES = 4_000_000
@@ -57,6 +59,11 @@ class ExportSubject:
     def dataset(self) -> Dataset:
         """The images; test images and classes are the same for all members."""
         return self.members[0].dataset
+
+    def preprocessing(self, pixels: Pixels) -> Preprocessing:
+        """Return what a model with inputs of a type does with images."""
+        datasets = [member.dataset for member in self.members]
+        return Preprocessing.of(datasets, self.decoding, pixels, flip=self.flip)
 
     @cached_property
     def classifier(self) -> Classifier:

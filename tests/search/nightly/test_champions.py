@@ -5,6 +5,7 @@ In a local store, and through a real server that passes the files on.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import os
@@ -13,7 +14,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import create_trial
@@ -26,6 +29,7 @@ from search.study.finalists import Finalist, FinalistStore
 from search.study.records import TrialRecord
 from search.tracking.mlflow_destination import Destination
 from search.tracking.mlflow_errors import UnavailableError
+from search.tracking.pyfunc_model import PyfuncModel
 from search.tracking.tracking_process import create_local_store, quiet
 from spaces.errors import BadInputError
 from tests.ports import free_port
@@ -92,6 +96,7 @@ class Nets:
         night: str = "2026-01-01",
         data: JudgedImages = DATA,
         digest: str = "",
+        model: PyfuncModel | None = None,
     ) -> Challenge:
         """Return a finalist with a training for each number of wrong predictions."""
         finalists = FinalistStore(self.folder)
@@ -116,6 +121,7 @@ class Nets:
             data,
             LABELS,
             self.folder,
+            model,
         )
 
 
@@ -128,6 +134,26 @@ def nets(tmp_path: Path) -> Nets:
 def model(request: pytest.FixtureRequest) -> str:
     """Return the name of a model for this test alone."""
     return f"model-{abs(hash(request.node.nodeid))}"
+
+
+def test_champion_is_loaded_by_its_alias(
+    local: Destination, nets: Nets, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import mlflow, pandas as pd\n"
+        "class Reader(mlflow.pyfunc.PythonModel):\n"
+        "    def predict(self, context, model_input: pd.DataFrame, params=None):\n"
+        "        return open(context.artifacts['weights']).read()\n"
+        "mlflow.models.set_model(Reader())\n"
+    )
+    described = PyfuncModel(code, {}, base64.b64encode(b"image").decode(), ["numpy"])
+    store = ChampionStore(local, model)
+    challenge = nets.challenge(3, 40, 30, model=described)
+    challenge.decide(store, 0.05)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", local.tracking_uri)
+    loaded = mlflow.pyfunc.load_model(f"models:/{model}@{ALIAS}")
+    assert loaded.predict(pd.DataFrame({"image": [b"image"]})) == "weights of seed 1"
+    assert store.current() is not None
 
 
 def test_first_challenger_becomes_champion(

@@ -33,6 +33,7 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read
+from search.tracking.pyfunc_model import PyfuncModel
 from search.tracking.tracking_process import (
     Destination,
     SyncReport,
@@ -694,6 +695,19 @@ def test_resumed_run_continues(local: Search) -> None:
     local.end()
     local.sync()
     local.assert_arrived()
+
+
+def test_missing_weights_leave_out_the_model_alone(
+    local: Search, capfd: pytest.CaptureFixture[str]
+) -> None:
+    local.begin()
+    local.trial("finalist-1")
+    model = PyfuncModel("code", {}, "", [])
+    local.journal.model("finalist-1", model, "finalists/trial-1-seed-1.pt")
+    local.end()
+    assert local.sync().refused == 1
+    local.assert_arrived()
+    assert "its model is left out" in capfd.readouterr().err
 
 
 def test_searches_in_one_experiment_stay_separate(local: Search, tmp_path: Path) -> None:

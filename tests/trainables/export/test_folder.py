@@ -73,7 +73,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     folder = tmp_path_factory.mktemp("exported")
     subject = make_subject(2)
     return Exported(
-        subject, folder, write_folder(subject, folder, FormChoice(int8=True), lambda _: CARD)
+        subject,
+        folder,
+        write_folder(subject, folder, FormChoice(int8=True), "Trial 1", lambda _: CARD),
     )
 
 
@@ -106,21 +108,20 @@ def test_forms_take_any_size_and_batch(exported: Exported, run: Callable[[Path],
 def test_readme_examples_run_without_borderline(exported: Exported, tmp_path: Path) -> None:
     readme = (exported.folder / "README.md").read_text("utf-8")
     examples = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert len(examples) == 2
+    assert len(examples) == 3
     image = exported.subject.dataset.images[16]
-    Image.fromarray(image).save(tmp_path / "photo.png")
+    photo = tmp_path / "photo.png"
+    Image.fromarray(image).save(photo)
     expected = exported.subject.expected()[0]
     ranked = sorted(zip(expected.tolist(), ("ape", "bär", "cat"), strict=True), reverse=True)
-    isolated = (sys.executable, "-I", "-X", "utf8", "-c")
-    for example in examples:
-        result = subprocess.run(
-            [*isolated, WITHOUT_BORDERLINE + example, tmp_path / "photo.png"],
-            cwd=exported.folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert result.stdout.splitlines() == [f"{label}: {p:.4f}" for p, label in ranked]
+    result = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", "\n".join([WITHOUT_BORDERLINE, *examples]), photo],
+        cwd=exported.folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.splitlines() == 3 * [f"{label}: {p:.4f}" for p, label in ranked]
 
 
 def test_form_with_other_answers_is_refused(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_damaged_description_is_refused(tmp_path: Path) -> None:
 
 
 def test_description_is_read_as_written(tmp_path: Path) -> None:
-    written = Preprocessing.of(make_subject(), "float")
+    written = make_subject().preprocessing("float")
     written.write(tmp_path)
     assert Preprocessing.read(tmp_path) == written
     assert written.range == (0, 1)
