@@ -14,8 +14,8 @@ from search.loop.assembly import build_trials
 from search.loop.trials import Trials
 from search.reporting.progress import ProgressDisplay
 from search.signals import stopping_gently
-from search.study.records import TrialRecord
-from search.study.summary import summarise
+from search.study.records import AHEAD, TrialRecord
+from search.study.summary import describe_prospect, summarise
 
 
 def train_candidates(search: SearchSession) -> bool:
@@ -33,7 +33,7 @@ def train_candidates(search: SearchSession) -> bool:
         experiment.budget.trials,
         experiment.whole_epochs,
         before=summarise(search.study.trials()),
-        budget=lambda: search.budget.describe(trials.device_seconds),
+        budget=lambda: _describe(search, trials),
     )
     trials = build_trials(
         experiment,
@@ -52,6 +52,12 @@ def train_candidates(search: SearchSession) -> bool:
     _refuse_hopeless(search, trials)
     if trials.exhausted:
         search.say("The space is exhausted: the last candidates drawn were all rejected.")
+    if trials.converged:
+        search.say(
+            f"The search ends, because {describe_prospect(trials.prospect or 0.0)} "
+            f"(budget.until = {experiment.budget.until}). To continue, run: "
+            f"{search.command('resume')} --set budget.until="
+        )
     interrupted = search.stop_requested.is_set() or not trials.is_finished
     trials.pause_all()
     search.database.flush()
@@ -64,6 +70,14 @@ def train_candidates(search: SearchSession) -> bool:
         search.say(f"{spent}. To continue with more, run: {_command_to_raise(search, trials)}")
     shutil.rmtree(search.folder.tune, ignore_errors=True)
     return interrupted
+
+
+def _describe(search: SearchSession, trials: Trials) -> str:
+    """Return the spent and the remaining budget, and what further trials may bring."""
+    parts = [search.budget.describe(trials.device_seconds)]
+    if trials.prospect is not None:
+        parts.append(f"next {AHEAD} trials: +{trials.prospect:.4f} expected")
+    return "; ".join(filter(None, parts))
 
 
 def _train(search: SearchSession, trials: Trials) -> None:

@@ -197,6 +197,19 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _until_needs_an_estimate(self) -> Self:
+        until = self.budget.until
+        if until is not None and self.sampler != "auto":
+            problem = f"sampler: {self.sampler} does not estimate improvements"
+            raise BadInputError(
+                "budget.until", until, problem, "set sampler: auto, or leave it out"
+            )
+        if until is not None and len(self.objectives) > 1:
+            problem = "improvements are estimated for accuracy as the only objective"
+            raise BadInputError("budget.until", until, problem, "leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _checks_known_length(self) -> Self:
         # The default depends on the images.
         if isinstance(self.epochs, int) and "epochs" in self.model_fields_set:

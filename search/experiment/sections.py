@@ -149,6 +149,22 @@ class SchedulerSection(Section):
     )
 
 
+_UNTIL = re.compile(r"improvement\s*<\s*(\d*\.?\d+(?:e-?\d+)?)\s*(%?)", re.IGNORECASE)
+
+
+def _until(condition: str) -> str:
+    """Return a condition in its canonical form."""
+    match = _UNTIL.fullmatch(condition.strip())
+    least = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not 0 < least < 1:
+        raise ValueError("write: improvement < 0.001, in validation accuracy (0.001 is 0.1 %)")
+    return f"improvement < {least:.6g}"
+
+
+def _until_or_none(condition: str | None) -> str | None:
+    return None if condition is None else _until(condition)
+
+
 class BudgetSection(Section):
     """Limits of the search across all resumes; the first one reached ends it."""
 
@@ -163,6 +179,11 @@ class BudgetSection(Section):
     )
     money: float | None = Field(None, gt=0, description="maximum cost of device-hours at `price`")
     price: float = Field(0.0, ge=0, description="price of one device-hour, in any currency")
+    until: Annotated[str | None, AfterValidator(_until_or_none)] = Field(
+        None,
+        description="start no further trial once the next 20 are expected to improve the best "
+        "validation accuracy by less, such as: improvement < 0.001",
+    )
 
     @model_validator(mode="after")
     def _money_needs_a_price(self) -> Self:
@@ -170,6 +191,11 @@ class BudgetSection(Section):
             problem = "cannot be counted without a price"
             raise BadInputError("budget.money", self.money, problem, "set budget.price as well")
         return self
+
+    @property
+    def least_improvement(self) -> float:
+        """The improvement of `until`, in accuracy; 0 without it."""
+        return 0.0 if self.until is None else float(self.until.partition("<")[2])
 
 
 class FailuresSection(Section):

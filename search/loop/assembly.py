@@ -35,6 +35,12 @@ def build_trials(
         observers: receive all events, in this order.
     """
     section = experiment.scheduler
+
+    def prospect() -> float | None:
+        # Only the sampler that models the network has an estimate.
+        found: float | None = getattr(study.sampler, "prospect", None)
+        return found
+
     return Trials(
         study,
         space,
@@ -50,5 +56,6 @@ def build_trials(
         duplicates=experiment.screens.duplicates,
         rule=experiment.screens.rule,
         device_fraction=packing.device_fraction,
+        prospect=prospect,
         observers=observers,
     )

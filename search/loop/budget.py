@@ -78,6 +78,11 @@ class Budget:
         return self.section.trials
 
     @property
+    def least_improvement(self) -> float:
+        """Expected improvement below which no further trial starts; 0 for none."""
+        return self.section.least_improvement
+
+    @property
     def limits_devices(self) -> bool:
         """Tell whether device time or money is limited."""
         return self.section.device_hours is not None or self.section.money is not None

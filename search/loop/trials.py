@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 
@@ -30,6 +31,8 @@ STORE_EVERY = 60.0
 
 If the driver is killed, the next one counts them for the budget before it resumes that trial.
 """
+AGREEING = 3
+"""Estimates in a row that must be below ``budget.until``: a single one may err."""
 TIME_SLICE = 0.5
 """Seconds after which ``next`` returns without a candidate: results must not wait for it."""
 
@@ -58,6 +61,7 @@ class Trials:
         duplicates: whether a candidate that was drawn before is rejected.
         rule: finds the border layer that is recorded with every trial, screened or not.
         device_fraction: of a device that a candidate's trial occupies, to count device-hours.
+        prospect: returns the improvement that the sampler expects of the next trials, if known.
         observers: receive all events, in this order.
 
     Raises:
@@ -81,6 +85,7 @@ class Trials:
         duplicates: bool = True,
         rule: Rule = Rule.PREVIOUS_CONV,
         device_fraction: Callable[[Candidate], float] = lambda candidate: 1.0,
+        prospect: Callable[[], float | None] = lambda: None,
         observers: Sequence[Observer] = (),
     ) -> None:
         self.study = study
@@ -89,6 +94,9 @@ class Trials:
         self._epochs = epochs
         self._asha = asha
         self._device_fraction = device_fraction
+        self._prospect = prospect
+        self._prospects: deque[float] = deque(maxlen=AGREEING)
+        """The latest estimates of the improvement by further trials."""
         self._observers = Observers(observers, study.then)
         self._failures = FailurePolicy()
         self._duplicates = Duplicates(study)
@@ -117,6 +125,8 @@ class Trials:
         if not record.is_trained:
             return
         self._started += 1
+        if record.prospect is not None:
+            self._prospects.append(record.prospect)
         if self._asha is not None:
             for epoch, value in trial.intermediate_values.items():
                 self._asha.report(trial.number, epoch, value)
@@ -143,6 +153,17 @@ class Trials:
         return self._candidates.exhausted
 
     @property
+    def prospect(self) -> float | None:
+        """By how much the next trials are expected to improve the best accuracy, if known."""
+        return self._prospects[-1] if self._prospects else None
+
+    @property
+    def converged(self) -> bool:
+        """Tell whether further trials are expected to improve too little."""
+        enough = len(self._prospects) == AGREEING
+        return enough and max(self._prospects) < self._budget.least_improvement
+
+    @property
     def hopeless(self) -> str:
         """Cause of the last failure, once the search cannot succeed; else empty."""
         return self._failures.hopeless
@@ -159,7 +180,7 @@ class Trials:
             return True
         if self._queue:
             return False
-        return self.exhausted or self._started >= self._budget.trials
+        return self.exhausted or self.converged or self._started >= self._budget.trials
 
     @property
     def has_unfinished(self) -> bool:
@@ -219,6 +240,10 @@ class Trials:
         attributes = TrialAttributes(
             **attributes_of(started.candidate), beyond=started.border.beyond, share=device_fraction
         )
+        prospect = self._prospect()
+        if prospect is not None:
+            attributes["prospect"] = prospect
+            self._prospects.append(prospect)
         self.study.start(accepted.drawn, attributes)
         self._started += 1
         self._running[started.number] = RunningTrial(started, device_fraction)

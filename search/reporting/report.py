@@ -132,6 +132,8 @@ def _leaderboard(
     )
     edited = _edited(summary.leaderboard[:SHOWN], space)
     sentences = [counts, *edited]
+    if line := summary.prospect_line:
+        sentences.append(f"{line[0].upper()}{line[1:]}.")
     if data is not None and data.folds is not None:
         sentences.append(
             f"Validation is by {data.folds.setting}: each accuracy counts all "

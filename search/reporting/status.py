@@ -62,6 +62,8 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         if stored.state in _STOPPED:
             command = home.command("resume", each)
             below.append(f"{each} {_STOPPED[stored.state]}; resume it with: {command}")
+        if summary.prospect_line:
+            below.append(f"{each}: {summary.prospect_line}")
         if standing and standing.shortcoming:
             below.append(f"{each}: {standing.shortcoming}")
         if ties:

@@ -16,6 +16,9 @@ from spaces.candidate import Candidate
 from spaces.remedies import Truncated
 from trainables.epoch_metrics import EpochMetrics
 
+AHEAD = 20
+"""Number of further trials whose improvement is estimated; see ``prospect`` below."""
+
 
 @dataclass(frozen=True)
 class Rejection:
@@ -58,6 +61,9 @@ class TrialAttributes(TypedDict, total=False):
     """Convolutions of the trained network; absent likewise."""
     share: float
     """Fraction of a device that the trial occupies."""
+    prospect: float
+    """By how much the next `AHEAD` trials, this one first, were expected to improve the best
+    validation accuracy; absent where no estimate was possible."""
     seconds: float
     """Training time so far."""
     epochs: int
@@ -145,6 +151,8 @@ class TrialRecord:
         beyond: convolutions beyond the border layer.
         truncated: how far the drawn network was truncated; None if it was not.
         device_fraction: of a device that the trial occupies.
+        prospect: by how much the next `AHEAD` trials were expected to improve the best accuracy;
+            None if it is unknown.
         seconds: of training so far.
         epochs: that were trained.
         stored_history: metrics by epoch, whose number JSON stores as text; see ``history``.
@@ -172,6 +180,7 @@ class TrialRecord:
     beyond: int
     truncated: Truncated | None
     device_fraction: float
+    prospect: float | None
     seconds: float
     epochs: int
     stored_history: Mapping[str, Mapping[str, float]]
@@ -210,6 +219,7 @@ class TrialRecord:
                 else None
             ),
             device_fraction=stored.get("share", 1.0),
+            prospect=stored.get("prospect"),
             seconds=stored.get("seconds", 0.0),
             epochs=stored.get("epochs", 0),
             stored_history=stored.get("history", {}),

@@ -59,6 +59,11 @@ class Study:
         self._explorer = RandomSampler(seed=seed)
         self._database = database
 
+    @property
+    def sampler(self) -> BaseSampler:
+        """The sampler that draws the parameters."""
+        return self._sampler
+
     def restore(self, trials: Sequence[FrozenTrial]) -> None:
         """Fill an empty study with the trials of the database, under the same numbers.
 

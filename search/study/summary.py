@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from search.study.records import TrialRecord
+from search.study.records import AHEAD, TrialRecord
 from search.study.savings import Savings, estimate_savings
+
+SMALLEST_PROSPECT = 0.0001
+"""Expected improvements below it are shown as less."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Summary(TrialCounts):
         front: the Pareto front, best validation accuracy first; empty where accuracy is the only
             objective.
         savings: what the rejections saved.
+        prospect: by how much the next `search.study.records.AHEAD` trials are expected to improve
+            the best accuracy; None if it is unknown.
     """
 
     running: int
@@ -62,6 +67,12 @@ class Summary(TrialCounts):
     leaderboard: list[TrialRecord]
     front: list[TrialRecord]
     savings: Savings
+    prospect: float | None = None
+
+    @property
+    def prospect_line(self) -> str:
+        """The prospect in a sentence without its full stop; empty if it is unknown."""
+        return "" if self.prospect is None else describe_prospect(self.prospect)
 
     @property
     def best(self) -> TrialRecord | None:
@@ -89,7 +100,19 @@ def summarise(trials: Sequence[FrozenTrial]) -> Summary:
         leaderboard=ended,
         front=pareto_front(ended),
         savings=estimate_savings(records),
+        prospect=next((r.prospect for r in reversed(trained) if r.prospect is not None), None),
     )
+
+
+def describe_prospect(prospect: float) -> str:
+    """Return a sentence about the improvement that further trials are expected to bring.
+
+    Example:
+        >>> describe_prospect(0.0123)
+        'the next 20 trials are expected to improve the best validation accuracy by 0.012'
+    """
+    by = f"{prospect:.2g}" if prospect >= SMALLEST_PROSPECT else f"less than {SMALLEST_PROSPECT}"
+    return f"the next {AHEAD} trials are expected to improve the best validation accuracy by {by}"
 
 
 def pareto_front(records: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -180,6 +180,13 @@ class GaussianProcess:
         self._projected = np.concatenate([self._projected, new[np.newaxis]])
         self._variance = self._variance - np.square(new)
 
+    def truncate(self, number: int) -> None:
+        """Drop the observations from a number on."""
+        self._variance = self._variance + np.square(self._projected[number:]).sum(axis=0)
+        self._lower = self._lower[:number, :number]
+        self._inputs, self._extra = self._inputs[:number], self._extra[:number]
+        self._projected = self._projected[:number]
+
     def predict(self, targets: Floats) -> Prediction:
         """Predict the noiseless function at the queries and at the observations.
 

@@ -25,6 +25,7 @@ from search.loop.sampling.targets import draw_weights, scalarise
 from search.loop.sampling.transfer import OtherTasks, best_of_each, thinned
 from search.loop.screens import Screen
 from search.private_apis import contains
+from search.study.records import AHEAD
 from spaces.candidate import CandidateSpace
 
 KEPT_BLOCKS = 8
@@ -72,6 +73,10 @@ class NetworkSampler(BaseSampler):
         screens: that proposals must pass.
         seed: of all choices.
         options: settings, which a benchmark varies.
+
+    Attributes:
+        prospect: by how much the next `search.study.records.AHEAD` trials are expected to improve
+            the best value, estimated with the last suggestion; None if it is unknown.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class NetworkSampler(BaseSampler):
         seed: int = 0,
         options: SamplerOptions = DEFAULTS,
     ) -> None:
+        self.prospect: float | None = None
         self._space = space
         self._seed = seed
         self._options = options
@@ -158,6 +164,8 @@ class NetworkSampler(BaseSampler):
             return None
         later = _of_this_task(self._history.between(start, number))
         gains = surrogate.improvement(later, weights)
+        if objectives == 1:
+            self.prospect = surrogate.prospect(unused, AHEAD)
         return surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
 
     def _start(self, draws: Sequence[Proposal]) -> Proposal | None:

@@ -7,6 +7,7 @@ So the expensive steps are taken once per block, and a suggestion only appends t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -15,6 +16,7 @@ from search.loop.sampling.gaussian_process import NOISES, Floats, GaussianProces
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, features_of
+from search.loop.sampling.prospect import FEWEST, accuracy_per_score, expected_gain
 from search.loop.sampling.targets import scalarise, targets_of
 from search.loop.sampling.transfer import OtherTasks
 
@@ -58,6 +60,19 @@ class Scaling:
         return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), dtype=np.float64)
 
 
+class _Latest(NamedTuple):
+    """The last prediction of a surrogate, in the units of the scores."""
+
+    mean: Floats
+    """At each proposal."""
+    deviation: Floats
+    """At each proposal."""
+    best: float
+    """Mean at the best trial."""
+    scores: Floats
+    """Of the trials."""
+
+
 class Surrogate:
     """Scores a pool of proposals by the trials so far.
 
@@ -97,6 +112,9 @@ class Surrogate:
         spread = 1 + hyper.linear * (1 + np.square(candidates[:, costs]).sum(axis=1))
         self._alone = np.sqrt(spread)
         """Relative deviation of each proposal if there were no trials."""
+        self._appended = [each.standing for each in self._rows]
+        """Standing of each trial when it was appended."""
+        self._latest: _Latest | None = None
 
     def improvement(self, later: Sequence[Observation], weights: Sequence[float]) -> Floats:
         """Return the expected improvement of each proposal over the best trial.
@@ -110,30 +128,70 @@ class Surrogate:
             weights: of the objectives.
         """
         appended = {each.number for each in self._rows}
-        new = [each for each in self._seen(later) if each.number not in appended]
-        self._rows += new
+        self._rows += [each for each in self._seen(later) if each.number not in appended]
         targets, extra = targets_of(self._rows, weights, self._options)
-        for each, noise in zip(new, extra[len(targets) - len(new) :], strict=True):
-            row = self._scaling([each.proposal])[0]
-            self._process.append(row, float(noise))
-            if self._prior is not None:
-                self._prior.append(row)
+        self._append(extra)
         mean, fitted = np.zeros(len(self.pool)), np.zeros(len(targets))
+        shift = fitted
         if self._prior is not None:
             explained = self._prior.explain(targets, weights)
             targets, mean, fitted = explained.residuals, explained.at_pool, explained.at_rows
+            shift = fitted
         found = self._process.predict(targets)
         mean, fitted = mean + found.mean, fitted + found.fitted
         known = np.isfinite(targets)
         own = known & np.array([not each.inherited for each in self._rows], dtype=bool)
         if not known.any():
+            self._latest = None
             # Of equal candidates, those far from running trials come first.
             alone = found.deviation / self._alone
             return np.asarray(mean + alone / alone.max(), dtype=np.float64)
         best = fitted[own if own.any() else known].max()
+        self._latest = _Latest(mean, found.deviation, float(best), targets + shift)
         gain = (mean - best) / found.deviation
         density = np.exp(-0.5 * np.square(gain)) / np.sqrt(2 * np.pi)
         return np.asarray(found.deviation * (gain * ndtr(gain) + density), dtype=np.float64)
+
+    def prospect(self, unused: Sequence[bool], trials: int) -> float | None:
+        """Return the expected improvement of the best value by further trials.
+
+        Args:
+            unused: for each proposal, whether it can be tried.
+            trials: how many are tried.
+
+        Returns:
+            The improvement in units of the first objective; None before
+            `search.loop.sampling.prospect.FEWEST` trials of this search have finished.
+        """
+        finished = [
+            index
+            for index, each in enumerate(self._rows)
+            if each.standing is Standing.FINISHED and not each.inherited
+        ]
+        if self._latest is None or len(finished) < FEWEST:
+            return None
+        latest, free = self._latest, np.array(unused, dtype=bool)
+        gain = expected_gain(latest.mean[free], latest.deviation[free], latest.best, trials)
+        values = [self._rows[index].values[0] for index in finished]
+        return gain * accuracy_per_score(values, latest.scores[finished])
+
+    def _append(self, extra: Floats) -> None:
+        """Append the new trials, and again those that stopped early since they were appended.
+
+        The value of a stopped trial is predicted from its curve, which adds to its noise.
+        """
+        for index, standing in enumerate(self._appended):
+            if standing is Standing.RUNNING and self._rows[index].standing is Standing.STOPPED:
+                del self._appended[index:]
+                self._process.truncate(index)
+                break
+        placed = 0 if self._prior is None else self._prior.observations
+        for index in range(len(self._appended), len(self._rows)):
+            row = self._scaling([self._rows[index].proposal])[0]
+            self._process.append(row, float(extra[index]))
+            self._appended.append(self._rows[index].standing)
+            if self._prior is not None and index >= placed:
+                self._prior.append(row)
 
     def _seen(self, observations: Sequence[Observation]) -> list[Observation]:
         """Return the observations of which the surrogate knows."""

@@ -146,6 +146,11 @@ class PriorMean:
         self._rows = tasks.covariance(rows)
         self._variance = tasks.variance(rows, self._rows)
 
+    @property
+    def observations(self) -> int:
+        """Number of own trials."""
+        return len(self._rows)
+
     def append(self, row: Floats) -> None:
         """Append an own trial with these features."""
         across = self._tasks.covariance(row[np.newaxis])

@@ -649,3 +649,31 @@ def test_a_long_value_is_shown_shortened(tmp_path: Path) -> None:
     line = str(refusal(written(tmp_path, f"epochs: {'x' * 10_000}")))
     assert len(line) < 400
     assert re.match(r"epochs = x+\.\.\.: ", line)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ("improvement < 0.001", "improvement < 0.001"),
+        (" Improvement<0.1% ", "improvement < 0.001"),
+        ("improvement < 1e-4", "improvement < 0.0001"),
+    ],
+)
+def test_budget_until_has_one_canonical_form(given: str, stored: str) -> None:
+    budget = parse_experiment({"sampler": "auto", "budget": {"until": given}}).budget
+    assert budget.until == stored
+    assert budget.least_improvement == pytest.approx(float(stored.rpartition(" ")[2]))
+
+
+@pytest.mark.parametrize("given", ["0.001", "improvement", "improvement < 0", "improvement < 2"])
+def test_other_forms_of_budget_until_are_refused_with_an_example(given: str) -> None:
+    with pytest.raises(BadInputError, match=r"write: improvement < 0\.001"):
+        parse_experiment({"sampler": "auto", "budget": {"until": given}})
+
+
+def test_budget_until_needs_a_sampler_that_estimates_improvements() -> None:
+    budget = {"until": "improvement < 0.001"}
+    with pytest.raises(BadInputError, match="sampler: tpe does not estimate improvements"):
+        parse_experiment({"sampler": "tpe", "budget": budget})
+    with pytest.raises(BadInputError, match="accuracy as the only objective"):
+        parse_experiment({"sampler": "auto", "budget": budget, "objectives": ["accuracy", "macs"]})

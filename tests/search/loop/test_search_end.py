@@ -15,7 +15,7 @@ from search.loop.budget import Budget
 from search.loop.failure_policy import HOPELESS_AFTER
 from search.loop.trials import Decision
 from spaces.candidate import CandidateSpace
-from tests.search.loop.trial_runs import MakeTrials, Spaces, Train, all_started, started_by
+from tests.search.loop.trial_runs import MakeTrials, Spaces, Train, all_started, resumed, started_by
 from trainables.epoch_metrics import EpochMetrics
 
 
@@ -169,3 +169,31 @@ def test_diverged_losses_do_not_end_a_search(
 
     assert len(all_started(trials, diverge)) == 12
     assert not trials.hopeless
+
+
+def test_no_trial_starts_once_further_ones_improve_too_little(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    expected = iter([0.004, 0.0009, 0.002, 0.0009, 0.0008, 0.0007])
+    budget = Budget(BudgetSection(trials=8, until="improvement < 0.001"))
+    trials = make_trials(eight_candidates, budget=budget, prospect=lambda: next(expected))
+    started = all_started(trials, lambda n: train(trials, n, 0.5, 0.6, 0.7))
+    assert len(started) == 6
+    assert trials.prospect == 0.0007
+    assert trials.converged
+    assert trials.is_finished
+    # The trials in training reach their end.
+    assert not trials.stopping
+
+
+def test_a_resumed_search_remembers_the_expected_improvement(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    budget = Budget(BudgetSection(trials=8, until="improvement < 0.001"))
+    trials = make_trials(eight_candidates, budget=budget, prospect=lambda: 0.0005)
+    assert len(all_started(trials, lambda n: train(trials, n, 0.5, 0.6, 0.7))) == 3
+    later = resumed(make_trials, trials, eight_candidates, budget=budget)
+    assert later.prospect == 0.0005
+    assert later.converged
+    more = resumed(make_trials, trials, eight_candidates, budget=Budget(BudgetSection(trials=8)))
+    assert not more.converged

@@ -63,6 +63,21 @@ def shown(home: Home, printed: Callable[..., str]) -> tuple[list[str], str]:
     return row.split(), "\n".join(rest)
 
 
+def test_status_tells_what_further_trials_may_bring(
+    tmp_path: Path, printed: Callable[..., str]
+) -> None:
+    home = Home(tmp_path)
+    folder = home.folder("mine")
+    folder.create(parse_experiment({"name": "mine"}).to_yaml(), Task(1, 8, 8, 10))
+    database = Database(folder.study, "mine")
+    study = Study("mine", RandomSampler(seed=0), database=database)
+    study.start(study.ask(), {"digest": "d", "prospect": 0.0042})
+    database.close()
+    _, below = shown(home, printed)
+    assert "mine: the next 20 trials are expected to improve the best validation" in below
+    assert "accuracy by 0.0042" in below
+
+
 def test_search_runs_while_driver_holds_lock(
     home: Home, folder: SearchFolder, printed: Callable[..., str]
 ) -> None:

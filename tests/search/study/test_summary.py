@@ -46,6 +46,16 @@ def test_trials_count_by_outcome_and_rejections_by_reason(
     assert [trial.number for trial in found.leaderboard] == [0, 9, 2]
 
 
+def test_the_latest_estimate_of_further_improvement_is_shown(stored_trial: Stored) -> None:
+    trials = [stored_trial(0, "COMPLETE", 0.5), stored_trial(1, "COMPLETE", 0.6, prospect=0.04)]
+    trials += [stored_trial(2, "RUNNING", prospect=0.0123), stored_trial(3, "RUNNING")]
+    line = "the next 20 trials are expected to improve the best validation accuracy by"
+    assert summarise(trials).prospect_line == f"{line} 0.012"
+    trials.append(stored_trial(4, "RUNNING", prospect=1e-7))
+    assert summarise(trials).prospect_line == f"{line} less than 0.0001"
+    assert summarise(trials[:1]).prospect_line == ""
+
+
 def test_the_leaderboard_ranks_complete_trials_first(
     stored_trial: Stored,
 ) -> None:

@@ -47,6 +47,16 @@ def test_appending_equals_starting_with_all_observations() -> None:
         assert one == pytest.approx(other)
 
 
+def test_truncating_equals_never_having_appended() -> None:
+    (inputs, targets), (queries, _) = data(12), data(5, seed=1)
+    extra = np.linspace(0, 1, 12)
+    whole = GaussianProcess(HYPER, inputs, extra, queries, COSTS)
+    whole.truncate(7)
+    part = GaussianProcess(HYPER, inputs[:7], extra[:7], queries, COSTS)
+    for one, other in zip(whole.predict(targets[:7]), part.predict(targets[:7]), strict=True):
+        assert one == pytest.approx(other)
+
+
 def test_running_trial_lowers_uncertainty_and_keeps_the_mean() -> None:
     (inputs, targets), (queries, _) = data(10), data(3, seed=1)
     process = GaussianProcess(HYPER, inputs, np.zeros(10), queries, COSTS)

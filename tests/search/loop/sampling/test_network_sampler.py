@@ -175,6 +175,20 @@ def test_warm_started_search_serves_parallel_trials_at_once() -> None:
     assert len({begin(study)[1].digest for _ in range(8)}) == 8
 
 
+def test_expected_improvement_falls_during_a_search() -> None:
+    study = new_study()
+    sampler = study.sampler
+    assert isinstance(sampler, NetworkSampler)
+    run(study, 10)
+    assert sampler.prospect is None
+    run(study, 1)
+    early = sampler.prospect
+    run(study, 35)
+    assert early is not None
+    assert sampler.prospect is not None
+    assert 0 <= sampler.prospect < 0.8 * early
+
+
 def test_search_starts_among_the_largest_that_the_screens_allow() -> None:
     study = new_study()
     macs = sorted(begin(study)[1].costs.macs for _ in range(START))
