@@ -16,6 +16,7 @@ from spaces.operations import (
     OPERATIONS,
     Add,
     CollapsedMapError,
+    Generic,
     Input,
     Operation,
     Shape,
@@ -32,12 +33,45 @@ def _text(operation: Operation) -> str:
     return repr(operation)
 
 
+class Weights(NamedTuple):
+    """The cost of weights that are not a layer's own parameters: shared or calculated ones.
+
+    Attributes:
+        params: number of parameters that no earlier layer uses.
+        macs: multiply-accumulates that calculate the weights, whatever the batch.
+    """
+
+    params: int
+    macs: int = 0
+
+
 class Layer(NamedTuple):
-    """An operation and the indices of its input layers."""
+    """An operation and the indices of its input layers.
+
+    Attributes:
+        operation: what the layer computes.
+        inputs: indices of its input layers.
+        name: for people.
+        weights: if they are not the operation's own.
+    """
 
     operation: Operation
     inputs: tuple[int, ...] = ()
     name: str = ""
+    weights: Weights | None = None
+
+    def params(self, inputs: tuple[Shape, ...]) -> int:
+        """Return the number of trainable parameters that no earlier layer uses."""
+        return self.operation.params(inputs) if self.weights is None else self.weights.params
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        """Return multiply-accumulates per sample, including those that calculate the weights."""
+        own = self.operation.macs(inputs, output)
+        return own if self.weights is None else own + self.weights.macs
+
+
+def _weights(layer: Layer) -> str:
+    return "" if layer.weights is None else repr(layer.weights)
 
 
 class CollapsedLayerError(CollapsedMapError):
@@ -70,7 +104,7 @@ class Architecture:
     def __post_init__(self) -> None:
         if not self.layers or not isinstance(self.layers[0].operation, Input):
             raise ValueError("layer 0 must be the Input")
-        for index, (operation, inputs, _) in enumerate(self.layers):
+        for index, (operation, inputs, *_) in enumerate(self.layers):
             arity = operation.arity
             if len(inputs) != arity and (arity is not None or not inputs):
                 raise ValueError(
@@ -95,7 +129,7 @@ class Architecture:
             ValueError: an operation does not accept its inputs.
         """
         shapes: list[Shape] = []
-        for index, (operation, inputs, _) in enumerate(self.layers):
+        for index, (operation, inputs, *_) in enumerate(self.layers):
             try:
                 shapes.append(operation.output_shape(tuple([shapes[i] for i in inputs])))
             except CollapsedMapError as error:
@@ -115,9 +149,18 @@ class Architecture:
         return tuple(
             [
                 operation.windows(tuple([shapes[i] for i in inputs]))
-                for operation, inputs, _ in self.layers
+                for operation, inputs, *_ in self.layers
             ]
         )
+
+    @cached_property
+    def unbounded(self) -> dict[int, tuple[bool, bool]]:
+        """The layers that may reach further than their window, and along which axes."""
+        return {
+            index: layer.operation.unbounded
+            for index, layer in enumerate(self.layers)
+            if type(layer.operation) is Generic and any(layer.operation.unbounded)
+        }
 
     def indices(self, *kinds: type[Operation]) -> list[int]:
         """Return the indices of the layers of these kinds, in forward order."""
@@ -163,7 +206,7 @@ class Architecture:
             if index in done:
                 stack.pop()
                 continue
-            operation, inputs, _ = self.layers[index]
+            operation, inputs, *_ = self.layers[index]
             if keys is not None and type(operation) is Add:
                 inputs = tuple(sorted(inputs, key=keys.__getitem__))
             missing = [i for i in inputs if i not in done]
@@ -178,18 +221,22 @@ class Architecture:
     def _subtree_keys(self) -> list[bytes]:
         """Return a key of the subgraph below every layer, by which summands are sorted."""
         keys: list[bytes] = []
-        for operation, inputs, _ in self.layers:
-            below = [keys[i] for i in inputs]
+        for layer in self.layers:
+            operation = layer.operation
+            below = [keys[i] for i in layer.inputs]
             if type(operation) is Add:
                 below.sort()
-            keys.append(hashlib.blake2b(repr((operation, below)).encode()).digest())
+            text = f"{(operation, below)}{_weights(layer)}"
+            keys.append(hashlib.blake2b(text.encode()).digest())
         return keys
 
     def to_json(self) -> str:
         """Return the graph as JSON, the inverse of `from_json`."""
         layers = []
-        for operation, inputs, name in self.layers:
+        for operation, inputs, name, weights in self.layers:
             entry: dict[str, Any] = {"kind": operation.kind, "inputs": inputs, "name": name}
+            if weights is not None:
+                entry["weights"] = weights
             for field in fields(operation):
                 entry[field.name] = getattr(operation, field.name)
             layers.append(entry)
@@ -210,14 +257,28 @@ class Architecture:
             for entry in document["layers"]:
                 operation = OPERATIONS[entry.pop("kind")]
                 inputs, name = tuple(entry.pop("inputs")), entry.pop("name")
-                values = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
-                layers.append(Layer(operation(**values), inputs, name))
+                weights = entry.pop("weights", None)
+                if weights is not None:
+                    weights = _checked_weights(weights)
+                values = {k: _as_tuples(v) for k, v in entry.items()}
+                layers.append(Layer(operation(**values), inputs, name, weights))
                 check_values(layers[-1].operation)
                 if type(name) is not str or any(type(source) is not int for source in inputs):
                     raise ValueError(f"no name and inputs of a layer: {name!r}, {inputs!r}")
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"not an architecture: {type(error).__name__} {error}") from None
         return cls(tuple(layers))
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple([_as_tuples(v) for v in value]) if isinstance(value, list) else value
+
+
+def _checked_weights(value: Any) -> Weights:
+    weights = Weights(*value)
+    if any(type(count) is not int or count < 0 for count in weights):
+        raise ValueError(f"the weights of a layer cannot be {value!r}")
+    return weights
 
 
 class Builder:
@@ -240,9 +301,11 @@ class Builder:
     def __init__(self, image_shape: Shape) -> None:
         self._layers = [Layer(Input(*image_shape))]
 
-    def add(self, operation: Operation, *inputs: int, name: str = "") -> int:
+    def add(
+        self, operation: Operation, *inputs: int, name: str = "", weights: Weights | None = None
+    ) -> int:
         """Append a layer and return its index."""
-        self._layers.append(Layer(operation, inputs, name))
+        self._layers.append(Layer(operation, inputs, name, weights))
         return len(self._layers) - 1
 
     def build(self) -> Architecture:

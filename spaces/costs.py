@@ -99,7 +99,7 @@ class Costs:
         return batch_size * _FLOAT32 * self.live_values
 
 
-def costs(architecture: Architecture) -> Costs:
+def costs(architecture: Architecture) -> Costs:  # noqa: PLR0912 - one pass, for speed
     """Derive the costs of an architecture.
 
     Raises:
@@ -120,12 +120,14 @@ def costs(architecture: Architecture) -> Costs:
     totals: list[int] = []
     kept: set[int] = set()
     mixed = False
-    for index, (operation, inputs, _) in enumerate(layers):
+    for index, (operation, inputs, _, weights) in enumerate(layers):
         kind = type(operation)
         if kind not in _FREE:
             taken = tuple([shapes[i] for i in inputs])
-            params += operation.params(taken)
-            macs += operation.macs(taken, shapes[index])
+            params += operation.params(taken) if weights is None else weights.params
+            macs += operation.macs(taken, shapes[index]) + (0 if weights is None else weights.macs)
+        elif weights is not None:
+            params, macs = params + weights.params, macs + weights.macs
         if operation.keeps_input:
             for i in inputs:
                 if i not in kept:
@@ -189,7 +191,7 @@ def _mixed_memory(architecture: Architecture, sizes: Sequence[int]) -> tuple[int
     formats: list[int] = []
     kept: set[tuple[int, int]] = set()
     kept_bytes = live = most_live = peak = 0
-    for index, (operation, inputs, _) in enumerate(architecture.layers):
+    for index, (operation, inputs, *_) in enumerate(architecture.layers):
         if type(operation) in _MULTIPLYING:
             wanted = made = _BFLOAT16
         elif _runs_in_float32(operation):

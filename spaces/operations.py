@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import ClassVar
 
+from spaces.generic import Generic
 from spaces.operation_base import (
     CollapsedMapError,
     Operation,
@@ -62,6 +63,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "Gate",
+    "Generic",
     "GlobalPooling",
     "Input",
     "Linear",
@@ -420,6 +422,7 @@ OPERATIONS: dict[str, type[Operation]] = {
         Shift,
         ParametricRelu,
         Product,
+        Generic,
     )
 }
 
@@ -431,6 +434,7 @@ _NAMES = {
     "fill": FILLS,
 }
 _LEAST = {"padding": 0, "output_padding": 0, "start": 0, "before": -inf, "after": -inf}
+_LEAST_GENERIC = {"stride": 0, "multiplications": 0}
 
 
 # Checked only when read from outside: a pydantic dataclass makes creating an operation, which
@@ -443,12 +447,25 @@ def check_values(operation: Operation) -> None:
     """
     for field in fields(operation):
         value, least = getattr(operation, field.name), _LEAST.get(field.name, 1)
+        if type(operation) is Generic:
+            least = _LEAST_GENERIC.get(field.name, 1)
         match field.type:
             case "int":
                 fits = type(value) is int and value >= least
             case "Pair" | "Shape":
                 fits = type(value) is tuple and len(value) == (2 if field.type == "Pair" else 3)
                 fits = fits and all(type(v) is int and v >= least for v in value)
+            case "tuple[Shape, ...]":
+                fits = type(value) is tuple and all(
+                    type(shape) is tuple
+                    and len(shape) == 3
+                    and all(type(v) is int and v >= 1 for v in shape)
+                    for shape in value
+                )
+            case "tuple[bool, bool]":
+                fits = type(value) is tuple and [type(v) for v in value] == [bool, bool]
+            case "str" if field.name == "function" and type(operation) is Generic:
+                fits = type(value) is str
             case "str":
                 fits = value in _NAMES[field.name]
             case "bool":

@@ -20,31 +20,49 @@ later windows, in pixels of that map: ``e += (k - 1) * j / J``. Once the jump is
 J again, the recurrence continues from this field. The result is exact for resampling by whole
 factors. With strided windows or ratios such as 2 / 3 some positions never occur, and the result is
 an upper bound that is at most one pixel of J too large for each such layer.
+
+After an operation with an unbounded reach, such as attention, the smallest field is a lower bound,
+and the largest is infinite.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from math import ceil
+from math import ceil, inf
 from typing import NamedTuple, TypeAlias
 
 from spaces.architecture import Architecture
 from spaces.operations import CONVOLUTIONS, Gate, Pair, Window
 
-_State: TypeAlias = tuple[tuple[int, int, int], ...]
+_State: TypeAlias = tuple[tuple[int, int, float], ...]
 """(jump, smallest field, largest field) for every jump."""
 
 _Position: TypeAlias = tuple[int, Fraction, Fraction]
 """State of a resampled map: J, the jump in units of J, and e (see above)."""
-_Resampled: TypeAlias = dict[_Position, Pair]
+_Resampled: TypeAlias = dict[_Position, tuple[int, float]]
 """Smallest and largest field r for every position."""
 
 
 class ReceptiveField(NamedTuple):
-    """Extent (height, width) in pixels of the image, over the shortest and the longest path."""
+    """Extent (height, width) in pixels of the image, over the shortest and the longest path.
+
+    Where a path leads through an operation of unbounded reach, the smallest field is a lower bound
+    and the largest is infinite.
+    """
 
     smallest: Pair
-    largest: Pair
+    largest: tuple[float, float]
+
+    @property
+    def exact(self) -> bool:
+        """Tell whether both extents are exact values instead of bounds."""
+        return inf not in self.largest
+
+    @property
+    def bounded(self) -> Pair | None:
+        """Largest field if it is known."""
+        height, width = self.largest
+        return (int(height), int(width)) if self.exact else None
 
 
 def field_inputs(architecture: Architecture, index: int, include_gates: bool) -> tuple[int, ...]:
@@ -105,13 +123,16 @@ def receptive_fields(
         [(1, 1), (3, 3), (4, 4), (8, 8)]
     """
     heights = _along(architecture, 0, include_gates)
-    square = all(w is None or w[0] == w[1] for w in architecture.windows)
+    square = all(w is None or w[0] == w[1] for w in architecture.windows) and all(
+        along_height == along_width for along_height, along_width in architecture.unbounded.values()
+    )
     widths = heights if square else _along(architecture, 1, include_gates)
+    unbounded = architecture.unbounded
     fields: list[ReceptiveField] = []
     for layer, windows, state_h, state_w in zip(
         architecture.layers, architecture.windows, heights, widths, strict=True
     ):
-        if windows is None and len(layer.inputs) == 1:
+        if windows is None and len(layer.inputs) == 1 and len(fields) not in unbounded:
             fields.append(fields[layer.inputs[0]])
             continue
         (low_h, high_h), (low_w, high_w) = _extremes(state_h), _extremes(state_w)
@@ -122,7 +143,7 @@ def receptive_fields(
 def _along(architecture: Architecture, axis: int, include_gates: bool) -> list[_State]:
     """Return the state of every layer along one axis (0: height, 1: width)."""
     states: list[_State] = [((1, 1, 1),)]
-    all_windows = architecture.windows
+    all_windows, unbounded = architecture.windows, architecture.unbounded
     for index in range(1, len(all_windows)):
         inputs = field_inputs(architecture, index, include_gates)
         state = states[inputs[0]] if len(inputs) == 1 else _join([states[i] for i in inputs])
@@ -138,7 +159,9 @@ def _along(architecture: Architecture, axis: int, include_gates: bool) -> list[_
                     for jump, low, high in state
                 ]
             )
-        states.append(state)
+        if unbounded and index in unbounded and unbounded[index][axis]:
+            state = tuple([(jump, low, inf) for jump, low, _ in state])
+        states.append(_join([state]) if windows is not None and windows[axis][1] == 0 else state)
     return states
 
 
@@ -158,6 +181,8 @@ def _along_resampled(architecture: Architecture, axis: int, include_gates: bool)
                 moved, grown = (position, 0) if windows is None else _slid(position, windows[axis])
                 known_low, known_high = state.get(moved, (low + grown, high + grown))
                 state[moved] = (min(low + grown, known_low), max(high + grown, known_high))
+        if index in architecture.unbounded and architecture.unbounded[index][axis]:
+            state = {position: (low, inf) for position, (low, _) in state.items()}
         states.append(state)
     return [
         tuple(
@@ -184,7 +209,7 @@ def _slid(position: _Position, window: Window) -> tuple[_Position, int]:
     return (base * jump.numerator, Fraction(1), Fraction(0)), ceil(extra) * base
 
 
-def _extremes(state: _State) -> Pair:
+def _extremes(state: _State) -> tuple[int, float]:
     """Return the smallest and the largest field over all jumps."""
     if len(state) == 1:
         return state[0][1], state[0][2]
@@ -193,7 +218,7 @@ def _extremes(state: _State) -> Pair:
 
 def _join(states: list[_State]) -> _State:
     """Merge the states of several inputs, jump by jump."""
-    merged: dict[int, tuple[int, int]] = {}
+    merged: dict[int, tuple[int, float]] = {}
     for state in states:
         for jump, low, high in state:
             if jump in merged:

@@ -373,7 +373,8 @@ def _edit(
         if index in remove:
             numbers[index] = inputs[0]
         else:
-            layers.append(Layer(replaced.get(index, layer.operation), inputs, layer.name))
+            operation = replaced.get(index, layer.operation)
+            layers.append(layer._replace(operation=operation, inputs=inputs))
             numbers[index] = len(layers) - 1
         if index in inserted:
             layers.append(inserted[index]._replace(inputs=(numbers[index],)))

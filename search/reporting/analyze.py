@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -128,28 +130,32 @@ def _from_search(
 def analysis_document(
     model: str, architecture: Architecture, analysis: BorderAnalysis, remedies: list[Remedy]
 ) -> dict[str, Any]:
-    """Return an analysis as plain data, one entry of ``layers`` per convolution."""
+    """Return an analysis as plain data, one entry of ``layers`` per convolution.
+
+    A largest field of None is unbounded; ``exact`` is false for layers whose fields are bounds.
+    """
     total = costs(architecture)
     shapes = architecture.shapes
     layers = []
     for number, (index, field) in enumerate(
         zip(analysis.convolutions, analysis.fields, strict=True), start=1
     ):
-        operation, inputs, name = architecture.layers[index]
-        taken = tuple([shapes[i] for i in inputs])
+        layer = architecture.layers[index]
+        operation, taken = layer.operation, tuple([shapes[i] for i in layer.inputs])
         windows = operation.windows(taken)
         layers.append(
             {
                 "index": number,
-                "name": name or f"layer {index}",
+                "name": layer.name or f"layer {index}",
                 "kind": operation.kind,
                 "kernel": list(getattr(operation, "kernel", ())),
                 "stride": [float(s) if s != int(s) else int(s) for _, s in windows or ()],
                 "field_min": list(field.smallest),
-                "field_max": list(field.largest),
+                "field_max": [None if extent == inf else extent for extent in field.largest],
+                "exact": field.exact,
                 "productive": analysis.is_productive(number),
-                "params": operation.params(taken),
-                "macs": operation.macs(taken, shapes[index]),
+                "params": layer.params(taken),
+                "macs": layer.macs(taken, shapes[index]),
             }
         )
     return {
@@ -207,7 +213,13 @@ def border_summary(document: dict[str, Any]) -> str:
     size = "x".join(map(str, document["resolution"]))
     about = f"{document['model']} at {size} px, rule {document['rule']}"
     if document["border"] is None:
-        return f"{about}: no border layer, every convolution is productive"
+        sure = all(layer["exact"] for layer in document["layers"])
+        known = (
+            "every convolution is productive"
+            if sure
+            else "no convolution is unproductive for certain"
+        )
+        return f"{about}: no border layer, {known}"
     tail = [layer for layer in document["layers"] if not layer["productive"]]
     params = sum(layer["params"] for layer in tail) / max(document["params"], 1)
     macs = sum(layer["macs"] for layer in tail) / max(document["macs"], 1)
@@ -215,6 +227,18 @@ def border_summary(document: dict[str, Any]) -> str:
         f"{about}: border layer is convolution {document['border']} of "
         f"{len(document['layers'])}; {len(tail)} unproductive with {params:.0%} of the parameters "
         f"and {macs:.0%} of the MACs"
+    )
+
+
+def _bounds(document: dict[str, Any]) -> str:
+    """Return in one sentence which fields are bounds; empty if none is."""
+    layers = document["layers"]
+    bounds = [layer["index"] for layer in layers if not layer["exact"]]
+    if not bounds:
+        return ""
+    return (
+        f"{len(bounds)} of {len(layers)} fields are lower bounds (marked >=), the first at "
+        f"convolution {bounds[0]}: an operation before it mixes all positions, or is unknown"
     )
 
 
@@ -237,6 +261,8 @@ def show_analysis(document: dict[str, Any], console: Console) -> None:
         )
     console.print(table, highlight=False)
     console.print(f"{document['params']:,} parameters, {document['macs']:,} MACs", highlight=False)
+    if bounds := _bounds(document):
+        say(console, bounds)
     say(console, border_summary(document))
     if document["border"] is not None:
         _show_remedies(document["remedies"], console)
@@ -256,10 +282,12 @@ def _show_remedies(remedies: list[dict[str, Any]], console: Console) -> None:
     console.print(table, highlight=False)
 
 
-def _size(pair: list[int]) -> str:
+def _size(pair: Sequence[int | None]) -> str:
     return str(pair[0]) if pair[0] == pair[1] else f"{pair[0]}x{pair[1]}"
 
 
-def _extent(smallest: list[int], largest: list[int]) -> str:
-    low, high = _size(smallest), _size(largest)
-    return low if low == high else f"{low}..{high}"
+def _extent(smallest: list[int], largest: list[int | None]) -> str:
+    low = _size(smallest)
+    if None in largest:
+        return f">={low}"
+    return low if smallest == largest else f"{low}..{_size(largest)}"

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 FORMATS = ("png", "svg")
 _PRODUCTIVE, _UNPRODUCTIVE, _LARGEST, _IMAGE = "#2f6f9f", "#c2553f", "#b8c4cc", "#444444"
+_UNBOUNDED = "#8a949c"
 _LOG_FROM = 12
 """Ratio of field to image size from which the scale is logarithmic."""
 
@@ -19,7 +20,8 @@ def draw_analysis(document: dict[str, Any], stem: Path) -> list[Path]:
     """Draw an analysis as PNG and SVG.
 
     The bar of a convolution shows its smallest field (shortest path), and a grey bar behind it the
-    largest. A dashed line marks the image size, a solid line the border layer.
+    largest. Hatched bars mark fields that are lower bounds. A dashed line marks the image size, a
+    solid line the border layer.
 
     Args:
         document: from `search.reporting.analyze.analysis_document`.
@@ -33,7 +35,11 @@ def draw_analysis(document: dict[str, Any], stem: Path) -> list[Path]:
     axis = document["resolution"].index(image)
     numbers = [layer["index"] for layer in layers]
     smallest = [layer["field_min"][axis] for layer in layers]
-    largest = [layer["field_max"][axis] for layer in layers]
+    bounds = [layer["field_max"][axis] is None for layer in layers]
+    known = [layer["field_max"][axis] or 0 for layer in layers]
+    # An unbounded field is drawn to the upper edge.
+    top = 1.2 * max(image, *smallest, *known)
+    largest = [top if bound else field for bound, field in zip(bounds, known, strict=True)]
     colours = [_PRODUCTIVE if layer["productive"] else _UNPRODUCTIVE for layer in layers]
 
     figure = Figure(figsize=(min(16, max(7, 0.22 * len(layers))), 4), layout="constrained")
@@ -42,6 +48,19 @@ def draw_analysis(document: dict[str, Any], stem: Path) -> list[Path]:
     if largest != smallest:
         axes.bar(numbers, largest, color=_LARGEST, width=0.8, label="largest field")
     axes.bar(numbers, smallest, color=colours, width=0.8)
+    if any(bounds):
+        unbounded = [number for number, bound in zip(numbers, bounds, strict=True) if bound]
+        axes.bar(
+            unbounded,
+            top,
+            color="none",
+            edgecolor=_UNBOUNDED,
+            hatch="///",
+            linewidth=0,
+            width=0.8,
+            label="bounds only",
+        )
+        axes.set_ylim(top=top)
     axes.axhline(image, color=_IMAGE, linestyle="--", linewidth=1)
     axes.annotate(
         f"image: {image} px",

@@ -112,7 +112,7 @@ def network_features(
     counts, widths, level_macs = [0] * LEVELS, [0] * LEVELS, [0] * LEVELS
     side = log2(height * width)
     for index in convolutions:
-        operation, inputs, _ = layers[index]
+        operation, inputs, *_ = layers[index]
         seen = [fields[i] for i in field_inputs(architecture, index, False)]
         beyond_shortest += _exceeds(seen, height, width, largest=False)
         beyond_longest += _exceeds(seen, height, width, largest=True)
@@ -197,7 +197,7 @@ def _kinds(architecture: Architecture) -> list[float]:
     """Return the fraction of each function among activations, and of each norm among norms."""
     activations: Counter[str] = Counter()
     norms: Counter[str] = Counter()
-    for operation, _, _ in architecture.layers:
+    for operation, *_ in architecture.layers:
         if type(operation) is Activation:
             activations[operation.function] += 1
         elif type(operation) is Norm:

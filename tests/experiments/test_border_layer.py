@@ -39,7 +39,7 @@ def extractor(architecture: Architecture) -> tuple[float, float]:
     """Return million parameters and million MACs of convolutions and the norms before the head."""
     last = main_path(architecture)[-1] + 1
     params = macs = 0
-    for index, (operation, inputs, _) in enumerate(architecture.layers[: last + 1]):
+    for index, (operation, inputs, *_) in enumerate(architecture.layers[: last + 1]):
         taken = tuple(architecture.shapes[i] for i in inputs)
         params += operation.params(taken)
         macs += operation.macs(taken, architecture.shapes[index])

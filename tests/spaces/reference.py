@@ -50,7 +50,7 @@ class TorchRun:
         self.outputs: list[Tensor] = []
         self._dtype = images.dtype
         self._training = training
-        for operation, inputs, _ in architecture.layers:
+        for operation, inputs, *_ in architecture.layers:
             values = [self.outputs[i] for i in inputs]
             is_image = isinstance(operation, Input)
             self.outputs.append(images if is_image else self._apply(operation, values))
@@ -115,7 +115,7 @@ class TorchRun:
 
 def paths_to(architecture: Architecture, index: int, *, gates: bool) -> Iterator[tuple[int, ...]]:
     """Yield every path from the image to a layer, as the layers on it."""
-    operation, inputs, _ = architecture.layers[index]
+    operation, inputs, *_ = architecture.layers[index]
     if not inputs:
         yield (index,)
     for source in inputs[:1] if isinstance(operation, Gate) and not gates else inputs:
@@ -159,14 +159,14 @@ def reaching_output(architecture: Architecture) -> set[int]:
 
 def formula(architecture: Architecture, index: int) -> str:
     """Return what a layer calculates, written out as if nothing were shared."""
-    operation, inputs, _ = architecture.layers[index]
+    operation, inputs, *_ = architecture.layers[index]
     below = [formula(architecture, i) for i in inputs]
     return f"{operation!r}({', '.join(sorted(below) if isinstance(operation, Add) else below)})"
 
 
 def has_twin_summands(architecture: Architecture) -> bool:
     """Tell whether an addition takes two layers that are different and calculate the same."""
-    for operation, inputs, _ in architecture.layers:
+    for operation, inputs, *_ in architecture.layers:
         if isinstance(operation, Add):
             summands = set(inputs)
             if len({formula(architecture, i) for i in summands}) < len(summands):

@@ -305,7 +305,7 @@ def _with_fields(
             record,
             name=graph.layers[index].name or record.name,
             field_min=field.smallest,
-            field_max=field.largest,
+            field_max=field.bounded,
             productive=analysis.is_productive(number),
         )
     unknown = sum(record.field_min is None for record in records)

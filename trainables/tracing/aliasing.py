@@ -1,27 +1,21 @@
-"""Refuses in-place operations that change more than the tensor they are called on.
+"""Finds in-place operations that change more than the tensor they are called on.
 
 The recorded operations read as if nothing shared memory: ``y = x[:, :1]; y += 1`` leaves x
-unchanged in them. Changes made or seen through a view are therefore refused.
+unchanged in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from torch.fx import Node
 
-from trainables.tracing.layout import UnsupportedError
 
-
-def check_mutations(nodes: Sequence[Node], live: Collection[Node]) -> None:
-    """Refuse in-place operations whose effect the recorded operations do not show.
+def changes_aliases(nodes: Sequence[Node]) -> bool:
+    """Tell whether there are in-place operations whose effect the recorded operations do not show.
 
     Args:
         nodes: all operations, in order.
-        live: operations on which the output depends, including the output.
-
-    Raises:
-        UnsupportedError: there is such an operation.
     """
     position = {node: number for number, node in enumerate(nodes)}
     roots: dict[Node, Node] = {}
@@ -36,9 +30,9 @@ def check_mutations(nodes: Sequence[Node], live: Collection[Node]) -> None:
         for alias in families[roots[node]]:
             if position[alias] >= position[node]:
                 break
-            later = [user for user in alias.users if position[user] > position[node]]
-            if any(user in live for user in later):
-                raise UnsupportedError("changes a tensor that is used under another name as well")
+            if any(position[user] > position[node] for user in alias.users):
+                return True
+    return False
 
 
 def _shared(node: Node) -> Node | None:

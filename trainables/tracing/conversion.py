@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
-from torch.fx import Node
+from torch.fx import GraphModule, Node
 
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
-from spaces.operations import Shape
+from spaces.operations import Generic, Shape
 from trainables.tracing import elementwise, shaping, windows
-from trainables.tracing.aliasing import check_mutations
-from trainables.tracing.exporting import export, is_users
-from trainables.tracing.graph import TRACED, Call, Constant, Graph, Value
+from trainables.tracing.aliasing import changes_aliases
+from trainables.tracing.counting import count_macs, decompose, tensor_inputs
+from trainables.tracing.exporting import export, quiet
+from trainables.tracing.fallback import fall_back, flat
+from trainables.tracing.graph import TRACED, Call, Constant, Graph, Parts, Results, Value
 from trainables.tracing.handlers import HANDLERS
-from trainables.tracing.layout import Map, UnsupportedError
+from trainables.tracing.layout import BATCH, Map, UnsupportedError
+from trainables.tracing.reach import maps_of, opaque
 
 HANDLING = (elementwise, shaping, windows)
 """Modules that register handlers."""
 _WEIGHT = re.compile(r"(^|\.)(parametrizations\.weight\.original|weight)$")
 """Suffix of a parameter's name after the name of its layer."""
-_REMEDY = "analyse a network, or a part of this one, that does without"
+_REMEDY = "return a tensor that is calculated from the image"
+_WITHOUT_VALUES = frozenset(
+    (
+        *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
+        *("new_zeros", "new_ones", "new_empty", "new_full"),
+    )
+)
+"""Operations that take only the shape of a tensor."""
 
 
 def trace(module: nn.Module, image_shape: Shape, *, reference: str | None = None) -> Architecture:
@@ -52,6 +62,9 @@ def trace(module: nn.Module, image_shape: Shape, *, reference: str | None = None
         size = " x ".join(map(str, image_shape))
         raise BadInputError("--resolution", size, "is no image", "use 1 pixel or more")
     program = export(module, image_shape, reference)
+    if changes_aliases(list(program.graph.nodes)):
+        with quiet():
+            program = program.run_decompositions({})
     try:
         return _Conversion(module, program, image_shape).run()
     except UnsupportedError as error:
@@ -76,61 +89,48 @@ class _Conversion:
         self._leaves = {name for name, part in module.named_modules() if _is_leaf(part)}
         sizes = {name: parameter.numel() for name, parameter in named.items()}
         self._graph = Graph(image_shape, sizes)
-        self._values: dict[Node, Value] = {}
+        self._values: dict[Node, Any] = {}
 
     def run(self) -> Architecture:
         """Convert all operations on which the output depends."""
-        result = self._result()
-        live = _ancestors(result)
-        self._check_operations(live)
+        results = self._results()
+        live = _ancestors(results)
         for node in self._nodes:
             if node not in live:
                 continue
             if node.op == "placeholder":
                 self._values[node] = self._input(node)
-            elif node.op == "get_attr":
-                self._values[node] = Constant(_shapes(node)[0])
             else:
-                self._values[node] = self._convert(node)
-        with _explained("forward"):
-            check_mutations(self._nodes, {*live, self._nodes[-1]})
-        with _explained("the output"):
-            self._graph.as_map(self._values[result], "output")
+                self._calculate(node)
+        self._finish([self._values[result] for result in results])
         return self._graph.build()
 
-    def _check_operations(self, live: Collection[Node]) -> None:
-        """Refuse unknown operations first: they explain more than errors that follow from them.
-
-        Raises:
-            UnsupportedError: there is such an operation.
-        """
-        on_image = {n for n in self._nodes if n.op == "placeholder" and n.name not in self._targets}
-        on_image |= {n for n in self._nodes if self._targets.get(n.name, "") is None}
-        for node in self._nodes:
-            if on_image.isdisjoint(node.all_input_nodes):
-                continue
-            on_image.add(node)
-            if node in live and _operation(node) not in HANDLERS:
-                with _explained(_operation(node), node):
-                    raise UnsupportedError("is not supported")
-
-    def _result(self) -> Node:
-        """Return the single tensor that the module returns.
-
-        Raises:
-            UnsupportedError: the module returns no tensor or several.
-        """
-        results = [
+    def _results(self) -> list[Node]:
+        """Return the tensors that the module returns."""
+        return [
             node
             for node, spec in zip(
                 self._nodes[-1].args[0], self._signature.output_specs, strict=True
             )
-            if spec.kind is OutputKind.USER_OUTPUT
+            if spec.kind is OutputKind.USER_OUTPUT and isinstance(node, Node) and _shapes(node)
         ]
-        nodes = [node for node in results if isinstance(node, Node)]
-        if len(nodes) != 1 or len(_shapes(nodes[0])) != 1:
-            raise UnsupportedError(f"its forward returns {len(nodes)} tensors instead of one")
-        return nodes[0]
+
+    def _finish(self, values: list[Value]) -> None:
+        """Make the result the last layer.
+
+        Raises:
+            UnsupportedError: no result depends on the image.
+        """
+        maps = maps_of(values)
+        if not maps:
+            raise UnsupportedError("its forward returns no tensor that depends on the image")
+        if len(maps) == 1:
+            with suppress(UnsupportedError):
+                maps = [self._graph.as_map(values[0], "output")]
+        if len(maps) > 1 or maps[0].layer != len(self._graph.shapes) - 1:
+            layers = tuple(dict.fromkeys(x.layer for x in maps))
+            shapes = tuple(self._graph.shapes[layer] for layer in layers)
+            self._graph.layer(Generic("outputs", shapes, shapes[0]), *layers, name="outputs")
 
     def _input(self, node: Node) -> Value:
         target = self._targets.get(node.name)
@@ -139,29 +139,98 @@ class _Conversion:
         sources = [self._parameters[target]] if target in self._parameters else []
         return Constant(_shapes(node)[0], frozenset(sources))
 
+    def _calculate(self, node: Node) -> None:
+        """Note the value of an operation or attribute, and add its layers."""
+        if node.op == "get_attr":
+            attribute = _attribute(node)
+            is_graph = isinstance(attribute, GraphModule)
+            shapes = _shapes(node) or (tuple(getattr(attribute, "shape", ())),)
+            self._values[node] = attribute if is_graph else Constant(shapes[0])
+            return
+        inner = [a for a in node.args if isinstance(a, Node) and _is_graph(self._values[a])]
+        if inner:
+            self._values[node] = self._inlined(node, self._values[inner[0]])
+        else:
+            self._values[node] = self._convert(node)
+
+    def _inlined(self, node: Node, block: GraphModule) -> Value:
+        """Convert the operations of a block, such as one without gradients."""
+        given = [a for a in node.args if isinstance(a, Node) and not _is_graph(self._values[a])]
+        return self._run_block(block, [self._values[a] for a in given], node)
+
+    def _run_block(self, block: GraphModule, given: list[Any], node: Node) -> Value:
+        inputs = iter(given)
+        *nodes, output = block.graph.nodes
+        results = output.args[0]
+        live = _ancestors([output])
+        for inner in nodes:
+            if inner.op == "placeholder":
+                self._values[inner] = next(inputs)
+            elif inner in live:
+                if not inner.meta.get("nn_module_stack"):
+                    inner.meta["nn_module_stack"] = node.meta.get("nn_module_stack")
+                self._calculate(inner)
+        if isinstance(results, Node):
+            return self._value(results)
+        return Results(tuple([self._value(r) for r in results if isinstance(r, Node)]))
+
+    def _value(self, node: Node) -> Value:
+        value: Value = self._values[node]
+        return value
+
     def _convert(self, node: Node) -> Value:
         """Return the value of an operation, and add its layers."""
         operation = _operation(node)
         path = _path(node)
-        with _explained(operation, node):
-            arguments = self._arguments(node)
-            if not any(isinstance(value, TRACED) for value in _flat(arguments.values())):
-                return self._constant(node, arguments)
-            shapes = _shapes(node)
-            single = isinstance(node.meta.get("val"), Tensor)
-            call = Call(
-                operation,
-                arguments,
-                shapes[0] if single else None,
-                shapes,
-                self._name(arguments, operation, path),
-            )
-            value = HANDLERS[operation](self._graph, call)
-            if isinstance(value, Map) and value.sizes != call.result_shape:
-                raise UnsupportedError(
-                    f"gives {call.result_shape[1:]}, where the graph has {value.sizes[1:]}"
-                )
-            return value
+        arguments = self._arguments(node)
+        values = list(flat(arguments.values()))
+        if operation in _WITHOUT_VALUES:
+            return Constant(_shapes(node)[0])
+        if not any(isinstance(value, TRACED) for value in values):
+            return self._constant(node, arguments)
+        shapes = _shapes(node)
+        single = isinstance(node.meta.get("val"), Tensor)
+        call = Call(
+            operation,
+            arguments,
+            shapes[0] if single else None,
+            shapes,
+            self._name(arguments, operation, path),
+            lambda: count_macs(node) // BATCH,
+        )
+        mark = self._graph.mark()
+        for way in (self._handled, self._by_rule, self._decomposed):
+            try:
+                return _checked(way(call, node), call)
+            except UnsupportedError:
+                self._graph.reset(mark)
+        return self._opaque(call, values)
+
+    def _handled(self, call: Call, node: Node) -> Value:
+        if call.operation not in HANDLERS:
+            raise UnsupportedError("is not supported")
+        return HANDLERS[call.operation](self._graph, call)
+
+    def _by_rule(self, call: Call, node: Node) -> Value:
+        return fall_back(self._graph, call, getattr(node.target, "tags", ()))
+
+    def _decomposed(self, call: Call, node: Node) -> Value:
+        block = decompose(node)
+        if block is None:
+            raise UnsupportedError("is not supported")
+        given = [self._values[a] for a in tensor_inputs(node)]
+        value = self._run_block(block, given, node)
+        if call.shape is not None and isinstance(value, Results):
+            return value.items[0]
+        return value
+
+    def _opaque(self, call: Call, values: list[Any]) -> Value:
+        results = [opaque(self._graph, call, call.shapes[0] if call.shapes else (), values)]
+        for shape in call.shapes[1:]:
+            # One layer bears the cost.
+            free = replace(call, count_macs=lambda: 0)
+            results.append(opaque(self._graph, free, shape, values))
+        return results[0] if call.shape is not None else Results(tuple(results))
 
     def _arguments(self, node: Node) -> dict[str, Any]:
         """Return the arguments of an operation by name, defaults included."""
@@ -181,12 +250,20 @@ class _Conversion:
             return [self._resolved(item) for item in value]
         return value
 
-    def _constant(self, node: Node, arguments: dict[str, Any]) -> Constant:
+    def _constant(self, node: Node, arguments: dict[str, Any]) -> Value:
         """Return a value that depends only on constants."""
-        found = [v for v in _flat(arguments.values()) if isinstance(v, Constant)]
-        sources = frozenset[str]().union(*[constant.sources for constant in found])
+        found = [v for v in flat(arguments.values()) if isinstance(v, Constant)]
+        if _operation(node) == "getitem" and isinstance(arguments["self"], list):
+            value: Value = arguments["self"][arguments["index"]]
+            return value
+        empty = frozenset[str]()
+        sources = empty.union(*[constant.sources for constant in found])
+        calculations = empty.union(*[constant.calculations for constant in found])
         shapes = _shapes(node)
-        return Constant(shapes[0] if shapes else (), sources)
+        repeated = bool(shapes and shapes[0] and shapes[0][0] % BATCH == 0)
+        macs = count_macs(node) // (BATCH if repeated else 1)
+        calculations |= self._graph.calculation(node.name, macs)
+        return Constant(shapes[0] if shapes else (), sources, calculations)
 
     def _name(self, arguments: dict[str, Any], operation: str, path: str) -> str:
         """Return the name of the operation's module or functional call."""
@@ -219,14 +296,6 @@ def _path(node: Node) -> str:
     return re.sub(r"@\d+", "", stack[-1][0]) if stack else ""
 
 
-def _place(node: Node) -> str:
-    """Return the caller of an operation: module and line of user code."""
-    path = _path(node)
-    lines = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
-    own = [f"{Path(file).name}, line {line}" for file, line in lines if is_users(Path(file))]
-    return ", ".join([*([path] if path else []), *own[-1:]])
-
-
 def _shapes(node: Node) -> tuple[tuple[int, ...], ...]:
     """Return the shapes of all results of an operation."""
     value = node.meta.get("val")
@@ -234,10 +303,10 @@ def _shapes(node: Node) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(v.shape) for v in values if isinstance(v, torch.Tensor))
 
 
-def _ancestors(node: Node) -> set[Node]:
-    """Return all operations on which an operation depends, including itself."""
+def _ancestors(nodes: Iterable[Node]) -> set[Node]:
+    """Return all operations on which some operations depend, including themselves."""
     found: set[Node] = set()
-    remaining = [node]
+    remaining = list(nodes)
     while remaining:
         node = remaining.pop()
         if node not in found:
@@ -246,19 +315,29 @@ def _ancestors(node: Node) -> set[Node]:
     return found
 
 
-def _flat(values: Any) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, list):
-            yield from _flat(value)
-        else:
-            yield value
+def _is_graph(value: object) -> bool:
+    return isinstance(value, GraphModule)
 
 
-@contextmanager
-def _explained(operation: str, node: Node | None = None) -> Iterator[None]:
-    """Add operation and place to an `UnsupportedError`."""
-    try:
-        yield
-    except UnsupportedError as error:
-        place = _place(node) if node is not None else ""
-        raise UnsupportedError(f"{operation}{place and f' in {place}'} {error}") from None
+def _attribute(node: Node) -> object:
+    value: object = node.graph.owning_module
+    for name in str(node.target).split("."):
+        value = getattr(value, name)
+    return value
+
+
+def _checked(value: Value, call: Call) -> Value:
+    """Return a value if it has the shape that torch reports.
+
+    Raises:
+        UnsupportedError: it has not.
+    """
+    if isinstance(value, Map) and call.shape is not None and value.sizes != call.shape:
+        raise UnsupportedError(f"gives {call.shape[1:]}, where the graph has {value.sizes[1:]}")
+    if call.shape is None and not isinstance(value, (Parts, Results)):
+        raise UnsupportedError("returns several tensors")
+    if isinstance(value, Results):
+        for item, shape in zip(value.items, call.shapes, strict=False):
+            if isinstance(item, Map) and item.sizes != shape:
+                raise UnsupportedError("returns tensors of different shapes")
+    return value

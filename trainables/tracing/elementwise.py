@@ -17,7 +17,7 @@ from spaces.operations import (
     Shape,
     Shift,
 )
-from trainables.tracing.graph import Call, Constant, Graph, tensor
+from trainables.tracing.graph import Call, Constant, Graph, Results, tensor
 from trainables.tracing.handlers import handles
 from trainables.tracing.layout import C, H, Map, UnsupportedError, W, axis_atoms, is_whole, merged
 
@@ -32,16 +32,23 @@ def _norm(
     graph: Graph, call: Call, norm: Norm, x: Map, weight: object, bias: object, shape: Shape
 ) -> Map:
     """Add a norm. Unless it has one gamma and one beta per channel, add them as own layers."""
-    plain = shape[1:] == (1, 1) and weight is not None and bias is not None
-    graph.take(call.name, weight, bias)
-    if plain:
-        return graph.pointwise(norm, x, call.name)
+    if shape[1:] == (1, 1) and weight is not None and bias is not None:
+        return graph.pointwise(norm, x, call.name, (weight, bias))
     x = graph.pointwise(Norm(norm.norm, norm.groups, affine=False), x, call.name)
     if weight is not None:
-        x = graph.pointwise(Scale(shape, learned=True), x, f"{call.name}.weight")
+        x = graph.pointwise(Scale(shape, learned=True), x, f"{call.name}.weight", (weight,))
     if bias is not None:
-        x = graph.pointwise(Shift(shape, learned=True), x, f"{call.name}.bias")
+        x = graph.pointwise(Shift(shape, learned=True), x, f"{call.name}.bias", (bias,))
     return x
+
+
+@handles("_native_batch_norm_legit_no_training")
+def native_norm(graph: Graph, call: Call) -> Results:
+    """Trace batch norm as torch names it after removing in-place operations."""
+    x = graph.as_map(call.taken, call.name)
+    weights = call["weight"], call["bias"]
+    channels = graph.shapes[x.layer][0]
+    return Results((_norm(graph, call, Norm("batch"), x, *weights, (channels, 1, 1)),))
 
 
 @handles("batch_norm", "instance_norm", "group_norm")
@@ -141,9 +148,11 @@ def softmax(graph: Graph, call: Call) -> Map:
 @handles("prelu")
 def prelu(graph: Graph, call: Call) -> Map:
     """Trace leaky ReLU with learned slopes."""
-    graph.take(call.name, call["weight"])
-    slopes = prod(call["weight"].shape)
-    return graph.pointwise(ParametricRelu(slopes), call.taken, call.name)
+    weight = call["weight"]
+    if not isinstance(weight, Constant):
+        raise UnsupportedError("has slopes that are calculated from the image")
+    operation = ParametricRelu(prod(weight.shape))
+    return graph.pointwise(operation, call.taken, call.name, (weight,))
 
 
 @handles("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
@@ -205,7 +214,7 @@ def multiply(graph: Graph, call: Call) -> Map:
         return _constant(graph, call, Scale, one, other)
     if one == other:
         return graph.pointwise(Activation("square"), one, call.name)
-    gated, gate = _in_order(graph, *_aligned(graph, call, one, other))
+    gated, gate = ordered_product(graph, *_aligned(graph, call, one, other))
     full = gated.sizes == gate.sizes
     squashed = _function(graph, gate) in SQUASHING
     operation: Operation = Gate() if squashed or not full else Product()
@@ -214,11 +223,11 @@ def multiply(graph: Graph, call: Call) -> Map:
 
 
 def _function(graph: Graph, x: Map) -> str:
-    operation = graph.operations[x.layer]
+    operation = graph.operation(x)
     return operation.function if isinstance(operation, Activation) else ""
 
 
-def _in_order(graph: Graph, one: Map, other: Map) -> tuple[Map, Map]:
+def ordered_product(graph: Graph, one: Map, other: Map) -> tuple[Map, Map]:
     """Return the gated tensor and its gate, which is the smaller or else the squashed tensor."""
     small, large = prod(one.sizes), prod(other.sizes)
     if small == large:
@@ -289,12 +298,8 @@ def _constant(
     if not isinstance(constant, Constant):
         raise UnsupportedError("takes something that is neither tensor nor number")
     learned = bool(constant.sources)
-    if learned:
-        graph.take(call.name, constant)
     shape = _broadcast_shape(graph, x, constant.shape)
-    if kind is Scale:
-        return graph.pointwise(Scale(shape, learned), x, call.name)
-    return graph.pointwise(Shift(shape, learned), x, call.name)
+    return graph.pointwise(kind(shape, learned), x, call.name, (constant,))
 
 
 def _broadcast_shape(graph: Graph, x: Map, constant: tuple[int, ...]) -> Shape:

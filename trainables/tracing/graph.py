@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from math import prod
 from typing import Any, TypeAlias
 
-from spaces.architecture import Architecture, Builder
+from spaces.architecture import Architecture, Layer, Weights
 from spaces.operations import (
     ChannelShuffle,
     CollapsedMapError,
     Flatten,
+    Input,
     Operation,
     Padding,
     Resizing,
@@ -39,10 +41,12 @@ class Constant:
     Attributes:
         shape: of the tensor.
         sources: the parameters it comes from, by name.
+        calculations: the operations that calculate it, if they cost multiply-accumulates.
     """
 
     shape: tuple[int, ...]
     sources: frozenset[str] = frozenset()
+    calculations: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,23 @@ class Parts:
         whole: the tensor split.
         dim: along which dimension.
         bounds: where each part starts and stops.
+        single: whether the dimension is removed from the parts, which are one wide.
     """
 
     whole: Map
     dim: int
     bounds: tuple[tuple[int, int], ...]
+    single: bool = False
 
 
 @dataclass(frozen=True)
 class Results:
-    """The results of an operation with several; only the first is a map."""
+    """The results of an operation with several."""
 
-    first: Map
+    items: tuple[Value, ...]
 
 
-Value: TypeAlias = Map | Constant | Parts | Results
+Value: TypeAlias = "Map | Constant | Parts | Results"
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Call:
         shape: of the result; of a list of results None.
         shapes: of all the results.
         name: of the layer, if it becomes one.
+        count_macs: counts multiply-accumulates per sample.
     """
 
     operation: str
@@ -87,6 +94,7 @@ class Call:
     shape: tuple[int, ...] | None
     shapes: tuple[tuple[int, ...], ...]
     name: str
+    count_macs: Callable[[], int] = lambda: 0
 
     def __getitem__(self, name: str) -> Any:
         """Return one argument."""
@@ -114,11 +122,11 @@ class Graph:
     """
 
     def __init__(self, image_shape: Shape, parameters: dict[str, int]) -> None:
-        self._builder = Builder(image_shape)
-        self.operations: list[Operation | None] = [None]
+        self._layers = [Layer(Input(*image_shape))]
         self.shapes: list[Shape] = [image_shape]
         self._parameters = parameters
-        self._used: set[str] = set()
+        self._used: frozenset[str] = frozenset()
+        self._calculations: dict[str, int] = {}
 
     @property
     def image(self) -> Map:
@@ -127,61 +135,109 @@ class Graph:
 
     def build(self) -> Architecture:
         """Return the finished graph."""
-        return self._builder.build()
+        return Architecture(tuple(self._layers))
 
-    def layer(self, operation: Operation, *inputs: int, name: str) -> int:
+    def operation(self, x: Map) -> Operation:
+        """Return the operation whose output a tensor is."""
+        return self._layers[x.layer].operation
+
+    def mark(self) -> tuple[int, frozenset[str]]:
+        """Return the present state for `reset`."""
+        return len(self._layers), self._used
+
+    def reset(self, mark: tuple[int, frozenset[str]]) -> None:
+        """Remove the layers added since a mark."""
+        count, self._used = mark
+        del self._layers[count:], self.shapes[count:]
+
+    def calculation(self, name: str, macs: int) -> frozenset[str]:
+        """Note the cost of calculating a constant, which the first layer that uses it bears."""
+        if macs == 0:
+            return frozenset()
+        self._calculations[name] = macs
+        return frozenset({name})
+
+    def layer(
+        self,
+        operation: Operation,
+        *inputs: int,
+        name: str,
+        weights: Iterable[object] | None = None,
+    ) -> int:
         """Add a layer and return its index.
+
+        Args:
+            operation: what it computes.
+            inputs: indices of its input layers.
+            name: of the layer.
+            weights: constants among its arguments; parameters count for the first layer that uses
+                them. None if they are the operation's own.
 
         Raises:
             UnsupportedError: it does not take such inputs.
         """
+        shapes = tuple([self.shapes[i] for i in inputs])
         try:
-            shape = operation.output_shape(tuple([self.shapes[i] for i in inputs]))
+            shape = operation.output_shape(shapes)
         except CollapsedMapError as error:
             raise UnsupportedError(f"leaves no pixel ({error})") from None
         except ValueError as error:
             raise UnsupportedError(f"cannot be expressed: {error}") from None
-        self.operations.append(operation)
+        due = None
+        if weights is not None:
+            due = self._due(weights)
+            if due == Weights(operation.params(shapes)):
+                due = None
         self.shapes.append(shape)
-        return self._builder.add(operation, *inputs, name=name)
+        self._layers.append(Layer(operation, inputs, name, due))
+        return len(self._layers) - 1
 
-    def sliding(self, operation: Operation, value: object, name: str) -> Map:
+    def _due(self, weights: Iterable[object]) -> Weights:
+        """Return the cost of weights that no earlier layer has borne."""
+        constants = [weight for weight in weights if isinstance(weight, Constant)]
+        empty = frozenset[str]()
+        sources = empty.union(*[c.sources for c in constants]) - self._used
+        calculations = empty.union(*[c.calculations for c in constants]) - self._used
+        self._used |= sources | calculations
+        return Weights(
+            sum(self._parameters[source] for source in sources),
+            sum(self._calculations[name] for name in calculations),
+        )
+
+    def sliding(
+        self,
+        operation: Operation,
+        value: object,
+        name: str,
+        weights: Iterable[object] | None = None,
+    ) -> Map:
         """Add a layer with one input map."""
         x = self.as_map(value, name)
-        layer = self.layer(operation, x.layer, name=name)
+        layer = self.layer(operation, x.layer, name=name, weights=weights)
         return Map(layer, map_dims(self.shapes[layer], len(x.dims)))
 
-    def pointwise(self, operation: Operation, value: object, name: str) -> Map:
+    def pointwise(
+        self,
+        operation: Operation,
+        value: object,
+        name: str,
+        weights: Iterable[object] | None = None,
+    ) -> Map:
         """Add an element-wise layer, regardless of the order of axes."""
         x = tensor(value)
-        return Map(self.layer(operation, x.layer, name=name), x.dims, x.expanded)
+        layer = self.layer(operation, x.layer, name=name, weights=weights)
+        return Map(layer, x.dims, x.expanded)
 
-    def take(self, name: str, *weights: object) -> None:
-        """Note that a layer is the one owner of its weights.
-
-        Raises:
-            UnsupportedError: it is not, or its weights are calculated.
-        """
-        for weight in weights:
-            if weight is None:
-                continue
-            if not isinstance(weight, Constant):
-                raise UnsupportedError("has weights that are calculated from the image")
-            if not weight.sources:
-                raise UnsupportedError("has weights that are no parameters")
-            if sum(self._parameters[source] for source in weight.sources) != prod(weight.shape):
-                sources = ", ".join(sorted(weight.sources))
-                raise UnsupportedError(f"has weights that are calculated from {sources}")
-            shared = weight.sources & self._used
-            if shared:
-                raise UnsupportedError(f"shares {min(shared)} with another layer or call")
-            self._used |= weight.sources
-
-    def as_map(self, value: object, name: str) -> Map:
+    def as_map(self, value: object, name: str, *, unbounded: bool = False) -> Map:
         """Return a tensor as ``[n, c, h, w]`` or, one pixel in size, as ``[n, c]``.
 
+        Args:
+            value: the tensor.
+            name: of the layer that needs a map.
+            unbounded: accept an order of axes that leaves the reach unbounded.
+
         Raises:
-            UnsupportedError: its axes are in an order for which there is no layer.
+            UnsupportedError: it is no batch of maps.
         """
         x = tensor(value)
         if x.expanded is not None:
@@ -200,18 +256,15 @@ class Graph:
         pixels = x.dims[2:] or ((), ())
         if not any(pixels) and is_whole(x.dims[1], *axes):
             layer = self.layer(Flatten(), layer, name=f"{name}.flatten")
-        elif all(is_whole(dim, axis) for dim, axis in zip(pixels, axes[1:], strict=True)):
-            layer = self._shuffled(x, channels, name)
+        elif all(is_whole(dim, axis) for dim, axis in zip(pixels, axes[1:], strict=True)) and (
+            groups := _shuffled_groups(x, channels)
+        ):
+            layer = self.layer(ChannelShuffle(groups), layer, name=f"{name}.shuffle")
         else:
-            raise UnsupportedError("takes a map whose axes were rearranged")
-        return Map(layer, map_dims(self.shapes[layer], rank))
+            from trainables.tracing.reach import rearranged  # noqa: PLC0415 - imports this module
 
-    def _shuffled(self, x: Map, channels: int, name: str) -> int:
-        atoms = merged(x.dims[1])
-        if len(atoms) == 2 and is_whole(atoms[::-1], (C, channels)):
-            groups = atoms[1].size
-            return self.layer(ChannelShuffle(groups), x.layer, name=f"{name}.shuffle")
-        raise UnsupportedError("takes a map whose channels were rearranged")
+            return rearranged(self, x, name, understood=not unbounded)
+        return Map(layer, map_dims(self.shapes[layer], rank))
 
     def _repeated(self, x: Map, sizes: tuple[int, ...], name: str) -> Map:
         """Return a map with axes of one pixel expanded to the whole size."""
@@ -237,11 +290,12 @@ class Graph:
             return x
         if x.expanded is not None:
             x = self._repeated(x, x.expanded, name)
-        if not self._axis(x, dim):
-            x = self.as_map(x, name)
-        axis, shape = self._axis(x, dim), self.shapes[x.layer]
+        if self.axis(x, dim) is None:
+            with suppress(UnsupportedError):
+                x = self.as_map(x, name)
+        axis, shape = self.axis(x, dim), self.shapes[x.layer]
         if axis is None:
-            raise UnsupportedError("cuts a dimension that is neither channels, rows nor columns")
+            return self._channels_of(x, dim, stop - start, name)
         operation: Operation = Slice(start, stop)
         if axis != C:
             operation = _crop(axis, start, stop - shape[axis - 1])
@@ -250,13 +304,28 @@ class Graph:
         dims[dim] = axis_atoms(axis, stop - start)
         return Map(layer, tuple(dims))
 
-    def _axis(self, x: Map, dim: int) -> int | None:
+    def _channels_of(self, x: Map, dim: int, size: int, name: str) -> Map:
+        """Return a part of a dimension that holds some of the channels."""
+        from trainables.tracing.reach import add, channels  # noqa: PLC0415 - imports this module
+
+        if any(atom.axis != C for atom in x.dims[dim]):
+            raise UnsupportedError("cuts a dimension that is neither channels, rows nor columns")
+        template = [*x.dims[:dim], channels(size), *x.dims[dim + 1 :]]
+        return add(self, Call("slice", {}, None, (), name), [x], template)
+
+    def axis(self, x: Map, dim: int) -> int | None:
         """Return the axis that a dimension covers completely."""
         shape = self.shapes[x.layer]
         for axis in (C, H, W):
             if x.dims[dim] and is_whole(x.dims[dim], (axis, shape[axis - 1])):
                 return axis
         return None
+
+
+def _shuffled_groups(x: Map, channels: int) -> int:
+    """Return the groups between which channels are shuffled, 0 for any other order."""
+    atoms = merged(x.dims[1])
+    return atoms[1].size if len(atoms) == 2 and is_whole(atoms[::-1], (C, channels)) else 0
 
 
 def _crop(axis: int, start: int, end: int) -> Padding:

@@ -15,8 +15,8 @@ from typing import NamedTuple, TypeAlias
 
 from spaces.operations import Shape
 
-BATCH = 2
-"""Traced batch size: above 1, to distinguish the batch from axes of one pixel."""
+BATCH = 23
+"""Traced batch size: a prime that is hardly ever another size, to tell the batch from others."""
 N, C, H, W = range(4)
 
 

@@ -25,6 +25,7 @@ from trainables.tracing.layout import (
     N,
     UnsupportedError,
     W,
+    axis_atoms,
     map_dims,
     regrouped,
 )
@@ -119,10 +120,13 @@ def take_part(graph: Graph, call: Call) -> Value:
     value, index = call.taken, call["index"]
     if isinstance(value, Parts):
         start, stop = value.bounds[index]
-        return graph.part(value.whole, value.dim, start, stop, call.name)
-    if isinstance(value, Results) and index == 0:
-        return value.first
-    raise UnsupportedError("takes the positions of maxima")
+        part = graph.part(value.whole, value.dim, start, stop, call.name)
+        dim = value.dim
+        return Map(part.layer, part.dims[:dim] + part.dims[dim + 1 :]) if value.single else part
+    if isinstance(value, Results):
+        result: Value = value.items[index]
+        return result
+    raise UnsupportedError("takes an item of something else than several results")
 
 
 @handles("slice")
@@ -138,11 +142,14 @@ def cut(graph: Graph, call: Call) -> Map:
     x = graph.part(x, dim, start, stop, call.name)
     if step == 1:
         return x
-    x = graph.as_map(x, call.name)
-    strides = {2: (step, 1), 3: (1, step)}
-    if dim not in strides:
+    axis = graph.axis(x, dim)
+    strides = {H: (step, 1), W: (1, step)}
+    if axis is None or axis not in strides:
         raise UnsupportedError("takes every so many channels")
-    return graph.sliding(Pooling("max", (1, 1), strides[dim]), x, call.name)
+    layer = graph.layer(Pooling("max", (1, 1), strides[axis]), x.layer, name=call.name)
+    dims = list(x.dims)
+    dims[dim] = axis_atoms(axis, call.result_shape[dim])
+    return Map(layer, tuple(dims))
 
 
 @handles("narrow")
@@ -181,19 +188,27 @@ def concatenate(graph: Graph, call: Call) -> Map:
 @handles("pad", "constant_pad_nd")
 def pad(graph: Graph, call: Call) -> Map:
     """Trace padding of columns, rows and channels, given from the last dimension on."""
-    x = graph.as_map(call.taken, call.name)
-    amounts = list(call["pad"])
-    if len(x.dims) == 2:
-        amounts = [0] * 4 + amounts
-    amounts += [0] * (8 - len(amounts))
-    if any(amounts[6:]):
-        raise UnsupportedError("pads the batch")
+    x, amounts = _bare(graph, call, call.taken), list(call["pad"])
+    before, after = [0, 0, 0], [0, 0, 0]
+    dims = list(x.dims)
+    for place in range(len(amounts) // 2):
+        ends = amounts[2 * place : 2 * place + 2]
+        dim = len(dims) - 1 - place
+        if not any(ends):
+            continue
+        axis = graph.axis(x, dim)
+        if axis is None and not x.dims[dim] and len(dims) in (2, 4) and dim > 0:
+            axis = dim  # An axis of one pixel or channel.
+            graph.as_map(x, call.name)
+        if axis is None:
+            raise UnsupportedError("pads something else than channels, rows and columns")
+        before[axis - 1], after[axis - 1] = ends
+        dims[dim] = axis_atoms(axis, call.result_shape[dim])
     if not any(amounts):
         return x
-    before, after = amounts[4::-2], amounts[5::-2]
     fill = call.arguments.get("mode", "constant")
     operation = Padding((before[0], before[1], before[2]), (after[0], after[1], after[2]), fill)
-    return graph.sliding(operation, x, call.name)
+    return Map(graph.layer(operation, x.layer, name=call.name), tuple(dims))
 
 
 # Reductions
@@ -215,7 +230,7 @@ def mean(graph: Graph, call: Call) -> Map:
 def maximum(graph: Graph, call: Call) -> Map | Results:
     """Trace a maximum; if it also returns positions, only the values can be used."""
     reduced = _reduce(graph, call, "max")
-    return reduced if call.shape is not None else Results(reduced)
+    return reduced if call.shape is not None else Results((reduced, reduced))
 
 
 def _reduce(graph: Graph, call: Call, mode: str) -> Map:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from spaces.operations import (
     AdaptivePooling,
     Convolution,
+    Gate,
+    Generic,
     GlobalPooling,
     Linear,
     Operation,
@@ -14,13 +16,15 @@ from spaces.operations import (
     PixelUnshuffle,
     Pooling,
     Resizing,
+    Shape,
     TransposedConvolution,
     Upsampling,
 )
-from trainables.tracing.graph import Call, Constant, Graph, Results, tensor
+from trainables.tracing.graph import Call, Constant, Graph, Results, Value, tensor
 from trainables.tracing.handlers import handles
 from trainables.tracing.layout import (
     BATCH,
+    Atom,
     C,
     H,
     Map,
@@ -30,6 +34,7 @@ from trainables.tracing.layout import (
     axis_atoms,
     is_whole,
 )
+from trainables.tracing.reach import Reach, add, channels, contraction, windows
 
 
 def as_pair(value: object) -> Pair:
@@ -50,8 +55,20 @@ def _weight(call: Call, rank: int) -> Constant:
 @handles("conv2d")
 def convolution(graph: Graph, call: Call) -> Map:
     """Trace a convolution; torch's ``same`` padding may add one more row or column at the end."""
-    weight, x = _weight(call, 4), call.taken
-    kernel, dilation = as_pair(weight.shape[2:]), as_pair(call["dilation"])
+    weight, x, groups = call["weight"], tensor(call.taken), call["groups"]
+    sizes = weight.sizes if isinstance(weight, Map) else weight.shape
+    if len(sizes) != 4 or len(x.dims) != 4:
+        raise UnsupportedError(f"has a weight of {len(sizes)} axes")
+    features = sizes[0]
+    folded = _is_folded(graph, x) and groups % BATCH == 0
+    if folded:
+        # Every image has its own kernels, which are the groups of one image.
+        x = Map(x.layer, (axis_atoms(N, BATCH), _channels(graph, x), *x.dims[2:]))
+        features, groups = features // BATCH, groups // BATCH
+    elif isinstance(weight, Map):
+        raise UnsupportedError("has weights that are calculated from the batch")
+    x = _as_map(graph, call, x)
+    kernel, dilation = as_pair(sizes[2:]), as_pair(call["dilation"])
     padding = call["padding"]
     if isinstance(padding, str):
         total = [
@@ -61,17 +78,55 @@ def convolution(graph: Graph, call: Call) -> Map:
         behind = (0, total[0] % 2, total[1] % 2)
         if any(behind):
             x = graph.sliding(Padding((0, 0, 0), behind), x, f"{call.name}.pad")
-    operation = Convolution(
-        weight.shape[0],
-        kernel,
-        as_pair(call["stride"]),
-        as_pair(padding),
-        dilation,
-        call["groups"],
-        call["bias"] is not None,
+    bias = call["bias"] is not None
+    operation: Operation = Convolution(
+        features, kernel, as_pair(call["stride"]), as_pair(padding), dilation, groups, bias
     )
-    graph.take(call.name, weight, call["bias"])
-    return graph.sliding(operation, x, call.name)
+    shape = graph.shapes[x.layer]
+    if isinstance(weight, Constant) and not weight.sources and groups == features == shape[0] > 1:
+        operation = _filter(operation, shape)
+    y = graph.sliding(operation, x, call.name, (weight, call["bias"]))
+    if isinstance(weight, Map):
+        whole = {axis: Reach(graph.shapes[weight.layer][axis - 1]) for axis in (H, W)}
+        template = [axis_atoms(N, BATCH), axis_atoms(C, features)]
+        gate = add(graph, call, [weight], template, whole, suffix=".weight")
+        y = Map(graph.layer(Gate(), y.layer, gate.layer, name=call.name), y.dims)
+    return Map(y.layer, ((), (*y.dims[0], *y.dims[1]), *y.dims[2:])) if folded else y
+
+
+def _as_map(graph: Graph, call: Call, x: Map) -> Map:
+    try:
+        return graph.as_map(x, call.name)
+    except UnsupportedError:
+        if len({atom.axis for dim in x.dims[2:] for atom in dim} & {H, W}) == 2:
+            raise
+        return graph.as_map(x, call.name, unbounded=True)
+
+
+def _channels(graph: Graph, x: Map) -> tuple[Atom, ...]:
+    return axis_atoms(C, graph.shapes[x.layer][0])
+
+
+def _is_folded(graph: Graph, x: Map) -> bool:
+    """Tell whether the batch is part of the channels."""
+    depth = graph.shapes[x.layer][0]
+    return not x.dims[0] and is_whole(x.dims[1], (N, BATCH), (C, depth))
+
+
+def _filter(operation: Operation, shape: Shape) -> Operation:
+    """Return a fixed filter of every channel, such as a blur, which is no layer that learns."""
+    slides = operation.windows((shape,))
+    assert slides is not None  # noqa: S101 - a convolution has windows
+    (height, down), (width, across) = slides
+    output = operation.output_shape((shape,))
+    return Generic(
+        "filter",
+        (shape,),
+        output,
+        (int(height), int(width)),
+        (int(down), int(across)),
+        multiplications=operation.macs((shape,), output),
+    )
 
 
 @handles("conv_transpose2d")
@@ -88,31 +143,44 @@ def transposed_convolution(graph: Graph, call: Call) -> Map:
         call["groups"],
         call["bias"] is not None,
     )
-    graph.take(call.name, weight, call["bias"])
-    return graph.sliding(operation, call.taken, call.name)
+    return graph.sliding(operation, call.taken, call.name, (weight, call["bias"]))
 
 
 @handles("linear")
 def linear(graph: Graph, call: Call) -> Map:
     """Trace a linear layer over flattened maps, or per pixel over channels as a 1x1 convolution."""
     weight, x = _weight(call, 2), tensor(call.taken)
-    graph.take(call.name, weight, call["bias"])
+    weights = (weight, call["bias"])
     features, bias = weight.shape[0], call["bias"] is not None
-    channels, height, width = graph.shapes[x.layer]
-    axes = (C, channels), (H, height), (W, width)
+    depth, height, width = graph.shapes[x.layer]
+    axes = (C, depth), (H, height), (W, width)
     one_sample = is_whole(x.dims[0], (N, BATCH)) and not any(x.dims[1:-1]) and x.expanded is None
     operation: Operation = Linear(features, bias)
     if one_sample and is_whole(x.dims[-1], *axes):
-        layer = graph.layer(operation, x.layer, name=call.name)
+        layer = graph.layer(operation, x.layer, name=call.name, weights=weights)
     elif is_whole(x.dims[-1], axes[0]):
         operation = Convolution(features, (1, 1), padding=(0, 0), bias=bias)
-        layer = graph.layer(operation, x.layer, name=call.name)
-    else:
+        layer = graph.layer(operation, x.layer, name=call.name, weights=weights)
+    elif axes_of(x.dims[-1]) > {C} and not any(C in axes_of(dim) for dim in x.dims[:-1]):
+        lost = [atom for atom in x.dims[-1] if atom.axis != C]
+        template = [*x.dims[:-1], channels(weight.shape[1])]
+        x = add(graph, call, [x], template, windows(graph, x, lost), suffix=".rearrange")
+        operation = Convolution(features, (1, 1), padding=(0, 0), bias=bias)
+        layer = graph.layer(operation, x.layer, name=call.name, weights=weights)
+    elif len(x.dims) == 2:
         x = graph.as_map(x, call.name)
-        if len(x.dims) != 2:
-            raise UnsupportedError("takes the columns of a map as features")
-        layer = graph.layer(operation, x.layer, name=call.name)
+        layer = graph.layer(operation, x.layer, name=call.name, weights=weights)
+    else:
+        features_in = "bcdefg"[: len(x.dims) - 1] + "i"
+        operands: list[tuple[Value, str]] = [(x, features_in), (weight, "oi")]
+        result = f"{features_in[:-1]}o"
+        return contraction(graph, call, operands, result, weights=(call["bias"],))
     return Map(layer, (*x.dims[:-1], axis_atoms(C, features)), x.expanded)
+
+
+def axes_of(dim: tuple[Atom, ...]) -> set[int]:
+    """Return the axes of which a dimension holds a part."""
+    return {atom.axis for atom in dim}
 
 
 def _pooling(graph: Graph, call: Call, mode: str) -> Map:
@@ -133,7 +201,7 @@ def max_pooling(graph: Graph, call: Call) -> Map | Results:
     if as_pair(call["dilation"]) != (1, 1):
         raise UnsupportedError("is dilated")
     pooled = _pooling(graph, call, "max")
-    return pooled if call.shape is not None else Results(pooled)
+    return pooled if call.shape is not None else Results((pooled, pooled))
 
 
 @handles("avg_pool2d")
@@ -157,7 +225,8 @@ def adaptive_average_pooling(graph: Graph, call: Call) -> Map:
 @handles("adaptive_max_pool2d")
 def adaptive_max_pooling(graph: Graph, call: Call) -> Results:
     """Trace max pooling to a size; to one pixel it is global."""
-    return Results(_adaptive(graph, call, "max"))
+    pooled = _adaptive(graph, call, "max")
+    return Results((pooled, pooled))
 
 
 _INTERPOLATIONS = {

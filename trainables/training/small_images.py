@@ -67,7 +67,7 @@ def small_image_size(architecture: Architecture, side: float) -> tuple[int, int]
 def _same_weights(architecture: Architecture, other: Architecture) -> bool:
     """Tell whether the weights of one architecture fit the other."""
     before, after = architecture.shapes, other.shapes
-    for operation, inputs, _ in architecture.layers:
+    for operation, inputs, *_ in architecture.layers:
         ours, theirs = (tuple([shapes[i] for i in inputs]) for shapes in (before, after))
         if operation.params(ours) != operation.params(theirs):
             return False

@@ -50,7 +50,7 @@ def whiten_first_layer(network: Network, architecture: Architecture, dataset: Da
 
 
 def _first_convolution(network: Network, architecture: Architecture) -> nn.Conv2d:
-    for index, (operation, inputs, _) in enumerate(architecture.layers):
+    for index, (operation, inputs, *_) in enumerate(architecture.layers):
         if type(operation) is Convolution:
             module = network.layers[index]
             if inputs == (0,) and operation.groups == 1 and isinstance(module, nn.Conv2d):

@@ -70,6 +70,6 @@ def truncate_residual(
     removed = pool - (last + 1)
     head = [
         Layer(operation, tuple(index - removed for index in inputs), name)
-        for operation, inputs, name in architecture.layers[pool:]
+        for operation, inputs, name, *_ in architecture.layers[pool:]
     ]
     return Architecture((*architecture.layers[: last + 1], *head))

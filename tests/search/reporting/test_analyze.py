@@ -83,7 +83,7 @@ def test_document_has_documented_keys(capsys):
     assert set(document) == keys
     assert set(document["layers"][0]) == {
         "index", "name", "kind", "kernel", "stride",
-        "field_min", "field_max", "productive", "params", "macs",
+        "field_min", "field_max", "exact", "productive", "params", "macs",
     }  # fmt: skip
     assert document["border"] == 8
     assert document["resolution"] == [32, 32]

@@ -1,5 +1,6 @@
 """Tracing user modules: the graph matches what torch runs, and unsupported parts are explained."""
 
+import math
 import warnings
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
 from spaces import Architecture, BadInputError, costs, find_border, receptive_fields
@@ -300,6 +302,10 @@ def crops(_: Net, x: Tensor) -> Tensor:
 
 def gamma(channels: int, value: float = 0.5) -> nn.Parameter:
     return nn.Parameter(torch.full((channels, 1, 1), value))
+
+
+def ones(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.ones(shape))
 
 
 def statistics(net: Net) -> Net:
@@ -601,15 +607,7 @@ def test_images_can_be_rectangular():
     assert trace(nn.Sequential(conv(stride=2)), (3, 17, 40)).shapes[-1] == (8, 9, 20)
 
 
-# What cannot be expressed
-
-
-def say(net: nn.Module, image: Shape = IMAGE) -> str:
-    with pytest.raises(BadInputError) as failed:
-        trace(net, image)
-    assert failed.value.field == "NETWORK"
-    assert "\n" not in str(failed.value)
-    return str(failed.value)
+# Operations without a layer of their own
 
 
 def shared(net: Net, x: Tensor) -> Tensor:
@@ -622,13 +620,157 @@ def through_view(_: Net, x: Tensor) -> Tensor:
     return y
 
 
-def by_value(_: Net, x: Tensor) -> Tensor:
-    return x if x.sum() > 0 else -x
-
-
 def attention(net: Net, x: Tensor) -> Tensor:
     tokens = net.conv(x).flatten(2).transpose(1, 2)
     return F.scaled_dot_product_attention(tokens, tokens, tokens)
+
+
+def manual_attention(net: Net, x: Tensor) -> Tensor:
+    b, _, h, w = x.shape
+    q, k, v = net.qkv(x).reshape(b, 3, 2, 4, h * w).unbind(1)
+    scores = (q.transpose(-2, -1) @ k).softmax(dim=-1)
+    return (v @ scores.transpose(-2, -1)).reshape(b, 8, h, w)
+
+
+def mixer(net: Net, x: Tensor) -> Tensor:
+    tokens = x.flatten(2)
+    return x + net.mix(tokens).view_as(x)
+
+
+def split_attention(net: Net, x: Tensor) -> Tensor:
+    x = net.conv(x).reshape(x.shape[0], 2, 4, *x.shape[2:])
+    weights = net.out(x.sum(1).mean((2, 3), keepdim=True)).view(x.shape[0], 2, 4, 1, 1)
+    return (x * weights.softmax(1)).sum(1)
+
+
+def standardised(net: Net, x: Tensor) -> Tensor:
+    weight = F.batch_norm(net.weight.reshape(1, 4, -1), None, None, net.gain, training=True)
+    return F.conv2d(x, weight.reshape_as(net.weight), padding=1)
+
+
+def space_to_depth(net: Net, x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    x = x.view(b, c, h // 4, 4, w // 4, 4).permute(0, 3, 5, 1, 2, 4)
+    return net.conv(x.reshape(b, c * 16, h // 4, w // 4))
+
+
+def depth_to_space(net: Net, x: Tensor) -> Tensor:
+    b, _, h, w = x.shape
+    x = net.conv(x).view(b, 2, 2, 2, h, w).permute(0, 1, 4, 2, 5, 3)
+    return x.reshape(b, 2, 2 * h, 2 * w)
+
+
+def kernels_per_image(net: Net, x: Tensor) -> Tensor:
+    b, c, h, w = x.shape
+    weight = (net.route(x.mean((2, 3))).sigmoid() @ net.experts).view(4 * b, c, 3, 3)
+    return F.conv2d(x.reshape(1, b * c, h, w), weight, padding=1, groups=b).view(b, 4, h, w)
+
+
+def without_gradients(net: Net, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        x = net.conv(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        x = x.relu()
+    return checkpoint(net.out, x, use_reentrant=False)
+
+
+EXACT = {
+    "a norm over channels": (lambda: Net(lambda _, x: torch.linalg.norm(x, dim=1)), None),
+    "weights shared by two calls": (lambda: Net(shared, conv=conv(3)), 5),
+    "in-place through a view": (lambda: nn.Sequential(Net(through_view), conv()), 3),
+    "split attention": (lambda: Net(split_attention, conv=conv(), out=conv(8, 1, 4)), 3),
+    "standardised weights": (
+        lambda: Net(
+            standardised,
+            weight=nn.Parameter(torch.ones(4, 3, 3, 3)),
+            gain=nn.Parameter(torch.ones(4)),
+        ),
+        3,
+    ),
+    "space to depth": (lambda: Net(space_to_depth, conv=conv(8, 3, 48)), 12),
+    "depth to space": (lambda: nn.Sequential(Net(depth_to_space, conv=conv()), conv(8, 3, 2)), 4),
+    "kernels of every image": (
+        lambda: Net(kernels_per_image, route=nn.Linear(3, 2), experts=ones(2, 4 * 27)),
+        3,
+    ),
+    "blocks without gradients": (lambda: Net(without_gradients, conv=conv(), out=conv(4, 3, 8)), 5),
+    "weight norm": (lambda: nn.utils.parametrizations.weight_norm(conv()), 3),
+    "a fixed blur": (
+        lambda: nn.Sequential(
+            Net(lambda _, x: F.conv2d(x, torch.ones(3, 1, 4, 4), stride=2, groups=3)), conv()
+        ),
+        8,
+    ),
+    "two results": (lambda: Net(lambda net, x: {"a": net.conv(x), "b": x + 1}, conv=conv()), 1),
+    "channels last": (lambda: Net(lambda net, x: net.conv(x).permute(0, 2, 3, 1), conv=conv()), 3),
+    "a gate for all channels": (lambda: Net(lambda _, x: x.mean(1, True) + x), None),
+    "division by an average": (lambda: Net(lambda _, x: x / x.mean((2, 3), True)), None),
+    "a cube": (lambda: Net(lambda _, x: x**3), None),
+    "unfolded windows": (lambda: Net(lambda _, x: F.unfold(x, 3).sum(1)), None),
+}
+BOUNDS = {
+    "attention": lambda: Net(attention, conv=conv()),
+    "attention as products": lambda: nn.Sequential(
+        Net(manual_attention, qkv=conv(24, 1)), conv(8, 3, 8)
+    ),
+    "a mixer": lambda: nn.Sequential(Net(mixer, mix=nn.Linear(1024, 1024)), conv()),
+    "a mirror image": lambda: nn.Sequential(Net(lambda _, x: x + x.flip(3)), conv()),
+    "a Fourier transform": lambda: nn.Sequential(Net(lambda _, x: torch.fft.fft2(x).real), conv()),
+    "rows joined": lambda: nn.Sequential(Net(lambda _, x: torch.cat([x, x], 2)), conv()),
+    "an LSTM over rows": lambda: Net(
+        lambda net, x: net.lstm(x.mean(1))[0], lstm=nn.LSTM(32, 8, batch_first=True)
+    ),
+    "a sum over the batch": lambda: nn.Sequential(Net(lambda _, x: x + x.mean()), conv()),
+}
+
+
+def assert_torch_agrees(module: nn.Module, architecture: Architecture) -> None:
+    module.eval().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        module.to("meta")(torch.empty(1, *IMAGE, device="meta"))
+    assert costs(architecture).params == sum(p.numel() for p in module.parameters())
+    assert 2 * costs(architecture).macs == counter.get_total_flops()
+    assert Architecture.from_json(architecture.to_json()) == architecture
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_operations_of_known_reach_stay_exact(name):
+    build, field = EXACT[name]
+    module = build()
+    architecture = trace(module, IMAGE)
+    fields = receptive_fields(architecture)
+
+    assert_torch_agrees(module, architecture)
+    assert all(field.exact for field in fields)
+    assert field is None or fields[-1].smallest == (field, field)
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_unknown_reach_bounds_the_fields_after_it(name):
+    module = BOUNDS[name]()
+    architecture = trace(module, IMAGE)
+    last = receptive_fields(architecture)[-1]
+
+    assert_torch_agrees(module, architecture)
+    assert not last.exact
+    assert max(last.largest) == math.inf
+    assert find_border(architecture).border is None
+
+
+def test_a_shortcut_around_attention_keeps_the_smallest_field():
+    inner = Net(manual_attention, qkv=conv(24, 1, 8))
+    around = Net(lambda net, x: x + net.inner(x), inner=inner)
+    architecture = trace(nn.Sequential(conv(), around, conv(8, 3, 8)), IMAGE)
+
+    last = receptive_fields(architecture)[-1]
+    assert last == ((5, 5), (math.inf, math.inf))
+
+
+# What cannot be analysed
+
+
+def by_value(_: Net, x: Tensor) -> Tensor:
+    return x if x.sum() > 0 else -x
 
 
 def fails(_: Net, x: Tensor) -> Tensor:
@@ -645,38 +787,28 @@ class NoInput(nn.Module):
         return torch.zeros(1)
 
 
+def say(net: nn.Module, image: Shape = IMAGE) -> str:
+    with pytest.raises(BadInputError) as failed:
+        trace(net, image)
+    assert failed.value.field == "NETWORK"
+    assert "\n" not in str(failed.value)
+    return str(failed.value)
+
+
 @pytest.mark.parametrize(
     ("build", "fragments"),
     [
-        (lambda: Net(attention, conv=conv()), ["scaled_dot_product_attention", "not supported"]),
         (lambda: nn.Sequential(nn.Conv3d(3, 3, 1)), ["forward raised", " in 0: "]),
-        (lambda: Net(lambda _, x: torch.linalg.norm(x, dim=1)), ["norm", "not supported"]),
-        (lambda: Net(lambda _, x: x.cumsum(2)), ["cumsum", "test_tracing.py, line", "supported"]),
-        (lambda: nn.Sequential(Net(lambda _, x: x.flip(3))), ["flip in 0, ", "not supported"]),
-        (lambda: Net(shared, conv=conv(3)), ["conv2d in conv", "shares conv.weight"]),
-        (lambda: Net(through_view), ["another name"]),
         (lambda: Net(by_value), ["control flow depends on the values", "line", "x.sum() > 0"]),
         (lambda: Net(fails), ["forward raised KeyError", "no such thing", "raise KeyError"]),
         (TwoInputs, ["takes 2 inputs (x, mask)"]),
         (NoInput, ["takes no input"]),
         (lambda: nn.Sequential(conv(8, 50, padding=0)), ["3 x 32 x 32", " in 0: "]),
         (lambda: conv(channels=1), ["forward raised RuntimeError", "3 x 32 x 32"]),
-        (lambda: Net(lambda _, x: {"a": x, "b": x + 1}), ["returns 2 tensors"]),
-        (lambda: Net(lambda _, x: 3), ["returns 0 tensors"]),
-        (lambda: Net(lambda _, x: x.permute(0, 2, 3, 1)), ["output", "rearranged"]),
-        (lambda: Net(lambda _, x: x.mean()), ["mean", "whole batch"]),
-        (lambda: Net(lambda _, x: torch.cat([x, x], 2)), ["cat", "than the channels"]),
-        (lambda: Net(lambda _, x: x.mean(1, True) + x), ["add", "cannot be expressed"]),
-        (lambda: Net(lambda _, x: x / x.mean((2, 3), True)), ["div", "depends on the image"]),
-        (lambda: Net(lambda _, x: x**3), ["pow", "neither a square"]),
-        (lambda: Net(lambda _, x: F.conv2d(x, x.mean((2, 3), True))), ["calculated from the"]),
-        (lambda: Net(lambda _, x: F.conv2d(x, torch.ones(1, 3, 1, 1))), ["no parameters"]),
-        (lambda: nn.MaxPool2d(2, dilation=2), ["max_pool2d", "dilated"]),
-        (lambda: Net(lambda _, x: F.max_pool2d(x, 2, return_indices=True)[1]), ["maxima"]),
-        (lambda: nn.Sequential(conv(6), nn.Unflatten(1, (2, 3)), nn.Flatten(2, 3)), ["rearranged"]),
+        (lambda: Net(lambda _, x: 3), ["returns no tensor"]),
     ],
 )
-def test_unsupported_operation_is_named_in_one_line(build, fragments, capfd):
+def test_a_module_that_cannot_run_is_explained_in_one_line(build, fragments, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         message = say(build())
