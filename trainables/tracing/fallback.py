@@ -11,20 +11,10 @@ from torch import Tag
 from spaces.operations import Gate, Product
 from trainables.tracing.elementwise import ordered_product
 from trainables.tracing.graph import Call, Constant, Graph, Parts, Results, Value, tensor
-from trainables.tracing.handlers import Handler
+from trainables.tracing.handlers import HANDLERS, Handler
 from trainables.tracing.layout import Atom, C, Map, N, UnsupportedError, axis_atoms
-from trainables.tracing.reach import (
-    KEPT,
-    Reach,
-    Template,
-    add,
-    broadcast,
-    channels,
-    contraction,
-    mixing,
-    pixelwise,
-    reduction,
-)
+from trainables.tracing.reach import add, contraction, mixing, pixelwise, reduction
+from trainables.tracing.templates import KEPT, Reach, Template, broadcast, channels
 
 _NORMS = (
     *("batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm", "native_layer_norm"),
@@ -312,8 +302,6 @@ def _of_expanded(graph: Graph, call: Call) -> Value:
     if x.expanded is None:
         raise UnsupportedError("cuts axes")
     whole = add(graph, call, [x], broadcast([x.dims], x.expanded), suffix=".expand")
-    from trainables.tracing.handlers import HANDLERS  # noqa: PLC0415
-
     arguments = dict(call.arguments)
     arguments["self" if "self" in arguments else "input"] = whole
     again = Call(call.operation, arguments, call.shape, call.shapes, call.name, call.count_macs)

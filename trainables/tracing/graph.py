@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import prod
 from typing import Any, TypeAlias
 
 from spaces.architecture import Architecture, Layer, Weights
@@ -12,9 +13,11 @@ from spaces.operations import (
     ChannelShuffle,
     CollapsedMapError,
     Flatten,
+    Generic,
     Input,
     Operation,
     Padding,
+    PixelShuffle,
     Resizing,
     Shape,
     Slice,
@@ -31,6 +34,16 @@ from trainables.tracing.layout import (
     is_whole,
     map_dims,
     merged,
+)
+from trainables.tracing.templates import (
+    PIXELWISE,
+    UNKNOWN,
+    Reach,
+    Template,
+    channels,
+    finer,
+    numbered,
+    windows,
 )
 
 
@@ -228,6 +241,49 @@ class Graph:
         layer = self.layer(operation, x.layer, name=name, weights=weights)
         return Map(layer, x.dims, x.expanded)
 
+    def generic(
+        self,
+        function: str,
+        operands: Sequence[Map],
+        template: Template,
+        reach: Mapping[int, Reach] = PIXELWISE,
+        *,
+        name: str,
+        weights: Sequence[object] = (),
+        macs: int = 0,
+    ) -> Map:
+        """Add a generic layer whose output has the dimensions of a template.
+
+        Args:
+            function: what it computes.
+            operands: its input tensors.
+            template: dimensions of the result.
+            reach: along axes that are not pixel-wise.
+            name: of the layer.
+            weights: constants among its arguments.
+            macs: multiply-accumulates per sample.
+
+        Raises:
+            UnsupportedError: the batch is mixed.
+        """
+        batch = [atom for dim in template for atom in dim if atom.axis == N]
+        if prod(atom.size for atom in batch) != BATCH:
+            raise UnsupportedError("mixes the images of a batch")
+        sizes, dims = numbered(template)
+        along = [reach.get(axis, Reach()) for axis in (H, W)]
+        layers = tuple(dict.fromkeys(operand.layer for operand in operands))
+        operation = Generic(
+            function,
+            tuple(self.shapes[layer] for layer in layers),
+            sizes,
+            (along[0].kernel, along[1].kernel),
+            (along[0].stride, along[1].stride),
+            (along[0].unbounded, along[1].unbounded),
+            macs,
+        )
+        layer = self.layer(operation, *layers, name=name, weights=weights)
+        return Map(layer, dims)
+
     def as_map(self, value: object, name: str, *, unbounded: bool = False) -> Map:
         """Return a tensor as ``[n, c, h, w]`` or, one pixel in size, as ``[n, c]``.
 
@@ -261,10 +317,48 @@ class Graph:
         ):
             layer = self.layer(ChannelShuffle(groups), layer, name=f"{name}.shuffle")
         else:
-            from trainables.tracing.reach import rearranged  # noqa: PLC0415 - imports this module
-
-            return rearranged(self, x, name, understood=not unbounded)
+            return self._rearranged(x, name, understood=not unbounded)
         return Map(layer, map_dims(self.shapes[layer], rank))
+
+    def _rearranged(self, x: Map, name: str, *, understood: bool) -> Map:
+        """Return a tensor of four dimensions as a map ``[n, c, h, w]``.
+
+        Positions that become channels make a window.
+
+        Raises:
+            UnsupportedError: the first dimension is not the batch, or the rearrangement has to be
+                understood and is not.
+        """
+        if len(x.dims) != 4 or not is_whole(x.dims[0], (N, BATCH)):
+            raise UnsupportedError(f"takes a tensor of {len(x.dims)} axes that is no batch of maps")
+        shape = self.shapes[x.layer]
+        sizes: Shape = (x.sizes[1], x.sizes[2], x.sizes[3])
+        whole: Template = map_dims(sizes)
+        if shape[1:] == (1, 1):
+            return self.generic(
+                "rearrange", [x], whole, {H: Reach(1, 0), W: Reach(1, 0)}, name=f"{name}.rearrange"
+            )
+        pixels = x.dims[2:]
+        axes = tuple({a.axis for a in dim} for dim in pixels)
+        if axes[0] <= {H} and axes[1] <= {W}:
+            lost = [a for a in x.dims[1] if a.axis in (H, W)]
+            try:
+                reach = windows(x, shape, lost)
+            except UnsupportedError:
+                pass
+            else:
+                return self.generic("rearrange", [x], whole, reach, name=f"{name}.rearrange")
+        fine = finer(x, shape)
+        if fine is not None:
+            ordered, factor = fine
+            layer = self.generic("rearrange", [x], ordered, name=f"{name}.rearrange").layer
+            layer = self.layer(PixelShuffle(factor), layer, name=f"{name}.shuffle")
+            return Map(layer, map_dims(self.shapes[layer]))
+        if understood:
+            raise UnsupportedError("takes a map whose axes were rearranged")
+        return self.generic(
+            "rearrange", [x], whole, {H: UNKNOWN, W: UNKNOWN}, name=f"{name}.rearrange"
+        )
 
     def _repeated(self, x: Map, sizes: tuple[int, ...], name: str) -> Map:
         """Return a map with axes of one pixel expanded to the whole size."""
@@ -306,12 +400,10 @@ class Graph:
 
     def _channels_of(self, x: Map, dim: int, size: int, name: str) -> Map:
         """Return a part of a dimension that holds some of the channels."""
-        from trainables.tracing.reach import add, channels  # noqa: PLC0415 - imports this module
-
         if any(atom.axis != C for atom in x.dims[dim]):
             raise UnsupportedError("cuts a dimension that is neither channels, rows nor columns")
         template = [*x.dims[:dim], channels(size), *x.dims[dim + 1 :]]
-        return add(self, Call("slice", {}, None, (), name), [x], template)
+        return self.generic("slice", [x], template, name=name)
 
     def axis(self, x: Map, dim: int) -> int | None:
         """Return the axis that a dimension covers completely."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import NamedTuple, TypeAlias
 
-from spaces.operations import Generic, Pair, PixelShuffle, Shape
+from spaces.operations import Generic, Shape
 from trainables.tracing.graph import Call, Constant, Graph, Value
 from trainables.tracing.layout import (
     BATCH,
@@ -21,35 +20,23 @@ from trainables.tracing.layout import (
     H,
     Map,
     N,
-    UnsupportedError,
     W,
     axis_atoms,
-    is_whole,
     map_dims,
     merged,
 )
-
-Template: TypeAlias = Sequence[Sequence[Atom]]
-"""Dimensions of a result: of channels only the sizes count, positions are those of the inputs."""
-
-
-class Reach(NamedTuple):
-    """How far an operation reaches along one axis; see `spaces.generic.Generic`."""
-
-    kernel: int = 1
-    stride: int = 1
-    unbounded: bool = False
-
-
-UNKNOWN = Reach(1, 0, unbounded=True)
-KEPT = Reach(1, 1, unbounded=True)
-"""At least the same position."""
-_PIXELWISE: Mapping[int, Reach] = {}
-
-
-def channels(size: int) -> tuple[Atom, ...]:
-    """Return a dimension of channels for a template."""
-    return axis_atoms(C, size)
+from trainables.tracing.templates import (
+    KEPT,
+    PIXELWISE,
+    UNKNOWN,
+    Reach,
+    Template,
+    broadcast,
+    channels,
+    numbered,
+    pattern,
+    windows,
+)
 
 
 def add(
@@ -57,59 +44,21 @@ def add(
     call: Call,
     operands: Sequence[Map],
     template: Template,
-    reach: Mapping[int, Reach] = _PIXELWISE,
+    reach: Mapping[int, Reach] = PIXELWISE,
     *,
     weights: Sequence[object] = (),
     macs: int = 0,
     suffix: str = "",
 ) -> Map:
-    """Add a generic layer whose output has the dimensions of a template.
+    """Add a generic layer of a call; see `Graph.generic`.
 
     Raises:
         UnsupportedError: the batch is mixed.
     """
-    batch = [atom for dim in template for atom in dim if atom.axis == N]
-    if prod(atom.size for atom in batch) != BATCH:
-        raise UnsupportedError("mixes the images of a batch")
-    sizes, dims = _numbered(template)
-    along = [reach.get(axis, Reach()) for axis in (H, W)]
-    layers = tuple(dict.fromkeys(operand.layer for operand in operands))
-    operation = Generic(
-        call.operation,
-        tuple(graph.shapes[layer] for layer in layers),
-        sizes,
-        (along[0].kernel, along[1].kernel),
-        (along[0].stride, along[1].stride),
-        (along[0].unbounded, along[1].unbounded),
-        macs,
+    name = call.name + suffix
+    return graph.generic(
+        call.operation, operands, template, reach, name=name, weights=weights, macs=macs
     )
-    layer = graph.layer(operation, *layers, name=call.name + suffix, weights=weights)
-    return Map(layer, dims)
-
-
-def _numbered(template: Template) -> tuple[Shape, Dims]:
-    """Return the shape of a layer and the dimensions with its strides."""
-    totals: dict[int, int] = {}
-    strides: dict[int, int] = {}
-    positions: dict[tuple[int, int], int] = {}
-    for axis in (H, W):
-        total = 1
-        for atom in sorted([a for dim in template for a in dim if a.axis == axis]):
-            positions[axis, atom.stride] = total
-            total *= atom.size
-        totals[axis] = total
-    totals[C] = strides[C] = prod(a.size for dim in template for a in dim if a.axis == C)
-    dims = []
-    for dim in template:
-        atoms = []
-        for axis, stride, size in dim:
-            if axis == C:
-                strides[C] //= size
-                atoms.append(Atom(C, strides[C], size))
-            else:
-                atoms.append(Atom(axis, positions.get((axis, stride), stride), size))
-        dims.append(merged(atoms))
-    return (totals[C], totals[H], totals[W]), tuple(dims)
 
 
 def maps_of(values: Iterable[object]) -> list[Map]:
@@ -133,82 +82,7 @@ def pixelwise(graph: Graph, call: Call, values: Sequence[object], *, macs: int =
     return add(graph, call, operands, template, weights=values, macs=macs)
 
 
-def broadcast(operands: Sequence[Dims], sizes: Sequence[int]) -> list[tuple[Atom, ...]]:
-    """Return the dimensions of the result of tensors that broadcast to these sizes.
-
-    Raises:
-        UnsupportedError: different positions meet.
-    """
-    template: list[tuple[Atom, ...]] = []
-    rank = len(sizes)
-    for place, size in enumerate(sizes):
-        dims = [x[place - rank + len(x)] for x in operands if place - rank + len(x) >= 0]
-        template.append(_common(dims, size))
-    _check_single(template)
-    return template
-
-
-def _common(dims: Sequence[Sequence[Atom]], size: int) -> tuple[Atom, ...]:
-    placed = [merged(dim) for dim in dims if any(atom.axis != C for atom in dim)]
-    if not placed:
-        return channels(size)
-    if len({tuple(_pattern(dim)) for dim in placed}) > 1:
-        raise UnsupportedError("combines different positions")
-    return placed[0]
-
-
-def _pattern(dim: Sequence[Atom]) -> list[tuple[int, ...]]:
-    return [(C, atom.size) if atom.axis == C else tuple(atom) for atom in dim]
-
-
-def _check_single(template: Template) -> None:
-    """Check that no position occurs twice."""
-    located = [(a.axis, a.stride) for dim in template for a in dim if a.axis != C]
-    if len(set(located)) != len(located):
-        raise UnsupportedError("combines different positions")
-
-
-# Reductions and rearrangements
-
-
-def window(size: int, kept: Iterable[Atom], lost: Iterable[Atom]) -> Reach:
-    """Return the window of an operation that combines some positions of an axis.
-
-    Args:
-        size: of the axis.
-        kept: atoms of the axis that remain positions.
-        lost: atoms of the axis that are combined.
-
-    Raises:
-        UnsupportedError: the remaining positions are not evenly spaced.
-    """
-    kept, lost = _sorted(kept), _sorted(lost)
-    if prod(a.size for a in (*kept, *lost)) != size:
-        raise UnsupportedError("uses a part of an axis")
-    if not lost:
-        return Reach()
-    if not kept:
-        return Reach(size, size)
-    if len(kept) > 1 or len(lost) > 1:
-        raise UnsupportedError("combines unevenly spaced positions")
-    (inner,) = lost
-    extent = (inner.size - 1) * inner.stride + 1
-    return Reach(extent, kept[0].stride)
-
-
-def _sorted(atoms: Iterable[Atom]) -> tuple[Atom, ...]:
-    return merged(sorted(atoms, reverse=True))
-
-
-def windows(graph: Graph, x: Map, lost: Sequence[Atom]) -> dict[int, Reach]:
-    """Return the windows of an operation on one tensor that combines these positions."""
-    gone = set(lost)
-    reach = {}
-    for axis in (H, W):
-        kept = [a for dim in x.dims for a in dim if a.axis == axis and a not in gone]
-        combined = [a for a in lost if a.axis == axis]
-        reach[axis] = window(graph.shapes[x.layer][axis - 1], kept, combined)
-    return reach
+# Reductions
 
 
 def reduction(graph: Graph, call: Call, x: Map, dims: Iterable[int], keepdim: bool) -> Map:
@@ -220,7 +94,7 @@ def reduction(graph: Graph, call: Call, x: Map, dims: Iterable[int], keepdim: bo
         for dim, atoms in enumerate(x.dims)
         if keepdim or dim not in chosen
     ]
-    return add(graph, call, [x], template, windows(graph, x, lost))
+    return add(graph, call, [x], template, windows(x, graph.shapes[x.layer], lost))
 
 
 def mixing(
@@ -237,57 +111,6 @@ def mixing(
             reach[axis] = Reach(size, 0, not bounded) if whole else KEPT
     constants = [v for v in call.arguments.values() if isinstance(v, Constant)]
     return add(graph, call, [x], x.dims, reach, weights=constants, macs=macs)
-
-
-def rearranged(graph: Graph, x: Map, name: str, *, understood: bool) -> Map:
-    """Return a tensor of four dimensions as a map ``[n, c, h, w]``.
-
-    Positions that become channels make a window.
-
-    Raises:
-        UnsupportedError: the first dimension is not the batch, or the rearrangement has to be
-            understood and is not.
-    """
-    if len(x.dims) != 4 or not is_whole(x.dims[0], (N, BATCH)):
-        raise UnsupportedError(f"takes a tensor of {len(x.dims)} axes that is no batch of maps")
-    call = Call("rearrange", {}, x.sizes, (x.sizes,), name)
-    shape = graph.shapes[x.layer]
-    sizes: Shape = (x.sizes[1], x.sizes[2], x.sizes[3])
-    whole: Template = map_dims(sizes)
-    if shape[1:] == (1, 1):
-        return add(graph, call, [x], whole, {H: Reach(1, 0), W: Reach(1, 0)}, suffix=".rearrange")
-    pixels = x.dims[2:]
-    axes = tuple({a.axis for a in dim} for dim in pixels)
-    if axes[0] <= {H} and axes[1] <= {W}:
-        lost = [a for a in x.dims[1] if a.axis in (H, W)]
-        try:
-            reach = windows(graph, x, lost)
-        except UnsupportedError:
-            pass
-        else:
-            return add(graph, call, [x], whole, reach, suffix=".rearrange")
-    finer = _finer(x, shape)
-    if finer is not None:
-        ordered, factor = finer
-        layer = add(graph, call, [x], ordered, suffix=".rearrange").layer
-        layer = graph.layer(PixelShuffle(factor), layer, name=f"{name}.shuffle")
-        return Map(layer, map_dims(graph.shapes[layer]))
-    if understood:
-        raise UnsupportedError("takes a map whose axes were rearranged")
-    return add(graph, call, [x], whole, {H: UNKNOWN, W: UNKNOWN}, suffix=".rearrange")
-
-
-def _finer(x: Map, shape: Shape) -> tuple[Template, Pair] | None:
-    """Return the order of channels for a pixel shuffle, and its factor."""
-    rows, columns = merged(x.dims[2]), merged(x.dims[3])
-    if len(rows) != 2 or len(columns) != 2 or any(a.axis != C for a in x.dims[1]):
-        return None
-    if not (is_whole(rows[:1], (H, shape[1])) and is_whole(columns[:1], (W, shape[2]))):
-        return None
-    if rows[1].axis != C or columns[1].axis != C or rows[1].size != columns[1].size:
-        return None
-    template = (x.dims[0], (*x.dims[1], rows[1], columns[1]), rows[:1], columns[:1])
-    return template, (rows[1].size, columns[1].size)
 
 
 # Products of matrices
@@ -325,7 +148,7 @@ def contraction(
         if located and not places & taken:
             placed[letter] = located[0]
             taken |= places
-            if len({tuple(_pattern(dim)) for dim in located}) > 1:
+            if len({tuple(pattern(dim)) for dim in located}) > 1:
                 moved |= {a.axis for dim in located for a in dim}
         else:
             placed[letter] = channels(sizes[letter])
@@ -402,4 +225,4 @@ def _opaque_dims(shape: tuple[int, ...]) -> tuple[Shape, Dims]:
         template = (first, *[channels(size) for size in shape[1:]])
     else:
         template = [channels(size) for size in shape]
-    return _numbered(template)
+    return numbered(template)

@@ -34,7 +34,8 @@ from trainables.tracing.layout import (
     axis_atoms,
     is_whole,
 )
-from trainables.tracing.reach import Reach, add, channels, contraction, windows
+from trainables.tracing.reach import add, contraction
+from trainables.tracing.templates import Reach, channels, windows
 
 
 def as_pair(value: object) -> Pair:
@@ -164,7 +165,9 @@ def linear(graph: Graph, call: Call) -> Map:
     elif axes_of(x.dims[-1]) > {C} and not any(C in axes_of(dim) for dim in x.dims[:-1]):
         lost = [atom for atom in x.dims[-1] if atom.axis != C]
         template = [*x.dims[:-1], channels(weight.shape[1])]
-        x = add(graph, call, [x], template, windows(graph, x, lost), suffix=".rearrange")
+        x = add(
+            graph, call, [x], template, windows(x, graph.shapes[x.layer], lost), suffix=".rearrange"
+        )
         operation = Convolution(features, (1, 1), padding=(0, 0), bias=bias)
         layer = graph.layer(operation, x.layer, name=call.name, weights=weights)
     elif len(x.dims) == 2:
