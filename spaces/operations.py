@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields
 from math import inf, isfinite
 from typing import ClassVar
 
-from spaces.generic import Generic
 from spaces.operation_base import (
     CollapsedMapError,
     Operation,
@@ -25,6 +24,7 @@ from spaces.rearranging import (
     FILLS,
     ChannelShuffle,
     Flatten,
+    Generic,
     Padding,
     ParametricRelu,
     Product,

@@ -25,7 +25,7 @@ Template: TypeAlias = Sequence[Sequence[Atom]]
 
 
 class Reach(NamedTuple):
-    """How far an operation reaches along one axis; see `spaces.generic.Generic`."""
+    """How far an operation reaches along one axis; see `spaces.operations.Generic`."""
 
     kernel: int = 1
     stride: int = 1
