@@ -177,10 +177,9 @@ class _FinalistPhase:
         number = retraining.result.number
         if retraining.probes is None:
             self._unprobed.add(number)
-            again = f"{self._search.command('probe')}:{number}"
             self._search.say(
                 f"  trial {number:<4} was not probed ({retraining.probe_failure}); to try again "
-                f"after the search, run: {again}"
+                f"after the search, run: {self._probe_command(number)}"
             )
             return
         store = ProbeStore(self._search.folder.probes)
@@ -200,8 +199,12 @@ class _FinalistPhase:
             trials = f"{'trial' if len(missing) == 1 else 'trials'} {', '.join(map(str, missing))}"
             self._search.say(
                 f"not probed: {trials}, trained before probes were set; to probe one, run after "
-                f"the search: {self._search.command('probe')}:{missing[0]}"
+                f"the search: {self._probe_command(missing[0])}"
             )
+
+    def _probe_command(self, number: int) -> str:
+        search = self._search
+        return search.home.command("probe", f"{search.experiment.name}:{number}")
 
     def _fail(self, training: FinalistTraining, cause: str) -> None:
         number, seed = training.trial.number, training.seed

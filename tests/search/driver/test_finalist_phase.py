@@ -38,10 +38,11 @@ def test_finalists_that_finished_without_probes_are_named(
         experiment=experiment,
         folder=folder,
         say=lines.append,
-        command=lambda name: f"python search.py {name} x",
+        home=Home(tmp_path),
     )
     chosen: Any = [SimpleNamespace(number=number) for number in (3, 5)]
     phase = _FinalistPhase(cast("SearchSession", search), cast("list[TrialRecord]", chosen))
     phase.name_unprobed()
     assert [line[: len(text)] for line, text in zip(lines, said, strict=True)] == said
-    assert all(line.endswith("run after the search: python search.py probe x:3") for line in lines)
+    command = f"probe x:3 --home {tmp_path}"
+    assert all("run after the search: " in line and line.endswith(command) for line in lines)
