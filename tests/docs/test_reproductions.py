@@ -31,3 +31,20 @@ def test_measured_numbers_are_those_of_the_result_files(
     assert "12.5 %" in page
     assert "**Results** of the reduced protocol (CPU; torch 2; cifar10; 2026-01-31;" in page
     assert page.count("contains no results of this experiment yet") == len(NAMES) - 1
+
+
+ROOT = Path(__file__).resolve().parents[2]
+ANSWER = re.compile(
+    r"^\|[^|]+\|([^|]+)\| \[\w+\]\(docs/reproductions\.md#(\w+)\) \|$", re.MULTILINE
+)
+NUMBER = re.compile(r"\d[\d.,]*\d|\d")
+
+
+def test_numbers_of_the_readme_are_those_of_the_results() -> None:
+    page = (ROOT / "docs" / "reproductions.md").read_text(encoding="utf-8")
+    sections = {part.split("\n")[0]: part for part in page.split("\n## ")}
+    answers = ANSWER.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert sorted(name for _, name in answers) == sorted(NAMES)
+    for answer, name in answers:
+        known = set(NUMBER.findall(sections[name]))
+        assert set(NUMBER.findall(answer)) <= known, f"README.md differs from {name}"
