@@ -38,7 +38,7 @@ test: $(INSTALLED)  ## run all tests, three files at a time (another number: mak
 	@$(BIN)/python -m pytest $(PLUGINS) -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 smoke: $(INSTALLED)  ## run every benchmark once, at its smallest size
-	@$(BIN)/python -m pytest $(PLUGINS) -m smoke -n 2 tests/benchmarks
+	@$(BIN)/python -m pytest $(PLUGINS) -m smoke -n 2 --maxschedchunk 1 tests/benchmarks/test_smoke.py
 
 lint: $(INSTALLED)  ## run ruff and mypy
 	@$(BIN)/ruff check .
