@@ -42,6 +42,27 @@ python=$project/.venv/bin/python
 "$python" -c "import importlib.util as u, sys; m = u.find_spec('mlflow'); sys.exit(not (m and m.origin))" ||
     refuse "$python has no MLflow; run 'make demo' in $project first"
 
+# uvicorn reports a taken port after the address is printed, and MLflow then exits with 0.
+free=$("$python" -c '
+import socket, sys
+
+def is_free(port):
+    with socket.socket() as each:
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            each.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+wanted = int(sys.argv[1])
+if not 1 <= wanted <= 65535:
+    sys.exit(f"serve.sh: --port {wanted} is no port; give 1024 to 65535")
+print(next((each for each in range(wanted, 65536) if is_free(each)), 0))
+' "$port") || exit 2
+[ "$free" = "$port" ] ||
+    refuse "port $port is taken, perhaps by a server of this store; stop it, or give another one: --port $free"
+
 mkdir -p -- "${BORDERLINE_HOME:-$project/runs}"
 home=$(CDPATH='' cd -- "${BORDERLINE_HOME:-$project/runs}" && pwd)
 

@@ -18,6 +18,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def are(count: int, noun: str) -> str:
+    """Return a number with its noun and verb, such as 1 trial is or 2 trials are."""
+    return f"{plural(count, noun)} {'is' if count == 1 else 'are'}"
+
+
 def root_cause(error: BaseException) -> str:
     """Return the message of the first error in a chain of causes, in one line."""
     while error.__cause__ is not None:

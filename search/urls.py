@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import sqlalchemy
 
@@ -73,6 +74,13 @@ def sqlite_uri(database: Path) -> str:
     """Return the tracking URI of a database file."""
     path = str(database.absolute()).replace("%", "%25").replace("?", "%3F")
     return f"sqlite:///{path}"
+
+
+def sqlite_file_uri(database: Path) -> str:
+    """Return the address of a database file that takes options of sqlite, such as ``?mode=ro``."""
+    # Both sqlite and SQLAlchemy decode it.
+    path = quote(str(database.absolute())).replace("%", "%25")
+    return f"sqlite:///file:{path}"
 
 
 def redacted(text: str) -> str:

@@ -15,6 +15,12 @@ from difflib import get_close_matches
 from inspect import signature
 from typing import Any
 
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FixedTrial
 
 from spaces.architecture import Architecture
@@ -104,8 +110,8 @@ def seed_params(name: str, task: Task, options: Mapping[str, Any]) -> dict[str, 
         architecture, params = _replay(net, task, options)
     except BadInputError:
         raise
-    except (ValueError, InvalidCandidateError, UserWarning) as error:
-        problem = f"is not in the space ({error})"
+    except (ValueError, InvalidCandidateError) as error:
+        problem = f"is not in the space ({_in_words(error)})"
         raise BadInputError("enqueue", name, problem, _difference(net, options)) from None
     if architecture.digest != named(name, task).digest:
         raise BadInputError("enqueue", name, "is not in the space", _difference(net, options))
@@ -127,9 +133,42 @@ def _replay(
     trial = FixedTrial(dict(net.values))
     with warnings.catch_warnings():
         # Optuna only warns about a value out of range; an enqueued trial would draw another one.
-        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", UserWarning)
         architecture = FAMILIES[net.family](trial, task, **options)
+    for name, distribution in trial.distributions.items():
+        if not is_inside(distribution, value := trial.params[name]):
+            raise ValueError(f"{name} is {value}, but the space draws {domain(distribution)}")
     return architecture, dict(trial.params)
+
+
+def is_inside(distribution: BaseDistribution, value: object) -> bool:
+    """Tell whether a distribution can draw a value."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution)  # noqa: S101
+    return isinstance(value, int | float) and distribution.low <= value <= distribution.high
+
+
+def domain(distribution: BaseDistribution) -> str:
+    """Return the values of a distribution in words.
+
+    Example:
+        >>> domain(IntDistribution(8, 48)), domain(CategoricalDistribution((3, 5)))
+        ('8 to 48', '3 or 5')
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        return " or ".join(map(str, distribution.choices))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)  # noqa: S101
+    return f"{distribution.low:g} to {distribution.high:g}"
+
+
+def _in_words(error: Exception) -> str:
+    """Return an error of a draw; Optuna's own speaks of its classes."""
+    missing = re.match(r"The value of the parameter '(\w+)' is not found", str(error))
+    if missing is not None:
+        return f"it has no value for {missing[1]}"
+    outside = re.match(r"'(.+)' not in \((.+?),?\)", str(error))
+    return str(error) if outside is None else f"the space draws {outside[2]}, but not {outside[1]}"
 
 
 def _difference(net: NamedNet, options: Mapping[str, Any]) -> str:

@@ -294,7 +294,7 @@ def _other_splits(before: DataIdentity, after: DataIdentity) -> list[str]:
     for index, split in enumerate(SPLITS):
         old, new = before.split_images(index), after.split_images(index)
         if old != new:
-            phrases.append(f"{new} {split} images instead of {old}")
+            phrases.append(f"{counted(new, f'{split} image')} instead of {old}")
     return phrases or ["the same images in other splits"]
 
 

@@ -181,8 +181,12 @@ class Trial:
         report["done"] = self._has_diverged() or last.epoch >= spec.epochs
         if not report["done"] and self._is_hopeless():
             said = f"training accuracy {last.train_accuracy:.4f} after {last.epoch}"
+            noun = "epoch" if last.epoch == 1 else "epochs"
             least = least_accuracy(spec.task.classes)
-            report |= {STOPPED: f"{said} epochs is under {least:.4f}", "done": True}
+            report |= {
+                STOPPED: f"{said} {noun} is under {least:.4f}",
+                "done": True,
+            }
         return report
 
     def _offer(self, training: Training | FoldedTraining, result: EpochMetrics) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from search.driver.new_search import new_search
 from search.driver.resume import LOCATING
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
@@ -73,38 +72,7 @@ def _check_task(folder: SearchFolder, experiment: Experiment, found: DataIdentit
         raise BadInputError("data", experiment.data, problem, "restore the original images")
 
 
-def search_again(home: Home, folder: SearchFolder, experiment: Experiment) -> str:
+def search_again(folder: SearchFolder, experiment: Experiment) -> str:
     """Return how to search with changed data: by a new search that starts from this one."""
-    stored = load_stored(folder)
-    name = next_name(home, folder.name)
-    settings = [f"name={name}", f"warm_start=[{', '.join([*stored.warm_start, folder.name])}]"]
-    settings += _changes(stored.model_dump(), experiment.model_dump(), LOCATING)
-    run = home.command("run", shlex.quote(_typed(folder.experiment)))
-    options = " ".join(f"--set {shlex.quote(each)}" for each in settings)
-    return f"start a new search from the trials of this one: {run} {options}"
-
-
-def _changes(
-    before: Mapping[str, object], after: Mapping[str, object], fields: Iterable[str], of: str = ""
-) -> Iterator[str]:
-    """Yield the settings that change some fields."""
-    for field in fields:
-        old, new = before[field], after[field]
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _changes(old, new, new, f"{of}{field}.")
-        elif old != new:
-            text = "" if new is None else new or '""'
-            yield f"{of}{field}={text}"
-
-
-def next_name(home: Home, name: str) -> str:
-    """Return the first of NAME-2, NAME-3 and so on that no search has."""
-    number = 2
-    while home.folder(f"{name}-{number}").path.exists():
-        number += 1
-    return f"{name}-{number}"
-
-
-def _typed(path: Path) -> str:
-    """Return a path as a user would type it in the current folder."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    command = new_search(folder, experiment, LOCATING)
+    return f"start a new search from the trials of this one: {command}"

@@ -15,6 +15,7 @@ from optuna.trial import FixedTrial, FrozenTrial, TrialState, create_trial
 
 from cluster.folder_store import open_store
 from search.backup.checkpoint_cleanup import move_checkpoints
+from search.driver.new_search import new_search
 from search.experiment.defaults import as_completed
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_experiment, load_stored
@@ -97,11 +98,16 @@ def _refuse_changes(folder: SearchFolder, before: Experiment, after: Experiment)
     located = all(":" in each.data for each in (before, after))
     if located and folder.data is not None:
         after = after.model_copy(update={field: getattr(before, field) for field in LOCATING})
-    refuse_other(before, after)
+    refuse_other(folder, before, after)
 
 
-def refuse_other(before: Experiment, after: Experiment) -> None:
+def refuse_other(folder: SearchFolder, before: Experiment, after: Experiment) -> None:
     """Check that a search may be resumed with a changed experiment.
+
+    Args:
+        folder: of the search, with the experiment before the change.
+        before: experiment of the search.
+        after: experiment with which it is resumed.
 
     Raises:
         BadInputError: names the first field that must not change.
@@ -110,7 +116,10 @@ def refuse_other(before: Experiment, after: Experiment) -> None:
     for field, value in new.items():
         if field not in CHANGEABLE and value != old[field]:
             problem = f"a resumed search must keep {old[field]!r}"
-            remedy = f"search under another name with warm_start: [{before.name}]"
+            remedy = (
+                f"leave it out, or start a new search from the trials of this one: "
+                f"{new_search(folder, after)}"
+            )
             raise BadInputError(field, value, problem, remedy)
 
 

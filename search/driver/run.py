@@ -130,9 +130,7 @@ def _run_held(
     with asking_for_moved_data(home, folder) if resume else nullcontext():
         dataset = load_images(experiment, console)
     data = dataset.identify(experiment.decoding)
-    if resume and (
-        line := check_data(folder, experiment, data, search_again(home, folder, experiment))
-    ):
+    if resume and (line := check_data(folder, experiment, data, search_again(folder, experiment))):
         say(console, line)
     experiment, choices = _completed(experiment, dataset, folder, resume=resume)
     spec = describe_training(experiment, describe_task(dataset))
@@ -170,9 +168,9 @@ def _run_held(
         if not migrate_checkpoints(folder, experiment):
             say(console, "Checkpoints could not be moved; their trials start again.")
         folder.write_data(data)
-        folder.write_experiment(experiment.to_yaml())
+        folder.write_experiment(experiment.to_yaml(dataset.shape[:2]))
     else:
-        folder.create(experiment.to_yaml(), spec.task, data)
+        folder.create(experiment.to_yaml(dataset.shape[:2]), spec.task, data)
         stack.enter_context(hold(folder.lock, folder.name))
         backup.record_driver(folder)
     if packing.is_guessed:

@@ -150,7 +150,9 @@ def open_search(
     study.restore(known)
     warm_start.apply(study)
     journal = Journal(folder.journal)
-    destination = Destination.from_environment(home.path, experiment.tracking.experiment)
+    destination = Destination.of_search(folder, experiment.tracking.experiment)
+    if experiment.tracking.enabled:
+        destination.record(folder)
     return SearchSession(
         experiment,
         home,

@@ -57,9 +57,8 @@ def read_warm_start(
         except BadInputError as error:
             raise BadInputError("warm_start", name, error.problem, error.remedy) from None
         if other.epochs != experiment.epochs:
-            differences.append(
-                f"it trained for {other.epochs} epochs instead of {experiment.epochs}"
-            )
+            epochs = plural(other.whole_epochs, "epoch")
+            differences.append(f"it trained for {epochs} instead of {experiment.epochs}")
         differences += _compare_recipes(other.recipe, experiment.recipe)
         misfits: Counter[Misfit] = Counter()
         taken = list(

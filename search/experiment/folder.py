@@ -22,6 +22,7 @@ HOME_VARIABLE = "BORDERLINE_HOME"
 DATABASE_VARIABLE = "BORDERLINE_DATABASE"
 STORAGE_VARIABLE = "BORDERLINE_STORAGE"
 _DATA = "data.json"
+_TRACKED_AT = "tracked-at"
 
 
 def default_database() -> str | None:
@@ -268,6 +269,19 @@ class SearchFolder:
             if isinstance(error, BadInputError):
                 raise
             raise self._damaged(_DATA, "is damaged") from None
+
+    @property
+    def tracked_at(self) -> str | None:
+        """Address of the MLflow server that receives the runs, without its password.
+
+        None for the local store, or for a search of an older version.
+        """
+        path = self.path / _TRACKED_AT
+        return (self._read(_TRACKED_AT).strip() or None) if path.exists() else None
+
+    def write_tracked_at(self, address: str | None) -> None:
+        """Write the address of the MLflow server atomically; None for the local store."""
+        write_atomically(self.path / _TRACKED_AT, f"{address or ''}\n")
 
     @property
     def baseline_file(self) -> Path:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from search.experiment.folder import SearchFolder
 from search.experiment.schema import Experiment
 from search.experiment.sections import SpaceSection, seconds
+from search.experiment.type_errors import explain_value
 from search.experiment.yaml_text import YamlTextError, is_text, plain_text, read_yaml
 from spaces.errors import BadInputError
 
@@ -243,6 +244,9 @@ def _explain(error: ValidationError) -> BadInputError:
             "first; give one with --set name=..."
         )
         return BadInputError(field, value, message, remedy)
+    explained = explain_value(first["type"], value, first.get("ctx", {}))
+    if explained is not None:
+        return BadInputError(field, value, *explained)
     message = message[0].lower() + message[1:]
     return BadInputError(field, value, message, f"it takes: {_describe(location)}")
 

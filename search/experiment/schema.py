@@ -30,6 +30,7 @@ from search.experiment.sections import (
     named,
 )
 from search.experiment.yaml_text import write_yaml
+from search.formatting import plural
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
 from trainables.folds import Folds
@@ -224,7 +225,7 @@ class Experiment(Section):
         """
         after, epochs = self.scheduler.hopeless_after, self.whole_epochs
         if after is not None and after >= epochs:
-            problem = f"a training ends after {epochs} epochs anyway"
+            problem = f"a training ends after {plural(epochs, 'epoch')} anyway"
             remedy = "use fewer than `epochs`, or leave it out"
             raise BadInputError("scheduler.hopeless_after", after, problem, remedy)
 
@@ -246,6 +247,16 @@ class Experiment(Section):
         """Whether the experiment names a user's function."""
         return is_function(self.data) or is_reference(self.space.name)
 
-    def to_yaml(self) -> str:
-        """Return the complete experiment with defaults as YAML."""
-        return write_yaml(self.model_dump(mode="json"))
+    def to_yaml(self, size: tuple[int, int] | None = None) -> str:
+        """Return the complete experiment with defaults as YAML.
+
+        Args:
+            size: height and width of the images in pixels, for a comment where `resolution` is
+                empty; None for no comment.
+        """
+        text = write_yaml(self.model_dump(mode="json"))
+        if size is None:
+            return text
+        height, width = size
+        empty = "\nresolution: null\n"
+        return text.replace(empty, f"{empty[:-1]}  # the images' own size: {height}x{width}\n", 1)

@@ -12,6 +12,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     model_validator,
 )
 
@@ -65,6 +66,23 @@ def seconds(value: object) -> object:
             raise ValueError("use seconds, or a number with s, m, h or d such as 90m")
         return float(match[1]) * _UNITS[match[2] or "s"]
     return value
+
+
+def duration_text(value: float | None) -> str | float | None:
+    """Return seconds as a duration that `seconds` reads as the same number, such as 90m.
+
+    Example:
+        >>> duration_text(5400.0), duration_text(172800.0), duration_text(0.5)
+        ('90m', '2d', 0.5)
+    """
+    if value is None or value % 60 or not value:
+        return value
+    unit = next(each for each in "dhm" if value % _UNITS[each] == 0)
+    return f"{value / _UNITS[unit]:.0f}{unit}"
+
+
+_SAVED = PlainSerializer(duration_text, when_used="json")
+"""Durations are stored as users write them."""
 
 
 def named(value: object) -> object:
@@ -171,7 +189,7 @@ class BudgetSection(Section):
     trials: int = Field(
         30, ge=1, description="number of trained candidates; rejected ones do not count"
     )
-    wall_clock: Annotated[float | None, BeforeValidator(seconds)] = Field(
+    wall_clock: Annotated[float | None, BeforeValidator(seconds), _SAVED] = Field(
         None, gt=0, description="time during which a driver runs: seconds, or 90m, 8h, 2d"
     )
     device_hours: float | None = Field(
@@ -204,7 +222,7 @@ class FailuresSection(Section):
     retries: int = Field(
         3, ge=0, description="retries from the last checkpoint before a trial fails"
     )
-    hang_after: Annotated[float | None, BeforeValidator(seconds)] = Field(
+    hang_after: Annotated[float | None, BeforeValidator(seconds), _SAVED] = Field(
         None,
         ge=1,
         le=1e9,
@@ -234,7 +252,7 @@ class ResourcesSection(Section):
     concurrent: int | None = Field(
         None, ge=1, description="maximum number of parallel trials; empty: as many as fit"
     )
-    wait: Annotated[float, BeforeValidator(seconds)] = Field(
+    wait: Annotated[float, BeforeValidator(seconds), _SAVED] = Field(
         1800.0,
         gt=0,
         le=1e9,
@@ -308,7 +326,7 @@ class TrackingSection(Section):
 
     enabled: bool = Field(True, description="log to MLflow")
     experiment: str = Field("borderline", min_length=1, description="name of the MLflow experiment")
-    wait: Annotated[float, BeforeValidator(seconds)] = Field(
+    wait: Annotated[float, BeforeValidator(seconds), _SAVED] = Field(
         60.0,
         ge=0,
         le=1e6,

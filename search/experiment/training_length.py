@@ -8,6 +8,7 @@ from typing import Self
 from search.experiment.batch_size import SMALLEST_BATCH
 from search.experiment.length import Length
 from search.experiment.schema import Experiment
+from search.formatting import plural
 from spaces.errors import BadInputError
 from spaces.options import choices
 from spaces.recipe import BATCH_SIZE
@@ -121,7 +122,7 @@ def with_whole_epochs(experiment: Experiment, images: int) -> tuple[Experiment, 
     line = f"epochs: {epochs:,}, for {length.amount:,} {length.unit} of "
     if length.unit == "images":
         return whole, f"{line}{images:,} per epoch"
-    largest = f"{max(sizes)} images"
+    largest = plural(max(sizes), "image")
     if len(set(sizes)) > 1:
         largest += ", the largest batch size; smaller batches give more steps"
     return whole, line + largest
@@ -144,4 +145,4 @@ def _batch_sizes(experiment: Experiment) -> list[int]:
 
 
 def _count(steps: int) -> str:
-    return "1 step" if steps == 1 else f"{steps:,} steps"
+    return plural(steps, "step")

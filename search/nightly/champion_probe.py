@@ -39,7 +39,7 @@ def load_champion(networks: SearchNetworks, choose: Choice = first_seed) -> list
 
     experiment = networks.stored.experiment
     model = experiment.nightly.model or experiment.name
-    destination = Destination.from_environment(networks.home.path, experiment.tracking.experiment)
+    destination = Destination.of_search(networks.folder, experiment.tracking.experiment)
     try:
         store = ChampionStore(destination, model)
         champion = store.current()

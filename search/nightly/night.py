@@ -22,7 +22,8 @@ from rich.console import Console
 from search.backup.backup import back_up_now
 from search.backup.restore import restore_missing
 from search.console import say, warn
-from search.driver.data_check import check_data, next_name
+from search.driver.data_check import check_data
+from search.driver.new_search import next_name
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.resume import as_resumed
 from search.driver.run import run_search
@@ -171,7 +172,7 @@ class _Night:
         self._console = console
         self._address = address
         self._history = History(self._folder.nights)
-        self._destination = Destination.from_environment(home.path, experiment.tracking.experiment)
+        self._destination = Destination.of_search(self._folder, experiment.tracking.experiment)
         self._model = experiment.nightly.model or experiment.name
 
     def run(self) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment
-from search.formatting import duration
+from search.formatting import are, duration, plural
 from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
 from search.nightly.trend_plot import trend
 from search.reporting.rendering import Section
@@ -166,8 +166,8 @@ def _front(objectives: Sequence[Objective], before: Snapshot, after: Snapshot) -
     new = [number for number in after.front if number not in before.front]
     gone = [number for number in before.front if number not in after.front]
     sentence = (
-        f"{len(after.front)} candidates are Pareto-optimal in {', '.join(objectives)}: {len(new)} "
-        f"new, {len(gone)} beaten since."
+        f"{are(len(after.front), 'candidate')} Pareto-optimal in {', '.join(objectives)}: "
+        f"{len(new)} new, {len(gone)} beaten since."
     )
     rows = [_point(number, after, "new") for number in new]
     rows += [_point(number, before, "beaten") for number in gone]
@@ -195,7 +195,7 @@ def _failures(before: Snapshot, after: Snapshot) -> Section | None:
         return None
     rows = tuple((str(number), cause) for number, cause in new[:SHOWN])
     more = f"; the first {SHOWN} are shown" if len(new) > SHOWN else ""
-    sentence = f"{len(new)} trials failed in this night{more}."
+    sentence = f"{plural(len(new), 'trial')} failed in this night{more}."
     return Section("Failures", (sentence,), ("trial", "cause"), rows)
 
 

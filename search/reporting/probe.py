@@ -252,7 +252,7 @@ class SearchProbing:
                         journal.finish(PARENT, ending)
                 sync(
                     folder.journal,
-                    Destination.from_environment(self.home.path, experiment),
+                    Destination.of_search(folder, experiment),
                     folder.identity,
                 )
         except Exception as error:  # Tracking must not fail the command.

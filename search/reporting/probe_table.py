@@ -81,9 +81,10 @@ def _sentences(probes: NetworkProbes) -> Iterator[str]:
         yield f"Weights: {probes.weights}; accuracy {probes.accuracy:.4f} on {images}."
     if probes.accuracy is not None and probes.has("zero_branch_accuracy"):
         trivial = sum(_is_trivial(layer, probes.accuracy) for layer in probes.layers)
+        verb = "is" if trivial == 1 else "are"
         yield (
-            f"{trivial} of {len(probes.layers)} convolutions are trivial: without them the network "
-            f"loses at most {TRIVIAL:.1%} of accuracy."
+            f"{trivial} of {len(probes.layers)} convolutions {verb} trivial: without them the "
+            f"network loses at most {TRIVIAL:.1%} of accuracy."
         )
     if probes.disabled_features is not None:
         features = sum(norm.features for norm in probes.norms)

@@ -10,7 +10,7 @@ from search.experiment.objectives import Objective
 from search.experiment.schema import Experiment
 from search.experiment.sections import BorderRule
 from search.experiment.training_length import TrainingLength
-from search.formatting import duration, plural
+from search.formatting import are, duration, plural
 from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.probe_table import describe_probes
 from search.reporting.rendering import Section
@@ -113,12 +113,8 @@ def _leaderboard(
     counts = (
         f"{plural(summary.trained, 'candidate')} trained: {summary.complete:,} complete, "
         f"{summary.pruned:,} stopped early, {summary.failed:,} failed; {summary.running:,} running."
-        + (f" {summary.interrupted:,} were interrupted." if summary.interrupted else "")
-        + (
-            f" {summary.truncated:,} were truncated at the border layer."
-            if summary.truncated
-            else ""
-        )
+        + _were(summary.interrupted, "interrupted")
+        + _were(summary.truncated, "truncated at the border layer")
     )
     header = (
         "#",
@@ -210,7 +206,7 @@ def _front(
         for trial in summary.front
     )
     sentence = (
-        f"{len(rows)} candidates are Pareto-optimal: no other candidate beats them in "
+        f"{are(len(rows), 'candidate')} Pareto-optimal: no other candidate beats them in "
         f"{', '.join(experiment.objectives)} together. Candidates stopped early count with their "
         "last accuracy; candidates that stopped themselves as hopeless are excluded."
     )
@@ -453,3 +449,8 @@ def _beyond(experiment: Experiment, summary: Summary) -> Section | None:
 def best_accuracy(trials: Sequence[TrialRecord]) -> str:
     """Return the best validation accuracy of the trials; "none" without a trial."""
     return f"{max(t.accuracy or 0.0 for t in trials):.4f}" if trials else "none"
+
+
+def _were(count: int, what: str) -> str:
+    """Return a sentence such as `` 2 were interrupted.``; nothing for none."""
+    return f" {count:,} {'was' if count == 1 else 'were'} {what}." if count else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.table import Table
 from search.console import program, say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
+from search.formatting import plural
 from search.reporting.comparison import comparability, compare
 from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report
@@ -22,6 +24,7 @@ from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
 
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}
 
 
@@ -143,6 +146,9 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
     try:
         stored.folder.report.write_text(page, encoding="utf-8")
     except OSError as error:
+        if error.errno in _NOT_ALLOWED:
+            say(console, f"\nWeb page: not written; {stored.folder.path} is not yours to write")
+            return
         problem = f"cannot write the web page ({error.strerror})"
         remedy = "free disk space, or ask the owner of the folder"
         raise BadInputError("NAME", stored.folder.report, problem, remedy) from error
@@ -153,10 +159,14 @@ def sync_search(name: str, home: Home, console: Console) -> None:
     """Send the events that have not arrived in MLflow yet."""
     folder = home.existing(name)
     experiment = load_experiment(folder.experiment)
-    destination = Destination.from_environment(home.path, experiment.tracking.experiment)
+    destination = Destination.of_search(folder, experiment.tracking.experiment)
+    before = folder.tracked_at
+    if before is not None and before != destination.shown:
+        say(console, f"{name} was tracked at {before}; sending it to {destination.shown} as well")
     done = sync(folder.journal, destination, folder.identity)
     say(
         console,
-        f"{done.events} events of {done.runs} runs sent to {destination.shown}; "
+        f"{plural(done.events, 'event')} of {plural(done.runs, 'run')} sent to "
+        f"{destination.shown}; "
         f"compare: {ui_command(destination)}",
     )

@@ -5,6 +5,7 @@ An error is one plain line that names the location without its password.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from optuna.trial import FrozenTrial
 from search.formatting import root_cause
 from search.private_apis import one_writer_storage, server_storage
 from search.study.postgres import PostgresLock
-from search.urls import engine_url, parse_url, shown_url, sqlite_uri
+from search.urls import engine_url, parse_url, shown_url, sqlite_file_uri, sqlite_uri
 from spaces.errors import BadInputError
 
 _CONNECT = {"connect_timeout": 10}
@@ -61,7 +62,7 @@ def read_trials(location: Path | str, name: str) -> list[FrozenTrial]:
     """
     if isinstance(location, Path) and not location.is_file():
         raise _no_study(location, name)
-    storage = open_storage(location)
+    storage = _open_to_read(location)
     try:
         return storage.get_all_trials(storage.get_study_id_from_name(name), deepcopy=False)
     except KeyError:
@@ -70,6 +71,29 @@ def read_trials(location: Path | str, name: str) -> list[FrozenTrial]:
         raise _unreadable(location, error) from None
     finally:
         storage.engine.dispose()
+
+
+def _open_to_read(location: Path | str) -> RDBStorage:
+    """Open the storage of studies, also for a user who may read it but not write.
+
+    Raises:
+        BadInputError: it cannot be read.
+    """
+    if not isinstance(location, Path) or _is_writable(location):
+        return open_storage(location)
+    # Without the log of a writer, sqlite would have to create it beside the database.
+    log = location.with_name(f"{location.name}-wal")
+    mode = "ro" if log.exists() else "ro&immutable=1"
+    url = _template(f"{sqlite_file_uri(location)}?mode={mode}&uri=true")
+    try:
+        return one_writer_storage()(url, skip_table_creation=True)
+    except (StorageInternalError, sqlalchemy.exc.SQLAlchemyError) as error:
+        raise _unreadable(location, error) from None
+
+
+def _is_writable(path: Path) -> bool:
+    """Tell whether this user may write a file and others beside it, as sqlite does."""
+    return all(os.access(each, os.W_OK, effective_ids=True) for each in (path, path.parent))
 
 
 def shown(location: Path | str) -> str:

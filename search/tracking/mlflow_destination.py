@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from search.experiment.folder import SearchFolder
 from search.urls import redacted, sqlite_uri
+from spaces.errors import BadInputError
 
 DEFAULT_EXPERIMENT = "borderline"
+_VARIABLE = "MLFLOW_TRACKING_URI"
+_HIDDEN = "***"
 
 _PROJECT = Path(__file__).resolve().parents[2]
 
@@ -32,8 +36,28 @@ class Destination:
     @classmethod
     def from_environment(cls, home: Path, experiment: str = DEFAULT_EXPERIMENT) -> Self:
         """Return the store in MLFLOW_TRACKING_URI, or the local one under `home`."""
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(home / "mlflow.db")
+        uri = os.environ.get(_VARIABLE) or sqlite_uri(home / "mlflow.db")
         return cls(uri, home, experiment)
+
+    @classmethod
+    def of_search(cls, folder: SearchFolder, experiment: str) -> Self:
+        """Return the store of a search: that in MLFLOW_TRACKING_URI, or else where it was tracked.
+
+        Raises:
+            BadInputError: it was tracked at an address with a password, which is not stored.
+        """
+        home = folder.path.parent
+        tracked = folder.tracked_at
+        if os.environ.get(_VARIABLE) or tracked is None:
+            return cls.from_environment(home, experiment)
+        if redacted(tracked) == tracked and _HIDDEN not in tracked:
+            return cls(tracked, home, experiment)
+        problem = f"is not set, but search {folder.name} is tracked at {tracked}"
+        raise BadInputError(_VARIABLE, "", problem, "set it to that address with its password")
+
+    def record(self, folder: SearchFolder) -> None:
+        """Record in the folder of a search where it is tracked, without passwords."""
+        folder.write_tracked_at(None if self.local else self.shown)
 
     @property
     def local(self) -> bool:

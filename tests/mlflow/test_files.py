@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -234,3 +235,34 @@ def test_image_copies_existing_files_and_installs_packages() -> None:
     assert packages is not None
     for package in set(serve_team.MODULES.values()) - {"mlflow"}:
         assert package in packages[1]
+
+
+@pytest.mark.parametrize("port", ["70000", "0"])
+def test_local_server_refuses_a_port_that_is_none(tmp_path: Path, port: str) -> None:
+    refused = served(tmp_path, port)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"--port {port} is no port" in refused.stderr
+
+
+def test_local_server_refuses_a_taken_port_with_a_free_one(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        refused = served(tmp_path, str(port))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    found = re.fullmatch(rf"serve.sh: port {port} is taken, .* --port (\d+)\n", refused.stderr)
+    assert found is not None
+    assert int(found[1]) > port
+    assert not list(tmp_path.iterdir())
+
+
+def served(home: Path, port: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", FOLDER / "serve.sh", "--port", port],
+        env=os.environ | {"BORDERLINE_HOME": str(home / "home")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -212,6 +212,16 @@ def test_error_names_the_options_that_a_network_needs(name, options, problem):
     assert str(caught.value).endswith(problem)
 
 
+def test_error_of_a_network_outside_the_space_is_in_words():
+    with pytest.raises(BadInputError) as caught:
+        seed_params("vgg16", CIFAR, {"depth": 13, "features": [8, 48]})
+    assert "(features_1 is 64, but the space draws 8 to 48)" in str(caught.value)
+    with pytest.raises(BadInputError) as caught:
+        seed_params("vgg16", CIFAR, {"depth": 13, "features": [8, 512], "kernel": [5, 7]})
+    assert "(the space draws 5, 7, but not 3)" in str(caught.value)
+    assert "Distribution" not in str(caught.value)
+
+
 def test_other_mistakes_in_space_options_keep_their_error():
     with pytest.raises(BadInputError, match="4 is not an odd size"):
         seed_params("vgg16", CIFAR, {"depth": 13, "kernel": 4})

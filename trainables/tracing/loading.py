@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from difflib import get_close_matches
@@ -91,8 +92,12 @@ def _from_torchvision(reference: str, name: str, initialised: bool) -> nn.Module
 
     known = models.list_models()
     if name not in known:
-        close = get_close_matches(name, known, n=1)
-        hint = f"did you mean torchvision:{close[0]}?" if close else "see torchvision's models"
+        # A number in a name may differ much, its first word may not: resnext999 is no resnet.
+        family = re.match(r"[a-z_]*", name.lower())
+        related = [each for each in known if family and family[0] and each.startswith(family[0])]
+        close = get_close_matches(name, related, n=3, cutoff=0) or get_close_matches(name, known)
+        named = " or ".join(f"torchvision:{each}" for each in close)
+        hint = f"did you mean {named}?" if named else f"known are {', '.join(_images())}"
         raise BadInputError("NETWORK", reference, "torchvision has no such model", hint)
     builder = models.get_model_builder(name)
     options: dict[str, Any] = dict(_TORCHVISION_OPTIONS.get(name, {}))
@@ -112,6 +117,13 @@ def _from_torchvision(reference: str, name: str, initialised: bool) -> nn.Module
         module = _built(reference, builder, options, initialised)
     assert isinstance(module, nn.Module)  # noqa: S101 - torchvision promises it
     return module
+
+
+def _images() -> list[str]:
+    """Return torchvision's models of images, without those of boxes, masks and videos."""
+    from torchvision import models  # noqa: PLC0415 - takes a second
+
+    return list(models.list_models(module=models))
 
 
 def _built(

@@ -51,7 +51,7 @@ def test_refusal_names_the_difference_and_the_command(home: Home, folder: Search
     moved = ["data=csv:/new place/t.csv", "table.root=/new", 'table.split=""', r"groups=(\d)"]
     experiment = load_resumed(folder, moved)
     with pytest.raises(BadInputError) as caught:
-        check_data(folder, experiment, CHANGED, search_again(home, folder, experiment))
+        check_data(folder, experiment, CHANGED, search_again(folder, experiment))
     line = str(caught.value)
     assert "\n" not in line
     assert "since the search started: new class zeppelin; airplane is gone; 50 images more" in line

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -97,22 +99,41 @@ def test_every_field_is_either_changeable_or_fixed() -> None:
 
 
 @pytest.mark.parametrize("field", OTHERS)
-def test_changing_a_fixed_field_on_resume_is_refused(field: str) -> None:
-    before = parse_experiment({"name": "mine"})
-    after = parse_experiment({"name": "mine", field: OTHERS[field]})
+def test_changing_a_fixed_field_on_resume_is_refused(folder: SearchFolder, field: str) -> None:
+    before = load_stored(folder)
+    after = parse_experiment({**before.model_dump(), field: OTHERS[field]})
     with pytest.raises(BadInputError) as caught:
-        refuse_other(before, after)
+        refuse_other(folder, before, after)
     assert caught.value.field == field
     assert "a resumed search must keep" in caught.value.problem
-    assert "warm_start: [mine]" in caught.value.remedy
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("field", OTHERS)
+def test_refused_change_names_the_command_of_a_new_search(folder: SearchFolder, field: str) -> None:
+    before = load_stored(folder)
+    after = parse_experiment({**before.model_dump(), field: OTHERS[field]})
+    with pytest.raises(BadInputError) as caught:
+        refuse_other(folder, before, after)
+    _, command = caught.value.remedy.split("from the trials of this one: ")
+    python, script, run, path, *options = shlex.split(command)
+    assert (python, script, run) == ("python", "search.py", "run")
+    overrides = [value for flag, value in pairwise(options) if flag == "--set"]
+    started = load_experiment(Path(path), overrides)
+    if field == "name":
+        assert started.name == OTHERS["name"]
+    elif field != "warm_start":
+        assert started.name == "mine-2"
+        assert getattr(started, field) == getattr(after, field)
+    assert started.warm_start == ["mine"]
+
+
 @pytest.mark.parametrize("field", CHANGED)
-def test_changeable_fields_may_change_on_resume(field: str) -> None:
-    before = parse_experiment({"name": "mine"})
-    refuse_other(before, parse_experiment({"name": "mine", field: CHANGED[field]}))
-    refuse_other(before, before)
+def test_changeable_fields_may_change_on_resume(folder: SearchFolder, field: str) -> None:
+    before = load_stored(folder)
+    after = parse_experiment({**before.model_dump(), field: CHANGED[field]})
+    refuse_other(folder, before, after)
+    refuse_other(folder, before, before)
 
 
 @pytest.fixture

@@ -128,6 +128,37 @@ def test_every_field_of_a_file_is_read(tmp_path: Path) -> None:
     assert (found.tracking.enabled, found.tracking.experiment) == (False, "nightly")
 
 
+@pytest.mark.parametrize("written_as", ["90m", "8h", "2d", "7m", "45", "0.5"])
+def test_durations_are_stored_as_written(written_as: str) -> None:
+    number = written_as if written_as[-1].isalpha() else float(written_as)
+    stored = parse_experiment({"budget": {"wall_clock": number}}).to_yaml()
+    assert yaml.safe_load(stored)["budget"]["wall_clock"] == number
+    assert yaml.safe_load(stored)["resources"]["wait"] == "30m"
+
+
+def test_stored_experiment_tells_the_own_size_of_images() -> None:
+    text = parse_experiment({}).to_yaml((48, 64))
+    assert "\nresolution: null  # the images' own size: 48x64\n" in text
+    assert "own size" not in parse_experiment({"resolution": 32}).to_yaml((32, 32))
+    assert parse_experiment(yaml.safe_load(text)) == parse_experiment({})
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"sampler": "tpa"}, "did you mean tpe?"),
+        ({"name": 3}, 'write "3" in quotes'),
+        ({"enqueue": "vgg16"}, "write [vgg16]"),
+        ({"budget": {"trials": "many"}}, "write digits only"),
+    ],
+)
+def test_type_errors_say_what_to_write(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse_experiment(fields)
+    assert says in caught.value.remedy
+    assert "it takes" not in str(caught.value)
+
+
 @pytest.mark.parametrize(("seeds", "most"), [("1", 1), ("3", 6), ("3, max_seeds: 4", 4)])
 def test_most_seeds_are_twice_the_seeds_unless_set(tmp_path: Path, seeds: str, most: int) -> None:
     found = load_experiment(written(tmp_path, f"finalists: {{seeds: {seeds}}}"))
@@ -203,7 +234,7 @@ def test_folder_of_own_code_is_stored_with_experiment(
 def test_an_unknown_objective_is_named_with_the_known_ones(tmp_path: Path) -> None:
     error = refusal(written(tmp_path, "objectives: [accuracy, speed]"))
     assert (error.field, error.value) == ("objectives.1", "speed")
-    assert "'params', 'macs', 'latency' or 'batch_latency'" in str(error)
+    assert "is none of accuracy, params, macs, latency, batch_latency" in str(error)
 
 
 def test_hopeless_after_must_precede_the_last_epoch() -> None:
@@ -282,28 +313,32 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("zzz: 3", "zzz", "known are name, data,"),
         ("finalists: {qqq: 1}", "finalists.qqq", "known are count, seeds, max_seeds"),
         ("epochs: three", "epochs", "a number of epochs"),
-        ("epochs: 3.0", "epochs", "integer"),
-        ("epochs: true", "epochs", "integer"),
+        ("epochs: 3.0", "epochs", "is not an integer"),
+        ("epochs: true", "epochs", "is not a whole number; write digits only"),
         ("epochs: '3'", "epochs", "is text; remove the quotes"),
         ("epochs: '3.0'", "epochs", "is not an integer; write 3"),
         ("subset: '0.5'", "subset", "is text; remove the quotes"),
         ("compile: 'yes'", "compile", "is text; remove the quotes"),
         ("name: número", "name", "ASCII letters"),
-        ("epochs: [3]", "epochs", "integer"),
-        ("epochs:", "epochs", "integer"),
-        ("data: [3]", "data", "string"),
+        ("epochs: [3]", "epochs", "is not a whole number; write digits only"),
+        ("epochs:", "epochs", "is not a whole number; write digits only"),
+        ("data: [3]", "data", "is a list, not text; write one text"),
         ("subset: much", "subset", "number"),
-        ("tracking: {enabled: 1}", "tracking.enabled", "boolean"),
+        (
+            "tracking: {enabled: 1}",
+            "tracking.enabled",
+            "is neither true nor false",
+        ),
         ("budget: 30", "budget", "is not a section"),
-        ("recipe: [1]", "recipe", "dictionary"),
+        ("recipe: [1]", "recipe", "is not a mapping; write {name: value}"),
         ("space: 3", "space", "is not a section"),
-        ("sampler: grid", "sampler", "'auto', 'tpe', 'gp' or 'random'"),
-        ("scheduler: {name: hyperband}", "scheduler.name", "'asha' or 'none'"),
+        ("sampler: grid", "sampler", "is none of auto, tpe, gp, random"),
+        ("scheduler: {name: hyperband}", "scheduler.name", "is none of asha, none"),
         ("screens: {border: strict}", "screens.border", "use one of previous-conv"),
         ("screens: {border: 'on'}", "screens.border", "use one of previous-conv"),
-        ("epochs: 0", "epochs", "greater than or equal to 1"),
-        ("subset: 0", "subset", "greater than 0"),
-        ("subset: 1.5", "subset", "less than or equal to 1"),
+        ("epochs: 0", "epochs", "is under 1; use 1 or more"),
+        ("subset: 0", "subset", "is not over 0; use more"),
+        ("subset: 1.5", "subset", "is over 1; use 1 or less"),
         ("validation: 1", "validation", "less than 1"),
         ("validation: a fifth", "validation", "a fraction of the images"),
         ("validation: '0.2'", "validation", "is text; remove the quotes"),
@@ -311,47 +346,55 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("validation: folds=1", "validation", "folds=5 (2 to 20 folds)"),
         ("validation: folds=5x0", "validation", "folds=5x2 for two repetitions"),
         ("validation: 5x2", "validation", "use a fraction of the images such as 0.2, or folds=5"),
-        ("test: -0.1", "test", "greater than 0"),
-        ("seed: -1", "seed", "greater than or equal to 0"),
+        ("test: -0.1", "test", "is not over 0; use more"),
+        ("seed: -1", "seed", "is under 0; use 0 or more"),
         ("seed: 4294967296", "seed", "less than 4294967296"),
-        ("resolution: 0", "resolution", "greater than or equal to 1"),
-        ("budget: {trials: 0}", "budget.trials", "greater than or equal to 1"),
-        ("budget: {wall_clock: 0}", "budget.wall_clock", "greater than 0"),
+        ("resolution: 0", "resolution", "is under 1; use 1 or more"),
+        ("budget: {trials: 0}", "budget.trials", "is under 1; use 1 or more"),
+        ("budget: {wall_clock: 0}", "budget.wall_clock", "is not over 0; use more"),
         ("budget: {wall_clock: 3 weeks}", "budget.wall_clock", "90m"),
         ("budget: {wall_clock: .inf}", "budget.wall_clock", "finite"),
         ("resources: {gpus: .nan}", "resources.gpus", "finite"),
-        ("resources: {gpus: -1}", "resources.gpus", "greater than or equal to 0"),
+        ("resources: {gpus: -1}", "resources.gpus", "is under 0; use 0 or more"),
         ("decoding: {background: nocolour}", "decoding.background", "colour name such as white"),
         ("decoding: {background: '#ffffff00'}", "decoding.background", "or #rrggbb"),
         ("decoding: {value_range: [9, 9]}", "decoding.value_range", "the lower one first"),
         ("decoding: {value_range: [0, .inf]}", "decoding.value_range", "the lower one first"),
         ("decoding: {value_range: 255}", "decoding.value_range", "use two numbers"),
-        ("decoding: {max_megapixels: 0}", "decoding.max_megapixels", "greater than 0"),
-        ("augmentation: {crop: -1}", "augmentation.crop", "greater than or equal to 0"),
-        ("augmentation: {crop: 2.0}", "augmentation.crop", "integer"),
+        (
+            "decoding: {max_megapixels: 0}",
+            "decoding.max_megapixels",
+            "is not over 0; use more",
+        ),
+        ("augmentation: {crop: -1}", "augmentation.crop", "is under 0; use 0 or more"),
+        ("augmentation: {crop: 2.0}", "augmentation.crop", "is not an integer"),
         ("augmentation: {translate: 1}", "augmentation.translate", "less than 1"),
-        ("augmentation: {translate: -0.1}", "augmentation.translate", "greater than or equal to 0"),
-        ("augmentation: {flip: often}", "augmentation.flip", "'random' or 'alternating'"),
-        ("augmentation: {flip: 1}", "augmentation.flip", "'random' or 'alternating'"),
-        ("augmentation: {flip:}", "augmentation.flip", "'random' or 'alternating'"),
-        ("balance: equal", "balance", "'none', 'weights' or 'sampling'"),
+        ("augmentation: {translate: -0.1}", "augmentation.translate", "is under 0; use 0 or more"),
+        (
+            "augmentation: {flip: often}",
+            "augmentation.flip",
+            "none of none, random, alternating",
+        ),
+        ("augmentation: {flip: 1}", "augmentation.flip", "none of none, random, alternating"),
+        ("augmentation: {flip:}", "augmentation.flip", "none of none, random, alternating"),
+        ("balance: equal", "balance", "is none of none, weights, sampling"),
         ("augmentation: {zoom: 0.5}", "augmentation.zoom", "two fractions above 0"),
         ("augmentation: {zoom: [0, 1]}", "augmentation.zoom", "two fractions above 0"),
         ("augmentation: {zoom: [0.9, 0.5]}", "augmentation.zoom", "the smaller one first"),
         ("augmentation: {zoom: [0.5, true]}", "augmentation.zoom", "two fractions above 0"),
         ("augmentation: {zoom: [0.5, .nan]}", "augmentation.zoom", "two fractions above 0"),
-        ("augmentation: {rotate: 181}", "augmentation.rotate", "less than or equal to 180"),
-        ("augmentation: {color: 1.1}", "augmentation.color", "less than or equal to 1"),
-        ("augmentation: {policy: auto}", "augmentation.policy", "'none' or 'trivial'"),
-        ("augmentation: {erase: 1.5}", "augmentation.erase", "less than or equal to 1"),
+        ("augmentation: {rotate: 181}", "augmentation.rotate", "is over 180; use 180 or less"),
+        ("augmentation: {color: 1.1}", "augmentation.color", "is over 1; use 1 or less"),
+        ("augmentation: {policy: auto}", "augmentation.policy", "is none of none, trivial"),
+        ("augmentation: {erase: 1.5}", "augmentation.erase", "is over 1; use 1 or less"),
         ("augmentation: {erase: true}", "augmentation.erase", "number"),
-        ("augmentation: {cutout: -1}", "augmentation.cutout", "greater than or equal to 0"),
+        ("augmentation: {cutout: -1}", "augmentation.cutout", "is under 0; use 0 or more"),
         ("augmentation: {mixup: 0}", "augmentation.mixup", "leave it out for no mixup"),
         ("augmentation: {mixup: -1}", "augmentation.mixup", "leave it out for no mixup"),
         ("augmentation: {mixup: .nan}", "augmentation.mixup", "finite"),
-        ("compile: 1", "compile", "boolean"),
-        ("scheduler: {reduction: 1}", "scheduler.reduction", "greater than or equal to 2"),
-        ("scheduler: {hopeless_after: 0}", "scheduler.hopeless_after", "greater than or equal"),
+        ("compile: 1", "compile", "is neither true nor false"),
+        ("scheduler: {reduction: 1}", "scheduler.reduction", "is under 2; use 2 or more"),
+        ("scheduler: {hopeless_after: 0}", "scheduler.hopeless_after", "is under 1; use 1 or more"),
         (
             "{epochs: 10, scheduler: {hopeless_after: 10}}",
             "scheduler.hopeless_after",
@@ -361,10 +404,14 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("objectives: []", "objectives", "start with accuracy"),
         ("objectives: [params]", "objectives", "start with accuracy"),
         ("objectives: [accuracy, macs, macs]", "objectives", "each objective once"),
-        ("latency_batch: 1", "latency_batch", "greater than or equal to 2"),
-        ("screens: {max_params: 0}", "screens.max_params", "greater than 0"),
-        ("screens: {max_memory_mb: 1.0e+305}", "screens.max_memory_mb", "less than"),
-        ("finalists: {seeds: 0}", "finalists.seeds", "greater than or equal to 1"),
+        ("latency_batch: 1", "latency_batch", "is under 2; use 2 or more"),
+        ("screens: {max_params: 0}", "screens.max_params", "is not over 0; use more"),
+        (
+            "screens: {max_memory_mb: 1.0e+305}",
+            "screens.max_memory_mb",
+            "is over 1000000000000; use",
+        ),
+        ("finalists: {seeds: 0}", "finalists.seeds", "is under 1; use 1 or more"),
         ("finalists: {max_seeds: 2}", "finalists.max_seeds", "use 3 or more, or leave it out"),
         ("name: ../elsewhere", "name", "pattern"),
         ("name: ''", "name", "pattern"),

@@ -145,7 +145,7 @@ def test_rejections_and_failures_of_night_exclude_older_ones() -> None:
         ("duplicate", "+2", "2"),
     )
     assert found["Failures"].rows == (("8", "RuntimeError: boom"),)
-    assert found["Failures"].sentences == ("1 trials failed in this night.",)
+    assert found["Failures"].sentences == ("1 trial failed in this night.",)
 
 
 def test_finalists_show_spread_over_seeds() -> None:

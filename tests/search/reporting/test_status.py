@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +15,19 @@ from rich.console import Console
 
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
-from search.reporting.status import show_status
+from search.reporting.status import show_report, show_status, sync_search
 from search.reporting.stored_search import StoredSearch
 from search.study.database import Database
 from search.study.file_lock import hold
 from search.study.finalists import Finalist, FinalistStore, write_results
+from search.study.storages import read_trials
 from search.study.study import Study
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT, Status
 from search.tracking.journal_reader import last_status
+from search.tracking.mlflow_destination import Destination
+from search.tracking.tracking_process import SyncReport
+from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.baseline import Baseline
 from trainables.specs import FinalistResult
@@ -76,6 +83,91 @@ def test_status_tells_what_further_trials_may_bring(
     _, below = shown(home, printed)
     assert "mine: the next 20 trials are expected to improve the best validation" in below
     assert "accuracy by 0.0042" in below
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """Let this process, even as root, read a folder but not write it."""
+    closed = [each for each in folder.parents if not each.stat().st_mode & stat.S_IXOTH]
+    modes = {each: each.stat().st_mode for each in (*closed, folder, *folder.rglob("*"))}
+    for path, mode in modes.items():
+        if path in closed:
+            path.chmod(mode | 0o555)  # Pytest's own folders, which only their owner may enter.
+        else:
+            path.chmod((mode | 0o555 if path.is_dir() else mode | 0o444) & ~0o222)
+    nobody = os.getuid() == 0
+    if nobody:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if nobody:
+            os.seteuid(0)
+        for path, mode in modes.items():
+            path.chmod(mode)
+
+
+def test_status_and_report_need_no_right_to_write(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    before = printed(lambda console: show_report("mine", None, home, console))
+    folder.report.unlink()
+    rows = shown(home, printed)
+    with read_only(home.path):
+        assert shown(home, printed) == rows
+        report = printed(lambda console: show_report("mine", None, home, console))
+    assert report.partition("Web page")[0] == before.partition("Web page")[0]
+    assert report.splitlines()[-1].startswith("Web page: not written")
+    assert not folder.report.exists()
+
+
+def test_study_that_a_driver_writes_is_read_without_the_right_to_write(
+    folder: SearchFolder,
+) -> None:
+    database = Database(folder.study, "mine", resume=True)
+    try:
+        database.load()
+        database.report(0, 1, 0.5)
+        database.flush()
+        with read_only(folder.path):
+            trials = read_trials(folder.study, "mine")
+    finally:
+        database.close()
+    assert trials[0].intermediate_values == {1: 0.5}
+
+
+def sent_to(home: Home, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]) -> str:
+    """Return the address to which `sync` sends the events of the search."""
+    asked: list[Destination] = []
+
+    def sync(journal: Path, destination: Destination, search: str) -> SyncReport:
+        asked.append(destination)
+        return SyncReport(1, 1, 0)
+
+    monkeypatch.setattr("search.reporting.status.sync", sync)
+    printed(lambda console: sync_search("mine", home, console))
+    return asked[0].tracking_uri
+
+
+def test_sync_sends_to_the_server_of_the_run(
+    home: Home, folder: SearchFolder, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert sent_to(home, monkeypatch, printed).startswith("sqlite:")
+    Destination("http://mlflow.example.com", home.path).record(folder)
+    assert sent_to(home, monkeypatch, printed) == "http://mlflow.example.com"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://other.example.com")
+    assert sent_to(home, monkeypatch, printed) == "http://other.example.com"
+
+
+def test_sync_asks_for_an_address_whose_password_is_not_stored(
+    home: Home, folder: SearchFolder, monkeypatch: pytest.MonkeyPatch, printed: Callable[..., str]
+) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    Destination("http://ann:secret@mlflow.example.com", home.path).record(folder)
+    assert "secret" not in "".join(path.read_text() for path in folder.path.glob("tracked*"))
+    with pytest.raises(BadInputError, match=r"MLFLOW_TRACKING_URI .*mlflow\.example\.com"):
+        sent_to(home, monkeypatch, printed)
 
 
 def test_search_runs_while_driver_holds_lock(

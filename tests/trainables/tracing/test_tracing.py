@@ -867,7 +867,8 @@ def test_module_in_the_current_folder_is_built(name, capfd):
     ("reference", "fragments"),
     [
         ("torchvision:resnet19", ["no such model", "did you mean torchvision:resnet1"]),
-        ("torchvision:qqqqqqq", ["no such model"]),
+        ("torchvision:resnext999", ["no such model", "did you mean torchvision:resnext50_32x4d"]),
+        ("torchvision:qqqqqqq", ["no such model", "known are alexnet, "]),
         ("resnet18", ["names no module"]),
         ("torchvision:", ["names no module"]),
         ("not_there_at_all:Net", ["cannot be imported", "ModuleNotFoundError"]),
