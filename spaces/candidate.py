@@ -24,7 +24,7 @@ from spaces.remedies import Truncated, Truncation
 from spaces.resnet import resnet
 from spaces.suggestions.checked_trial import CheckedTrial
 from spaces.task import Task
-from spaces.user_code import RAISED_BY_USERS, load_object, place_of, remedy_of
+from spaces.user_code import RAISED_BY_USERS, defined_at, load_object, place_of, remedy_of
 from spaces.vgg import vgg
 
 Space: TypeAlias = Callable[[BaseTrial, Task], Architecture]
@@ -110,6 +110,8 @@ class CandidateSpace:
         _check_options("recipe", recipe, recipe_options)
         # Tests hold that a family is a function of its parameters.
         self._may_change = self.name not in FAMILIES
+        self._function = function
+        self._space_options = dict(space_options)
         self._space: Space = partial(function, **space_options)
         self._description = Description(self.name, getattr(function, "features", None))
         self.recipe_options = dict(recipe_options)
@@ -141,7 +143,7 @@ class CandidateSpace:
             self._check_violation(error)
             raise checked.refused or error from None
         except BadInputError as error:
-            raise checked.refused or error from None
+            raise checked.refused or _placed(error) from error
         except RAISED_BY_USERS as error:
             cause = f"{type(error).__name__}: {error}{place_of(error)}"
             problem = f"the space function raised {cause}"
@@ -151,7 +153,7 @@ class CandidateSpace:
         if checked.refused is not None:
             raise checked.refused
         if not isinstance(architecture, Architecture):
-            problem = f"the space function returned a {type(architecture).__name__}"
+            problem = f"the space function{self._where} returned a {type(architecture).__name__}"
             raise BadInputError("space", self.name, problem, "return a spaces.Architecture")
         return architecture
 
@@ -159,7 +161,9 @@ class CandidateSpace:
         """Check that samplers can learn from a violation: 0 or less means a valid candidate."""
         violation = error.violation
         if not isinstance(violation, (int, float)) or not 0 < violation < inf:
-            problem = f"raises InvalidCandidateError with the violation {violation!r}"
+            problem = (
+                f"raises InvalidCandidateError with the violation {violation!r}{place_of(error)}"
+            )
             raise BadInputError("space", self.name, problem, "use a number greater than 0")
 
     def _redraw(self, params: Mapping[str, Any]) -> Candidate:
@@ -173,6 +177,26 @@ class CandidateSpace:
         except ValueError as error:
             problem = f"they describe no recipe ({error})"
             raise BadInputError("params", dict(params), problem, "use another trial") from None
+
+    @property
+    def _where(self) -> str:
+        """File and line of a user's space function; empty for a family."""
+        return defined_at(self._function)
+
+    @property
+    def options(self) -> dict[str, tuple[object, bool]]:
+        """Value of each option of the space function, and whether the experiment gives it."""
+        parameters = inspect.signature(self._function).parameters
+        defaults = {
+            name: parameter.default
+            for name, parameter in parameters.items()
+            if parameter.default is not parameter.empty
+        }
+        given = self._space_options
+        return {
+            name: (given.get(name, defaults.get(name)), name in given)
+            for name in dict.fromkeys([*defaults, *given])
+        }
 
     def features(self, candidate: Candidate) -> tuple[float, ...]:
         """Describe a candidate for a surrogate; see `spaces.features.description.Description`.
@@ -233,7 +257,7 @@ class CandidateSpace:
             raise self._changing()
 
     def _changing(self, detail: str = "") -> BadInputError:
-        problem = f"draws another network from the same parameters{detail}"
+        problem = f"draws another network from the same parameters{detail}{self._where}"
         return BadInputError("space", self.name, problem, _PURE)
 
     def check_output(self, candidate: Candidate) -> None:
@@ -245,17 +269,27 @@ class CandidateSpace:
         image = candidate.architecture.layers[0].operation.output_shape(())
         if image != self.task.image_shape:
             problem = f"its networks take images of {image}, but these are {self.task.image_shape}"
+            problem += self._where
             raise BadInputError("space", self.name, problem, "start with Builder(task.image_shape)")
         try:
             output = candidate.architecture.shapes[-1]
         except CollapsedLayerError:
             return  # A screen rejects it.
         except Exception as error:
-            problem = f"its networks cannot be built ({type(error).__name__}: {error})"
+            problem = f"its networks cannot be built ({type(error).__name__}: {error}){self._where}"
             raise BadInputError("space", self.name, problem, "fix the space") from error
         if output != (self.task.classes, 1, 1):
             problem = f"its networks end in {output}, but there are {self.task.classes} classes"
+            problem += self._where
             raise BadInputError("space", self.name, problem, "end with Linear(task.classes)")
+
+
+def _placed(error: BadInputError) -> BadInputError:
+    """Return an error with the line of the user's space that caused it."""
+    place = place_of(error)
+    if not place:
+        return error
+    return BadInputError(error.field, error.value, f"{error.problem}{place}", error.remedy)
 
 
 def _identity(candidate: Candidate | None) -> object:

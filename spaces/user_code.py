@@ -13,6 +13,7 @@ replace them for anyone else.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import sys
 import sysconfig
 import traceback
@@ -92,6 +93,14 @@ def place_of(error: BaseException) -> str:
         if _is_users(frame.filename):
             return f" in {frame.filename}, line {frame.lineno}"
     return ""
+
+
+def defined_at(function: object) -> str:
+    """Return `` (FILE, line N)``: where a user's function is defined; empty for any other."""
+    code = getattr(inspect.unwrap(function) if callable(function) else None, "__code__", None)
+    if code is None or not _is_users(code.co_filename):
+        return ""
+    return f" ({code.co_filename}, line {code.co_firstlineno})"
 
 
 def _load_module(

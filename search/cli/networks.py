@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,12 +25,28 @@ def screen(
     experiment: ExperimentArgument,
     set_: SetOption = None,
     draws: Annotated[int, typer.Option(min=1, help="Number of candidates to draw.")] = 1000,
+    json_: JsonOption = False,
+    home: HomeOption = None,
 ) -> int:
-    """Draw random candidates and count rejections, without training."""
+    """Draw random candidates and count rejections, without training.
+
+    Refuses what `run` would refuse, and shows the images and every option of the space.
+    """
+    from search.experiment.folder import Home
     from search.experiment.loading import load_experiment
     from search.reporting.screening import screen_space
 
-    screen_space(load_experiment(experiment, set_ or []), draws, make_console())
+    loaded, console = load_experiment(experiment, set_ or []), make_console()
+
+    def check(prepared: Any, dataset: Any) -> None:
+        from search.driver.warm_start import read_warm_start
+
+        completed = prepared.experiment
+        data = dataset.identify(completed.decoding)
+        place = Home.locate(home)
+        read_warm_start(place, completed, data, prepared.space, prepared.screens, note)
+
+    screen_space(loaded, draws, console, check, as_json=json_)
     return 0
 
 
@@ -58,7 +74,7 @@ def analyze(
         Path | None,
         typer.Option(metavar="STEM", help="Plot receptive fields to STEM.png and STEM.svg."),
     ] = None,
-    as_json_: JsonOption = False,
+    json_: JsonOption = False,
     fail: Annotated[
         bool,
         typer.Option("--fail-on-unproductive", help="Exit with code 1 if a layer is unproductive."),
@@ -70,7 +86,7 @@ def analyze(
     from search.reporting.analyze import analyze_model, border_summary, show_analysis
 
     document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
-    if as_json_:
+    if json_:
         as_json(document)
     else:
         show_analysis(document, make_console())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, partial
@@ -27,23 +27,16 @@ from search.driver.warm_start import read_warm_start
 from search.experiment.defaults import complete, describe_choices
 from search.experiment.folder import Home, SearchFolder, default_database, default_storage
 from search.experiment.schema import Experiment
-from search.experiment.training_length import TrainingLength
 from search.experiment.training_spec import (
-    describe_task,
-    describe_training,
     load_images,
 )
-from search.experiment.unused_settings import unused_settings
-from search.formatting import plural, root_cause
+from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
-from search.loop.preflight import check_space, find_seeds
-from search.loop.samplers import check_sampler
-from search.loop.screens import Screen, build_screens
+from search.loop.preflight import prepare
 from search.study.file_lock import hold
 from search.study.storages import check_server
 from search.tracking.journal_events import PARENT, Start
 from search.tracking.journal_reader import read_all
-from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError
 from trainables.data import Dataset
 
@@ -133,28 +126,23 @@ def _run_held(
     if resume and (line := check_data(folder, experiment, data, search_again(folder, experiment))):
         say(console, line)
     experiment, choices = _completed(experiment, dataset, folder, resume=resume)
-    spec = describe_training(experiment, describe_task(dataset))
-    spec.augmentation.check(spec.task.height, spec.task.width)
-    space = spec.candidates()
-    screens = build_screens(experiment.screens)
-    _check_trainings(experiment, space, screens, dataset.training_images, console, choices)
-    seeds = find_seeds(
-        experiment.enqueue, space.name, spec.task, experiment.space.options, resumed=resume
-    )
+    prepared = prepare(experiment, dataset, resumed=resume)
+    spec = prepared.spec
+    prepared.check_space(dataset.training_images)
+    for line in (*choices, *prepared.remarks(dataset.training_images)):
+        if line:
+            say(console, line)
 
     @cache
     def inherited() -> list[FrozenTrial]:
-        return read_warm_start(home, experiment, data, space, screens, partial(say, console))
+        return read_warm_start(
+            home, experiment, data, prepared.space, prepared.screens, partial(say, console)
+        )
 
     if not resume:
         # A resumed search rarely needs them, and the other searches may have been removed.
         inherited()
-    say(
-        console,
-        f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
-        f"border screen {experiment.screens.border.value}; {experiment.budget.trials:,} trials of "
-        f"up to {plural(experiment.whole_epochs, 'epoch')}",
-    )
+    say(console, prepared.summary)
     # Last before anything is written, because Ray may be missing or refuse to start.
     stack.enter_context(connected(address))
     packing = plan_packing(
@@ -189,7 +177,7 @@ def _run_held(
     if experiment.device == "auto" and not packing.on_gpus:
         # Trials without a GPU of their own must not use one that their node has.
         spec = replace(spec, device="cpu")
-    warm_start = WarmStart(seeds, inherited)
+    warm_start = WarmStart(prepared.seeds, inherited)
     baseline = stack.enter_context(BaselineProcess(folder, spec.data))
     return execute(
         open_search(
@@ -209,25 +197,6 @@ def _completed(
         return as_resumed(folder, experiment), ()
     completed, length = complete(experiment, dataset.training_images, min(dataset.shape[:2]))
     return completed, (describe_choices(experiment, completed), length)
-
-
-def _check_trainings(
-    experiment: Experiment,
-    space: CandidateSpace,
-    screens: Sequence[Screen],
-    images: int,
-    console: Console,
-    choices: Sequence[str],
-) -> None:
-    """Refuse a space without usable candidates, and describe its trainings."""
-    check_sampler(experiment, space)
-    check_space(
-        space, screens, training_images=images, epochs=experiment.whole_epochs, seed=experiment.seed
-    )
-    warning = TrainingLength.of(experiment, images).warning
-    for line in (*choices, warning, *unused_settings(experiment)):
-        if line:
-            say(console, line)
 
 
 def _has_trained(folder: SearchFolder) -> bool:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from optuna.samplers import RandomSampler
 
-from search.loop.screens import Screen, judge, reject_invalid
+from search.experiment.schema import Experiment
+from search.experiment.training_length import TrainingLength
+from search.experiment.training_spec import describe_task, describe_training
+from search.experiment.unused_settings import unused_settings
+from search.formatting import plural
+from search.loop.samplers import check_sampler
+from search.loop.screens import Screen, build_screens, judge, reject_invalid
 from search.study.records import Rejection
 from search.study.study import Study
 from spaces.candidate import CandidateSpace
@@ -17,6 +24,8 @@ from spaces.named import named_params, seed_params
 from spaces.options import choices
 from spaces.recipe import recipe
 from spaces.task import Task
+from trainables.data import Dataset
+from trainables.specs import TrainingSpec
 
 DRAWS = 1000
 NEEDED = 5
@@ -25,6 +34,72 @@ REBUILDS = 3
 """Times that each candidate is rebuilt: of two networks, chance alone may draw the same again."""
 SCHEDULE_DRAWS = 100
 """Draws of each schedule that are checked against the number of epochs."""
+
+
+class FewCandidatesError(BadInputError):
+    """The screens reject almost every candidate of a space."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A search that passed every check but `check_space`, before anything is written.
+
+    Attributes:
+        experiment: with all settings that follow from its images.
+        spec: of every training.
+        space: of all candidates.
+        screens: that judge them.
+        seeds: parameters of the networks to try first.
+        summary: the search in a line for people.
+    """
+
+    experiment: Experiment
+    spec: TrainingSpec
+    space: CandidateSpace
+    screens: Sequence[Screen]
+    seeds: Sequence[Mapping[str, Any]]
+    summary: str
+
+    def remarks(self, training_images: int) -> list[str]:
+        """Return lines for people about short trainings and settings without effect."""
+        warning = TrainingLength.of(self.experiment, training_images).warning
+        return [line for line in (warning, *unused_settings(self.experiment)) if line]
+
+    def check_space(self, training_images: int) -> None:
+        """See `check_space`."""
+        check_space(
+            self.space,
+            self.screens,
+            training_images=training_images,
+            epochs=self.experiment.whole_epochs,
+            seed=self.experiment.seed,
+        )
+
+
+def prepare(experiment: Experiment, dataset: Dataset, *, resumed: bool = False) -> Prepared:
+    """Return what a search needs, checked against its images.
+
+    Args:
+        experiment: with all settings that follow from its images.
+        dataset: its images.
+        resumed: whether the search exists; an older one may repeat names in `enqueue`.
+
+    Raises:
+        BadInputError: naming the field and what to change.
+    """
+    spec = describe_training(experiment, describe_task(dataset))
+    spec.augmentation.check(spec.task.height, spec.task.width)
+    space = spec.candidates()
+    check_sampler(experiment, space)
+    summary = (
+        f"search {experiment.name}: {dataset!r} from {experiment.data}; space {space.name}; "
+        f"border screen {experiment.screens.border.value}; "
+        f"{plural(experiment.budget.trials, 'trial')} of up to "
+        f"{plural(experiment.whole_epochs, 'epoch')}"
+    )
+    options = experiment.space.options
+    seeds = find_seeds(experiment.enqueue, space.name, spec.task, options, resumed=resumed)
+    return Prepared(experiment, spec, space, build_screens(experiment.screens), seeds, summary)
 
 
 def find_seeds(
@@ -78,6 +153,7 @@ def check_space(
 
     Raises:
         BadInputError: naming the field and what to change.
+        FewCandidatesError: the screens accept almost nothing.
     """
     study = Study("preflight", RandomSampler(seed=seed))
     recipe(study.ask(), space.task, **space.recipe_options)  # Refuses invalid options.
@@ -126,7 +202,7 @@ def check_space(
         f"the screens reject {DRAWS - accepted} of {DRAWS} random candidates ({counts}; "
         f"e.g. {examples[reason]})"
     )
-    raise BadInputError("space", space.name, problem, _REMEDIES[reason])
+    raise FewCandidatesError("space", space.name, problem, _REMEDIES[reason])
 
 
 def _check_schedules(space: CandidateSpace, study: Study, epochs: int) -> None:

@@ -2,58 +2,183 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from optuna.samplers import RandomSampler
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
-from search.experiment.defaults import complete
+from search.console import output, say
+from search.experiment.defaults import complete, describe_choices
 from search.experiment.schema import Experiment
-from search.experiment.training_spec import (
-    describe_task,
-    describe_training,
-    load_images,
-)
-from search.loop.screens import build_screens, judge, reject_invalid
+from search.experiment.training_spec import load_images
+from search.formatting import plural
+from search.loop.preflight import FewCandidatesError, Prepared, prepare
+from search.loop.screens import judge, reject_invalid
 from search.study.records import Rejection
 from search.study.study import Study
-from spaces.errors import InvalidCandidateError
+from spaces.errors import BadInputError, InvalidCandidateError
+from trainables.data import Dataset
+
+_Options = Mapping[str, tuple[object, bool]]
+Check = Callable[[Prepared, Dataset], None]
 
 
-def screen_space(experiment: Experiment, draws: int, console: Console) -> None:
-    """Draw candidates at random and print how the screens judge them."""
-    dataset = load_images(experiment, console)
-    experiment, _ = complete(experiment, dataset.training_images, min(dataset.shape[:2]))
-    space = describe_training(experiment, describe_task(dataset)).candidates()
-    screens = build_screens(experiment.screens)
-    study = Study("screen", RandomSampler(seed=experiment.seed))
-    reasons: Counter[str] = Counter()
-    examples: dict[str, str] = {}
+def screen_space(
+    experiment: Experiment, draws: int, console: Console, check: Check, *, as_json: bool = False
+) -> None:
+    """Draw candidates at random and print how the screens judge them.
+
+    Args:
+        experiment: of the search.
+        draws: number of candidates.
+        console: for the tables.
+        check: refuses what only a driver can check.
+        as_json: print one JSON document instead.
+
+    Raises:
+        BadInputError: a search of this experiment would be refused.
+    """
+    dataset = load_images(experiment, console, notes=not as_json)
+    images = dataset.training_images
+    completed, length = complete(experiment, images, min(dataset.shape[:2]))
+    prepared = prepare(completed, dataset)
+    check(prepared, dataset)
+    refused: FewCandidatesError | None = None
+    try:
+        prepared.check_space(images)
+    except FewCandidatesError as error:
+        refused = error  # The table shows why.
+    counts = _judge(prepared, draws)
+    options = _options(prepared, experiment.recipe)
+    if as_json:
+        output(json.dumps(_document(prepared, options, dataset, draws, counts, refused)))
+    else:
+        choices = describe_choices(experiment, completed)
+        for line in (choices, length, *prepared.remarks(images), prepared.summary):
+            if line:
+                say(console, line)
+        _show(prepared, options, draws, counts, console)
+    if refused is not None:
+        raise refused
+
+
+@dataclass
+class _Outcome:
+    """How often the screens came to an outcome, with its first example."""
+
+    count: int = 0
+    example: str = ""
+
+
+def _judge(prepared: Prepared, draws: int) -> dict[str, _Outcome]:
+    """Return the outcomes of random candidates, the most frequent first."""
+    space = prepared.space
+    study = Study("screen", RandomSampler(seed=prepared.experiment.seed))
+    found: defaultdict[str, _Outcome] = defaultdict(_Outcome)
     for _ in range(draws):
-        rejection: Rejection | None
+        reason, example = "accepted", ""
         try:
             candidate = space.draw(study.ask())
         except InvalidCandidateError as error:
-            rejection = reject_invalid(error)
+            rejection: Rejection | None = reject_invalid(error)
         else:
             space.check_output(candidate)
-            rejection = judge(candidate, screens)
-            truncated = candidate.truncated
-            if rejection is None and truncated is not None:
-                reasons["truncated"] += 1
-                examples.setdefault("truncated", f"accepted with {truncated}")
-                continue
-        reason = "accepted" if rejection is None else rejection.reason
-        reasons[reason] += 1
+            rejection = judge(candidate, prepared.screens)
+            if candidate.truncated is not None:
+                reason, example = "truncated", f"accepted with {candidate.truncated}"
         if rejection is not None:
-            examples.setdefault(reason, rejection.detail)
+            reason, example = rejection.reason, rejection.detail
+        outcome = found[reason]
+        outcome.count += 1
+        outcome.example = outcome.example or example
+    return dict(sorted(found.items(), key=lambda item: -item[1].count))
+
+
+def _show(
+    prepared: Prepared,
+    options: _Options,
+    draws: int,
+    counts: Mapping[str, _Outcome],
+    console: Console,
+) -> None:
+    shown = Table(box=None, header_style="dim")
+    for column in ("option", "value", "from"):
+        shown.add_column(column, overflow="fold")
+    for name, (value, is_given) in options.items():
+        shown.add_row(name, escape(_text(value)), "experiment" if is_given else "default")
+    console.print(shown, highlight=False)
     table = Table(box=None, header_style="dim")
     for column in ("result", "candidates", "fraction", "example"):
         table.add_column(column)
-    for reason, count in reasons.most_common():
-        table.add_row(reason, str(count), f"{count / draws:.1%}", examples.get(reason, ""))
-    console.print(
-        f"{draws} random candidates of {space.name}, none trained", highlight=False, markup=False
+    for reason, outcome in counts.items():
+        count = outcome.count
+        table.add_row(reason, str(count), f"{count / draws:.1%}", escape(outcome.example))
+    say(
+        console,
+        f"\n{plural(draws, 'random candidate')} of {prepared.space.name}, none trained",
     )
     console.print(table, highlight=False)
+
+
+def _options(prepared: Prepared, given: Collection[str]) -> _Options:
+    """Return the options of space and recipe, and whether the experiment gives them.
+
+    Args:
+        prepared: the search.
+        given: options of the recipe in the experiment; others follow from the images.
+    """
+    recipe = prepared.experiment.recipe
+    return {
+        **{f"space.{name}": option for name, option in prepared.space.options.items()},
+        **{f"recipe.{name}": (value, name in given) for name, value in recipe.items()},
+    }
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return "none" if value is None else str(value)
+
+
+def _document(
+    prepared: Prepared,
+    options: _Options,
+    dataset: Dataset,
+    draws: int,
+    counts: Mapping[str, _Outcome],
+    refused: BadInputError | None,
+) -> dict[str, Any]:
+    height, width, channels = dataset.shape
+    return {
+        "name": prepared.experiment.name,
+        "data": {
+            "source": prepared.experiment.data,
+            "height": height,
+            "width": width,
+            "channels": channels,
+            "classes": list(dataset.classes),
+            "train": len(dataset.train),
+            "validation": len(dataset.validation),
+            "test": len(dataset.test),
+            "notes": list(dataset.notes),
+        },
+        "space": prepared.space.name,
+        "options": {
+            name: {"value": value, "default": not is_given}
+            for name, (value, is_given) in options.items()
+        },
+        "draws": draws,
+        "results": {
+            reason: {"candidates": outcome.count, "example": outcome.example}
+            for reason, outcome in counts.items()
+        },
+        "refused": None if refused is None else str(refused),
+    }

@@ -361,6 +361,11 @@ SPACES = {
     "misspelt": ("def space(trial, task)\n    pass\n", "cannot be imported (SyntaxError"),
     "no_function": ("space = 3\n", "is not a function"),
     "returning_text": ("def space(trial, task):\n    return 'x'\n", "returned a str"),
+    "bad_option": (
+        "from spaces.vgg import vgg\ndef space(trial, task):\n"
+        "    return vgg(trial, task, kernel=4)\n",
+        "4 is not an odd size",
+    ),
     "demanding": ("def space(trial, task, *, width):\n    pass\n", "width"),
 }
 
@@ -379,7 +384,10 @@ def test_broken_user_space_is_refused_in_one_line(
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     (user / f"{module}.py").write_text(source)
     path = written(user, space=f"{module}:space")
-    assert says in refused(command, path)
+    line = refused(command, path)
+    assert says in line
+    if name in ("raising", "failing_import", "misspelt", "returning_text", "bad_option"):
+        assert f"{module}.py, line " in line
     sys.modules.pop(module, None)
 
 
@@ -401,7 +409,9 @@ def test_space_with_mismatched_shapes_is_refused_in_one_line(
 
     for function, says in ((mismatch, "only equal shapes"), (three_classes, "(3, 1, 1)")):
         monkeypatch.setattr(sys.modules["json"], "my_space", function, raising=False)
-        assert says in refused(command, written(user, space="json:my_space"))
+        line = refused(command, written(user, space="json:my_space"))
+        assert says in line
+        assert f"({__file__}, line {function.__code__.co_firstlineno})" in line
 
 
 # Invalid images
@@ -756,6 +766,49 @@ def test_screen_shows_the_percentage_of_each_outcome(user: Path, ask: Ask, tmp_p
     assert all(float(percentage) == pytest.approx(int(n) / 2) for _, n, percentage in rows)
     assert ask("screen", path, "--draws", "200", "--set", "screens.max_params=5000") == answer
     assert not (tmp_path / "home").exists()
+
+
+def test_screen_shows_images_and_where_each_option_comes_from(user: Path, ask: Ask) -> None:
+    answer = ask("screen", written(user, space={"depth": [1, 4]}), "--draws", "5")
+    assert "Dataset(10 classes of 8x8x1: " in answer.out
+    assert re.search(r"^ space\.depth +\[1, 4\] +experiment", answer.out, re.MULTILINE)
+    assert re.search(r"^ space\.kernel +\[3, 5\] +default", answer.out, re.MULTILINE)
+    assert re.search(r"^ recipe\.optimizer +muon +default", answer.out, re.MULTILINE)
+
+
+def test_screen_prints_one_json_document(user: Path, ask: Ask) -> None:
+    answer = ask("screen", written(user, space={"depth": [1, 4]}), "--draws", "50", "--json")
+    document = json.loads(answer.out)
+    assert document["options"]["space.depth"] == {"value": [1, 4], "default": False}
+    assert document["options"]["space.kernel"] == {"value": [3, 5], "default": True}
+    assert sum(each["candidates"] for each in document["results"].values()) == 50
+    assert (document["data"]["height"], len(document["data"]["classes"])) == (8, 10)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"space": {"depth": [9, 12]}}, "the screens reject 1000 of 1000 random candidates"),
+        ({"recipe": {"batch_size": 5000}}, "recipe.batch_size = 5000: "),
+        ({"augmentation": {"crop": 8}}, "augmentation.crop = 8: does not fit"),
+        ({"sampler": "gp"}, "sampler = gp: models fixed spaces only"),
+        ({"enqueue": ["vgg16"]}, "enqueue = vgg16: is not in the space"),
+        ({"warm_start": ["nowhere"]}, "warm_start = nowhere: no such search"),
+    ],
+)
+def test_screen_refuses_what_a_search_refuses(
+    user: Path, ask: Ask, fields: dict[str, Any], says: str
+) -> None:
+    path = written(user, **fields)
+    screened, searched = ask("screen", path, "--draws", "5"), ask("run", path)
+    assert screened.code == searched.code == 2
+    assert says in screened.err
+    assert screened.err.splitlines()[-1] == searched.err.splitlines()[-1]
+
+
+def test_screen_shows_why_a_space_is_refused(user: Path, ask: Ask) -> None:
+    answer = ask("screen", written(user, space={"depth": [9, 12]}), "--draws", "20")
+    assert re.search(r"^ border +20 +100\.0%", answer.out, re.MULTILINE)
 
 
 # Interruptions and internal errors
