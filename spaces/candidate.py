@@ -153,7 +153,7 @@ class CandidateSpace:
         if checked.refused is not None:
             raise checked.refused
         if not isinstance(architecture, Architecture):
-            problem = f"the space function{self._where} returned a {type(architecture).__name__}"
+            problem = f"the space function returned a {type(architecture).__name__}{self._where}"
             raise BadInputError("space", self.name, problem, "return a spaces.Architecture")
         return architecture
 

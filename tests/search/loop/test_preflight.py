@@ -233,7 +233,9 @@ def test_a_space_that_draws_from_random_is_refused(function_space: Spaces) -> No
 
     for seed in range(5):
         error = refusal(function_space(space), seed=seed)
-        assert error.problem == "draws another network from the same parameters"
+        line = space.__code__.co_firstlineno
+        where = f" ({__file__}, line {line})"
+        assert error.problem == f"draws another network from the same parameters{where}"
 
 
 def test_a_space_that_shares_a_parameter_with_the_recipe_is_refused(
