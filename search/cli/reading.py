@@ -1,4 +1,4 @@
-"""The commands that read stored searches: `status`, `report`."""
+"""The commands that read stored searches: `list`, `status`, `report`, `trials` and `explain`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,51 @@ from typing import Annotated
 
 import typer
 
-from search.cli.application import HomeOption, NameArgument, OptionalNameArgument, app
-from search.console import make_console
+from search.cli.application import (
+    HomeOption,
+    JsonOption,
+    NameArgument,
+    OptionalNameArgument,
+    app,
+    as_json,
+)
+from search.console import make_console, output, say
+from spaces.errors import BadInputError
+
+
+@app.command("list", epilog="Example: python search.py list")
+def list_(json_: JsonOption = False, home: HomeOption = None) -> int:
+    """List all searches with their folders, without reading their trials."""
+    from search.experiment.folder import Home
+    from search.reporting.status import list_documents, show_list
+
+    place = Home.locate(home)
+    if json_:
+        as_json(list_documents(place))
+    else:
+        show_list(place, make_console())
+    return 0
 
 
 @app.command(epilog="Example: python search.py status quickstart")
 def status(
-    name: OptionalNameArgument = None,
-    home: HomeOption = None,
+    name: OptionalNameArgument = None, json_: JsonOption = False, home: HomeOption = None
 ) -> int:
     """Show the progress of one or all searches; they may be running."""
     from search.experiment.folder import Home
     from search.reporting.status import show_status
 
-    show_status(name, Home.locate(home), make_console())
+    place = Home.locate(home)
+    if json_:
+        from search.reporting.documents import status_document, status_documents
+        from search.reporting.stored_search import StoredSearch
+
+        if name is None:
+            as_json(status_documents(place.names(), place))
+        else:
+            as_json(status_document(StoredSearch(place.existing(name))))
+    else:
+        show_status(name, place, make_console())
     return 0
 
 
@@ -29,11 +60,70 @@ def report(
     against: Annotated[
         str | None, typer.Option(metavar="OTHER", help="Search to compare with.")
     ] = None,
+    json_: JsonOption = False,
     home: HomeOption = None,
 ) -> int:
     """Show the leaderboard, finalists, rejections and savings of a search."""
     from search.experiment.folder import Home
     from search.reporting.status import show_report
 
-    show_report(name, against, Home.locate(home), make_console())
+    place = Home.locate(home)
+    if json_:
+        from search.reporting.documents import report_document
+        from search.reporting.stored_search import StoredSearch
+
+        if against is not None:
+            remedy = "leave out one of the two"
+            raise BadInputError("--against", against, "is not part of the JSON document", remedy)
+        as_json(report_document(StoredSearch(place.existing(name))))
+    else:
+        show_report(name, against, place, make_console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py trials quickstart --csv")
+def trials(
+    name: NameArgument,
+    csv: Annotated[bool, typer.Option("--csv", help="Print CSV with a header instead.")] = False,
+    json_: JsonOption = False,
+    home: HomeOption = None,
+) -> int:
+    """List every candidate of a search with its values, costs and outcome."""
+    from search.experiment.folder import Home
+    from search.reporting.stored_search import StoredSearch
+    from search.reporting.trial_table import as_csv, print_trials, trial_rows
+
+    if csv and json_:
+        raise BadInputError("--csv", "with --json", "are two forms", "use one of the two")
+    stored = StoredSearch(Home.locate(home).existing(name))
+    rows = trial_rows(stored.experiment, stored.trials)
+    if csv:
+        output(as_csv(rows).rstrip("\n"))
+    elif json_:
+        as_json(rows)
+    else:
+        print_trials(rows, make_console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py explain quickstart:3")
+def explain(
+    trial: Annotated[
+        str, typer.Argument(metavar="NAME:TRIAL", help="A search and the number of a trial.")
+    ],
+    json_: JsonOption = False,
+    home: HomeOption = None,
+) -> int:
+    """Explain why a trial was rejected, stopped or failed, with the value and the limit."""
+    from search.experiment.folder import Home
+    from search.reporting.explanation import explain_trial
+
+    found = explain_trial(trial, Home.locate(home))
+    if json_:
+        as_json(found.document())
+        return 0
+    console = make_console()
+    say(console, f"{found.trial}: {found.outcome}")
+    for sentence in found.sentences:
+        say(console, sentence)
     return 0

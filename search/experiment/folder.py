@@ -339,7 +339,7 @@ class SearchFolder:
         if self.path.exists() and not self.is_unfinished():
             remedy = (
                 f"resume it ({program()} resume {self.name}), choose another name with "
-                f"--set name=..., or remove that folder"
+                f"--set name=..., or delete it ({program()} delete {self.name})"
             )
             problem = f"a search of this name exists in {self.path}"
             raise BadInputError("name", self.name, problem, remedy)

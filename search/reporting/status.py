@@ -6,6 +6,7 @@ import errno
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from search.console import program, say
@@ -13,6 +14,7 @@ from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import plural
 from search.reporting.comparison import comparability, compare
+from search.reporting.documents import list_documents
 from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
@@ -25,14 +27,34 @@ from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+_NO_SEARCH = "no search in {} yet; start one: {}"
 _STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}
+
+
+def show_list(home: Home, console: Console) -> None:
+    """Print which searches there are, and where."""
+    searches = list_documents(home)
+    if not searches:
+        say(console, _NO_SEARCH.format(home.path, program()))
+        return
+    table = Table(box=None, header_style="dim")
+    for column in ("search", "started", "data", "space", "MB", "folder"):
+        table.add_column(column, overflow="fold")
+    for each in searches:
+        shown = [each.get(key) for key in ("started", "data", "space", "size_mb")]
+        cells = ["-" if value is None else escape(str(value)) for value in shown]
+        table.add_row(each["name"], *cells, escape(each["folder"]))
+    console.print(table, highlight=False)
+    for each in searches:
+        if "error" in each:
+            say(console, f"{each['name']} cannot be shown: {each['error']}")
 
 
 def show_status(name: str | None, home: Home, console: Console) -> None:
     """Print the progress of one search, or of every search."""
     names = home.names() if name is None else [home.existing(name).name]
     if not names:
-        say(console, f"no search in {home.path} yet; start one: {program()}")
+        say(console, _NO_SEARCH.format(home.path, program()))
         return
     table = Table(box=None, header_style="dim")
     for column in (

@@ -101,6 +101,32 @@ class RunStore:
                 )
             )
 
+    def count(self) -> int:
+        """Return the number of the search's runs, without deleted ones."""
+        with translated():
+            return len(self._own_runs())
+
+    def delete_all(self) -> None:
+        """Delete the search's runs; MLflow keeps deleted runs until ``mlflow gc``."""
+        with translated():
+            for run_id in self._own_runs():
+                self._client.delete_run(run_id)
+
+    def _own_runs(self) -> list[str]:
+        found: list[str] = []
+        token: str | None = None
+        while True:
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{RUN_TAG}` LIKE '{self._tag('')}%'",
+                ViewType.ACTIVE_ONLY,
+                page_token=token,
+            )
+            found += [run.info.run_id for run in page]
+            token = page.token
+            if not token:
+                return found
+
     def exists(self, run_id: str) -> bool:
         """Tell whether a run is in the store, deleted or not."""
         try:
