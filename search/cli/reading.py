@@ -18,7 +18,7 @@ from search.console import make_console, output, say
 from spaces.errors import BadInputError
 
 
-@app.command("list", epilog="Example: python search.py list")
+@app.command("list", epilog="Example: python search.py list --json")
 def list_(json_: JsonOption = False, home: HomeOption = None) -> int:
     """List all searches with their folders, without reading their trials."""
     from search.experiment.folder import Home

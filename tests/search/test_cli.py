@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import importlib
 import io
@@ -31,6 +32,7 @@ from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.loop.packing import Packing
 from search.study.database import Database
+from search.study.file_lock import hold
 from search.study.study import Study
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT
@@ -889,3 +891,91 @@ def test_quickstart_uses_the_next_free_name(
     monkeypatch.setattr("search.driver.run.run_search", run)
     assert [ask().code, ask().code, ask("--home", tmp_path / "other").code] == [0, 0, 0]
     assert names == ["quickstart", "quickstart-2", "quickstart"]
+
+
+# Reading commands and deletion
+
+
+def test_list_names_every_search_and_its_folder(finished: Home, ask: Ask) -> None:
+    answer = ask("list")
+    assert re.search(r"^ done +\d{4}-\d\d-\d\dT\S+ +digits +vgg +\d", answer.out, re.MULTILINE)
+    (document,) = json.loads(ask("list", "--json").out)
+    assert (document["name"], document["folder"]) == ("done", str(finished.folder("done").path))
+    assert (document["data"], document["space"]) == ("digits", "vgg")
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "done"], ["report", "done"]])
+def test_json_of_a_search_has_its_state_and_counts(
+    finished: Home, ask: Ask, command: list[str]
+) -> None:
+    answer = ask(*command, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    document = json.loads(answer.out)
+    (found,) = document if command == ["status"] else [document]
+    assert (found["name"], found["state"], found["rejected"]) == (
+        "done",
+        "interrupted",
+        {"border": 4},
+    )
+    if command[0] == "report":
+        assert [row["outcome"] for row in found["trials"]] == ["rejected"] * 4
+        assert "Leaderboard" in [section["heading"] for section in found["sections"]]
+
+
+def test_json_of_a_damaged_search_has_its_error(finished: Home, ask: Ask) -> None:
+    finished.folder("odd").create("name: odd\nepochs: many\n", Task(1, 8, 8, 10))
+    done, odd = json.loads(ask("status", "--json").out)
+    assert done["state"] == "interrupted"
+    assert "epochs = many" in odd["error"]
+
+
+def test_trials_are_listed_as_table_csv_and_json(finished: Home, ask: Ask) -> None:
+    rows = json.loads(ask("trials", "done", "--json").out)
+    assert [row["trial"] for row in rows] == [0, 1, 2, 3]
+    assert all(row["outcome"] == "rejected" and row["reason"] == "border" for row in rows)
+    assert all(isinstance(row["param.depth"], int) for row in rows)
+    lines = list(csv.DictReader(io.StringIO(ask("trials", "done", "--csv").out)))
+    assert [line["param.depth"] for line in lines] == [str(row["param.depth"]) for row in rows]
+    assert list(lines[0]) == list(rows[0])
+    assert re.search(r"^ 3 +rejected ", ask("trials", "done").out, re.MULTILINE)
+
+
+def test_trials_in_two_forms_are_refused(finished: Home, refused: Callable[..., str]) -> None:
+    assert "use one of the two" in refused("trials", "done", "--csv", "--json")
+
+
+@pytest.mark.parametrize(
+    ("reference", "says"),
+    [
+        ("done", "write e.g. quickstart:3"),
+        ("done:x", "write e.g. quickstart:3"),
+        ("done:4", "it has trials 0 to 3"),
+        ("none:1", "no such search"),
+    ],
+)
+def test_explain_refuses_what_is_no_trial(
+    finished: Home, refused: Callable[..., str], reference: str, says: str
+) -> None:
+    assert says in refused("explain", reference)
+
+
+def test_delete_asks_before_it_removes_a_search(
+    finished: Home, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = finished.folder("done")
+    answer = ask("delete", "done")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "add --yes" in answer.err
+    assert f"folder {folder.path} (" in answer.out
+    assert folder.path.is_dir()
+    answer = ask("delete", "done", "--yes")
+    assert (answer.code, answer.err) == (0, "")
+    assert not folder.path.exists()
+    assert ask("delete", "done").code == 2
+
+
+def test_running_search_is_not_deleted(finished: Home, refused: Callable[..., str]) -> None:
+    folder = finished.folder("done")
+    with hold(folder.lock, "done"):
+        assert "is running (by process" in refused("delete", "done", "--yes")
+    assert folder.study.is_file()
