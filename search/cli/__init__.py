@@ -14,14 +14,14 @@ import typer
 
 from cluster.launched import join_own_cluster
 
-from search.cli import running, networks, reading, using, upkeep, publishing  # isort: skip
+from search.cli import running, networks, reading, using, upkeep, files, publishing  # isort: skip
 from search.cli.application import BAD_INPUT, FAILED, INTERRUPTED, app
 from search.console import is_verbose, note, program, program_name, set_verbose, warn
 from spaces.errors import BadInputError
 
 __all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "app", "main", "start"]
 
-COMMANDS = (running, networks, reading, using, upkeep, publishing)
+COMMANDS = (running, networks, reading, using, upkeep, files, publishing)
 """Modules with commands, in the order of the help."""
 
 

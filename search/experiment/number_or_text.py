@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import GetPydanticSchema
+from pydantic import GetJsonSchemaHandler, GetPydanticSchema
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 
@@ -42,7 +43,10 @@ def number_or_text(
             ),
         )
 
-    return GetPydanticSchema(schema)
+    def described(_schema: object, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"anyOf": [handler(number), {"type": "string", "description": forms}]}
+
+    return GetPydanticSchema(schema, described)
 
 
 def _is_number(text: str) -> bool:

@@ -81,7 +81,7 @@ def duration_text(value: float | None) -> str | float | None:
     return f"{value / _UNITS[unit]:.0f}{unit}"
 
 
-_SAVED = PlainSerializer(duration_text, when_used="json")
+_SAVED = PlainSerializer(duration_text, return_type=float | str | None, when_used="json")
 """Durations are stored as users write them."""
 
 

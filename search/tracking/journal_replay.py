@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cluster.files import write_atomically
-from search.console import program
+from search.experiment.folder import Home
 from search.tracking.journal_events import (
     PARENT,
     Event,
@@ -226,10 +226,11 @@ class Replayer:
         self._store = None
         if lane.failures >= self._warn_after and not lane.warned:
             lane.warned = True
+            name = self._journal.parent.name
             self._say(
                 f"{self._named(lane)} does not accept records ({cause}). Nothing is lost: "
                 f"{self._journal} holds all events and is replayed once the server answers; after "
-                f"the search, run: {program()} sync {self._journal.parent.name}"
+                f"the search, run: {Home(self._destination.home).command('sync', name)}"
             )
 
     def _named(self, lane: _Lane) -> str:

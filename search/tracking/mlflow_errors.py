@@ -53,6 +53,8 @@ _CAUSES = (
         re.compile(r"\b403\b.*Permission denied"),
         "this user may not write there: ask the server's administrator for permission",
     ),
+    # SQLAlchemy appends the whole statement.
+    (re.compile(r"\((?:sqlite3|psycopg2)[\w.]*\) ([^\[]+)"), r"\1"),
     (re.compile(r"timed out|timeout exception", re.IGNORECASE), "it does not answer in time"),
     (re.compile(r"too many (\d+) error responses"), r"it answers with error \1"),
     (re.compile(r"\[Errno -?\d+\] ([^'\"()<>]+)"), r"\1"),

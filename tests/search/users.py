@@ -14,6 +14,8 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+CALLED = f"python {ROOT / 'search.py'}"
+"""How messages call the program in a folder of the user."""
 TIMEOUT = 200.0
 
 Result = subprocess.CompletedProcess[str]

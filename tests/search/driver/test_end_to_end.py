@@ -65,6 +65,8 @@ if TYPE_CHECKING:
 
 WITHOUT_GPUS = Packing(cpus=1, fixed=0.0)
 ROOT = Path(__file__).resolve().parents[3]
+CALLED = f"python {ROOT / 'search.py'}"
+"""How messages call the program in another folder."""
 
 # MLflow uses a deprecated feature of SQLAlchemy.
 pytestmark = [
@@ -292,7 +294,7 @@ def test_search_prints_ui_command_and_report_path(first: Searched) -> None:
     (page,) = re.findall(r"^Report: +(.*)$", out, re.MULTILINE)
     assert Path(page) == first.home / "first" / "report.html"
     assert Path(page).is_file()
-    assert "python search.py report first" in out
+    assert f"{CALLED} report first" in out
 
 
 def test_finalists_are_retrained_with_new_seeds_and_tested(
@@ -684,7 +686,7 @@ def test_interrupted_search_pauses_its_trials(continued: Continued) -> None:
     left = continued.interrupted
     assert left.result.returncode == 130, left.result.stderr
     assert "Traceback" not in left.result.stdout + left.result.stderr
-    assert "python search.py resume long" in left.result.stdout
+    assert f"{CALLED} resume long" in left.result.stdout
     assert left.trials
     assert {trial.state for trial in left.trials} <= {TrialState.WAITING, TrialState.COMPLETE}
     assert any(trial.state is TrialState.WAITING for trial in left.trials)

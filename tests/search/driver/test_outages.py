@@ -29,7 +29,7 @@ from search.tracking.journal_events import (
     Metrics,
 )
 from search.tracking.journal_reader import read
-from tests.search.users import ROOT, Result, User, descendants, end_of, wait_for
+from tests.search.users import CALLED, ROOT, Result, User, descendants, end_of, wait_for
 
 # Whole searches run one after another, possibly on a busy machine.
 pytestmark = pytest.mark.timeout(600)
@@ -95,10 +95,10 @@ def test_search_on_full_disk_stops_and_resumes_after_cleanup(
     assert stopped.returncode == 1, stopped
     (line,) = stopped.stderr.splitlines()
     assert line.startswith("search.py: cannot write results (")
-    assert line.endswith("disk space, then run: python search.py resume full")
+    assert line.endswith(f"disk space, then run: {CALLED} resume full")
     still = user.ask("resume", "full")
     assert (still.returncode, len(still.stderr.splitlines())) == (1, 1), still
-    assert still.stderr.endswith("disk space, then run: python search.py resume full\n")
+    assert still.stderr.endswith(f"disk space, then run: {CALLED} resume full\n")
 
     ballast.unlink()
     before = {trial.number: trial.intermediate_values for trial in trained(user, "full")}
@@ -163,7 +163,7 @@ def test_broken_mlflow_delays_nothing_and_sync_sends_once(
     said = [line for line in result.stderr.splitlines() if line]
     assert len(said) == 1, said
     assert said[0].startswith(f"tracking: MLflow at {uri} does not accept records")
-    assert "to send them later, run: python search.py sync slowly" in result.stdout
+    assert f"to send them later, run: {CALLED} sync slowly" in result.stdout
     passed, trained = training_seconds(user, "slowly")
     assert 0 < passed < 3 * trained + 10
 

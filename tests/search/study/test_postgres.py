@@ -22,7 +22,7 @@ from search.study.storages import check_server, is_written, read_trials
 from search.study.study import Study
 from spaces.errors import BadInputError
 from tests.postgres import PASSWORD, Postgres, running
-from tests.search.users import Result, User, end_of, wait_for
+from tests.search.users import CALLED, Result, User, end_of, wait_for
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -166,7 +166,7 @@ def test_only_one_driver_resumes_after_a_killed_one(user: Client, tmp_path: Path
 
     status = user.ask("status", "killed", PGPASSWORD=PASSWORD)
     assert re.search(r"^ *killed +0/4 +0 +[12] .* interrupted *$", status.stdout, re.MULTILINE)
-    assert "resume it with: python search.py resume killed" in status.stdout
+    assert f"resume it with: {CALLED} resume killed" in status.stdout
 
     begun = {each.number: each.intermediate_values for each in user.trained("killed")}
 
@@ -185,7 +185,7 @@ def test_only_one_driver_resumes_after_a_killed_one(user: Client, tmp_path: Path
     os.kill(second_driver.pid, signal.SIGINT)
     stopped = end_of(second_driver)
     assert stopped.returncode == 130, stopped.stderr
-    assert "python search.py resume killed" in stopped.stdout
+    assert f"{CALLED} resume killed" in stopped.stdout
     after = {each.number: each.intermediate_values for each in user.trained("killed")}
     assert set(begun) <= set(after)
     for number, values in begun.items():

@@ -257,7 +257,7 @@ def test_late_server_receives_search_from_its_beginning(
     assert said == [
         f"tracking: MLflow at {server.uri} does not accept records (Connection refused). Nothing "
         f"is lost: {remote.path} holds all events and is replayed once the server answers; after "
-        "the search, run: python search.py sync quickstart",
+        f"the search, run: python search.py sync quickstart --home {remote.path.parent.parent}",
         f"tracking: MLflow at {server.uri} works again; replaying the journal",
     ]
 
