@@ -22,7 +22,8 @@ from spaces.errors import BadInputError
 def list_(json_: JsonOption = False, home: HomeOption = None) -> int:
     """List all searches with their folders, without reading their trials."""
     from search.experiment.folder import Home
-    from search.reporting.status import list_documents, show_list
+    from search.reporting.documents import list_documents
+    from search.reporting.status import show_list
 
     place = Home.locate(home)
     if json_:
