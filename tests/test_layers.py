@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 LAYERS = (
     "cli",
+    "api",
     "nightly",
     "driver",
     "reporting",
@@ -181,6 +182,8 @@ def imports_between_modules() -> dict[str, set[str]]:
 def layer_of(module: str) -> str:
     """Return the layer of a module of `search/`."""
     parts = module.split(".")
+    if parts == ["search"]:
+        return "api"  # It exports the names of `search.api`, on demand.
     return parts[1] if len(parts) > 1 and parts[1] in LAYERS else "base"
 
 
