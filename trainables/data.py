@@ -17,6 +17,7 @@ from spaces.errors import BadInputError
 from trainables.data_checks import check_spec
 from trainables.data_identity import DataIdentity, identify
 from trainables.folds import Folds
+from trainables.image_size import ImageSize
 from trainables.images import store as image_store
 from trainables.images.cache import cache_root, fetch
 from trainables.images.decoding import digest, moments
@@ -160,15 +161,13 @@ class Dataset:
         Args:
             decoding: with which they were decoded.
         """
-        # The limit on the size of images decides whether one is refused, not what its pixels are.
-        settings = decoding.model_dump(exclude={"max_megapixels"})
         return identify(
             self.classes,
             self.labels,
             self.image_digests,
             (self.train, self.validation, self.test),
             self.shape,
-            ", ".join(f"{name} {value}" for name, value in settings.items()),
+            decoding.identity,
             self.folds,
         )
 
@@ -352,9 +351,11 @@ def _origin(data: DataSpec, stored: image_store.Stored) -> Origin:
     return with_validation_list(stored.origin, data.validation_list)
 
 
-def _key(version: str, resolution: int | None, decoding: Decoding) -> str:
+def _key(version: str, resolution: int | ImageSize | None, decoding: Decoding) -> str:
     # A limit decides whether an image is refused, not what its pixels are.
     pixels = f"{decoding.background_rgb} {decoding.value_range}"
+    if decoding.fit != "crop" or decoding.grey:
+        pixels += f" {decoding.fit} {decoding.grey}"
     decoded = f"{image_store.FORMAT} {resolution} {pixels} {version}"
     return hashlib.sha256(decoded.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from spaces.errors import BadInputError
 from trainables.folds import Folds
+from trainables.image_size import ImageSize
 from trainables.images.errors import printable
 from trainables.images.opening import is_table
 from trainables.images.splitting.groups import check_pattern
@@ -18,13 +19,15 @@ def check_spec(data: DataSpec) -> None:
     Raises:
         BadInputError: a field cannot be used, or two of them exclude each other.
     """
-    if data.resolution is not None and not 1 <= data.resolution <= LARGEST_RESOLUTION:
-        raise BadInputError(
-            "resolution",
-            data.resolution,
-            "it is not a usable number of pixels",
-            f"give 1 to {LARGEST_RESOLUTION}, or leave it out to keep the images' own size",
-        )
+    if data.resolution is not None:
+        size = ImageSize.of(data.resolution)
+        if not all(1 <= side <= LARGEST_RESOLUTION for side in (size.height, size.width)):
+            raise BadInputError(
+                "resolution",
+                data.resolution,
+                "it is not a usable number of pixels",
+                f"give 1 to {LARGEST_RESOLUTION}, or leave it out to keep the images' own size",
+            )
     if not 0 < data.subset <= 1:
         raise BadInputError(
             "subset",

@@ -23,6 +23,7 @@ from spaces.user_code import is_reference
 from trainables.colours import DEFAULT, canonical, rgb
 from trainables.data_identity import DataIdentity
 from trainables.folds import Folds
+from trainables.image_size import ImageSize
 from trainables.probes.records import NetworkProbes, Probe
 
 
@@ -165,6 +166,10 @@ def _value_range(value: object) -> object:
     return tuple(numbers)
 
 
+Fit = Literal["crop", "pad", "squash"]
+"""How an image of other proportions is brought to a size."""
+
+
 class Decoding(BaseModel):
     """How files become pixels: a section of the experiment and part of the worker's spec."""
 
@@ -178,6 +183,13 @@ class Decoding(BaseModel):
         description="pixel values of 16-bit and 32-bit images that become black and white, such as "
         "[0, 4095]; empty: the range of the training images",
     )
+    fit: Fit = Field(
+        "crop",
+        description="how an image of other proportions is brought to `resolution`: crop (resize "
+        "the shorter side, keep the centre), pad (resize the longer side, add `background`) or "
+        "squash (resize both sides)",
+    )
+    grey: bool = Field(False, description="convert all images to greyscale")
     max_megapixels: float = Field(
         89.478485,
         gt=0,
@@ -185,6 +197,20 @@ class Decoding(BaseModel):
         description="largest image that is decoded, in millions of pixels; the default is the "
         "limit of Pillow",
     )
+
+    @property
+    def identity(self) -> str:
+        """What decides pixels, in words; settings that older versions lacked, only where set.
+
+        The limit on the size of images decides whether one is refused, not what its pixels are.
+        """
+        settings = self.model_dump(exclude={"max_megapixels"})
+        added = {name: type(self).model_fields[name].default for name in ("fit", "grey")}
+        return ", ".join(
+            f"{name} {value}"
+            for name, value in settings.items()
+            if name not in added or value != added[name]
+        )
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:
@@ -229,8 +255,8 @@ class DataSpec:
             ``val/`` and ``test/`` beside ``train/``; in S3 ``images:s3://bucket/prefix/`` or
             ``images:s3://bucket/key.tar``; ``csv:PATH``, a table of files and classes; or
             ``module:function``, a function of the user that returns a data set.
-        resolution: side in pixels: the shorter side of each image is resized to it, antialiased,
-            and the centre cropped. None keeps the size that all images share.
+        resolution: side of square images in pixels, or their size. None keeps the size that all
+            images share. `Decoding.fit` says how other images are brought to it.
         subset: fraction of each split to keep, in (0, 1], of each class and at least one image.
         validation: fraction of train, of each class, to validate on if the source has no
             validation split; in (0, 1). Or folds, each of which is held out once.
@@ -250,7 +276,7 @@ class DataSpec:
     """
 
     source: str
-    resolution: int | None = None
+    resolution: int | ImageSize | None = None
     subset: float = 1.0
     validation: float | Folds = 0.15
     test: float = 0.15

@@ -18,7 +18,7 @@ from search.reporting.documents import report_document, status_document
 from search.reporting.explanation import explain_trial
 from search.reporting.exporting import ExportRequest, export_networks
 from search.reporting.stored_search import StoredSearch
-from search.reporting.trained_networks import SearchNetworks, best_validated
+from search.reporting.trained_networks import SearchNetworks, best_seed
 from search.reporting.trial_table import trial_rows
 from spaces.architecture import Architecture
 
@@ -117,7 +117,7 @@ class Search:
         Raises:
             BadInputError: there is no such trained network, or its images have changed.
         """
-        (network,) = load_named(self._networks(trial), best_validated)
+        (network,) = load_named(self._networks(trial), best_seed)
         return network.module.eval()
 
     def export(self, to: str | Path, trial: int | None = None, *, int8: bool = True) -> Path:

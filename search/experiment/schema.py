@@ -34,6 +34,7 @@ from search.formatting import plural
 from spaces.errors import BadInputError
 from spaces.user_code import is_reference
 from trainables.folds import Folds
+from trainables.image_size import ImageSize
 from trainables.probes.records import PROBES, Probe
 from trainables.specs import Augmentation, Balance, DataSpec, Decoding, TableColumns, is_function
 
@@ -63,6 +64,14 @@ _VALIDATION = number_or_text(
 )
 
 
+_SIZE = number_or_text(
+    core_schema.nullable_schema(core_schema.int_schema(ge=1, strict=True)),
+    ImageSize.parse,
+    ImageSize,
+    "pixels such as 32, or height and width such as 64x48",
+)
+
+
 def _all_or_none(probes: object) -> object:
     if isinstance(probes, bool):
         return list(PROBES) if probes else []
@@ -82,10 +91,10 @@ class Experiment(Section):
         "digits",
         description="data set (digits, cifar10, ..), images:PATH, csv:PATH or module:function",
     )
-    resolution: int | None = Field(
+    resolution: Annotated[int | ImageSize | None, _SIZE] = Field(
         DataSpec.resolution,
-        ge=1,
-        description="side of the images in pixels; empty: their own size",
+        description="side of square images in pixels, or height and width such as 64x48; empty: "
+        "their own size",
     )
     subset: float = Field(
         DataSpec.subset, gt=0, le=1, description="fraction of each split that is used"

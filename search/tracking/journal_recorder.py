@@ -112,10 +112,11 @@ class JournalRecorder(Observer):
         known = PARENT in self._written
         params: dict[str, object] = {}
         if not known:
+            resolution = experiment.resolution
             params = {
                 "data": experiment.data,
                 "data_digest": self._data.digest if self._data else None,
-                "resolution": experiment.resolution,
+                "resolution": resolution if isinstance(resolution, int | None) else str(resolution),
                 "subset": experiment.subset,
                 "validation": self._validation(),
                 "folds": experiment.validation.trainings

@@ -12,7 +12,7 @@ from spaces.errors import BadInputError
 from trainables.colours import rgb
 from trainables.export.names import INPUT, PREPROCESSING_FILE, Pixels
 from trainables.images.pixels import Rules
-from trainables.specs import Decoding
+from trainables.specs import Decoding, Fit
 
 if TYPE_CHECKING:
     from trainables.data import Dataset
@@ -21,6 +21,14 @@ RESIZING = (
     "resize the shorter side to the size with Pillow's antialiased bicubic filter and crop the "
     "centre"
 )
+_BEFORE = (
+    "before the model, bring images to the size with Pillow's antialiased bicubic filter: resize "
+)
+_RESIZING: dict[Fit, str] = {
+    "crop": RESIZING,
+    "pad": f"{_BEFORE}the longer side and add the background; the model itself crops",
+    "squash": f"{_BEFORE}both sides; the model itself crops",
+}
 
 
 class Preprocessing(BaseModel):
@@ -41,6 +49,9 @@ class Preprocessing(BaseModel):
         value_range: values that the reader maps to black and white in files with 16 or 32 bits per
             pixel; None if the data had none.
         max_megapixels: largest image that the reader decodes.
+        fit: how the reader brings images of other proportions to the size; the model crops those
+            that it gets in another size.
+        grey: whether the reader converts colour to greyscale.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -58,6 +69,8 @@ class Preprocessing(BaseModel):
     background: str
     value_range: tuple[float, float] | None
     max_megapixels: float
+    fit: Fit = "crop"
+    grey: bool = False
 
     @classmethod
     def of(
@@ -85,6 +98,9 @@ class Preprocessing(BaseModel):
                 "background": decoding.background,
                 "value_range": decoding.value_range or datasets[0].value_range,
                 "max_megapixels": decoding.max_megapixels,
+                "fit": decoding.fit,
+                "grey": decoding.grey,
+                "resizing": _RESIZING[decoding.fit],
             }
         )
 
@@ -111,4 +127,5 @@ class Preprocessing(BaseModel):
     @property
     def rules(self) -> Rules:
         """The rules for reading files."""
-        return Rules(rgb(self.background), round(self.max_megapixels * 1e6), self.value_range)
+        limit = round(self.max_megapixels * 1e6)
+        return Rules(rgb(self.background), limit, self.value_range, self.fit, self.grey)

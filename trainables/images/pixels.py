@@ -60,11 +60,15 @@ class Rules:
         background: red, green and blue behind transparent pixels, 0..255.
         max_pixels: largest image that is decoded.
         value_range: values of deep images that become 0 and 255; None if not known.
+        fit: how an image of other proportions is brought to a size: crop, pad or squash.
+        grey: whether colour becomes grey.
     """
 
     background: tuple[int, int, int] = (255, 255, 255)
     max_pixels: int = 89_478_485
     value_range: tuple[float, float] | None = None
+    fit: str = "crop"
+    grey: bool = False
 
 
 def read_pixels(
@@ -97,8 +101,10 @@ def read_pixels(
             raise ValueError("truncated: its pixels end early, and the rest would be grey")
         opaque, found = _opaque(image, raw, rules)
         plain = _upright(opaque, image)
+        if rules.grey and plain.mode == "RGB":
+            plain = plain.convert("L")
         if fitted is not None:
-            plain = _fit(plain, fitted)
+            plain = _fit(plain, fitted, rules)
         if plain.mode == "F":
             pixels = np.rint(np.asarray(plain)).clip(0, 255).astype(np.uint8)
         else:
@@ -316,9 +322,29 @@ def _deep_values(image: Image.Image, raw: str) -> tuple[Values, NDArray[np.bool_
     return values, hidden if hidden.any() else None
 
 
-def _fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Resize the shorter side to ``size`` and crop the centre, in one antialiased step."""
+def _fit(image: Image.Image, size: tuple[int, int], rules: Rules) -> Image.Image:
+    """Return an image of a size (width, height), antialiased, as `Rules.fit` says."""
+    if rules.fit == "squash":
+        return image.resize(size, Image.Resampling.BICUBIC)
+    if rules.fit == "pad":
+        return _padded(image, size, rules.background)
+    # In one step: resize so that the image covers the size, and keep the centre.
     scale = min(image.width / size[0], image.height / size[1])
     width, height = size[0] * scale, size[1] * scale
     left, top = (image.width - width) / 2, (image.height - height) / 2
     return image.resize(size, Image.Resampling.BICUBIC, box=(left, top, left + width, top + height))
+
+
+def _padded(
+    image: Image.Image, size: tuple[int, int], background: tuple[int, int, int]
+) -> Image.Image:
+    """Resize an image so that it fits into a size (width, height), in the middle of background."""
+    scale = max(image.width / size[0], image.height / size[1])
+    inner = (max(1, round(image.width / scale)), max(1, round(image.height / scale)))
+    resized = image.resize(inner, Image.Resampling.BICUBIC)
+    around: float | tuple[int, ...] = background
+    if image.mode != "RGB":
+        around = Image.new("RGB", (1, 1), background).convert("L").getpixel((0, 0))  # type: ignore[assignment]
+    padded = Image.new(image.mode, size, around)
+    padded.paste(resized, ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+    return padded

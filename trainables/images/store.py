@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from spaces.errors import BadInputError
+from trainables.image_size import ImageSize
 from trainables.images.cache import root_of, usable
 from trainables.images.decode_pool import decode_here, decode_in_parallel
 from trainables.images.decoding import (
@@ -137,7 +138,7 @@ def read(folder: Path) -> Stored | None:
 def write(
     folder: Path,
     listing: Listing,
-    resolution: int | None,
+    resolution: int | ImageSize | None,
     decoding: Decoding,
     progress: Progress,
 ) -> None:
@@ -146,7 +147,7 @@ def write(
     Args:
         folder: folder of the files.
         listing: images to decode.
-        resolution: side of the images in pixels; None keeps their common size.
+        resolution: side or size of the images in pixels; None keeps their common size.
         decoding: background, range of values and largest image.
         progress: called with the number of decoded images and their total; once more from the
             start if the range of values must be found first.
@@ -160,6 +161,8 @@ def write(
         background=decoding.background_rgb,
         max_pixels=round(decoding.max_megapixels * 1e6),
         value_range=decoding.value_range,
+        fit=decoding.fit,
+        grey=decoding.grey,
     )
     notes = list(listing.notes)
     origin = "as set"
@@ -227,7 +230,11 @@ class _Done:
 
 
 def _decode(
-    folder: Path, listing: Listing, resolution: int | None, rules: Rules, progress: Progress
+    folder: Path,
+    listing: Listing,
+    resolution: int | ImageSize | None,
+    rules: Rules,
+    progress: Progress,
 ) -> _Done:
     """Write the pixels of all images.
 
@@ -244,7 +251,8 @@ def _decode(
         first = next(items, None)
         if first is None:
             raise _gone(count, count)
-        size = (resolution, resolution) if resolution else _size_of(first, rules)
+        wanted = None if resolution is None else ImageSize.of(resolution)
+        size = _size_of(first, rules) if wanted is None else (wanted.width, wanted.height)
         shape = Chunk((), (), (), size, resolution is not None, rules)
         chunks = _chunks(chain([first], items), shape)
         with (

@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from search.experiment.loading import load_experiment, parse_experiment
 from search.experiment.schema import Experiment
 from search.experiment.sections import BorderRule
-from search.experiment.training_spec import describe_training
+from search.experiment.training_spec import describe_data, describe_training
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.task import Task
 from trainables.folds import Folds
+from trainables.image_size import ImageSize
 from trainables.specs import Augmentation
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -134,6 +135,20 @@ def test_durations_are_stored_as_written(written_as: str) -> None:
     stored = parse_experiment({"budget": {"wall_clock": number}}).to_yaml()
     assert yaml.safe_load(stored)["budget"]["wall_clock"] == number
     assert yaml.safe_load(stored)["resources"]["wait"] == "30m"
+
+
+@pytest.mark.parametrize("text", ["resolution: 64x48", "resolution: 64X48", "resolution: '64x48'"])
+def test_resolution_may_be_height_and_width(tmp_path: Path, text: str) -> None:
+    found = load_experiment(written(tmp_path, text))
+    assert found.resolution == ImageSize(height=64, width=48)
+    assert "\nresolution: 64x48\n" in found.to_yaml()
+    assert load_experiment(written(tmp_path, found.to_yaml(), "again.yaml")) == found
+    assert describe_data(found).resolution == ImageSize(64, 48)
+
+
+@pytest.mark.parametrize("text", ["64x", "x48", "64x0", "large", "[64, 48]"])
+def test_resolution_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
+    assert refusal(written(tmp_path, f"resolution: {text}")).field == "resolution"
 
 
 def test_stored_experiment_tells_the_own_size_of_images() -> None:

@@ -22,6 +22,7 @@ from PIL import Image
 
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
+from trainables.image_size import ImageSize
 from trainables.images.archives import ARCHIVE_SUFFIXES
 from trainables.images.decoding import digest
 from trainables.images.errors import shown
@@ -376,6 +377,27 @@ def test_jpeg_decoded_at_reduced_size_matches_exact_resize(tmp_path):
     data = load_files(tmp_path, class_folders(cat=content, dog=picture(0)), 20)
     exact = np.asarray(image.resize((20, 20), Image.Resampling.BICUBIC))
     assert differ_at_most(3, data.images[0, :, :, 0], exact)
+
+
+def test_images_may_have_sides_of_different_length(tmp_path):
+    data = load_files(tmp_path, class_folders(), resolution=ImageSize(6, 4))
+    assert data.shape == (6, 4, 3)
+
+
+def test_forced_grey_gives_one_channel(tmp_path):
+    assert load_files(tmp_path, class_folders(), resolution=8, grey=True).shape == (8, 8, 1)
+
+
+def test_another_fit_decodes_other_images(tmp_path):
+    wide = saved(Image.new("RGB", (20, 8), (200, 30, 10)))
+    files = class_folders(cat=wide, dog=saved(Image.new("RGB", (20, 8))))
+    cropped = load_files(tmp_path, files, resolution=8)
+    padded = load_files(tmp_path, files, resolution=8, fit="pad")
+    assert (cropped.images != padded.images).any()
+    whole = Decoding()
+    assert cropped.identify(whole) == cropped.identify(Decoding(fit="crop", grey=False))
+    assert cropped.identify(whole) != cropped.identify(Decoding(fit="pad"))
+    assert whole.identity == "background white, value_range None"
 
 
 def test_images_smaller_than_the_resolution_are_enlarged(tmp_path):

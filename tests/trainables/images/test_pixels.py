@@ -413,3 +413,57 @@ def test_tiff_with_too_many_channels_names_their_number_once(
     with pytest.raises(ValueError, match=f"^it has {channels} channels, save the 3 or 1"):
         read_pixels(many_channels(channels, photometric), None, Rules())
     assert capfd.readouterr().err == ""
+
+
+# Size
+
+
+def columns(**rules: object) -> list[int]:
+    """Return the middle row of a 12x4 image, black, white and black in thirds, at 4x4 pixels."""
+    image = Image.new("L", (12, 4), 0)
+    image.paste(255, (4, 0, 8, 4))
+    pixels, _ = read_pixels(saved(image), (4, 4), Rules(**rules))
+    assert pixels.shape == (4, 4, 1)
+    return pixels[2, :, 0].tolist()
+
+
+def test_crop_keeps_the_centre_at_the_full_height() -> None:
+    assert columns() == columns(fit="crop") == [255, 255, 255, 255]
+
+
+def test_squash_shows_the_whole_image_without_borders() -> None:
+    left, *middle, right = columns(fit="squash")
+    assert left < 40
+    assert right < 40
+    assert min(middle) > 150
+
+
+def test_pad_shows_the_whole_image_on_the_background() -> None:
+    image = Image.new("RGB", (12, 4), COLOUR)
+    pixels, _ = read_pixels(saved(image), (6, 6), Rules(background=(10, 20, 240), fit="pad"))
+    assert pixels.shape == (6, 6, 3)
+    assert [tuple(row[0]) for row in pixels] == [
+        *[(10, 20, 240)] * 2,
+        *[COLOUR] * 2,
+        *[(10, 20, 240)] * 2,
+    ]
+
+
+def test_pad_of_a_grey_image_takes_the_grey_of_the_background() -> None:
+    pixels, _ = read_pixels(
+        saved(Image.new("L", (4, 8), 7)), (8, 8), Rules(background=(200, 200, 200), fit="pad")
+    )
+    assert pixels[0, :, 0].tolist() == [200, 200, 7, 7, 7, 7, 200, 200]
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "squash"])
+def test_size_is_width_and_height(fit: str) -> None:
+    pixels, _ = read_pixels(saved(Image.new("RGB", (30, 20), COLOUR)), (12, 7), Rules(fit=fit))
+    assert pixels.shape == (7, 12, 3)
+
+
+def test_grey_converts_colour_as_viewers_do() -> None:
+    image = Image.new("RGB", (4, 4), COLOUR)
+    pixels, _ = read_pixels(saved(image), None, Rules(grey=True))
+    assert pixels.shape == (4, 4, 1)
+    assert pixels[0, 0, 0] == image.convert("L").getpixel((0, 0))
