@@ -979,3 +979,35 @@ def test_running_search_is_not_deleted(finished: Home, refused: Callable[..., st
     with hold(folder.lock, "done"):
         assert "is running (by process" in refused("delete", "done", "--yes")
     assert folder.study.is_file()
+
+
+@pytest.mark.parametrize(("kind", "function"), [("space", "space"), ("data", "dataset")])
+def test_new_module_works_as_it_is(user: Path, ask: Ask, kind: str, function: str) -> None:
+    answer = ask("new", kind, f"mine_{kind}.py")
+    assert (answer.code, answer.out) == (0, f"mine_{kind}.py\n")
+    setting = f"{kind}=mine_{kind}:{function}"
+    assert f"--set {setting}" in answer.err
+    screened = ask("screen", written(user), "--set", setting, "--draws", "10")
+    assert (screened.code, screened.err) == (0, "")
+    assert "accepted" in screened.out
+
+
+def test_new_module_overwrites_nothing(user: Path, refused: Callable[..., str]) -> None:
+    (user / "my_space.py").write_text("mine = 1")
+    assert "my_space.py: exists" in refused("new", "space")
+    assert (user / "my_space.py").read_text() == "mine = 1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sapce"], "use space or data"),
+        (["space", "my-space.py"], "is no name of a module"),
+        (["space", "space.txt"], "is no name of a module"),
+        (["space", "nowhere/space.py"], "cannot be written (No such file"),
+    ],
+)
+def test_new_module_needs_a_kind_and_a_name(
+    refused: Callable[..., str], arguments: list[str], says: str
+) -> None:
+    assert says in refused("new", *arguments)
