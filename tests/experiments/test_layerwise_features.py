@@ -221,6 +221,16 @@ def test_answer_states_difference_correlation_overfitting_and_cost(small):
     assert "take 6.3 to 8.6 times the multiply-accumulates of the pyramid" in text
 
 
+def test_page_of_one_seed_names_no_range_over_seeds(small):
+    """The full protocol has one seed."""
+    found = page(results_of(small, seeds=1))
+    text = " ".join(found.answer) + " ".join(" ".join(each.sentences) for each in found.sections)
+
+    assert "of mass -1.00. Training minus test" in text
+    assert "single seeds" not in text
+    assert "seeds" not in found.comparison.caption
+
+
 def test_comparison_shows_published_beside_measured_numbers(small):
     rows = page(results_of(small)).comparison.rows
 

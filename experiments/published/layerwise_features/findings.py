@@ -136,6 +136,11 @@ class Group:
             if all(seed in each.outcomes for each in networks)
         ]
 
+    @property
+    def seeds(self) -> int:
+        """Number of seeds with which any network is trained."""
+        return len({seed for each in self.trained for seed in each.outcomes})
+
     def correlation(
         self, of: Callable[[Trained], float], value: Value
     ) -> tuple[float, float, float] | None:

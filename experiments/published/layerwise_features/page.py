@@ -111,7 +111,8 @@ def _details(group: Group) -> Iterator[str]:
         yield (
             "Rank correlations over the skew-normal networks, of test accuracy with parameters: "
             f"{_correlation(group, _params, accuracy)}, with multiply-accumulates: "
-            f"{_correlation(group, _macs, accuracy)}. In brackets: range of single seeds."
+            f"{_correlation(group, _macs, accuracy)}."
+            f"{' In brackets: range of single seeds.' if group.seeds > 1 else ''}"
         )
     early, pyramid, wide = group.early, group.of(PYRAMID), group.of(WIDE)
     if early and pyramid and wide:
@@ -140,7 +141,7 @@ def _correlation(group: Group, of: Callable[[Trained], float], value: Value) -> 
     if found is None:
         return UNKNOWN
     whole, low, high = found
-    return f"{whole:+.2f} ({low:+.2f} to {high:+.2f})"
+    return f"{whole:+.2f}" + (f" ({low:+.2f} to {high:+.2f})" if group.seeds > 1 else "")
 
 
 def _comparison(found: Sequence[Group]) -> Table:
@@ -170,7 +171,8 @@ def _comparison(found: Sequence[Group]) -> Table:
         header=("", "published", "measured"),
         rows=tuple(rows),
         caption="Parameters are those of the full protocol, without batch norms and the "
-        "classifier's bias. Differences: mean and standard deviation over seeds.",
+        "classifier's bias. Differences: mean"
+        f"{' and standard deviation over seeds' if any(each.seeds > 1 for each in found) else ''}.",
     )
 
 
