@@ -24,7 +24,7 @@ Tables without learning curves get modelled ones; see `quality.runs.modelled`.
 Arms (``--arms``) are the functions of ``quality/arms.py``. Seeds 1000 and above are for
 development: report others. Each finished run is appended to ``--work``, and the same command
 continues; it repeats runs of another table or of an older version of an arm. ``--write`` writes
-``benchmarks/results/search_quality.csv`` and ``.svg`` from all runs of that file.
+``benchmarks/results/search_quality.csv`` and ``.svg`` from all current runs of that file.
 """
 
 from __future__ import annotations

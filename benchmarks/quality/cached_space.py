@@ -19,8 +19,9 @@ class CachedSpace(CandidateSpace):
     """
 
     def draw(self, trial: BaseTrial) -> Candidate:
-        """See `CandidateSpace.draw`."""
-        return self._known(super().draw(trial))
+        """See `CandidateSpace.draw`; the checks of a trial are made once per architecture."""
+        known = self._candidates.get(id(self._space(trial, self.task)))
+        return known or self._known(super().draw(trial))
 
     def rebuild(self, params: Mapping[str, Any], digest: str = "") -> Candidate:
         """See `CandidateSpace.rebuild`."""

@@ -107,6 +107,8 @@ def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
     chosen: dict[str, Any] = {"recipe": {**kept, **experiment.recipe}}
     if "epochs" not in experiment.model_fields_set:
         chosen["epochs"] = stored.epochs
+    if "sampler" not in experiment.model_fields_set:
+        chosen["sampler"] = stored.sampler
     if not _shifts(experiment):
         chosen["augmentation"] = _shifted(experiment, stored.augmentation.translate)
     if "grace_epochs" not in experiment.scheduler.model_fields_set:

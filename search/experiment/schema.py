@@ -159,7 +159,7 @@ class Experiment(Section):
     )
     latency_batch: int = Field(256, ge=2, le=65536, description="batch size of batch_latency")
     sampler: Literal["auto", "tpe", "gp", "random"] = Field(
-        "tpe",
+        "auto",
         description="sampler of the study: auto (a model of the network), or Optuna's tpe, gp (no "
         "conditional spaces) or random",
     )

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -86,23 +85,29 @@ def choose(
     if len(targets) > _FIT_AT_MOST:
         some = np.linspace(0, len(targets) - 1, _FIT_AT_MOST).astype(int)
         inputs, targets, extra = inputs[some], targets[some], extra[some]
-    number = len(targets)
     distances = cdist(inputs, inputs, "cityblock") / inputs.shape[1]
     straight = 1 + inputs[:, costs] @ inputs[:, costs].T
+
+    def likelihood(smooth: Floats, level: float) -> float:
+        matrix = smooth.copy()
+        matrix[np.diag_indices_from(matrix)] += level + extra + _JITTER
+        try:
+            lower = cholesky(matrix, lower=True, check_finite=False, overwrite_a=True)
+        except LinAlgError:
+            return -np.inf
+        white = solve_triangular(lower, targets, lower=True, check_finite=False)
+        spread = np.log(white @ white / len(targets) + 1e-12)
+        return float(-0.5 * len(targets) * spread - np.log(np.diag(lower)).sum())
+
     best, best_score = Hyperparameters(), -np.inf
-    for length, linear in product(LENGTHS, LINEARS):
-        smooth = np.exp(-distances / length) + linear * straight
-        for level in noises:
-            matrix = smooth + np.diag(level + extra + _JITTER)
-            try:
-                lower = cholesky(matrix, lower=True, check_finite=False)
-            except LinAlgError:
-                continue
-            white = solve_triangular(lower, targets, lower=True, check_finite=False)
-            spread = np.log(white @ white / number + 1e-12)
-            score = -0.5 * number * spread - np.log(np.diag(lower)).sum()
-            if score > best_score:
-                best, best_score = Hyperparameters(length, level, linear), score
+    for length in LENGTHS:
+        near = np.exp(-distances / length)
+        for linear in LINEARS:
+            smooth = near + linear * straight
+            for level in noises:
+                score = likelihood(smooth, level)
+                if score > best_score:
+                    best, best_score = Hyperparameters(length, level, linear), score
     return best
 
 
@@ -139,17 +144,35 @@ class GaussianProcess:
         self, hyper: Hyperparameters, inputs: Floats, extra: Floats, queries: Floats, costs: slice
     ) -> None:
         self._hyper, self._costs = hyper, costs
-        self._inputs, self._extra, self._queries = inputs, extra, queries
+        self._inputs, self._extra = inputs, extra
         matrix = covariance(inputs, inputs, hyper, costs)
         matrix[np.diag_indices_from(matrix)] += hyper.noise + extra + _JITTER
         self._lower = cholesky(matrix, lower=True, check_finite=False)
         """L of the covariance of the observations, L L'."""
-        self._projected = solve_triangular(
-            self._lower, covariance(inputs, queries, hyper, costs), lower=True, check_finite=False
-        )
-        """L^-1 times the covariance of observations and queries."""
-        own = 1 + hyper.linear * (1 + np.square(queries[:, costs]).sum(axis=1))
-        self._variance = own - np.square(self._projected).sum(axis=0)
+        self._queries, (self._projected, self._variance) = queries, self._project(queries)
+
+    def _project(self, queries: Floats) -> tuple[Floats, Floats]:
+        """Return L^-1 times the covariance of observations and queries, and the variances."""
+        across = covariance(self._inputs, queries, self._hyper, self._costs)
+        found = solve_triangular(self._lower, across, lower=True, check_finite=False)
+        return found, self._alone(queries) - np.square(found).sum(axis=0)
+
+    def _alone(self, queries: Floats) -> Floats:
+        """Return the variance at queries without observations."""
+        squares = np.square(queries[:, self._costs]).sum(axis=1)
+        return np.asarray(1 + self._hyper.linear * (1 + squares), dtype=np.float64)
+
+    def extend(self, queries: Floats) -> None:
+        """Add queries, of shape (queries, features)."""
+        projected, variance = self._project(queries)
+        self._queries = np.concatenate([self._queries, queries])
+        self._projected = np.concatenate([self._projected, projected], axis=1)
+        self._variance = np.concatenate([self._variance, variance])
+
+    @property
+    def prior_deviation(self) -> Floats:
+        """Relative deviation at each query if there were no observations."""
+        return np.sqrt(self._alone(self._queries))
 
     @property
     def observations(self) -> int:

@@ -28,8 +28,11 @@ from search.private_apis import contains
 from search.study.records import AHEAD
 from spaces.candidate import CandidateSpace
 
-KEPT_BLOCKS = 8
-"""Blocks whose mutations stay in the pool. A resumed search makes them again."""
+KEPT_MUTATIONS = 512
+"""Mutations before a block that stay in the pool. A resumed search makes them again."""
+BLIND = 1.5
+"""Largest draws per trial that starts before the first results: hundreds of workers start with the
+largest candidates that are there, too."""
 LEAST_POOL = 64
 """Unused proposals below which more are drawn: a small space runs dry."""
 LENT_PROPOSALS = 8
@@ -95,6 +98,7 @@ class NetworkSampler(BaseSampler):
         self._plans: dict[int, Proposal] = {}
         self._draws: list[Proposal] | None = None
         self._mutations: dict[int, list[Proposal]] = {}
+        """By the number of the trial for which they were made."""
         self._block: _Block | None = None
         self._scaling: Scaling | None = None
         self._tasks: OtherTasks | None = None
@@ -158,7 +162,7 @@ class NetworkSampler(BaseSampler):
                 return chosen
         weights = self._weights(number, objectives)
         start = self._start_of(number)
-        surrogate = self._enter_block(start, objectives)
+        surrogate = self._enter_block(start, number, objectives)
         unused = [each.digest not in self._history.used for each in surrogate.pool]
         if not any(unused):
             return None
@@ -171,6 +175,8 @@ class NetworkSampler(BaseSampler):
     def _start(self, draws: Sequence[Proposal]) -> Proposal | None:
         """Return an unused one of the largest draws, which are in random order."""
         most = max(self._options.start, int(self._options.largest * len(draws)))
+        if len(self._history.used) >= self._options.start:
+            most = max(most, int(BLIND * len(self._history.used)) + 1)
         least = sorted((each.macs for each in draws), reverse=True)[:most][-1]
         for each in draws:
             if each.macs >= least and each.digest not in self._history.used:
@@ -188,23 +194,27 @@ class NetworkSampler(BaseSampler):
         inherited = self._history.inherited
         return inherited + block_of(number - inherited) if number > inherited else number
 
-    def _enter_block(self, start: int, objectives: int) -> Surrogate:
-        """Return the surrogate of a block."""
+    def _enter_block(self, start: int, number: int, objectives: int) -> Surrogate:
+        """Return the surrogate of a block, with the mutations up to a trial."""
+        self._make_mutations(start, number, objectives)
         if self._block is None or self._block.start != start:
             before = self._history.between(0, start)
             weights = self._weights(start, objectives)
-            options = self._options
             if self._scaling is None:
                 self._scaling = Scaling(
                     self._space.feature_names,
                     self._random_draws(),
-                    costs_only=not options.network_features,
+                    costs_only=not self._options.network_features,
                 )
-            pool = self._pool(start, before, objectives)
+            pool = self._pool(start, before)
             own = _of_this_task(before)
             tasks = self._other_tasks(before, self._scaling)
-            surrogate = Surrogate(self._scaling, pool, own, weights, options, tasks)
+            surrogate = Surrogate(self._scaling, pool, own, weights, self._options, tasks)
             self._block = _Block(start, surrogate)
+        used = self._history.used
+        for each in range(start, number + 1):
+            new = [one for one in self._mutations[each] if one.digest not in used]
+            self._block.surrogate.extend(new)
         return self._block.surrogate
 
     def _other_tasks(
@@ -218,22 +228,13 @@ class NetworkSampler(BaseSampler):
                 self._tasks = OtherTasks(lent, inputs, COSTS)
         return self._tasks
 
-    def _pool(
-        self, start: int, observations: Sequence[Observation], objectives: int
-    ) -> list[Proposal]:
-        """Return the draws and the mutations of the latest blocks, without used candidates."""
-        starts = [start]
-        while len(starts) < KEPT_BLOCKS and starts[-1] > self._history.inherited:
-            starts.append(self._start_of(starts[-1] - 1))
+    def _pool(self, start: int, observations: Sequence[Observation]) -> list[Proposal]:
+        """Return the draws and the mutations before a block, without used candidates."""
         found = {each.digest: each for each in self._random_draws()}
         found.update((each.digest, each) for each in self._lent_proposals(observations))
-        for block in reversed(starts):
-            if block not in self._mutations:
-                earlier = [each for each in observations if each.number < block]
-                weights = self._weights(block, objectives)
-                self._mutations[block] = self._mutate(block, earlier, weights)
-            found.update((each.digest, each) for each in self._mutations[block])
-        self._mutations = {block: self._mutations[block] for block in starts}
+        for number, mutations in self._mutations.items():
+            if number < start:
+                found.update((each.digest, each) for each in mutations)
         used = {digest for digest, first in self._history.used.items() if first < start}
         pool = [each for digest, each in found.items() if digest not in used]
         if len(pool) < LEAST_POOL:
@@ -251,22 +252,38 @@ class NetworkSampler(BaseSampler):
             self._lent = [each for each in best if self._proposer.accepts(each)]
         return self._lent
 
-    def _mutate(
-        self, block: int, observations: Sequence[Observation], weights: Sequence[float]
-    ) -> list[Proposal]:
+    def _make_mutations(self, start: int, number: int, objectives: int) -> None:
+        """Mutate the best trials before each of the latest numbers, up to a number."""
+        per_trial = self._mutations_per_trial(start)
+        first = max(start - KEPT_MUTATIONS // max(per_trial, 1), self._history.inherited)
+        kept = {}
+        for each in range(first, number + 1):
+            known = self._mutations.get(each)
+            kept[each] = self._mutate(each, objectives) if known is None else known
+        self._mutations = kept
+
+    def _mutate(self, number: int, objectives: int) -> list[Proposal]:
+        observations = self._history.between(0, number)
         ended = [each for each in observations if each.standing is Standing.FINISHED]
         own = _of_this_task(ended)
         most = self._options.parents
         best: list[Observation] = []
         if own:
+            weights = self._weights(number, objectives)
             values = scalarise(np.array([each.values for each in own]), weights)
             best = [own[index] for index in np.argsort(-values, kind="stable")[:most]]
         lent = best_of_each([each for each in ended if each.source], most)
         parents = [each.proposal.params for each in [*best, *lent][:most]]
-        if not parents or not self._options.mutations:
+        count = self._mutations_per_trial(number)
+        if not parents or not count:
             return []
-        count = max(self._options.least_mutations, self._options.mutations * _size(block))
-        return self._proposer.mutated(random_of(self._seed, block), parents, count)
+        return self._proposer.mutated(random_of(self._seed, number), parents, count)
+
+    def _mutations_per_trial(self, number: int) -> int:
+        if not self._options.mutations:
+            return 0
+        size = _size(max(number - self._history.inherited, 0))
+        return max(self._options.least_mutations // size, self._options.mutations)
 
     def _weights(self, number: int, objectives: int) -> list[float]:
         random = random_of(self._seed, number, "weights")

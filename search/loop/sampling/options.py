@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-VERSION = 1
+VERSION = 2
 """Version of the decisions; a change of any raises it, and benchmarks run again."""
 
 
@@ -25,7 +25,7 @@ class SamplerOptions:
             twentieth of them differs enough to learn from.
         mutations: candidates per trial that are mutated from good ones; 0 proposes random draws
             alone.
-        least_mutations: the same per block, at least.
+        least_mutations: the same per block of trials, at least.
         parents: best trials that are mutated.
         network_features: whether the surrogate sees all features; False leaves it parameters and
             multiply-accumulates.

@@ -20,11 +20,12 @@ from search.loop.sampling.prospect import FEWEST, accuracy_per_score, expected_g
 from search.loop.sampling.targets import scalarise, targets_of
 from search.loop.sampling.transfer import OtherTasks
 
-MOST_OBSERVATIONS = 700
+MOST_OBSERVATIONS = 400
 """Trials from which the surrogate learns: the best half of them, the latest and a sample of all."""
 COSTS = slice(0, 2)
 """The first two scaled features: parameters and multiply-accumulates."""
 _FARTHEST = 5.0
+_KEPT_ROWS = 20_000
 
 
 class Scaling:
@@ -49,6 +50,7 @@ class Scaling:
         if costs_only:
             varies = []
         self._columns = np.array([*costs, *varies])
+        self._known: dict[str, tuple[tuple[float, ...], Floats]] = {}
         self._mean = found.mean(axis=0)[self._columns]
         self._spread = np.where(spread[self._columns] > 1e-9, spread[self._columns], 1.0)
 
@@ -56,8 +58,19 @@ class Scaling:
         """Return standardised features, of shape (proposals, columns)."""
         if not proposals:
             return np.zeros((0, len(self._columns)))
-        scaled = (features_of(proposals)[:, self._columns] - self._mean) / self._spread
-        return np.asarray(np.clip(scaled, -_FARTHEST, _FARTHEST), dtype=np.float64)
+        return np.array([self._row(each) for each in proposals])
+
+    def _row(self, proposal: Proposal) -> Floats:
+        # The latest blocks ask for most proposals again.
+        known = self._known.get(proposal.digest)
+        if known is not None and known[0] is proposal.features:
+            return known[1]
+        if len(self._known) >= _KEPT_ROWS:
+            self._known.clear()
+        values = np.array(proposal.features, dtype=np.float64)[self._columns]
+        row: Floats = np.clip((values - self._mean) / self._spread, -_FARTHEST, _FARTHEST)
+        self._known[proposal.digest] = proposal.features, row
+        return row
 
 
 class _Latest(NamedTuple):
@@ -94,7 +107,8 @@ class Surrogate:
         options: SamplerOptions = DEFAULTS,
         tasks: OtherTasks | None = None,
     ) -> None:
-        self.pool = pool
+        self.pool = list(pool)
+        self._digests = {each.digest for each in pool}
         self._scaling = scaling
         self._options = options
         self._rows = self._seen(_subset(observations, weights))
@@ -109,12 +123,20 @@ class Surrogate:
         noises = NOISES if options.noise else NOISES[:1]
         hyper = choose(inputs[known], targets[known], extra[known], costs, noises)
         self._process = GaussianProcess(hyper, inputs, extra, candidates, costs)
-        spread = 1 + hyper.linear * (1 + np.square(candidates[:, costs]).sum(axis=1))
-        self._alone = np.sqrt(spread)
-        """Relative deviation of each proposal if there were no trials."""
         self._appended = [each.standing for each in self._rows]
         """Standing of each trial when it was appended."""
         self._latest: _Latest | None = None
+
+    def extend(self, proposals: Sequence[Proposal]) -> None:
+        """Add proposals to the pool; those that it holds are left out."""
+        new = [each for each in proposals if each.digest not in self._digests]
+        if new:
+            self.pool += new
+            self._digests.update(each.digest for each in new)
+            candidates = self._scaling(new)
+            self._process.extend(candidates)
+            if self._prior is not None:
+                self._prior.extend(candidates)
 
     def improvement(self, later: Sequence[Observation], weights: Sequence[float]) -> Floats:
         """Return the expected improvement of each proposal over the best trial.
@@ -144,7 +166,7 @@ class Surrogate:
         if not known.any():
             self._latest = None
             # Of equal candidates, those far from running trials come first.
-            alone = found.deviation / self._alone
+            alone = found.deviation / self._process.prior_deviation
             return np.asarray(mean + alone / alone.max(), dtype=np.float64)
         best = fitted[own if own.any() else known].max()
         self._latest = _Latest(mean, found.deviation, float(best), targets + shift)

@@ -151,6 +151,10 @@ class PriorMean:
         """Number of own trials."""
         return len(self._rows)
 
+    def extend(self, pool: Floats) -> None:
+        """Add proposals, of shape (proposals, features)."""
+        self._pool = np.concatenate([self._pool, self._tasks.covariance(pool)])
+
     def append(self, row: Floats) -> None:
         """Append an own trial with these features."""
         across = self._tasks.covariance(row[np.newaxis])

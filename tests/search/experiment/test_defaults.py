@@ -151,6 +151,12 @@ def test_search_keeps_what_it_chose() -> None:
     assert complete(stored, 50_000, 32)[0] == stored
 
 
+def test_resumed_search_keeps_its_sampler_unless_another_is_named() -> None:
+    older = parse_experiment(parse_experiment({"sampler": "tpe"}).model_dump(mode="json"))
+    assert as_completed(Experiment(), older).sampler == "tpe" != Experiment().sampler
+    assert as_completed(parse_experiment({"sampler": "random"}), older).sampler == "random"
+
+
 def test_search_of_an_older_version_keeps_its_recipe() -> None:
     older = parse_experiment(Experiment().model_dump(mode="json"))
     assert as_completed(Experiment(), older).recipe == {}

@@ -89,7 +89,7 @@ def test_empty_file_searches_digits_under_its_own_name(
     found = load_experiment(written(tmp_path, "", "nightly-3.yaml"))
     assert found == Experiment(name="nightly-3")
     assert (found.data, found.space.name, found.space.options) == ("digits", "vgg", {})
-    assert (found.sampler, found.scheduler.name) == ("tpe", "asha")
+    assert (found.sampler, found.scheduler.name) == ("auto", "asha")
     assert (found.objectives, found.scheduler.hopeless_after) == (["accuracy"], None)
     assert (found.screens.border, found.screens.allow_beyond) == (BorderRule.PREVIOUS_CONV, 0)
     assert (found.budget.trials, found.budget.wall_clock) == (30, None)

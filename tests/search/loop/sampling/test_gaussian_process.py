@@ -57,6 +57,17 @@ def test_truncating_equals_never_having_appended() -> None:
         assert one == pytest.approx(other)
 
 
+def test_added_queries_equal_those_given_at_first() -> None:
+    (inputs, targets), (queries, _) = data(9), data(5, seed=1)
+    grown = GaussianProcess(HYPER, inputs[:7], np.zeros(7), queries[:2], COSTS)
+    grown.append(inputs[7])
+    grown.extend(queries[2:])
+    grown.append(inputs[8])
+    whole = GaussianProcess(HYPER, inputs, np.zeros(9), queries, COSTS)
+    for one, other in zip(grown.predict(targets), whole.predict(targets), strict=True):
+        assert one == pytest.approx(other)
+
+
 def test_running_trial_lowers_uncertainty_and_keeps_the_mean() -> None:
     (inputs, targets), (queries, _) = data(10), data(3, seed=1)
     process = GaussianProcess(HYPER, inputs, np.zeros(10), queries, COSTS)

@@ -196,6 +196,13 @@ def test_search_starts_among_the_largest_that_the_screens_allow() -> None:
     assert macs[0] >= sorted(each.macs for each in draws)[-START]
 
 
+def test_many_workers_start_with_the_largest_half() -> None:
+    study = new_study()
+    draws = NetworkSampler(SPACE, SCREENS, options=SMALL)._random_draws()
+    macs = [begin(study)[1].costs.macs for _ in range(len(draws) // 3)]
+    assert min(macs) >= sorted(each.macs for each in draws)[len(draws) // 2]
+
+
 def test_running_trials_get_distinct_candidates() -> None:
     study = new_study()
     run(study, 12)
