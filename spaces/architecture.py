@@ -21,7 +21,6 @@ from spaces.operations import (
     Operation,
     Shape,
     Window,
-    check_values,
 )
 
 FORMAT = 1
@@ -262,7 +261,7 @@ class Architecture:
                     weights = _checked_weights(weights)
                 values = {k: _as_tuples(v) for k, v in entry.items()}
                 layers.append(Layer(operation(**values), inputs, name, weights))
-                check_values(layers[-1].operation)
+                _check_as_read(layers[-1].operation, values)
                 if type(name) is not str or any(type(source) is not int for source in inputs):
                     raise ValueError(f"no name and inputs of a layer: {name!r}, {inputs!r}")
         except (KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -279,6 +278,13 @@ def _checked_weights(value: Any) -> Weights:
     if any(type(count) is not int or count < 0 for count in weights):
         raise ValueError(f"the weights of a layer cannot be {value!r}")
     return weights
+
+
+def _check_as_read(operation: Operation, values: dict[str, Any]) -> None:
+    """Refuse short forms of values: they are for code, and JSON has one form for each graph."""
+    for name, value in values.items():
+        if getattr(operation, name) != value:
+            raise ValueError(f"{name} of {operation.kind} cannot be {value!r}")
 
 
 class Builder:

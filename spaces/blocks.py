@@ -21,7 +21,6 @@ from spaces.operations import (
     Linear,
     Norm,
     Pooling,
-    pair,
 )
 from spaces.options import Choices, FloatRange, draw_float, draw_name
 from spaces.task import Task
@@ -46,7 +45,7 @@ _SIGMOID = Activation("sigmoid")
 _CONCAT = Concat()
 _GATE = Gate()
 _GLOBAL_POOLING = GlobalPooling()
-_STEM_POOLING = Pooling("max", (3, 3), (2, 2), (1, 1))
+_STEM_POOLING = Pooling("max", 3, 2, padding=1)
 _CHANNEL_AVERAGE = ChannelPooling("average")
 _CHANNEL_MAXIMUM = ChannelPooling("max")
 
@@ -100,16 +99,13 @@ def convolution(
     bias: bool = False,
 ) -> Convolution:
     """Return a convolution with an odd kernel whose padding keeps the size at stride 1."""
-    padding = dilation * (kernel // 2)
-    return Convolution(
-        features, pair(kernel), pair(stride), pair(padding), pair(dilation), groups, bias
-    )
+    return Convolution(features, kernel, stride, dilation=dilation, groups=groups, bias=bias)
 
 
 @lru_cache(maxsize=256)
 def downsampling_pool(mode: str, factor: int) -> Pooling:
     """Return a pooling with adjacent, non-overlapping windows."""
-    return Pooling(mode, pair(factor), pair(factor))
+    return Pooling(mode, factor)
 
 
 @lru_cache(maxsize=4096)

@@ -61,7 +61,7 @@ def convmixer(
     depthwise = convolution(features, size, dilation=spread, groups=features, bias=True)
     pointwise = convolution(features, 1, bias=True)
     net = NetBuilder(task, style)
-    patches = Convolution(features, (side, side), (side, side), (0, 0), bias=True)
+    patches = Convolution(features, side, side, padding=0, bias=True)
     x = net.add(patches, net.image, name="patches")
     x = net.norm(net.activate(x), features)
     for number in range(1, blocks + 1):

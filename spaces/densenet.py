@@ -128,6 +128,6 @@ def _append_transition(
     x = net.activate(net.norm(x, channels))
     name = f"transition{number}"
     if shrinking == "stride":
-        return features, net.add(Convolution(features, (2, 2), (2, 2), (0, 0)), x, name=name)
+        return features, net.add(Convolution(features, 2, 2, padding=0), x, name=name)
     x = net.add(convolution(features, 1), x, name=name)
     return features, net.add(downsampling_pool(shrinking, 2), x, name=f"pool{number}")

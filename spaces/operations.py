@@ -7,8 +7,8 @@ layer is one class here and one entry in `trainables.layers`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from math import inf, isfinite
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from spaces.operation_base import (
@@ -17,7 +17,10 @@ from spaces.operation_base import (
     Pair,
     Shape,
     Window,
+    check_values,
     pair,
+    same_padding,
+    set_values,
     slide,
 )
 from spaces.rearranging import (
@@ -34,6 +37,7 @@ from spaces.rearranging import (
 )
 from spaces.resampling import (
     INTERPOLATIONS,
+    POOLING_MODES,
     AdaptivePooling,
     PixelShuffle,
     PixelUnshuffle,
@@ -88,7 +92,6 @@ __all__ = [
     "pair",
 ]
 
-POOLING_MODES = ("max", "average")
 NORMS = ("batch", "instance", "layer", "group")
 ACTIVATIONS = ("relu", "leaky_relu", "celu", "gelu", "silu", "sigmoid")
 OTHER_NORMS = ("channel",)
@@ -122,18 +125,53 @@ class Input(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Convolution(Operation):
-    """A two-dimensional convolution with ``features`` output channels."""
+    """A two-dimensional convolution with ``features`` output channels.
+
+    Args:
+        features: number of output channels.
+        kernel: size, as one number or as (height, width); so are stride, padding and dilation.
+        stride: of the kernel.
+        padding: zeros around the map; None keeps the size of the map at stride 1.
+        dilation: of the kernel.
+        groups: of channels.
+        bias: whether each feature has one.
+
+    Example:
+        >>> Convolution(16, 5, stride=2).padding
+        (2, 2)
+    """
 
     kind: ClassVar[str] = "convolution"
     keeps_input: ClassVar[bool] = True
 
     features: int
-    kernel: Pair = (3, 3)
-    stride: Pair = (1, 1)
-    padding: Pair = (1, 1)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    bias: bool = False
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+    bias: bool
+
+    def __init__(
+        self,
+        features: int,
+        kernel: int | Pair = 3,
+        stride: int | Pair = 1,
+        padding: int | Pair | None = None,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        set_values(
+            self,
+            features=features,
+            kernel=pair(kernel),
+            stride=pair(stride),
+            padding=same_padding(kernel, dilation) if padding is None else pair(padding),
+            dilation=pair(dilation),
+            groups=groups,
+            bias=bias,
+        )
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return ``(features, height, width)``."""
@@ -175,16 +213,46 @@ class Convolution(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Pooling(Operation):
-    """Max or average pooling with a sliding window."""
+    """Max or average pooling with a sliding window.
+
+    Args:
+        mode: ``max`` or ``average``.
+        kernel: size, as one number or as (height, width); so are stride and padding.
+        stride: of the window; None: the kernel, so that windows are adjacent.
+        padding: around the map.
+        ceil: also pool a last, partial window.
+
+    Example:
+        >>> Pooling("average", 3).stride
+        (3, 3)
+    """
 
     kind: ClassVar[str] = "pooling"
     keeps_input: ClassVar[bool] = True
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"mode": POOLING_MODES}
 
-    mode: str = "max"
-    kernel: Pair = (2, 2)
-    stride: Pair = (2, 2)
-    padding: Pair = (0, 0)
-    ceil: bool = False
+    mode: str
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    ceil: bool
+
+    def __init__(
+        self,
+        mode: str = "max",
+        kernel: int | Pair = 2,
+        stride: int | Pair | None = None,
+        padding: int | Pair = 0,
+        ceil: bool = False,
+    ) -> None:
+        set_values(
+            self,
+            mode=mode,
+            kernel=pair(kernel),
+            stride=pair(kernel if stride is None else stride),
+            padding=pair(padding),
+            ceil=ceil,
+        )
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the pooled shape; the number of channels is unchanged."""
@@ -206,6 +274,7 @@ class GlobalPooling(Operation):
     """Average or maximum over the whole feature map."""
 
     kind: ClassVar[str] = "global_pooling"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"mode": POOLING_MODES}
 
     mode: str = "average"
 
@@ -232,6 +301,7 @@ class Norm(Operation):
     """
 
     kind: ClassVar[str] = "norm"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"norm": NORMS + OTHER_NORMS}
     keeps_input: ClassVar[bool] = True
 
     norm: str = "batch"
@@ -266,6 +336,7 @@ class Activation(Operation):
     """An element-wise non-linearity."""
 
     kind: ClassVar[str] = "activation"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"function": ACTIVATIONS + OTHER_ACTIVATIONS}
 
     function: str = "relu"
 
@@ -372,6 +443,7 @@ class ChannelPooling(Operation):
     """Average or maximum over the channels of each pixel, as in spatial attention."""
 
     kind: ClassVar[str] = "channel_pooling"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"mode": POOLING_MODES}
 
     mode: str = "average"
 
@@ -425,53 +497,3 @@ OPERATIONS: dict[str, type[Operation]] = {
         Generic,
     )
 }
-
-_NAMES = {
-    "mode": POOLING_MODES,
-    "norm": NORMS + OTHER_NORMS,
-    "function": ACTIVATIONS + OTHER_ACTIVATIONS,
-    "interpolation": INTERPOLATIONS,
-    "fill": FILLS,
-}
-_LEAST = {"padding": 0, "output_padding": 0, "start": 0, "before": -inf, "after": -inf}
-_LEAST_GENERIC = {"stride": 0, "multiplications": 0}
-
-
-# Checked only when read from outside: a pydantic dataclass makes creating an operation, which
-# happens by the hundred thousand in a search, about 1.6 times as slow.
-def check_values(operation: Operation) -> None:
-    """Check the values of an operation that was read from outside.
-
-    Raises:
-        ValueError: a value has the wrong type, is out of range or is no known name.
-    """
-    for field in fields(operation):
-        value, least = getattr(operation, field.name), _LEAST.get(field.name, 1)
-        if type(operation) is Generic:
-            least = _LEAST_GENERIC.get(field.name, 1)
-        match field.type:
-            case "int":
-                fits = type(value) is int and value >= least
-            case "Pair" | "Shape":
-                fits = type(value) is tuple and len(value) == (2 if field.type == "Pair" else 3)
-                fits = fits and all(type(v) is int and v >= least for v in value)
-            case "tuple[Shape, ...]":
-                fits = type(value) is tuple and all(
-                    type(shape) is tuple
-                    and len(shape) == 3
-                    and all(type(v) is int and v >= 1 for v in shape)
-                    for shape in value
-                )
-            case "tuple[bool, bool]":
-                fits = type(value) is tuple and [type(v) for v in value] == [bool, bool]
-            case "str" if field.name == "function" and type(operation) is Generic:
-                fits = type(value) is str
-            case "str":
-                fits = value in _NAMES[field.name]
-            case "bool":
-                fits = type(value) is bool
-            case _:
-                fits = type(value) in (int, float) and isfinite(value)
-                fits = fits and (field.name != "rate" or 0 <= value <= 1)
-        if not fits:
-            raise ValueError(f"{field.name} of {operation.kind} cannot be {value!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -58,6 +59,7 @@ class Padding(Operation):
     """
 
     kind: ClassVar[str] = "padding"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"fill": FILLS}
 
     before: Shape
     after: Shape
@@ -191,6 +193,7 @@ class Generic(Operation):
     """
 
     kind: ClassVar[str] = "generic"
+    least: ClassVar[Mapping[str, float]] = {"stride": 0, "multiplications": 0}
     arity: ClassVar[int | None] = None
     keeps_input: ClassVar[bool] = True
 

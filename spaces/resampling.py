@@ -7,12 +7,22 @@ number of input pixels that an output pixel depends on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import ClassVar
 
-from spaces.operation_base import CollapsedMapError, Operation, Pair, Shape, Window
+from spaces.operation_base import (
+    CollapsedMapError,
+    Operation,
+    Pair,
+    Shape,
+    Window,
+    pair,
+    set_values,
+)
 
+POOLING_MODES = ("max", "average")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
@@ -49,13 +59,36 @@ class TransposedConvolution(Operation):
     keeps_input: ClassVar[bool] = True
 
     features: int
-    kernel: Pair = (2, 2)
-    stride: Pair = (2, 2)
-    padding: Pair = (0, 0)
-    output_padding: Pair = (0, 0)
-    dilation: Pair = (1, 1)
-    groups: int = 1
-    bias: bool = False
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    output_padding: Pair
+    dilation: Pair
+    groups: int
+    bias: bool
+
+    def __init__(
+        self,
+        features: int,
+        kernel: int | Pair = 2,
+        stride: int | Pair = 2,
+        padding: int | Pair = 0,
+        output_padding: int | Pair = 0,
+        dilation: int | Pair = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        set_values(
+            self,
+            features=features,
+            kernel=pair(kernel),
+            stride=pair(stride),
+            padding=pair(padding),
+            output_padding=pair(output_padding),
+            dilation=pair(dilation),
+            groups=groups,
+            bias=bias,
+        )
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return ``(features, height, width)``."""
@@ -104,9 +137,13 @@ class Upsampling(Operation):
     """Interpolation by an integer factor."""
 
     kind: ClassVar[str] = "upsampling"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"interpolation": INTERPOLATIONS}
 
-    factor: Pair = (2, 2)
-    interpolation: str = "nearest"
+    factor: Pair
+    interpolation: str
+
+    def __init__(self, factor: int | Pair = 2, interpolation: str = "nearest") -> None:
+        set_values(self, factor=pair(factor), interpolation=interpolation)
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the enlarged shape."""
@@ -126,10 +163,16 @@ class Resizing(Operation):
     """Interpolation to a given size (height, width)."""
 
     kind: ClassVar[str] = "resizing"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"interpolation": INTERPOLATIONS}
 
     size: Pair
-    interpolation: str = "nearest"
-    align_corners: bool = False
+    interpolation: str
+    align_corners: bool
+
+    def __init__(
+        self, size: int | Pair, interpolation: str = "nearest", align_corners: bool = False
+    ) -> None:
+        set_values(self, size=pair(size), interpolation=interpolation, align_corners=align_corners)
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the input's channels at the new size."""
@@ -153,9 +196,13 @@ class AdaptivePooling(Operation):
     """Max or average pooling to a given size (height, width), with windows of varying size."""
 
     kind: ClassVar[str] = "adaptive_pooling"
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"mode": POOLING_MODES}
 
     size: Pair
-    mode: str = "average"
+    mode: str
+
+    def __init__(self, size: int | Pair, mode: str = "average") -> None:
+        set_values(self, size=pair(size), mode=mode)
 
     @property
     def keeps_input(self) -> bool:  # type: ignore[override]
@@ -186,7 +233,10 @@ class PixelShuffle(Operation):
 
     kind: ClassVar[str] = "pixel_shuffle"
 
-    factor: Pair = (2, 2)
+    factor: Pair
+
+    def __init__(self, factor: int | Pair = 2) -> None:
+        set_values(self, factor=pair(factor))
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the enlarged shape."""
@@ -210,7 +260,10 @@ class PixelUnshuffle(Operation):
 
     kind: ClassVar[str] = "pixel_unshuffle"
 
-    factor: Pair = (2, 2)
+    factor: Pair
+
+    def __init__(self, factor: int | Pair = 2) -> None:
+        set_values(self, factor=pair(factor))
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the reduced shape."""

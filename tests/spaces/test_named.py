@@ -17,6 +17,23 @@ from trainables.builder import Network
 CIFAR = Task(channels=3, height=32, width=32, classes=10)
 IMAGENET = Task(channels=3, height=224, width=224, classes=1000)
 
+DIGESTS = {
+    "vgg16": "226ed02e8dc5da213d42830f7a16e59a",
+    "vgg-d": "6729abfd34becf06ab56f371d4f5b933",
+    "resnet18c": "7fff5284cd93a1fc965e987a28a5a866",
+    "resnext18": "fea03ff844138cbba443b9c7ae13a76e",
+    "se_resnet50": "f8c6bf9efafc5083abbdb298d1166726",
+    "densenet121": "0e48ac6c90a7eef85e9bd827b59cc378",
+    "convmixer256d8": "3bdd9da990d688a2aac89a81ae245460",
+}
+"""With ten classes at 224 px. Stored studies hold such digests."""
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_digests_of_networks_never_change(name):
+    assert named(name, Task(3, 224, 224, 10)).digest == DIGESTS[name]
+
+
 # Counts
 
 

@@ -1,5 +1,7 @@
 """Operations that users' nets bring along, judged by torch: shapes, costs, receptive fields."""
 
+import json
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 
@@ -131,24 +133,70 @@ def test_maps_without_pixels_have_collapsed(operation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("operation", "field"),
+    ("operation", "field", "value"),
     [
-        (Upsampling((2, 2), "cubic"), "interpolation"),
-        (Padding((0, 0, 0), (0, 0, 0), "zeros"), "fill"),
-        (Padding((0, 0), (0, 0, 0)), "before"),
-        (Slice(-1, 2), "start"),
-        (Scale((0, 1, 1)), "shape"),
-        (Scale(value=float("nan")), "value"),
-        (AdaptivePooling((0, 2)), "size"),
-        (Activation("unknown"), "function"),
+        (Upsampling(), "interpolation", "cubic"),
+        (Padding((0, 0, 0), (0, 0, 0)), "fill", "zeros"),
+        (Padding((0, 0, 0), (0, 0, 0)), "before", (0, 0)),
+        (Slice(1, 2), "start", -1),
+        (Scale(), "shape", (0, 1, 1)),
+        (Scale(), "value", float("nan")),
+        (AdaptivePooling(2), "size", (0, 2)),
+        (Activation(), "function", "unknown"),
+        (Pooling(), "mode", "maximum"),
+        (Pooling(), "ceil", 1),
+        (Convolution(8), "features", 8.0),
+        (Convolution(8), "kernel", "5"),
+        (Convolution(8), "kernel", 5.0),
+        (Convolution(8), "kernel", (5, 5, 5)),
+        (Convolution(8), "stride", 0),
+        (Convolution(8), "stride", True),
+        (Convolution(8), "padding", -1),
+        (Convolution(8), "dilation", "2"),
     ],
 )
-def test_values_that_no_layer_can_have_are_refused_in_json(operation, field) -> None:
-    text = Architecture(chain((4, 5, 5)).layers).to_json()
-    broken = chain((4, 5, 5), operation).to_json()
-    assert Architecture.from_json(text)
-    with pytest.raises(ValueError, match=field):
-        Architecture.from_json(broken)
+def test_values_that_no_layer_can_have_are_refused(operation, field, value) -> None:
+    problem = f"^{field} of {operation.kind} cannot be [^;]+; use "
+    with pytest.raises(ValueError, match=problem) as refused:
+        replace(operation, **{field: value})
+    assert len(str(refused.value).splitlines()) == 1
+    document = json.loads(chain((4, 5, 5), operation).to_json())
+    document["layers"][-1][field] = value
+    with pytest.raises(ValueError, match=f"{field} of {operation.kind} cannot be"):
+        Architecture.from_json(json.dumps(document))
+
+
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        (Convolution(16, 5, stride=2), Convolution(16, (5, 5), (2, 2), (2, 2))),
+        (Convolution(16, (1, 5), dilation=2), Convolution(16, (1, 5), (1, 1), (0, 4), (2, 2))),
+        (Convolution(16, 4, stride=4, padding=0), Convolution(16, (4, 4), (4, 4), (0, 0))),
+        (Pooling("average", 3), Pooling("average", (3, 3), (3, 3), (0, 0))),
+        (Pooling("max", 3, 2, 1), Pooling("max", (3, 3), (2, 2), (1, 1))),
+        (TransposedConvolution(8, 4, padding=1), TransposedConvolution(8, (4, 4), (2, 2), (1, 1))),
+        (Upsampling(3), Upsampling((3, 3))),
+        (Resizing(7, "bilinear"), Resizing((7, 7), "bilinear")),
+        (AdaptivePooling(2, "max"), AdaptivePooling((2, 2), "max")),
+        (PixelShuffle(3), PixelShuffle((3, 3))),
+        (PixelUnshuffle(3), PixelUnshuffle((3, 3))),
+    ],
+)
+def test_one_number_stands_for_a_pair(short, full) -> None:
+    assert short == full
+    assert repr(short) == repr(full)  # Digests hash this text.
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 7, (1, 5)])
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_convolution_keeps_the_size_by_default(kernel, dilation) -> None:
+    operation = Convolution(2, kernel, dilation=dilation)
+    assert operation.output_shape(((1, 9, 8),)) == (2, 9, 8)
+
+
+def test_even_kernel_without_padding_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"even kernel \(4\); give one, such as padding=0$"):
+        Convolution(8, 4)
 
 
 # Receptive fields

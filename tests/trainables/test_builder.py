@@ -371,8 +371,8 @@ def test_operation_without_a_module_is_named():
 
     with pytest.raises(TypeError, match="no module for unknown"):
         build_layer(Unknown(), ((1, 1, 1),))
-    with pytest.raises(TypeError, match="no norm called odd"):
-        build_layer(Norm("odd"), ((1, 1, 1),))
+    with pytest.raises(ValueError, match="norm of norm cannot be 'odd'"):
+        Norm("odd")
 
 
 # Memory
