@@ -23,17 +23,17 @@ def schema() -> int:
 
 @app.command(epilog="Example: python search.py new space my_space.py")
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="space or data.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="space, data or metric.")],
     file: Annotated[
         Path | None,
         typer.Argument(metavar="FILE.py", help="File to write; default: my_KIND.py."),
     ] = None,
 ) -> int:
-    """Write a module of your own to start from: a space or a data set."""
+    """Write a module of your own to start from: a space, a data set or a metric."""
     from search.templates.modules import KINDS, new_module
 
     if kind not in KINDS:
-        raise BadInputError("KIND", kind, "there is no such template", f"use {' or '.join(KINDS)}")
+        raise BadInputError("KIND", kind, "there is no such template", f"use {', '.join(KINDS)}")
     path = file or Path(f"my_{kind}.py")
     if path.suffix != ".py" or not path.stem.isidentifier():
         remedy = f"write e.g. my_{kind}.py"

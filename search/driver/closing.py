@@ -7,6 +7,7 @@ from contextlib import suppress
 from search.driver.baseline_process import GRACE
 from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
+from search.reporting.finalist_metrics import read_metrics
 from search.reporting.rendering import Section, as_html
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
@@ -35,6 +36,7 @@ def write_report(
         standing,
         behind,
         ProbeStore(search.folder.probes).all(),
+        read_metrics(search.folder, search.experiment, finalists),
     )
     page = as_html(f"Search {search.experiment.name}", sections)
     search.folder.report.write_text(page, encoding="utf-8")

@@ -36,6 +36,7 @@ from spaces.errors import BadInputError, InvalidCandidateError
 
 CHANGEABLE = (
     *("budget", "failures", "finalists", "modules", "resources", "storage", "tracking"),
+    "metrics",
     *("nightly", "probes"),
 )
 """Sections that affect neither the candidates nor their training."""

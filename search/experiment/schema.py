@@ -13,6 +13,7 @@ from pydantic import (
 from pydantic_core import core_schema
 
 from search.experiment.length import LENGTH, Length
+from search.experiment.metrics import check_names
 from search.experiment.number_or_text import number_or_text
 from search.experiment.objectives import ACCURACY, Objective, check_objectives
 from search.experiment.sections import (
@@ -157,6 +158,11 @@ class Experiment(Section):
         default_factory=lambda: list(ACCURACY),
         description="accuracy, then costs to minimise: params, macs, latency, batch_latency",
     )
+    metrics: Annotated[list[str], AfterValidator(check_names)] = Field(
+        default_factory=list,
+        description="metrics of the finalists on test beside accuracy: balanced_accuracy, f1, or "
+        "your own module:function of true and predicted classes",
+    )
     latency_batch: int = Field(256, ge=2, le=65536, description="batch size of batch_latency")
     sampler: Literal["auto", "tpe", "gp", "random"] = Field(
         "auto",
@@ -254,7 +260,8 @@ class Experiment(Section):
     @property
     def names_own_code(self) -> bool:
         """Whether the experiment names a user's function."""
-        return is_function(self.data) or is_reference(self.space.name)
+        named = (self.space.name, *self.metrics)
+        return is_function(self.data) or any(map(is_reference, named))
 
     def to_yaml(self, size: tuple[int, int] | None = None) -> str:
         """Return the complete experiment with defaults as YAML.

@@ -9,6 +9,7 @@ from typing import Any
 
 from optuna.samplers import RandomSampler
 
+from search.experiment.metrics import check_metrics
 from search.experiment.schema import Experiment
 from search.experiment.training_length import TrainingLength
 from search.experiment.training_spec import describe_task, describe_training
@@ -89,6 +90,7 @@ def prepare(experiment: Experiment, dataset: Dataset, *, resumed: bool = False) 
     """
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
+    check_metrics(experiment.metrics, spec.folders, spec.task.classes)
     space = spec.candidates()
     check_sampler(experiment, space)
     summary = (

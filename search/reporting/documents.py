@@ -7,6 +7,7 @@ from typing import Any
 
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
+from search.reporting.finalist_metrics import read_metrics
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
@@ -69,6 +70,7 @@ def report_document(stored: StoredSearch) -> dict[str, Any]:
         read_standing(folder, finalists),
         read_distances(folder, finalists),
         ProbeStore(folder.probes).all(),
+        read_metrics(folder, stored.experiment, finalists),
     )
     return {
         **status_document(stored),

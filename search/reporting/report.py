@@ -11,6 +11,7 @@ from search.experiment.schema import Experiment
 from search.experiment.sections import BorderRule
 from search.experiment.training_length import TrainingLength
 from search.formatting import are, duration, plural
+from search.reporting.finalist_metrics import Values, metrics_section
 from search.reporting.intervals import ties_with_first, wilson
 from search.reporting.probe_table import describe_probes
 from search.reporting.rendering import Section
@@ -44,6 +45,7 @@ def build_report(
     standing: Standing | None = None,
     behind: Mapping[int, Comparison] | None = None,
     probes: Iterable[tuple[str, NetworkProbes]] = (),
+    metrics: Values | None = None,
 ) -> list[Section]:
     """Return the report of a search.
 
@@ -56,6 +58,7 @@ def build_report(
         standing: of the winner against the baseline; None before the baseline is computed.
         behind: see `search.study.finalist_ties.distances`.
         probes: of trained networks, with the names of their files.
+        metrics: see `search.reporting.finalist_metrics.read_metrics`.
     """
     summary = summarise(trials)
     records = [TrialRecord.of(trial) for trial in trials]
@@ -67,6 +70,7 @@ def build_report(
         sections.append(
             _finalists(experiment, finalists, by_number, space, data, standing, behind or {})
         )
+        sections += metrics_section(metrics or {})
     if summary.failed:
         sections.append(_failures(records))
     sections.append(_rejections(experiment, summary))

@@ -15,6 +15,7 @@ from search.experiment.loading import load_experiment
 from search.formatting import plural
 from search.reporting.comparison import comparability, compare
 from search.reporting.documents import list_documents
+from search.reporting.finalist_metrics import read_metrics
 from search.reporting.rendering import as_html, print_report
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
@@ -155,6 +156,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         standing,
         read_distances(stored.folder, finalists),
         ProbeStore(stored.folder.probes).all(),
+        read_metrics(stored.folder, stored.experiment, finalists),
     )
     if against is not None:
         other = StoredSearch(home.existing(against))

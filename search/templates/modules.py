@@ -8,6 +8,7 @@ from pathlib import Path
 KINDS: Mapping[str, str] = {
     "space": "--set space={module}:space",
     "data": "--set data={module}:dataset",
+    "metric": "--set metrics=[{module}:metric]",
 }
 """Kinds of modules, with the setting that uses one."""
 

@@ -14,6 +14,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -981,11 +982,17 @@ def test_running_search_is_not_deleted(finished: Home, refused: Callable[..., st
     assert folder.study.is_file()
 
 
-@pytest.mark.parametrize(("kind", "function"), [("space", "space"), ("data", "dataset")])
-def test_new_module_works_as_it_is(user: Path, ask: Ask, kind: str, function: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "setting"),
+    [
+        ("space", "space=mine_space:space"),
+        ("data", "data=mine_data:dataset"),
+        ("metric", "metrics=[mine_metric:metric]"),
+    ],
+)
+def test_new_module_works_as_it_is(user: Path, ask: Ask, kind: str, setting: str) -> None:
     answer = ask("new", kind, f"mine_{kind}.py")
     assert (answer.code, answer.out) == (0, f"mine_{kind}.py\n")
-    setting = f"{kind}=mine_{kind}:{function}"
     assert f"--set {setting}" in answer.err
     screened = ask("screen", written(user), "--set", setting, "--draws", "10")
     assert (screened.code, screened.err) == (0, "")
@@ -1001,7 +1008,7 @@ def test_new_module_overwrites_nothing(user: Path, refused: Callable[..., str]) 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["sapce"], "use space or data"),
+        (["sapce"], "use space, data, metric"),
         (["space", "my-space.py"], "is no name of a module"),
         (["space", "space.txt"], "is no name of a module"),
         (["space", "nowhere/space.py"], "cannot be written (No such file"),
@@ -1011,3 +1018,25 @@ def test_new_module_needs_a_kind_and_a_name(
     refused: Callable[..., str], arguments: list[str], says: str
 ) -> None:
     assert says in refused("new", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def metric(labels, predictions):\n    return 1 / 0\n", "raised ZeroDivisionError"),
+        ("def metric(labels):\n    return 1\n", "raised TypeError"),
+        ("def metric(labels, predictions):\n    return 'good'\n", "raised ValueError"),
+        ("def metric(labels, predictions):\n    return float('nan')\n", "returned nan"),
+        ("metric = 3\n", "is not a function"),
+    ],
+)
+def test_broken_metric_is_refused_before_training(
+    user: Path, refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch, source: str, says: str
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = f"metric_{zlib.crc32(source.encode())}"
+    (user / f"{module}.py").write_text(source)
+    line = refused("run", written(user, metrics=[f"{module}:metric"]))
+    assert f"metrics = {module}:metric: {says}" in line
+    if "1 / 0" in source or "nan" in source:
+        assert f"{module}.py, line " in line

@@ -87,6 +87,7 @@ CHANGED: dict[str, Any] = {
     "resources": {"concurrent": 3},
     "storage": "s3://bucket/prefix",
     "tracking": {"enabled": False},
+    "metrics": ["f1"],
     "nightly": {"alpha": 0.02},
     "probes": True,
 }

@@ -1,0 +1,119 @@
+"""Metrics of finalists on the test images beside accuracy: known ones, and functions of users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spaces.errors import BadInputError
+from spaces.user_code import (
+    RAISED_BY_USERS,
+    defined_at,
+    is_reference,
+    load_object,
+    place_of,
+    remedy_of,
+)
+
+Classes: TypeAlias = NDArray[np.int64]
+Metric: TypeAlias = Callable[[Classes, Classes], float]
+"""Takes the true and the predicted class of each image, int64 [images], and returns a number."""
+
+
+def balanced_accuracy(labels: Classes, predictions: Classes) -> float:
+    """Return the mean over the classes of the fraction of their images that is right.
+
+    Example:
+        >>> balanced_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
+        0.5
+    """
+    return float(np.mean([(predictions[labels == each] == each).mean() for each in set(labels)]))
+
+
+def f1(labels: Classes, predictions: Classes) -> float:
+    """Return the macro F1: the mean over the classes of the F1 of each against the others.
+
+    Example:
+        >>> round(f1(np.array([0, 0, 1, 1]), np.array([0, 0, 0, 1])), 4)
+        0.7333
+    """
+    scores = []
+    for each in set(labels):
+        found, true = predictions == each, labels == each
+        scores.append(2 * float((found & true).sum()) / float(found.sum() + true.sum()))
+    return float(np.mean(scores))
+
+
+KNOWN: Mapping[str, Metric] = {"balanced_accuracy": balanced_accuracy, "f1": f1}
+
+
+def check_names(names: list[str]) -> list[str]:
+    """Check the names of metrics.
+
+    Raises:
+        ValueError: one is unknown, or named twice.
+    """
+    for name in names:
+        if name not in KNOWN and not is_reference(name):
+            close = get_close_matches(name, KNOWN, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"use {', '.join(KNOWN)}"
+            raise ValueError(f"{name} is no metric; {hint} or module:function")
+    if len(set(names)) < len(names):
+        raise ValueError("name each metric once")
+    return names
+
+
+def load_metrics(names: Sequence[str], folders: Sequence[str]) -> dict[str, Metric]:
+    """Return the functions of metrics.
+
+    Args:
+        names: of known metrics, or ``module:function``.
+        folders: absolute folders of users' modules.
+
+    Raises:
+        BadInputError: a function cannot be imported.
+    """
+    return {name: KNOWN[name] if name in KNOWN else _own(name, folders) for name in names}
+
+
+def check_metrics(names: Sequence[str], folders: Sequence[str], classes: int) -> None:
+    """Call each metric once, before anything is trained.
+
+    Raises:
+        BadInputError: it fails, with the file and line of a user's function.
+    """
+    perfect = np.arange(classes, dtype=np.int64)
+    for name, metric in load_metrics(names, folders).items():
+        measure(name, metric, perfect, perfect)
+
+
+def measure(name: str, metric: Metric, labels: Classes, predictions: Classes) -> float:
+    """Return the value of a metric.
+
+    Raises:
+        BadInputError: it raises an error, or returns no finite number.
+    """
+    try:
+        value: Any = metric(labels, predictions)
+        number = float(value)
+    except RAISED_BY_USERS as error:
+        problem = f"raised {type(error).__name__}: {error}{place_of(error)}"
+        remedy = remedy_of(error, "fix it to return a number")
+        raise BadInputError("metrics", name, problem, remedy) from error
+    if not isfinite(number):
+        problem = f"returned {number}{defined_at(metric)}"
+        raise BadInputError("metrics", name, problem, "return a finite number")
+    return number
+
+
+def _own(reference: str, folders: Sequence[str]) -> Metric:
+    found = load_object("metrics", reference, folders)
+    if not callable(found):
+        problem, remedy = "is not a function", "name a function(labels, predictions)"
+        raise BadInputError("metrics", reference, problem, remedy)
+    return found

@@ -1,0 +1,68 @@
+"""The metrics of finalists beside accuracy, from the stored predictions of the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, stdev
+
+import numpy as np
+
+from search.experiment.folder import SearchFolder
+from search.experiment.metrics import load_metrics, measure
+from search.experiment.schema import Experiment
+from search.reporting.rendering import Section
+from search.study.finalists import Finalist, FinalistStore
+from spaces.user_code import search_folders
+
+Values = Mapping[int, Mapping[str, tuple[float, float]]]
+"""By number of the finalist and name of the metric: mean and deviation over the seeds."""
+
+
+def read_metrics(
+    folder: SearchFolder, experiment: Experiment, finalists: Sequence[Finalist]
+) -> Values:
+    """Return the metrics of finalists on test.
+
+    Empty without metrics, or before the labels of the test images are stored with the baseline. The
+    baseline holds the labels of at most 10,000 test images.
+
+    Raises:
+        BadInputError: a metric fails.
+    """
+    baseline = folder.baseline
+    if not experiment.metrics or baseline is None:
+        return {}
+    metrics = load_metrics(experiment.metrics, search_folders(experiment.modules))
+    rows = np.array(baseline.rows, dtype=np.int64)
+    labels = np.array(baseline.labels, dtype=np.int64)
+    store = FinalistStore(folder.finalists)
+    found: dict[int, dict[str, tuple[float, float]]] = {}
+    for finalist in finalists:
+        stored = [store.predictions(finalist.number, each.seed) for each in finalist.results]
+        known = [each[rows].astype(np.int64) for each in stored if each is not None]
+        if not known:
+            continue
+        values = {
+            name: [measure(name, metric, labels, each) for each in known]
+            for name, metric in metrics.items()
+        }
+        found[finalist.number] = {
+            name: (fmean(each), stdev(each) if len(each) > 1 else 0.0)
+            for name, each in values.items()
+        }
+    return found
+
+
+def metrics_section(values: Values) -> list[Section]:
+    """Return the section of a report; none without metrics."""
+    if not values:
+        return []
+    names = list(next(iter(values.values())))
+    rows = [
+        (str(number), *(f"{each[name][0]:.4f} ± {each[name][1]:.4f}" for name in names))
+        for number, each in values.items()
+    ]
+    sentence = "Mean and standard deviation over the seeds, on the test images; they rank nothing."
+    return [
+        Section("Further metrics of the finalists", (sentence,), ("trial", *names), tuple(rows))
+    ]

@@ -1,0 +1,48 @@
+"""Metrics of finalists agree with scikit-learn's."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score, f1_score
+
+from search.experiment import metrics
+from search.experiment.loading import parse_experiment
+from search.experiment.metrics import balanced_accuracy, f1
+from spaces.errors import BadInputError
+
+PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
+
+
+@pytest.mark.filterwarnings("ignore:y_pred contains classes")
+@given(pairs=PAIRS)
+def test_metrics_agree_with_scikit_learn(pairs: list[tuple[int, int]]) -> None:
+    labels, predictions = (np.array(each, dtype=np.int64) for each in zip(*pairs, strict=True))
+    known = sorted(set(labels.tolist()))
+    expected = f1_score(labels, predictions, labels=known, average="macro", zero_division=0)
+    assert f1(labels, predictions) == pytest.approx(expected)
+    if len(known) > 1:
+        expected = balanced_accuracy_score(labels, predictions)
+        assert balanced_accuracy(labels, predictions) == pytest.approx(expected)
+
+
+def test_examples_of_metrics_hold() -> None:
+    assert doctest.testmod(metrics).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("given_names", "says"),
+    [
+        (["f1_"], "did you mean f1?"),
+        (["auc"], "use balanced_accuracy, f1 or module:function"),
+        (["f1", "f1"], "name each metric once"),
+    ],
+)
+def test_unknown_metric_is_refused(given_names: list[str], says: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        parse_experiment({"metrics": given_names})
+    assert says in str(caught.value)
