@@ -25,6 +25,7 @@ from spaces.operation_base import (
 )
 from spaces.rearranging import (
     FILLS,
+    MEASURED,
     ChannelShuffle,
     Flatten,
     Generic,
@@ -51,6 +52,7 @@ __all__ = [
     "CONVOLUTIONS",
     "FILLS",
     "INTERPOLATIONS",
+    "MEASURED",
     "NORMS",
     "OPERATIONS",
     "OTHER_ACTIVATIONS",

@@ -8,6 +8,8 @@ from typing import ClassVar
 
 from spaces.operation_base import CollapsedMapError, Operation, Pair, Shape, Window
 
+MEASURED = "measured"
+"""Function of generic layers whose reach was measured by running the network."""
 FILLS = ("constant", "reflect", "replicate", "circular")
 
 

@@ -21,8 +21,9 @@ from spaces.architecture import Architecture, CollapsedLayerError
 from spaces.border import BorderAnalysis, Rule, find_border
 from spaces.costs import costs
 from spaces.errors import BadInputError
-from spaces.operations import Input, Pair
+from spaces.operations import MEASURED, Generic, Input, Pair, Shape
 from spaces.remedies import Remedy, propose_remedies
+from spaces.user_code import RAISED_BY_USERS
 
 _REMEDY = (
     "name a net such as vgg16, a trial as SEARCH:TRIAL, torchvision:NAME, module:Class, or a "
@@ -76,10 +77,10 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
         return _from_search(model, name, int(attribute), home, resolution)
     if colon:
         # Importing torch takes seconds, and named nets and trials do not need it.
-        from trainables.tracing import load_model, trace
+        from trainables.tracing import load_model
 
         height, width = resolution or (224, 224)
-        return trace(load_model(model), (channels, height, width), reference=model)
+        return _of_module(load_model(model), (channels, height, width), model)
     from spaces.named import NAMED, named
     from spaces.task import Task
 
@@ -87,6 +88,25 @@ def find_model(model: str, resolution: Pair | None, channels: int, home: Home) -
         raise BadInputError("NETWORK", model, "unknown model", _REMEDY)
     height, width = resolution or (32, 32)
     return named(model, Task(channels, height, width, 10))
+
+
+def _of_module(module: Any, shape: Shape, model: str) -> Architecture:
+    """Trace a module; if that fails although the module runs, measure it.
+
+    Raises:
+        BadInputError: it cannot be traced and does not run, either.
+    """
+    from trainables.tracing import measure, trace
+
+    try:
+        return trace(module, shape, reference=model)
+    except BadInputError as untraced:
+        try:
+            measured = measure(module, shape, reference=model)
+        except RAISED_BY_USERS:
+            raise untraced from None
+        note(f"{model} cannot be traced ({untraced.problem}), so its fields are measured instead")
+        return measured
 
 
 def resized(architecture: Architecture, resolution: Pair) -> Architecture:
@@ -136,6 +156,10 @@ def analysis_document(
     """
     total = costs(architecture)
     shapes = architecture.shapes
+    measured = any(
+        isinstance(layer.operation, Generic) and layer.operation.function == MEASURED
+        for layer in architecture.layers
+    )
     layers = []
     for number, (index, field) in enumerate(
         zip(analysis.convolutions, analysis.fields, strict=True), start=1
@@ -152,7 +176,7 @@ def analysis_document(
                 "stride": [float(s) if s != int(s) else int(s) for _, s in windows or ()],
                 "field_min": list(field.smallest),
                 "field_max": [None if extent == inf else extent for extent in field.largest],
-                "exact": field.exact,
+                "exact": field.exact and not measured,
                 "productive": analysis.is_productive(number),
                 "params": layer.params(taken),
                 "macs": layer.macs(taken, shapes[index]),
@@ -166,6 +190,7 @@ def analysis_document(
         "layers": layers,
         "params": total.params,
         "macs": total.macs,
+        "measured": measured,
         "remedies": [
             {
                 "kind": remedy.kind,
@@ -234,6 +259,8 @@ def _bounds(document: dict[str, Any]) -> str:
     """Return in one sentence which fields are bounds; empty if none is."""
     layers = document["layers"]
     bounds = [layer["index"] for layer in layers if not layer["exact"]]
+    if document["measured"]:
+        return "fields are measured: the smallest is unknown, the largest is cut off at the image"
     if not bounds:
         return ""
     return (

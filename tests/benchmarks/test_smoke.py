@@ -73,6 +73,7 @@ def test_chaos_benchmark_finds_nothing_lost(tmp_path: Path) -> None:
         "recipes.py",
         "small_data.py",
         "trial_overhead.py",
+        "zoo.py",
     ],
 )
 def test_benchmark_runs_and_writes_its_figures(script: str, tmp_path: Path) -> None:

@@ -645,7 +645,7 @@ def test_json_analysis_has_the_documented_keys(finished: Home, ask: Ask) -> None
     assert (answer.code, answer.err) == (0, "")
     document = json.loads(answer.out)
     assert set(document) - {"remedies"} == {
-        *("model", "resolution", "rule", "border", "layers", "params", "macs"),
+        *("model", "resolution", "rule", "border", "layers", "params", "macs", "measured"),
     }
     assert (document["model"], document["resolution"]) == ("done:2", [8, 8])
     assert document["rule"] == "previous-conv"

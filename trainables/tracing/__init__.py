@@ -1,9 +1,11 @@
 """Traces a user's ``torch.nn.Module`` into an `Architecture`, so that it can be analysed.
 
-`load_model` finds the module that the user names, and `trace` converts it.
+`load_model` finds the module that the user names, `trace` converts it, and `measure` runs one that
+cannot be traced.
 """
 
 from trainables.tracing.conversion import trace
 from trainables.tracing.loading import load_model
+from trainables.tracing.measuring import measure
 
-__all__ = ["load_model", "trace"]
+__all__ = ["load_model", "measure", "trace"]

@@ -86,8 +86,11 @@ def _check_inputs(module: nn.Module, reference: str) -> None:
     """Check that the module's forward takes one image.
 
     Raises:
-        BadInputError: as said.
+        BadInputError: it does not, or it is a TorchScript module.
     """
+    if isinstance(module, torch.jit.ScriptModule):
+        problem, remedy = "is a TorchScript module", "name the module that it was scripted from"
+        raise BadInputError("NETWORK", reference, problem, remedy)
     parameters = inspect.signature(module.forward).parameters.values()
     positional = [
         p

@@ -17,6 +17,7 @@ from spaces.task import Task
 
 DIGITS = Task(channels=1, height=8, width=8, classes=10)
 OWN = """
+import torch
 from torch import nn
 import torch.nn.functional as F
 
@@ -34,6 +35,14 @@ class Net(nn.Module):
         x = F.relu(self.c(x))
         x = x + self.d(x)
         return self.head(x.mean((2, 3)))
+
+class ByValue(Net):
+    def forward(self, x):
+        x = x if x.mean() > 0 else -x
+        return super().forward(x)
+
+def scripted():
+    return torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3)))
 
 class Broken(nn.Module):
     def __init__(self):
@@ -80,7 +89,7 @@ def test_each_remedy_states_change_and_costs(own, capsys):
 def test_document_has_documented_keys(capsys):
     document = analysed(capsys, "vgg16", "--resolution", "32")
     keys = {"model", "resolution", "rule", "border", "layers", "params", "macs", "remedies"}
-    assert set(document) == keys
+    assert set(document) == {*keys, "measured"}
     assert set(document["layers"][0]) == {
         "index", "name", "kind", "kernel", "stride",
         "field_min", "field_max", "exact", "productive", "params", "macs",
@@ -92,6 +101,19 @@ def test_document_has_documented_keys(capsys):
 def test_images_may_be_rectangular(capsys):
     assert analysed(capsys, "vgg16", "--resolution", "32x64")["border"] == 10
     assert analysed(capsys, "vgg16", "--resolution", "64x32")["border"] == 10
+
+
+def test_module_that_cannot_be_traced_is_measured(own, capsys):
+    assert main(["analyze", "my_nets:ByValue", "--resolution", "64", "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert document["measured"]
+    assert [layer["field_max"][0] for layer in document["layers"]] == [3, 11, 27, 35]
+    assert not any(layer["exact"] for layer in document["layers"])
+    assert document["params"] == analysed(capsys, "my_nets:Net")["params"]
+    assert err.count("\n") == 1
+    assert "control flow depends on the values" in err
+    assert "measured" in err
 
 
 @pytest.mark.parametrize(("model", "code"), [("vgg16", 1), ("resnet14c", 0)])
@@ -136,6 +158,7 @@ def test_changed_space_of_a_trial_is_said(tmp_path, capsys, changed):
     [
         (["my_nets:Missing"], "Missing"),
         (["my_nets:Broken"], "no weights here"),
+        (["my_nets:scripted"], "name the module that it was scripted from"),
         (["nowhere_at_all:Net"], "nowhere_at_all"),
         (["torchvision:resnet19"], "resnet18"),
         (["vgg17"], "vgg17"),

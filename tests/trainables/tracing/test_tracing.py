@@ -705,6 +705,10 @@ EXACT = {
     "channels last": (lambda: Net(lambda net, x: net.conv(x).permute(0, 2, 3, 1), conv=conv()), 3),
     "a gate for all channels": (lambda: Net(lambda _, x: x.mean(1, True) + x), None),
     "division by an average": (lambda: Net(lambda _, x: x / x.mean((2, 3), True)), None),
+    "the larger of two maps": (
+        lambda: Net(lambda net, x: torch.max(x, net.conv(x)), conv=conv(3)),
+        1,
+    ),
     "a cube": (lambda: Net(lambda _, x: x**3), None),
     "unfolded windows": (lambda: Net(lambda _, x: F.unfold(x, 3).sum(1)), None),
 }
