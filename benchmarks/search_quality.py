@@ -24,7 +24,8 @@ Tables without learning curves get modelled ones; see `quality.runs.modelled`.
 Arms (``--arms``) are the functions of ``quality/arms.py``. Seeds 1000 and above are for
 development: report others. Each finished run is appended to ``--work``, and the same command
 continues; it repeats runs of another table or of an older version of an arm. ``--write`` writes
-``benchmarks/results/search_quality.csv`` and ``.svg`` from all current runs of that file.
+``benchmarks/results/search_quality.csv``, ``search_quality_goals.csv`` and ``search_quality.svg``
+from all current runs of that file; the picture shows the chosen clocks and tables.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from typing import BinaryIO
 from harness import Figure, Table, option_parser
 from pydantic import ValidationError
 from quality.arms import ARMS
+from quality.goals import goals, write_goals
 from quality.plain import read_plain
 from quality.results import Summary, draw, summarise, write_csv
 from quality.runs import Clock, Key, Run, key_of, run
@@ -236,9 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for figure in figures(summarise(each for each in runs if _key(each) in chosen)):
         table.add(figure)
     if args.write:
-        everything = summarise(_current(runs, args))
-        write_csv(HERE / "results" / "search_quality.csv", everything)
-        draw(HERE / "results" / "search_quality.svg", everything)
+        current = list(_current(runs, args))
+        everything, results = summarise(current), HERE / "results"
+        floors = {each: _table(args.data, args.plain, each).floor for each in names}
+        write_csv(results / "search_quality.csv", everything)
+        write_goals(results / "search_quality_goals.csv", goals(current))
+        shown = [each for each in everything if each.clock in args.clocks and each.table in floors]
+        draw(results / "search_quality.svg", shown, floors)
 
 
 def _key(found: Run) -> Key:

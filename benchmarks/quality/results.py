@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import mean, stdev
@@ -94,19 +94,26 @@ def write_csv(path: Path, summaries: Sequence[Summary]) -> None:
     writer = csv.DictWriter(text, [each.name for each in fields(Summary)], lineterminator="\n")
     writer.writeheader()
     for summary in summaries:
-        writer.writerow({name: _cell(value) for name, value in asdict(summary).items()})
+        writer.writerow({name: cell(value) for name, value in asdict(summary).items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text.getvalue())
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """Return a value as a CSV file shows it."""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) >= 1e-4 or not value else f"{value:.1e}"
     return "" if value is None else value
 
 
-def draw(path: Path, summaries: Sequence[Summary]) -> None:
-    """Draw regret over budget as SVG, with a band of one standard error around each mean."""
+def draw(path: Path, summaries: Sequence[Summary], floors: Mapping[str, float]) -> None:
+    """Draw regret over budget as SVG, with a band of one standard error around each mean.
+
+    Args:
+        path: of the picture.
+        summaries: to draw.
+        floors: regret by table after training every network once, drawn as a dotted line.
+    """
     panels = list(dict.fromkeys((each.clock, each.table) for each in summaries))
     arms = list(dict.fromkeys(each.arm for each in summaries))
     colours = {arm: f"C{index}" for index, arm in enumerate(arms)}
@@ -136,12 +143,15 @@ def draw(path: Path, summaries: Sequence[Summary]) -> None:
                 alpha=0.15,
                 linewidth=0,
             )
+        place.axhline(floors[table], color="0.5", linestyle=":", linewidth=1)
         ticks = sorted({each.budget for each in summaries if each.clock == clock})
         place.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
-        place.set_ylim(bottom=0)
+        # Regrets of the first networks would hide the differences between the later ones.
+        top = max(each.regret for each in summaries if each.table == table and each.budget >= 10)
+        place.set_ylim(0, 1.1 * top)
     for place in axes.flat[len(panels) :]:
         place.remove()
-    axes.flat[0].legend(fontsize=7)
+    axes.flat[0].legend(fontsize=7, loc="upper right")
     with matplotlib.rc_context({"svg.hashsalt": "search quality", "svg.fonttype": "none"}):
         text = io.StringIO()
         canvas.savefig(text, format="svg", metadata={"Date": None})

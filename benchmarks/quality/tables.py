@@ -28,6 +28,7 @@ from spaces.task import Task
 
 CIFAR10 = Task(channels=3, height=32, width=32, classes=10)
 Space = Callable[..., Architecture]
+_FLOOR_DRAWS = 400
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,24 @@ class Table:
     def spread(self) -> float:
         """Standard deviation of the accuracies within the limit."""
         return float(np.std([network.truth for network in self.admissible.values()]))
+
+    @cached_property
+    def floor(self) -> float:
+        """Mean regret of the best seen value if a search saw one training of every network.
+
+        A search chooses by single trainings, so their noise leaves a regret even then. A search
+        that trains few networks may be below: it has fewer chances to be fooled.
+        """
+        networks = list(self.admissible.values())
+        found = np.array([network.seen for network in networks])
+        truth = np.array([network.truth for network in networks])
+        chance = np.random.default_rng(0)
+        shape, places = (_FLOOR_DRAWS, len(networks)), np.arange(len(networks))
+        chosen = [
+            int(found[places, drawn].argmax())
+            for drawn in chance.integers(0, found.shape[1], shape)
+        ]
+        return self.best - float(truth[chosen].mean())
 
     @cached_property
     def largest(self) -> list[Network]:

@@ -17,6 +17,7 @@ from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial, TrialState
 from quality.arms import ARMS
 from quality.evolution import EvolutionSampler
+from quality.goals import first_below, goals
 from quality.macro_spaces import CHOICES, inverted_residuals, residual_widths
 from quality.plain import COORDINATES, plain_table
 from quality.results import p_value, summarise, write_csv
@@ -290,6 +291,36 @@ def test_summary_has_mean_error_and_paired_p_values(tmp_path: Path) -> None:
     header, first, _ = (tmp_path / "found.csv").read_text().splitlines()
     assert header.startswith("clock,table,arm,budget,seeds,regret,error,p_random")
     assert first.startswith("trials,t,random,25,20,1.9500,0.1323,,")
+
+
+def test_goals_compare_common_seeds() -> None:
+    runs = [
+        a_run(arm, seed, regret).model_copy(update={"regrets": {25: 3 * regret, 100: regret}})
+        for arm, regret, seeds in (("auto", 0.1, 8), ("tpe", 0.2, 6), ("largest", 0.3, 6))
+        for seed in range(seeds)
+    ]
+    found = {(each.figure, each.against): each for each in goals(runs)}
+    at_25 = found["regret after 25 networks", "tpe"]
+    assert (at_25.seeds, at_25.ours, at_25.reference) == (6, pytest.approx(0.3), pytest.approx(0.6))
+    assert at_25.p is not None
+    assert at_25.p < 0.05
+    speed = found["networks to the regret of TPE after 100", "tpe"]
+    # 0.2 lies half way between 0.3 and 0.1, which is the geometric mean of both budgets.
+    assert (speed.ours, speed.reference, speed.goal) == (pytest.approx(50), 100, 25)
+
+
+def test_curve_that_never_falls_that_far_takes_forever() -> None:
+    assert first_below([(5, 0.3), (10, 0.2)], 0.1) == math.inf
+    assert first_below([(5, 0.1), (10, 0.2)], 0.1) == 5
+
+
+def test_floor_is_the_regret_of_the_best_seen_value() -> None:
+    networks = {
+        "fooled": Network({"width": 1}, 1, (9.0, 9.0), 2.0),
+        "best": Network({"width": 2}, 1, (5.0, 5.0), 4.5),
+    }
+    table = Table("t", CIFAR10, inverted_residuals, networks, str)
+    assert table.floor == pytest.approx(2.5)
 
 
 def test_equal_regrets_are_no_difference() -> None:
