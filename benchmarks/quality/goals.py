@@ -80,11 +80,11 @@ def goals(runs: Iterable[Run]) -> list[Goal]:
     for table in measured.tables:
         ours = measured.curve("trials", table, OURS)
         for arm in (TPE, FILTER):
-            other = measured.curve("trials", table, arm)
+            others = measured.curve("trials", table, arm)
             for budget in ours:
                 goal = REACHED.get(table, {}).get(budget) if arm == TPE else None
                 figure = f"regret after {budget} networks"
-                found += _compared(figure, table, ours[budget], other.get(budget, {}), arm, goal)
+                found += _compared(figure, table, ours[budget], others.get(budget, {}), arm, goal)
         tpe = measured.curve("trials", table, TPE)
         found += _speed("networks to the regret of TPE after 100", table, ours, tpe, TRIALS)
         parallel = measured.curve("parallel", table, OURS)
@@ -96,10 +96,10 @@ def goals(runs: Iterable[Run]) -> list[Goal]:
             )
         ours, tpe = (measured.curve("asha", table, arm) for arm in (OURS, TPE))
         found += _speed("device-seconds to the regret of TPE with ASHA", table, ours, tpe, TIME)
+        others = measured.curve("asha", table, FILTER)
         for budget in ours:
             figure = f"regret after the device-seconds of {budget} networks"
-            other = measured.curve("asha", table, FILTER).get(budget, {})
-            found += _compared(figure, table, ours[budget], other, FILTER, None)
+            found += _compared(figure, table, ours[budget], others.get(budget, {}), FILTER, None)
     return found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 from typing import Any
 
 import numpy as np
@@ -265,19 +266,26 @@ class NetworkSampler(BaseSampler):
     def _mutate(self, number: int, objectives: int) -> list[Proposal]:
         observations = self._history.between(0, number)
         ended = [each for each in observations if each.standing is Standing.FINISHED]
-        own = _of_this_task(ended)
         most = self._options.parents
-        best: list[Observation] = []
-        if own:
-            weights = self._weights(number, objectives)
-            values = scalarise(np.array([each.values for each in own]), weights)
-            best = [own[index] for index in np.argsort(-values, kind="stable")[:most]]
+        best = self._best(_of_this_task(ended), self._weights(number, objectives))
         lent = best_of_each([each for each in ended if each.source], most)
         parents = [each.proposal.params for each in [*best, *lent][:most]]
         count = self._mutations_per_trial(number)
         if not parents or not count:
             return []
         return self._proposer.mutated(random_of(self._seed, number), parents, count)
+
+    def _best(
+        self, observations: Sequence[Observation], weights: Sequence[float]
+    ) -> list[Observation]:
+        """Return the trials that are mutated, best first."""
+        most = self._options.parents
+        if len(weights) == 1:  # Much faster than arrays of thousands of trials.
+            return nlargest(most, observations, key=lambda each: each.values[0])
+        if not observations:
+            return []
+        values = scalarise(np.array([each.values for each in observations]), weights)
+        return [observations[index] for index in np.argsort(-values, kind="stable")[:most]]
 
     def _mutations_per_trial(self, number: int) -> int:
         if not self._options.mutations:
