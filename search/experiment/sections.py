@@ -122,12 +122,25 @@ class ScreensSection(Section):
         description="apply the border screen to networks with several paths, too, such as residual "
         "ones",
     )
+    min_params: int | None = Field(None, gt=0, description="minimum number of parameters")
     max_params: int | None = Field(None, gt=0, description="maximum number of parameters")
+    min_macs: int | None = Field(None, gt=0, description="minimum multiply-accumulates per image")
     max_macs: int | None = Field(None, gt=0, description="maximum multiply-accumulates per image")
     max_memory_mb: float | None = Field(
         None, gt=0, le=1e12, description="maximum predicted training memory, in MB"
     )
     duplicates: bool = Field(True, description="reject candidates that were drawn before")
+
+    @model_validator(mode="after")
+    def _limits_leave_candidates(self) -> Self:
+        for name, low, high in (
+            ("params", self.min_params, self.max_params),
+            ("macs", self.min_macs, self.max_macs),
+        ):
+            if low is not None and high is not None and low > high:
+                problem = f"screens.max_{name} is {high}, so no network would be left"
+                raise BadInputError(f"screens.min_{name}", low, problem, "swap the two")
+        return self
 
     @property
     def rule(self) -> Rule:

@@ -201,7 +201,7 @@ def check_space(
     counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
     reason = reasons.most_common(1)[0][0]
     problem = (
-        f"the screens reject {DRAWS - accepted} of {DRAWS} random candidates ({counts}; "
+        f"the screens reject {DRAWS - accepted:,} of {DRAWS:,} random candidates ({counts}; "
         f"e.g. {examples[reason]})"
     )
     raise FewCandidatesError("space", space.name, problem, _REMEDIES[reason])
@@ -228,7 +228,7 @@ _REMEDIES = {
     "collapsed": "search fewer pools, or raise the resolution",
     "invalid": "search values that more often describe a network",
     "untrainable": "search networks with batch norms, or set recipe.trainable to all",
-    "params": "search smaller networks, or raise screens.max_params",
-    "macs": "search smaller networks, or raise screens.max_macs",
+    "params": "search networks of another size, or widen screens.min_params and screens.max_params",
+    "macs": "search networks of another size, or widen screens.min_macs and screens.max_macs",
     "memory": "search smaller networks or batches, or raise screens.max_memory_mb",
 }

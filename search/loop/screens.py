@@ -44,10 +44,11 @@ def build_screens(section: ScreensSection, packing: Packing | None = None) -> li
     screens: list[Screen] = [reject_collapsed, reject_untrainable]
     if section.border is not BorderRule.OFF:
         screens.append(BorderScreen(section.rule, section.allow_beyond, section.several_paths))
-    if section.max_params or section.max_macs or section.max_memory_mb:
-        memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
-        bfloat16 = packing is not None and packing.bfloat16
-        screens.append(CostScreen(section.max_params, section.max_macs, memory, bfloat16))
+    memory = int(section.max_memory_mb * 1e6) if section.max_memory_mb else None
+    bfloat16 = packing is not None and packing.bfloat16
+    least, most = (section.min_params, section.min_macs), (section.max_params, section.max_macs)
+    if any((*least, *most, memory)):
+        screens.append(CostScreen(*most, memory, bfloat16, *least))
     if packing is not None and packing.largest_training is not None:
         screens.append(GpuScreen(packing.largest_training, packing.bfloat16))
     return screens
@@ -111,23 +112,35 @@ class BorderScreen:
 
 @dataclass(frozen=True)
 class CostScreen:
-    """Reject networks that exceed a limit; None is no limit.
+    """Reject networks whose costs exceed a limit or fall below one; None is no limit.
 
     Attributes:
         max_params: limit of the parameters.
         max_macs: limit of the multiply-accumulates for one image.
         max_memory: limit of the predicted training memory, in bytes.
         bfloat16: whether trials train in bfloat16; float32 needs more memory.
+        min_params: least number of parameters.
+        min_macs: least multiply-accumulates for one image.
     """
 
     max_params: int | None
     max_macs: int | None
     max_memory: int | None
     bfloat16: bool = False
+    min_params: int | None = None
+    min_macs: int | None = None
 
     def __call__(self, candidate: Candidate) -> Rejection | None:
         """Judge one candidate."""
         found = candidate.costs
+        for reason, value, least in (
+            ("params", found.params, self.min_params),
+            ("macs", found.macs, self.min_macs),
+        ):
+            if least is not None and value < least:
+                return Rejection(
+                    reason, 1 - value / least, f"{reason} {value:,} are under {least:,}"
+                )
         memory = candidate.training_memory(bfloat16=self.bfloat16) if self.max_memory else 0
         for reason, value, limit in (
             ("params", found.params, self.max_params),

@@ -109,10 +109,10 @@ def _compared(stored: StoredSearch, record: TrialRecord) -> tuple[float | None, 
     """Return the value that a screen compared, its limit, and what would accept the candidate."""
     screens = stored.experiment.screens
     match record.rejected_for:
-        case "params" if screens.max_params is not None:
-            return record.param_count, screens.max_params, "Raise screens.max_params to train it."
-        case "macs" if screens.max_macs is not None:
-            return record.macs, screens.max_macs, "Raise screens.max_macs to train it."
+        case "params":
+            return _limited("params", record.param_count, screens.min_params, screens.max_params)
+        case "macs":
+            return _limited("macs", record.macs, screens.min_macs, screens.max_macs)
         case "memory":
             memory = stored.space.rebuild(record.params).training_memory() / 1e6
             remedy = "Raise screens.max_memory_mb, or search smaller batches, to train it."
@@ -129,6 +129,14 @@ def _compared(stored: StoredSearch, record: TrialRecord) -> tuple[float | None, 
             of = "" if other is None else f"Trial {other} trained the same candidate. "
             return None, None, f"{of}Set screens.duplicates to false to train it again."
     return None, None, ""
+
+
+def _limited(
+    name: str, value: int | None, least: int | None, most: int | None
+) -> tuple[float | None, float | None, str]:
+    if value is not None and least is not None and value < least:
+        return value, least, f"Lower screens.min_{name} to train it."
+    return value, most, f"Raise screens.max_{name} to train it."
 
 
 def _beyond(stored: StoredSearch, record: TrialRecord) -> int:

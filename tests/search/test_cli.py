@@ -322,7 +322,9 @@ def test_space_without_accepted_candidates_is_refused(
     user: Path, refused: Callable[..., str]
 ) -> None:
     line = refused("run", written(user, space={"depth": [9, 12]}))
-    assert "space = vgg: the screens reject 1000 of 1000 random candidates (border 1000; " in line
+    assert (
+        "space = vgg: the screens reject 1,000 of 1,000 random candidates (border 1,000; " in line
+    )
     assert "raise the resolution" in line
 
 
@@ -791,7 +793,7 @@ def test_screen_prints_one_json_document(user: Path, ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"space": {"depth": [9, 12]}}, "the screens reject 1000 of 1000 random candidates"),
+        ({"space": {"depth": [9, 12]}}, "the screens reject 1,000 of 1,000 random candidates"),
         ({"recipe": {"batch_size": 5000}}, "recipe.batch_size = 5000: "),
         ({"augmentation": {"crop": 8}}, "augmentation.crop = 8: does not fit"),
         ({"sampler": "gp"}, "sampler = gp: models fixed spaces only"),

@@ -420,6 +420,8 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("objectives: [params]", "objectives", "start with accuracy"),
         ("objectives: [accuracy, macs, macs]", "objectives", "each objective once"),
         ("latency_batch: 1", "latency_batch", "is under 2; use 2 or more"),
+        ("screens: {min_params: 9, max_params: 8}", "screens.min_params", "swap the two"),
+        ("screens: {min_macs: 9, max_macs: 8}", "screens.min_macs", "swap the two"),
         ("screens: {max_params: 0}", "screens.max_params", "is not over 0; use more"),
         (
             "screens: {max_memory_mb: 1.0e+305}",

@@ -78,7 +78,10 @@ def test_a_fully_rejected_space_is_refused_with_the_reason(
     off = {} if reason in ("border", "collapsed") else {"border": "off"}
     error = refusal(vgg_space(**options), **off, **screens)
     assert (error.field, error.value) == ("space", "vgg")
-    assert f"reject {DRAWS} of {DRAWS} random candidates ({reason} {DRAWS}; e.g. " in error.problem
+    assert (
+        f"reject {DRAWS:,} of {DRAWS:,} random candidates ({reason} {DRAWS:,}; e.g. "
+        in error.problem
+    )
     assert remedy in error.remedy
 
 

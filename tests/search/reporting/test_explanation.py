@@ -68,6 +68,8 @@ def reject_first(**screens: Any) -> Callable[[Study, CandidateSpace], None]:
     [
         ({"border": "off", "max_params": 300}, "params"),
         ({"border": "off", "max_macs": 5000}, "macs"),
+        ({"border": "off", "min_params": 10_000}, "params"),
+        ({"border": "off", "min_macs": 10_000_000}, "macs"),
         ({"border": "off", "max_memory_mb": 0.2}, "memory"),
         ({"allow_beyond": 1}, "border"),
     ],
@@ -79,7 +81,8 @@ def test_rejection_names_value_limit_and_remedy(
     assert (found.outcome, found.reason) == ("rejected", reason)
     assert found.value is not None
     assert found.limit == list(screens.values())[-1]
-    assert found.value > found.limit
+    is_least = any(name.startswith("min_") for name in screens)
+    assert (found.value < found.limit) == is_least
     (field,) = [name for name in screens if name != "border"]
     assert f"screens.{field}" in " ".join(found.sentences)
 

@@ -33,12 +33,14 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read
+from search.tracking.mlflow_runs import RunStore
 from search.tracking.pyfunc_model import PyfuncModel
 from search.tracking.tracking_process import (
     Destination,
     SyncReport,
     Tracker,
     create_local_store,
+    quiet,
     sync,
     ui_command,
 )
@@ -985,3 +987,24 @@ def test_serve_script_reports_invalid_options(arguments: list[str], said: str) -
 
     assert done.returncode == 2
     assert done.stderr.startswith(f"serve.sh: {said}")
+
+
+def test_deleting_the_runs_of_a_search_leaves_those_of_others(
+    local: Search, tmp_path: Path, home: Path
+) -> None:
+    uri = local.destination.tracking_uri
+    other = Search(tmp_path / "other", uri, home)
+    for search in (local, other):
+        search.destination = local.destination
+        search.begin()
+        search.trial("1", epochs=1)
+        search.end()
+        search.sync()
+
+    def store(search: Search) -> RunStore:
+        return RunStore(uri, local.destination.experiment, None, search.id, print)
+
+    with quiet():
+        assert (store(local).count(), store(other).count()) == (2, 2)
+        store(local).delete_all()
+        assert (store(local).count(), store(other).count()) == (0, 2)
