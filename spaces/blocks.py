@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 from optuna.trial import BaseTrial
 
@@ -22,7 +23,7 @@ from spaces.operations import (
     Norm,
     Pooling,
 )
-from spaces.options import Choices, FloatRange, draw_float, draw_name
+from spaces.options import Choices, FloatRange, PerPart, draw_float, draw_name, draw_per
 from spaces.task import Task
 
 ACTIVATIONS = ("relu", "leaky_relu", "celu", "gelu", "silu")
@@ -58,34 +59,63 @@ class Style:
         activation: relu, leaky_relu, celu, gelu or silu.
         norm: batch, instance, layer or group.
         attention: none, squeeze-excitation (Hu et al. 2018, arXiv 1709.01507), spatial (the
-            second half of CBAM, Woo et al. 2018, arXiv 1807.06521) or both, in this order.
+            second half of CBAM, Woo et al. 2018, arXiv 1807.06521) or both, in this order; of
+            all layers, unless the family draws it for each part.
         dropout: dropout rate in the head.
+        per_part: draws an attention for each part of the network; None if all have the same.
     """
 
     activation: str
     norm: str
     attention: str
     dropout: float
+    per_part: Callable[[int], list[str]] | None = None
+
+    def attentions(self, parts: int) -> list[str]:
+        """Return the attention of each part; draws them if they may differ."""
+        return [self.attention] * parts if self.per_part is None else self.per_part(parts)
 
 
 def draw_style(
     trial: BaseTrial,
     activation: Choices[str],
     norm: Choices[str],
-    attention: Choices[str],
+    attention: PerPart[str],
     dropout: FloatRange,
+    *,
+    part: str = "",
 ) -> Style:
     """Draw the options that all families share; see `Style`.
+
+    Args:
+        trial: suggests or replays the values.
+        activation: of the style.
+        norm: of the style.
+        attention: of the style; with a ``part`` also ``{per: PART, choices: [..]}``.
+        dropout: of the style.
+        part: what the family draws attentions for; see `spaces.options.draw_per`.
 
     Raises:
         BadInputError: an option is out of range.
     """
-    return Style(
-        draw_name(trial, "activation", activation, ACTIVATIONS, field="space.activation"),
-        draw_name(trial, "norm", norm, NORMS, field="space.norm"),
-        draw_name(trial, "attention", attention, ATTENTIONS, field="space.attention"),
-        draw_float(trial, "dropout", dropout, field="space.dropout", below=1),
+
+    def draw_attention(name: str, option: Choices[str]) -> str:
+        return draw_name(trial, name, option, ATTENTIONS, field="space.attention")
+
+    drawn_activation = draw_name(
+        trial, "activation", activation, ACTIVATIONS, field="space.activation"
     )
+    drawn_norm = draw_name(trial, "norm", norm, NORMS, field="space.norm")
+    attentions = None
+    if part and isinstance(attention, Mapping):
+        attentions = draw_per(
+            attention, part, "attention", field="space.attention", draw=draw_attention
+        )
+        shared = "none"
+    else:
+        shared = draw_attention("attention", cast("Choices[str]", attention))
+    drawn_dropout = draw_float(trial, "dropout", dropout, field="space.dropout", below=1)
+    return Style(drawn_activation, drawn_norm, shared, drawn_dropout, attentions)
 
 
 @lru_cache(maxsize=4096)
@@ -136,8 +166,6 @@ class NetBuilder(Builder):
         self._classes = task.classes
         self._style = style
         self._activation = Activation(style.activation)
-        self._squeezes = style.attention in ("squeeze-excitation", "both")
-        self._looks = style.attention in ("spatial", "both")
 
     def norm(self, x: int, channels: int, name: str = "") -> int:
         """Append a norm."""
@@ -152,11 +180,12 @@ class NetBuilder(Builder):
         x = self.add(_norm(self._style.norm, channels), x, name=f"norm{number}")
         return self.add(self._activation, x, name=f"activation{number}")
 
-    def attend(self, x: int, channels: int, name: str = "") -> int:
-        """Append the attention of the style, if any."""
-        if self._squeezes:
+    def attend(self, x: int, channels: int, name: str = "", attention: str | None = None) -> int:
+        """Append an attention, if any; None is that of the style."""
+        kind = self._style.attention if attention is None else attention
+        if kind in ("squeeze-excitation", "both"):
             x = self._squeeze_and_excite(x, channels, name)
-        if self._looks:
+        if kind in ("spatial", "both"):
             x = self._attend_spatially(x, name)
         return x
 

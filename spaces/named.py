@@ -126,11 +126,24 @@ def _find(name: str) -> NamedNet:
     raise BadInputError("network", name, "unknown network", hint)
 
 
+_MOST_PARTS = 256
+"""More layers than any named network has."""
+
+
+def _for_each_part(values: Mapping[str, Any], options: Mapping[str, Any]) -> Values:
+    """Return a net's values, with one for each part where the space draws one for each."""
+    found = dict(values)
+    for name, option in options.items():
+        if isinstance(option, Mapping) and name in values:
+            found |= {f"{name}_{number}": values[name] for number in range(1, _MOST_PARTS + 1)}
+    return found
+
+
 def _replay(
     net: NamedNet, task: Task, options: Mapping[str, Any]
 ) -> tuple[Architecture, dict[str, Any]]:
     """Return the network drawn from a net's values, and the values that were used."""
-    trial = FixedTrial(dict(net.values))
+    trial = FixedTrial(_for_each_part(net.values, options))
     with warnings.catch_warnings():
         # Optuna only warns about a value out of range; an enqueued trial would draw another one.
         warnings.simplefilter("ignore", UserWarning)
@@ -178,10 +191,15 @@ def _difference(net: NamedNet, options: Mapping[str, Any]) -> str:
     needed = [
         f"{name} {value}"
         for name, value in own.items()
-        if (given := options.get(name, known[name].default)) != value
+        if (given := _values(options.get(name, known[name].default))) != value
         and not (isinstance(given, (list, tuple)) and _includes(given, value))
     ]
     return f"it needs {', '.join(needed)}" if needed else "widen the space's options"
+
+
+def _values(option: Any) -> Any:
+    """Return the choices of an option that is drawn for each part; others unchanged."""
+    return option.get("choices") if isinstance(option, Mapping) else option
 
 
 def _includes(given: list[Any] | tuple[Any, ...], value: Any) -> bool:

@@ -9,7 +9,7 @@ times faster than isinstance with an abstract class.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf, isfinite
 from typing import TypeAlias, TypeVar, cast
 
@@ -21,6 +21,9 @@ IntRange: TypeAlias = int | Sequence[int]
 FloatRange: TypeAlias = float | Sequence[float]
 T = TypeVar("T", int, float, str, bool)
 Choices: TypeAlias = T | Sequence[T]
+
+PerPart: TypeAlias = Choices[T] | Mapping[str, object]
+"""Choices for the whole network, or ``{per: layer, choices: [3, 5]}`` for each of its parts."""
 
 _SINGLE = (int, float, str, bool)
 _LARGEST = 2**53
@@ -169,6 +172,66 @@ def draw_kernel(
             problem = f"{size} is not an odd size"
             raise BadInputError(field, option, problem, "use 1, 3, 5, ..")
     return drawn
+
+
+def draw_per(
+    option: PerPart[T], part: str, name: str, *, field: str, draw: Callable[[str, Choices[T]], T]
+) -> Callable[[int], list[T]]:
+    """Draw one value for all parts of a network, or one for each part.
+
+    A value for all parts is drawn at once, as parameter ``name``; values for each part are drawn
+    when their number is known, as ``name_1``, ``name_2`` and so on.
+
+    Args:
+        option: choices for all parts, or ``{per: PART, choices: [..]}``.
+        part: what the family draws values for: ``layer``, ``stage`` or ``block``.
+        name: name of the parameter in the study.
+        field: name of the option in the experiment file.
+        draw: draws a value from the name of a parameter and its choices.
+
+    Returns:
+        A function that returns the values from the number of parts.
+
+    Raises:
+        BadInputError: the option is neither, or names another part.
+
+    Example:
+        >>> from optuna.trial import FixedTrial
+        >>> trial = FixedTrial({"kernel_1": 3, "kernel_2": 5})
+        >>> draw_per(
+        ...     {"per": "layer", "choices": [3, 5]},
+        ...     "layer",
+        ...     "kernel",
+        ...     field="space.kernel",
+        ...     draw=lambda name, choices: draw_kernel(trial, choices, name=name),
+        ... )(2)
+        [3, 5]
+    """
+    if not isinstance(option, Mapping):
+        shared = draw(name, option)
+        return lambda count: [shared] * count
+    remedy = f"write {{per: {part}, choices: [..]}}"
+    if set(option) != {"per", "choices"}:
+        remedy = f"use one value, a list of values, or {{per: {part}, choices: [..]}}"
+        raise BadInputError(field, option, "is no choice", remedy)
+    if option["per"] != part:
+        problem = f"draws per {part}, not per {option['per']!r}"
+        raise BadInputError(field, option, problem, remedy)
+    wanted = option["choices"]
+    if not isinstance(wanted, (list, tuple)) or not wanted:
+        raise BadInputError(field, option, "has no list of choices", remedy)
+    return lambda count: [draw(f"{name}_{number}", wanted) for number in range(1, count + 1)]
+
+
+def draw_kernels(trial: BaseTrial, option: PerPart[int], part: str) -> Callable[[int], list[int]]:
+    """Draw the kernel size of all parts or of each; see `draw_per` and `draw_kernel`."""
+    return draw_per(
+        option,
+        part,
+        "kernel",
+        field="space.kernel",
+        draw=lambda name, sizes: draw_kernel(trial, sizes, name=name),
+    )
 
 
 def choices(option: Choices[T]) -> Sequence[T]:

@@ -26,10 +26,11 @@ from spaces.options import (
     Choices,
     FloatRange,
     IntRange,
+    PerPart,
     choices,
     draw_choice,
     draw_int,
-    draw_kernel,
+    draw_kernels,
     draw_name,
 )
 from spaces.task import Task
@@ -58,14 +59,17 @@ def resnet(
     width_per_group: IntRange = 64,
     stage_stride: IntRange = 2,
     downsampling: Choices[str] = "stride",
-    kernel: Choices[int] = 3,
+    kernel: PerPart[int] = 3,
     dilation: IntRange = 1,
     activation: Choices[str] = "relu",
     norm: Choices[str] = "batch",
-    attention: Choices[str] = "none",
+    attention: PerPart[str] = "none",
     dropout: FloatRange = 0.0,
 ) -> Architecture:
     """Draw a residual network: a stem, stages of blocks, a linear head.
+
+    ``kernel`` and ``attention`` are drawn once for all blocks; ``{per: stage, choices: [3, 5]}``
+    draws them for each stage.
 
     Args:
         trial: suggests or replays the values.
@@ -100,17 +104,12 @@ def resnet(
     stem_kind = draw_name(trial, "stem", stem, STEMS, field="space.stem")
     cardinality = draw_groups(trial, groups)
     inner_width = draw_int(trial, "width_per_group", width_per_group, field="space.width_per_group")
-    shape = _Block(
-        kind == "bottleneck",
-        draw_kernel(trial, kernel),
-        draw_int(trial, "dilation", dilation, field="space.dilation"),
-        cardinality,
-        inner_width,
-    )
+    kernels = draw_kernels(trial, kernel, "stage")
+    spread = draw_int(trial, "dilation", dilation, field="space.dilation")
     shrinking = draw_name(
         trial, "downsampling", downsampling, DOWNSAMPLINGS, field="space.downsampling"
     )
-    style = draw_style(trial, activation, norm, attention, dropout)
+    style = draw_style(trial, activation, norm, attention, dropout, part="stage")
     factor = draw_int(trial, "widening", widening, field="space.widening")
     doubling = draw_name(trial, "amounts", amounts, AMOUNTS, field="space.amounts") == "doubling"
     number_of_stages = draw_int(trial, "stages", stages, field="space.stages")
@@ -124,11 +123,18 @@ def resnet(
         for stage in range(2, number_of_stages + 1)
     ]
 
+    shapes = [
+        _Block(kind == "bottleneck", size, spread, cardinality, inner_width, attends)
+        for size, attends in zip(
+            kernels(number_of_stages), style.attentions(number_of_stages), strict=True
+        )
+    ]
+
     net = NetBuilder(task, style)
     channels = drawn_widths[0]
     x = net.stem(stem_kind, channels)
-    for stage, (count, features, stride) in enumerate(
-        zip(stage_blocks, drawn_widths, strides, strict=True), start=1
+    for stage, (shape, count, features, stride) in enumerate(
+        zip(shapes, stage_blocks, drawn_widths, strides, strict=True), start=1
     ):
         if stride > 1 and shrinking != "stride":
             x = net.add(downsampling_pool(shrinking, stride), x, name=f"pool{stage}")
@@ -169,13 +175,14 @@ def draw_widths(trial: BaseTrial, width: IntRange, stages: int, doubling: bool) 
 
 @dataclass(frozen=True)
 class _Block:
-    """How the residual blocks of a network are made."""
+    """How the residual blocks of a stage are made."""
 
     bottleneck: bool
     kernel: int
     dilation: int
     groups: int
     width_per_group: int
+    attention: str
 
     def append(
         self, net: NetBuilder, x: int, channels: int, features: int, stride: int, name: str
@@ -206,7 +213,7 @@ class _Block:
             y = net.add(self._convolution(inner, stride, 1), x, name=f"{name}conv1")
             y = net.activate(net.norm(y, inner))
             y = net.add(self._convolution(out, 1, self.groups), y, name=f"{name}conv2")
-        y = net.attend(net.norm(y, out), out, name)
+        y = net.attend(net.norm(y, out), out, name, self.attention)
         if stride > 1 or channels != out:
             x = net.add(convolution(out, 1, stride), x, name=f"{name}shortcut")
             x = net.norm(x, out)

@@ -16,7 +16,16 @@ from spaces.blocks import (
 )
 from spaces.errors import BadInputError
 from spaces.feature_amounts import draw_skew_normal
-from spaces.options import Choices, FloatRange, IntRange, draw_int, draw_kernel, draw_name
+from spaces.options import (
+    Choices,
+    FloatRange,
+    IntRange,
+    PerPart,
+    draw_int,
+    draw_kernels,
+    draw_name,
+    draw_per,
+)
 from spaces.task import Task
 
 AMOUNTS = ("free", "skew-normal")
@@ -28,11 +37,11 @@ def vgg(
     *,
     depth: IntRange = (2, 12),
     features: IntRange = (8, 256),
-    kernel: Choices[int] = (3, 5),
+    kernel: PerPart[int] = (3, 5),
     pools: int | None = None,
     convs_before_pool: IntRange = (1, 4),
     pool_after: Sequence[int] | None = None,
-    downsampling: Choices[str] = "max",
+    downsampling: PerPart[str] = "max",
     dilation: IntRange = 1,
     bias: bool = False,
     hidden: IntRange = 0,
@@ -44,7 +53,7 @@ def vgg(
     skew: FloatRange = (-10.0, 10.0),
     activation: Choices[str] = "relu",
     norm: Choices[str] = "batch",
-    attention: Choices[str] = "none",
+    attention: PerPart[str] = "none",
     dropout: FloatRange = 0.0,
 ) -> Architecture:
     """Draw a plain network: convolutions with norm, activation and downsampling; a linear head.
@@ -54,6 +63,9 @@ def vgg(
     of positions are different networks. Feature amounts are drawn per layer, on a logarithmic
     scale, or follow a skew-normal density over depth (Mundt et al. 2018, arXiv 1812.05836), which
     then includes the hidden layers.
+
+    ``kernel``, ``downsampling`` and ``attention`` are drawn once for all layers;
+    ``{per: layer, choices: [3, 5]}`` draws them for each layer.
 
     Args:
         trial: suggests or replays the values.
@@ -93,18 +105,24 @@ def vgg(
         (10, 1, 1)
     """
     _check_fixed(bias, pools, pool_after)
-    size = draw_kernel(trial, kernel)
+    kernels = draw_kernels(trial, kernel, "layer")
     layers = draw_int(trial, "depth", depth, field="space.depth")
     if pool_after is None:
         most_pools = min(task.height, task.width).bit_length() - 1 if pools is None else pools
         positions = _draw_pools(trial, layers, most_pools, convs_before_pool)
     else:
         positions = set(pool_after)
-    shrinking = draw_name(
-        trial, "downsampling", downsampling, DOWNSAMPLINGS, field="space.downsampling"
+    downsamplings = draw_per(
+        downsampling,
+        "layer",
+        "downsampling",
+        field="space.downsampling",
+        draw=lambda name, option: draw_name(
+            trial, name, option, DOWNSAMPLINGS, field="space.downsampling"
+        ),
     )
     spread = draw_int(trial, "dilation", dilation, field="space.dilation")
-    style = draw_style(trial, activation, norm, attention, dropout)
+    style = draw_style(trial, activation, norm, attention, dropout, part="layer")
     hidden_layers = draw_int(trial, "hidden", hidden, field="space.hidden", minimum=0)
     if draw_name(trial, "amounts", amounts, AMOUNTS, field="space.amounts") == "free":
         widths = _draw_amounts(trial, "features", features, layers)
@@ -119,16 +137,22 @@ def vgg(
             skew=skew,
         )
 
+    sizes, attentions = kernels(layers), style.attentions(layers)
+    shrinking_after = sorted(number for number in positions if number <= layers)
+    shrinkings = dict(zip(shrinking_after, downsamplings(len(shrinking_after)), strict=True))
+
     net = NetBuilder(task, style)
     x = net.image
-    for number, amount in enumerate(widths[:layers], start=1):
-        shrinks = number in positions
-        stride = 2 if shrinks and shrinking == "stride" else 1
+    for number, (amount, size, attends) in enumerate(
+        zip(widths[:layers], sizes, attentions, strict=True), start=1
+    ):
+        shrinking = shrinkings.get(number, "none")
+        stride = 2 if shrinking == "stride" else 1
         conv = convolution(amount, size, stride, dilation=spread, bias=bias)
         x = net.add(conv, x, name=f"conv{number}")
         x = net.norm_activation(x, amount, str(number))
-        x = net.attend(x, amount, f"conv{number}.")
-        if shrinks and shrinking != "stride":
+        x = net.attend(x, amount, f"conv{number}.", attends)
+        if shrinking not in ("none", "stride"):
             x = net.add(downsampling_pool(shrinking, 2), x, name=f"pool{number}")
     net.head(x, widths[layers:], bias=bias)
     return net.build()
