@@ -8,9 +8,11 @@ from functools import partial
 
 from search.backend.tune_searcher import StudySearcher
 from search.backend.tuning import train_trials
+from search.driver.changed_verdicts import changed_verdicts
 from search.driver.outcome import SearchFailedError
 from search.driver.session import SearchSession
 from search.loop.assembly import build_trials
+from search.loop.screens import build_screens
 from search.loop.trials import Trials
 from search.reporting.progress import ProgressDisplay
 from search.signals import stopping_gently
@@ -43,6 +45,9 @@ def train_candidates(search: SearchSession) -> bool:
         search.budget,
         observers=(search.recorder, search.cleanup, progress),
     )
+    screens = build_screens(experiment.screens)
+    if line := changed_verdicts(search.study.trials(), search.space, screens):
+        search.say(line)
     for trial in search.study.trials():
         record = TrialRecord.of(trial)
         if trial.state.is_finished() and record.is_trained:

@@ -74,7 +74,9 @@ class Candidates:
     @property
     def exhausted(self) -> bool:
         """Tell whether the space seems to hold no further acceptable candidate."""
-        return self._rejected_in_a_row >= GIVE_UP_AFTER
+        # The sampler that models the network draws without a trial, so it knows before.
+        known = bool(getattr(self._study.sampler, "exhausted", False))
+        return self._rejected_in_a_row >= (1 if known else GIVE_UP_AFTER)
 
     def draw(self) -> AcceptedTrial | None:
         """Draw one candidate; return None if it was rejected.

@@ -81,6 +81,7 @@ class NetworkSampler(BaseSampler):
     Attributes:
         prospect: by how much the next `search.study.records.AHEAD` trials are expected to improve
             the best value, estimated with the last suggestion; None if it is unknown.
+        exhausted: whether hundreds of draws found no unused candidate for the last suggestion.
     """
 
     def __init__(
@@ -91,6 +92,7 @@ class NetworkSampler(BaseSampler):
         options: SamplerOptions = DEFAULTS,
     ) -> None:
         self.prospect: float | None = None
+        self.exhausted = False
         self._space = space
         self._seed = seed
         self._options = options
@@ -166,7 +168,10 @@ class NetworkSampler(BaseSampler):
         surrogate = self._enter_block(start, number, objectives)
         unused = [each.digest not in self._history.used for each in surrogate.pool]
         if not any(unused):
-            return None
+            random = random_of(self._seed, number, "last")
+            more = self._proposer.at_random(random, LEAST_POOL, self._history.used)
+            self.exhausted = not more
+            return more[0] if more else None
         later = _of_this_task(self._history.between(start, number))
         gains = surrogate.improvement(later, weights)
         if objectives == 1:

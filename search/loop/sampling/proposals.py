@@ -33,6 +33,9 @@ CROSSOVER = 0.25
 """Probability that a child takes each parameter from one of two parents."""
 TRIES = 8
 """Draws per wanted candidate, most of which the screens may reject."""
+DRY_AFTER = 500
+"""Draws without a new candidate after which a space counts as exhausted; rejected ones do not
+count."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,10 @@ class ProposalTrial:
             return float(self.params[name])
         kept: Any = self._parent.get(name)
         known = type(kept) in (int, float) and low <= kept <= high
+        if known and name not in self._changed and _is_step(kept - low, step):
+            # Computed again from its step, it could differ in the last digit.
+            self.params[name] = float(kept)
+            return float(kept)
         if known and name not in self._changed:
             value = float(kept)
         elif low == high:
@@ -147,6 +154,11 @@ class ProposalTrial:
         return min(max(self._random.gauss(start, STEP * (high - low)), low), high)
 
 
+def _is_step(distance: float, step: float | None) -> bool:
+    """Tell whether a distance is a whole number of steps, up to rounding."""
+    return step is None or abs(distance / step - round(distance / step)) < 1e-8
+
+
 def _contains(choices: Sequence[object], value: object) -> bool:
     """Tell whether a value is a choice; True is not 1."""
     return any(each == value and type(each) is type(value) for each in choices)
@@ -188,17 +200,18 @@ class Proposer:
         return self._collect(count, child) if parents else []
 
     def describe(self, params: Params, digest: str = "") -> Proposal | None:
-        """Describe the candidate of a trial; None if the space no longer draws it."""
+        """Describe the candidate of a trial; None if the space no longer draws it.
+
+        Raises:
+            BadInputError: the function of the space's own features fails.
+        """
         try:
             candidate = self._space.rebuild(params, digest)
-            return Proposal(
-                dict(params),
-                candidate.digest,
-                self._space.features(candidate),
-                candidate.costs.macs,
-            )
+            macs = candidate.costs.macs
         except ValueError:
             return None
+        features = self._space.features(candidate)
+        return Proposal(dict(params), candidate.digest, features, macs)
 
     def accepts(self, proposal: Proposal) -> bool:
         """Tell whether every screen accepts a proposal."""
@@ -208,6 +221,7 @@ class Proposer:
         self, count: int, make: Callable[[], ProposalTrial], avoid: Collection[str] = ()
     ) -> list[Proposal]:
         found: dict[str, Proposal] = {}
+        repeated = 0
         for _ in range(TRIES * count):
             trial = make()
             try:
@@ -215,10 +229,16 @@ class Proposer:
             except InvalidCandidateError:
                 continue
             digest = candidate.digest
-            if digest in found or digest in avoid or judge(candidate, self._screens) is not None:
+            if digest in found or digest in avoid:
+                repeated += 1
+                if repeated == DRY_AFTER:
+                    break
+                continue
+            if judge(candidate, self._screens) is not None:
                 continue
             features = self._space.features(candidate)
             found[digest] = Proposal(trial.params, digest, features, candidate.costs.macs)
+            repeated = 0
             if len(found) == count:
                 break
         return list(found.values())

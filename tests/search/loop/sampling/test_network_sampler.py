@@ -15,7 +15,8 @@ from search.loop.sampling.network_sampler import NetworkSampler, block_of
 from search.loop.sampling.options import SamplerOptions
 from search.loop.screens import CostScreen, Screen, judge, reject_collapsed
 from search.loop.simulation import simulate
-from search.study.records import TrialAttributes
+from search.study.events import Observer
+from search.study.records import Rejection, TrialAttributes
 from search.study.study import Study
 from spaces.architecture import Architecture, Builder
 from spaces.candidate import Candidate, CandidateSpace
@@ -265,6 +266,21 @@ def test_small_space_is_searched_to_its_end_without_a_duplicate() -> None:
         study.finish(trial.number, TrialState.COMPLETE, TrialAttributes())
     assert len(digests) == len(results) == 12
     space.draw(study.ask())  # Nothing is left: the draw repeats one, and a search rejects it.
+
+
+def test_exhausted_space_ends_a_search_after_one_further_draw() -> None:
+    rejected: list[int] = []
+
+    class Counter(Observer):
+        def rejected(self, number: int, rejection: Rejection) -> None:
+            rejected.append(number)
+
+    def costs(candidate: Candidate, params: Mapping[str, Any], epoch: int) -> float:
+        return float(candidate.costs.macs)
+
+    found = simulate(few, TASK, costs, trials=50, observers=[Counter()])
+    assert len(found) == 12
+    assert len(rejected) == 1
 
 
 def test_several_objectives_reach_both_ends() -> None:

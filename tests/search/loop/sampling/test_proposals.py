@@ -13,8 +13,11 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from search.loop.sampling.proposals import ProposalTrial, Proposer, random_of
 from search.loop.screens import CostScreen, reject_collapsed
 from search.private_apis import contains
+from spaces.architecture import Architecture
 from spaces.candidate import FAMILIES, CandidateSpace
+from spaces.errors import BadInputError
 from spaces.task import Task
+from spaces.vgg import vgg
 
 TASK = Task(3, 32, 32, 10)
 RECIPE = {"learning_rate": [0.01, 0.3], "optimizer": ["sgd", "adamw"]}
@@ -137,3 +140,28 @@ def test_avoided_candidates_are_not_proposed() -> None:
 def test_trial_of_another_space_is_not_described() -> None:
     proposer = Proposer(CandidateSpace(TASK, "vgg", {}, {}), [])
     assert proposer.describe({"blocks": 3}) is None
+
+
+def test_unchanged_step_keeps_its_last_digit() -> None:
+    trial = ProposalTrial(random_of(0), {"x": 0.3})
+    assert trial.suggest_float("x", 0.0, 1.0, step=0.1) == 0.3 != 3 * 0.1
+
+
+def test_value_between_steps_moves_to_a_step() -> None:
+    trial = ProposalTrial(random_of(0), {"x": 0.33})
+    assert trial.suggest_float("x", 0.0, 1.0, step=0.25) == 0.25
+
+
+def test_failing_features_of_a_space_are_named_with_their_cause() -> None:
+    def own(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        return vgg(trial, task, depth=1, features=4, kernel=3, pools=0)
+
+    def broken(architecture: Architecture) -> dict[str, float]:
+        raise ValueError("no branches")
+
+    own.features = broken  # type: ignore[attr-defined]
+    proposer = Proposer(CandidateSpace(TASK, own, {}, RECIPE), [])
+    with pytest.raises(BadInputError, match="its features raised ValueError: no branches"):
+        proposer.describe({"learning_rate": 0.1, "optimizer": "sgd", "weight_decay": 1e-4})
+    with pytest.raises(BadInputError, match="its features raised ValueError: no branches"):
+        proposer.at_random(random_of(0), 1)
