@@ -224,6 +224,11 @@ class BudgetSection(Section):
         return self
 
     @property
+    def limits_time(self) -> bool:
+        """Whether time or money is limited, beside the number of trials."""
+        return any(each is not None for each in (self.wall_clock, self.device_hours, self.money))
+
+    @property
     def least_improvement(self) -> float:
         """The improvement of `until`, in accuracy; 0 without it."""
         return 0.0 if self.until is None else float(self.until.partition("<")[2])

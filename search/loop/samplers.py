@@ -9,6 +9,7 @@ from optuna.trial import BaseTrial
 
 from search.experiment.schema import Experiment
 from search.loop.packing import Packing
+from search.loop.sampling.options import DEFAULTS, TIMED
 from search.loop.sampling.proposals import ProposalTrial, random_of
 from search.loop.screens import build_screens
 from spaces.candidate import CandidateSpace
@@ -40,7 +41,8 @@ def make_sampler(
             from search.loop.sampling.network_sampler import NetworkSampler  # noqa: PLC0415
 
             screens = build_screens(experiment.screens, packing)
-            return NetworkSampler(space, screens, experiment.seed)
+            options = TIMED if experiment.budget.limits_time else DEFAULTS
+            return NetworkSampler(space, screens, experiment.seed, options)
         case "gp":
             return GPSampler(seed=seed)
         case "random":

@@ -40,6 +40,7 @@ class Observation:
         curve: value of the first objective by epoch, to be maximised.
         source: name of the other task that it was trained on; empty for this one.
         inherited: whether another search trained it.
+        epoch_seconds: device time of an epoch; 0 if it is unknown.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Observation:
     curve: Mapping[int, float] = field(default_factory=dict)
     source: str = ""
     inherited: bool = False
+    epoch_seconds: float = 0.0
 
 
 class History:
@@ -121,6 +123,8 @@ class History:
             for epoch, value in trial.intermediate_values.items()
             if math.isfinite(value)
         }
+        if record.epochs and not record.is_inherited:
+            known.epoch_seconds = record.device_seconds / record.epochs
         if known.standing is Standing.IGNORED:
             del self.observations[trial.number]
 

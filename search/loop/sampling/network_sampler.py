@@ -18,6 +18,8 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
+from search.loop.sampling.epoch_times import relative_seconds
+from search.loop.sampling.gaussian_process import Floats
 from search.loop.sampling.history import History, Observation, Standing
 from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, Proposer, random_of
@@ -34,6 +36,8 @@ KEPT_MUTATIONS = 512
 BLIND = 1.5
 """Largest draws per trial that starts before the first results: hundreds of workers start with the
 largest candidates that are there, too."""
+MOST_TIMED = 300
+"""Trials from which the device time is predicted, the latest."""
 LEAST_POOL = 64
 """Unused proposals below which more are drawn: a small space runs dry."""
 LENT_PROPOSALS = 8
@@ -174,9 +178,25 @@ class NetworkSampler(BaseSampler):
             return more[0] if more else None
         later = _of_this_task(self._history.between(start, number))
         gains = surrogate.improvement(later, weights)
+        gains = self._per_second(gains, surrogate, number)
         if objectives == 1:
             self.prospect = surrogate.prospect(unused, AHEAD)
         return surrogate.pool[int(np.argmax(np.where(unused, gains, -np.inf)))]
+
+    def _per_second(self, gains: Floats, surrogate: Surrogate, number: int) -> Floats:
+        """Return improvements relative to the predicted device time, if the options say so."""
+        if not self._options.cost_exponent or self._scaling is None:
+            return gains
+        known = self._history.between(0, number)
+        timed = [each for each in known if each.epoch_seconds > 0][-MOST_TIMED:]
+        inputs, pool = (
+            self._scaling(proposals)[:, COSTS]
+            for proposals in ([each.proposal for each in timed], surrogate.pool)
+        )
+        seconds = relative_seconds(timed, inputs, pool)
+        if seconds is None:
+            return gains
+        return np.asarray(gains / seconds**self._options.cost_exponent, dtype=np.float64)
 
     def _start(self, draws: Sequence[Proposal]) -> Proposal | None:
         """Return an unused one of the largest draws, which are in random order."""

@@ -35,6 +35,9 @@ class SamplerOptions:
         ranks: whether the surrogate learns normal scores of ranks; False standardises the values.
         curves: whether the final value of a stopped trial is predicted from its curve; False takes
             its last value.
+        cost_exponent: power of the predicted device time by which the expected improvement is
+            divided; 0 ignores the time. Only benchmarks set it: it helps on one table and harms
+            on another.
         running: whether running trials lower the uncertainty around them; False ignores them.
     """
 
@@ -50,6 +53,11 @@ class SamplerOptions:
     ranks: bool = True
     curves: bool = True
     running: bool = True
+    cost_exponent: float = 0.0
 
 
 DEFAULTS = SamplerOptions()
+"""Of a search whose budget is a number of trials."""
+TIMED = SamplerOptions(largest=1.0)
+"""Of a search whose budget is time or money: the largest networks would take much of it for the
+first eight trials."""

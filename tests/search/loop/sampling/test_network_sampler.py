@@ -155,6 +155,19 @@ def warm_study() -> Study:
     return study
 
 
+def test_inherited_trials_belong_to_their_own_task_unless_marked() -> None:
+    for attributes, source in (({}, "lender"), ({"same_task": True}, "")):
+        study = new_study()
+        for trial in lent_trials()[:9]:
+            trial.user_attrs.update(attributes)
+            study.add(trial)
+        begin(study)
+        sampler = study.sampler
+        assert isinstance(sampler, NetworkSampler)
+        known = sampler._history.observations[0]
+        assert (known.source, known.inherited) == (source, True)
+
+
 def test_warm_started_search_begins_with_a_good_candidate() -> None:
     study, lender = warm_study(), new_study(7)
     run(study, 1)

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 
 from search.experiment.loading import parse_experiment
 from search.experiment.objectives import ACCURACY, Objective
+from search.loop import samplers
 from search.loop.samplers import make_sampler
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.network_sampler import NetworkSampler
@@ -61,7 +62,7 @@ class TestOptunaSeveralObjectives(_Foreign, MultiObjectiveSamplerTestCase):
 
 @pytest.fixture(autouse=True)
 def _small_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(NetworkSampler.__init__, "__defaults__", (0, SMALL))
+    monkeypatch.setattr(samplers, "DEFAULTS", SMALL)
 
 
 def new_study(name: str, seed: int = 0, objectives: Sequence[Objective] = ACCURACY) -> Study:
