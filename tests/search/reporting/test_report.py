@@ -418,6 +418,17 @@ def test_unknown_savings_are_said_to_be_unknown(
     assert section.rows == (("border", "1", "-"),)
 
 
+def test_leaderboard_tells_what_further_trials_may_bring(
+    make_trials: Callable[..., Trials], eight_candidates: CandidateSpace
+) -> None:
+    trials = make_trials(eight_candidates, limit=1, prospect=lambda: 0.0042)
+    trials.next()
+    found = Search(Experiment(), trials.study.trials(), eight_candidates).sections()
+    assert found["Leaderboard"].sentences[1] == (
+        "The next 20 trials are expected to improve the best validation accuracy by 0.0042."
+    )
+
+
 def test_search_without_rejections_is_reported(
     make_trials: Callable[..., Trials], eight_candidates: CandidateSpace
 ) -> None:
