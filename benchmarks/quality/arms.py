@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -39,14 +39,14 @@ class Arm:
         version: of the arm; runs of another version are repeated.
         only: the clocks on which the arm differs from the others; empty for all.
         border: whether the arm differs only where the border screen is part of the problem.
-        most_trials: trials of an arm whose suggestions take long.
+        most_trials: trained networks in a search.
     """
 
     options: Callable[[Table, int], Options]
     version: str = "1"
     only: tuple[str, ...] = ()
     border: bool = False
-    most_trials: int = 200
+    most_trials: int = 100
 
     def differs(self, table: str, clock: str) -> bool:
         """Tell whether the arm is one of its own on a table and a clock."""
@@ -125,10 +125,11 @@ def _ours(
     without_border: bool = False,
     **options: Any,
 ) -> Arm:
+    """Return an arm of our sampler; the options are those that differ from the defaults."""
     chosen = SamplerOptions(**options)
     return Arm(
         partial(network_model, options=chosen, border=not without_border),
-        f"decisions {sampling.VERSION}, features {FEATURES}, {chosen}",
+        f"decisions {sampling.VERSION}, features {FEATURES}, {options}",
         only=only,
         border=without_border,
     )
@@ -138,15 +139,15 @@ _OPTUNA = f"optuna {optuna.__version__}"
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
     {
-        "auto": _ours(),
-        "tpe": Arm(tpe, _OPTUNA, most_trials=100),
+        "auto": replace(_ours(), most_trials=200),
+        "tpe": Arm(tpe, _OPTUNA),
         "random": Arm(random_draws, _OPTUNA),
         "largest": Arm(largest, _OPTUNA),
         "evolution": Arm(evolution),
         "evolution-largest": Arm(evolution_largest),
         "border": Arm(border, _OPTUNA, border=True),
         "macs-filter": Arm(macs_filter, _OPTUNA, border=True),
-        "optuna-gp": Arm(optuna_gp, _OPTUNA, most_trials=100),
+        "optuna-gp": Arm(optuna_gp, _OPTUNA),
         "auto-no-border": _ours(without_border=True),
         "auto-no-mutation": _ours(mutations=0),
         "auto-random-start": _ours(largest=1.0),
