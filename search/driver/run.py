@@ -16,7 +16,7 @@ from search.backend.connection import connected
 from search.backend.node_wait import NoNodesError
 from search.backend.tuning import plan_packing
 from search.backup.backup import open_backup
-from search.console import say
+from search.console import detail, say
 from search.driver.baseline_process import BaselineProcess
 from search.driver.data_check import asking_for_moved_data, check_data, search_again
 from search.driver.execution import execute
@@ -34,7 +34,7 @@ from search.formatting import root_cause
 from search.loop.packing import DEFAULT_FRACTION
 from search.loop.preflight import prepare
 from search.study.file_lock import hold
-from search.study.storages import check_server
+from search.study.storages import check_server, shown
 from search.tracking.journal_events import PARENT, Start
 from search.tracking.journal_reader import read_all
 from spaces.errors import BadInputError
@@ -114,6 +114,7 @@ def _run_held(
         experiment = experiment.model_copy(update=where)
     backup = open_backup(experiment.storage, folder, new=not resume)
     location = folder.location(experiment.database)
+    detail(f"folder {folder.path}; study in {shown(location)}; Ray at {address}")
     if isinstance(location, str):
         check_server(location, experiment.name, new=not resume)
     elif resume and not location.exists() and _has_trained(folder):
@@ -150,6 +151,7 @@ def _run_held(
         dataset.images.nbytes,
         partial(say, console),
     )
+    detail(f"resources of each trial: {packing}")
     stack.enter_context(_writing(home, folder))
     stack.enter_context(backup.claimed(folder, new=not resume))
     if resume:

@@ -177,6 +177,13 @@ def test_verbose_adds_the_traceback_of_an_error(user: Path, ask: Ask, before: bo
     assert "Traceback" not in ask(*command).err
 
 
+def test_verbose_adds_where_a_search_is_kept(user: Path, ask: Ask, tmp_path: Path) -> None:
+    path = written(user, recipe={"batch_size": 5000})
+    where = f"folder {tmp_path / 'home' / 'mine'}; study in {tmp_path / 'home' / 'mine'}/study.db"
+    assert where in ask("--verbose", "run", path).err
+    assert where not in ask("run", path).err
+
+
 def test_version_is_that_of_the_project(ask: Ask) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert ask("--version") == Answer(0, f"borderline {project['version']}\n", "")
