@@ -37,6 +37,7 @@ from search.driver.run import run_search
 from search.experiment.defaults import as_completed
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
+from search.formatting import plural
 from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.loop.simulation import simulate
@@ -281,7 +282,9 @@ def test_report_prints_leaderboard_finalists_and_savings(first: Searched) -> Non
     compared = r"on test a guess reaches 0\.\d{4}, and logistic regression on the pixels 0\.9"
     assert re.search(compared, out)
     rejected = sum("rejected" in trial.user_attrs for trial in first.trials)
-    said = f"{rejected} candidates rejected before training. Predicted device time saved: "
+    said = (
+        f"{plural(rejected, 'candidate')} rejected before training. Predicted device time saved: "
+    )
     assert said in out
     assert re.search(r"^border +\d+ ", out, re.MULTILINE)
     assert re.search(r"\((at least )?\d+\.\d{4} (to \d+\.\d{4} )?device-hours", out)
