@@ -78,6 +78,8 @@ def show_ending(search: SearchSession, outcome: Outcome) -> None:
     search.say(f"\nReport:  {search.folder.report}")
     _finish_tracking(search)
     search.say(f"Again:   {search.command('report')}")
+    if outcome.finalists or outcome.summary.best:
+        search.say(f"Use it:  {search.home.export_command(search.experiment.name)}")
 
 
 def _finish_tracking(search: SearchSession) -> None:

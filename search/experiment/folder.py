@@ -113,6 +113,15 @@ class Home:
         option = "" if self == Home.locate() else f" --home {shlex.quote(str(self.path))}"
         return f"{program()} {command} {name}{option}"
 
+    def export_command(self, network: str) -> str:
+        """Return the command that exports a trained network, as typed in the current folder.
+
+        Args:
+            network: NAME, NAME:TRIAL or NAME:champion.
+        """
+        target = shlex.quote(f"{network.partition(':')[0]}-model")
+        return f"{self.command('export', network)} --to {target}"
+
     def names(self) -> list[str]:
         """Return the names of all searches."""
         return sorted(path.parent.name for path in self.path.glob("*/experiment.yaml"))

@@ -43,6 +43,7 @@ from search.signals import interrupting
 from search.study.file_lock import hold
 from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist, best_validated, read_results
+from search.study.probes import CHAMPION
 from search.study.records import TrialRecord
 from search.study.storages import read_trials
 from search.tracking.journal import Journal
@@ -364,6 +365,9 @@ class _Night:
         print_report(self._console, sections)
         for what, path in (("Night:  ", place / "report.html"), ("Nights: ", index)):
             say(self._console, f"{what} {path}")
+        if night.decision is not None:
+            champion = self._home.export_command(f"{self._experiment.name}:{CHAMPION}")
+            say(self._console, f"Use it:  {champion}")
         if self._experiment.tracking.enabled:
             self._attach(night, page)
         self._back_up(trials)

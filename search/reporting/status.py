@@ -94,6 +94,8 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             below.append(f"{each}: {standing.shortcoming}")
         if ties:
             below.append(f"{each}: {_tied(finalists, ties)}")
+        if finalists and len(names) == 1:
+            below.append(f"Use it: {home.export_command(each)}")
         table.add_row(
             each,
             _trained(summary, stored.experiment.budget.trials),
@@ -177,6 +179,8 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         remedy = "free disk space, or ask the owner of the folder"
         raise BadInputError("NAME", stored.folder.report, problem, remedy) from error
     say(console, f"\nWeb page: {stored.folder.report}")
+    if finalists or summarise(stored.trials).best:
+        say(console, f"Use it:   {home.export_command(name)}")
 
 
 def sync_search(name: str, home: Home, console: Console) -> None:

@@ -27,7 +27,7 @@ def test_the_tutorial_ends_in_predictions(tmp_path: Path) -> None:
     for name, content in FILE.findall(text):
         (tmp_path / name).write_text(content, encoding="utf-8")
     commands = COMMAND.findall(text)
-    assert len(commands) == 6
+    assert len(commands) == 7
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     environment.pop("BORDERLINE_HOME", None)
     printed = ""

@@ -27,7 +27,7 @@ class CheckedForm:
     Attributes:
         name: of the file.
         runtime: program that runs it.
-        bytes: size of the file.
+        bytes: size of the file, with its weights.
         difference: largest difference of a probability from the network of the search.
         other_answers: number of images for which it predicts another class.
         accuracy: 0..1.
@@ -83,7 +83,7 @@ def check_forms(
             CheckedForm(
                 form.name,
                 form.runtime,
-                (folder / form.name).stat().st_size,
+                sum((folder / name).stat().st_size for name in (form.name, form.weights) if name),
                 difference,
                 int((answers != expected.argmax(1)).sum()),
                 float((answers == subject.labels).mean()),

@@ -45,12 +45,14 @@ class Form:
         runtime: program that runs it.
         run: predicts with the file as it was written.
         exact: whether it computes the same as the network, apart from rounding.
+        weights: name of the file of its weights, if they are not part of it.
     """
 
     name: str
     runtime: str
     run: Run
     exact: bool = True
+    weights: str | None = None
 
 
 def trace(subject: ExportSubject, pixels: Pixels) -> torch.export.ExportedProgram:

@@ -34,4 +34,5 @@ def write_source(subject: ExportSubject, folder: Path, title: str) -> Form:
     (folder / WEIGHTS_FILE).write_bytes(save(weights, {"format": "pt"}))
     network = runpy.run_path(str(folder / SOURCE_FILE))["Network"]
     load = runpy.run_path(str(folder / CLASSIFIER_FILE))["load"]
-    return Form(SOURCE_FILE, "PyTorch", run_module(load(network, folder)))
+    run = run_module(load(network, folder))
+    return Form(SOURCE_FILE, "PyTorch", run, weights=WEIGHTS_FILE)

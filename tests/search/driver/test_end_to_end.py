@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from optuna.trial import FixedTrial, FrozenTrial, TrialState
@@ -31,6 +33,7 @@ from search.backend.finalist_training import FinalistTraining
 from search.backend.node_wait import NoNodesError
 from search.backend.tune_searcher import StudySearcher
 from search.backup.backup import NoBackup
+from search.cli import main
 from search.driver.baseline_process import BaselineProcess
 from search.driver.outcome import Outcome, SearchFailedError
 from search.driver.run import run_search
@@ -51,6 +54,7 @@ from search.tracking.journal_events import (
     Start,
 )
 from search.tracking.journal_reader import read, read_all
+from search.tracking.tracking_process import quiet
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.task import Task
@@ -313,6 +317,45 @@ def test_finalists_are_retrained_with_new_seeds_and_tested(
     assert all(0 < result["test_accuracy"] <= 1 for result in finalist["results"])
     weights = {path.name for path in (first.home / "first" / "finalists").glob("*.pt")}
     assert weights == {f"trial-{best.number}-seed-{seed}.pt" for seed in seeds}
+
+
+def test_winner_is_exported_predicts_files_and_is_a_model_of_mlflow(
+    first: Searched,
+    client: MlflowClient,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = f"export first --home {first.home} --to first-model"
+    assert re.search(rf"^Use it:  .* {re.escape(command)}$", first.result.stdout, re.MULTILINE)
+    at_home = ("--home", str(first.home))
+    monkeypatch.setenv("BORDERLINE_CACHE", environment["BORDERLINE_CACHE"])
+    photo, model = tmp_path / "photo.png", tmp_path / "model"
+    Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)).save(photo)
+    assert main(["export", "first", "--to", str(model), "--no-int8", *at_home]) == 0
+    capsys.readouterr()
+
+    def predicted(network: str) -> dict[str, float]:
+        assert main(["predict", network, str(photo), "--json", *at_home]) == 0
+        (image,) = json.loads(capsys.readouterr().out)["images"]
+        probabilities: dict[str, float] = image["probabilities"]
+        return probabilities
+
+    probabilities = predicted("first")
+    assert predicted(str(model)) == pytest.approx(probabilities, abs=1e-5)
+    _, children = runs_of(client, "first")
+    (run,) = children["finalist"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{first.home}/mlflow.db")
+    with quiet():
+        from mlflow import pyfunc  # noqa: PLC0415 - the import takes seconds, and warns
+
+        loaded = pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+        row = loaded.predict(pd.DataFrame({"image": [photo.read_bytes()]})).iloc[0]
+    assert row["label"] == next(iter(probabilities))
+    assert row["probabilities"] == pytest.approx(
+        [probabilities[label] for label in sorted(probabilities)], abs=1e-5
+    )
 
 
 def test_probes_of_finalist_are_stored_shown_and_tracked(

@@ -231,6 +231,7 @@ def test_status_shows_seeds_and_ties_of_finalists(
     out = printed(lambda console: show_status(None, home, console))
     assert "0.2500 ± 0.0000 (trial 0, 3 seeds)" in out
     assert "mine: trials 0 (seeds: 3) and 1 (seeds: 2) are the best finalists within noise" in out
+    assert f"Use it: {home.export_command('mine')}" in out
 
 
 def test_report_counts_trials_of_dead_driver_as_interrupted(folder: SearchFolder) -> None:

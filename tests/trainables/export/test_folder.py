@@ -90,6 +90,8 @@ def test_every_form_answers_as_the_networks(exported: Exported) -> None:
     assert all(form.difference < 1e-5 and not form.other_answers for form in exact)
     assert 1e-5 < int8.difference < 0.2
     assert all(form.latency_ms > 0 for form in exported.written.checked)
+    weights = (exported.folder / "model.safetensors").stat().st_size
+    assert all(form.bytes > weights for form in exact)
 
 
 @pytest.mark.parametrize("run", [run_program, run_onnx])
