@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.samplers import RandomSampler, TPESampler
-from optuna.trial import BaseTrial, TrialState
+from optuna.trial import BaseTrial, TrialState, create_trial
 
 from cluster.sizing import Gpu
 from search.loop.packing import Packing
@@ -67,6 +68,36 @@ def test_simulation_draws_nothing_of_the_recipe_unless_asked() -> None:
 def test_simulation_ends_when_the_space_is_exhausted() -> None:
     found = run(one_convolution, trials=30)
     assert sorted(result.params["features"] for result in found) == list(range(1, 9))
+
+
+def test_budget_until_ends_a_search_that_cannot_improve() -> None:
+    options: dict[str, Any] = {"sampler": "auto", "trials": 25}
+    until = {"until": "improvement < 0.001"}
+    flat = run(evaluate=lambda candidate, params, epoch: 0.5, budget=until, **options)
+    # Ten finished trials, and three estimates in a row.
+    assert len(flat) == 13
+    rough = run(
+        evaluate=lambda candidate, params, epoch: math.sin(13 * params["features"]),
+        budget=until,
+        **options | {"trials": 16},
+    )
+    assert len(rough) == 16
+
+
+def test_simulation_learns_from_a_warm_start() -> None:
+    features = {"features": IntDistribution(1, 32)}
+    lent = [
+        create_trial(
+            params={"features": width},
+            distributions=features,
+            value=-abs(width - 7.0),
+            user_attrs={"inherited": "lender"},
+        )
+        for width in range(1, 20)
+    ]
+    first = run(sampler="auto", trials=1, warm_start=lent)[0]
+    assert abs(first.params["features"] - 7) <= 2
+    assert first.number == len(lent)
 
 
 @pytest.mark.parametrize("sampler", ["random", "tpe", "auto"])
