@@ -14,8 +14,9 @@ from search.reporting.rendering import Section
 from search.study.finalists import Finalist, FinalistStore
 from spaces.user_code import search_folders
 
-Values = Mapping[int, Mapping[str, tuple[float, float]]]
-"""By number of the finalist and name of the metric: mean and deviation over the seeds."""
+Values = Mapping[int, Mapping[str, tuple[float, float | None]]]
+"""By number of the finalist and name of the metric: mean over the seeds, and their deviation,
+which is None for one seed."""
 
 
 def read_metrics(
@@ -36,7 +37,7 @@ def read_metrics(
     rows = np.array(baseline.rows, dtype=np.int64)
     labels = np.array(baseline.labels, dtype=np.int64)
     store = FinalistStore(folder.finalists)
-    found: dict[int, dict[str, tuple[float, float]]] = {}
+    found: dict[int, dict[str, tuple[float, float | None]]] = {}
     for finalist in finalists:
         stored = [store.predictions(finalist.number, each.seed) for each in finalist.results]
         known = [each[rows].astype(np.int64) for each in stored if each is not None]
@@ -47,7 +48,7 @@ def read_metrics(
             for name, metric in metrics.items()
         }
         found[finalist.number] = {
-            name: (fmean(each), stdev(each) if len(each) > 1 else 0.0)
+            name: (fmean(each), stdev(each) if len(each) > 1 else None)
             for name, each in values.items()
         }
     return found
@@ -59,10 +60,13 @@ def metrics_section(values: Values) -> list[Section]:
         return []
     names = list(next(iter(values.values())))
     rows = [
-        (str(number), *(f"{each[name][0]:.4f} ± {each[name][1]:.4f}" for name in names))
-        for number, each in values.items()
+        (str(number), *(_shown(*each[name]) for name in names)) for number, each in values.items()
     ]
     sentence = "Mean and standard deviation over the seeds, on the test images; they rank nothing."
     return [
         Section("Further metrics of the finalists", (sentence,), ("trial", *names), tuple(rows))
     ]
+
+
+def _shown(mean: float, deviation: float | None) -> str:
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"

@@ -45,3 +45,10 @@ def test_metrics_are_means_over_the_seeds(folder: SearchFolder) -> None:
 
 def test_no_metrics_make_no_section(folder: SearchFolder) -> None:
     assert metrics_section(read_metrics(folder, parse_experiment({}), [])) == []
+
+
+def test_metric_of_one_seed_has_no_deviation(folder: SearchFolder) -> None:
+    experiment = parse_experiment({"metrics": ["f1"]})
+    results = [each for each in FinalistStore(folder.finalists).results() if each.seed == 2]
+    found = read_metrics(folder, experiment, rank_finalists({7: results}))
+    assert metrics_section(found)[0].rows == (("7", "1.0000"),)
