@@ -16,9 +16,9 @@ import argparse
 import json
 import os
 import resource
-import signal
 import time
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -36,8 +36,8 @@ from spaces.operations import CONVOLUTIONS, Generic, Shape
 from spaces.receptive_field import receptive_fields
 from trainables.tracing import load_model, trace
 
-SECONDS, BYTES = 240, 10 << 30
-"""Limits for each network."""
+SECONDS, BYTES = 120, 10 << 30
+"""Limits for each network: CPU time and memory."""
 _SMALL = (
     *("test_", "atto", "femto", "pico", "nano", "xxs", "xx_small", "zepto", "tiny", "_s0", "_t0"),
     *("_xs", "small", "mini", "_b0", "_s1", "_s", "18", "26", "_m0", "_b1", "50", "_b"),
@@ -151,8 +151,8 @@ def analyse(name: str, most: int) -> Result:
     counted = costs(architecture)
     done = time.process_time()
     generic = any(type(layer.operation) is Generic for layer in architecture.layers)
+    params, macs = torch_counts(deepcopy(network), shape)
     measured, within = compare_fields(network, architecture, shape, most)
-    params, macs = torch_counts(network, shape)
     return Result(
         name=name,
         is_known=not generic,
@@ -243,7 +243,7 @@ def in_own_process(name: str, most: int) -> Result:
     child = os.fork()
     if child == 0:
         os.close(reading)
-        signal.alarm(SECONDS)
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
         resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
         try:
             result = analyse(name, most)
@@ -257,7 +257,7 @@ def in_own_process(name: str, most: int) -> Result:
         text = pipe.read()
     _, status = os.waitpid(child, 0)
     if not text:
-        return Result(name, f"killed by signal {os.waitstatus_to_exitcode(status)}")
+        return Result(name, f"ended with {os.waitstatus_to_exitcode(status)}, a limit is exceeded")
     return from_json(text)
 
 

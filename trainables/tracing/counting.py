@@ -55,6 +55,10 @@ _FREE = frozenset(
 """Frequent operations without multiply-accumulates; skipped for speed."""
 
 
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+"""Operations that are unrolled into thousands of others when they are decomposed."""
+
+
 def count_macs(node: Node) -> int:
     """Return the multiply-accumulates of an operation, half of torch's FLOPs, 0 if it has none."""
     name = getattr(getattr(node.target, "_schema", None), "name", "getitem").partition("::")[2]
@@ -70,6 +74,8 @@ def count_macs(node: Node) -> int:
 
 def decompose(node: Node) -> GraphModule | None:
     """Return an operation as a graph of simpler ones that takes `tensor_inputs`; None for none."""
+    if getattr(getattr(node.target, "_schema", None), "name", "").partition("::")[2] in RECURRENT:
+        return None
     known: dict[Any, Any] = core_aten_decompositions()
     table: dict[Any, Any] = {node.target: known[node.target]} if node.target in known else {}
     try:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from string import ascii_letters
 from typing import Any
 
 from torch import Tag
 
 from spaces.operations import Gate, Product
+from trainables.tracing.counting import RECURRENT
 from trainables.tracing.elementwise import ordered_product
 from trainables.tracing.graph import Call, Constant, Graph, Parts, Results, Value, tensor
 from trainables.tracing.handlers import HANDLERS, Handler
 from trainables.tracing.layout import Atom, C, Map, N, UnsupportedError, axis_atoms
-from trainables.tracing.reach import add, contraction, mixing, pixelwise, reduction
+from trainables.tracing.reach import add, contraction, mixing, opaque, pixelwise, reduction
 from trainables.tracing.templates import KEPT, Reach, Template, broadcast, channels
 
 _NORMS = (
@@ -151,6 +153,25 @@ def _placed(graph: Graph, call: Call, x: Map, template: Template, suffix: str) -
 def _is_ordered(x: Map) -> bool:
     strides = [atom.stride for dim in x.dims for atom in dim if atom.axis == C]
     return strides == sorted(strides, reverse=True)
+
+
+@_rule(*RECURRENT)
+def _recurrent(graph: Graph, call: Call) -> Value:
+    """Trace a recurrent network: it mixes all positions of its sequence."""
+    x, batch_first = _bare(call.taken), call["batch_first"]
+    if len(x.dims) != 3 or any(atom.axis != C for atom in x.dims[2]):
+        raise UnsupportedError("takes positions as features")
+    dim = 1 if batch_first else 0
+    reach: dict[int, Reach] = {}
+    for axis in {atom.axis for atom in x.dims[dim]} - {C}:
+        whole = graph.axis(x, dim) == axis
+        reach[axis] = Reach(graph.shapes[x.layer][axis - 1], 0, unbounded=True) if whole else KEPT
+    template = [*x.dims[:2], channels(call.shapes[0][2])]
+    weights, macs = list(flat(call.arguments.values())), call.count_macs()
+    output = add(graph, call, [x], template, reach, weights=weights, macs=macs)
+    free = replace(call, count_macs=lambda: 0)
+    states = [opaque(graph, free, shape, [output]) for shape in call.shapes[1:]]
+    return Results((output, *states))
 
 
 # Products of matrices
