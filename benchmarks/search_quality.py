@@ -152,7 +152,9 @@ def _run(data: Path | None, plain: Path, key: Key) -> Run:
 
 def keys_of(args: Args, names: Sequence[str]) -> Iterator[Key]:
     """Yield the runs, seed by seed, so that an interrupted command leaves complete seeds."""
-    arms = args.arms or [arm for arm in ARMS if not args.quick or arm != "optuna-gp"]
+    arms = args.arms or [
+        arm for arm in ARMS if not args.quick or not arm.startswith(("optuna-gp", "auto-"))
+    ]
     for seed, clock, name, arm in product(args.seeds, args.clocks, names, arms):
         if ARMS[arm].differs(name, clock):
             yield key_of(clock, _table(args.data, args.plain, name), arm, seed)
