@@ -53,6 +53,16 @@ def test_stopped_trial_is_predicted_from_finished_curves() -> None:
     assert forecast.error == pytest.approx(0, abs=1e-9)
 
 
+def test_trial_far_behind_is_not_predicted_to_end_like_the_finished_ones() -> None:
+    finished = [({1: early}, 0.99) for early in (0.7, 0.75, 0.8, 0.85, 0.9)]
+    forecaster = Forecaster(finished)
+    within, behind = (forecaster.predict({1: value}) for value in (0.8, 0.3))
+    assert within is not None
+    assert behind is not None
+    assert within.value == pytest.approx(0.99)
+    assert behind.value == pytest.approx(0.99 - 0.4)
+
+
 def test_few_finished_curves_predict_a_mean_gain() -> None:
     forecast = Forecaster([({1: 0.1}, 0.5), ({1: 0.3}, 0.5)]).predict({1: 0.2})
     assert forecast is not None
