@@ -40,7 +40,7 @@ def test_there_is_a_skip_around_each_depthwise_convolution():
 
     sums = [architecture.layers[i] for i in architecture.indices(Add)]
     assert len(sums) == 3
-    for _, (_, skipped), name in sums:
+    for _, (_, skipped), name, _ in sums:
         depthwise = name.replace("add", "depthwise")
         assert (skipped,) in [la.inputs for la in architecture.layers if la.name == depthwise]
 
