@@ -28,7 +28,7 @@ from spaces.task import Task
 
 ACTIVATIONS = ("relu", "leaky_relu", "celu", "gelu", "silu")
 ATTENTIONS = ("none", "squeeze-excitation", "spatial", "both")
-DOWNSAMPLINGS = ("max", "average", "stride")
+DOWNSAMPLINGS = ("max", "average", "stride", "blur")
 STEMS = ("cifar", "imagenet")
 
 NORM_GROUPS = 8
@@ -134,7 +134,9 @@ def convolution(
 
 @lru_cache(maxsize=256)
 def downsampling_pool(mode: str, factor: int) -> Pooling:
-    """Return a pooling with adjacent, non-overlapping windows."""
+    """Return a pooling with adjacent windows; a blur's overlap."""
+    if mode == "blur":
+        return Pooling(mode, 3, factor, padding=1)
     return Pooling(mode, factor)
 
 

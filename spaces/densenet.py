@@ -64,7 +64,7 @@ def densenet(
         bottleneck: output of a layer's 1x1 convolution in multiples of ``growth``; 0 omits it.
         compression: fraction of the features that a transition keeps, in (0, 1].
         stem_features: feature amount of the stem; None: twice ``growth``.
-        downsampling: of transitions: ``max`` or ``average`` pooling, or ``stride`` for a 2x2
+        downsampling: of transitions: ``max``, ``average`` or ``blur`` pooling, ``stride`` for a 2x2
             convolution with stride 2.
         kernel: kernel size of the layers' convolutions, odd.
         dilation: of the layers' convolutions.

@@ -215,10 +215,11 @@ class Convolution(Operation):
 
 @dataclass(frozen=True, slots=True)
 class Pooling(Operation):
-    """Max or average pooling with a sliding window.
+    """Max, average or blur pooling with a sliding window.
 
     Args:
-        mode: ``max`` or ``average``.
+        mode: ``max``, ``average``, or ``blur``: an average with binomial weights, which keeps
+            shifts of the image visible (Zhang 2019, arXiv 1904.11486).
         kernel: size, as one number or as (height, width); so are stride and padding.
         stride: of the window; None: the kernel, so that windows are adjacent.
         padding: around the map.
@@ -231,7 +232,7 @@ class Pooling(Operation):
 
     kind: ClassVar[str] = "pooling"
     keeps_input: ClassVar[bool] = True
-    names: ClassVar[Mapping[str, Sequence[str]]] = {"mode": POOLING_MODES}
+    names: ClassVar[Mapping[str, Sequence[str]]] = {"mode": (*POOLING_MODES, "blur")}
 
     mode: str
     kernel: Pair
@@ -255,6 +256,14 @@ class Pooling(Operation):
             padding=pair(padding),
             ceil=ceil,
         )
+        if ceil and mode == "blur":
+            raise ValueError("ceil of pooling cannot be True; blur pooling has full windows only")
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> int:
+        """Return the weights times output values of a blur; others multiply nothing."""
+        if self.mode != "blur":
+            return 0
+        return self.kernel[0] * self.kernel[1] * output[0] * output[1] * output[2]
 
     def output_shape(self, inputs: tuple[Shape, ...]) -> Shape:
         """Return the pooled shape; the number of channels is unchanged."""

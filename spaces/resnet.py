@@ -88,8 +88,8 @@ def resnet(
         width_per_group: inner width of a block per group; 64 means the width of the stage. 4 with
             32 groups is ResNeXt 32x4d; 128 with one group is torchvision's wide ResNet.
         stage_stride: downsampling factor at the start of every stage except the first.
-        downsampling: by ``stride`` of the first block, or by ``max`` or ``average`` pooling
-            before it.
+        downsampling: by ``stride`` of the first block, or by ``max``, ``average`` or ``blur``
+            pooling before it.
         kernel: kernel size of the convolutions in blocks, odd.
         dilation: of the convolutions in blocks.
         activation: relu, leaky_relu, celu, gelu or silu.

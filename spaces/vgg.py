@@ -77,8 +77,8 @@ def vgg(
         convs_before_pool: convolutions before each pooling layer.
         pool_after: convolutions (1-based) that a pooling layer follows, instead of drawn positions:
             ``[2, 4, 7, 10, 13]`` is VGG16. Numbers beyond the last convolution are ignored.
-        downsampling: ``max`` or ``average`` pooling, or ``stride``: the convolution before the
-            position has stride 2.
+        downsampling: ``max``, ``average`` or ``blur`` pooling, or ``stride``: the convolution
+            before the position has stride 2.
         dilation: of all convolutions.
         bias: whether convolutions and hidden layers have a bias. Batch norm makes it redundant;
             published parameter counts include it.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial, singledispatch
+from math import comb
 
 import torch
 import torch.nn.functional as F
@@ -207,6 +208,25 @@ class _Magnitude(nn.Module):
         return values.abs()
 
 
+class _BlurPooling(nn.Module):
+    """Weighted average of each channel's windows, with binomial weights."""
+
+    def __init__(self, channels: int, operation: Pooling) -> None:
+        super().__init__()
+        self._stride, self._padding = operation.stride, operation.padding
+        rows, columns = (
+            torch.tensor([float(comb(size - 1, place)) for place in range(size)]) / 2 ** (size - 1)
+            for size in operation.kernel
+        )
+        filters = torch.outer(rows, columns).expand(channels, 1, *operation.kernel).clone()
+        # It follows from the operation, so that it is no part of the state.
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        filters = self.get_buffer("filters")
+        return F.conv2d(values, filters, None, self._stride, self._padding, groups=filters.shape[0])
+
+
 @singledispatch
 def build_layer(operation: Operation, inputs: tuple[Shape, ...]) -> nn.Module:
     """Return the module of an operation for inputs of shapes ``(c, h, w)``."""
@@ -229,6 +249,8 @@ def _(operation: Convolution, inputs: tuple[Shape, ...]) -> nn.Module:
 
 @build_layer.register
 def _(operation: Pooling, inputs: tuple[Shape, ...]) -> nn.Module:
+    if operation.mode == "blur":
+        return _BlurPooling(inputs[0][0], operation)
     pool = nn.MaxPool2d if operation.mode == "max" else nn.AvgPool2d
     return pool(operation.kernel, operation.stride, operation.padding, ceil_mode=operation.ceil)
 

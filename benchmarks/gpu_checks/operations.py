@@ -64,6 +64,7 @@ def examples() -> Iterator[tuple[Operation, tuple[Shape, ...]]]:
         Convolution(8, (3, 5), (2, 1), (1, 2), (1, 2), groups=8),
         *(Pooling(mode) for mode in POOLING_MODES),
         *(Pooling(mode, (3, 3), (2, 2), (1, 1), ceil=True) for mode in POOLING_MODES),
+        Pooling("blur", 3, 2, 1),
         *(GlobalPooling(mode) for mode in POOLING_MODES),
         *(Norm(norm, 4, affine) for norm in NORMS + OTHER_NORMS for affine in (True, False)),
         *(Activation(function) for function in ACTIVATIONS + OTHER_ACTIVATIONS),

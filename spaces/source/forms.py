@@ -360,6 +360,8 @@ def _(operation: Activation, inputs: tuple[Shape, ...], vector: bool) -> Form:
 
 @form.register
 def _(operation: Pooling, inputs: tuple[Shape, ...], vector: bool) -> Form:
+    if operation.mode == "blur":
+        return _blur(operation, inputs[0][0])
     name = "nn.MaxPool2d" if operation.mode == "max" else "nn.AvgPool2d"
     ceil = "True" if operation.ceil else None
 
@@ -381,6 +383,23 @@ def _(operation: Pooling, inputs: tuple[Shape, ...], vector: bool) -> Form:
         ),
         module,
         brief=f"{operation.mode} pooling",
+    )
+
+
+def _blur(operation: Pooling, channels: int) -> Form:
+    def module(wide: str, size: str, step: str, around: str) -> str:
+        return call("BlurPool", wide, size, stride=step, padding=_unless(around, "0"))
+
+    return Form(
+        ("blur pooling",),
+        (
+            (CHANNELS, channels),
+            ("kernel_size", operation.kernel),
+            ("stride", short(operation.stride)),
+            ("padding", short(operation.padding)),
+        ),
+        module,
+        brief="blur pooling",
     )
 
 

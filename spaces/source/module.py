@@ -45,6 +45,31 @@ class ChannelNorm(nn.LayerNorm):
 '''
 
 
+_BLUR_POOL = '''\
+class BlurPool(nn.Module):
+    """Average of each channel's windows with binomial weights."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel_size: tuple[int, int],
+        stride: int | tuple[int, int],
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        rows, columns = (
+            torch.tensor([float(comb(size - 1, place)) for place in range(size)]) / 2 ** (size - 1)
+            for size in kernel_size
+        )
+        filters = torch.outer(rows, columns).expand(channels, 1, *kernel_size).clone()
+        self.register_buffer("filters", filters, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.filters, None, self.stride, self.padding, groups=x.shape[1])
+'''
+
+
 def module_source(architecture: Architecture, *, title: str = "", name: str = "Network") -> str:
     """Return an architecture as the source of a Python module that needs torch alone.
 
@@ -113,6 +138,8 @@ def _written(architecture: Architecture, title: str, name: str) -> _Written:
     body = "\n\n\n".join([*blocks, code, _load(name)])
     if "ChannelNorm(" in body:
         body = f"{_CHANNEL_NORM}\n\n{body}"
+    if "BlurPool(" in body:
+        body = f"{_BLUR_POOL}\n\n{body}"
     text = f"{_header(architecture, title, notes)}\n\n{_imports(body)}\n\n\n{body}\n"
     return _Written(text, dict(_names(chain, writer)))
 
@@ -341,6 +368,8 @@ def _header(architecture: Architecture, title: str, notes: _Notes) -> str:
 
 def _imports(body: str) -> str:
     lines = []
+    if "comb(" in body:
+        lines += ["from math import comb", ""]
     if re.search(r"\btorch\.", body.replace("safetensors.torch", "")):
         lines.append("import torch")
     if re.search(r"\bF\.", body):

@@ -56,6 +56,8 @@ SINGLE: list[tuple[Operation, Shape]] = [
     (Upsampling((3, 2), "bicubic"), (4, 5, 7)),
     (Resizing((3, 11)), (4, 5, 7)),
     (Resizing((3, 11), "bilinear", align_corners=True), (4, 5, 7)),
+    (Pooling("blur", 3, 2, 1), (4, 5, 7)),
+    (Pooling("blur", (2, 3), (2, 1)), (4, 5, 7)),
     (AdaptivePooling((3, 7)), (4, 5, 7)),
     (AdaptivePooling((8, 2), "max"), (4, 5, 7)),
     (PixelShuffle((2, 2)), (8, 5, 7)),
