@@ -129,9 +129,10 @@ def build(name: str) -> tuple[nn.Module, Shape]:
         return made, (channels, height, width)
     network = load_model(name, initialised=True)
     backbone = getattr(network, "backbone", None)
-    if isinstance(backbone, nn.Module) and hasattr(network, "transform"):
-        network = backbone
     side = 299 if model == "inception_v3" else 224
+    if isinstance(backbone, nn.Module) and hasattr(network, "transform"):
+        fixed = getattr(network.transform, "fixed_size", None)
+        network, side = backbone, fixed[0] if fixed else side
     return network, (3, side, side)
 
 
@@ -168,13 +169,12 @@ def analyse(name: str, most: int) -> Result:
 
 def torch_counts(network: nn.Module, shape: Shape) -> tuple[int, int]:
     """Return the parameters that the output depends on, and half of torch's FLOPs."""
-    network = network.to("meta").requires_grad_(False)
-    image = torch.empty(1, *shape, device="meta")
+    network = network.to("meta").requires_grad_()
+    # One pass for both: some networks keep what they calculated from parameters.
     with FlopCounterMode(display=False) as counter:
-        network(image)
-    network.requires_grad_()
+        outputs = network(torch.empty(1, *shape, device="meta"))
     parameters = list(network.parameters())
-    results = [x for x in tensors(network(image)) if x.requires_grad]
+    results = [x for x in tensors(outputs) if x.requires_grad]
     gradients = torch.autograd.grad(
         [x.float().sum() for x in results], parameters, allow_unused=True
     )
