@@ -385,6 +385,8 @@ def _rejections(experiment: Experiment, summary: Summary) -> Section:
         sentences.append("Truncated networks keep the border layer.")
     elif border is not BorderRule.OFF:
         sentences.append("The border layer itself is accepted.")
+    if experiment.sampler == "auto":
+        sentences.append("The sampler auto proposes only candidates that every screen accepts.")
     if summary.rejected:
         sentences += _saved(summary)
     else:

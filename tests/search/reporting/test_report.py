@@ -437,6 +437,7 @@ def test_search_without_rejections_is_reported(
     found = Search(Experiment(), trials.study.trials(), eight_candidates).sections()
     section = found["Rejected before training"]
     assert section.sentences[-1] == "No candidate was rejected."
+    assert section.sentences[-2].startswith("The sampler auto proposes only")
     assert section.rows == ()
     assert "1 running" in found["Leaderboard"].sentences[0]
 
