@@ -19,7 +19,8 @@ A search trains at most half of a table.
 Clocks (``--clocks``): ``trials`` trains one network at a time to its end and counts networks.
 ``parallel`` does so on 64 workers. ``asha`` and ``full`` train on eight workers, with ASHA and
 without, and count device-seconds; a training takes time in proportion to its multiply-accumulates.
-Tables without learning curves get modelled ones; see `quality.runs.modelled`.
+Tables without learning curves get modelled ones; see `quality.runs.modelled`. As in a search with a
+budget of time, the arms ``auto`` and ``auto-..`` start with random draws on these two clocks.
 
 Arms (``--arms``) are the functions of ``quality/arms.py``. Seeds 1000 and above are for
 development: report others. Each finished run is appended to ``--work``, and the same command

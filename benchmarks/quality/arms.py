@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -19,12 +19,14 @@ from quality.tables import Network, Table
 from search.experiment.sections import ScreensSection
 from search.loop.sampling import options as sampling
 from search.loop.sampling.network_sampler import NetworkSampler
-from search.loop.sampling.options import SamplerOptions
+from search.loop.sampling.options import DEFAULTS, TIMED, SamplerOptions
 from search.loop.screens import build_screens
 from spaces.features.network import VERSION as FEATURES
 
 Options: TypeAlias = dict[str, Any]
 
+TIMED_CLOCKS = ("asha", "full")
+"""Clocks that limit device-seconds, as a budget of time or money does."""
 LARGEST = 0.1
 """Part of the networks that the arms with the largest networks draw from."""
 POPULATION = 20
@@ -40,6 +42,7 @@ class Arm:
         only: the clocks on which the arm differs from the others; empty for all.
         border: whether the arm differs only where the border screen is part of the problem.
         most_trials: trained networks in a search.
+        timed: replaces the arm on the clocks that limit device-seconds; None for the same arm.
     """
 
     options: Callable[[Table, int], Options]
@@ -47,6 +50,11 @@ class Arm:
     only: tuple[str, ...] = ()
     border: bool = False
     most_trials: int = 100
+    timed: Arm | None = None
+
+    def on(self, clock: str) -> Arm:
+        """Return the arm as it is on a clock."""
+        return self.timed if self.timed is not None and clock in TIMED_CLOCKS else self
 
     def differs(self, table: str, clock: str) -> bool:
         """Tell whether the arm is one of its own on a table and a clock."""
@@ -125,16 +133,23 @@ def _ours(
     without_border: bool = False,
     **options: Any,
 ) -> Arm:
-    """Return an arm of our sampler; the options are those that differ from the defaults."""
-    chosen = SamplerOptions(**options)
-    return Arm(
-        partial(network_model, options=chosen, border=not without_border),
-        f"decisions {sampling.VERSION}, features {FEATURES}, {options}",
-        only=only,
-        border=without_border,
-    )
+    """Return an arm of our sampler; the options are those that differ from the defaults.
+
+    Where device-seconds are limited, the other options are those of `TIMED`, as in a search.
+    """
+
+    def arm(options: Mapping[str, Any]) -> Arm:
+        return Arm(
+            partial(network_model, options=SamplerOptions(**options), border=not without_border),
+            f"decisions {sampling.VERSION}, features {FEATURES}, {options}",
+            only=only,
+            border=without_border,
+        )
+
+    return replace(arm(options), timed=arm(_TIMED | options))
 
 
+_TIMED = {name: value for name, value in asdict(TIMED).items() if value != asdict(DEFAULTS)[name]}
 _OPTUNA = f"optuna {optuna.__version__}"
 
 ARMS: Mapping[str, Arm] = MappingProxyType(
@@ -150,7 +165,8 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "optuna-gp": Arm(optuna_gp, _OPTUNA),
         "auto-no-border": _ours(without_border=True),
         "auto-no-mutation": _ours(mutations=0),
-        "auto-random-start": _ours(largest=1.0),
+        "auto-random-start": _ours(largest=1.0, only=("trials", "parallel")),
+        "auto-largest-start": _ours(largest=DEFAULTS.largest, only=TIMED_CLOCKS),
         "auto-constant-mean": _ours(linear_mean=False),
         "auto-costs-only": _ours(network_features=False),
         "auto-no-noise": _ours(noise=False),

@@ -63,7 +63,7 @@ def key_of(clock: Clock, table: Table, arm: str, seed: int) -> Key:
         arm=arm,
         seed=seed,
         digest=table.digest,
-        version=ARMS[arm].version,
+        version=ARMS[arm].on(clock).version,
     )
 
 
@@ -84,7 +84,7 @@ def run(key: Key, table: Table) -> Run:
         "task": table.task,
         "space_options": table.space_options,
         "seed": key.seed,
-        **ARMS[key.arm].options(table, key.seed),
+        **ARMS[key.arm].on(key.clock).options(table, key.seed),
     }
     if key.clock in ("trials", "parallel"):
         return Run(**key.model_dump(), regrets=_by_trials(key, table, options))

@@ -171,9 +171,10 @@ def test_evolution_changes_one_parameter_of_the_best_rival() -> None:
         assert sum(trial.params[name] != parent.params[name] for name in "abcdefgh") == 1
 
 
+@pytest.mark.parametrize("clock", ["trials", "full"])
 @pytest.mark.parametrize("border", [True, False])
-def test_our_arm_proposes_what_auto_proposes(plain: Table, border: bool) -> None:
-    options = ARMS["auto" if border else "auto-no-border"].options(plain, 3)
+def test_our_arm_proposes_what_auto_proposes(plain: Table, border: bool, clock: str) -> None:
+    options = ARMS["auto" if border else "auto-no-border"].on(clock).options(plain, 3)
 
     def macs(candidate: Candidate, params: Mapping[str, Any], epoch: int) -> float:
         return float(candidate.costs.macs)
@@ -188,6 +189,7 @@ def test_our_arm_proposes_what_auto_proposes(plain: Table, border: bool) -> None
             sampler=sampler,
             space_options=plain.space_options,
             screens=options["screens"],
+            budget={"device_hours": 1.0} if clock == "full" else {},
         )
         for sampler in ("auto", options["sampler"])
     ]
@@ -195,10 +197,23 @@ def test_our_arm_proposes_what_auto_proposes(plain: Table, border: bool) -> None
     assert ("border" in options["screens"]) is not border
 
 
+@pytest.mark.parametrize("clock", ["trials", "parallel", "asha", "full"])
 @pytest.mark.parametrize("arm", [arm for arm in ARMS if arm.startswith("auto-")])
-def test_each_ablation_leaves_out_one_part(arm: str, plain: Table) -> None:
-    assert ARMS[arm].version != ARMS["auto"].version or ARMS[arm].border
-    assert ARMS[arm].options(plain, 0)["sampler"]
+def test_each_ablation_leaves_out_one_part(arm: str, clock: str, plain: Table) -> None:
+    if ARMS[arm].differs(plain.name, clock):
+        found, whole = ARMS[arm].on(clock), ARMS["auto"].on(clock)
+        assert found.version != whole.version or found.border
+        assert found.options(plain, 0)["sampler"]
+
+
+def test_limited_time_repeats_runs_of_timed_clocks_alone(small: Table) -> None:
+    versions = {
+        clock: key_of(clock, small, "auto", 0).version
+        for clock in ("trials", "parallel", "asha", "full")
+    }
+    assert versions["trials"] == versions["parallel"] == ARMS["auto"].version
+    assert versions["trials"].endswith(", {}")
+    assert versions["asha"] == versions["full"] != versions["trials"]
 
 
 # Runs
