@@ -47,12 +47,19 @@ def expected_gain(mean: Floats, deviation: Floats, best: float, trials: int) -> 
 def accuracy_per_score(accuracies: Sequence[float], scores: Floats) -> float:
     """Return by how much accuracy grows per unit of score among the best trials.
 
+    Few validation images give many trials the same accuracy. Where all of the best have it, the
+    next ones are added until accuracies differ, unless the accuracy is 1.
+
     Args:
         accuracies: of finished trials.
         scores: of the same trials, see `search.loop.sampling.targets.targets_of`.
     """
     known = np.array(accuracies, dtype=np.float64)
-    top = np.argsort(-known, kind="stable")[: max(_LEAST_TOP, len(known) // _TOP)]
+    ranked = np.argsort(-known, kind="stable")
+    size, best = max(_LEAST_TOP, len(known) // _TOP), known[ranked[0]]
+    if best != 1:
+        size = max(size, int(np.count_nonzero(known == best)) + 1)
+    top = ranked[:size]
     centred = scores[top] - scores[top].mean()
     squares = float(centred @ centred)
     return max(float(centred @ known[top]) / squares, 0.0) if squares else 0.0

@@ -29,3 +29,10 @@ def test_scores_translate_by_the_best_trials_alone() -> None:
     accuracies = np.where(scores > 0.5, 0.9 + 0.01 * scores, 0.3 * scores)
     assert accuracy_per_score(list(accuracies), scores) == pytest.approx(0.01)
     assert accuracy_per_score([0.5] * 6, np.zeros(6)) == 0
+
+
+def test_equal_best_trials_are_compared_with_the_next() -> None:
+    scores = np.array([1.0] * 6 + [-1.0] * 6)
+    assert accuracy_per_score([0.9] * 6 + [0.7] * 6, scores) > 0.05
+    # Nothing is better than an accuracy of 1.
+    assert accuracy_per_score([1.0] * 6 + [0.7] * 6, scores) == 0
