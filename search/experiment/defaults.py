@@ -98,7 +98,11 @@ def _beyond_usual(experiment: Experiment, images: int, epochs: int) -> str:
 
 
 def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
-    """Return the experiment with what a stored search has chosen where the experiment is silent."""
+    """Return the experiment with what a stored search has chosen where the experiment is silent.
+
+    Raises:
+        BadInputError: other settings do not fit the stored number of epochs or sampler.
+    """
     kept = {
         name: stored.recipe[name]
         for name in (*_RECIPE, "batch_size", "learning_rate", "weight_decay")
@@ -117,6 +121,7 @@ def as_completed(experiment: Experiment, stored: Experiment) -> Experiment:
     completed = experiment.model_copy(update=chosen)
     if not isinstance(completed.epochs, Length):
         completed.check_length()
+    completed.check_until()
     return completed
 
 

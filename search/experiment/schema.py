@@ -214,6 +214,15 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _until_needs_an_estimate(self) -> Self:
+        self.check_until()
+        return self
+
+    def check_until(self) -> None:
+        """Check that the sampler estimates what ``budget.until`` needs.
+
+        Raises:
+            BadInputError: it does not.
+        """
         until = self.budget.until
         if until is not None and self.sampler != "auto":
             problem = f"sampler: {self.sampler} does not estimate improvements"
@@ -223,7 +232,6 @@ class Experiment(Section):
         if until is not None and len(self.objectives) > 1:
             problem = "improvements are estimated for accuracy as the only objective"
             raise BadInputError("budget.until", until, problem, "leave it out")
-        return self
 
     @model_validator(mode="after")
     def _checks_known_length(self) -> Self:

@@ -157,6 +157,13 @@ def test_resumed_search_keeps_its_sampler_unless_another_is_named() -> None:
     assert as_completed(parse_experiment({"sampler": "random"}), older).sampler == "random"
 
 
+def test_budget_until_is_refused_where_the_stored_sampler_has_no_estimate() -> None:
+    older = parse_experiment(parse_experiment({"sampler": "tpe"}).model_dump(mode="json"))
+    asked = parse_experiment({"budget": {"until": "improvement < 0.001"}})
+    with pytest.raises(BadInputError, match="sampler: tpe does not estimate improvements"):
+        as_completed(asked, older)
+
+
 def test_search_of_an_older_version_keeps_its_recipe() -> None:
     older = parse_experiment(Experiment().model_dump(mode="json"))
     assert as_completed(Experiment(), older).recipe == {}
