@@ -64,7 +64,10 @@ def read_warm_start(
         taken = list(
             inherit(name, trials, space, screens, experiment, misfits, same_task=not differences)
         )
-        say(_summary(name, other.data, len(taken), misfits) + _remark(differences, transfers))
+        say(
+            _summary(name, other.data, len(taken), misfits)
+            + _remark(differences, experiment.sampler)
+        )
         found += taken
     return found
 
@@ -138,12 +141,14 @@ def _summary(name: str, data: str, taken: int, misfits: Counter[Misfit]) -> str:
     return line
 
 
-def _remark(differences: Sequence[str], transfers: bool) -> str:
-    """Return what the sampler makes of trials of another task; empty for the same task."""
+def _remark(differences: Sequence[str], sampler: str) -> str:
+    """Return how a sampler uses the trials; empty if they count as trials of the same task."""
+    if sampler == "random":
+        return ". They have no effect, because sampler: random does not learn from trials"
     if not differences:
         return ""
     because = ", and ".join(differences)
-    if transfers:
+    if sampler == "auto":
         return (
             f". They count as trials of another task, because {because}: they guide the search, "
             "and its own results outweigh them"

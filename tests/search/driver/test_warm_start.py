@@ -198,3 +198,14 @@ def test_a_missing_record_of_data_is_said(read: Callable[..., Any]) -> None:
         "may not be comparable, because lender has no record of its data; sampler: auto would "
         "treat them as trials of another task"
     )
+
+
+@pytest.mark.parametrize("other", [DATA, None])
+def test_random_draws_say_that_they_learn_from_no_trial(
+    read: Callable[..., Any], other: DataIdentity | None
+) -> None:
+    _, (line,) = read(other, sampler="random")
+    assert line == (
+        "2 trials of lender (data: digits) were added to the sampler. They have no effect, because "
+        "sampler: random does not learn from trials"
+    )
