@@ -234,6 +234,7 @@ class Proposer:
                 if repeated == DRY_AFTER:
                     break
                 continue
+            self._space.check_output(candidate)
             if judge(candidate, self._screens) is not None:
                 continue
             features = self._space.features(candidate)

@@ -13,9 +13,10 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from search.loop.sampling.proposals import ProposalTrial, Proposer, random_of
 from search.loop.screens import CostScreen, reject_collapsed
 from search.private_apis import contains
-from spaces.architecture import Architecture
+from spaces.architecture import Architecture, Builder
 from spaces.candidate import FAMILIES, CandidateSpace
 from spaces.errors import BadInputError
+from spaces.operations import Add, Convolution, GlobalPooling, Linear
 from spaces.task import Task
 from spaces.vgg import vgg
 
@@ -165,3 +166,20 @@ def test_failing_features_of_a_space_are_named_with_their_cause() -> None:
         proposer.describe({"learning_rate": 0.1, "optimizer": "sgd", "weight_decay": 1e-4})
     with pytest.raises(BadInputError, match="its features raised ValueError: no branches"):
         proposer.at_random(random_of(0), 1)
+
+
+def test_network_that_cannot_be_built_is_named_with_its_cause() -> None:
+    def unequal(trial: optuna.trial.BaseTrial, task: Task) -> Architecture:
+        builder = Builder(task.image_shape)
+        one, other = (
+            builder.add(Convolution(trial.suggest_int(name, 4, 5)), builder.image)
+            for name in ("one", "other")
+        )
+        builder.add(
+            Linear(task.classes), builder.add(GlobalPooling(), builder.add(Add(), one, other))
+        )
+        return builder.build()
+
+    proposer = Proposer(CandidateSpace(TASK, unequal, {}, RECIPE), [reject_collapsed])
+    with pytest.raises(BadInputError, match="only equal shapes can be added"):
+        proposer.at_random(random_of(0), 4)
