@@ -24,6 +24,8 @@ class Standing(Enum):
     """It has its final values."""
     STOPPED = auto()
     """It stopped early; its curve tells what it might have reached."""
+    INFEASIBLE = auto()
+    """It violates a constraint, such as the memory of a GPU: worse than every other trial."""
     IGNORED = auto()
     """It failed, was rejected, repeats another trial, or is a candidate of another space."""
 
@@ -36,7 +38,8 @@ class Observation:
         number: of the trial.
         proposal: its candidate.
         standing: what is known of it.
-        values: of the objectives, all to be maximised; empty while it runs.
+        values: of the objectives, all to be maximised; empty while it runs, minus infinity where it
+            is infeasible.
         curve: value of the first objective by epoch, to be maximised.
         source: name of the other task that it was trained on; empty for this one.
         inherited: whether another search trained it.
@@ -154,6 +157,8 @@ def _standing(
 ) -> tuple[Standing, tuple[float, ...]]:
     if not trial.state.is_finished():
         return Standing.RUNNING, ()
+    if record.is_infeasible:
+        return Standing.INFEASIBLE, (-math.inf,) * len(signs)
     if record.outcome is TrialState.FAIL:
         return Standing.IGNORED, ()
     values = tuple(sign * value for sign, value in zip(signs, record.values, strict=False))

@@ -273,7 +273,8 @@ class NetworkSampler(BaseSampler):
     def _lent_proposals(self, observations: Sequence[Observation]) -> list[Proposal]:
         """Return the best candidates of other searches; all of these trials have ended."""
         if self._lent is None:
-            lent = [each for each in observations if each.inherited and each.values]
+            ended = (Standing.FINISHED, Standing.STOPPED)
+            lent = [each for each in observations if each.inherited and each.standing in ended]
             best = [each.proposal for each in best_of_each(lent, LENT_PROPOSALS)]
             self._lent = [each for each in best if self._proposer.accepts(each)]
         return self._lent

@@ -80,7 +80,7 @@ def targets_of(
     extra = np.zeros(len(observations))
     sources: dict[str, list[int]] = {}
     for index, each in enumerate(observations):
-        if each.standing in (Standing.FINISHED, Standing.STOPPED):
+        if each.standing in (Standing.FINISHED, Standing.STOPPED, Standing.INFEASIBLE):
             sources.setdefault(each.source, []).append(index)
     for members in sources.values():
         values, errors = _final_values([observations[index] for index in members], options.curves)
@@ -92,7 +92,11 @@ def targets_of(
 
 
 def _final_values(observations: Sequence[Observation], curves: bool) -> tuple[Floats, Floats]:
-    """Return the values of ended trials and their errors; those of stopped ones are predicted."""
+    """Return the values of ended trials and their errors.
+
+    Those of stopped ones are predicted. Infeasible ones are worse than all others, in each
+    objective.
+    """
     values = np.array([each.values for each in observations], dtype=np.float64)
     errors = np.zeros(len(observations))
     stopped = [i for i, each in enumerate(observations) if each.standing is Standing.STOPPED]
@@ -104,4 +108,11 @@ def _final_values(observations: Sequence[Observation], curves: bool) -> tuple[Fl
             if forecast is not None:
                 values[index, 0] = forecast.value
             errors[index] = forecast.error if forecast is not None else np.nan
+    infeasible = np.array([each.standing is Standing.INFEASIBLE for each in observations])
+    if infeasible.any():
+        feasible = values[~infeasible]
+        values[infeasible] = 0.0
+        if len(feasible):
+            spread = feasible.std(axis=0)
+            values[infeasible] = feasible.min(axis=0) - np.where(spread > 0, spread, 1.0)
     return values, errors

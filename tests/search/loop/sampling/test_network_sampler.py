@@ -236,6 +236,21 @@ def test_failed_trials_are_ignored_and_not_repeated() -> None:
             end(study, number, candidate)
 
 
+def test_candidates_without_enough_memory_are_avoided() -> None:
+    study, fits = new_study(), []
+    for _ in range(32):
+        number, candidate = begin(study)
+        excess = candidate.costs.macs / 100_000 - 1
+        fits.append(excess <= 0)
+        if excess <= 0:
+            end(study, number, candidate)
+        else:
+            broken = TrialAttributes(cause="out of memory")
+            study.finish(number, TrialState.FAIL, broken, constraints={"memory": excess})
+    assert not any(fits[: START // 2])
+    assert sum(fits[-16:]) >= 12
+
+
 def test_sampler_finds_better_networks_than_random_draws() -> None:
     study = new_study()
     run(study, 40)

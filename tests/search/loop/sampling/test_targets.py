@@ -92,6 +92,14 @@ def test_stopped_trials_are_noisier_and_running_ones_have_no_target() -> None:
     assert extra[2] > 0 == extra[0] == extra[3]
 
 
+def test_infeasible_trial_scores_below_all_others() -> None:
+    trials = [observed(0, 0.5), observed(1, 0.9), observed(2, -math.inf, Standing.INFEASIBLE)]
+    targets, extra = targets_of(trials, [1.0])
+    assert targets[2] < targets[0] < targets[1]
+    assert list(extra) == [0.0] * 3
+    assert list(targets_of(trials[2:], [1.0])[0]) == [0.0]
+
+
 def test_trials_of_each_task_are_scored_among_themselves() -> None:
     own = [observed(10, 0.7), observed(11, 0.8)]
     lent = [observed(number, 0.1 * number, source="other") for number in range(3)]
