@@ -256,10 +256,22 @@ def test_run_is_repeatable_and_within_the_limit(small: Table, arm: str) -> None:
     assert all(value >= 0 for value in first.regrets.values())
 
 
-def test_device_seconds_buy_more_networks_with_asha(plain: Table) -> None:
+def test_asha_trains_as_many_networks_in_fewer_epochs(
+    plain: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searches: list[list[SimulatedTrial]] = []
+
+    def recorded(*arguments: Any, **options: Any) -> list[SimulatedTrial]:
+        searches.append(simulate(*arguments, **options))
+        return searches[-1]
+
+    monkeypatch.setattr("quality.runs.simulate", recorded)
     asha, full = (run(key_of(clock, plain, "random", 0), plain) for clock in ("asha", "full"))
     assert set(asha.regrets) == set(full.regrets)
     assert min(asha.regrets.values()) >= 0
+    assert len(searches[0]) == len(searches[1])
+    fewer, more = (sum(trial.epochs for trial in found) for found in searches)
+    assert fewer < more
 
 
 def test_limit_rejects_larger_networks(small: Table) -> None:
