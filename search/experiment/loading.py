@@ -166,7 +166,7 @@ def _sum(location: Sequence[str], before: object, value: object, override: str) 
     if isinstance(_plain(added), float):
         whole = _whole(added)
         remedy = f"write {key}=+{whole}" if whole.isdigit() else "write + and a whole number"
-        raise BadInputError("--set", override, "is not an integer", remedy)
+        raise BadInputError("--set", override, "is not a whole number", remedy)
     problem = "cannot add a value that is not a number"
     raise BadInputError("--set", override, problem, "write + and a number")
 
@@ -178,7 +178,7 @@ def _misread_number(kind: str, value: object) -> tuple[str, str] | None:
         return None
     plain = _plain(text, bool if kind == "bool_type" else Any)
     if kind == "int_type" and isinstance(plain, float):
-        return "is not an integer", f"write {_whole(text)}"
+        return "is not a whole number", f"write {_whole(text)}"
     meant = {"int_type": (int,), "float_type": (int, float), "bool_type": (bool,)}[kind]
     if type(plain) in meant:
         return "is text", "remove the quotes"

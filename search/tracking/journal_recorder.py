@@ -138,7 +138,9 @@ class JournalRecorder(Observer):
             experiment.name,
             params=params,
             tags=self._tags("search"),
-            artifacts={"experiment.yaml": experiment.to_yaml()},
+            artifacts={
+                "experiment.yaml": experiment.to_yaml(self._data.shape[:2] if self._data else None)
+            },
         )
 
     def _validation(self) -> str:

@@ -157,7 +157,9 @@ def test_dilation_widens_the_window():
 
 def test_every_operation_is_known_by_its_kind():
     def kinds(operation: type[Operation]) -> set[str]:
-        own = {operation.kind} if hasattr(operation, "kind") else set()
+        # Operations of the written source are no part of an architecture.
+        is_known = hasattr(operation, "kind") and operation.__module__.split(".")[1] != "source"
+        own = {operation.kind} if is_known else set()
         return own.union(*[kinds(special) for special in operation.__subclasses__()])
 
     assert set(OPERATIONS) == kinds(Operation)

@@ -171,8 +171,9 @@ def test_hopeless_training_stops_after_the_given_epoch(
     assert FAILURE not in last
     assert last["epoch"] == after
     assert 0 <= last["validation_accuracy"] <= 1
+    epochs = "1 epoch" if after == 1 else f"{after} epochs"
     assert last[STOPPED] == (
-        f"training accuracy {last['train_accuracy']:.4f} after {after} epochs is under 0.2000"
+        f"training accuracy {last['train_accuracy']:.4f} after {epochs} is under 0.2000"
     )
 
 

@@ -29,6 +29,7 @@ from search.tracking.journal_events import (
     Metrics,
 )
 from search.tracking.journal_reader import read
+from search.urls import sqlite_uri
 from tests.search.users import CALLED, ROOT, Result, User, descendants, end_of, wait_for
 
 # Whole searches run one after another, possibly on a busy machine.
@@ -167,10 +168,14 @@ def test_broken_mlflow_delays_nothing_and_sync_sends_once(
     passed, trained = training_seconds(user, "slowly")
     assert 0 < passed < 3 * trained + 10
 
-    brought = user.ask("sync", "slowly")
+    refused = user.ask("sync", "slowly")
+    assert refused.returncode == 2
+    assert uri in refused.stderr
+    local = sqlite_uri(user.home / "mlflow.db")
+    brought = user.ask("sync", "slowly", MLFLOW_TRACKING_URI=local)
     assert brought.returncode == 0, brought
-    again = user.ask("sync", "slowly")
-    assert again.stdout.startswith("0 events of 0 runs"), again
+    again = user.ask("sync", "slowly", MLFLOW_TRACKING_URI=local)
+    assert "\n0 events of 0 runs" in again.stdout, again
     found = runs(user.home / "mlflow.db", "slowly")
     assert set(found) == {"", *steps(user, "slowly")}
     assert {status for status, _ in found.values()} == {"FINISHED"}

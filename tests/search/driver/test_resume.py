@@ -227,7 +227,7 @@ def test_plus_without_a_number_is_refused(folder: SearchFolder, added: str) -> N
 def test_plus_of_a_decimal_to_an_integer_says_what_to_write(
     folder: SearchFolder, added: str, remedy: str
 ) -> None:
-    with pytest.raises(BadInputError, match=rf"is not an integer; {remedy}"):
+    with pytest.raises(BadInputError, match=rf"is not a whole number; {remedy}"):
         load_resumed(folder, [f"budget.trials=+{added}"])
 
 

@@ -328,10 +328,10 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
         ("zzz: 3", "zzz", "known are name, data,"),
         ("finalists: {qqq: 1}", "finalists.qqq", "known are count, seeds, max_seeds"),
         ("epochs: three", "epochs", "a number of epochs"),
-        ("epochs: 3.0", "epochs", "is not an integer"),
+        ("epochs: 3.0", "epochs", "is not a whole number"),
         ("epochs: true", "epochs", "is not a whole number; write digits only"),
         ("epochs: '3'", "epochs", "is text; remove the quotes"),
-        ("epochs: '3.0'", "epochs", "is not an integer; write 3"),
+        ("epochs: '3.0'", "epochs", "is not a whole number; write 3"),
         ("subset: '0.5'", "subset", "is text; remove the quotes"),
         ("compile: 'yes'", "compile", "is text; remove the quotes"),
         ("name: número", "name", "ASCII letters"),
@@ -382,7 +382,7 @@ def test_durations_are_seconds_or_carry_a_unit(given_as: Any, seconds: float) ->
             "is not over 0; use more",
         ),
         ("augmentation: {crop: -1}", "augmentation.crop", "is under 0; use 0 or more"),
-        ("augmentation: {crop: 2.0}", "augmentation.crop", "is not an integer"),
+        ("augmentation: {crop: 2.0}", "augmentation.crop", "is not a whole number"),
         ("augmentation: {translate: 1}", "augmentation.translate", "less than 1"),
         ("augmentation: {translate: -0.1}", "augmentation.translate", "is under 0; use 0 or more"),
         (
@@ -695,7 +695,7 @@ def test_a_damaged_file_is_valid_or_refused_in_one_line(
 def test_decimal_in_a_whole_number_field_is_shown_as_written(
     tmp_path: Path, field: str, text: str, remedy: str
 ) -> None:
-    line = f"{field} = {text}: is not an integer; {remedy}"
+    line = f"{field} = {text}: is not a whole number; {remedy}"
     assert str(refusal(written(tmp_path, ""), f"{field}={text}")) == line
     section, _, inner = field.rpartition(".")
     file = f"{section}: {{{inner}: {text}}}" if section else f"{inner}: {text}"

@@ -88,7 +88,7 @@ def test_words_of_older_files_count_in_flags(tmp_path: Path, word: str, value: b
 )
 def test_whole_number_is_refused_unless_written_as_one(tmp_path: Path, text: str) -> None:
     says = refusal(tmp_path, f"budget: {{trials: {text}}}")
-    expected = "is text; remove the quotes" if text == "'10'" else "integer"
+    expected = "is text; remove the quotes" if text == "'10'" else "is not a whole number"
     assert expected in says or "too long" in says
     refusal(tmp_path, "", f"budget.trials={text}")
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from search.experiment.schema import Experiment
 from search.experiment.sections import ScreensSection
-from search.loop.preflight import check_space
+from search.loop.preflight import Prepared, check_space
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
 from search.reporting.screening import screen_space
@@ -20,6 +20,7 @@ from search.study.study import Study
 from spaces.architecture import Architecture
 from spaces.candidate import CandidateSpace
 from spaces.errors import BadInputError, InvalidCandidateError
+from trainables.data import Dataset
 
 MakeTrials = Callable[..., Trials]
 Spaces = Callable[..., CandidateSpace]
@@ -74,7 +75,7 @@ def test_a_space_with_only_invalid_draws_is_refused(
     function_space: Spaces,
 ) -> None:
     screens = build_screens(ScreensSection())
-    with pytest.raises(BadInputError, match=r"invalid 1000; e.g. \d is no number") as caught:
+    with pytest.raises(BadInputError, match=r"invalid 1,000; e.g. \d is no number") as caught:
         check_space(function_space(never), screens, training_images=100, epochs=1)
     assert caught.value.remedy == "search values that more often describe a network"
 
@@ -85,13 +86,17 @@ def test_a_space_with_enough_valid_draws_passes(vgg_space: Spaces) -> None:
     )
 
 
+def accept(prepared: Prepared, dataset: Dataset) -> None:
+    """Check nothing, in place of what only a driver can check."""
+
+
 def test_screening_a_space_counts_its_invalid_draws(printed: Callable[..., str]) -> None:
     experiment = Experiment.model_validate(
         {"name": "skewed", "data": "digits", "space": {"name": "vgg", **SKEW_NORMAL}}
     )
 
     def show(console: Console) -> None:
-        screen_space(experiment, 60, console)
+        screen_space(experiment, 60, console, accept)
 
     rows = [line.split() for line in printed(show).splitlines()]
     counts = {row[0]: int(row[1]) for row in rows if row and row[0] in ("accepted", "invalid")}
@@ -104,10 +109,11 @@ def test_screening_a_space_counts_its_truncated_candidates(printed: Callable[...
             {"name": "deep", "data": "digits", "screens": {"border": border}}
             | {"space": {"name": "vgg", "depth": [1, 9], "kernel": 3, "pools": 0}}
         )
-        out = printed(lambda console: screen_space(experiment, 40, console))
+        out = printed(lambda console: screen_space(experiment, 40, console, accept))
         assert ("accepted with 5 of 9 convolutions" in out) == (border == "truncate")
         rows = [line.split() for line in out.splitlines()]
-        return {row[0]: int(row[1]) for row in rows if len(row) > 2 and row[1].isdigit()}
+        verdicts = ("accepted", "border", "truncated")
+        return {row[0]: int(row[1]) for row in rows if row and row[0] in verdicts}
 
     rejecting, truncating = counts("previous-conv"), counts("truncate")
     assert truncating == {"accepted": rejecting["accepted"], "truncated": rejecting["border"]}

@@ -378,7 +378,7 @@ def test_addresses_are_only_in_environment_of_caller(story: Story) -> None:
     [
         ({"finalists": {"seeds": 1}}, "finalists.seeds = 1: one seed does not distinguish skill"),
         ({"finalists": {"count": 0}}, "finalists.count = 0: without finalists there is nothing"),
-        ({"nightly": {"alpha": 0.5}}, "nightly.alpha = 0.5: input should be less than"),
+        ({"nightly": {"alpha": 0.5}}, "nightly.alpha = 0.5: is over 0.2; use 0.2 or less"),
         ({"nightly": {"notify": ["json://u:p@h"]}}, "nightly.notify = ..: its address for JSON"),
         (
             {"nightly": {"notify": ["nonsense"]}},

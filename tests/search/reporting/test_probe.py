@@ -58,7 +58,7 @@ def test_table_shows_losses_against_the_baseline() -> None:
     out = printed(FOUND)
     assert "0.1000 (-80.0)" in out
     assert "0.9000 (+0.0)" in out
-    assert "1 of 2 convolutions are trivial" in out
+    assert "1 of 2 convolutions is trivial" in out
     assert "25.0% of 8 features of batch norms are disabled" in out
     assert "note: something is left out" in out
 

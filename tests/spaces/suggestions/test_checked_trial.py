@@ -284,7 +284,9 @@ def test_a_violation_that_misleads_the_sampler_is_refused(space_of, violation):
     def widths(trial):
         raise InvalidCandidateError("no network", violation)
 
-    assert f"with the violation {violation!r}; use a number greater" in refusal(space_of(widths))
+    says = refusal(space_of(widths))
+    assert f"with the violation {violation!r} in {__file__}, line " in says
+    assert says.endswith("; use a number greater than 0")
 
 
 def test_a_space_that_changes_its_options_is_refused(monkeypatch):
