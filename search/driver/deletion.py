@@ -62,8 +62,10 @@ class Deletion:
         """Remove everything; the folder last, so that a failed deletion can be repeated.
 
         Raises:
-            BadInputError: a server cannot be reached.
+            BadInputError: a driver has started the search since, a server cannot be reached, or
+                the folder cannot be removed.
         """
+        _refuse_running(self.folder, self.experiment)
         if self.runs is not None:
             with _tracking(self.shown), quiet():
                 self.runs.delete_all()
@@ -71,8 +73,13 @@ class Deletion:
             with as_bad_input(self.experiment.storage):
                 _bucket(self.experiment.storage, self.folder.name).clear()
         self._delete_study()
-        shutil.rmtree(self.folder.path)
-        self.folder.nightly_lock.unlink(missing_ok=True)
+        try:
+            shutil.rmtree(self.folder.path)
+            self.folder.nightly_lock.unlink(missing_ok=True)
+        except OSError as error:
+            problem = f"cannot be deleted ({error.strerror})"
+            remedy = "allow it, then delete the search again"
+            raise BadInputError("NAME", self.folder.path, problem, remedy) from error
 
     def _delete_study(self) -> None:
         location = self.folder.location(self.experiment.database)
@@ -103,6 +110,10 @@ def plan_deletion(home: Home, name: str, *, keep_runs: bool = False) -> Deletion
             part of it cannot be reached.
     """
     folder = home.existing(name)
+    if folder.path.is_symlink():
+        problem = f"is a symbolic link to {folder.path.resolve()}"
+        remedy = "move the folder to where the link is, then delete the search"
+        raise BadInputError("NAME", folder.path, problem, remedy)
     experiment = load_stored(folder)
     _refuse_running(folder, experiment)
     objects = 0
@@ -120,7 +131,9 @@ def plan_deletion(home: Home, name: str, *, keep_runs: bool = False) -> Deletion
 
 
 def _refuse_running(folder: SearchFolder, experiment: Experiment) -> None:
-    holder = DriverFileLock(folder.lock, folder.name).holder()
+    locks = (folder.lock, folder.nightly_lock)
+    holders = (DriverFileLock(path, folder.name).holder() for path in locks)
+    holder = next((each for each in holders if each is not None), None)
     location = folder.location(experiment.database)
     if holder is None and isinstance(location, str) and is_written(location, folder.name):
         holder = "on another machine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from search.console import note, say
 from search.reporting.predicting import subject_of
 from search.reporting.trained_networks import SearchNetworks, TrainedNetwork, best_seed
 from spaces.errors import BadInputError
-from trainables.export.names import FILES, PREPROCESSING_FILE, README_FILE, Pixels
+from trainables.export.names import FILES, README_FILE, Pixels
+from trainables.export.preprocessing import Preprocessing
 from trainables.specs import FinalistResult
 
 if TYPE_CHECKING:
@@ -59,7 +61,7 @@ class ExportRequest:
             return
         if not self.to.is_dir():
             raise BadInputError("--to", self.to, "is a file", "name a folder")
-        if any(self.to.iterdir()) and not (self.to / PREPROCESSING_FILE).is_file():
+        if any(self.to.iterdir()) and not _is_export(self.to):
             problem = "the folder has other files"
             raise BadInputError("--to", self.to, problem, "name a new folder")
 
@@ -129,10 +131,10 @@ def export_networks(
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a folder whose files then replace those of an earlier export, all of them or none."""
-    aside = target.with_name(f".{target.name}.new")
     try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
+        place = target.resolve()  # "." has no name.
+        place.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:
             yield aside
             target.mkdir(exist_ok=True)
@@ -146,6 +148,15 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         problem = f"cannot be written ({error.strerror})"
         raise BadInputError("--to", target, problem, "name a folder to write to") from error
+
+
+def _is_export(folder: Path) -> bool:
+    """Tell whether an export may replace the files of a folder."""
+    try:
+        Preprocessing.read(folder)
+    except BadInputError:
+        return False
+    return True
 
 
 def _table(forms: Sequence[CheckedForm]) -> Table:

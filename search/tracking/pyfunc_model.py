@@ -46,7 +46,6 @@ class PyfuncModel:
         """
         import pandas as pd  # noqa: PLC0415 - as the next: only few processes save models
         from mlflow import pyfunc  # noqa: PLC0415
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
         from mlflow.models import ModelSignature  # noqa: PLC0415
         from mlflow.types.schema import Array, ColSpec, DataType, Schema  # noqa: PLC0415
 
@@ -78,6 +77,8 @@ class PyfuncModel:
                     input_example=pd.DataFrame({IMAGE: [base64.b64decode(self.example)]}),
                     pip_requirements=list(self.requirements),
                 )
-            except MlflowException as error:
-                cause = " ".join(str(error).split())
+            except OSError:
+                raise
+            except Exception as error:  # MLflow runs the code, which may raise anything.
+                cause = " ".join(str(error).split()) or type(error).__name__
                 raise RefusedError(f"MLflow cannot save the model ({cause})") from error

@@ -28,6 +28,7 @@ from PIL import Image
 
 from search import cli
 from search.cli import app, main
+from search.driver.deletion import plan_deletion
 from search.driver.outcome import SearchFailedError
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
@@ -38,6 +39,7 @@ from search.study.study import Study
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT
 from spaces.architecture import Architecture, Builder
+from spaces.errors import BadInputError
 from spaces.operations import Add, Convolution, GlobalPooling, Linear
 from spaces.task import Task
 
@@ -989,6 +991,31 @@ def test_running_search_is_not_deleted(finished: Home, refused: Callable[..., st
     with hold(folder.lock, "done"):
         assert "is running (by process" in refused("delete", "done", "--yes")
     assert folder.study.is_file()
+
+
+def test_search_with_a_night_is_not_deleted(finished: Home, refused: Callable[..., str]) -> None:
+    folder = finished.folder("done")
+    with hold(folder.nightly_lock, "done", "its night"):
+        assert "is running (by process" in refused("delete", "done", "--yes")
+    assert folder.study.is_file()
+
+
+def test_search_that_starts_before_the_answer_stays(finished: Home) -> None:
+    folder = finished.folder("done")
+    deletion = plan_deletion(finished, "done", keep_runs=True)
+    with hold(folder.lock, "done"), pytest.raises(BadInputError, match="is running"):
+        deletion.carry_out()
+    assert folder.study.is_file()
+
+
+def test_linked_search_is_refused_before_anything_is_deleted(
+    finished: Home, tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    folder = finished.folder("done").path
+    (moved := tmp_path / "moved").mkdir()
+    folder.symlink_to(folder.rename(moved / "done"))
+    assert f"is a symbolic link to {moved / 'done'}" in refused("delete", "done", "--yes")
+    assert (moved / "done" / "study.db").is_file()
 
 
 @pytest.mark.parametrize(

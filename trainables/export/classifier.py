@@ -28,7 +28,8 @@ def load(network: type[nn.Module], folder: str | Path = ".") -> Classifier:
         mine = {name: tensor for name, tensor in weights.items() if name.startswith(number)}
         each.load_state_dict({name[len(number) :]: tensor for name, tensor in mine.items()})
     size, mean, std = described["size"], described["mean"], described["std"]
-    return Classifier(networks, tuple(size), mean, std, described["flip"]).eval()
+    mode, fill = described["fit"], described["fill"]
+    return Classifier(networks, tuple(size), mean, std, described["flip"], mode, fill).eval()
 
 
 class Classifier(nn.Module):
@@ -41,10 +42,13 @@ class Classifier(nn.Module):
         mean: of each channel in 0..1, for each network.
         std: of each channel in units of 0..1, for each network.
         flip: whether to average over each image and its mirror image.
+        mode: how images of other proportions get the size: crop, pad or squash.
+        fill: value of each channel around padded images, in 0..255.
     """
 
     scale: Tensor
     offset: Tensor
+    fill: Tensor
 
     def __init__(
         self,
@@ -53,14 +57,19 @@ class Classifier(nn.Module):
         mean: Sequence[Sequence[float]],
         std: Sequence[Sequence[float]],
         flip: bool = False,
+        mode: str = "crop",
+        fill: Sequence[float] = (),
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
         self.size = size
         self.flip = flip
+        self.mode = mode
         means, stds = (torch.tensor(values)[:, None, :, None, None] for values in (mean, std))
         self.register_buffer("scale", 1 / (255 * stds), persistent=False)
         self.register_buffer("offset", -means / stds, persistent=False)
+        colour = torch.tensor(fill, dtype=torch.float32)[:, None, None]
+        self.register_buffer("fill", colour, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return probabilities ``[n, classes]``.
@@ -69,10 +78,9 @@ class Classifier(nn.Module):
             images: ``[n, channels, height, width]`` of any height and width: uint8 in 0..255, or
                 floats in 0..1.
         """
-        if images.dtype == torch.uint8:
-            pixels = fit(images.float(), self.size, rounded=True)
-        else:
-            pixels = fit(255 * images, self.size, rounded=False)
+        rounded = images.dtype == torch.uint8
+        pixels = images.float() if rounded else 255 * images
+        pixels = fit(pixels, self.size, rounded, self.mode, self.fill)
         predicted = [
             self.predict(network, pixels * self.scale[index] + self.offset[index])
             for index, network in enumerate(self.networks)
@@ -87,37 +95,82 @@ class Classifier(nn.Module):
         return probabilities
 
 
-def fit(pixels: Tensor, size: tuple[int, int], rounded: bool) -> Tensor:
-    """Resize the shorter side of images and crop the centre: Pillow's antialiased bicubic filter.
+def fit(
+    pixels: Tensor,
+    size: tuple[int, int],
+    rounded: bool,
+    mode: str = "crop",
+    fill: Tensor | None = None,
+) -> Tensor:
+    """Bring images to a size as Pillow's antialiased bicubic filter does.
 
     Args:
         pixels: float ``[n, channels, height, width]`` in 0..255.
         size: wanted height and width.
         rounded: whether to round to integers after each of both passes, as Pillow does.
+        mode: ``crop`` resizes the shorter side and crops the centre, ``pad`` resizes the longer
+            side and fills the rest, ``squash`` resizes both sides.
+        fill: of padding, ``[channels, 1, 1]`` in 0..255.
     """
     height, width = pixels.shape[2:]
     device = pixels.device
-    scale = torch.minimum(
-        torch.scalar_tensor(height, device=device) / size[0],
-        torch.scalar_tensor(width, device=device) / size[1],
-    )
-    pixels = pixels @ resampling(width, size[1], scale).T
+    if mode == "pad" and fill is not None:
+        rows, in_rows = padding(height, size[0], width, size[1], device)
+        columns, in_columns = padding(width, size[1], height, size[0], device)
+        inside = in_rows[:, None] & in_columns
+        return torch.where(inside, resize(pixels, rows, columns, rounded), fill)
+    down = torch.scalar_tensor(height, device=device) / size[0]
+    across = torch.scalar_tensor(width, device=device) / size[1]
+    if mode == "crop":
+        down = across = torch.minimum(down, across)
+    rows = resampling(height, torch.arange(size[0], device=device), size[0], down)
+    columns = resampling(width, torch.arange(size[1], device=device), size[1], across)
+    return resize(pixels, rows, columns, rounded)
+
+
+def resize(pixels: Tensor, rows: Tensor, columns: Tensor, rounded: bool) -> Tensor:
+    """Return images whose pixels are weighted sums, first along rows and then along columns."""
+    pixels = pixels @ columns.T
     if rounded:
         pixels = (pixels + 0.5).floor().clamp(0, 255)
-    pixels = resampling(height, size[0], scale) @ pixels
+    pixels = rows @ pixels
     return ((pixels + 0.5).floor() if rounded else pixels).clamp(0, 255)
 
 
-def resampling(side: int, wanted: int, scale: Tensor) -> Tensor:
-    """Return the weight of each pixel of a side in each wanted pixel, ``[wanted, side]``.
+def padding(
+    side: int, wanted: int, other: int, other_wanted: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Return the weights of a padded side ``[wanted, side]``, and which wanted pixels it covers.
 
     Args:
         side: number of pixels.
         wanted: number of wanted pixels.
-        scale: pixels per wanted pixel; the centre is cropped.
+        other: number of pixels of the other side.
+        other_wanted: number of wanted pixels of the other side.
+        device: of the result.
+    """
+    # Python's precision: another rounding would move the image by a pixel.
+    given = torch.scalar_tensor(side, dtype=torch.float64)
+    others = torch.scalar_tensor(other, dtype=torch.float64)
+    scale = torch.maximum(given / wanted, others / other_wanted)
+    covered = (given / scale).round().clamp(min=1).float().to(device)
+    index = torch.arange(wanted, device=device) - ((wanted - covered) / 2).floor()
+    inside = (index >= 0) & (index < covered)
+    index = torch.minimum(index.clamp(min=0), covered - 1)
+    return resampling(side, index, covered, side / covered), inside
+
+
+def resampling(side: int, index: Tensor, wanted: Tensor | int, scale: Tensor) -> Tensor:
+    """Return the weight of each pixel of a side in each wanted pixel, ``[index, side]``.
+
+    Args:
+        side: number of pixels.
+        index: of each wanted pixel.
+        wanted: number of pixels that the resized centre of the side has.
+        scale: pixels per wanted pixel.
     """
     device = scale.device
-    centres = scale * (torch.arange(wanted, device=device) + 0.5) + (side - wanted * scale) / 2
+    centres = scale * (index + 0.5) + (side - wanted * scale) / 2
     positions = torch.arange(side, device=device) + 0.5
     distance = (positions - centres[:, None]).abs() / scale.clamp(min=1.0)
     near = (1.5 * distance - 2.5) * distance**2 + 1

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+import numpy as np
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from spaces.errors import BadInputError
@@ -17,17 +19,11 @@ from trainables.specs import Decoding, Fit
 if TYPE_CHECKING:
     from trainables.data import Dataset
 
-RESIZING = (
-    "resize the shorter side to the size with Pillow's antialiased bicubic filter and crop the "
-    "centre"
-)
-_BEFORE = (
-    "before the model, bring images to the size with Pillow's antialiased bicubic filter: resize "
-)
+_FILTER = "to the size with Pillow's antialiased bicubic filter"
 _RESIZING: dict[Fit, str] = {
-    "crop": RESIZING,
-    "pad": f"{_BEFORE}the longer side and add the background; the model itself crops",
-    "squash": f"{_BEFORE}both sides; the model itself crops",
+    "crop": f"resize the shorter side {_FILTER} and crop the centre",
+    "pad": f"resize the longer side {_FILTER} and fill the rest",
+    "squash": f"resize both sides {_FILTER}",
 }
 
 
@@ -49,8 +45,9 @@ class Preprocessing(BaseModel):
         value_range: values that the reader maps to black and white in files with 16 or 32 bits per
             pixel; None if the data had none.
         max_megapixels: largest image that the reader decodes.
-        fit: how the reader brings images of other proportions to the size; the model crops those
-            that it gets in another size.
+        fit: how the model, or the reader before it, brings images of other proportions to the
+            size.
+        fill: value of each channel around padded images, in 0..255.
         grey: whether the reader converts colour to greyscale.
     """
 
@@ -62,7 +59,7 @@ class Preprocessing(BaseModel):
     layout: Literal["NCHW"] = "NCHW"
     channels: Literal[1, 3]
     size: tuple[int, int]
-    resizing: str = RESIZING
+    resizing: str = _RESIZING["crop"]
     mean: tuple[tuple[float, ...], ...]
     std: tuple[tuple[float, ...], ...]
     flip: bool
@@ -70,6 +67,7 @@ class Preprocessing(BaseModel):
     value_range: tuple[float, float] | None
     max_megapixels: float
     fit: Fit = "crop"
+    fill: tuple[int, ...] = ()
     grey: bool = False
 
     @classmethod
@@ -99,6 +97,7 @@ class Preprocessing(BaseModel):
                 "value_range": decoding.value_range or datasets[0].value_range,
                 "max_megapixels": decoding.max_megapixels,
                 "fit": decoding.fit,
+                "fill": _fill(decoding.background, channels),
                 "grey": decoding.grey,
                 "resizing": _RESIZING[decoding.fit],
             }
@@ -129,3 +128,9 @@ class Preprocessing(BaseModel):
         """The rules for reading files."""
         limit = round(self.max_megapixels * 1e6)
         return Rules(rgb(self.background), limit, self.value_range, self.fit, self.grey)
+
+
+def _fill(background: str, channels: int) -> tuple[int, ...]:
+    """Return a colour as the values of an image with 1 or 3 channels."""
+    colour = Image.new("RGB", (1, 1), rgb(background))
+    return tuple(np.ravel(colour.convert("L") if channels == 1 else colour).tolist())

@@ -24,6 +24,7 @@ from trainables.export.names import (
     WEIGHTS,
 )
 from trainables.export.preprocessing import Preprocessing
+from trainables.images.pixels import FORMATS
 
 _PACKAGES = ("numpy", "pandas", "pillow", "torch")
 
@@ -49,7 +50,8 @@ class Predictor(mlflow.pyfunc.PythonModel):
         network.load_state_dict({{name: state[stored] for stored, name in NAMES.items()}})
         classifier = runpy.run_path(paths["{CLASSIFIER_FILE}"])["Classifier"]
         size, mean, std = PREPROCESSING["size"], PREPROCESSING["mean"], PREPROCESSING["std"]
-        self.classifier = classifier([network], size, mean, std, PREPROCESSING["flip"]).eval()
+        flip, mode, fill = (PREPROCESSING[name] for name in ("flip", "fit", "fill"))
+        self.classifier = classifier([network], size, mean, std, flip, mode, fill).eval()
 
     def predict(self, context, model_input: pd.DataFrame, params=None):
         import torch
@@ -68,7 +70,7 @@ def read(content):
     """Return the content of an image file as uint8 [1, channels, height, width]."""
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content), formats=FORMATS))
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         if PREPROCESSING["value_range"] is None:
             raise ValueError("16 or 32 bits per pixel, and the range of such values is unknown")
@@ -100,6 +102,7 @@ def predictor_source(
     constants = {
         "LABELS": json.dumps(list(classes), ensure_ascii=False),
         "PREPROCESSING": repr(preprocessing.model_dump(mode="json")),
+        "FORMATS": repr(FORMATS),
         "NAMES": repr(state_dict_names(architecture)),
     }
     lines = [f"{name} = {value}" for name, value in constants.items()]

@@ -77,9 +77,10 @@ def readme(
         "torch, numpy and pillow.",
         _code(_torch_example(channels, pixels)),
         f"The input is `{INPUT}`, {kind} images `[n, {channels}, height, width]`, {black_to_white}."
-        f" The model resizes the shorter side to {height if height <= width else width} pixels, "
-        f"crops the centre to {height}x{width} and normalises; batch, height and width are free. "
-        "The output is the probability of each class.",
+        f" The model brings images to {height}x{width} pixels and normalises; batch, height and "
+        f"width are free. {_resizing(subject)} The output is the probability of each class.",
+        "The examples ignore transparency and expect 8 bits per channel. "
+        f"{_files_of_data(subject)}",
     ]
     if ONNX_FILE in written:
         sections += [
@@ -103,6 +104,28 @@ def readme(
         sections += [f"### {heading}", "\n".join(f"- {line}" for line in lines)]
     sections += ["### Measured", _measured(forms, len(subject.rows))]
     return "\n\n".join(sections) + "\n"
+
+
+def _resizing(subject: ExportSubject) -> str:
+    """Return what the model does with images of other proportions."""
+    match subject.decoding.fit:
+        case "pad":
+            colour = subject.decoding.background
+            return f"It resizes the longer side and fills the rest with {colour}."
+        case "squash":
+            return "It resizes both sides, whatever the proportions."
+    return "It resizes the shorter side and crops the centre."
+
+
+def _files_of_data(subject: ExportSubject) -> str:
+    """Return how the search read files that the examples do not read."""
+    known = subject.decoding.value_range or subject.dataset.value_range
+    deep = (
+        ", and mapped {:g} to black and {:g} to white in 16-bit and 32-bit images".format(*known)
+        if known
+        else ""
+    )
+    return f"The search put transparent pixels on {subject.decoding.background}{deep}."
 
 
 def _measured(forms: Sequence[CheckedForm], images: int) -> str:

@@ -68,13 +68,15 @@ class ExportSubject:
     @cached_property
     def classifier(self) -> Classifier:
         """The networks with resizing and normalisation, on the CPU in evaluation mode."""
-        height, width, _ = self.dataset.shape
+        described = self.preprocessing("uint8")
         return Classifier(
             [member.module.cpu().float() for member in self.members],
-            (height, width),
+            described.size,
             [member.dataset.mean for member in self.members],
             [member.dataset.std for member in self.members],
             self.flip,
+            described.fit,
+            described.fill,
         ).eval()
 
     @cached_property

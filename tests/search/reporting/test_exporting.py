@@ -9,6 +9,7 @@ import pytest
 
 from search.reporting.exporting import ExportRequest, replacing
 from spaces.errors import BadInputError
+from trainables.export.preprocessing import Preprocessing
 from trainables.specs import FinalistResult
 
 RESULTS = [FinalistResult(3, seed, accuracy, 0.5, 1.0) for seed, accuracy in ((1, 0.7), (2, 0.8))]
@@ -16,6 +17,22 @@ RESULTS = [FinalistResult(3, seed, accuracy, 0.5, 1.0) for seed, accuracy in ((1
 
 def request(to: Path) -> ExportRequest:
     return ExportRequest(to, ensemble=False, seed=None, pixels="uint8", int8=True, images=10)
+
+
+def described() -> Preprocessing:
+    return Preprocessing(
+        input="images",
+        pixels="uint8",
+        range=(0, 255),
+        channels=1,
+        size=(8, 8),
+        mean=((0.5,),),
+        std=((0.5,),),
+        flip=False,
+        background="white",
+        value_range=None,
+        max_megapixels=1.0,
+    )
 
 
 def test_seed_with_best_validation_accuracy_is_exported(tmp_path: Path) -> None:
@@ -41,7 +58,10 @@ def test_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").touch()
     with pytest.raises(BadInputError, match="has other files; name a new folder"):
         asked.check()
-    (tmp_path / "preprocess.json").touch()
+    (tmp_path / "preprocess.json").write_text('{"mean": [0.5]}')
+    with pytest.raises(BadInputError, match="has other files; name a new folder"):
+        asked.check()
+    described().write(tmp_path)
     asked.check()
     with pytest.raises(BadInputError, match="is a file; name a folder"):
         request(tmp_path / "thesis.txt").check()
@@ -57,6 +77,17 @@ def test_new_export_replaces_files_of_the_earlier_one_only(tmp_path: Path) -> No
     assert sorted(path.name for path in target.iterdir()) == ["labels.json", "mine.py"]
     assert (target / "labels.json").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_current_folder_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target, other = tmp_path / "model", tmp_path / ".model.new"
+    target.mkdir()
+    other.mkdir()
+    monkeypatch.chdir(target)
+    with replacing(Path()) as folder:
+        (folder / "labels.json").write_text("new")
+    assert (target / "labels.json").read_text() == "new"
+    assert sorted(tmp_path.iterdir()) == [other, target]
 
 
 def test_failed_export_leaves_the_earlier_one(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ from PIL import Image
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT
 from search.tracking.mlflow_destination import Destination
+from search.tracking.mlflow_errors import RefusedError
 from search.tracking.mlflow_runs import RunStore
 from search.tracking.model_description import describe_model
+from search.tracking.pyfunc_model import PyfuncModel
 from search.tracking.tracking_process import sync
 from spaces.architecture import Architecture, Builder
 from spaces.operations import Convolution, GlobalPooling, Linear
@@ -73,7 +75,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     weights = home / "mine" / "finalists" / "trial-1-seed-1.pt"
     weights.parent.mkdir(parents=True)
     torch.save(network.state_dict(), weights)
-    model = describe_model(architecture, dataset, Decoding(), "Trial 1 of mine", flip=True)
+    decoding = Decoding(fit="squash")
+    model = describe_model(architecture, dataset, decoding, "Trial 1 of mine", flip=True)
     with Journal(home / "mine" / "journal.jsonl") as journal:
         journal.start(PARENT, "mine")
         journal.start("finalist-1", "finalist 1")
@@ -83,7 +86,8 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     store = RunStore(destination.tracking_uri, "borderline", None, "mine-1", lambda _: None)
     run_id = store.find("finalist-1")
     assert run_id is not None
-    classifier = Classifier([network], (6, 4), [dataset.mean], [dataset.std], flip=True)
+    statistics = [dataset.mean], [dataset.std]
+    classifier = Classifier([network], (6, 4), *statistics, flip=True, mode="squash")
     return Tracked(home, run_id, classifier)
 
 
@@ -132,3 +136,18 @@ def test_model_has_signature_example_and_requirements(
     }
     example = pd.read_json(folder / "input_example.json", orient="split")
     assert list(example.columns) == ["image"]
+
+
+def test_any_error_of_mlflow_refuses_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import pyfunc  # noqa: PLC0415 - the import takes seconds
+
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("no such\nlayer")
+
+    monkeypatch.setattr(pyfunc, "save_model", fail)
+    (tmp_path / "weights.pt").touch()
+    model = PyfuncModel("", {}, "", [])
+    with pytest.raises(RefusedError, match=r"cannot save the model \(no such layer\)"):
+        model.save(tmp_path / "model", tmp_path / "weights.pt")

@@ -37,6 +37,30 @@ def test_images_are_resized_as_the_search_reads_files(height: int, width: int) -
     assert (found != expected).mean() < 0.01
 
 
+SHAPES = [(16, 12), (77, 133), (133, 77), (20, 25), (5, 9), (16, 13), (200, 3), (31, 21)]
+
+
+@pytest.mark.parametrize(("height", "width"), SHAPES)
+@pytest.mark.parametrize("mode", ["pad", "squash"])
+def test_models_pad_and_squash_as_the_search(mode: str, height: int, width: int) -> None:
+    image = picture(height, width)
+    expected, _ = read_pixels(image, (12, 16), Rules((200, 100, 50), fit=mode))
+    fill = torch.tensor([200.0, 100.0, 50.0])[:, None, None]
+    found = fit(batch(image).float(), (16, 12), True, mode, fill)[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - expected).max() <= 1
+    assert (found != expected).mean() < 0.01
+
+
+def test_padding_is_normalised_as_pixels_of_its_colour() -> None:
+    network, statistics = Scores(1.0), ([[0.4] * 3], [[0.2] * 3])
+    image = torch.full((1, 3, 16, 4), 90, dtype=torch.uint8)
+    padded = torch.full((1, 3, 16, 12), 90, dtype=torch.uint8)
+    padded[..., :4] = padded[..., 8:] = 30
+    classifier = Classifier([network], (16, 12), *statistics, mode="pad", fill=[30] * 3)
+    assert torch.allclose(classifier(image), classifier(padded))
+    assert torch.allclose(classifier(image / 255), classifier(padded))
+
+
 def test_images_of_the_size_of_the_network_stay_unchanged() -> None:
     image = picture(16, 12)
     assert torch.equal(fit(batch(image).float(), (16, 12), rounded=True), batch(image).float())

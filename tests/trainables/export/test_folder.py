@@ -25,10 +25,10 @@ from trainables.export.folder import FormChoice, WrittenForms, write_folder
 from trainables.export.forms import Form, run_onnx, run_program
 from trainables.export.names import FILES
 from trainables.export.preprocessing import Preprocessing
-from trainables.export.readme import ModelCard
+from trainables.export.readme import ModelCard, readme
 from trainables.export.subject import ExportSubject, Member
 from trainables.images.pixels import read_pixels
-from trainables.specs import Decoding
+from trainables.specs import Decoding, Fit
 
 CARD = ModelCard("Trial 1", ("data",), ("protocol",), ("accuracy",), ("costs",))
 WITHOUT_BORDERLINE = (
@@ -36,7 +36,7 @@ WITHOUT_BORDERLINE = (
 )
 
 
-def make_subject(count: int = 1) -> ExportSubject:
+def make_subject(count: int = 1, fit: Fit = "crop") -> ExportSubject:
     """Return networks with random weights for 12x8 colour images of three classes."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (24, 12, 8, 3), dtype=np.uint8)
@@ -55,7 +55,8 @@ def make_subject(count: int = 1) -> ExportSubject:
     for member in members:
         # Far from uniform probabilities, so that differences show.
         torch.nn.init.normal_(list(member.module.parameters())[-2], std=3.0)
-    return ExportSubject(architecture, tuple(members), False, Decoding(), 100)
+    decoding = Decoding(fit=fit, background="red")
+    return ExportSubject(architecture, tuple(members), False, decoding, 100)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Exported:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """Return an ensemble of two networks in all forms."""
     folder = tmp_path_factory.mktemp("exported")
-    subject = make_subject(2)
+    subject = make_subject(2, "pad")
     return Exported(
         subject,
         folder,
@@ -95,7 +96,7 @@ def test_every_form_answers_as_the_networks(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("run", [run_program, run_onnx])
-def test_forms_take_any_size_and_batch(exported: Exported, run: Callable[[Path], object]) -> None:
+def test_forms_pad_any_size_and_batch(exported: Exported, run: Callable[[Path], object]) -> None:
     name = "model.pt2" if run is run_program else "model.onnx"
     model = run(exported.folder / name)
     assert callable(model)
@@ -124,6 +125,20 @@ def test_readme_examples_run_without_borderline(exported: Exported, tmp_path: Pa
         check=True,
     )
     assert result.stdout.splitlines() == 3 * [f"{label}: {p:.4f}" for p, label in ranked]
+
+
+@pytest.mark.parametrize(
+    ("fit", "sentence"),
+    [
+        ("crop", "It resizes the shorter side and crops the centre."),
+        ("pad", "It resizes the longer side and fills the rest with red."),
+        ("squash", "It resizes both sides, whatever the proportions."),
+    ],
+)
+def test_readme_says_how_the_model_resizes(fit: Fit, sentence: str) -> None:
+    text = readme(CARD, make_subject(1, fit), "uint8", [])
+    assert sentence in text
+    assert "The search put transparent pixels on red." in text
 
 
 def test_form_with_other_answers_is_refused(tmp_path: Path) -> None:
