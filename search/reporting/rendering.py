@@ -46,9 +46,9 @@ def as_text(sections: Sequence[Section]) -> RenderableType:
         if section.rows:
             table = Table(box=None, pad_edge=False, header_style="dim")
             for column in section.header:
-                table.add_column(column, overflow="fold")
+                table.add_column(Text(column), overflow="fold")
             for row in section.rows:
-                table.add_row(*row)
+                table.add_row(*map(Text, row))
             parts.append(table)
         if section.files:
             parts.append(Text(_beside(section)))

@@ -157,7 +157,8 @@ def padding(
     index = torch.arange(wanted, device=device) - ((wanted - covered) / 2).floor()
     inside = (index >= 0) & (index < covered)
     index = torch.minimum(index.clamp(min=0), covered - 1)
-    return resampling(side, index, covered, side / covered), inside
+    # A tensor: Python's number over a tensor would be rounded twice.
+    return resampling(side, index, covered, given.float().to(device) / covered), inside
 
 
 def resampling(side: int, index: Tensor, wanted: Tensor | int, scale: Tensor) -> Tensor:

@@ -627,3 +627,10 @@ def test_markup_in_names_is_escaped_on_page() -> None:
     parsed = Page(page)
     assert "script" not in parsed.tags
     assert "".join(parsed.text).count(evil) == 6
+
+
+def test_brackets_in_a_cell_are_printed_as_text(printed: Printed) -> None:
+    section = Section("Classes", header=("[i]class",), rows=(("[/b]",),))
+    shown = printed(lambda console: print_report(console, [section]))
+    assert "[i]class" in shown
+    assert "[/b]" in shown

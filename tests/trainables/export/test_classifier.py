@@ -61,9 +61,14 @@ def test_padding_is_normalised_as_pixels_of_its_colour() -> None:
     assert torch.allclose(classifier(image / 255), classifier(padded))
 
 
-def test_images_of_the_size_of_the_network_stay_unchanged() -> None:
-    image = picture(16, 12)
-    assert torch.equal(fit(batch(image).float(), (16, 12), rounded=True), batch(image).float())
+@pytest.mark.parametrize("mode", ["crop", "pad", "squash"])
+@pytest.mark.parametrize(("height", "width"), [(16, 12), (49, 49)])
+def test_images_of_the_size_of_the_network_stay_unchanged(
+    mode: str, height: int, width: int
+) -> None:
+    image, fill = batch(picture(height, width)).float(), torch.zeros(3, 1, 1)
+    for rounded in (True, False):
+        assert torch.equal(fit(image, (height, width), rounded, mode, fill), image)
 
 
 class Scores(nn.Module):
