@@ -100,7 +100,9 @@ class Predictions:
         rows.writerow(["file", "label", "probability", *self.labels])
         for each in self.found:
             known = each.probabilities
-            rows.writerow([each.file, each.label, known[each.label], *map(known.get, self.labels)])
+            # Names of files need not be text; such bytes are escaped.
+            file = each.file.encode("utf-8", "backslashreplace").decode()
+            rows.writerow([file, each.label, known[each.label], *map(known.get, self.labels)])
         return text.getvalue().rstrip("\n")
 
     def as_table(self, top: int) -> Table:

@@ -17,6 +17,8 @@ from rich.console import Console
 
 from search.cli import main
 from search.reporting.predicting import (
+    Prediction,
+    Predictions,
     Predictor,
     find_files,
     is_exported,
@@ -102,6 +104,11 @@ def test_every_format_holds_the_same_answers(
     assert "[bold]" in table
     assert "0.2000" in table
     assert "0.2000" not in printed(lambda console: show_predictions(found, 1, console))
+
+
+def test_csv_escapes_bytes_of_names_that_are_no_text() -> None:
+    found = Predictions(("a",), [Prediction("b\udcff.png", {"a": 1.0})], {})
+    assert found.as_csv().encode("utf-8").splitlines()[1] == rb"b\udcff.png,a,1.0,1.0"
 
 
 def test_models_for_floats_get_images_in_0_to_1(photos: list[Path]) -> None:
