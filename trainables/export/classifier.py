@@ -104,6 +104,8 @@ def fit(
 ) -> Tensor:
     """Bring images to a size as Pillow's antialiased bicubic filter does.
 
+    Pillow squashes much narrower images in another order, which differs by the rounding between.
+
     Args:
         pixels: float ``[n, channels, height, width]`` in 0..255.
         size: wanted height and width.
