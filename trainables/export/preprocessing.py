@@ -133,4 +133,4 @@ class Preprocessing(BaseModel):
 def _fill(background: str, channels: int) -> tuple[int, ...]:
     """Return a colour as the values of an image with 1 or 3 channels."""
     colour = Image.new("RGB", (1, 1), rgb(background))
-    return tuple(np.ravel(colour.convert("L") if channels == 1 else colour).tolist())
+    return tuple(np.asarray(colour.convert("L") if channels == 1 else colour).ravel().tolist())
