@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from search.console import note, say
+from search.formatting import plural
 from search.reporting.predicting import subject_of
 from search.reporting.trained_networks import SearchNetworks, TrainedNetwork, best_seed
 from spaces.errors import BadInputError
@@ -164,7 +165,7 @@ def _table(forms: Sequence[CheckedForm]) -> Table:
     for column in ("file", "size", "largest difference", "accuracy", "ms per image", "runs with"):
         table.add_column(column, justify="left" if column in ("file", "runs with") else "right")
     for form in forms:
-        other = f" ({form.other_answers} other answers)" if form.other_answers else ""
+        other = f" ({plural(form.other_answers, 'other answer')})" if form.other_answers else ""
         table.add_row(
             form.name,
             f"{form.bytes / 1e3:,.0f} kB",
