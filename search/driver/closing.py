@@ -8,7 +8,8 @@ from search.driver.baseline_process import GRACE
 from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
 from search.reporting.finalist_metrics import read_metrics
-from search.reporting.rendering import Section, as_html
+from search.reporting.page.frame import as_html
+from search.reporting.rendering import Section
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.study.finalists import Finalist

@@ -37,7 +37,8 @@ from search.nightly.history import History, Night, Score, State, take_snapshot
 from search.nightly.identity import JudgedImages, identify
 from search.nightly.report import build_night, headline, index_page
 from search.notifications import Notifier, take_addresses
-from search.reporting.rendering import as_html, as_markdown, print_report
+from search.reporting.page.frame import as_html
+from search.reporting.rendering import as_markdown, print_report
 from search.reporting.standing import read_distances, read_standing
 from search.signals import interrupting
 from search.study.file_lock import hold

@@ -241,4 +241,12 @@ def index_page(search: str, nights: Sequence[Night]) -> str:
         test = f"{first.test:.4f} ± {first.spread:.4f}" if first else "-"
         outcome = headline(night, known[-1] if known else None)
         rows.append((night.name, (outcome, trained, best, test)))
-    return render("nights.html", title=f"Nights of {search}", trend=trend(nights), nights=rows)
+    return render(
+        "nights.html",
+        title=f"Nights of {search}",
+        parts=(),
+        lead=(),
+        refresh=None,
+        trend=trend(nights),
+        nights=rows,
+    )

@@ -1,4 +1,7 @@
-"""Sections of a report, and their three forms: terminal, Markdown and web page."""
+"""Sections of a report, and their forms: terminal and Markdown.
+
+`search.reporting.page.frame` makes web pages of them.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,6 @@ from markupsafe import Markup
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-
-from search.templates import render
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,6 @@ def as_text(sections: Sequence[Section]) -> RenderableType:
 def print_report(console: Console, sections: Sequence[Section]) -> None:
     """Print a report."""
     console.print(as_text(sections), highlight=False)
-
-
-def as_html(title: str, sections: Sequence[Section]) -> str:
-    """Return a report as a web page that needs no other file."""
-    return render("report.html", title=title, sections=sections)
 
 
 def as_markdown(title: str, sections: Sequence[Section]) -> str:

@@ -16,7 +16,8 @@ from search.formatting import plural
 from search.reporting.comparison import comparability, compare
 from search.reporting.documents import list_documents
 from search.reporting.finalist_metrics import read_metrics
-from search.reporting.rendering import as_html, print_report
+from search.reporting.page.frame import as_html
+from search.reporting.rendering import print_report
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch

@@ -14,7 +14,8 @@ from search.experiment.loading import parse_experiment
 from search.loop.budget import Spent
 from search.nightly.history import NOTHING, Best, Decision, Night, Ruling, Score, State
 from search.nightly.report import build_night, headline, index_page
-from search.reporting.rendering import Section, as_html, as_markdown
+from search.reporting.page.frame import as_html
+from search.reporting.rendering import Section, as_markdown
 from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.significance import Comparison
 from trainables.baseline import Baseline
