@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from search.console import make_console
 from search.driver.resume import as_resumed
+from search.driver.retrain import RetrainRequest, retrain_trial
 from search.driver.run import run_search
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment, parse_experiment
 from search.experiment.schema import Experiment
 from search.nightly.champion_probe import load_named
+from search.reporting.additional_results import AdditionalResult
 from search.reporting.documents import report_document, status_document
 from search.reporting.explanation import explain_trial
 from search.reporting.exporting import ExportRequest, export_networks
@@ -91,20 +94,19 @@ class Search:
                 return
             time.sleep(every)
 
-    def architecture(self, trial: int | None = None) -> Architecture:
+    def architecture(self, trial: int | str | None = None) -> Architecture:
         """Return the graph of a trial, or of the best network.
 
         Args:
-            trial: number of the trial; None for the best finalist, or else the best trial.
+            trial: number of the trial, or the name that `retrain` returned; None for the best
+                finalist, or else the best trial.
 
         Raises:
             BadInputError: there is no such trained network.
         """
-        networks = self._networks(trial)
-        found = networks.trial
-        return networks.stored.space.rebuild(found.params, found.digest).architecture
+        return self._networks(trial).architecture
 
-    def module(self, trial: int | None = None) -> nn.Module:
+    def module(self, trial: int | str | None = None) -> nn.Module:
         """Return the trained network of a trial, or the best network, on the CPU.
 
         A finalist has stored weights; of its seeds, the best on validation is returned. Another
@@ -112,7 +114,8 @@ class Search:
         [batch, channels, height, width]; `export` writes one that takes raw images.
 
         Args:
-            trial: number of the trial; None for the best finalist, or else the best trial.
+            trial: number of the trial, or the name that `retrain` returned; None for the best
+                finalist, or else the best trial.
 
         Raises:
             BadInputError: there is no such trained network, or its images have changed.
@@ -120,12 +123,13 @@ class Search:
         (network,) = load_named(self._networks(trial), best_seed)
         return network.module.eval()
 
-    def export(self, to: str | Path, trial: int | None = None, *, int8: bool = True) -> Path:
+    def export(self, to: str | Path, trial: int | str | None = None, *, int8: bool = True) -> Path:
         """Write a network to files that need nothing of Borderline; see ``export --help``.
 
         Args:
             to: folder of the files.
-            trial: number of the trial; None for the best finalist, or else the best trial.
+            trial: number of the trial, or the name that `retrain` returned; None for the best
+                finalist, or else the best trial.
             int8: also write a quantised model.
 
         Returns:
@@ -142,6 +146,50 @@ class Search:
         export_networks(networks, found, request, make_console())
         return folder
 
+    def retrain(
+        self,
+        trial: int | str,
+        epochs: int | str | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        from_weights: bool = False,
+        label: str | None = None,
+        seeds: int | None = None,
+        address: str = "local",
+    ) -> str:
+        """Train a trial longer or otherwise as a finalist of its own; see ``retrain --help``.
+
+        Args:
+            trial: number of the trial, or the name of an earlier retraining.
+            epochs: number, or a length such as ``2000 steps``; None for those of the search.
+            changes: values of training fields by dotted key, such as ``augmentation.flip``.
+            from_weights: start from the weights of the finalist.
+            label: of the retraining; None for one that names the changes.
+            seeds: number of seeds; None for as many as each finalist has.
+            address: of the Ray cluster; ``local`` starts a private one on this machine.
+
+        Returns:
+            Its name, which the other calls take: ``3@epochs-200``.
+
+        Raises:
+            BadInputError: the trial cannot be trained so.
+            SearchFailedError: a training failed; the same call continues with the others.
+        """
+        request = RetrainRequest(
+            f"{self.name}:{trial}",
+            None if epochs is None else str(epochs),
+            [f"{key}={_typed(value)}" for key, value in (changes or {}).items()],
+            from_weights,
+            label,
+            seeds,
+        )
+        return retrain_trial(request, self._home, make_console(), address).key
+
+    @property
+    def additional(self) -> list[AdditionalResult]:
+        """Results of retrained trials, with their comparisons."""
+        return self._stored.additional
+
     def explain(self, trial: int) -> str:
         """Return why a trial was rejected, stopped or failed.
 
@@ -155,7 +203,7 @@ class Search:
     def _stored(self) -> StoredSearch:
         return StoredSearch(self._folder)
 
-    def _networks(self, trial: int | None) -> SearchNetworks:
+    def _networks(self, trial: int | str | None) -> SearchNetworks:
         reference = self.name if trial is None else f"{self.name}:{trial}"
         return SearchNetworks(self._home, reference, make_console())
 
@@ -211,6 +259,13 @@ def _experiment(given: Experiment | Mapping[str, Any] | str | Path) -> Experimen
         # Absolute, because the stored experiment lies elsewhere.
         return experiment.model_copy(update={"modules": str(Path.cwd())})
     return experiment
+
+
+def _typed(value: object) -> str:
+    """Return a value as a user types it after ``--set``."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None else json.dumps(value)
 
 
 def _home(given: str | Path | None) -> Home:

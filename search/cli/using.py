@@ -1,4 +1,4 @@
-"""The commands that use a trained network: `export` and `predict`."""
+"""The commands that use a trained network: `export`, `predict` and `retrain`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from search.cli.application import FAILED, HomeOption, JsonOption, app, as_json
+from search.cli.application import (
+    FAILED,
+    INTERRUPTED,
+    AddressOption,
+    HomeOption,
+    JsonOption,
+    SetOption,
+    app,
+    as_json,
+)
 from search.console import make_console, output, warn
 from spaces.errors import BadInputError
 
@@ -15,7 +24,8 @@ TrainedArgument = Annotated[
     str,
     typer.Argument(
         metavar="NETWORK",
-        help="NAME (best finalist of a search), NAME:TRIAL, or NAME:champion (of its nights).",
+        help="NAME (best finalist of a search), NAME:TRIAL, NAME:TRIAL@LABEL (retrained), or "
+        "NAME:champion (of its nights).",
     ),
 ]
 DeviceOption = Annotated[
@@ -71,8 +81,8 @@ def predict(
         str,
         typer.Argument(
             metavar="NETWORK",
-            help="NAME (best finalist of a search), NAME:TRIAL, NAME:champion, or an exported "
-            "folder.",
+            help="NAME (best finalist of a search), NAME:TRIAL, NAME:TRIAL@LABEL (retrained), "
+            "NAME:champion, or an exported folder.",
         ),
     ],
     paths: Annotated[
@@ -110,3 +120,45 @@ def predict(
     else:
         predicting.show_predictions(found, top, console)
     return FAILED if found.unreadable else 0
+
+
+@app.command(epilog="Example: python search.py retrain quickstart:3 --epochs 200")
+def retrain(
+    trial: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME:TRIAL",
+            help="A trained trial of a search, or NAME:TRIAL@LABEL to go on from a retraining.",
+        ),
+    ],
+    epochs: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LENGTH", help="Epochs, or such as '2000 steps' (default: as the search)."
+        ),
+    ] = None,
+    set_: SetOption = None,
+    from_weights: Annotated[
+        bool, typer.Option("--from-weights", help="Start from the weights of the finalist.")
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Number of seeds (default: as each finalist).")
+    ] = None,
+    as_: Annotated[
+        str | None,
+        typer.Option("--as", metavar="LABEL", help="Label (default: names the changes)."),
+    ] = None,
+    home: HomeOption = None,
+    address: AddressOption = "local",
+) -> int:
+    """Train a trial longer or otherwise as a finalist of its own, and compare it with the trial.
+
+    --set changes epochs, augmentation, balance, recipe, test_time_flip or compile. The same command
+    again continues a retraining that was interrupted.
+    """
+    from search.driver.retrain import RetrainRequest, retrain_trial
+    from search.experiment.folder import Home
+
+    request = RetrainRequest(trial, epochs, tuple(set_ or ()), from_weights, as_, seeds)
+    outcome = retrain_trial(request, Home.locate(home), make_console(), address)
+    return INTERRUPTED if outcome.interrupted else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache, partial
 
 from search.backend.finalist_training import FinalistTraining, retrain_finalists
@@ -132,7 +133,7 @@ class _FinalistPhase:
                 search.say(line)
             has_trained = True
             retrain_finalists(
-                search.spec,
+                replace(search.spec, checkpoints=None),
                 [
                     FinalistTraining(
                         self._chosen[number], self._first_seed + index, probed=index == 0

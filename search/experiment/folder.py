@@ -183,6 +183,11 @@ class SearchFolder:
         return self.path / "finalists"
 
     @property
+    def additional(self) -> Path:
+        """Folder of networks that were trained as finalists besides those of the search."""
+        return self.path / "additional"
+
+    @property
     def probes(self) -> Path:
         """Folder of the probes of trained networks."""
         return self.path / "probes"

@@ -7,6 +7,7 @@ from typing import Any
 
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
+from search.reporting.additional_results import additional_documents, additional_section
 from search.reporting.finalist_metrics import read_metrics
 from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
@@ -53,6 +54,7 @@ def status_document(stored: StoredSearch) -> dict[str, Any]:
             }
             for finalist in finalists
         ],
+        "additional": additional_documents(stored.additional),
         "baseline_test_accuracy": standing.baseline.test if standing else None,
     }
 
@@ -72,6 +74,7 @@ def report_document(stored: StoredSearch) -> dict[str, Any]:
         ProbeStore(folder.probes).all(),
         read_metrics(folder, stored.experiment, finalists),
     )
+    sections += additional_section(stored.additional)
     return {
         **status_document(stored),
         "experiment": stored.experiment.model_dump(mode="json"),

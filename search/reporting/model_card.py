@@ -61,8 +61,13 @@ def _data(networks: SearchNetworks, subject: ExportSubject) -> list[str]:
 
 def _protocol(networks: SearchNetworks, found: Sequence[TrainedNetwork]) -> list[str]:
     first, spec = found[0], networks.spec
-    lines = [f"Training: {spec.epochs} epochs from scratch; {', '.join(n.origin for n in found)}."]
-    if first.results:
+    additional = networks.additional
+    weights = additional.weights if additional is not None else ""
+    start = f"from the weights of {networks.name}:{weights}" if weights else "from scratch"
+    lines = [f"Training: {spec.epochs} epochs {start}; {', '.join(n.origin for n in found)}."]
+    if additional is not None:
+        lines.append(f"{networks.title[0].upper()}{networks.title[1:]}, with fresh seeds.")
+    elif first.results:
         lines.append(
             "The search chose the network by its accuracy on validation. Fresh trainings with "
             "other seeds were then scored on test images that the search never used."

@@ -270,6 +270,9 @@ def probe_search(request: ProbeRequest, home: Home, console: Console) -> None:
     probing = SearchProbing(request, home, console)
     networks = probing.networks
     found = probing.probe(networks.load()[0])
+    if networks.additional is not None:
+        probing.finish(found, networks.additional.key, PARENT)
+        return
     number = networks.trial.number
     run = f"finalist-{number}" if networks.results else str(number)
     probing.finish(found, trial_name(number), run)

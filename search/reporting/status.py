@@ -13,6 +13,7 @@ from search.console import program, say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import plural
+from search.reporting.additional_results import additional_section, describe_additional
 from search.reporting.comparison import comparability, compare
 from search.reporting.documents import list_documents
 from search.reporting.finalist_metrics import read_metrics
@@ -79,6 +80,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             finalists = stored.finalists
             standing = read_standing(stored.folder, finalists)
             ties = tied_with_first(read_distances(stored.folder, finalists))
+            additional = stored.additional
         except BadInputError as error:
             if name is not None:
                 raise
@@ -95,6 +97,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             below.append(f"{each}: {standing.shortcoming}")
         if ties:
             below.append(f"{each}: {_tied(finalists, ties)}")
+        below += [f"{each}: {describe_additional(result)}" for result in additional]
         if finalists and len(names) == 1:
             below.append(f"Use it: {home.export_command(each)}")
         table.add_row(
@@ -161,6 +164,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         ProbeStore(stored.folder.probes).all(),
         read_metrics(stored.folder, stored.experiment, finalists),
     )
+    sections += additional_section(stored.additional)
     if against is not None:
         other = StoredSearch(home.existing(against))
         sections += [

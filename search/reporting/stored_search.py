@@ -7,6 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.experiment.folder import SearchFolder
 from search.experiment.loading import load_stored
 from search.experiment.training_spec import describe_training
+from search.reporting.additional_results import AdditionalResult, read_additional
 from search.study.file_lock import DriverFileLock
 from search.study.finalists import Finalist, read_results
 from search.study.storages import is_written, read_trials
@@ -47,3 +48,8 @@ class StoredSearch:
     def finalists(self) -> list[Finalist]:
         """Best first; empty before they are retrained."""
         return read_results(self.folder.finalists)
+
+    @property
+    def additional(self) -> list[AdditionalResult]:
+        """Retrained trials and baselines, with their comparisons."""
+        return read_additional(self.folder, self.finalists)

@@ -12,12 +12,15 @@ from rich.console import Console
 
 from search.console import note, say
 from search.experiment.folder import Home, SearchFolder
+from search.experiment.loading import load_experiment
+from search.experiment.schema import Experiment
 from search.experiment.sections import ResourcesSection
 from search.experiment.training_spec import describe_training, load_images
 from search.formatting import plural
 from search.loop.candidates import training_seed
 from search.loop.packing import fair_threads
 from search.reporting.stored_search import StoredSearch
+from search.study.additional import AdditionalFinalist, AdditionalStore, additional_finalists
 from search.study.finalists import FinalistStore, best_validated
 from search.study.probes import CHAMPION
 from search.study.records import TrialRecord
@@ -81,7 +84,8 @@ class SearchNetworks:
 
     Args:
         home: folder of all searches.
-        reference: network as the user names it: NAME, NAME:TRIAL or NAME:champion.
+        reference: network as the user names it: NAME, NAME:TRIAL, NAME:champion, or NAME:KEY of an
+            additional finalist.
         console: shows the decoding of images.
         device: for training again; None for the device of the search.
 
@@ -92,20 +96,35 @@ class SearchNetworks:
     def __init__(
         self, home: Home, reference: str, console: Console, device: str | None = None
     ) -> None:
-        name, colon, number = reference.partition(":")
-        if colon and number != CHAMPION and not (number.isascii() and number.isdigit()):
-            remedy = f"write {name}, {name}:TRIAL or {name}:{CHAMPION}"
-            raise BadInputError("NETWORK", reference, "names no trial", remedy)
+        name, colon, key = reference.partition(":")
+        is_number = key.isascii() and key.isdigit()
         self.home = home
         self.name = name
         self.reference = reference
         self.console = console
         self.stored = StoredSearch(home.existing(name))
         self.folder: SearchFolder = self.stored.folder
-        self._number = int(number) if colon and number != CHAMPION else None
-        spec = describe_training(self.stored.experiment, self.folder.task)
-        threads = _trial_threads(self.stored.experiment.resources)
+        self._number = int(key) if is_number else None
+        self.additional: AdditionalFinalist | None = None
+        self._store = FinalistStore(self.folder.finalists)
+        self.experiment: Experiment = self.stored.experiment
+        if colon and not is_number and key != CHAMPION:
+            store, self.additional = self._additional(key)
+            self._store = store.finalists
+            self.experiment = load_experiment(store.experiment)
+        spec = describe_training(self.experiment, self.folder.task)
+        threads = _trial_threads(self.experiment.resources)
         self.spec: TrainingSpec = replace(spec, device=device or spec.device, threads=threads)
+
+    def _additional(self, key: str) -> tuple[AdditionalStore, AdditionalFinalist]:
+        """Return the additional finalist of a name."""
+        known = additional_finalists(self.folder.additional)
+        for store, network in known:
+            if network.key == key:
+                return store, network
+        others = "".join(f", {self.name}:{network.key}" for _, network in known)
+        remedy = f"write {self.name}, {self.name}:TRIAL{others} or {self.name}:{CHAMPION}"
+        raise BadInputError("NETWORK", self.reference, "names no trial", remedy)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -160,9 +179,26 @@ class SearchNetworks:
     @cached_property
     def results(self) -> list[FinalistResult]:
         """The results of the trial as a finalist, by seed; none if it is no finalist."""
-        stored = FinalistStore(self.folder.finalists).results()
-        mine = [result for result in stored if result.number == self.trial.number]
+        wanted = self.trial.number if self.additional is None else self.additional.number
+        mine = [result for result in self._store.results() if result.number == wanted]
         return sorted(mine, key=lambda result: result.seed)
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The graph of the network.
+
+        Raises:
+            BadInputError: there is no such trained network.
+        """
+        found = self.trial if self.additional is None else self.additional
+        return self.spec.candidates().rebuild(found.params, found.digest).architecture
+
+    @property
+    def title(self) -> str:
+        """The network in words."""
+        if self.additional is not None:
+            return self.additional.title
+        return title_of_trial(self.trial.number, self.trial.truncated)
 
     def load(self, choose: Choice = first_seed) -> list[TrainedNetwork]:
         """Load the networks of a finalist, or train the network of another trial again.
@@ -174,17 +210,18 @@ class SearchNetworks:
             BadInputError: the images have changed, or the weights are damaged.
         """
         if not self.results:
+            if self.additional is not None:
+                problem = f"{self.title} has no complete training yet"
+                remedy = "wait for it, or run the command that trains it again"
+                raise BadInputError("NETWORK", self.reference, problem, remedy)
             return [self._train_again()]
-        store, trial = FinalistStore(self.folder.finalists), self.trial
-        architecture = self.stored.space.rebuild(trial.params, trial.digest).architecture
-        title = title_of_trial(trial.number, trial.truncated)
         return [
             self.restored(
-                architecture,
-                store.weights(trial.number, result.seed).read_bytes(),
+                self.architecture,
+                self._store.weights(result.number, result.seed).read_bytes(),
                 result.seed,
                 self.results,
-                title,
+                self.title,
                 "finalist",
             )
             for result in choose(self.results)

@@ -1,0 +1,204 @@
+"""The results of additional finalists, and how they compare with the finalists of the search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from search.experiment.folder import SearchFolder
+from search.formatting import plural
+from search.reporting.intervals import CONFIDENCE
+from search.reporting.rendering import Section
+from search.study.additional import AdditionalFinalist, additional_finalists
+from search.study.finalists import Finalist, FinalistStore
+from search.study.significance import Comparison, compare
+from trainables.baseline import Baseline
+
+METHOD = (
+    "The test pairs the networks by test image, takes the spread of the seeds of each into "
+    "account, and has Welch's degrees of freedom."
+)
+
+
+@dataclass(frozen=True)
+class AdditionalResult:
+    """The result of an additional finalist.
+
+    A retrained trial is compared with the trial as the search retrained it, a baseline with the
+    winner of the search, each on the test images.
+
+    Attributes:
+        network: how it is trained.
+        finalist: its results; None before its first training ended.
+        challenger: the network that may be better: the retrained trial, or the winner.
+        other: the network it is compared with: the original trial, or the baseline; empty if there
+            is none.
+        comparison: accuracy of the challenger minus that of the other, with interval and p value;
+            None if predictions of one of them or the labels of the test images are missing.
+    """
+
+    network: AdditionalFinalist
+    finalist: Finalist | None
+    challenger: str
+    other: str
+    comparison: Comparison | None
+
+    @property
+    def verdict(self) -> str:
+        """A sentence on the comparison; says why if there is none."""
+        found = self.comparison
+        if self.finalist is None:
+            return f"{self.network.key} has no complete training yet."
+        if not self.other:
+            number = self.network.number
+            return (
+                f"{self.network.key} is compared with nothing: trial {number} is no finalist. "
+                f"Retrain it without changes to compare."
+            )
+        if found is None:
+            return (
+                f"{self.challenger} is not compared with {self.other}: predictions or labels of "
+                "the test images are missing."
+            )
+        interval = f"{CONFIDENCE:.0%} interval {found.low:+.4f} to {found.high:+.4f}"
+        if found.is_better:
+            return (
+                f"{self.challenger} is better than {self.other} by {found.difference:.4f} on test "
+                f"({interval}, p = {found.p_value:.2g})."
+            )
+        if found.high < 0:
+            return (
+                f"{self.challenger} is worse than {self.other} by {-found.difference:.4f} on test "
+                f"({interval})."
+            )
+        return (
+            f"{self.challenger} is not better than {self.other} beyond noise (difference "
+            f"{found.difference:+.4f} on test, {interval}, p = {found.p_value:.2g})."
+        )
+
+
+def read_additional(folder: SearchFolder, finalists: Sequence[Finalist]) -> list[AdditionalResult]:
+    """Return the results of the additional finalists of a search.
+
+    Args:
+        folder: of the search.
+        finalists: of the search, best first.
+
+    Raises:
+        BadInputError: a stored file is damaged.
+    """
+    stored = additional_finalists(folder.additional)
+    if not stored:
+        return []
+    baseline, own = folder.baseline, FinalistStore(folder.finalists)
+    # A trial retrained as in the search stands for a trial that is no finalist.
+    arms = {
+        network.number: (store.finalists, network.key, found)
+        for store, network in stored
+        if network.kind == "retrained"
+        and not (network.changes or network.weights)
+        and (found := store.finalist(network)) is not None
+    }
+    arms |= {each.number: (own, f"trial {each.number}", each) for each in finalists}
+    results = []
+    for store, network in stored:
+        finalist = store.finalist(network)
+        mine = (store.finalists, network.key, finalist)
+        if network.kind == "retrained":
+            challenger, other = mine, arms.get(network.number)
+            if other is not None and other[1] == network.key:
+                other = None
+        else:
+            other = mine
+            challenger = (own, f"trial {finalists[0].number}", finalists[0]) if finalists else None
+        first, second = (_right(arm, baseline) for arm in (challenger, other))
+        results.append(
+            AdditionalResult(
+                network,
+                finalist,
+                challenger[1] if challenger else "",
+                other[1] if other else "",
+                compare(first, second, (1 - CONFIDENCE) / 2)
+                if first is not None and second is not None
+                else None,
+            )
+        )
+    return results
+
+
+def describe_additional(result: AdditionalResult) -> str:
+    """Return a line for people: the accuracy and the verdict."""
+    finalist = result.finalist
+    if finalist is None:
+        return result.verdict
+    seeds = plural(len(finalist.results), "seed")
+    return f"{result.network.key}: test accuracy {finalist.shown} ({seeds}). {result.verdict}"
+
+
+def additional_section(results: Sequence[AdditionalResult]) -> list[Section]:
+    """Return the section of a report; none without additional finalists."""
+    if not results:
+        return []
+    rows = [
+        (
+            each.network.key,
+            each.finalist.shown if each.finalist else "-",
+            f"{each.finalist.validation_accuracy:.4f}" if each.finalist else "-",
+            str(len(each.finalist.results) if each.finalist else 0),
+            f"{each.network.param_count:,}",
+            "; ".join(each.network.changes) or each.network.kind,
+        )
+        for each in results
+    ]
+    header = ("network", "test accuracy", "validation", "seeds", "params", "training")
+    sentences = [each.verdict for each in results]
+    if any(each.comparison for each in results):
+        sentences.append(METHOD)
+    return [Section("Additional finalists", tuple(sentences), header, tuple(rows))]
+
+
+def additional_documents(results: Sequence[AdditionalResult]) -> list[dict[str, Any]]:
+    """Return the results as plain values, for the JSON of commands."""
+    return [
+        {
+            "network": each.network.key,
+            "kind": each.network.kind,
+            "trial": each.network.number,
+            "changes": list(each.network.changes),
+            "weights": each.network.weights or None,
+            "test_accuracy": each.finalist.test_accuracy[0] if each.finalist else None,
+            "test_accuracy_std": each.finalist.test_accuracy[1] if each.finalist else None,
+            "validation_accuracy": each.finalist.validation_accuracy if each.finalist else None,
+            "seeds": len(each.finalist.results) if each.finalist else 0,
+            "params": each.network.param_count,
+            "macs": each.network.macs,
+            "challenger": each.challenger or None,
+            "other": each.other or None,
+            "comparison": asdict(each.comparison) if each.comparison else None,
+            "verdict": each.verdict,
+        }
+        for each in results
+    ]
+
+
+_Arm = tuple[FinalistStore, str, Finalist | None]
+
+
+def _right(arm: _Arm | None, baseline: Baseline | None) -> NDArray[np.bool_] | None:
+    """Return whether each training is right about each test image, bool [trainings, images].
+
+    The labels are those that the baseline keeps, of at most 10,000 test images.
+    """
+    if arm is None or arm[2] is None or baseline is None:
+        return None
+    store, _, finalist = arm
+    rows, labels = np.array(baseline.rows), np.array(baseline.labels)
+    found = [store.predictions(finalist.number, each.seed) for each in finalist.results]
+    known = [each[rows] for each in found if each is not None and len(each) > rows[-1]]
+    if not known or len(rows) < 2:
+        return None
+    return np.stack(known) == labels
