@@ -96,35 +96,31 @@ def read_additional(folder: SearchFolder, finalists: Sequence[Finalist]) -> list
         return []
     baseline, own = folder.baseline, FinalistStore(folder.finalists)
     # A trial retrained as in the search stands for a trial that is no finalist.
-    arms = {
-        network.number: (store.finalists, network.key, found)
+    originals = {
+        network.number: _Arm(store.finalists, network.key, found)
         for store, network in stored
         if network.kind == "retrained"
         and not (network.changes or network.weights)
         and (found := store.finalist(network)) is not None
     }
-    arms |= {each.number: (own, f"trial {each.number}", each) for each in finalists}
+    chosen = [_Arm(own, f"trial {each.number}", each) for each in finalists]
+    originals |= {arm.finalist.number: arm for arm in chosen}
     results = []
     for store, network in stored:
         finalist = store.finalist(network)
-        mine = (store.finalists, network.key, finalist)
-        if network.kind == "retrained":
-            challenger, other = mine, arms.get(network.number)
-            if other is not None and other[1] == network.key:
-                other = None
-        else:
-            other = mine
-            challenger = (own, f"trial {finalists[0].number}", finalists[0]) if finalists else None
-        first, second = (_right(arm, baseline) for arm in (challenger, other))
+        mine = None if finalist is None else _Arm(store.finalists, network.key, finalist)
+        challenger, other = mine, originals.get(network.number)
+        if network.kind == "baseline":
+            challenger, other = next(iter(chosen), None), mine
+        elif other is not None and other.title == network.key:
+            other = None
         results.append(
             AdditionalResult(
                 network,
                 finalist,
-                challenger[1] if challenger else "",
-                other[1] if other else "",
-                compare(first, second, (1 - CONFIDENCE) / 2)
-                if first is not None and second is not None
-                else None,
+                challenger.title if challenger else "",
+                other.title if other else "",
+                _compare(challenger, other, baseline),
             )
         )
     return results
@@ -185,20 +181,35 @@ def additional_documents(results: Sequence[AdditionalResult]) -> list[dict[str, 
     ]
 
 
-_Arm = tuple[FinalistStore, str, Finalist | None]
+@dataclass(frozen=True)
+class _Arm:
+    """A network of a comparison, with its stored predictions."""
+
+    store: FinalistStore
+    title: str
+    finalist: Finalist
 
 
-def _right(arm: _Arm | None, baseline: Baseline | None) -> NDArray[np.bool_] | None:
+def _compare(
+    challenger: _Arm | None, other: _Arm | None, baseline: Baseline | None
+) -> Comparison | None:
+    if challenger is None or other is None or baseline is None:
+        return None
+    first, second = (_right(arm, baseline) for arm in (challenger, other))
+    if first is None or second is None:
+        return None
+    return compare(first, second, (1 - CONFIDENCE) / 2)
+
+
+def _right(arm: _Arm, baseline: Baseline) -> NDArray[np.bool_] | None:
     """Return whether each training is right about each test image, bool [trainings, images].
 
     The labels are those that the baseline keeps, of at most 10,000 test images.
     """
-    if arm is None or arm[2] is None or baseline is None:
-        return None
-    store, _, finalist = arm
     rows, labels = np.array(baseline.rows), np.array(baseline.labels)
-    found = [store.predictions(finalist.number, each.seed) for each in finalist.results]
+    found = [arm.store.predictions(arm.finalist.number, r.seed) for r in arm.finalist.results]
     known = [each[rows] for each in found if each is not None and len(each) > rows[-1]]
     if not known or len(rows) < 2:
         return None
-    return np.stack(known) == labels
+    right: NDArray[np.bool_] = np.stack(known) == labels
+    return right
