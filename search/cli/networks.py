@@ -74,6 +74,18 @@ def analyze(
         Path | None,
         typer.Option(metavar="STEM", help="Plot receptive fields to STEM.png and STEM.svg."),
     ] = None,
+    effective: Annotated[
+        bool,
+        typer.Option("--effective", help="Measure effective receptive fields, too."),
+    ] = False,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Weights for --effective: state dict, safetensors."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Images for --effective, such as images:PATH; default: noise."),
+    ] = None,
     json_: JsonOption = False,
     fail: Annotated[
         bool,
@@ -83,15 +95,29 @@ def analyze(
 ) -> int:
     """Show receptive fields, border layer and remedies of a network, without training."""
     from search.experiment.folder import Home
-    from search.reporting.analyze import analyze_model, border_summary, show_analysis
+    from search.reporting.analysis.effective import EffectiveOptions
+    from search.reporting.analysis.models import ModelReference, parse_resolution, parse_rule
+    from search.reporting.analysis.table import show_analysis, summarise_border
+    from search.reporting.analyze import AnalyzeRequest, analyze_model
 
-    document = analyze_model(model, rule, resolution, channels, keep_border, Home.locate(home))
+    for option, value in (("--weights", weights), ("--data", data)):
+        if value is not None and not effective:
+            raise BadInputError(option, value, "is only for --effective", "add --effective")
+    size = None if resolution is None else parse_resolution(resolution)
+    request = AnalyzeRequest(
+        ModelReference(model, size, channels),
+        parse_rule(rule),
+        keep_border,
+        EffectiveOptions(weights, data) if effective else None,
+    )
+    console = make_console()
+    document = analyze_model(request, Home.locate(home), make_console(stderr=True))
     if json_:
-        as_json(document)
+        as_json(document.plain())
     else:
-        show_analysis(document, make_console())
+        show_analysis(document, console)
     if picture is not None:
-        from search.reporting.border_plot import draw_analysis
+        from search.reporting.analysis.picture import draw_analysis
 
         try:
             files = draw_analysis(document, picture)
@@ -99,8 +125,8 @@ def analyze(
             raise BadInputError("--picture", picture, str(error), "name a file to write") from None
         for file in files:
             note(f"drawn: {file}")
-    if fail and document["border"] is not None:
-        warn(border_summary(document))
+    if fail and document.border is not None:
+        warn(summarise_border(document))
         return FAILED
     return 0
 

@@ -1,7 +1,8 @@
 """The effective receptive field: the pixels that move the centre of a layer's output.
 
 The mass of a pixel is the magnitude of the gradient of the output's centre with respect to it
-(Luo et al. 2016, arXiv 1701.04128), averaged over images and channels of the layer.
+(Luo et al. 2016, arXiv 1701.04128), averaged over images and channels of the layer. Statistics of
+norms and gates count as constants, as in theoretical fields.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 from spaces.operation_base import Pair
+from trainables.probes.constant_statistics import ConstantStatistics
 from trainables.probes.subject import Subject
 
 MASS = 0.95
@@ -56,7 +58,7 @@ def measure_masses(subject: Subject, images: Tensor) -> list[Tensor]:
         centres[index] = output[:, :, output.shape[2] // 2, output.shape[3] // 2].clone()
 
     leaf = images.clone().requires_grad_()
-    with torch.enable_grad(), subject.listening(keep):
+    with torch.enable_grad(), subject.listening(keep), ConstantStatistics():
         # A copy: the network may work in place, which a leaf refuses.
         subject.network(leaf.clone())
     for index, centre in centres.items():

@@ -260,8 +260,8 @@ class _Probing:
             most = layer.field_max
             if most is not None and any(a > b for a, b in zip(field.extent, most, strict=True)):
                 self._notes.append(
-                    f"the gradient of {layer.name} reaches beyond its theoretical field, which "
-                    "leaves out gates and norms over the whole image"
+                    f"the gradient of {layer.name} reaches beyond its theoretical field: through "
+                    "statistics over the image that are no norm or gate of torch"
                 )
             found.append(
                 replace(

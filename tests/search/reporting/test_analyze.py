@@ -133,6 +133,20 @@ def test_plot_is_drawn_as_png_and_svg(own, capsys):
     assert ET.parse(own / "growth.svg").getroot().tag.endswith("svg")
 
 
+def test_effective_field_stands_beside_the_theoretical_one(own, capsys):
+    document = analysed(
+        capsys, "my_nets:Net", "--resolution", "48", "--effective", "--picture", "field"
+    )
+    assert document["weights"] == "weights as my_nets:Net returns them; 32 images of noise"
+    for layer in document["layers"]:
+        field = layer["effective"]
+        assert (0, 0) < tuple(field["extent"]) <= tuple(layer["field_max"])
+        assert 0 < field["radius"] <= len(field["within"]) - 1
+        assert field["within"] == sorted(field["within"])
+        assert field["within"][-1] == pytest.approx(1)
+    assert (own / "field.png").exists()
+
+
 @pytest.mark.parametrize("changed", [False, True])
 def test_changed_space_of_a_trial_is_said(tmp_path, capsys, changed):
     home = Home(tmp_path)
@@ -164,6 +178,8 @@ def test_changed_space_of_a_trial_is_said(tmp_path, capsys, changed):
         (["vgg17"], "vgg17"),
         (["vgg16", "--resolution", "0"], "--resolution = 0"),
         (["vgg16", "--resolution", "32x"], "--resolution = 32x"),
+        (["vgg16", "--weights", "w.pt"], "add --effective"),
+        (["vgg16", "--effective", "--weights", "w.pt"], "w.pt"),
         (["vgg16", "--rule", "strict"], "--rule = strict"),
         (["torchvision:alexnet", "--resolution", "8"], "alexnet"),
     ],
