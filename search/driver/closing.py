@@ -7,7 +7,11 @@ from contextlib import suppress
 from search.driver.baseline_process import GRACE
 from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
-from search.reporting.additional_results import additional_section, read_additional
+from search.reporting.additional_results import (
+    additional_section,
+    baseline_metrics,
+    read_additional,
+)
 from search.reporting.finalist_metrics import read_metrics
 from search.reporting.page.frame import as_html
 from search.reporting.rendering import Section
@@ -40,14 +44,15 @@ def write_report(
         ProbeStore(search.folder.probes).all(),
         read_metrics(search.folder, search.experiment, finalists),
     )
-    sections += additional_section(read_additional(search.folder, finalists))
+    additional = read_additional(search.folder, finalists)
+    sections += additional_section(additional, standing)
     page = as_html(f"Search {search.experiment.name}", sections)
     search.folder.report.write_text(page, encoding="utf-8")
     search.recorder.end(
         "KILLED" if interrupted else "FINISHED",
         page,
         finalists[0].test_accuracy if finalists else None,
-        standing.metrics if standing else {},
+        (standing.metrics if standing else {}) | baseline_metrics(additional),
     )
     return Outcome(interrupted, summarise(trials), finalists), sections
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from search.driver.baseline_phase import train_baselines
 from search.driver.closing import close_after, show_ending, write_report
 from search.driver.finalist_phase import retrain_best
 from search.driver.outcome import Outcome
@@ -37,4 +38,6 @@ def _search_and_report(search: SearchSession) -> tuple[Outcome, list[Section]]:
     if train_candidates(search):
         return write_report(search, [], interrupted=True)
     finalists = retrain_best(search)
+    if finalists:
+        train_baselines(search, finalists[0])
     return write_report(search, finalists, interrupted=search.stop_requested.is_set())

@@ -36,7 +36,7 @@ from spaces.errors import BadInputError, InvalidCandidateError
 
 CHANGEABLE = (
     *("budget", "failures", "finalists", "modules", "resources", "storage", "tracking"),
-    "metrics",
+    *("baselines", "metrics"),
     *("nightly", "probes"),
 )
 """Sections that affect neither the candidates nor their training."""

@@ -163,6 +163,11 @@ class Experiment(Section):
         description="metrics of the finalists on test beside accuracy: balanced_accuracy, f1, or "
         "your own module:function of true and predicted classes",
     )
+    baselines: list[str] = Field(
+        default_factory=list,
+        description="named networks, such as resnet18c, that are trained with the recipe and the "
+        "seeds of the best finalist, and compared with it on test",
+    )
     latency_batch: int = Field(256, ge=2, le=65536, description="batch size of batch_latency")
     sampler: Literal["auto", "tpe", "gp", "random"] = Field(
         "auto",

@@ -15,6 +15,7 @@ from search.experiment.training_length import TrainingLength
 from search.experiment.training_spec import describe_task, describe_training
 from search.experiment.unused_settings import unused_settings
 from search.formatting import plural
+from search.loop.baseline_networks import check_baselines
 from search.loop.samplers import check_sampler
 from search.loop.screens import Screen, build_screens, judge, reject_invalid
 from search.study.records import Rejection
@@ -91,6 +92,7 @@ def prepare(experiment: Experiment, dataset: Dataset, *, resumed: bool = False) 
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     check_metrics(experiment.metrics, spec.folders, spec.task.classes)
+    check_baselines(experiment.baselines, spec.task)
     space = spec.candidates()
     check_sampler(experiment, space)
     summary = (

@@ -13,6 +13,7 @@ from search.experiment.folder import SearchFolder
 from search.formatting import plural
 from search.reporting.intervals import CONFIDENCE
 from search.reporting.rendering import Section
+from search.reporting.standing import GUESS, REGRESSION, Standing
 from search.study.additional import AdditionalFinalist, additional_finalists
 from search.study.finalists import Finalist, FinalistStore
 from search.study.significance import Comparison, compare
@@ -135,26 +136,78 @@ def describe_additional(result: AdditionalResult) -> str:
     return f"{result.network.key}: test accuracy {finalist.shown} ({seeds}). {result.verdict}"
 
 
-def additional_section(results: Sequence[AdditionalResult]) -> list[Section]:
-    """Return the section of a report; none without additional finalists."""
-    if not results:
-        return []
-    rows = [
-        (
-            each.network.key,
-            each.finalist.shown if each.finalist else "-",
-            f"{each.finalist.validation_accuracy:.4f}" if each.finalist else "-",
-            str(len(each.finalist.results) if each.finalist else 0),
-            f"{each.network.param_count:,}",
-            "; ".join(each.network.changes) or each.network.kind,
-        )
-        for each in results
-    ]
-    header = ("network", "test accuracy", "validation", "seeds", "params", "training")
+def additional_section(
+    results: Sequence[AdditionalResult], standing: Standing | None = None
+) -> list[Section]:
+    """Return the sections of a report on baselines and retrained trials.
+
+    Args:
+        results: of all additional finalists.
+        standing: of the winner against logistic regression and a guess; None for unknown.
+    """
+    retrained = [each for each in results if each.network.kind == "retrained"]
+    named = [each for each in results if each.network.kind == "baseline"]
+    sections = []
+    if named:
+        rows = [_row(each, "as the winner") for each in named]
+        if standing is not None:
+            accuracies = {GUESS: standing.baseline.guess_test, REGRESSION: standing.baseline.test}
+            rows += [
+                (name, f"{accuracies[name]:.4f}", "-", "-", "-", *_compared(found), "no network")
+                for name, found in standing.comparisons.items()
+            ]
+        sections.append(_section("Baselines", named, "the winner minus it", rows))
+    if retrained:
+        rows = [_row(each, _changes(each.network)) for each in retrained]
+        sections.append(_section("Retrained trials", retrained, "it minus the trial", rows))
+    return sections
+
+
+def _changes(network: AdditionalFinalist) -> str:
+    weights = [f"from the weights of {network.weights}"] if network.weights else []
+    return "; ".join([*network.changes, *weights]) or "as in the search"
+
+
+def _section(
+    heading: str,
+    results: Sequence[AdditionalResult],
+    difference: str,
+    rows: Sequence[tuple[str, ...]],
+) -> Section:
     sentences = [each.verdict for each in results]
     if any(each.comparison for each in results):
         sentences.append(METHOD)
-    return [Section("Additional finalists", tuple(sentences), header, tuple(rows))]
+    header = ("network", "test accuracy", "validation", "seeds", "params", difference, "p")
+    return Section(heading, tuple(sentences), (*header, "training"), tuple(rows))
+
+
+def _row(result: AdditionalResult, training: str) -> tuple[str, ...]:
+    network, finalist = result.network, result.finalist
+    return (
+        network.key,
+        finalist.shown if finalist else "-",
+        f"{finalist.validation_accuracy:.4f}" if finalist else "-",
+        str(len(finalist.results) if finalist else 0),
+        f"{network.param_count:,}",
+        *_compared(result.comparison),
+        training,
+    )
+
+
+def _compared(found: Comparison | None) -> tuple[str, str]:
+    if found is None:
+        return "-", "-"
+    difference = f"{found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+    return difference, f"{found.p_value:.2g}"
+
+
+def baseline_metrics(results: Sequence[AdditionalResult]) -> dict[str, float]:
+    """Return the mean test accuracies of the named baselines, as tracking names them."""
+    return {
+        f"{each.network.key}_test_accuracy": each.finalist.test_accuracy[0]
+        for each in results
+        if each.network.kind == "baseline" and each.finalist is not None
+    }
 
 
 def additional_documents(results: Sequence[AdditionalResult]) -> list[dict[str, Any]]:

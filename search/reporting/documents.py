@@ -74,7 +74,7 @@ def report_document(stored: StoredSearch) -> dict[str, Any]:
         ProbeStore(folder.probes).all(),
         read_metrics(folder, stored.experiment, finalists),
     )
-    sections += additional_section(stored.additional)
+    sections += additional_section(stored.additional, read_standing(folder, finalists))
     return {
         **status_document(stored),
         "experiment": stored.experiment.model_dump(mode="json"),

@@ -164,7 +164,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         ProbeStore(stored.folder.probes).all(),
         read_metrics(stored.folder, stored.experiment, finalists),
     )
-    sections += additional_section(stored.additional)
+    sections += additional_section(stored.additional, standing)
     if against is not None:
         other = StoredSearch(home.existing(against))
         sections += [
