@@ -19,8 +19,11 @@ from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.study.finalists import Finalist
 from search.study.probes import ProbeStore
-from search.study.summary import summarise
+from search.study.summary import Summary, summarise
+from search.tracking.field_plot import field_plot
+from search.tracking.mlflow_destination import view_links
 from search.tracking.tracking_process import ui_command
+from spaces.border import find_border
 
 
 def write_report(
@@ -53,8 +56,19 @@ def write_report(
         page,
         finalists[0].test_accuracy if finalists else None,
         (standing.metrics if standing else {}) | baseline_metrics(additional),
+        _picture(search, finalists, summarise(trials)),
     )
     return Outcome(interrupted, summarise(trials), finalists), sections
+
+
+def _picture(search: SearchSession, finalists: list[Finalist], summary: Summary) -> str | None:
+    """Draw the receptive field of the best candidate; None without one."""
+    if not finalists and summary.best is None:
+        return None
+    number = finalists[0].number if finalists else summary.leaderboard[0].number
+    candidate = search.space.rebuild(search.study.trial(number).params)
+    analysis = find_border(candidate.architecture, search.experiment.screens.rule)
+    return field_plot(analysis, f"trial {number}")
 
 
 def _wait_for_baseline(search: SearchSession) -> None:
@@ -97,6 +111,8 @@ def _finish_tracking(search: SearchSession) -> None:
     search.say(f"sending the last events to MLflow (at most {wait:.0f}s) ..")
     if search.tracker.finish(wait):
         search.say(f"Compare: {ui_command(search.destination)}")
+        for line in view_links(search.destination, search.folder):
+            search.say(line)
     else:
         search.say(
             f"MLflow ({search.destination.shown}) has not received all events. They are saved in "

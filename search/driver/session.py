@@ -165,7 +165,13 @@ def open_search(
         database,
         study,
         journal,
-        JournalRecorder(journal, experiment, lambda: summarise(study.trials()), spec.data.expected),
+        JournalRecorder(
+            journal,
+            experiment,
+            lambda: summarise(study.trials()),
+            spec.data.expected,
+            folder.identity,
+        ),
         backup,
         CheckpointCleanup(
             open_store(folder.checkpoints_in(experiment.storage)), at_once=not backup.is_remote

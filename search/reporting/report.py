@@ -23,7 +23,7 @@ from search.study.savings import FEWEST, SavedTime
 from search.study.significance import Comparison
 from search.study.summary import Summary, summarise
 from search.tracking.field_plot import field_plot
-from search.tracking.journal_recorder import describe
+from search.tracking.network_params import describe
 from spaces.border import find_border
 from spaces.candidate import CandidateSpace
 from spaces.recipe import DRAWN

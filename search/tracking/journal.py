@@ -10,15 +10,17 @@ import math
 import os
 import threading
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from search.tracking.journal_events import (
     Close,
+    DataInput,
     Event,
     Finish,
+    Inputs,
     Metrics,
     Model,
     Open,
@@ -141,6 +143,14 @@ class Journal:
                 list(model.requirements),
             )
         )
+
+    def inputs(self, run: str, data: Sequence[DataInput]) -> None:
+        """Record the data sets that a started run uses.
+
+        Raises:
+            OSError: the event cannot be written.
+        """
+        self._append(Inputs(run, _now(None), tuple(data)))
 
     def finish(self, run: str, status: Status, *, time: int | None = None) -> None:
         """Record the end of a run.

@@ -10,6 +10,8 @@ from typing import Any, Literal
 
 PARENT = ""
 """Key of the search's own run; the other keys are those of its trials and finalists."""
+RUN_ID, EXPERIMENT_ID = "~run_id~", "~experiment_id~"
+"""Stand in tags for ids that the store gives the run and its experiment; `fill_ids` fills them."""
 
 Scalar = str | int | float | bool | None
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -78,6 +80,34 @@ class Model:
 
 
 @dataclass(frozen=True)
+class DataInput:
+    """A data set that a run uses.
+
+    Attributes:
+        name: of the data set.
+        digest: of its content.
+        context: training, validation or test.
+        source: where it is stored.
+        profile: JSON of what is known of it.
+    """
+
+    name: str
+    digest: str
+    context: str
+    source: str
+    profile: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data sets that a run uses; they replace none."""
+
+    run: str
+    time: int
+    data: Sequence[DataInput]
+
+
+@dataclass(frozen=True)
 class Finish:
     """A run ends."""
 
@@ -102,7 +132,7 @@ class Close:
 
 OfDriver = Open | Retrain | Close
 """Events of a driver, which belong to no run."""
-Event = OfDriver | Start | Metrics | Update | Model | Finish
+Event = OfDriver | Start | Metrics | Update | Model | Inputs | Finish
 
 _KINDS: dict[str, type[Event]] = {
     "open": Open,
@@ -110,6 +140,7 @@ _KINDS: dict[str, type[Event]] = {
     "metrics": Metrics,
     "update": Update,
     "model": Model,
+    "inputs": Inputs,
     "finish": Finish,
     "retrain": Retrain,
     "close": Close,
@@ -150,9 +181,21 @@ def decode(line: bytes) -> Event | None:
         if kind is Metrics:
             values: dict[str, Any] = known["metrics"]
             known["metrics"] = {key: float(value) for key, value in values.items()}
+        if kind is Inputs:
+            known["data"] = tuple(DataInput(**each) for each in known["data"])
         return kind(**known)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def has_ids(text: str) -> bool:
+    """Tell whether a text has ids to fill in."""
+    return RUN_ID in text or EXPERIMENT_ID in text
+
+
+def fill_ids(text: str, run_id: str, experiment_id: str) -> str:
+    """Return a text with the ids of a run and its experiment in place of `RUN_ID` and the other."""
+    return text.replace(RUN_ID, run_id).replace(EXPERIMENT_ID, experiment_id)
 
 
 def _number(value: float) -> float | str:

@@ -6,13 +6,10 @@ be compared. The whole candidate is an artifact.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from optuna.trial import TrialState
 
@@ -25,8 +22,10 @@ from search.tracking.field_plot import field_plot
 from search.tracking.journal import Journal
 from search.tracking.journal_events import (
     PARENT,
+    DataInput,
     Event,
     Finish,
+    Inputs,
     Metrics,
     Model,
     OfDriver,
@@ -35,15 +34,30 @@ from search.tracking.journal_events import (
     Status,
 )
 from search.tracking.journal_reader import read_all
+from search.tracking.network_params import describe, layer_params
 from search.tracking.probe_events import is_of_probes, record_probes
+from search.tracking.provenance import data_inputs, source_tags, user
 from search.tracking.pyfunc_model import PyfuncModel
+from search.tracking.run_description import (
+    DESCRIPTION,
+    FIELDS,
+    REPORT,
+    describe_network,
+    describe_search,
+    describe_trial,
+)
+from search.tracking.run_params import (
+    drawn_convolutions,
+    search_params,
+    search_totals,
+    trial_params,
+)
 from spaces.architecture import Architecture
+from spaces.border import find_border
 from spaces.candidate import Candidate
-from spaces.operations import Convolution, Pooling
-from spaces.receptive_field import gate_branches
+from spaces.costs import Costs, costs
 from trainables.data_identity import DataIdentity
 from trainables.epoch_metrics import EpochMetrics
-from trainables.folds import Folds
 from trainables.probes.records import NetworkProbes
 
 _STATUS: dict[TrialState, Status] = {
@@ -64,12 +78,16 @@ class _Written:
         is_open: the run has started or resumed, and has not ended since.
         has_probes: the run has the probes of its network.
         model: path of the weights of its model; None without a model.
+        inputs: its data sets.
+        seconds: of its training so far.
     """
 
     steps: set[int] = field(default_factory=set)
     is_open: bool = False
     has_probes: bool = False
     model: str | None = None
+    inputs: tuple[DataInput, ...] = ()
+    seconds: float = 0.0
 
 
 class JournalRecorder(Observer):
@@ -83,6 +101,7 @@ class JournalRecorder(Observer):
         experiment: of the search.
         summarise: returns the current summary.
         data: identity of the data.
+        search: identity of the search in the store; None for its name.
     """
 
     is_vital = True
@@ -93,61 +112,45 @@ class JournalRecorder(Observer):
         experiment: Experiment,
         summarise: Callable[[], Summary],
         data: DataIdentity | None = None,
+        search: str | None = None,
     ) -> None:
         self._journal = journal
         self._experiment = experiment
         self._summarise = summarise
         self._data = data
+        self._search = search or experiment.name
         self._written: dict[str, _Written] = {}
         self._totals: dict[str, float] = {}
         for event in read_all(journal.path):
             self._remember(event)
         self._totals_due = 0.0
-        self._user = _user()
+        self._user = user()
 
     def begin(self) -> None:
         """Start or resume the search's own run."""
         experiment = self._experiment
         # MLflow's params are immutable: what a resumed search may change is in its artifact.
         known = PARENT in self._written
-        params: dict[str, object] = {}
-        if not known:
-            resolution = experiment.resolution
-            params = {
-                "data": experiment.data,
-                "data_digest": self._data.digest if self._data else None,
-                "resolution": resolution if isinstance(resolution, int | None) else str(resolution),
-                "subset": experiment.subset,
-                "validation": self._validation(),
-                "folds": experiment.validation.trainings
-                if isinstance(experiment.validation, Folds)
-                else None,
-                "space": experiment.space.name,
-                "space_options": json.dumps(experiment.space.options),
-                "recipe": json.dumps(dict(experiment.recipe)),
-                "epochs": experiment.epochs,
-                "objectives": ", ".join(experiment.objectives),
-                "sampler": experiment.sampler,
-                "scheduler": experiment.scheduler.name,
-                "border_screen": experiment.screens.border.value,
-                "trials": experiment.budget.trials,
-                "seed": experiment.seed,
-            }
         self._journal.start(
             PARENT,
             experiment.name,
-            params=params,
-            tags=self._tags("search"),
+            params={} if known else search_params(experiment, self._data),
+            tags=self._tags("search")
+            | source_tags()
+            | {DESCRIPTION: describe_search(experiment, self._data, self._search)},
             artifacts={
                 "experiment.yaml": experiment.to_yaml(self._data.shape[:2] if self._data else None)
             },
         )
+        self._record_inputs(PARENT)
 
-    def _validation(self) -> str:
-        """Return how candidates are validated, with the number of images if it is known."""
-        experiment = self._experiment
-        setting = experiment.validation_list or str(experiment.validation)
-        return f"{setting}, {self._data.validation_images:,} images" if self._data else setting
+    def _record_inputs(self, key: str) -> None:
+        """Record the images of the search as inputs of a run, once for the same images."""
+        written = self._written.setdefault(key, _Written())
+        inputs = data_inputs(self._experiment.data, self._data) if self._data else ()
+        if inputs and written.inputs != inputs:
+            self._journal.inputs(key, inputs)
+            written.inputs = inputs
 
     def _remember(self, event: Event) -> None:
         if isinstance(event, OfDriver):
@@ -157,10 +160,15 @@ class JournalRecorder(Observer):
             written.is_open = isinstance(event, Start)
         elif isinstance(event, Model):
             written.model = event.weights
+        elif isinstance(event, Inputs):
+            written.inputs = tuple(event.data)
         elif isinstance(event, Metrics) and is_of_probes(event):
             written.has_probes = True
         elif isinstance(event, Metrics):
             written.steps.add(event.step)
+            # Journals of older versions lack the sum.
+            epoch = written.seconds + event.metrics.get("epoch_seconds", 0.0)
+            written.seconds = event.metrics.get("seconds", epoch)
             if event.run == PARENT:
                 self._totals |= event.metrics
 
@@ -195,56 +203,44 @@ class JournalRecorder(Observer):
         key = str(trial.number)
         known = key in self._written
         written = self._written.setdefault(key, _Written())
-        if written.is_open:
-            return
-        written.is_open = True
+        was_open, written.is_open = written.is_open, True
         if known:
-            self._journal.start(key, f"trial {trial.number}")
+            if not was_open:
+                self._journal.start(key, f"trial {trial.number}")
+            self._record_costs(key, trial.costs)
             return
-        architecture = trial.candidate.architecture
-        recipe = trial.candidate.recipe
         name = f"trial {trial.number}"
         self._journal.start(
-            str(trial.number),
+            key,
             name,
-            params={
-                "trial": trial.number,
-                **describe(architecture),
-                "params": trial.costs.params,
-                "macs": trial.costs.macs,
-                "border": trial.border.border,
-                "beyond": trial.border.beyond,
-                "truncated_from": _drawn(trial.candidate),
-                "learning_rate": recipe.learning_rate,
-                "weight_decay": recipe.weight_decay,
-                "batch_size": recipe.batch_size,
-                "label_smoothing": recipe.label_smoothing,
-                "momentum": recipe.momentum,
-                "optimizer": recipe.optimizer,
-                "schedule": type(recipe.schedule).__name__,
-                "ema": recipe.ema,
-                "clip": recipe.clip,
-                "trainable": recipe.trainable,
-                "norm_bias_rate": recipe.norm_bias_rate,
-                "initialization": recipe.initialization,
-                "lookahead": recipe.lookahead,
-                "first_layer": recipe.first_layer,
-                "small_images": recipe.small_images,
-                "small_side": recipe.small_side,
-            },
-            tags=self._tags("trial") | {"digest": trial.candidate.digest},
+            params=trial_params(trial),
+            tags=self._tags("trial")
+            | {"digest": trial.candidate.digest, DESCRIPTION: describe_trial(trial)},
             artifacts={
-                "candidate.json": candidate_json(trial.params, architecture),
-                "receptive_field.svg": field_plot(trial.border, name),
+                "candidate.json": candidate_json(trial.params, trial.candidate.architecture),
+                FIELDS: field_plot(trial.border, name),
             },
         )
+        self._record_costs(key, trial.costs)
+
+    def _record_costs(self, key: str, found: Costs) -> None:
+        """Record the costs of a network once, before its first epoch."""
+        steps = self._written[key].steps
+        if 0 not in steps:
+            self._journal.metrics(key, 0, {"params": found.params, "macs": found.macs})
+            steps.add(0)
 
     def reported(self, number: int, metrics: EpochMetrics) -> None:
         """Record an epoch once."""
-        steps = self._written.setdefault(str(number), _Written()).steps
-        if metrics.epoch not in steps:
-            self._journal.metrics(str(number), metrics.epoch, metrics.values)
-            steps.add(metrics.epoch)
+        written = self._written.setdefault(str(number), _Written())
+        if metrics.epoch in written.steps:
+            return
+        written.steps.add(metrics.epoch)
+        written.seconds += metrics.epoch_seconds
+        values = {**metrics.values, "seconds": written.seconds}
+        if not metrics.has_diverged:
+            values["objective"] = metrics.objective
+        self._journal.metrics(str(number), metrics.epoch, values)
 
     def finished(self, number: int, outcome: TrialState, reason: str) -> None:
         """End the run of a trial."""
@@ -260,23 +256,7 @@ class JournalRecorder(Observer):
     def totals(self) -> None:
         """Record the totals of the search on its own run."""
         summary = self._summarise()
-        totals: dict[str, float] = {
-            "trials_complete": summary.complete,
-            "trials_pruned": summary.pruned,
-            "trials_failed": summary.failed,
-            "rejected": summary.rejected,
-            # The lower end: an interval may have no upper end.
-            "saved_device_hours": summary.savings.total.low / 3600,
-            "trained_device_hours": summary.savings.trained_seconds / 3600,
-        }
-        totals |= {f"rejected_{reason}": n for reason, n in summary.rejections.items()}
-        if summary.best is not None:
-            totals["best_validation_accuracy"] = summary.best.accuracy or 0.0
-        if summary.front:
-            totals["pareto_front"] = len(summary.front)
-        if summary.truncated:
-            totals["truncated"] = summary.truncated
-        self._total(summary.trained, totals)
+        self._total(summary.trained, search_totals(summary))
 
     def _total(self, step: int, totals: Mapping[str, float]) -> None:
         """Record totals that have changed."""
@@ -293,10 +273,14 @@ class JournalRecorder(Observer):
         steps = {result.seed - self._experiment.seed: result for result in results}
         if steps.keys() <= written.steps and not written.is_open:
             return
+        architecture, title = candidate.architecture, f"Finalist {number}"
+        analysis = find_border(architecture, self._experiment.screens.rule)
+        found = costs(architecture)
         params: dict[str, Scalar] = {
             "trial": number,
-            **describe(candidate.architecture),
-            "truncated_from": _drawn(candidate),
+            **describe(architecture),
+            **layer_params(architecture),
+            "truncated_from": drawn_convolutions(candidate),
             "seeds": len(results),
         }
         self._journal.start(
@@ -304,8 +288,11 @@ class JournalRecorder(Observer):
             f"finalist {number}",
             # MLflow's params are immutable: the first values stay.
             params={} if known else params,
-            tags=self._tags("finalist"),
+            tags=self._tags("finalist")
+            | {DESCRIPTION: describe_network(title, architecture, analysis, found.params)},
+            artifacts={} if known else {FIELDS: field_plot(analysis, title)},
         )
+        self._record_inputs(key)
         for step, result in steps.items():
             accuracies = {
                 "validation_accuracy": result.validation_accuracy,
@@ -316,9 +303,13 @@ class JournalRecorder(Observer):
                 written.steps.add(step)
         mean, std = finalist.test_accuracy
         spread = {
+            "objective": finalist.validation_accuracy,
             "test_accuracy_mean": mean,
             "test_accuracy_std": std,
             "validation_accuracy_mean": finalist.validation_accuracy,
+            "params": found.params,
+            "macs": found.macs,
+            "seconds": sum(result.seconds for result in results),
             # The param of this name keeps the first value.
             "seeds": len(results),
         }
@@ -351,6 +342,7 @@ class JournalRecorder(Observer):
         report: str | None = None,
         test_accuracy: tuple[float, float] | None = None,
         baseline: Mapping[str, float] | None = None,
+        picture: str | None = None,
     ) -> None:
         """End the search's own run and close the journal.
 
@@ -359,6 +351,7 @@ class JournalRecorder(Observer):
             report: web page, if there is one.
             test_accuracy: mean and standard deviation of the best finalist.
             baseline: metrics of the baseline.
+            picture: SVG of the growth of the receptive field of the best candidate.
         """
         self.totals()
         if baseline:
@@ -368,58 +361,33 @@ class JournalRecorder(Observer):
             step = self._summarise().trained
             self._total(step, {"test_accuracy_mean": mean, "test_accuracy_std": std})
         if report is not None:
-            self._journal.update(PARENT, artifacts={"report.html": report})
+            pictures = {} if picture is None else {FIELDS: picture}
+            description = describe_search(
+                self._experiment,
+                self._data,
+                self._search,
+                self._result(test_accuracy),
+                files=(REPORT, *pictures),
+            )
+            self._journal.update(
+                PARENT, tags={DESCRIPTION: description}, artifacts={REPORT: report, **pictures}
+            )
         self._journal.finish(PARENT, status)
         self._journal.close()
 
+    def _result(self, test_accuracy: tuple[float, float] | None) -> str:
+        """Return a sentence about the best candidate; empty without one."""
+        best = self._summarise().best
+        if best is None:
+            return ""
+        sentence = f"Best validation accuracy: {best.accuracy or 0.0:.4f} (trial {best.number})."
+        if test_accuracy is None:
+            return sentence
+        mean, std = test_accuracy
+        return f"{sentence} Test accuracy of the best finalist: {mean:.4f} ± {std:.4f}."
+
     def _tags(self, kind: str) -> dict[str, str]:
         return {"kind": kind, "search": self._experiment.name, "mlflow.user": self._user}
-
-
-def describe(architecture: Architecture) -> dict[str, str | int]:
-    """Return a short description that fits networks of any family."""
-    layers = architecture.layers
-    convolutions = architecture.indices(Convolution)
-    features: list[int] = []
-    kernels: set[int] = set()
-    aside = gate_branches(architecture)
-    for index in convolutions:
-        operation = layers[index].operation
-        if index not in aside and isinstance(operation, Convolution):
-            features.append(operation.features)
-            kernels.add(max(operation.kernel))
-    pools = [
-        sum(1 for convolution in convolutions if convolution < index)
-        for index in architecture.indices(Pooling)
-    ]
-    return {
-        "convolutions": len(convolutions),
-        "features": "-".join(_runs(features)),
-        "pools_after": ",".join(map(str, pools)) or "none",
-        "kernel": "/".join(map(str, sorted(kernels))),
-    }
-
-
-def _drawn(candidate: Candidate) -> int | None:
-    """Return the number of drawn convolutions of a truncated candidate."""
-    return None if candidate.truncated is None else candidate.truncated.drawn
-
-
-def _runs(amounts: Sequence[int]) -> Iterator[str]:
-    """Yield 64x3 for three equal amounts in a row, which deep networks often have."""
-    for amount, group in groupby(amounts):
-        count = len(list(group))
-        yield str(amount) if count == 1 else f"{amount}x{count}"
-
-
-def _user() -> str:
-    # On shared machines all members of a team may be the same system user.
-    if known := os.environ.get("MLFLOW_TRACKING_USERNAME"):
-        return known
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"  # The user of a container may have no name.
 
 
 def candidate_json(params: Mapping[str, object], architecture: Architecture) -> str:

@@ -8,7 +8,7 @@ must not delay the metrics.
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,17 +18,13 @@ from cluster.files import write_atomically
 from search.experiment.folder import Home
 from search.tracking.journal_events import (
     PARENT,
-    Event,
     Finish,
-    Metrics,
     Model,
-    OfDriver,
-    Scalar,
-    Start,
-    Update,
+    has_ids,
 )
 from search.tracking.journal_reader import read
-from search.tracking.mlflow_destination import Destination
+from search.tracking.journal_work import Work, group_events, models, text_files
+from search.tracking.mlflow_destination import PROGRESS, Destination
 from search.tracking.mlflow_errors import RefusedError, UnavailableError, VanishedError
 from search.tracking.mlflow_runs import RunStore
 from search.tracking.pyfunc_model import PyfuncModel
@@ -54,6 +50,7 @@ class _Progress:
         records: all events before this offset are in the store, except text files.
         artifacts: the same for text files; never beyond `records`.
         runs: id of each run in the store, by its key.
+        experiment_id: id of the experiment in the store; empty before the store is connected.
     """
 
     store: str
@@ -62,6 +59,7 @@ class _Progress:
     records: int = 0
     artifacts: int = 0
     runs: dict[str, str] = field(default_factory=dict)
+    experiment_id: str = ""
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -80,18 +78,6 @@ class _Progress:
     def save(self, path: Path) -> None:
         """Write the file whole or not at all."""
         write_atomically(path, json.dumps(asdict(self)))
-
-
-@dataclass
-class _Work:
-    """The events of one run in a part of the journal."""
-
-    name: str
-    time: int
-    params: dict[str, Scalar] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
-    metrics: list[Metrics] = field(default_factory=list)
-    status: Start | Finish | None = None
 
 
 class _Lane:
@@ -144,7 +130,7 @@ class Replayer:
         self._search = search
         self._say = say
         self._warn_after = warn_after
-        self._file = journal.with_name("tracking.json")
+        self._file = journal.with_name(PROGRESS)
         self._store: RunStore | None = None
         self._progress = _Progress.load(self._file, self._fresh())
         if self._progress.records > self._journal_size():
@@ -253,6 +239,8 @@ class Replayer:
             if oldest is not None and not store.exists(oldest):
                 raise VanishedError(f"run {oldest} is not there")
             self._known_from = self._journal_size() if store.holds_runs() else 0
+            store.install_views(time.time_ns() // 1_000_000)
+            self._progress.experiment_id = store.experiment_id
             self._store = store
         return self._store
 
@@ -272,7 +260,7 @@ class Replayer:
             events, lane.end = read(self._journal, begin, _WINDOW)
             if lane.end == begin:
                 return True
-            for key, work in _work(events, self._search).items():
+            for key, work in group_events(events, self._search).items():
                 lane.calls.append(partial(self._write, key, work, begin))
             self.events += len(events)
         self._drain(lane)
@@ -288,9 +276,9 @@ class Replayer:
             if not ahead:
                 return True
             events, lane.end = read(self._journal, begin, min(_WINDOW, ahead))
-            for (key, name), text in _files(events).items():
+            for (key, name), text in text_files(events).items():
                 lane.calls.append(partial(self._write_file, key, name, text))
-            for model in _models(events):
+            for model in models(events):
                 lane.calls.append(partial(self._write_model, model))
         self._drain(lane)
         self._progress.artifacts = lane.end
@@ -304,7 +292,7 @@ class Replayer:
             lane.calls.popleft()
             lane.failures = 0
 
-    def _write(self, key: str, work: _Work, begin: int) -> None:
+    def _write(self, key: str, work: Work, begin: int) -> None:
         store = self._connected()
         runs = self._progress.runs
         created = False
@@ -314,15 +302,18 @@ class Replayer:
                 runs[key] = found
         if key not in runs:
             parent = None if key == PARENT else runs.get(PARENT)
+            known = {name: text for name, text in work.tags.items() if not has_ids(text)}
             try:
-                runs[key] = store.create(key, work.name, work.time, work.tags, parent)
+                runs[key] = store.create(key, work.name, work.time, known, parent)
             except UnavailableError:
                 self._doubted[key] = time.monotonic()
                 raise
             created = True
         run_id = runs[key]
-        tags = {} if created else work.tags
+        tags = {name: text for name, text in work.tags.items() if not created or has_ids(text)}
         store.log(run_id, key, params=work.params, tags=tags, metrics=work.metrics)
+        if work.inputs:
+            store.log_inputs(run_id, key, [*work.inputs.values()])
         if isinstance(work.status, Finish):
             store.finish(run_id, key, work.status.status, work.status.time)
         elif work.status is not None and not created:
@@ -359,39 +350,3 @@ class Replayer:
                 store.find(key, self._progress.runs.get(key))
                 del self._doubted[key]
         return True
-
-
-def _work(events: Iterable[Event], search: str) -> dict[str, _Work]:
-    """Group events by run, without text files; runs are in order of appearance."""
-    works: dict[str, _Work] = {}
-    for event in events:
-        if isinstance(event, OfDriver):
-            continue
-        work = works.setdefault(event.run, _Work(event.run or search, event.time))
-        if isinstance(event, Start):
-            if work.status is None:
-                work.name, work.time = event.name, event.time
-            # MLflow's parameters are immutable: the first value stays.
-            work.params = {**event.params, **work.params}
-        if isinstance(event, Start | Finish):
-            work.status = event
-        elif isinstance(event, Metrics):
-            work.metrics.append(event)
-        if isinstance(event, Start | Update):
-            work.tags.update(event.tags)
-    return works
-
-
-def _models(events: Iterable[Event]) -> Iterable[Model]:
-    """Return the last model of each run."""
-    return {event.run: event for event in events if isinstance(event, Model)}.values()
-
-
-def _files(events: Iterable[Event]) -> dict[tuple[str, str], str]:
-    """Return the last content of each text file, by run and name."""
-    return {
-        (event.run, name): text
-        for event in events
-        if isinstance(event, Start | Update)
-        for name, text in event.artifacts.items()
-    }

@@ -1,5 +1,6 @@
 """Where the runs of a search are tracked, and how to view them."""
 
+import json
 import os
 import re
 import shlex
@@ -9,10 +10,15 @@ from pathlib import Path
 from typing import Self
 
 from search.experiment.folder import SearchFolder
+from search.tracking.saved_views import search_views
 from search.urls import redacted, sqlite_uri
 from spaces.errors import BadInputError
 
 DEFAULT_EXPERIMENT = "borderline"
+PROGRESS = "tracking.json"
+"""File beside the journal that says what has arrived in the store."""
+_LOCAL_SERVER = "http://127.0.0.1:5000"
+"""Address at which `mlflow/serve.sh` and MLflow serve a store by default."""
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _HIDDEN = "***"
 
@@ -55,6 +61,16 @@ class Destination:
         problem = f"is not set, but search {folder.name} is tracked at {tracked}"
         raise BadInputError(_VARIABLE, "", problem, "set it to that address with its password")
 
+    @property
+    def server(self) -> str:
+        """Address of the pages: of the tracking server, or of one that `ui_command` starts."""
+        return self.shown if self.has_server else _LOCAL_SERVER
+
+    @property
+    def has_server(self) -> bool:
+        """Tell whether a tracking server holds the store."""
+        return re.match(r"https?://", self.tracking_uri) is not None
+
     def record(self, folder: SearchFolder) -> None:
         """Record in the folder of a search where it is tracked, without passwords."""
         folder.write_tracked_at(None if self.local else self.shown)
@@ -82,7 +98,7 @@ def ui_command(destination: Destination) -> str:
         The address of a tracking server; for a store without a server, the shell command that
         serves it to this machine, valid in the current folder.
     """
-    if re.match(r"https?://", destination.tracking_uri):
+    if destination.has_server:
         return destination.shown
     script = _PROJECT / "mlflow" / "serve.sh"
     if destination.local and script.exists():
@@ -103,3 +119,22 @@ def ui_command(destination: Destination) -> str:
         f"{shlex.quote(sys.executable)} -m mlflow server --host 127.0.0.1 --workers 1"
         f" --backend-store-uri {store}{served}"
     )
+
+
+def view_links(destination: Destination, folder: SearchFolder) -> list[str]:
+    """Return a line with the address of each saved view of a search.
+
+    Returns:
+        The lines; none if the search has not arrived in this store.
+    """
+    try:
+        progress = json.loads(folder.journal.with_name(PROGRESS).read_text(encoding="utf-8"))
+        store, experiment = progress["store"], progress["experiment_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if store != destination.shown or not experiment:
+        return []
+    return [
+        f"  {view.name:<21}{view.address(destination.server, experiment)}"
+        for view in search_views(folder.identity)
+    ]

@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
 
-from search.tracking.journal_events import Metrics, Scalar, Status
+from search.tracking.journal_events import DataInput, Metrics, Scalar, Status, fill_ids
 from search.tracking.local_store import prepare
 from search.tracking.mlflow_errors import (
     RefusedError,
@@ -24,14 +23,16 @@ from search.tracking.mlflow_errors import (
     VanishedError,
     translated,
 )
+from search.tracking.run_tag import RUN_TAG, run_tag
+from search.tracking.saved_views import PRIMARY_METRIC_TAG, experiment_views, search_views
 
-RUN_TAG = "borderline.run"
 _PARENT_TAG = "mlflow.parentRunId"
 
 # Lengths that every server accepts by the client's documentation; longer text is cut.
 _LONGEST_PARAM = 6000
 _LONGEST_TAG = 5000
 _LONGEST_NAME = 250
+_LONGEST_DATA_NAME = 500
 
 # Limits of a request; the last one leaves room for what surrounds the entries.
 _METRICS_A_BATCH = 1000
@@ -88,6 +89,53 @@ class RunStore:
                     tags={"mlflow.experimentKind": "custom_model_development"},
                 )
             )
+            self._experiment_tags: set[str] = set(found.tags) if found is not None else set()
+
+    @property
+    def experiment_id(self) -> str:
+        """Id of the experiment in the store."""
+        return self._experiment
+
+    def install_views(self, time: int) -> None:
+        """Install the saved views of the experiment and of the search.
+
+        Existing ones stay as they are: somebody may have changed them.
+
+        Args:
+            time: of creation, in milliseconds since the epoch.
+        """
+        views = (*experiment_views(), *search_views(self._search))
+        tags = {PRIMARY_METRIC_TAG: "objective"} | {view.tag: view.value(time) for view in views}
+        for name, value in tags.items():
+            if name in self._experiment_tags:
+                continue
+            try:
+                with translated():
+                    self._client.set_experiment_tag(self._experiment, name, value)
+            except RefusedError as error:
+                self._warn(f"the saved view {name!r} is left out: {error}")
+            self._experiment_tags.add(name)
+
+    def log_inputs(self, run_id: str, key: str, inputs: Sequence[DataInput]) -> None:
+        """Add data sets to a run; those that it has stay."""
+        sets = [
+            DatasetInput(
+                Dataset(
+                    name=_clean(each.name, _LONGEST_DATA_NAME),
+                    digest=each.digest,
+                    source_type="local",
+                    source=json.dumps({"uri": each.source}),
+                    profile=each.profile,
+                ),
+                [InputTag("mlflow.data.context", each.context)],
+            )
+            for each in inputs
+        ]
+        try:
+            with translated():
+                self._client.log_inputs(run_id, sets)
+        except RefusedError as error:
+            self._warn(f"run {key!r}: its data sets are left out: {error}")
 
     def holds_runs(self) -> bool:
         """Tell whether any run of the search is in the store, including deleted ones."""
@@ -107,10 +155,13 @@ class RunStore:
             return len(self._own_runs())
 
     def delete_all(self) -> None:
-        """Delete the search's runs; MLflow keeps deleted runs until ``mlflow gc``."""
+        """Delete the search's views and runs; MLflow keeps deleted runs until ``mlflow gc``."""
         with translated():
             for run_id in self._own_runs():
                 self._client.delete_run(run_id)
+            for view in search_views(self._search):
+                if view.tag in self._experiment_tags:
+                    self._client.delete_experiment_tag(self._experiment, view.tag)
 
     def _own_runs(self) -> list[str]:
         found: list[str] = []
@@ -178,7 +229,7 @@ class RunStore:
             key: the run's key within the search.
             name: shown to people.
             time: start in milliseconds since the epoch.
-            tags: of the run.
+            tags: of the run, without ids of the store.
             parent: id of the parent run.
         """
         own = {RUN_TAG: self._tag(key)} | ({} if parent is None else {_PARENT_TAG: parent})
@@ -213,7 +264,10 @@ class RunStore:
         """
         entries: list[_Entry] = [
             *(Param(name, _clean(str(value), _LONGEST_PARAM)) for name, value in _items(params)),
-            *(RunTag(name, _clean(value, _LONGEST_TAG)) for name, value in _items(tags)),
+            *(
+                RunTag(name, _clean(fill_ids(value, run_id, self._experiment), _LONGEST_TAG))
+                for name, value in _items(tags)
+            ),
             *(
                 Metric(name, value, event.time, event.step)
                 for event in metrics
@@ -251,8 +305,7 @@ class RunStore:
         self._change(run_id, key, lambda: self._client.update_run(run_id, status="RUNNING"))
 
     def _tag(self, key: str) -> str:
-        # Filters have no escapes, so the text must not contain a quote.
-        return quote(f"{self._search}/{key}", safe="/ :+@=,")
+        return run_tag(self._search, key)
 
     def _log(self, run_id: str, key: str, entries: Sequence[_Entry]) -> None:
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from search.tracking.journal_events import (
 )
 from search.tracking.journal_reader import read_all
 from search.tracking.journal_recorder import JournalRecorder
+from search.tracking.saved_views import FIRST_COLUMNS
 from spaces.border import Rule
 from spaces.candidate import CandidateSpace
 from spaces.remedies import Truncation
@@ -123,7 +126,7 @@ def test_events_of_killed_driver_are_not_written_again(
     for epoch in (1, 2, 3):
         later.trials.report(number, metrics(0.5, epoch))
     later.trials.finish(number)
-    assert later.steps(number) == [1, 2, 3]
+    assert later.steps(number) == [0, 1, 2, 3]  # The costs come before the first epoch.
     # It was open all the time.
     (start,) = later.events(number, Start)
     assert start.params["trial"] == number
@@ -147,7 +150,7 @@ def test_run_of_paused_trial_ends_and_resumes(
     for epoch in (1, 2, 3):
         later.trials.report(number, metrics(0.5, epoch))
     later.trials.finish(number)
-    assert later.steps(number) == [1, 2, 3]
+    assert later.steps(number) == [0, 1, 2, 3]  # The costs come before the first epoch.
     begun, again = later.events(number, Start)
     assert begun.params
     assert begun.artifacts
@@ -331,3 +334,40 @@ def test_truncated_trials_and_finalists_say_from_how_many_convolutions(
     assert start.params["truncated_from"] == winner.candidate.truncated.drawn
     driver.recorder.totals()
     assert driver.events(PARENT, Metrics)[-1].metrics["truncated"] == len(cut)
+
+
+def test_searches_trials_and_finalists_have_the_first_columns(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    driver = drive()
+    started = driver.start()
+    for epoch in (1, 2, 3):
+        driver.trials.report(started.number, metrics(epoch / 10, epoch))
+    driver.trials.finish(started.number)
+    driver.recorder.finalist(finalist(started.number, 1, 2), started.candidate)
+    driver.recorder.end("FINISHED", "<html>", (0.9, 0.01), picture="<svg/>")
+    shown: dict[str, dict[str, float]] = {}
+    for run in (PARENT, str(started.number), f"finalist-{started.number}"):
+        shown[run] = {}
+        for event in driver.events(run, Metrics):
+            shown[run] |= {n: v for n, v in event.metrics.items() if n in FIRST_COLUMNS}
+    costs = {"params": started.costs.params, "macs": started.costs.macs}
+    trial = shown[str(started.number)]
+    assert trial == {"objective": 0.3, "seconds": pytest.approx(trial["seconds"]), **costs}
+    assert trial["seconds"] == pytest.approx(3 * metrics(0.1, 1).epoch_seconds)
+    assert shown[PARENT].keys() == {*FIRST_COLUMNS}
+    assert (shown[PARENT]["objective"], shown[PARENT]["params"]) == (0.3, started.costs.params)
+    retrained = {"objective": 0.65, "test_accuracy_mean": 0.5, "seconds": 2.0, **costs}
+    assert shown[f"finalist-{started.number}"] == pytest.approx(retrained)
+    (update,) = driver.events(PARENT, Update)
+    assert {*update.artifacts} == {"report.html", "receptive_field.svg"}
+    assert "0.3000 (trial 0)" in update.tags["mlflow.note.content"]
+
+
+def test_diverged_epoch_has_no_objective(
+    drive: Callable[..., Driver], metrics: MakeMetrics
+) -> None:
+    driver = drive()
+    number = driver.start().number
+    driver.recorder.reported(number, replace(metrics(0.1, 1), train_loss=math.nan))
+    assert "objective" not in driver.events(number, Metrics)[-1].metrics
