@@ -25,6 +25,7 @@ from trainables.data_identity import DataIdentity
 from trainables.folds import Folds
 from trainables.image_size import ImageSize
 from trainables.probes.records import NetworkProbes, Probe
+from trainables.table_columns import TableColumns
 
 
 def _flip(value: object) -> object:
@@ -51,6 +52,12 @@ def _above_zero(alpha: float | None) -> float | None:
     if alpha is not None and alpha <= 0:
         raise ValueError("use a number above 0, or leave it out for no mixup")
     return alpha
+
+
+def _reference(name: str | None) -> str | None:
+    if name is not None and not is_reference(name):
+        raise ValueError("write module:function, such as my_augmentation:augment")
+    return name
 
 
 LOCAL_KINDS = ("images", "csv")
@@ -108,6 +115,22 @@ class Augmentation(BaseModel):
     mixup: Annotated[float | None, AfterValidator(_above_zero)] = Field(
         None, description="alpha of the Beta distribution that mixes pairs of images; empty: none"
     )
+
+    function: Annotated[str | None, AfterValidator(_reference)] = Field(
+        None,
+        description="your own module:function that changes a batch of images, after the other "
+        "changes but erasing, cutout and mixup; empty: none",
+    )
+
+    @property
+    def identity(self) -> str:
+        """What decides the changes, as JSON; settings that older versions lacked, only where set.
+
+        A new field goes into the set below, so that stored trainings keep their keys.
+        """
+        added = {"function"}
+        unset = {n for n in added if getattr(self, n) == type(self).model_fields[n].default}
+        return self.model_dump_json(exclude=unset)
 
     def check(self, height: int, width: int) -> None:
         """Check that the augmentation fits images of this size in pixels.
@@ -216,32 +239,6 @@ class Decoding(BaseModel):
     def background_rgb(self) -> tuple[int, int, int]:
         """The background as red, green and blue in 0..255."""
         return rgb(self.background)
-
-
-class TableColumns(BaseModel):
-    """Columns of a table of labels: a section of the experiment and part of the worker's spec."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    file: str | None = Field(
-        None, description="column with the file of each image; empty: found by its usual names"
-    )
-    label: str | None = Field(
-        None, description="column with the class of each image; empty: found by its usual names"
-    )
-    split: str | None = Field(
-        None,
-        description="column with train, validation or test; empty: found by its usual names; "
-        '"": not used',
-    )
-    group: str | None = Field(
-        None,
-        description="column with the patient, site or other group that the splits keep together; "
-        'empty: found by its usual names; "": not used',
-    )
-    root: str | None = Field(
-        None, description="folder of the images; empty: the folder of the table"
-    )
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from trainables.epoch_metrics import (
 )
 from trainables.folds import Folds
 from trainables.specs import DataSpec, TrainingSpec
+from trainables.training.augmentation import user_augmentation
 from trainables.training.checkpoints import Checkpoints
 from trainables.training.device import select_device
 from trainables.training.folded import FoldedTraining
@@ -299,6 +300,7 @@ def _start(
         epochs=spec.epochs,
         seed=seed,
         augmentation=spec.augmentation,
+        augment=user_augmentation(spec.augmentation.function, spec.folders),
         balance=spec.balance,
         test_time_flip=spec.test_time_flip,
         device="cuda" if gpus and spec.device == "auto" else spec.device,

@@ -71,7 +71,7 @@ def training_key(job: Job, images: LoadedImages) -> str:
         case.candidate.digest,
         images.digest,
         case.epochs,
-        case.augmentation.model_dump_json(),
+        case.augmentation.identity,
         job.seed,
     ]
     if case.probes:

@@ -21,15 +21,18 @@ def schema() -> int:
     return 0
 
 
+_KINDS = "space, data, metric or augmentation."
+
+
 @app.command(epilog="Example: python search.py new space my_space.py")
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="space, data or metric.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=_KINDS)],
     file: Annotated[
         Path | None,
         typer.Argument(metavar="FILE.py", help="File to write; default: my_KIND.py."),
     ] = None,
 ) -> int:
-    """Write a module of your own to start from: a space, a data set or a metric."""
+    """Write a module of your own to start from, such as a space or a metric."""
     from search.templates.modules import KINDS, new_module
 
     if kind not in KINDS:

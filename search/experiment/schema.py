@@ -37,7 +37,8 @@ from spaces.user_code import is_reference
 from trainables.folds import Folds
 from trainables.image_size import ImageSize
 from trainables.probes.records import PROBES, Probe
-from trainables.specs import Augmentation, Balance, DataSpec, Decoding, TableColumns, is_function
+from trainables.specs import Augmentation, Balance, DataSpec, Decoding, is_function
+from trainables.table_columns import TableColumns
 
 
 def _address(url: str | None) -> str | None:
@@ -273,7 +274,7 @@ class Experiment(Section):
     @property
     def names_own_code(self) -> bool:
         """Whether the experiment names a user's function."""
-        named = (self.space.name, *self.metrics)
+        named = (self.space.name, self.augmentation.function or "", *self.metrics)
         return is_function(self.data) or any(map(is_reference, named))
 
     def to_yaml(self, size: tuple[int, int] | None = None) -> str:

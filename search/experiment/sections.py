@@ -122,6 +122,18 @@ class ScreensSection(Section):
         description="apply the border screen to networks with several paths, too, such as residual "
         "ones",
     )
+    params: tuple[int | None, int | None] | None = Field(
+        None,
+        exclude=True,
+        description="least and most parameters, such as [10000, 500000] or [null, 500000]; the "
+        "same as min_params and max_params",
+    )
+    macs: tuple[int | None, int | None] | None = Field(
+        None,
+        exclude=True,
+        description="least and most multiply-accumulates per image, such as [null, 2000000]; the "
+        "same as min_macs and max_macs",
+    )
     min_params: int | None = Field(None, gt=0, description="minimum number of parameters")
     max_params: int | None = Field(None, gt=0, description="maximum number of parameters")
     min_macs: int | None = Field(None, gt=0, description="minimum multiply-accumulates per image")
@@ -130,6 +142,27 @@ class ScreensSection(Section):
         None, gt=0, le=1e12, description="maximum predicted training memory, in MB"
     )
     duplicates: bool = Field(True, description="reject candidates that were drawn before")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ranges_are_limits(cls, given: Any) -> Any:
+        """Store a range as its two limits."""
+        if not isinstance(given, dict):
+            return given
+        given = dict(given)
+        for name in ("params", "macs"):
+            limits = given.pop(name, None)
+            if limits is None:
+                continue
+            if not isinstance(limits, list | tuple) or len(limits) != 2:
+                remedy = "write the least and the most, such as [10000, 500000] or [null, 500000]"
+                raise BadInputError(f"screens.{name}", limits, "is no range", remedy)
+            for end, limit in zip(("min", "max"), limits, strict=True):
+                if given.get(f"{end}_{name}") not in (None, limit):
+                    problem = f"screens.{end}_{name} is {given[f'{end}_{name}']}"
+                    raise BadInputError(f"screens.{name}", limits, problem, "use one of the two")
+                given[f"{end}_{name}"] = limit
+        return given
 
     @model_validator(mode="after")
     def _limits_leave_candidates(self) -> Self:

@@ -32,6 +32,8 @@ from trainables.specs import TrainingSpec
 DRAWS = 1000
 NEEDED = 5
 """Accepted candidates among ``DRAWS``; with fewer, a search would spend its time on drawing."""
+_TRIED = 8
+"""Images on which the user's augmentation is tried."""
 REBUILDS = 3
 """Times that each candidate is rebuilt: of two networks, chance alone may draw the same again."""
 SCHEDULE_DRAWS = 100
@@ -92,6 +94,12 @@ def prepare(experiment: Experiment, dataset: Dataset, *, resumed: bool = False) 
     spec = describe_training(experiment, describe_task(dataset))
     spec.augmentation.check(spec.task.height, spec.task.width)
     check_metrics(experiment.metrics, spec.folders, spec.task.classes)
+    if spec.augmentation.function is not None:
+        # Imports torch, which takes seconds.
+        from trainables.training.augmentation import check_user_augmentation  # noqa: PLC0415
+
+        some = dataset.images[dataset.train[:_TRIED]]
+        check_user_augmentation(spec.augmentation.function, spec.folders, some)
     check_baselines(experiment.baselines, spec.task)
     space = spec.candidates()
     check_sampler(experiment, space)

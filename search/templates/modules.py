@@ -1,4 +1,4 @@
-"""Templates of modules that users write: a space or a data set of their own."""
+"""Templates of modules that users write: a space, a data set, a metric or an augmentation."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ KINDS: Mapping[str, str] = {
     "space": "--set space={module}:space",
     "data": "--set data={module}:dataset",
     "metric": "--set metrics=[{module}:metric]",
+    "augmentation": "--set augmentation.function={module}:augment",
 }
 """Kinds of modules, with the setting that uses one."""
 

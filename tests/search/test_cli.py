@@ -1024,6 +1024,7 @@ def test_linked_search_is_refused_before_anything_is_deleted(
         ("space", "space=mine_space:space"),
         ("data", "data=mine_data:dataset"),
         ("metric", "metrics=[mine_metric:metric]"),
+        ("augmentation", "augmentation.function=mine_augmentation:augment"),
     ],
 )
 def test_new_module_works_as_it_is(user: Path, ask: Ask, kind: str, setting: str) -> None:

@@ -8,14 +8,18 @@ batches on their device.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from spaces.errors import BadInputError
+from spaces.user_code import RAISED_BY_USERS, defined_at, load_object, place_of, remedy_of
 from trainables.specs import Augmentation
 from trainables.training import color, geometry, policy
 
@@ -26,6 +30,10 @@ ERASED_ASPECT = (0.3, 3.3)
 _TRIES = 10
 """Rectangles drawn per image; the first that fits is erased."""
 _FLIP_SEED = 0x5EED
+_FIELD = "augmentation.function"
+
+Augment: TypeAlias = Callable[[Tensor], Tensor]
+"""Changes a batch of images."""
 
 
 @dataclass(frozen=True)
@@ -279,6 +287,69 @@ def erase(images: Tensor, boxes: Tensor) -> Tensor:
         ..., None, :
     ]
     return images.masked_fill_(inside.any(1)[:, None], 0)
+
+
+def user_augmentation(reference: str | None, folders: Sequence[str]) -> Augment | None:
+    """Return the user's function as one of batches as the training holds them.
+
+    The user's function takes and returns images, float32 ``[n, channels, height, width]`` in 0..1
+    on the device of the training.
+
+    Args:
+        reference: ``module:function``; None for none.
+        folders: absolute folders of users' modules.
+
+    Returns:
+        A function of images ``[n, height, width, channels]`` in 0..255 of any type, to float32. It
+        raises `BadInputError` with file and line if the user's function fails or returns something
+        else.
+
+    Raises:
+        BadInputError: the function cannot be imported.
+    """
+    if reference is None:
+        return None
+    function = load_object(_FIELD, reference, folders)
+    if not callable(function):
+        raise BadInputError(_FIELD, reference, "is not a function", "name a function(images)")
+
+    def augment(images: Tensor) -> Tensor:
+        given = images.permute(0, 3, 1, 2).float() / 255
+        try:
+            found = function(given)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
+        except RAISED_BY_USERS as error:
+            problem = f"raised {type(error).__name__}: {error}{place_of(error)}"
+            remedy = remedy_of(error, "fix it to return changed images")
+            raise BadInputError(_FIELD, reference, problem, remedy) from error
+        if not isinstance(found, Tensor) or found.shape != given.shape:
+            was = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            problem = f"returned {was} for images {list(given.shape)}{defined_at(function)}"
+            remedy = "return images of the same shape"
+            raise BadInputError(_FIELD, reference, problem, remedy)
+        return found.to(given.device, torch.float32).permute(0, 2, 3, 1) * 255
+
+    return augment
+
+
+def check_user_augmentation(
+    reference: str | None, folders: Sequence[str], images: NDArray[np.uint8]
+) -> None:
+    """Call the user's function once, before anything is trained.
+
+    Args:
+        reference: see `user_augmentation`.
+        folders: likewise.
+        images: some of the search, uint8 ``[n, height, width, channels]``.
+
+    Raises:
+        BadInputError: it fails, or returns something else than finite images of the same shape.
+    """
+    augment = user_augmentation(reference, folders)
+    if augment is not None and not augment(torch.from_numpy(images.copy())).isfinite().all():
+        problem = "returned values that are not finite"
+        raise BadInputError(_FIELD, reference, problem, "return images in 0..1")
 
 
 def mix(images: Tensor, mixup_lambda: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trainables.data import Dataset
 from trainables.specs import Augmentation
-from trainables.training.augmentation import Variation, change, erase, mix
+from trainables.training.augmentation import Augment, Variation, change, erase, mix
 from trainables.training.feeds import as_tensor, open_feed
 from trainables.training.small_images import resize
 
@@ -22,13 +22,20 @@ class Batches:
         augmentation: random changes to training images.
         size: training batch size.
         device: device of the batches.
+        augment: changes training images, too; see `user_augmentation`.
     """
 
     def __init__(
-        self, dataset: Dataset, augmentation: Augmentation, size: int, device: torch.device
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation,
+        size: int,
+        device: torch.device,
+        augment: Augment | None = None,
     ) -> None:
         height, width, _ = dataset.shape
         self._padding = augmentation.padding(height, width)
+        self._augment = augment
         self._feed = open_feed(dataset, device, size)
         self._labels = as_tensor(dataset.labels).to(device)
         # One multiply-add per value: (x / 255 - mean) / std, for a row of pixels at a time.
@@ -56,7 +63,10 @@ class Batches:
             Images, float32 ``[n, c, h, w]`` (channels last in memory), and labels ``[n]``.
         """
         taken = self._feed.current(rows)
-        images = self._normalised(change(taken, variation, self._padding))
+        changed = change(taken, variation, self._padding)
+        if self._augment is not None:
+            changed = self._augment(changed)
+        images = self._normalised(changed)
         if variation.boxes is not None:
             images = erase(images, variation.boxes)
         if variation.mixup_lambda is not None:

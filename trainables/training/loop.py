@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from trainables.builder import Network, initialise_identity, initialise_scales
 from trainables.data import Dataset
 from trainables.epoch_metrics import EpochMetrics
 from trainables.specs import Augmentation, Balance
-from trainables.training.augmentation import draw_variation
+from trainables.training.augmentation import Augment, draw_variation
 from trainables.training.batches import Batches
 from trainables.training.class_balance import class_weights
 from trainables.training.cuda_graphs import GraphedStep
@@ -36,6 +35,7 @@ from trainables.training.epoch_plan import DevicePlan, EpochPlan
 from trainables.training.feeds import as_tensor
 from trainables.training.image_order import ImageOrder
 from trainables.training.latency import measure_latency
+from trainables.training.loss import mixed_cross_entropy
 from trainables.training.optimization import (
     Lookahead,
     MovingAverage,
@@ -57,6 +57,8 @@ class Training:
         epochs: number of epochs of the whole training, which the schedule spans.
         seed: seed of initial weights, order and augmentation.
         augmentation: random changes to training images.
+        augment: the user's function of `augmentation`; see `user_augmentation`. Steps with it run
+            without a CUDA graph, which would repeat random numbers that are not torch's.
         balance: how classes with few images get the same influence; see `Balance`. Metrics stay
             means over the images.
         test_time_flip: whether to average predictions over each scored image and its mirror image.
@@ -86,6 +88,7 @@ class Training:
         epochs: int,
         seed: int,
         augmentation: Augmentation | None = None,
+        augment: Augment | None = None,
         balance: Balance = "none",
         test_time_flip: bool = False,
         device: str = "auto",
@@ -120,7 +123,8 @@ class Training:
             else None
         )
 
-        self._batches = Batches(dataset, self._augmentation, recipe.batch_size, target)
+        self._batches = Batches(dataset, self._augmentation, recipe.batch_size, target, augment)
+        self._is_capturable = augment is None
         self._splits = {
             "train": as_tensor(dataset.train),
             "validation": as_tensor(dataset.validation),
@@ -205,7 +209,7 @@ class Training:
         if self.epoch < self._small_epochs and self._small_size != self._image[:2]:
             until = self._small_epochs
         steps = self._order.steps(until) - self._order.steps(self.epoch)
-        self._repeat = GraphedStep(self._device.device, steps)
+        self._repeat = GraphedStep(self._device.device, steps if self._is_capturable else 0)
 
     def _prepare_epoch(self) -> EpochPlan:
         """Copy the plan of the next epoch to the device, and return it."""
@@ -259,7 +263,9 @@ class Training:
         images, labels = self._batches.current(plan.rows, plan.variation, self._size)
         with self._device.autocast():
             logits = self._forward(images)
-            loss, unweighted = self._loss(logits, labels, mixup_lambda)
+            loss, unweighted = mixed_cross_entropy(
+                logits, labels, mixup_lambda, self.recipe.label_smoothing, self._class_weights
+            )
         # A failed capture leaves gradients that were recorded but never computed.
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -278,32 +284,6 @@ class Training:
             labels = torch.where(mixup_lambda < 0.5, labels.roll(1), labels)
         self._hits += (logits.detach().argmax(1) == labels).sum()
         self._cursor += 1
-
-    def _loss(
-        self, logits: Tensor, labels: Tensor, mixup_lambda: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the mean cross-entropy with and without weights of classes.
-
-        For mixed images both labels count, weighted by their part of the image.
-        """
-        smoothing = self.recipe.label_smoothing
-        weights = self._class_weights
-        if mixup_lambda is None and weights is None:
-            loss = F.cross_entropy(logits, labels, label_smoothing=smoothing)
-            return loss, loss
-        targets = [labels] if mixup_lambda is None else [labels, labels.roll(1)]
-        losses = [
-            F.cross_entropy(logits, target, label_smoothing=smoothing, reduction="none")
-            for target in targets
-        ]
-        unweighted = _mean(losses, mixup_lambda)
-        if weights is None:
-            return unweighted, unweighted
-        weighted = [
-            loss * weights.index_select(0, target)
-            for loss, target in zip(losses, targets, strict=True)
-        ]
-        return _mean(weighted, mixup_lambda), unweighted
 
     def _scores(self, images: Tensor) -> Tensor:
         """Return logits of the scored network, float32 ``[images, classes]``.
@@ -391,14 +371,6 @@ class Training:
         for group, own in zip(self._optimizer.param_groups, constants, strict=True):
             group.update(own)
         self._set_image_size()
-
-
-def _mean(losses: Sequence[Tensor], mixup_lambda: Tensor | None) -> Tensor:
-    """Return the mean of losses for the own labels, mixed with those for other labels if any."""
-    if mixup_lambda is None:
-        return losses[0].mean()
-    own, other = losses
-    return torch.lerp(other, own, mixup_lambda).mean()
 
 
 def _check(candidate: Candidate, dataset: Dataset, epochs: int, augmentation: Augmentation) -> None:

@@ -741,3 +741,17 @@ def test_budget_until_needs_a_sampler_that_estimates_improvements() -> None:
         parse_experiment({"sampler": "tpe", "budget": budget})
     with pytest.raises(BadInputError, match="accuracy as the only objective"):
         parse_experiment({"sampler": "auto", "budget": budget, "objectives": ["accuracy", "macs"]})
+
+
+def test_limits_may_be_ranges() -> None:
+    found = parse_experiment({"screens": {"params": [10, 20], "macs": [None, 5]}}).screens
+    assert (found.min_params, found.max_params, found.min_macs, found.max_macs) == (10, 20, None, 5)
+    stored = parse_experiment({"screens": found.model_dump(mode="json")}).screens
+    assert stored == found
+    for screens, says in (
+        ({"params": 10}, "screens.params = 10: is no range; write the least and the most"),
+        ({"params": [20, 10]}, "screens.min_params = 20: screens.max_params is 10"),
+        ({"macs": [1, 5], "max_macs": 6}, "screens.macs = [1, 5]: screens.max_macs is 6; use one"),
+    ):
+        with pytest.raises(BadInputError, match=re.escape(says)):
+            parse_experiment({"screens": screens})

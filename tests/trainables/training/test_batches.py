@@ -1,12 +1,24 @@
 """Training batches, compared with a pipeline of single images."""
 
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from spaces.errors import BadInputError
 from trainables.data import Dataset
 from trainables.specs import Augmentation
-from trainables.training.augmentation import Variation, change, draw_variation
+from trainables.training.augmentation import (
+    Augment,
+    Variation,
+    change,
+    check_user_augmentation,
+    draw_variation,
+    user_augmentation,
+)
 from trainables.training.batches import Batches
 
 ASKED = {
@@ -113,3 +125,57 @@ def test_scored_images_are_normalised_without_augmentation():
         expected = np.stack([normalised(dataset, dataset.images[row]) for row in part])
         np.testing.assert_allclose(images.numpy(), expected, rtol=0, atol=1e-5)
         assert labels.tolist() == dataset.labels[part.numpy()].tolist()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Callable[[str], Augment | None]:
+    """Return a function that loads an augmentation with a body of its own."""
+
+    def load(body: str) -> Augment | None:
+        name = f"augmentation_{zlib.crc32(body.encode())}"
+        (tmp_path / f"{name}.py").write_text(f"def augment(images):\n    {body}\n")
+        return user_augmentation(f"{name}:augment", [str(tmp_path)])
+
+    return load
+
+
+def test_own_augmentation_changes_training_images_only(own: Callable[[str], Augment]) -> None:
+    dataset = images_of(6, 5, 3)
+    rows = torch.arange(4)
+    changed, plain = (
+        Batches(dataset, Augmentation(), 4, torch.device("cpu"), each)
+        for each in (own("return 1 - images"), None)
+    )
+    next(changed.feed([rows]))
+    images, _ = changed.current(rows, Variation())
+    expected = [normalised(dataset, 255 - dataset.images[row]) for row in range(4)]
+    assert torch.allclose(images, torch.tensor(np.stack(expected)).float(), atol=1e-5)
+    (scored, _), (same, _) = (next(each.sweep([rows])) for each in (changed, plain))
+    assert torch.equal(scored, same)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return images.nothing", r"raised AttributeError: .* in .*augmentation_\d+.py, line 2"),
+        ("return images[:1]", r"returned \[1, 3, 6, 5\] for images \[2, 3, 6, 5\] \(.*line 1\)"),
+        ("return None", r"returned NoneType for images .*; return images of the same shape"),
+        ("return images / 0", r"returned values that are not finite; return images in 0..1"),
+        ("raise SystemExit", r"raised SystemExit: .*; call neither sys.exit"),
+    ],
+)
+def test_failing_augmentation_is_refused_with_its_line(
+    tmp_path: Path, own: Callable[[str], Augment], body: str, says: str
+) -> None:
+    own(body)
+    name = f"augmentation_{zlib.crc32(body.encode())}:augment"
+    with pytest.raises(BadInputError, match=rf"augmentation.function = {name}: {says}"):
+        check_user_augmentation(name, [str(tmp_path)], images_of(6, 5, 3).images[:2])
+
+
+def test_new_fields_leave_stored_keys_of_augmentations() -> None:
+    assert Augmentation(crop=2).identity == (
+        '{"crop":2,"translate":0.0,"flip":"none","zoom":null,"rotate":0.0,"color":0.0,'
+        '"policy":"none","erase":0.0,"cutout":0,"mixup":null}'
+    )
+    assert '"function":"a:b"' in Augmentation(function="a:b").identity

@@ -8,7 +8,7 @@ import numpy as np
 from spaces.errors import BadInputError
 from trainables.images.errors import shown, some
 from trainables.images.tables.table_text import Table
-from trainables.specs import TableColumns
+from trainables.table_columns import TableColumns
 
 USUAL_NAMES = {
     "file": (

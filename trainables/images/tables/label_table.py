@@ -19,7 +19,7 @@ from trainables.images.tables.columns import choose_columns
 from trainables.images.tables.row_files import RowFile, locate
 from trainables.images.tables.rows import Row, read_rows
 from trainables.images.tables.table_text import Table, parse, read_text
-from trainables.specs import TableColumns
+from trainables.table_columns import TableColumns
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 """Usual suffixes of tables; other files are read, too."""

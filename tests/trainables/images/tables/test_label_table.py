@@ -11,7 +11,8 @@ from PIL import Image
 from spaces.errors import BadInputError
 from trainables.data import Dataset, load
 from trainables.images.tables.label_table import open_table
-from trainables.specs import DataSpec, Decoding, TableColumns
+from trainables.specs import DataSpec, Decoding
+from trainables.table_columns import TableColumns
 
 FILES = [f"{kind}{number}" for kind in ("cat", "dog") for number in range(6)]
 
