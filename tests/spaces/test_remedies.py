@@ -1,5 +1,7 @@
 """Remedies: networks without an unproductive tail, and what they cost."""
 
+from itertools import product
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -8,6 +10,8 @@ from spaces import Architecture, Builder, CandidateSpace, Rule, Task, costs, fin
 from spaces.operations import Add, Convolution, GlobalPooling, Input, Linear, Pooling
 from spaces.receptive_field import gate_branches
 from spaces.remedies import Truncated, Truncation, propose_remedies, truncate
+from spaces.remedies.editing import Argument, Change, apply_changes, module_arguments
+from spaces.remedies.placement import PlacementSearch
 from tests.spaces import nets
 from tests.spaces.drawing import random_trial
 from tests.spaces.graphs import examples
@@ -128,12 +132,20 @@ def test_a_network_without_border_needs_no_remedy():
 
 def assert_helpful(original: Architecture, rule: Rule, resolution: tuple[int, int] | None) -> None:
     remedies = propose_remedies(original, rule, resolution=resolution)
-    shifts = [remedy for remedy in remedies if remedy.kind != "truncate"]
+    shifts = [remedy for remedy in remedies if remedy.kind in ("rearrange", "move", "remove")]
     assert len(shifts) <= 3
+    assert len({remedy.architecture.digest for remedy in remedies}) == len(remedies)
+    before = find_border(original, rule, resolution=resolution).beyond + 1
     assert [remedy.macs for remedy in shifts] == sorted(remedy.macs for remedy in shifts)
     for remedy in remedies:
         changed = remedy.architecture
-        assert find_border(changed, rule, resolution=resolution).border is None
+        after = find_border(changed, rule, resolution=resolution)
+        if remedy.kind == "balance":
+            assert 0 < after.beyond + 1 < before
+            assert remedy.macs <= 1
+            assert remedy.description.startswith(f"{after.beyond + 1} instead of {before} ")
+        else:
+            assert after.border is None
         if isinstance(original.layers[-1].operation, Linear):
             assert changed.shapes[-1] == original.shapes[-1]
         assert remedy.params == pytest.approx(costs(changed).params / costs(original).params)
@@ -144,7 +156,7 @@ def assert_helpful(original: Architecture, rule: Rule, resolution: tuple[int, in
             assert remedy.macs < 1
         else:
             assert convolutions == len(original.indices(Convolution))
-            assert remedy.macs > 1
+            assert remedy.macs > 1 or remedy.kind in ("balance", "rearrange")
 
 
 @pytest.mark.parametrize("rule", Rule)
@@ -191,3 +203,73 @@ def test_a_strided_block_and_its_shortcut_are_changed_together():
     assert removed
     for remedy in removed:
         assert remedy.architecture.shapes  # Raises where an addition does not fit.
+
+
+# Placements of downsampling
+
+
+def brute_force(search: PlacementSearch, net: Architecture, rule: Rule) -> list[tuple[int, int]]:
+    """Return unproductive layers and multiply-accumulates of every placement that is allowed."""
+    least = min(net.shapes[i][1] for i in net.indices(Convolution))
+    found = []
+    for chosen in product(*search._options):
+        changed = apply_changes(net, [change for changes in chosen for change in changes])
+        try:
+            shapes = changed.shapes
+        except ValueError:
+            continue
+        *_, last = changed.indices(Convolution)
+        if shapes[-1] == net.shapes[-1] and shapes[last][1] >= least:
+            analysis = find_border(changed, rule)
+            tail = 0 if analysis.border is None else analysis.beyond + 1
+            found.append((tail, costs(changed).macs))
+    return found
+
+
+@examples(10)
+@given(st.integers(0, 10_000), st.sampled_from(list(Rule)), st.sampled_from([5, 8, 11]))
+def test_no_other_placement_is_cheaper(seed, rule, size):
+    options = {"depth": [2, 3], "features": [2, 6], "kernel": [1, 3, 5], "dilation": [1, 2]}
+    net = CandidateSpace(Task(1, size, size, 3), "vgg", options, {}).draw(random_trial(seed))
+    search = PlacementSearch(net.architecture, rule)
+    every = brute_force(search, net.architecture, rule)
+    cheapest = search.cheapest_productive()
+    productive = [macs for tail, macs in every if tail == 0]
+    assert (cheapest is None) == (not productive)
+    assert cheapest is None or costs(cheapest.architecture).macs == min(productive)
+    balanced = search.best_at_equal_cost()
+    before = min(find_border(net.architecture, rule).beyond + 1, len(every))
+    fitting = [found for found in every if found[1] <= costs(net.architecture).macs]
+    if balanced is None:
+        assert find_border(net.architecture, rule).border is None or min(fitting)[0] >= before
+    else:
+        assert (balanced.unproductive, costs(balanced.architecture).macs) == min(fitting)
+
+
+def test_vgg16_is_productive_at_half_the_cost_of_removals_alone():
+    rearranged, removed, _ = propose_remedies(nets.classic_vgg("VGG16"))[-3:]
+    assert (rearranged.kind, removed.kind) == ("rearrange", "remove")
+    assert rearranged.description.endswith("stride 2 in conv9, conv12")
+    assert (round(rearranged.macs), round(removed.macs)) == (16, 31)
+    assert rearranged.params == 1
+
+
+def test_dilation_that_makes_a_tail_unproductive_is_removed():
+    net = nets.chain((3, 16, 16), *[nets.conv(dilation=2) for _ in range(5)])
+    assert find_border(net).border == 5
+    (rearranged,) = [r for r in propose_remedies(net) if r.kind == "rearrange"]
+    assert rearranged.description.startswith("dilation 1 in layer ")
+    assert rearranged.macs == 1
+    assert rearranged.architecture.shapes == net.shapes
+
+
+def test_without_new_pools_changes_are_arguments_of_modules():
+    net = nets.classic_vgg("VGG16")
+    for remedy in propose_remedies(net, pools=False):
+        assert remedy.kind != "move"
+        if remedy.kind != "truncate":
+            arguments = module_arguments(net, remedy.changes)
+            assert arguments
+            assert {argument.name for argument in arguments} <= {"kernel_size", "stride", "padding"}
+    assert module_arguments(net, (Change("stride", 1),)) == (Argument("conv1", "stride", (2, 2)),)
+    assert module_arguments(net, (Change("pool", 1),)) is None
