@@ -86,6 +86,14 @@ def analyze(
         str | None,
         typer.Option(help="Images for --effective, such as images:PATH; default: noise."),
     ] = None,
+    write: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a remedied network as Python code."),
+    ] = None,
+    remedy: Annotated[
+        int | None,
+        typer.Option(metavar="NUMBER", help="Number of this remedy in the table; default: 1."),
+    ] = None,
     json_: JsonOption = False,
     fail: Annotated[
         bool,
@@ -98,17 +106,21 @@ def analyze(
     from search.reporting.analysis.effective import EffectiveOptions
     from search.reporting.analysis.models import ModelReference, parse_resolution, parse_rule
     from search.reporting.analysis.table import show_analysis, summarise_border
+    from search.reporting.analysis.writing import RemedyChoice
     from search.reporting.analyze import AnalyzeRequest, analyze_model
 
     for option, value in (("--weights", weights), ("--data", data)):
         if value is not None and not effective:
             raise BadInputError(option, value, "is only for --effective", "add --effective")
+    if remedy is not None and write is None:
+        raise BadInputError("--remedy", remedy, "is only for --write", "add --write FILE")
     size = None if resolution is None else parse_resolution(resolution)
     request = AnalyzeRequest(
         ModelReference(model, size, channels),
         parse_rule(rule),
         keep_border,
         EffectiveOptions(weights, data) if effective else None,
+        None if write is None else RemedyChoice(remedy or 1, write),
     )
     console = make_console()
     document = analyze_model(request, Home.locate(home), make_console(stderr=True))

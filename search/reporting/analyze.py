@@ -14,6 +14,7 @@ from search.reporting.analysis.effective import (
     with_effective_fields,
 )
 from search.reporting.analysis.models import NAME_ONE, ModelReference
+from search.reporting.analysis.writing import RemedyChoice, write_remedy
 from spaces.architecture import CollapsedLayerError
 from spaces.border import Rule, find_border
 from spaces.errors import BadInputError
@@ -29,16 +30,18 @@ class AnalyzeRequest:
         rule: border rule.
         keep_border: keep the border layer when truncating.
         effective: options of the effective receptive field; None without it.
+        write: remedy to write as code; None for none.
     """
 
     reference: ModelReference
     rule: Rule = Rule.PREVIOUS_CONV
     keep_border: bool = False
     effective: EffectiveOptions | None = None
+    write: RemedyChoice | None = None
 
 
 def analyze_model(request: AnalyzeRequest, home: Home, console: Console) -> AnalysisDocument:
-    """Analyse a network.
+    """Analyse a network, and write a remedied one if requested.
 
     Args:
         request: of the user.
@@ -56,7 +59,12 @@ def analyze_model(request: AnalyzeRequest, home: Home, console: Console) -> Anal
     architecture = reference.find(home) if subject is None else subject.architecture
     try:
         analysis = find_border(architecture, request.rule)
-        remedies = propose_remedies(architecture, request.rule, keep_border=request.keep_border)
+        remedies = propose_remedies(
+            architecture,
+            request.rule,
+            keep_border=request.keep_border,
+            pools=not reference.is_module,  # So that a patch of the module can apply the change.
+        )
     except CollapsedLayerError as error:
         raise BadInputError("NETWORK", model, str(error), "use larger images") from None
     except ValueError as error:
@@ -64,5 +72,8 @@ def analyze_model(request: AnalyzeRequest, home: Home, console: Console) -> Anal
         raise BadInputError("NETWORK", model, str(error), NAME_ONE) from None
     if not analysis.convolutions:
         raise BadInputError("NETWORK", model, "has no convolution", "analyse a CNN")
+    if request.write is not None:
+        chosen = request.write.of(remedies, model)
+        write_remedy(chosen, request.write.path, reference, architecture, request.rule)
     document = describe_analysis(model, architecture, analysis, remedies)
     return document if subject is None else with_effective_fields(document, analysis, subject)

@@ -98,13 +98,17 @@ def _effective_cells(layer: LayerRecord) -> list[str]:
 
 def _show_remedies(document: AnalysisDocument, console: Console) -> None:
     table = Table(box=None, header_style="dim", title="remedies", title_justify="left")
-    for column in ("remedy", "params", "MACs", "memory"):
+    for column in ("#", "remedy", "params", "MACs", "memory"):
         table.add_column(column, justify="left" if column == "remedy" else "right")
-    for remedy in document.remedies:
+    for number, remedy in enumerate(document.remedies, start=1):
         costs = (remedy.params, remedy.macs, remedy.memory)
-        table.add_row(f"{remedy.kind}: {remedy.description}", *[f"x{ratio:.2f}" for ratio in costs])
+        table.add_row(
+            str(number),
+            f"{remedy.kind}: {remedy.description}",
+            *[f"x{ratio:.2f}" for ratio in costs],
+        )
     if not document.remedies:
-        table.add_row("none found: less downsampling is not enough", "", "", "")
+        table.add_row("", "none found: less downsampling is not enough", "", "", "")
     console.print(table, highlight=False)
 
 

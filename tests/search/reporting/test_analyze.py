@@ -49,6 +49,22 @@ class Broken(nn.Module):
         raise RuntimeError("no weights here")
 """
 
+POOLED = """
+import torch.nn.functional as F
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Conv2d(3, 3, 3, padding=1) for _ in range(4)])
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = F.max_pool2d(layer(x), 2, 1)
+        return self.head(x.mean((2, 3)))
+"""
+
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
@@ -84,6 +100,40 @@ def test_each_remedy_states_change_and_costs(own, capsys):
     assert all(remedy["macs"] > 1 for remedy in remedies[1:])
     assert len(remedies) > 1
     assert {"kind", "description", "params", "macs", "memory"} == set(remedies[0])
+
+
+def test_remedied_network_is_written_as_code(own, capsys):
+    options = ["vgg16", "--write", "remedied.py", "--remedy", "3"]
+    remedy = analysed(capsys, *options)["remedies"][2]
+    assert remedy["kind"] == "rearrange"
+    source = (own / "remedied.py").read_text()
+    assert remedy["description"].split(";")[0] in source
+    document = analysed(capsys, "remedied:Network", "--resolution", "32")
+    assert document["border"] is None
+    assert document["macs"] == round(remedy["macs"] * analysed(capsys, "vgg16")["macs"])
+
+
+def test_own_network_is_patched_where_arguments_suffice(own, capsys):
+    options = ["--resolution", "16", "--write", "better.py", "--remedy", "2"]
+    assert main(["analyze", "my_nets:Net", *options]) == 0
+    out, err = capsys.readouterr()
+    assert "rearrange: no downsampling in a; stride 2 in c" in out
+    assert "a: stride=(1, 1)\n" in err
+    assert "c: stride=(2, 2)\n" in err
+    assert "written: better.py, a patch that was verified" in err
+    (own / "patched.py").write_text(
+        "import better, my_nets\ndef net():\n    return better.patch(my_nets.Net())\n"
+    )
+    document = analysed(capsys, "patched:net", "--resolution", "16")
+    assert document["border"] is None
+    assert [layer["stride"][0] for layer in document["layers"]] == [1, 2, 2, 1]
+
+
+def test_own_network_with_functional_pooling_is_written_whole(own, capsys):
+    (own / "pooled.py").write_text(POOLED)
+    arguments = ["pooled:Net", "--resolution", "8", "--write", "whole.py"]
+    assert analysed(capsys, *arguments)["border"] == 4
+    assert analysed(capsys, "whole:Network", "--resolution", "8")["border"] is None
 
 
 def test_document_has_documented_keys(capsys):
@@ -180,6 +230,10 @@ def test_changed_space_of_a_trial_is_said(tmp_path, capsys, changed):
         (["vgg16", "--resolution", "32x"], "--resolution = 32x"),
         (["vgg16", "--weights", "w.pt"], "add --effective"),
         (["vgg16", "--effective", "--weights", "w.pt"], "w.pt"),
+        (["vgg16", "--remedy", "2"], "add --write FILE"),
+        (["vgg16", "--write", "x.py", "--remedy", "9"], "use 1 to 5"),
+        (["vgg16", "--write", "no/x.py"], "--write = no/x.py"),
+        (["resnet14c", "--write", "x.py"], "no remedy"),
         (["vgg16", "--rule", "strict"], "--rule = strict"),
         (["torchvision:alexnet", "--resolution", "8"], "alexnet"),
     ],
