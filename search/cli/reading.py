@@ -1,4 +1,4 @@
-"""The commands that read stored searches: `list`, `status`, `report`, `trials` and `explain`."""
+"""The commands that read stored searches, such as `status`, `report` and `compare`."""
 
 from __future__ import annotations
 
@@ -79,6 +79,39 @@ def report(
         as_json(report_document(StoredSearch(place.existing(name))))
     else:
         show_report(name, against, place, make_console())
+    return 0
+
+
+@app.command(epilog="Example: python search.py compare quickstart no-border")
+def compare(
+    names: Annotated[
+        list[str],
+        typer.Argument(metavar="NAME ..", help="Searches, or nights as NAME:NIGHT; two or more."),
+    ],
+    json_: JsonOption = False,
+    home: HomeOption = None,
+) -> int:
+    """Compare searches or nights with the first: settings, accuracies, costs, and time.
+
+    Writes a page with curves beside the searches; it overwrites no file.
+    """
+    from search.experiment.folder import Home
+    from search.nightly.arms import arm_of
+    from search.reporting.compare.comparison import build, document, render, write_page
+    from search.reporting.rendering import print_report
+
+    if len(set(names)) < 2 or len(set(names)) < len(names):
+        problem = "compares a search with itself" if len(names) > 1 else "is a single search"
+        raise BadInputError("compare", names[-1], problem, "name two or more different searches")
+    place = Home.locate(home)
+    arms = [arm_of(place, name) for name in names]
+    sections = build(arms)
+    if json_:
+        as_json(document(arms, sections))
+        return 0
+    console = make_console()
+    print_report(console, sections)
+    say(console, f"\nWeb page: {write_page(place, arms, render(arms, sections))}")
     return 0
 
 
