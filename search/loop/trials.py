@@ -32,7 +32,10 @@ STORE_EVERY = 60.0
 If the driver is killed, the next one counts them for the budget before it resumes that trial.
 """
 AGREEING = 3
-"""Estimates in a row that must be below ``budget.until``: a single one may err."""
+"""Estimates in a row that must be below ``budget.until``: a single one may err.
+
+Each knows the result of at least one more trial than the last.
+"""
 TIME_SLICE = 0.5
 """Seconds after which ``next`` returns without a candidate: results must not wait for it."""
 
@@ -97,6 +100,8 @@ class Trials:
         self._prospect = prospect
         self._prospects: deque[float] = deque(maxlen=AGREEING)
         """The latest estimates of the improvement by further trials."""
+        self._has_learned = True
+        """Whether a trial has ended since the latest estimate."""
         self._observers = Observers(observers, study.then)
         self._failures = FailurePolicy()
         self._duplicates = Duplicates(study)
@@ -241,9 +246,11 @@ class Trials:
             **attributes_of(started.candidate), beyond=started.border.beyond, share=device_fraction
         )
         prospect = self._prospect()
-        if prospect is not None:
+        # Estimates for several workers at a time know the same results, and agree for this reason.
+        if prospect is not None and self._has_learned:
             attributes["prospect"] = prospect
             self._prospects.append(prospect)
+            self._has_learned = False
         self.study.start(accepted.drawn, attributes)
         self._started += 1
         self._running[started.number] = RunningTrial(started, device_fraction)
@@ -327,6 +334,7 @@ class Trials:
             constraints=ending.constraints,
         )
         record = TrialRecord.of(self.study.trial(number))
+        self._has_learned |= record.outcome is not TrialState.FAIL
         self._failures.ended(record)
         self._duplicates.ended(record)
         self._times.ended(record)

@@ -84,7 +84,7 @@ class NetworkSampler(BaseSampler):
 
     Attributes:
         prospect: by how much the next `search.study.records.AHEAD` trials are expected to improve
-            the best value, estimated with the last suggestion; None if it is unknown.
+            the best value, estimated with the last suggestion; None if that made no estimate.
         exhausted: whether hundreds of draws found no unused candidate for the last suggestion.
     """
 
@@ -114,6 +114,7 @@ class NetworkSampler(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Choose the candidate of a new trial; an enqueued one keeps its parameters."""
         self._plans.clear()
+        self.prospect = None
         if "fixed_params" in trial.system_attrs:
             return
         trials = study.get_trials(deepcopy=False)

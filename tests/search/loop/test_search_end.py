@@ -186,6 +186,19 @@ def test_no_trial_starts_once_further_ones_improve_too_little(
     assert not trials.stopping
 
 
+def test_estimates_from_the_same_results_count_once(
+    make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
+) -> None:
+    budget = Budget(BudgetSection(trials=8, until="improvement < 0.001"))
+    trials = make_trials(eight_candidates, budget=budget, prospect=lambda: 0.0005)
+    running = [started_by(trials).number for _ in range(5)]
+    for number in running[:2]:
+        assert not trials.converged
+        train(trials, number, 0.5, 0.6, 0.7)
+        started_by(trials)
+    assert trials.converged
+
+
 def test_a_resumed_search_remembers_the_expected_improvement(
     make_trials: MakeTrials, eight_candidates: CandidateSpace, train: Train
 ) -> None:
