@@ -15,6 +15,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import GPSampler, RandomSampler, TPESampler
 
 from quality.evolution import EvolutionSampler
+from quality.lent import LENT, lent_trials
 from quality.tables import Network, Table
 from search.experiment.sections import ScreensSection
 from search.loop.sampling import options as sampling
@@ -100,6 +101,11 @@ def tpe(table: Table, seed: int) -> Options:
     return {"sampler": TPESampler(seed=seed), "screens": table.screens(border=False)}
 
 
+def tpe_border(table: Table, seed: int) -> Options:
+    """Optuna's TPE, with rejections by the border screen."""
+    return {"sampler": TPESampler(seed=seed), "screens": table.screens(border=True)}
+
+
 def optuna_gp(table: Table, seed: int) -> Options:
     """Optuna's Gaussian process with its defaults."""
     with warnings.catch_warnings():
@@ -127,6 +133,12 @@ def network_model(
     return {"sampler": NetworkSampler(table.cached, judges, seed, options), "screens": screens}
 
 
+def warm_start(table: Table, seed: int) -> Options:
+    """Search by the sampler of the project, with trials of searches on the other data sets."""
+    options = network_model(table, seed, options=DEFAULTS)
+    return options | {"warm_start": lent_trials(table, seed)}
+
+
 def _ours(
     *,
     only: tuple[str, ...] = (),
@@ -141,12 +153,16 @@ def _ours(
     def arm(options: Mapping[str, Any]) -> Arm:
         return Arm(
             partial(network_model, options=SamplerOptions(**options), border=not without_border),
-            f"decisions {sampling.VERSION}, features {FEATURES}, {options}",
+            _version(options),
             only=only,
             border=without_border,
         )
 
     return replace(arm(options), timed=arm(_TIMED | options))
+
+
+def _version(options: Mapping[str, Any]) -> str:
+    return f"decisions {sampling.VERSION}, features {FEATURES}, {options}"
 
 
 _TIMED = {name: value for name, value in asdict(TIMED).items() if value != asdict(DEFAULTS)[name]}
@@ -161,8 +177,10 @@ ARMS: Mapping[str, Arm] = MappingProxyType(
         "evolution": Arm(evolution),
         "evolution-largest": Arm(evolution_largest),
         "border": Arm(border, _OPTUNA, border=True),
+        "tpe-border": Arm(tpe_border, _OPTUNA, border=True),
         "macs-filter": Arm(macs_filter, _OPTUNA, border=True),
         "optuna-gp": Arm(optuna_gp, _OPTUNA),
+        "auto-warm": Arm(warm_start, f"{_version({})}, lent {LENT}", only=("trials",), border=True),
         "auto-no-border": _ours(without_border=True),
         "auto-no-mutation": _ours(mutations=0),
         "auto-random-start": _ours(largest=1.0, only=("trials", "parallel")),

@@ -11,7 +11,7 @@ from optuna.trial import TrialState
 from pydantic import BaseModel, ConfigDict
 
 from quality.arms import ARMS
-from quality.tables import Network, Table
+from quality.tables import Network, Table, seed_of, seen
 from search.loop.simulation import SimulatedTrial, simulate
 from spaces.candidate import Candidate
 
@@ -150,16 +150,6 @@ def regret(table: Table, results: Sequence[SimulatedTrial]) -> float:
     """Return the best accuracy of the table minus that of the incumbent, by what was seen."""
     incumbent = max(_complete(results), key=lambda result: result.value)
     return table.best - table.network(incumbent.params).truth
-
-
-def seed_of(network: Network, seed: int) -> int:
-    """Return which training of a network a search sees."""
-    return random.Random(f"{seed} {sorted(network.params.items())}").randrange(len(network.seen))
-
-
-def seen(network: Network, seed: int) -> float:
-    """Return the final value that a search sees."""
-    return network.seen[seed_of(network, seed)]
 
 
 def modelled(table: Table, network: Network, seed: int, part: float) -> float:

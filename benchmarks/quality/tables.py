@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 import math
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -152,6 +153,16 @@ class Table:
     def network(self, params: Mapping[str, Any]) -> Network:
         """Return the network with these parameters."""
         return self.networks[self.key_of(params)]
+
+
+def seed_of(network: Network, seed: int) -> int:
+    """Return which training of a network a search sees."""
+    return random.Random(f"{seed} {sorted(network.params.items())}").randrange(len(network.seen))
+
+
+def seen(network: Network, seed: int) -> float:
+    """Return the final value that a search sees."""
+    return network.seen[seed_of(network, seed)]
 
 
 def read_macro(path: Path) -> Table:

@@ -15,14 +15,25 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial, TrialState
+from quality import lent
 from quality.arms import ARMS
 from quality.evolution import EvolutionSampler
 from quality.goals import first_below, goals
 from quality.macro_spaces import CHOICES, inverted_residuals, residual_widths
 from quality.plain import COORDINATES, plain_table
 from quality.results import p_value, summarise, write_csv
-from quality.runs import Run, key_of, modelled, regret, run, seed_of, seen
-from quality.tables import CIFAR10, Network, Table, constructed, denoised, read_channels, read_macro
+from quality.runs import Run, key_of, modelled, regret, run
+from quality.tables import (
+    CIFAR10,
+    Network,
+    Table,
+    constructed,
+    denoised,
+    read_channels,
+    read_macro,
+    seed_of,
+    seen,
+)
 from search_quality import CHANNELS, MACRO, main
 
 from experiments.plain_networks.networks import draw_networks
@@ -72,6 +83,20 @@ def plain() -> Table:
 
 
 # Spaces and tables
+
+
+def test_other_searches_lend_trials_of_the_nearest_networks(
+    plain: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lent, "others", lambda table: ["mnist"])
+    monkeypatch.setattr(lent, "read_plain", lambda path: plain)
+    monkeypatch.setattr(lent, "LENT", 3)
+    found = lent.lent_trials(plain, 5)
+    assert len(found) == 3
+    for trial in found:
+        assert trial.user_attrs["inherited"] == "mnist"
+        assert trial.value == seen(plain.network(trial.params), 5)
+        assert trial.user_attrs["digest"] == plain.cached.rebuild(trial.params).digest
 
 
 @pytest.mark.parametrize(
