@@ -9,9 +9,9 @@ from math import inf
 from statistics import median
 
 from gpu_checks.inside import take_first_steps
+from gpu_checks.random_networks import random_candidates
 from harness import Table, Values
 from loops import AUGMENTATION, noise
-from random_networks import random_candidates
 
 from spaces.candidate import FAMILIES, Candidate
 from trainables.data import Dataset

@@ -46,9 +46,9 @@ from statistics import mean
 import torch
 from against_record import measure_record
 from first_step import measure_first_steps
+from gpu_checks.random_networks import compare_memory
 from harness import Table, Values, alternate, option_parser
 from loops import AUGMENTATION, candidate, network, run_loop, run_pairs
-from random_networks import compare_memory
 from roofline import measure_roofline
 from sharing import measure_sharing
 from switches import measure_compile, measure_cudnn

@@ -6,9 +6,9 @@ import switches
 import torch
 from first_step import measure_first_steps
 from gpu_checks.inside import take_first_steps
+from gpu_checks.random_networks import random_candidates
 from harness import Table
 from loops import candidate, noise
-from random_networks import random_candidates
 from switches import Pace, measure_compile, measure_cudnn, pace, timed_kernels
 
 from trainables.training.device import Device, select_device
