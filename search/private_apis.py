@@ -7,6 +7,7 @@ commands that only read load neither Ray nor Optuna's storages.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -60,6 +61,38 @@ def ray_without_services() -> Iterator[None]:
     finally:
         for name, start in before.items():
             setattr(Node, name, start)
+
+
+@contextmanager
+def ray_start_timeout(seconds: float, pause: float = 0.5) -> Iterator[None]:
+    """Make a Ray that starts inside the block wait this many seconds for its node.
+
+    Checked with Ray 2.60.0: it waits 30 seconds and no setting changes that, but a machine on which
+    dozens of processes compute takes longer.
+
+    Args:
+        seconds: to wait.
+        pause: seconds between two tries.
+    """
+    from ray._private import services
+
+    before = services.get_node
+    end = time.monotonic() + seconds
+
+    def get_node(*arguments: Any) -> Any:
+        while True:
+            try:
+                return before(*arguments)
+            except RuntimeError:
+                if time.monotonic() >= end:
+                    raise
+            time.sleep(pause)
+
+    services.get_node = get_node
+    try:
+        yield
+    finally:
+        services.get_node = before
 
 
 def job_with_path(folders: Sequence[str]) -> Any:

@@ -21,12 +21,19 @@ from ray.exceptions import AuthenticationError
 
 from search.backend.ray_folder import temporary_folder
 from search.formatting import root_cause
-from search.private_apis import job_with_path, ray_on_loopback, ray_without_services
+from search.private_apis import (
+    job_with_path,
+    ray_on_loopback,
+    ray_start_timeout,
+    ray_without_services,
+)
 from spaces.errors import BadInputError
 
 CONNECT_TIMEOUT = 10.0
 """Seconds within which the machine at an address must accept a connection."""
 _ANSWER_TIMEOUT = 60.0
+_START_TIMEOUT = 180.0
+"""Seconds within which a private Ray must start; a busy machine takes minutes."""
 _TOKEN_MODE, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 _REMEDY = (
     "copy the cluster's token to ~/.ray/auth_token, or name its file in RAY_AUTH_TOKEN_PATH, and "
@@ -84,7 +91,7 @@ def _start() -> None:
     # Ray would start a Python process per CPU for tasks. Each trial has a process of its own.
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")
     try:
-        with ray_on_loopback(), ray_without_services():
+        with ray_on_loopback(), ray_without_services(), ray_start_timeout(_START_TIMEOUT):
             _init("local")
     except Exception as error:
         ray.shutdown()

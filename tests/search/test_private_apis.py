@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray._private import services
 
 from search import private_apis
 
@@ -82,3 +83,22 @@ def test_importing_private_apis_loads_neither_ray_nor_optuna() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"ray", "optuna", "torch"} & set(loaded)
+
+
+def test_a_private_ray_may_take_longer_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+
+    def get_node(*arguments: object) -> dict[str, str]:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise RuntimeError("no such node")
+        return {"node": str(arguments)}
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    with private_apis.ray_start_timeout(60, pause=0):
+        assert services.get_node("address", "id") == {"node": "('address', 'id')"}
+    assert services.get_node is get_node
+    tries = 0
+    with private_apis.ray_start_timeout(0, pause=0), pytest.raises(RuntimeError):
+        services.get_node("address", "id")
