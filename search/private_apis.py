@@ -82,7 +82,7 @@ def ray_start_timeout(seconds: float, pause: float = 0.5) -> Iterator[None]:
     def get_node(*arguments: Any) -> Any:
         while True:
             try:
-                return before(*arguments)
+                return before(*arguments)  # type: ignore[no-untyped-call]
             except RuntimeError:
                 if time.monotonic() >= end:
                     raise
