@@ -66,8 +66,8 @@ def retrain(
         _start_from(training, weights)
     seconds = _train(training, _checkpoints(spec, number, seed), progress)
     assert training.result is not None  # noqa: S101 - a spec has at least one epoch
-    predicted, true = training.predict("test")
-    validated, expected = training.predict("validation")
+    predicted, true, confident = training.predict("test")
+    validated, expected, _ = training.predict("validation")
     trained = io.BytesIO()
     state = training.evaluated.state_dict()
     torch.save({name: tensor.cpu() for name, tensor in state.items()}, trained)
@@ -87,6 +87,7 @@ def retrain(
         (validated == expected).numpy()[: 0 if isinstance(spec.data.validation, Folds) else None],
         probes,
         failure,
+        confident.numpy().astype(np.float16),
     )
 
 

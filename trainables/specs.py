@@ -385,6 +385,8 @@ class Retraining:
             the split, bool ``[images]``; empty with folds, of which seeds hold out different ones.
         probes: of the scored network; None if they were not requested or failed.
         probe_failure: why they failed; empty if they did not.
+        confidences: probability of the predicted class of each test image, float16 ``[images]``;
+            None if it is unknown.
     """
 
     result: FinalistResult
@@ -393,3 +395,4 @@ class Retraining:
     validation_right: NDArray[np.bool_]
     probes: NetworkProbes | None = None
     probe_failure: str = ""
+    confidences: NDArray[np.float16] | None = None

@@ -117,7 +117,11 @@ def retrain_finalists(
                     if found.probes or found.probe_failure:
                         on_probes(found)
                     store.write(
-                        found.result, found.weights, found.predictions, found.validation_right
+                        found.result,
+                        found.weights,
+                        found.predictions,
+                        found.validation_right,
+                        found.confidences,
                     )
                     on_result(found.result)
             wait.check(waits=not done and not can_train(packing))

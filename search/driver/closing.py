@@ -7,19 +7,11 @@ from contextlib import suppress
 from search.driver.baseline_process import GRACE
 from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
-from search.reporting.additional_results import (
-    additional_section,
-    baseline_metrics,
-    read_additional,
-)
-from search.reporting.finalist_metrics import read_metrics
-from search.reporting.page.frame import as_html
+from search.reporting.additional_results import baseline_metrics
+from search.reporting.gathering import Gathered
+from search.reporting.page.search_page import search_page
 from search.reporting.rendering import Section
-from search.reporting.report import build_report
-from search.reporting.standing import read_distances, read_standing
 from search.study.finalists import Finalist
-from search.study.probes import ProbeStore
-from search.study.summary import Summary, summarise
 from search.tracking.field_plot import field_plot
 from search.tracking.mlflow_destination import view_links
 from search.tracking.tracking_process import ui_command
@@ -34,41 +26,28 @@ def write_report(
     trials = search.study.trials()
     if not interrupted:
         _wait_for_baseline(search)
-    standing = read_standing(search.folder, finalists)
-    behind = read_distances(search.folder, finalists)
-    sections = build_report(
-        search.experiment,
-        trials,
-        finalists,
-        search.space,
-        search.folder.data,
-        standing,
-        behind,
-        ProbeStore(search.folder.probes).all(),
-        read_metrics(search.folder, search.experiment, finalists),
-    )
-    additional = read_additional(search.folder, finalists)
-    sections += additional_section(additional, standing)
-    page = as_html(f"Search {search.experiment.name}", sections)
+    state = "interrupted" if interrupted else "finished"
+    gathered = Gathered(search.folder, search.experiment, trials, finalists, search.space, state)
+    standing = gathered.standing
+    page = search_page(gathered)
     search.folder.report.write_text(page, encoding="utf-8")
     search.recorder.end(
         "KILLED" if interrupted else "FINISHED",
         page,
         finalists[0].test_accuracy if finalists else None,
-        (standing.metrics if standing else {}) | baseline_metrics(additional),
-        _picture(search, finalists, summarise(trials)),
+        (standing.metrics if standing else {}) | baseline_metrics(gathered.additional),
+        _picture(search, gathered),
     )
-    return Outcome(interrupted, summarise(trials), finalists), sections
+    return Outcome(interrupted, gathered.summary, finalists), gathered.sections()
 
 
-def _picture(search: SearchSession, finalists: list[Finalist], summary: Summary) -> str | None:
+def _picture(search: SearchSession, gathered: Gathered) -> str | None:
     """Draw the receptive field of the best candidate; None without one."""
-    if not finalists and summary.best is None:
+    if not gathered.finalists and gathered.summary.best is None:
         return None
-    number = finalists[0].number if finalists else summary.leaderboard[0].number
-    candidate = search.space.rebuild(search.study.trial(number).params)
-    analysis = find_border(candidate.architecture, search.experiment.screens.rule)
-    return field_plot(analysis, f"trial {number}")
+    best = gathered.best[0]
+    analysis = find_border(gathered.candidate(best).architecture, search.experiment.screens.rule)
+    return field_plot(analysis, f"trial {best.number}")
 
 
 def _wait_for_baseline(search: SearchSession) -> None:

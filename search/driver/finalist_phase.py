@@ -9,6 +9,7 @@ from functools import cache, partial
 from search.backend.finalist_training import FinalistTraining, retrain_finalists
 from search.backend.node_wait import NodeWait
 from search.backend.tuning import nodes_waited_for
+from search.driver.report_inputs import record_errors
 from search.driver.session import SearchSession
 from search.formatting import plural
 from search.signals import stopping_gently
@@ -59,6 +60,7 @@ def retrain_best(search: SearchSession) -> list[Finalist]:
         _record_model(search, finalist, candidate, images)
         if search.experiment.probes and (probes := stored.read(trial_name(finalist.number))):
             search.recorder.probes(f"finalist-{finalist.number}", probes)
+    record_errors(search.folder, images, phase.finalists)
     return phase.finalists
 
 

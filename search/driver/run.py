@@ -21,6 +21,7 @@ from search.driver.baseline_process import BaselineProcess
 from search.driver.data_check import asking_for_moved_data, check_data, search_again
 from search.driver.execution import execute
 from search.driver.outcome import Outcome, SearchFailedError
+from search.driver.report_inputs import record_inputs
 from search.driver.resume import as_resumed, migrate_checkpoints
 from search.driver.session import WarmStart, open_search
 from search.driver.warm_start import read_warm_start
@@ -39,6 +40,11 @@ from search.tracking.journal_events import PARENT, Start
 from search.tracking.journal_reader import read_all
 from spaces.errors import BadInputError
 from trainables.data import Dataset
+
+_GUESSED = (
+    f"The memory of the GPUs is unknown, so each trial uses {DEFAULT_FRACTION:g} of one; set "
+    "resources.gpus for another fraction."
+)
 
 
 def run_search(
@@ -163,12 +169,9 @@ def _run_held(
         folder.create(experiment.to_yaml(dataset.shape[:2]), spec.task, data)
         stack.enter_context(hold(folder.lock, folder.name))
         backup.record_driver(folder)
+    record_inputs(folder, dataset, gpus=packing.on_gpus)
     if packing.is_guessed:
-        say(
-            console,
-            f"The memory of the GPUs is unknown, so each trial uses {DEFAULT_FRACTION:g} of one; "
-            "set resources.gpus for another fraction.",
-        )
+        say(console, _GUESSED)
     spec = replace(
         spec,
         data=replace(spec.data, version=dataset.version, expected=data),
@@ -179,11 +182,18 @@ def _run_held(
     if experiment.device == "auto" and not packing.on_gpus:
         # Trials without a GPU of their own must not use one that their node has.
         spec = replace(spec, device="cpu")
-    warm_start = WarmStart(prepared.seeds, inherited)
     baseline = stack.enter_context(BaselineProcess(folder, spec.data))
     return execute(
         open_search(
-            experiment, home, spec, packing, console, warm_start, backup, baseline, resume=resume
+            experiment,
+            home,
+            spec,
+            packing,
+            console,
+            WarmStart(prepared.seeds, inherited),
+            backup,
+            baseline,
+            resume=resume,
         )
     )
 

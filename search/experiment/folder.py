@@ -216,6 +216,16 @@ class SearchFolder:
         return self.path / "report.html"
 
     @property
+    def machine(self) -> Path:
+        """Device, versions and command of the last driver."""
+        return self.path / "machine.json"
+
+    @property
+    def pictures(self) -> Path:
+        """Small images for the report."""
+        return self.path / "pictures.json"
+
+    @property
     def lock(self) -> Path:
         """Lock of the driver that runs the search."""
         return self.path / "driver.lock"

@@ -11,7 +11,7 @@ from search.formatting import are, duration, plural
 from search.nightly.history import NOTHING, Decision, Night, Ruling, Snapshot, State
 from search.nightly.trend_plot import trend
 from search.reporting.rendering import Section
-from search.reporting.report import SHOWN
+from search.reporting.sections.columns import SHOWN
 from search.reporting.standing import Standing
 from search.templates import render
 

@@ -8,7 +8,8 @@ from optuna.trial import FrozenTrial
 
 from search.formatting import duration, plural
 from search.reporting.rendering import Section
-from search.reporting.report import SHOWN, best_accuracy
+from search.reporting.sections.columns import SHOWN
+from search.reporting.sections.rejections import best_accuracy
 from search.study.summary import trained_though_rejected
 from trainables.data_identity import DataIdentity
 

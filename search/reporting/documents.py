@@ -7,13 +7,11 @@ from typing import Any
 
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
-from search.reporting.additional_results import additional_documents, additional_section
-from search.reporting.finalist_metrics import read_metrics
-from search.reporting.report import build_report
-from search.reporting.standing import read_distances, read_standing
+from search.reporting.additional_results import additional_documents
+from search.reporting.gathering import Gathered
+from search.reporting.standing import read_standing
 from search.reporting.stored_search import StoredSearch
 from search.reporting.trial_table import trial_rows
-from search.study.probes import ProbeStore
 from search.study.summary import summarise
 from spaces.errors import BadInputError
 
@@ -61,20 +59,8 @@ def status_document(stored: StoredSearch) -> dict[str, Any]:
 
 def report_document(stored: StoredSearch) -> dict[str, Any]:
     """Return everything that the report of a search says."""
-    folder, finalists = stored.folder, stored.finalists
-    data = folder.data
-    sections = build_report(
-        stored.experiment,
-        stored.trials,
-        finalists,
-        stored.space,
-        data,
-        read_standing(folder, finalists),
-        read_distances(folder, finalists),
-        ProbeStore(folder.probes).all(),
-        read_metrics(folder, stored.experiment, finalists),
-    )
-    sections += additional_section(stored.additional, read_standing(folder, finalists))
+    gathered = Gathered.of(stored)
+    data = gathered.data
     return {
         **status_document(stored),
         "experiment": stored.experiment.model_dump(mode="json"),
@@ -87,7 +73,7 @@ def report_document(stored: StoredSearch) -> dict[str, Any]:
                 "header": section.header,
                 "rows": section.rows,
             }
-            for section in sections
+            for section in gathered.sections()
             if not section.picture
         ],
     }

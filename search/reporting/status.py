@@ -13,18 +13,16 @@ from search.console import program, say
 from search.experiment.folder import Home
 from search.experiment.loading import load_experiment
 from search.formatting import plural
-from search.reporting.additional_results import additional_section, describe_additional
+from search.reporting.additional_results import describe_additional
 from search.reporting.comparison import comparability, compare
 from search.reporting.documents import list_documents
-from search.reporting.finalist_metrics import read_metrics
-from search.reporting.page.frame import as_html
+from search.reporting.gathering import Gathered
+from search.reporting.page.search_page import search_page
 from search.reporting.rendering import print_report
-from search.reporting.report import build_report
 from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
 from search.study.finalist_ties import tied_with_first
 from search.study.finalists import Finalist
-from search.study.probes import ProbeStore
 from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
@@ -150,30 +148,17 @@ def _best(summary: Summary) -> str:
 def show_report(name: str, against: str | None, home: Home, console: Console) -> None:
     """Print the report of a search, optionally compared with another one, and write its page."""
     stored = StoredSearch(home.existing(name))
-    data = stored.folder.data
-    finalists = stored.finalists
-    standing = read_standing(stored.folder, finalists)
-    sections = build_report(
-        stored.experiment,
-        stored.trials,
-        finalists,
-        stored.space,
-        data,
-        standing,
-        read_distances(stored.folder, finalists),
-        ProbeStore(stored.folder.probes).all(),
-        read_metrics(stored.folder, stored.experiment, finalists),
-    )
-    sections += additional_section(stored.additional, standing)
+    gathered = Gathered.of(stored)
+    compared = []
     if against is not None:
         other = StoredSearch(home.existing(against))
-        sections += [
-            comparability((name, data), (against, other.folder.data)),
+        compared = [
+            comparability((name, gathered.data), (against, other.folder.data)),
             compare((name, stored.trials), (against, other.trials)),
             compare((against, other.trials), (name, stored.trials)),
         ]
-    print_report(console, sections)
-    page = as_html(f"Search {name}", sections)
+    print_report(console, [*gathered.sections(), *compared])
+    page = search_page(gathered, compared)
     try:
         stored.folder.report.write_text(page, encoding="utf-8")
     except OSError as error:
@@ -184,7 +169,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
         remedy = "free disk space, or ask the owner of the folder"
         raise BadInputError("NAME", stored.folder.report, problem, remedy) from error
     say(console, f"\nWeb page: {stored.folder.report}")
-    if finalists or summarise(stored.trials).best:
+    if gathered.finalists or gathered.summary.best:
         say(console, f"Use it:   {home.export_command(name)}")
 
 

@@ -21,7 +21,8 @@ from spaces.errors import BadInputError
 from trainables.specs import FinalistResult
 
 RESULTS_FILE = "results.json"
-_VALIDATION_RIGHT = "validation_right"
+_VALIDATION_RIGHT, _CONFIDENCES = "validation_right", "confidences"
+_OPTIONAL = {_VALIDATION_RIGHT, _CONFIDENCES}
 _SCORES = ("validation_accuracy", "test_accuracy", "seconds")
 
 
@@ -88,8 +89,9 @@ class FinalistStore:
     """Stores the result of each retraining in two files of its own.
 
     The weights are a file of torch's. An ``.npz`` beside them holds the scores, the prediction for
-    every test image, and for every validation image whether the network is right. It is written
-    last: if it exists, the result is complete. Files of older versions lack the last.
+    every test image with its confidence, and for every validation image whether the network is
+    right. It is written last: if it exists, the result is complete. Files of older versions lack
+    some of these.
 
     Args:
         folder: of the files; created with the first.
@@ -112,6 +114,7 @@ class FinalistStore:
         weights: bytes,
         predictions: NDArray[np.int32],
         validation_right: NDArray[np.bool_] | None = None,
+        confidences: NDArray[np.float16] | None = None,
     ) -> None:
         """Store a result atomically.
 
@@ -120,6 +123,7 @@ class FinalistStore:
             weights: see `trainables.specs.Retraining`, as the next two.
             predictions: for the test images.
             validation_right: for the validation images; None for unknown.
+            confidences: of the predictions; None for unknown.
 
         Raises:
             OSError: it could not be written.
@@ -128,6 +132,8 @@ class FinalistStore:
         number, seed = scores.pop("number"), scores.pop("seed")
         content = io.BytesIO()
         arrays = {"predictions": predictions, **scores}
+        if confidences is not None:
+            arrays[_CONFIDENCES] = confidences
         if validation_right is not None:
             arrays[_VALIDATION_RIGHT] = validation_right
         np.savez_compressed(content, allow_pickle=False, **arrays)
@@ -152,6 +158,13 @@ class FinalistStore:
         content = read_record(self.record(number, seed))
         return None if content is None else content["predictions"]
 
+    def confidences(self, number: int, seed: int) -> NDArray[np.float64] | None:
+        """Return the probability of each predicted class, float64 [images]; None if unknown."""
+        content = read_record(self.record(number, seed))
+        if content is None or _CONFIDENCES not in content:
+            return None
+        return content[_CONFIDENCES].astype(np.float64)
+
     def validation_right(self, number: int, seed: int) -> NDArray[np.bool_] | None:
         """Return for each validation image whether it is right, bool [images]; None if unknown."""
         content = read_record(self.record(number, seed))
@@ -171,7 +184,7 @@ def read_record(path: Path) -> dict[str, NDArray[np.int32]] | None:
             found = {name: content[name] for name in content.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
-    names = found.keys() - {_VALIDATION_RIGHT}
+    names = found.keys() - _OPTIONAL
     return found if names == {"predictions", *_SCORES} else None
 
 

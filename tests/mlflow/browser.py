@@ -37,6 +37,11 @@ class Browser:
     Args:
         to: pipe from which the browser reads commands.
         back: pipe to which the browser writes answers.
+
+    Attributes:
+        status: HTTP status of the document.
+        errors: exceptions of scripts and lines of the browser's log.
+        requests: addresses that pages asked for.
     """
 
     def __init__(self, to: int, back: int) -> None:
@@ -46,10 +51,12 @@ class Browser:
         self._login: dict[str, str] = {}
         self._session: str | None = None
         self.status = 0
+        self.errors: list[str] = []
+        self.requests: list[str] = []
         page = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=page, flatten=True)
         self._session = attached["sessionId"]
-        for domain in ("Page", "Network", "Runtime"):
+        for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **values: object) -> dict[str, Any]:
@@ -98,6 +105,12 @@ class Browser:
     def _see_to(self, event: str | None, happened: dict[str, Any]) -> None:
         if event == "Network.responseReceived" and happened["type"] == "Document":
             self.status = happened["response"]["status"]
+        elif event == "Network.requestWillBeSent":
+            self.requests.append(happened["request"]["url"])
+        elif event == "Runtime.exceptionThrown":
+            self.errors.append(str(happened["exceptionDetails"]))
+        elif event == "Log.entryAdded":
+            self.errors.append(happened["entry"]["text"])
         elif event == "Fetch.requestPaused":
             self._send("Fetch.continueRequest", {"requestId": happened["requestId"]})
         elif event == "Fetch.authRequired":

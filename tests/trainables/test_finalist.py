@@ -86,7 +86,7 @@ def test_retraining_trains_all_epochs_and_scores_on_test():
     epochs = [alone.run_epoch() for _ in range(3)]
     assert retraining.result.validation_accuracy == epochs[-1].validation_accuracy
     assert retraining.result.test_accuracy == alone.score("test")[1]
-    predicted, true = alone.predict("validation")
+    predicted, true, _ = alone.predict("validation")
     np.testing.assert_array_equal(retraining.validation_right, (predicted == true).numpy())
     assert retraining.validation_right.mean() == pytest.approx(epochs[-1].validation_accuracy)
     assert same(read(retraining), alone.network.state_dict())
@@ -101,6 +101,8 @@ def test_saved_weights_reproduce_accuracy_and_predictions(monkeypatch):
     dataset = load(SPEC.data)
     assert retraining.result.test_accuracy == pytest.approx(accuracy(network, dataset, "test"))
     assert retraining.predictions.dtype == np.int32
+    assert retraining.confidences.shape == retraining.predictions.shape
+    assert (retraining.confidences >= 1 / len(dataset.classes)).all()
     np.testing.assert_array_equal(
         retraining.predictions, predictions(network, dataset, "test").astype(np.int32)
     )

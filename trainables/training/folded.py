@@ -72,15 +72,11 @@ class FoldedTraining:
         losses, accuracies = zip(*(scores[number] for number in sorted(scores)), strict=True)
         return self._mean(losses, split), self._mean(accuracies, split)
 
-    def predict(self, split: str) -> tuple[Tensor, Tensor]:
-        """Return the predicted and the true class of each image of a split, fold after fold.
-
-        Returns:
-            Two int64 tensors ``[images of all folds]`` of class indices on the CPU.
-        """
+    def predict(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what `Training.predict` returns, fold after fold."""
         found = {number: self._training(number).predict(split) for number in self._order()}
-        predicted, true = zip(*(found[number] for number in sorted(found)), strict=True)
-        return torch.cat(predicted), torch.cat(true)
+        predicted, true, confident = zip(*(found[n] for n in sorted(found)), strict=True)
+        return torch.cat(predicted), torch.cat(true), torch.cat(confident)
 
     def measure_latency(self, batch: int) -> float:
         """Return the latency of one network for a batch size, in milliseconds."""

@@ -314,22 +314,25 @@ class Training:
         return loss / len(indices), right / len(indices)
 
     @torch.inference_mode()
-    def predict(self, split: str) -> tuple[Tensor, Tensor]:
-        """Return the predicted and the true class of each image of a split.
+    def predict(self, split: str) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the predicted and the true class of each image of a split, and the confidence.
 
         Args:
             split: ``train``, ``validation`` or ``test``; the last is for finalists only.
 
         Returns:
-            Two int64 tensors ``[images]`` of class indices on the CPU, in the order of the split.
+            Two int64 tensors ``[images]`` of class indices and a float32 tensor ``[images]`` of
+            the predicted class's probability, on the CPU, in the order of the split.
         """
         self.evaluated.eval()
         size = evaluation_batch(self.recipe.batch_size)
-        predicted, true = [], []
+        predicted, true, confident = [], [], []
         for images, labels in self._batches.sweep(torch.split(self._splits[split], size)):
-            predicted.append(self._scores(images).argmax(1))
+            probability, classes = self._scores(images).softmax(1).max(1)
+            predicted.append(classes)
             true.append(labels.clone())
-        return torch.cat(predicted).cpu(), torch.cat(true).cpu()
+            confident.append(probability)
+        return torch.cat(predicted).cpu(), torch.cat(true).cpu(), torch.cat(confident).cpu()
 
     def measure_latency(self, batch: int) -> float:
         """Return the latency of the network for a batch size, in milliseconds."""

@@ -20,6 +20,7 @@ class Axis:
         fraction: whether its values are fractions such as accuracies, within 0..1.
         low: lower end; None to fit the values.
         high: upper end; None likewise.
+        whole: whether only whole numbers are marked.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Axis:
     fraction: bool = False
     low: float | None = None
     high: float | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Scale:
     def ticks(self) -> list[Tick]:
         """Marks at round values, at most about six."""
         values = (_log_ticks if self.axis.log else _ticks)(self._low, self._high)
+        if self.axis.whole:
+            values = [value for value in values if value == round(value)]
         return [Tick(self(value), short(value)) for value in values]
 
     def _inner(self, value: float) -> float:

@@ -100,7 +100,7 @@ def test_validation_scores_each_image_once_per_repetition(
 ) -> None:
     training = FoldedTraining(folded_digits.parts, start)
     result = training.run_epoch()
-    predicted, true = training.predict("validation")
+    predicted, true, _ = training.predict("validation")
     assert len(true) == 2 * len(folded_digits.train)
     assert float((predicted == true).double().mean()) == pytest.approx(result.validation_accuracy)
     assert training.score("validation") == pytest.approx(

@@ -608,7 +608,9 @@ def test_flips_at_test_time_average_the_predictions(few_digits, plain_candidate,
         assert not torch.equal(*(each.argmax(1) for each in both)), "flips change predictions"
     assert (result.validation_loss, result.validation_accuracy) == pytest.approx(expected[0])
     assert trained.score("test") == pytest.approx(expected[1])
-    assert torch.equal(trained.predict("test")[0], mean.argmax(1))
+    predicted, _, confident = trained.predict("test")
+    assert torch.equal(predicted, mean.argmax(1))
+    assert confident.tolist() == pytest.approx(mean.max(1).values.tolist(), abs=1e-5)
 
 
 def test_scores_in_bfloat16_are_close_to_those_in_float32(few_digits, plain_candidate, monkeypatch):

@@ -1,0 +1,87 @@
+"""The finalists: each seed, interval, ties and baselines."""
+
+from __future__ import annotations
+
+from markupsafe import Markup
+
+from search.reporting.charts.plot import Mark, Plot, Point, Series
+from search.reporting.charts.scales import Axis
+from search.reporting.gathering import Gathered
+from search.reporting.intervals import wilson
+from search.reporting.page.frame import Part, figure, part_of, table
+from search.reporting.sections.finalists import finalists_section
+from search.reporting.standing import GUESS, REGRESSION
+from search.study.finalist_ties import tied_with_first
+
+_TEST = 2
+
+
+def finalists_part(gathered: Gathered) -> Part | None:
+    """Return the part on the finalists; None before they are retrained."""
+    if not gathered.finalists:
+        return None
+    section = finalists_section(
+        gathered.experiment,
+        gathered.finalists,
+        gathered.by_number,
+        gathered.space,
+        gathered.data,
+        gathered.standing,
+        gathered.behind,
+    )
+    content = [_seeds(gathered), *part_of(section).content]
+    if gathered.metrics:
+        names = list(next(iter(gathered.metrics.values())))
+        rows = [
+            (str(number), *(_with_deviation(*each[name]) for name in names))
+            for number, each in gathered.metrics.items()
+        ]
+        content.append(
+            table(("trial", *names), rows, "Further metrics on test; they rank nothing.")
+        )
+    return Part("Finalists", section.sentences, tuple(content))
+
+
+def _with_deviation(mean: float, deviation: float | None) -> str:
+    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _seeds(gathered: Gathered) -> Markup:
+    tied = {gathered.finalists[0].number, *tied_with_first(gathered.behind)}
+    data = gathered.data
+    seeds, means, intervals = [], [], []
+    for place, finalist in enumerate(gathered.finalists, start=1):
+        name = f"trial {finalist.number}"
+        mean, _ = finalist.test_accuracy
+        seeds += [
+            Point(place, each.test_accuracy, f"{name}, seed {each.seed}: {each.test_accuracy:.4f}")
+            for each in finalist.results
+        ]
+        tie = ", tied with the first" if finalist.number in tied and place > 1 else ""
+        means.append(Point(place, mean, f"{name}: mean test accuracy {mean:.4f}{tie}"))
+        if data is not None:
+            ends = wilson(mean, data.split_images(_TEST))
+            intervals.append([Point(place, ends.low, ""), Point(place, ends.high, "")])
+    levels = []
+    if gathered.standing is not None:
+        low = min(point.y for point in seeds)
+        known = gathered.standing.baseline
+        for text, value in ((REGRESSION, known.test), (GUESS, known.guess_test)):
+            # A baseline far below would hide the differences between finalists.
+            if value > low - 0.1:
+                levels.append(Mark(value, text))
+    plot = Plot(
+        "Test accuracy of the finalists",
+        Axis("rank by validation accuracy", low=0.5, high=len(means) + 0.5, whole=True),
+        Axis("test accuracy", fraction=True),
+        [
+            *(
+                Series("95% interval for the test images" if not n else "", ends, 0, "line")
+                for n, ends in enumerate(intervals)
+            ),
+            Series("each seed", seeds, None),
+            Series("mean of the seeds", means, 0),
+        ],
+        levels=levels,
+    )
+    return figure(plot, "Each retraining with a fresh seed, and their mean.")
