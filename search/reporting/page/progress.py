@@ -81,7 +81,7 @@ def progress_part(gathered: Gathered) -> Part | None:
         if step.improved
     ]
     data = table(("trials ended", "trial", "best accuracy", "device-hours"), rows)
-    levels = ()
+    levels: tuple[Mark, ...] = ()
     if gathered.standing is not None:
         levels = (Mark(gathered.standing.baseline.validation, REGRESSION),)
 
