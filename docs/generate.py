@@ -2,10 +2,10 @@
 
     python -m docs.generate
 
-Two drawings for architecture.md, the table of fields in experiment.md, the commands in commands.md
-the published experiments with their results and pictures in reproductions.md, and the source of
-networks in model-source.md. A test holds that the files in the repository are what this script
-writes.
+Two drawings for architecture.md, the table of fields in experiment.md, the commands in commands.md,
+the published experiments with their results and pictures in reproductions.md, the source of
+networks in model-source.md, and the schema of `analyze --json` in analyze.schema.json. A test holds
+that the files in the repository are what this script writes.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from docs.model_source import model_sources
 from docs.reproductions import FIGURES, picture, picture_names, reproductions
 from search.cli import app
 from search.experiment.schema import Experiment
+from search.reporting.analysis.document import document_schema
 
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
@@ -356,6 +357,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "reproductions.md": lambda: _within("reproductions.md", "experiments", reproductions()),
     "model-source.md": lambda: _within("model-source.md", "sources", model_sources()),
     "commands.md": lambda: _within("commands.md", "commands", command_pages()),
+    "analyze.schema.json": document_schema,
 } | {f"{FIGURES}/{name}.svg": partial(picture, name) for name in picture_names()}
 
 

@@ -16,7 +16,7 @@ from search.cli.application import (
     app,
     as_json,
 )
-from search.console import make_console, note, warn
+from search.console import make_console, note
 from spaces.errors import BadInputError
 
 
@@ -99,13 +99,32 @@ def analyze(
         bool,
         typer.Option("--fail-on-unproductive", help="Exit with code 1 if a layer is unproductive."),
     ] = False,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Known unproductive layers, which do not fail."),
+    ] = None,
+    update_baseline: Annotated[
+        bool, typer.Option("--update-baseline", help="Write the unproductive layers to --baseline.")
+    ] = False,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="OLD", help="Compare with another network, or a file of --json."),
+    ] = None,
+    sarif: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write findings as SARIF.")
+    ] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Print findings as an annotation of GitHub.")
+    ] = False,
     home: HomeOption = None,
 ) -> int:
     """Show receptive fields, border layer and remedies of a network, without training."""
     from search.experiment.folder import Home
+    from search.reporting.analysis.checking import CheckOptions, check_document
+    from search.reporting.analysis.comparing import show_comparison
     from search.reporting.analysis.effective import EffectiveOptions
     from search.reporting.analysis.models import ModelReference, parse_resolution, parse_rule
-    from search.reporting.analysis.table import show_analysis, summarise_border
+    from search.reporting.analysis.table import show_analysis
     from search.reporting.analysis.writing import RemedyChoice
     from search.reporting.analyze import AnalyzeRequest, analyze_model
 
@@ -121,13 +140,17 @@ def analyze(
         keep_border,
         EffectiveOptions(weights, data) if effective else None,
         None if write is None else RemedyChoice(remedy or 1, write),
+        compare,
     )
+    checks = CheckOptions(fail, baseline, update_baseline, sarif, github)
+    checks.refuse_contradictions(as_json=json_)
     console = make_console()
     document = analyze_model(request, Home.locate(home), make_console(stderr=True))
     if json_:
         as_json(document.plain())
     else:
         show_analysis(document, console)
+        show_comparison(document, console)
     if picture is not None:
         from search.reporting.analysis.picture import draw_analysis
 
@@ -137,10 +160,7 @@ def analyze(
             raise BadInputError("--picture", picture, str(error), "name a file to write") from None
         for file in files:
             note(f"drawn: {file}")
-    if fail and document.border is not None:
-        warn(summarise_border(document))
-        return FAILED
-    return 0
+    return FAILED if check_document(document, request.reference, checks) else 0
 
 
 @app.command(epilog="Example: python search.py probe quickstart")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from rich.console import Console
 
 from search.experiment.folder import Home
+from search.reporting.analysis.comparing import compare, read_document
 from search.reporting.analysis.document import AnalysisDocument, describe_analysis
 from search.reporting.analysis.effective import (
     EffectiveOptions,
@@ -31,6 +33,7 @@ class AnalyzeRequest:
         keep_border: keep the border layer when truncating.
         effective: options of the effective receptive field; None without it.
         write: remedy to write as code; None for none.
+        compare: older version of the network, or a document of ``analyze --json``; None for none.
     """
 
     reference: ModelReference
@@ -38,6 +41,7 @@ class AnalyzeRequest:
     keep_border: bool = False
     effective: EffectiveOptions | None = None
     write: RemedyChoice | None = None
+    compare: str | None = None
 
 
 def analyze_model(request: AnalyzeRequest, home: Home, console: Console) -> AnalysisDocument:
@@ -76,4 +80,20 @@ def analyze_model(request: AnalyzeRequest, home: Home, console: Console) -> Anal
         chosen = request.write.of(remedies, model)
         write_remedy(chosen, request.write.path, reference, architecture, request.rule)
     document = describe_analysis(model, architecture, analysis, remedies)
-    return document if subject is None else with_effective_fields(document, analysis, subject)
+    if subject is not None:
+        document = with_effective_fields(document, analysis, subject)
+    if request.compare is not None:
+        old = _older(request.compare, request, home, console)
+        document = document.replacing(comparison=compare(document, old))
+    return document
+
+
+def _older(older: str, request: AnalyzeRequest, home: Home, console: Console) -> AnalysisDocument:
+    """Return the analysis of the older version of a network."""
+    if older.endswith(".json") and (document := read_document(Path(older))) is not None:
+        return document
+    reference = replace(request.reference, model=older)
+    try:
+        return analyze_model(AnalyzeRequest(reference, request.rule), home, console)
+    except BadInputError as error:
+        raise BadInputError("--compare", error.value, error.problem, error.remedy) from None

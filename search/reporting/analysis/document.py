@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from math import inf
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +21,7 @@ _EXTENT = "rows and columns, in pixels of the image"
 class _Record(BaseModel):
     """A part of the document; fields that were never set are left out of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
 
 class EffectiveRecord(_Record):
@@ -71,6 +72,28 @@ class RemedyRecord(_Record):
     memory: float
 
 
+class LayerDifference(_Record):
+    """A convolution that differs between two versions of a network."""
+
+    name: str
+    change: Literal["added", "removed", "changed"]
+    old: LayerRecord | None
+    new: LayerRecord | None
+
+
+class ComparisonRecord(_Record):
+    """The differences from an older version of the network; pairs are old and new values."""
+
+    model: str = Field(description="the older version")
+    resolution: Pair
+    rule: Rule
+    border: int | None
+    unproductive: tuple[int, int]
+    params: tuple[int, int]
+    macs: tuple[int, int]
+    layers: tuple[LayerDifference, ...]
+
+
 class AnalysisDocument(_Record):
     """The analysis of a network by `analyze --json`."""
 
@@ -86,6 +109,7 @@ class AnalysisDocument(_Record):
         default=None, description="with --effective: where the weights and images come from"
     )
     remedies: tuple[RemedyRecord, ...]
+    comparison: ComparisonRecord | None = Field(default=None, description="with --compare")
 
     @property
     def unproductive(self) -> tuple[LayerRecord, ...]:
@@ -154,3 +178,9 @@ def describe_analysis(
             for remedy in remedies
         ),
     )
+
+
+def document_schema() -> str:
+    """Return the JSON schema of the document as text."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(schema | AnalysisDocument.model_json_schema(), indent=1) + "\n"
