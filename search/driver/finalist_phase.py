@@ -11,7 +11,7 @@ from search.backend.node_wait import NodeWait
 from search.backend.tuning import nodes_waited_for
 from search.driver.report_inputs import record_errors
 from search.driver.session import SearchSession
-from search.formatting import plural
+from search.formatting import duration, plural
 from search.signals import stopping_gently
 from search.study.finalist_seeds import SeedPlan, plan_seeds
 from search.study.finalists import (
@@ -134,6 +134,7 @@ class _FinalistPhase:
             for line in _announcement(plan, self._section.seeds, self._section.most_seeds):
                 search.say(line)
             has_trained = True
+            search.clock.plan_finalists(plan.missing)
             retrain_finalists(
                 replace(search.spec, checkpoints=None),
                 [
@@ -166,14 +167,20 @@ class _FinalistPhase:
         return plan_seeds(known, self._section.seeds, self._section.most_seeds)
 
     def _add(self, result: FinalistResult) -> None:
-        self._results[result.number][result.seed - self._first_seed] = result
+        index = result.seed - self._first_seed
+        self._results[result.number][index] = result
+        self._search.clock.finalist(
+            result.number, index, result.validation_accuracy, result.seconds
+        )
 
     def _show(self, result: FinalistResult) -> None:
         self._add(result)
         write_results(self._folder, self.finalists)
+        left = self._search.clock.left()
         self._search.say(
             f"  trial {result.number:<4} seed {result.seed}  validation "
             f"{result.validation_accuracy:.4f}  test {result.test_accuracy:.4f}"
+            + (f" | {duration(left.seconds)} left" if left else "")
         )
 
     def _keep_probes(self, retraining: Retraining) -> None:
@@ -212,6 +219,7 @@ class _FinalistPhase:
     def _fail(self, training: FinalistTraining, cause: str) -> None:
         number, seed = training.trial.number, training.seed
         self._failed.add((number, seed - self._first_seed))
+        self._search.clock.finalist(number, seed - self._first_seed, None)
         self._search.say(f"  trial {number:<4} seed {seed}  failed to retrain: {cause}")
 
 

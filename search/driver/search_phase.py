@@ -36,6 +36,7 @@ def train_candidates(search: SearchSession) -> bool:
         experiment.whole_epochs,
         before=summarise(search.study.trials()),
         budget=lambda: _describe(search, trials),
+        left=search.clock.left,
     )
     trials = build_trials(
         experiment,
@@ -43,7 +44,7 @@ def train_candidates(search: SearchSession) -> bool:
         search.space,
         search.packing,
         search.budget,
-        observers=(search.recorder, search.cleanup, progress),
+        observers=(search.recorder, search.cleanup, search.clock, progress),
     )
     screens = build_screens(experiment.screens)
     if line := changed_verdicts(search.study.trials(), search.space, screens):

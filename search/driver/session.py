@@ -11,6 +11,7 @@ from optuna.trial import FrozenTrial
 from rich.console import Console
 
 from cluster.folder_store import open_store
+from search.backend.tuning import concurrent_trials
 from search.backup.backup import Backup
 from search.backup.checkpoint_cleanup import CheckpointCleanup
 from search.console import say
@@ -20,6 +21,10 @@ from search.experiment.schema import Experiment
 from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.loop.samplers import make_sampler
+from search.loop.screens import build_screens
+from search.loop.time_left.drawn import draw_workloads
+from search.loop.time_left.observer import SearchClock
+from search.loop.time_left.plan import Plan
 from search.study.database import Database
 from search.study.records import TrialRecord
 from search.study.study import Study
@@ -79,6 +84,7 @@ class SearchSession:
         destination: the tracking server.
         tracker: replays the journal there; None if tracking is disabled.
         baseline: computes logistic regression on the images.
+        clock: predicts the time left.
         stop_requested: set as soon as the search should end before its budget is spent.
     """
 
@@ -99,6 +105,7 @@ class SearchSession:
     destination: Destination
     tracker: Tracker | None
     baseline: BaselineProcess
+    clock: SearchClock
     stop_requested: threading.Event = field(default_factory=threading.Event)
 
     def say(self, line: str) -> None:
@@ -181,4 +188,11 @@ def open_search(
         if experiment.tracking.enabled
         else None,
         baseline,
+        SearchClock(
+            Plan.of(experiment, concurrent_trials(experiment, packing)),
+            draw_workloads(space, build_screens(experiment.screens, packing), experiment.seed),
+            seconds_before=budget.seconds,
+            known=[TrialRecord.of(trial) for trial in study.trials()],
+            device_fraction=packing.device_fraction,
+        ),
     )

@@ -28,6 +28,7 @@ from search.experiment.schema import Experiment
 from search.loop.assembly import build_trials
 from search.loop.budget import Budget
 from search.loop.samplers import make_sampler
+from search.loop.simulated_clock import SimulatedClock
 from search.loop.simulated_cluster import Cluster, Occupancy, Place
 from search.loop.trials import Decision, Trials
 from search.study.events import Observer, StartedTrial
@@ -114,6 +115,7 @@ def simulate(
     enqueue: Sequence[Mapping[str, Any]] = (),
     warm_start: Sequence[FrozenTrial] = (),
     observers: Sequence[Observer] = (),
+    clock: SimulatedClock | None = None,
 ) -> list[SimulatedTrial]:
     """Run a search on a simulated clock, with a function in place of training.
 
@@ -143,6 +145,7 @@ def simulate(
         enqueue: parameters to try first.
         warm_start: trials of other searches; the sampler learns from them.
         observers: receive all events of the search, in this order.
+        clock: for observers that read the time; it starts at 0.
 
     Returns:
         The ended trials in order of completion. Trials that a spent budget interrupts are missing.
@@ -202,7 +205,7 @@ def simulate(
         study.add(trial)
     for params in enqueue:
         study.enqueue(params)
-    clock = _Clock()
+    clock = clock or SimulatedClock()
     search = build_trials(
         experiment,
         study,
@@ -233,16 +236,6 @@ def _experiment(sampler: str, **fields: Any) -> Experiment:
 
 
 @dataclass
-class _Clock:
-    """The simulated time in seconds."""
-
-    now: float = 0.0
-
-    def read(self) -> float:
-        return self.now
-
-
-@dataclass
 class _Training:
     """A trial in simulated training."""
 
@@ -264,7 +257,7 @@ class _Simulation:
         experiment: Experiment,
         trials: Trials,
         cluster: Cluster,
-        clock: _Clock,
+        clock: SimulatedClock,
         evaluate: Evaluate,
         seconds: Callable[[Candidate], float] | None,
     ) -> None:

@@ -14,11 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from search.console import say
 from search.formatting import duration
+from search.loop.time_left.estimate import TimeLeft
 from search.study.events import Observer, StartedTrial
 from search.study.records import Rejection
 from search.study.summary import Summary
 from trainables.epoch_metrics import EpochMetrics
 
+_PREDICT_EVERY = 5.0
+"""Seconds between two predictions of the time left, which take milliseconds each."""
 _OUTCOMES = {
     TrialState.COMPLETE: "complete",
     TrialState.PRUNED: "stopped early",
@@ -35,6 +38,7 @@ class ProgressDisplay(Observer):
         epochs: length of a whole training.
         before: summary of the search when its driver started.
         budget: returns the spent and the remaining budget, apart from trials.
+        left: predicts the time left, finalists included.
     """
 
     def __init__(
@@ -44,14 +48,17 @@ class ProgressDisplay(Observer):
         epochs: int,
         before: Summary | None = None,
         budget: Callable[[], str] = str,
+        left: Callable[[], TimeLeft | None] = lambda: None,
     ) -> None:
         self._trials = trials
         self._budget = budget
+        self._left = left
+        self._predicted: tuple[float, float | None] = (-_PREDICT_EVERY, None)
         self._epochs = epochs
         self._rejections: Counter[str] = Counter()
         self._running: dict[int, StartedTrial] = {}
         self._metrics: dict[int, EpochMetrics] = {}
-        self._done = self._done_before = before.trained if before else 0
+        self._done = before.trained if before else 0
         self._best: tuple[float, int] | None = None
         if before is not None:
             self._rejections.update(before.rejections)
@@ -136,13 +143,18 @@ class ProgressDisplay(Observer):
         reasons = ", ".join(f"{reason} {n}" for reason, n in self._rejections.most_common())
         rejected = f"rejected {self._rejections.total()}" + (f" ({reasons})" if reasons else "")
         elapsed = time.monotonic() - self._started
-        left = "?"
-        here = self._done - self._done_before
-        if here:
-            left = duration(elapsed / here * (self._trials - self._done))
+        left = self._time_left(elapsed)
         line = f"{best} | {rejected} | {duration(elapsed)} elapsed, {left} left"
         budget = self._budget()
         return f"{line} | {budget}" if budget else line
+
+    def _time_left(self, elapsed: float) -> str:
+        at, seconds = self._predicted
+        if elapsed - at >= _PREDICT_EVERY:
+            found = self._left()
+            at, seconds = elapsed, None if found is None else found.seconds
+            self._predicted = at, seconds
+        return "?" if seconds is None else duration(max(0.0, seconds - (elapsed - at)))
 
     def _refresh(self) -> None:
         running = f"{len(self._running)} running"

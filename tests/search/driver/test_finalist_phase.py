@@ -13,6 +13,8 @@ from search.driver.finalist_phase import _FinalistPhase
 from search.driver.session import SearchSession
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
+from search.loop.time_left.observer import SearchClock
+from search.loop.time_left.plan import Plan
 from search.study.finalists import FinalistStore
 from search.study.records import TrialRecord
 from trainables.specs import FinalistResult
@@ -39,6 +41,7 @@ def test_finalists_that_finished_without_probes_are_named(
         folder=folder,
         say=lines.append,
         home=Home(tmp_path),
+        clock=SearchClock(Plan.of(experiment, 1)),
     )
     chosen: Any = [SimpleNamespace(number=number) for number in (3, 5)]
     phase = _FinalistPhase(cast("SearchSession", search), cast("list[TrialRecord]", chosen))
