@@ -5,8 +5,8 @@ right within a factor of 1.5 of the real time left. The baseline multiplies the 
 trial by the number of further trials, without finalists.
 
 The real time left contains chance that no prediction knows: tied finalists train 9 to 18 times, and
-other programs slow a shared machine. The recordings `photos` and `quickstart` are of such a machine,
-whose epochs took two to three times as long at one end of the search as at the other.
+other programs slow a shared machine: in the recordings `photos` and `quickstart`, an epoch takes two
+to three times as long at one end of the search as at the other.
 """
 
 from __future__ import annotations
