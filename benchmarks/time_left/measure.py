@@ -4,9 +4,9 @@ Recorded searches are replayed, and simulated ones run on a simulated clock. A p
 right within a factor of 1.5 of the real time left. The baseline multiplies the time of an ended
 trial by the number of further trials, without finalists.
 
-The real time left contains chance that no prediction knows: tied finalists train 9 to 18 times, and
-other programs slow a shared machine: in the recordings `photos` and `quickstart`, an epoch takes two
-to three times as long at one end of the search as at the other.
+The real time left contains chance that no prediction knows. Tied finalists train 9 to 18 times.
+Other programs slow a shared machine: in the recordings `photos` and `quickstart`, an epoch takes
+two to three times as long at one end of the search as at the other.
 """
 
 from __future__ import annotations
