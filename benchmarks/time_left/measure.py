@@ -1,4 +1,4 @@
-"""Measures the predicted time left of a search: ``python -m benchmarks.time_left.measure``.
+"""Measures the predicted time left of a search: ``PYTHONPATH=benchmarks python -m time_left.measure``.
 
 Recorded searches are replayed, and simulated ones run on a simulated clock. A prediction counts as
 right within a factor of 1.5 of the real time left. The baseline multiplies the time of an ended
@@ -14,10 +14,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from benchmarks.harness import Figure, Table, options
-from benchmarks.time_left.recording import Recording, recordings
-from benchmarks.time_left.replay import Prediction, replay
-from benchmarks.time_left.simulated import SCENARIOS, late, predictions
+from harness import Figure, Table, options
+
+from time_left.recording import Recording, recordings
+from time_left.replay import Prediction, replay
+from time_left.simulated import SCENARIOS, late, predictions
 
 FACTOR = 1.5
 

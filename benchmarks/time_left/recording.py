@@ -1,6 +1,6 @@
 """A recorded search: when its trainings began, and how long their epochs took.
 
-    python -m benchmarks.time_left.recording runs/NAME ..
+    PYTHONPATH=benchmarks python -m time_left.recording runs/NAME ..
 
 writes ``benchmarks/time_left/recordings/NAME.json`` for each folder of a finished search.
 """

@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from optuna.trial import TrialState
 
-from benchmarks.time_left.recording import Recording
 from search.loop.simulated_clock import SimulatedClock
 from search.loop.time_left.observer import SearchClock
+from time_left.recording import Recording
 from trainables.epoch_metrics import EpochMetrics
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.time_left.replay import Prediction
 from search.experiment.loading import parse_experiment
 from search.loop.screens import build_screens
 from search.loop.simulated_clock import SimulatedClock
@@ -18,6 +17,7 @@ from search.loop.time_left.plan import Plan
 from search.study.events import Observer
 from spaces.candidate import Candidate, CandidateSpace
 from spaces.task import Task
+from time_left.replay import Prediction
 from trainables.epoch_metrics import EpochMetrics
 
 TASK = Task(channels=3, height=32, width=32, classes=10)

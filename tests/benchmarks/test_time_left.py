@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-
-from benchmarks.time_left.recording import FOLDER, Recording
-from benchmarks.time_left.replay import Prediction, replay
-from benchmarks.time_left.simulated import SCENARIOS, late, predictions
+from time_left.recording import FOLDER, Recording
+from time_left.replay import Prediction, replay
+from time_left.simulated import SCENARIOS, late, predictions
 
 STEADY = ("photos-0", "photos-2", "photos-old")
 """Recordings of a machine whose speed did not change; the benchmark shows the others, too."""

@@ -2,5 +2,5 @@
 
 The prediction plays the rest of the search several times: running and further trials on the workers
 that the search really keeps busy, early stopping by the rates so far, budgets, and the rounds of
-finalists. ``benchmarks/time_left/measure.py`` compares it with recorded and simulated searches.
+finalists. ``benchmarks/time_left`` compares it with recorded and simulated searches.
 """
