@@ -1,4 +1,4 @@
-"""Measures the predicted time left of a search: ``PYTHONPATH=benchmarks python -m time_left.measure``.
+"""Measures the predicted time left: ``PYTHONPATH=benchmarks python -m time_left.measure``.
 
 Recorded searches are replayed, and simulated ones run on a simulated clock. A prediction counts as
 right within a factor of 1.5 of the real time left. The baseline multiplies the time of an ended
