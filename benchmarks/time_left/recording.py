@@ -170,7 +170,9 @@ def record(folder: SearchFolder) -> Recording:
             int(run),
             known,
             starts[run],
-            *zip(*reports, strict=True),
+            tuple(time for time, _, _ in reports),
+            tuple(seconds for _, seconds, _ in reports),
+            tuple(accuracy for _, _, accuracy in reports),
             ends[run],
         )
         for run, reports in epochs.items()
