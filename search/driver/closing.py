@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from cluster.files import write_atomically
 from search.driver.baseline_process import GRACE
 from search.driver.outcome import Outcome
 from search.driver.session import SearchSession
@@ -30,7 +31,7 @@ def write_report(
     gathered = Gathered(search.folder, search.experiment, trials, finalists, search.space, state)
     standing = gathered.standing
     page = search_page(gathered)
-    search.folder.report.write_text(page, encoding="utf-8")
+    write_atomically(search.folder.report, page)
     search.recorder.end(
         "KILLED" if interrupted else "FINISHED",
         page,
@@ -55,6 +56,13 @@ def _wait_for_baseline(search: SearchSession) -> None:
         search.say(f"computing logistic regression on the pixels (at most {GRACE:.0f}s) ..")
     if line := search.baseline.wait():
         search.say(line)
+
+
+def show_links(search: SearchSession) -> None:
+    """Print where to watch the search while it runs."""
+    search.say(f"Watch:   {search.command('status')} --watch, or open {search.folder.report}")
+    if search.tracker is not None:
+        search.say(f"Compare: {ui_command(search.destination)}")
 
 
 def close_after(search: SearchSession, error: BaseException) -> None:

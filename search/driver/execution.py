@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from search.driver.baseline_phase import train_baselines
-from search.driver.closing import close_after, show_ending, write_report
+from search.driver.closing import close_after, show_ending, show_links, write_report
 from search.driver.finalist_phase import retrain_best
+from search.driver.live_view import LiveView
 from search.driver.outcome import Outcome
 from search.driver.search_phase import train_candidates
 from search.driver.session import SearchSession
 from search.reporting.rendering import Section, print_report
+from search.study.finalists import Finalist
 
 
 def execute(search: SearchSession) -> Outcome:
@@ -20,6 +22,7 @@ def execute(search: SearchSession) -> Outcome:
             with search.journal:
                 try:
                     search.recorder.begin()
+                    show_links(search)
                     outcome, sections = _search_and_report(search)
                 except BaseException as error:
                     close_after(search, error)
@@ -35,9 +38,12 @@ def execute(search: SearchSession) -> Outcome:
 
 
 def _search_and_report(search: SearchSession) -> tuple[Outcome, list[Section]]:
-    if train_candidates(search):
-        return write_report(search, [], interrupted=True)
-    finalists = retrain_best(search)
-    if finalists:
-        train_baselines(search, finalists[0])
-    return write_report(search, finalists, interrupted=search.stop_requested.is_set())
+    finalists: list[Finalist] = []
+    with LiveView(search):
+        interrupted = train_candidates(search)
+        if not interrupted:
+            finalists = retrain_best(search)
+        if finalists:
+            train_baselines(search, finalists[0])
+    interrupted = interrupted or search.stop_requested.is_set()
+    return write_report(search, finalists, interrupted=interrupted)

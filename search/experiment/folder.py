@@ -226,6 +226,11 @@ class SearchFolder:
         return self.path / "pictures.json"
 
     @property
+    def live(self) -> Path:
+        """State of the running search; absent while none runs."""
+        return self.path / "live.json"
+
+    @property
     def lock(self) -> Path:
         """Lock of the driver that runs the search."""
         return self.path / "driver.lock"

@@ -26,6 +26,8 @@ _BEST = 1 / 3
 """Fraction of the trials that are the best; half of the next candidates are assumed to be alike."""
 _HALF_LIFE = 0.5
 """Age at which an epoch counts half, as a fraction of the age of the first."""
+_OVERDUE = 0.1
+"""Rest of a finalist that trains longer than predicted, as a fraction of its time so far."""
 _FEWEST_BUSY = 0.5
 """Fraction of the workers that is assumed to be busy at least: less is a slow start."""
 
@@ -224,12 +226,14 @@ class _Play:
         if done:
             ratio = fmean(done[n] / max(expected[n], 1e-9) for n in done)
             expected = {n: done.get(n, ratio * seconds) for n, seconds in expected.items()}
-        total = 0.0
-        now = self._seen.now
-        running = [
-            max(0.0, expected[number] * self._stretch - (now - began))
-            for (number, _), began in finalists.running.items()
-        ]
+        # Other processes than those of the trials train finalists.
+        startup = 0.0 if done else self._seen.startup
+        total = 0.0 if finalists.running else startup
+        running = []
+        for (number, _), began in finalists.running.items():
+            so_far = self._seen.now - began
+            rest = expected[number] * self._stretch + startup - so_far
+            running.append(max(rest, _OVERDUE * so_far))
         waiting = [number for number, _ in finalists.running]
         for round_ in play_rounds(plan.finalists, finalists.results, chance):
             trainings = list(round_)

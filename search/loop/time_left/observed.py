@@ -57,6 +57,7 @@ class Observed:
         trainings: trials that have started.
         busy: trainings at a time so far, on average; None before it is known.
         seconds: that the budget of time counts.
+        startup: seconds that the first process took to start.
         finalists: None before the search has ended.
     """
 
@@ -64,6 +65,7 @@ class Observed:
     trainings: Sequence[Training]
     busy: float | None
     seconds: float
+    startup: float = 0.0
     finalists: FinalistsSeen | None = None
 
     @property

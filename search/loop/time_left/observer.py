@@ -57,6 +57,8 @@ class SearchClock(Observer):
         self._finalists: FinalistsSeen | None = None
         self._waiting: list[tuple[int, int]] = []
         self._trains_since: float | None = None
+        self._first_begin: float | None = None
+        self._startup = 0.0
         self._busy_until: float | None = None
         self._trained = 0.0
         """Seconds of the epochs that this driver has seen."""
@@ -78,6 +80,11 @@ class SearchClock(Observer):
         """What the search trains."""
         return self._plan
 
+    @property
+    def has_finalists(self) -> bool:
+        """Whether finalists train."""
+        return self._finalists is not None
+
     def started(self, trial: StartedTrial) -> None:
         """Note the workload of the trial, and when it starts."""
         workload = Workload.of(attributes_of(trial.candidate))
@@ -88,6 +95,7 @@ class SearchClock(Observer):
         """Note that a trial starts, or resumes."""
         with self._lock:
             now = self._clock()
+            self._first_begin = now if self._first_begin is None else self._first_begin
             known = self._trainings.get(number)
             self._trainings[number] = (
                 Training(number, workload, device_fraction, now)
@@ -111,6 +119,8 @@ class SearchClock(Observer):
             if self._trains_since is None:
                 # Before, workers started their processes, which then train many trials.
                 self._trains_since = training.since - metrics.epoch_seconds
+                first = self._began if self._first_begin is None else self._first_begin
+                self._startup = max(0.0, self._trains_since - first)
             if self._busy_until is None:
                 self._trained += metrics.epoch_seconds
 
@@ -166,6 +176,7 @@ class SearchClock(Observer):
                 [replace(each) for each in self._trainings.values()],
                 self._busy(now),
                 self._before + now - self._began,
+                self._startup,
                 deepcopy(self._finalists),
             )
 

@@ -105,6 +105,18 @@ def test_seconds_of_finalists_correct_those_of_their_trials() -> None:
     assert left(plan, observed) == pytest.approx(80)
 
 
+def test_finalist_that_is_overdue_has_time_left() -> None:
+    plan = replace(PLAN, trials=2, finalists=FinalistPlan(count=1, seeds=1, most_seeds=1))
+    overdue = FinalistsSeen({0: {}}, {}, {(0, 0): 0.0})
+    observed = replace(seen(ended(0), ended(1)), finalists=overdue)
+    assert left(plan, observed) == pytest.approx(10)
+
+
+def test_finalists_wait_for_their_processes_to_start() -> None:
+    plan = replace(PLAN, trials=2, finalists=FinalistPlan(count=1, seeds=1, most_seeds=1))
+    assert left(plan, replace(seen(ended(0), ended(1)), startup=20.0)) == pytest.approx(28)
+
+
 def test_larger_networks_are_predicted_to_take_longer() -> None:
     large = replace(NETWORK, macs=10**8, activation_bytes=10**7)
     model = EpochSeconds([NETWORK, large], [1.0, 8.0], [1.0, 1.0])
