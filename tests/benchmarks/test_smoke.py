@@ -65,6 +65,7 @@ def test_chaos_benchmark_finds_nothing_lost(tmp_path: Path) -> None:
         "analysis.py",
         "augmentation.py",
         "batch_size.py",
+        "end_to_end.py",
         "images_to_accuracy.py",
         "roofline.py",
         "scale.py",
