@@ -137,6 +137,8 @@ class Search:
 
         Raises:
             BadInputError: there is no such trained network, or files cannot be written.
+            DifferentAnswersError: a file does not compute what the network computes; nothing is
+                written. From `trainables.export.checking`, a RuntimeError.
         """
         folder = Path(to)
         request = ExportRequest(folder, False, None, "uint8", int8, 2000)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -36,6 +37,7 @@ class Deletion:
         runs: open store of its runs; None if they stay, or if there are none.
         run_count: number of these runs.
         shown: address of that store.
+        in_use: models with an alias, such as NAME@champion, whose runs stay.
     """
 
     folder: SearchFolder
@@ -45,6 +47,7 @@ class Deletion:
     runs: Any
     run_count: int
     shown: str
+    in_use: tuple[str, ...] = ()
 
     def describe(self) -> Iterator[str]:
         """Yield a line about each thing that is removed, and about what stays."""
@@ -57,6 +60,8 @@ class Deletion:
             yield f"{what} below {self.experiment.storage}/{self.folder.name}/"
         if self.run_count:
             yield f"{plural(self.run_count, 'run')} in MLflow at {self.shown} (mlflow gc ends them)"
+        for model in self.in_use:
+            yield f"stays: the run of the model {model} in MLflow, without which it cannot be used"
 
     def carry_out(self) -> None:
         """Remove everything; the folder last, so that a failed deletion can be repeated.
@@ -74,7 +79,7 @@ class Deletion:
                 _bucket(self.experiment.storage, self.folder.name).clear()
         self._delete_study()
         try:
-            shutil.rmtree(self.folder.path)
+            _remove(self.folder.path)
             self.folder.nightly_lock.unlink(missing_ok=True)
         except OSError as error:
             problem = f"cannot be deleted ({error.strerror})"
@@ -122,12 +127,25 @@ def plan_deletion(home: Home, name: str, *, keep_runs: bool = False) -> Deletion
             objects = len(_bucket(experiment.storage, name).entries())
     destination = Destination.of_search(folder, experiment.tracking.experiment)
     runs = None if keep_runs else _runs(destination, folder)
-    count = 0
+    count, in_use = 0, ()
     if runs is not None:
         with _tracking(destination.shown), quiet():
-            count = runs.count()
-    size = sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
-    return Deletion(folder, experiment, size, objects, runs, count, destination.shown)
+            in_use = tuple(sorted(runs.in_use().values()))
+            count = runs.count() - len(in_use)
+    return Deletion(
+        folder, experiment, folder.size, objects, runs, count, destination.shown, in_use
+    )
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder from which others may remove files meanwhile, such as a second deletion.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    while path.exists():
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def _refuse_running(folder: SearchFolder, experiment: Experiment) -> None:
@@ -153,8 +171,13 @@ def _runs(destination: Destination, folder: SearchFolder) -> Any:
     if destination.local and not (destination.home / "mlflow.db").exists():
         return None
     with _tracking(destination.shown), quiet():
-        from search.tracking.mlflow_runs import RunStore  # noqa: PLC0415 - takes seconds
+        from search.tracking.mlflow_runs import (  # noqa: PLC0415 - takes seconds
+            RunStore,
+            has_experiment,
+        )
 
+        if not has_experiment(destination.tracking_uri, destination.experiment):
+            return None
         return RunStore(
             destination.tracking_uri,
             destination.experiment,

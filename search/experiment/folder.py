@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import uuid
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -100,12 +101,17 @@ class Home:
             BadInputError: there is no such search.
         """
         folder = self.folder(name)
+        if Path(name).name != name or name in ("", ".."):
+            problem = "is a path, not the name of a search"
+            remedy = "give the name alone; --home names the folder of all searches"
+            raise BadInputError("NAME", name, problem, remedy)
         if not folder.experiment.is_file():
             if folder.path.is_dir() and not folder.is_unfinished():
                 problem = f"its {folder.experiment} is missing"
                 raise BadInputError("NAME", name, problem, "restore the file")
             known = ", ".join(self.names()) or "none yet"
-            raise BadInputError("NAME", name, f"no such search in {self.path}", f"known: {known}")
+            problem = f"no such search in {self.path} (--home or {HOME_VARIABLE} names another)"
+            raise BadInputError("NAME", name, problem, f"known: {known}")
         return folder
 
     def command(self, command: str, name: str) -> str:
@@ -137,6 +143,16 @@ class SearchFolder:
     def name(self) -> str:
         """Name of the search."""
         return self.path.name
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files; those that vanish meanwhile do not count."""
+        found = 0
+        for parent, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(FileNotFoundError):
+                    found += Path(parent, name).lstat().st_size
+        return found
 
     @property
     def experiment(self) -> Path:

@@ -67,9 +67,9 @@ class TrainingLength:
 
         Example:
             >>> TrainingLength(images=2_000, batch_size=128, epochs=6).remedy
-            'Set recipe.batch_size to 32 (375 steps) or epochs to 20 (313 steps).'
+            'Set either recipe.batch_size to 32 (375 steps) or epochs to 20 (313 steps).'
             >>> TrainingLength(images=150, batch_size=128, epochs=12).remedy
-            'Set recipe.batch_size to 8 (225 steps), then epochs to 16 (300 steps).'
+            'Set both recipe.batch_size to 8 (225 steps) and epochs to 16 (then 300 steps).'
         """
         wanted = max(_WANTED, 2 * self.steps)
         fitting = self.epochs * self.images // wanted
@@ -77,19 +77,20 @@ class TrainingLength:
             smaller = replace(self, batch_size=1 << (fitting.bit_length() - 1))
             longer = self.lengthened(wanted)
             return (
-                f"Set recipe.batch_size to {smaller.batch_size} ({_count(smaller.steps)}) or "
+                f"Set either recipe.batch_size to {smaller.batch_size} "
+                f"({_count(smaller.steps)}) or "
                 f"epochs to {longer.epochs:,} ({_count(longer.steps)})."
             )
         smaller = replace(self, batch_size=min(self.batch_size, SMALLEST_BATCH))
         if smaller.steps == self.steps:
             smaller = self
         longer = smaller.lengthened(wanted)
-        first = (
-            f"recipe.batch_size to {smaller.batch_size} ({_count(smaller.steps)}), then "
-            if smaller != self
-            else ""
+        if smaller == self:
+            return f"Set epochs to {longer.epochs:,} ({_count(longer.steps)})."
+        return (
+            f"Set both recipe.batch_size to {smaller.batch_size} ({_count(smaller.steps)}) and "
+            f"epochs to {longer.epochs:,} (then {_count(longer.steps)})."
         )
-        return f"Set {first}epochs to {longer.epochs:,} ({_count(longer.steps)})."
 
     def lengthened(self, wanted: int) -> Self:
         """Return the shortest training with at least so many steps."""

@@ -96,7 +96,7 @@ def list_documents(home: Home) -> list[dict[str, Any]]:
                 "started": _started(folder),
                 "data": experiment.data,
                 "space": experiment.space.name,
-                "size_mb": round(size_of(folder) / 1e6, 1),
+                "size_mb": round(folder.size / 1e6, 1),
                 "database": experiment.database,
                 "storage": experiment.storage,
                 "tracked_at": folder.tracked_at,
@@ -107,11 +107,8 @@ def list_documents(home: Home) -> list[dict[str, Any]]:
 
 def _started(folder: SearchFolder) -> str | None:
     path = folder.path / "id"
-    if not path.is_file():
+    try:
+        started = path.stat().st_mtime
+    except FileNotFoundError:  # Of an older version, or just deleted.
         return None
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-
-
-def size_of(folder: SearchFolder) -> int:
-    """Return the bytes of the files of a search."""
-    return sum(path.stat().st_size for path in folder.path.rglob("*") if path.is_file())
+    return datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")

@@ -153,12 +153,13 @@ def _early_stop(stored: StoredSearch, trial: FrozenTrial, record: TrialRecord) -
     limit = float(np.percentile(others, 100 * (1 - 1 / reduction))) if others else None
     said = [
         f"ASHA stopped the trial after {plural(epoch, 'epoch')} of {_epochs(experiment)}: it was "
-        f"not among the best 1/{reduction} of the trials that had reached this rung before it."
+        f"not among the best 1/{reduction} of this rung."
     ]
     if value is not None and limit is not None:
         said.append(
             f"Value {value:.4f} (validation accuracy), limit {limit:.4f} over the "
-            f"{plural(len(others), 'trial')} that reached it by now."
+            f"{plural(len(others), 'trial')} that have reached the rung by now, this one included. "
+            "The limit at the time of the decision is not stored: it counted fewer trials."
         )
     said.append(
         "Raise scheduler.grace_epochs to decide later, or set scheduler.name to none, in a new "

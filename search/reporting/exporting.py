@@ -111,6 +111,7 @@ def export_networks(
         problem = f"{first.title} is no finalist and was trained once"
         raise BadInputError(option, networks.reference, problem, "leave the option out")
     subject = subject_of(networks, found, request.images)
+    earlier = earlier_export(request.to)
     pixels: Pixels = "uint8" if request.pixels == "uint8" else "float"
     with replacing(request.to) as folder:
         written = write_folder(
@@ -126,6 +127,8 @@ def export_networks(
             say(console, line)
     say(console, f"{title(networks, found)} on {len(subject.rows):,} test images:")
     console.print(_table(written.checked), highlight=False)
+    if earlier:
+        say(console, f"\nReplaced: the earlier export in {request.to} ({earlier})")
     say(console, f"\nExported: {request.to}\nUse it:   {request.to / README_FILE}")
 
 
@@ -158,6 +161,17 @@ def _is_export(folder: Path) -> bool:
     except BadInputError:
         return False
     return True
+
+
+def earlier_export(folder: Path) -> str:
+    """Return which networks an earlier export holds; empty if there is none."""
+    if not folder.is_dir() or not _is_export(folder):
+        return ""
+    try:
+        first = (folder / README_FILE).read_text(encoding="utf-8").partition("\n")[0]
+    except (OSError, UnicodeDecodeError):
+        return "without a README"
+    return first.removeprefix("# ")
 
 
 def _table(forms: Sequence[CheckedForm]) -> Table:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -134,13 +135,26 @@ def open_exported(folder: Path) -> Predictor:
 
     preprocessing = Preprocessing.read(folder)
     try:
-        labels = tuple(json.loads((folder / LABELS_FILE).read_text(encoding="utf-8")))
+        given = json.loads((folder / LABELS_FILE).read_text(encoding="utf-8"))
         run = run_program(folder / PROGRAM_FILE)
     except Exception as error:  # torch.export raises errors of many types for a damaged file.
         cause = " ".join(str(error).split())[:200] or type(error).__name__
         problem = f"its {LABELS_FILE} or {PROGRAM_FILE} cannot be read ({cause})"
         raise BadInputError("NETWORK", folder, problem, "export the network again") from error
-    return Predictor(labels, preprocessing, run)
+    labels = TypeAdapter(list[str])
+    try:
+        found = Predictor(tuple(labels.validate_python(given)), preprocessing, run)
+    except ValidationError:
+        problem = f"its {LABELS_FILE} is no list of texts"
+        remedy = "write the name of each class in quotes, or export the network again"
+        raise BadInputError("NETWORK", folder, problem, remedy) from None
+    blank = np.zeros((preprocessing.channels, *preprocessing.size), dtype=np.uint8)
+    classes = found.predict([blank]).shape[1]
+    if len(found.labels) != classes or len(set(found.labels)) != classes:
+        problem = f"its {LABELS_FILE} names {len(set(found.labels))} classes, the model {classes}"
+        remedy = "name each class once, in the order of the export, or export the network again"
+        raise BadInputError("NETWORK", folder, problem, remedy)
+    return found
 
 
 def predictor_of(networks: SearchNetworks, found: Sequence[TrainedNetwork]) -> Predictor:

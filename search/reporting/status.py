@@ -28,7 +28,7 @@ from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
-_NO_SEARCH = "no search in {} yet; start one: {}"
+_NO_SEARCH = "no search in {} yet (--home names another folder); start one: {}"
 _STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}
 
 

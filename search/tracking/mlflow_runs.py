@@ -45,6 +45,17 @@ _PLAIN_FILE = re.compile(r"(?:(?!\.\.?/)[\w.\- ]{1,200}/)*(?!\.\.?$)[\w.\- ]{1,2
 _Entry = Metric | Param | RunTag
 
 
+def has_experiment(tracking_uri: str, experiment: str) -> bool:
+    """Tell whether a store has an experiment, deleted or not, without creating it.
+
+    Raises:
+        UnavailableError: the store cannot be reached or used.
+    """
+    with _opening(), translated():
+        prepare(tracking_uri)
+        return MlflowClient(tracking_uri).get_experiment_by_name(experiment) is not None
+
+
 class RunStore:
     """The runs of one search in one experiment of an MLflow store.
 
@@ -154,11 +165,31 @@ class RunStore:
         with translated():
             return len(self._own_runs())
 
+    def in_use(self) -> dict[str, str]:
+        """Return the search's runs whose model has an alias, such as the champion of nights.
+
+        Returns:
+            By id of the run: the model and its alias, as ``NAME@champion``.
+        """
+        with translated():
+            own, found = set(self._own_runs()), {}
+            for model in self._client.search_registered_models():
+                for alias, number in dict(model.aliases).items():
+                    version = self._client.get_model_version(model.name, str(number))
+                    if version.run_id in own:
+                        found[version.run_id] = f"{model.name}@{alias}"
+            return found
+
     def delete_all(self) -> None:
-        """Delete the search's views and runs; MLflow keeps deleted runs until ``mlflow gc``."""
+        """Delete the search's views and runs; MLflow keeps deleted runs until ``mlflow gc``.
+
+        Runs in use stay: ``mlflow gc`` would remove the files of their models.
+        """
+        kept = self.in_use()
         with translated():
             for run_id in self._own_runs():
-                self._client.delete_run(run_id)
+                if run_id not in kept:
+                    self._client.delete_run(run_id)
             for view in search_views(self._search):
                 if view.tag in self._experiment_tags:
                     self._client.delete_experiment_tag(self._experiment, view.tag)

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor, nn
 
 
-def load(network: type[nn.Module], folder: str | Path = ".") -> Classifier:
+def load(network: type[nn.Module], folder: str | Path | None = None) -> Classifier:
     """Return the classifier of an exported folder, ready to predict.
 
     Args:
         network: class of the networks, from ``model.py``.
-        folder: of ``model.safetensors`` and ``preprocess.json``.
+        folder: of ``model.safetensors`` and ``preprocess.json``; None for that of this file.
     """
     from safetensors.torch import load_file
 
-    described = json.loads((Path(folder) / "preprocess.json").read_text(encoding="utf-8"))
-    weights = load_file(Path(folder) / "model.safetensors")
+    place = Path(__file__).parent if folder is None else Path(folder)
+    described = json.loads((place / "preprocess.json").read_text(encoding="utf-8"))
+    weights = load_file(place / "model.safetensors")
     networks = [network() for _ in described["mean"]]
     for index, each in enumerate(networks):
         # The weights of an ensemble are numbered.

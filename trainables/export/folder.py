@@ -90,6 +90,8 @@ def write_folder(
         except Exception as error:  # The converters raise errors of many types.
             (folder / name).unlink(missing_ok=True)
             left_out.append(f"{name} is left out: the network cannot be converted ({cause(error)})")
+            if name == ONNX_FILE and choice.int8:
+                left_out.append(f"{INT8_FILE} is left out: it is made from {ONNX_FILE}")
             break
     checked = check_forms(
         forms,

@@ -73,8 +73,8 @@ def readme(
     names = [name for name in _FILES if name not in optional]
     sections = [
         f"# {card.title}",
-        "Save this as `predict.py` in this folder and run `python predict.py photo.jpg`. It needs "
-        "torch, numpy and pillow.",
+        "Save this as `predict.py` in this folder, and run it from any folder: "
+        "`python FOLDER/predict.py photo.jpg`. It needs torch, numpy and pillow.",
         _code(_torch_example(channels, pixels)),
         f"The input is `{INPUT}`, {kind} images `[n, {channels}, height, width]`, {black_to_white}."
         f" The model brings images to {height}x{width} pixels and normalises; batch, height and "
@@ -143,7 +143,9 @@ def _measured(forms: Sequence[CheckedForm], images: int) -> str:
         "\n".join([head, *rows])
         + f"\n\nEach file was run on {images:,} test images. The difference is that of a "
         "probability from the network of the search. One image at a time, on the CPU with "
-        f"{threads} thread{'' if threads == 1 else 's'}."
+        f"{threads} thread{'' if threads == 1 else 's'}: the median of several runs on the machine "
+        "of the export. Other programs that ran at the time make all times longer, so compare "
+        "them within this table, and measure on your own machine."
     )
 
 
@@ -157,7 +159,7 @@ def _reading(channels: int) -> tuple[str, str]:
 
 
 def _torch_example(channels: int, pixels: Pixels) -> str:
-    loaded = f'model = torch.export.load("{PROGRAM_FILE}").module()\n'
+    loaded = f'model = torch.export.load(here / "{PROGRAM_FILE}").module()\n'
     return _pytorch(loaded, "", channels, pixels)
 
 
@@ -171,10 +173,12 @@ def _pytorch(loaded: str, imported: str, channels: int, pixels: Pixels) -> str:
     scaled = "" if pixels == "uint8" else " / 255"
     return (
         "import json, sys\n"
+        "from pathlib import Path\n"
         "import numpy as np, torch\n"
         f"from PIL import Image, ImageOps\n{imported}\n"
+        "here = Path(__file__).parent\n"
         f"{loaded}"
-        'labels = json.load(open("labels.json", encoding="utf-8"))\n'
+        'labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))\n'
         f'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{mode}")\n'
         f"pixels = torch.from_numpy(np.array(image){axes}){scaled}\n"
         "probabilities = model(pixels)[0].tolist()\n"
@@ -188,10 +192,12 @@ def _onnx_example(channels: int, pixels: Pixels) -> str:
     scaled = "" if pixels == "uint8" else ".astype(np.float32) / 255"
     return (
         "import json, sys\n"
+        "from pathlib import Path\n"
         "import numpy as np, onnxruntime\n"
         "from PIL import Image, ImageOps\n\n"
-        f'model = onnxruntime.InferenceSession("{ONNX_FILE}")\n'
-        'labels = json.load(open("labels.json", encoding="utf-8"))\n'
+        "here = Path(__file__).parent\n"
+        f'model = onnxruntime.InferenceSession(here / "{ONNX_FILE}")\n'
+        'labels = json.loads((here / "labels.json").read_text(encoding="utf-8"))\n'
         f'image = ImageOps.exif_transpose(Image.open(sys.argv[1])).convert("{mode}")\n'
         f"pixels = np.array(image){axes}{scaled}\n"
         f'probabilities = model.run(["{OUTPUT}"], {{"{INPUT}": pixels}})[0][0].tolist()\n'

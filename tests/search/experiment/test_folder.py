@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -132,3 +133,24 @@ def test_unknown_search_is_refused_with_known_names(tmp_path: Path) -> None:
     (tmp_path / "mlartifacts").mkdir()
     with pytest.raises(BadInputError, match=r"known: a, b$"):
         home.existing("mine")
+
+
+@pytest.mark.parametrize("name", ["../mine", "sub/mine", "..", "mine/"])
+def test_path_is_no_name_of_a_search(tmp_path: Path, name: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "experiment.yaml").touch()
+    with pytest.raises(BadInputError, match="is a path, not the name of a search; give the name"):
+        Home(tmp_path / "home").existing(name)
+
+
+def test_unknown_search_says_how_to_name_another_folder(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match="--home or BORDERLINE_HOME names another"):
+        Home(tmp_path).existing("mine")
+
+
+def test_size_ignores_files_that_vanish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Home(tmp_path).folder("mine")
+    folder.path.mkdir()
+    (folder.path / "id").write_text("mine")
+    monkeypatch.setattr(os, "walk", lambda path: [(path, [], ["id", "gone"])])
+    assert folder.size == 4

@@ -23,7 +23,7 @@ def test_few_images_in_large_batches_are_warned_of() -> None:
     experiment = parse_experiment({"epochs": 20, "recipe": {"batch_size": [8, 32]}})
     assert TrainingLength.of(experiment, 200).warning == (
         "warning: a training has only 125 steps (6.25 an epoch, with batches of 32), which is "
-        "seldom enough. Set recipe.batch_size to 8 (500 steps) or epochs to 48 (300 steps)."
+        "seldom enough. Set either recipe.batch_size to 8 (500 steps) or epochs to 48 (300 steps)."
     )
 
 
@@ -40,9 +40,10 @@ def test_settings_that_a_warning_names_give_their_steps(length: TrainingLength) 
     wanted = max(300, 2 * length.steps)
     remedy = length.remedy
     settings = re.findall(
-        r"(?:recipe\.batch_size to (\d+)|epochs to ([\d,]+)) \(([\d,]+) step", remedy
+        r"(?:recipe\.batch_size to (\d+)|epochs to ([\d,]+)) \((?:then )?([\d,]+) step", remedy
     )
-    if "then" in remedy:
+    assert remedy.startswith(("Set either", "Set both", "Set epochs"))
+    if "Set both" in remedy:
         (batch, _, steps), (_, epochs, steps_of_both) = settings
         shorter = TrainingLength(length.images, int(batch), length.epochs)
         assert length.steps < shorter.steps == int(steps.replace(",", "")) < wanted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.reporting.exporting import ExportRequest, replacing
+from search.reporting.exporting import ExportRequest, earlier_export, replacing
 from spaces.errors import BadInputError
 from trainables.export.preprocessing import Preprocessing
 from trainables.specs import FinalistResult
@@ -77,6 +77,14 @@ def test_new_export_replaces_files_of_the_earlier_one_only(tmp_path: Path) -> No
     assert sorted(path.name for path in target.iterdir()) == ["labels.json", "mine.py"]
     assert (target / "labels.json").read_text() == "new"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_earlier_export_is_named_by_its_readme(tmp_path: Path) -> None:
+    assert earlier_export(tmp_path / "new") == earlier_export(tmp_path) == ""
+    described().write(tmp_path)
+    assert earlier_export(tmp_path) == "without a README"
+    (tmp_path / "README.md").write_text("# Trial 3 of quickstart\n\nSave this")
+    assert earlier_export(tmp_path) == "Trial 3 of quickstart"
 
 
 def test_current_folder_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,6 +139,25 @@ def test_damaged_export_is_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ('["dark"]', "names 1 classes, the model 2; name each class once"),
+        ('["dark", "dark"]', "names 1 classes, the model 2"),
+        ('["dark", 3]', "is no list of texts; write the name of each class in quotes"),
+        ('{"dark": 0}', "is no list of texts"),
+    ],
+)
+def test_edited_labels_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, labels: str, says: str
+) -> None:
+    monkeypatch.setattr("trainables.export.forms.run_program", lambda _: brightness)
+    predictor().preprocessing.write(tmp_path)
+    (tmp_path / "labels.json").write_text(labels)
+    with pytest.raises(BadInputError, match=says):
+        open_exported(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["missing.png"], "PATH = missing.png: does not exist"),

@@ -33,7 +33,7 @@ from search.tracking.journal_events import (
     Update,
 )
 from search.tracking.journal_reader import read
-from search.tracking.mlflow_runs import RunStore
+from search.tracking.mlflow_runs import RunStore, has_experiment
 from search.tracking.pyfunc_model import PyfuncModel
 from search.tracking.tracking_process import (
     Destination,
@@ -1008,3 +1008,17 @@ def test_deleting_the_runs_of_a_search_leaves_those_of_others(
         assert (store(local).count(), store(other).count()) == (2, 2)
         store(local).delete_all()
         assert (store(local).count(), store(other).count()) == (0, 2)
+        # `mlflow gc` removes the files of deleted runs, and so those of a champion among them.
+        client = MlflowClient(uri)
+        run = client.search_runs([store(other).experiment_id])[0].info.run_id
+        client.create_registered_model("nights")
+        version = client.create_model_version("nights", "file:///nowhere", run)
+        client.set_registered_model_alias("nights", "champion", version.version)
+        assert store(other).in_use() == {run: "nights@champion"}
+        store(other).delete_all()
+        assert store(other).count() == 1
+        assert [has_experiment(uri, name) for name in ("no", local.destination.experiment)] == [
+            False,
+            True,
+        ]
+        assert client.get_experiment_by_name("no") is None

@@ -117,13 +117,20 @@ def test_readme_examples_run_without_borderline(exported: Exported, tmp_path: Pa
     Image.fromarray(image).save(photo)
     expected = exported.subject.expected()[0]
     ranked = sorted(zip(expected.tolist(), ("ape", "bär", "cat"), strict=True), reverse=True)
-    result = subprocess.run(
-        [sys.executable, "-X", "utf8", "-c", "\n".join([WITHOUT_BORDERLINE, *examples]), photo],
-        cwd=exported.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    program = exported.folder / "predict.py"
+    program.write_text("\n".join([WITHOUT_BORDERLINE, *examples]), encoding="utf-8")
+    try:
+        # From another folder than that of the export.
+        result = subprocess.run(
+            [sys.executable, "-X", "utf8", program, photo],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        program.unlink()
+    assert result.stderr == ""
     assert result.stdout.splitlines() == 3 * [f"{label}: {p:.4f}" for p, label in ranked]
 
 
@@ -139,6 +146,22 @@ def test_readme_says_how_the_model_resizes(fit: Fit, sentence: str) -> None:
     text = readme(CARD, make_subject(1, fit), "uint8", [])
     assert sentence in text
     assert "The search put transparent pixels on red." in text
+
+
+def test_left_out_onnx_leaves_out_int8_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no such operation")
+
+    monkeypatch.setattr("trainables.export.folder.write_onnx", fail)
+    monkeypatch.setattr("trainables.export.folder.check_forms", lambda *_: [])
+    choice = FormChoice(int8=True)
+    written = write_folder(make_subject(), tmp_path, choice, "Trial 1", lambda _: CARD)
+    assert written.left_out == [
+        "model.onnx is left out: the network cannot be converted (no such operation)",
+        "model-int8.onnx is left out: it is made from model.onnx",
+    ]
 
 
 def test_form_with_other_answers_is_refused(tmp_path: Path) -> None:
