@@ -32,11 +32,14 @@ class EffectiveField:
         radius: distance from the centre of mass within which 95 % of it lies, in pixels; None
             without any mass.
         within: fraction of the mass within 0, 1, 2, .. pixels.
+        side: side of the smallest square around the centre of mass with 95 % of the mass, in
+            pixels; at most the extent. None without any mass.
     """
 
     extent: Pair
     radius: float | None
     within: tuple[float, ...]
+    side: float | None = None
 
 
 def measure_masses(subject: Subject, images: Tensor) -> list[Tensor]:
@@ -90,17 +93,24 @@ def describe_mass(mass: Tensor) -> EffectiveField:
     middle_row = float((mass.sum(dim=1) * down).sum()) / total
     middle_column = float((mass.sum(dim=0) * across).sum()) / total
     # Rounding of the centre must not separate pixels of equal distance.
-    distance = torch.hypot(down[:, None] - middle_row, across[None, :] - middle_column).round(
-        decimals=6
-    )
-    order = distance.flatten().argsort(stable=True)
-    sorted_distance = distance.flatten()[order]
-    held = mass.flatten()[order].cumsum(0) / total
-    first = int((held < MASS * (1 - 1e-9)).sum())
+    offsets = (down[:, None] - middle_row, across[None, :] - middle_column)
+    distance = torch.hypot(*offsets).round(decimals=6)
+    square = torch.maximum(offsets[0].abs(), offsets[1].abs()).round(decimals=6)
     within = [
         float(mass[distance <= limit].sum()) / total for limit in range(ceil(hypot(*extent)) + 1)
     ]
     whole = next((i for i, share in enumerate(within) if share >= 1 - 1e-9), len(within) - 1)
     return EffectiveField(
-        extent, float(sorted_distance[min(first, len(held) - 1)]), tuple(within[: whole + 1])
+        extent,
+        _reach(mass, distance),
+        tuple(within[: whole + 1]),
+        min(2 * _reach(mass, square) + 1, max(extent)),
     )
+
+
+def _reach(mass: Tensor, distance: Tensor) -> float:
+    """Return the smallest distance within which `MASS` of the mass lies."""
+    order = distance.flatten().argsort(stable=True)
+    held = mass.flatten()[order].cumsum(0) / mass.sum()
+    first = int((held < MASS * (1 - 1e-9)).sum())
+    return float(distance.flatten()[order][min(first, len(held) - 1)])

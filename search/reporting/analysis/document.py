@@ -31,6 +31,9 @@ class EffectiveRecord(_Record):
     radius: float | None = Field(
         description="distance in pixels that holds 95 % of the gradient; null without a gradient"
     )
+    side: float | None = Field(
+        description="side in pixels of the smallest square around its centre with 95 % of it"
+    )
     within: tuple[float, ...] = Field(
         description="fraction of the gradient's mass within 0, 1, 2, .. pixels of its centre"
     )

@@ -151,7 +151,9 @@ def with_effective_fields(
 def _with_field(layer: LayerRecord, field: EffectiveField | None) -> LayerRecord:
     if field is None:
         return layer.model_copy(update={"effective": None})
-    record = EffectiveRecord(extent=field.extent, radius=field.radius, within=field.within)
+    record = EffectiveRecord(
+        extent=field.extent, radius=field.radius, side=field.side, within=field.within
+    )
     return layer.model_copy(update={"effective": record})
 
 

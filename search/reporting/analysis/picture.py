@@ -108,21 +108,21 @@ def _draw_fields(document: AnalysisDocument, axes: Axes) -> None:
 
 
 def _draw_effective(document: AnalysisDocument, axes: Axes) -> bool:
-    """Draw the diameters with 95 % of the gradient; tell whether any is known."""
+    """Draw the sides of squares with 95 % of the gradient; tell whether any is known."""
     known = [
-        (layer.index, 2 * layer.effective.radius)
+        (layer.index, layer.effective.side)
         for layer in document.layers
-        if layer.effective is not None and layer.effective.radius is not None
+        if layer.effective is not None and layer.effective.side is not None
     ]
     if known:
-        numbers, diameters = zip(*known, strict=True)
+        numbers, sides = zip(*known, strict=True)
         axes.plot(
             numbers,
-            diameters,
+            sides,
             color=_EFFECTIVE,
             marker="o",
             markersize=3,
-            label="effective field: diameter with 95% of the gradient",
+            label="effective field: square with 95% of the gradient",
         )
     return bool(known)
 

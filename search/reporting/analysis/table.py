@@ -57,7 +57,7 @@ def show_analysis(document: AnalysisDocument, console: Console) -> None:
     effective = document.weights is not None
     columns = ["#", "layer", "kernel", "stride", "field"]
     if effective:
-        columns += ["extent", *[f"{fraction:.0%}" for fraction in FRACTIONS]]
+        columns += ["extent", "square", *[f"{fraction:.0%}" for fraction in FRACTIONS]]
     for column in (*columns, "productive", "params", "MACs"):
         table.add_column(column, justify="left" if column in ("layer", "productive") else "right")
     for layer in document.layers:
@@ -78,8 +78,8 @@ def show_analysis(document: AnalysisDocument, console: Console) -> None:
     if effective:
         say(
             console,
-            "effective field: extent of the gradient, and distance in px that holds 50% and 95% "
-            f"of it ({document.weights})",
+            "effective field: extent of the gradient, side of the square with 95% of it, and "
+            f"distances with 50% and 95% of it ({document.weights})",
         )
     if bounds := _bounds(document):
         say(console, bounds)
@@ -90,10 +90,11 @@ def show_analysis(document: AnalysisDocument, console: Console) -> None:
 
 def _effective_cells(layer: LayerRecord) -> list[str]:
     if layer.effective is None:
-        return ["?"] * (1 + len(FRACTIONS))
+        return ["?"] * (2 + len(FRACTIONS))
     distances = [layer.effective.distance(fraction) for fraction in FRACTIONS]
     known = ["-" if distance is None else str(distance) for distance in distances]
-    return [_size(layer.effective.extent), *known]
+    side = "-" if layer.effective.side is None else f"{layer.effective.side:.1f}"
+    return [_size(layer.effective.extent), side, *known]
 
 
 def _show_remedies(document: AnalysisDocument, console: Console) -> None:

@@ -192,6 +192,7 @@ def test_effective_field_stands_beside_the_theoretical_one(own, capsys):
         field = layer["effective"]
         assert (0, 0) < tuple(field["extent"]) <= tuple(layer["field_max"])
         assert 0 < field["radius"] <= len(field["within"]) - 1
+        assert 1 <= field["side"] <= max(field["extent"])
         assert field["within"] == sorted(field["within"])
         assert field["within"][-1] == pytest.approx(1)
     assert (own / "field.png").exists()

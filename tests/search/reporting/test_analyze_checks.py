@@ -9,6 +9,7 @@ import typer
 import yaml
 
 from search.cli import app, main
+from search.experiment.loading import load_experiment
 
 ROOT = Path(__file__).resolve().parents[3]
 VGG = ["analyze", "vgg16", "--resolution", "32"]
@@ -194,6 +195,14 @@ def test_unusable_option_is_reported_in_one_line(folder, capsys, arguments, said
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert said in err
+
+
+def test_documented_network_with_an_effective_field_is_an_experiment():
+    path = ROOT / "docs" / "effective.yaml"
+    experiment = load_experiment(path)
+    command = f"run {path.relative_to(ROOT)} && python search.py analyze {experiment.name}:0"
+    assert command in (ROOT / "docs" / "analyze.md").read_text()
+    assert experiment.budget.trials == experiment.finalists.count == 1
 
 
 # Hooks and workflows

@@ -214,13 +214,14 @@ def test_field_of_positive_linear_convolutions_is_their_product() -> None:
     assert [field.extent for field in fields] == [(3, 3), (5, 5), (9, 9)]
     assert fields[0].within == pytest.approx((1 / 9, 5 / 9, 1.0))
     assert fields[0].radius == pytest.approx(math.sqrt(2))
+    assert [field.side for field in fields] == [3, 5, 9]
 
 
 def test_radius_holds_95_percent_of_the_mass() -> None:
     mass = torch.zeros(9, 9, dtype=torch.float64)
     mass[4, 4], mass[4, 2], mass[4, 6], mass[4, 0], mass[4, 8] = 90, 3, 3, 2, 2
     field = describe_mass(mass)
-    assert (field.radius, field.extent) == (2.0, (1, 9))
+    assert (field.radius, field.side, field.extent) == (2.0, 5.0, (1, 9))
     assert field.within == pytest.approx((0.9, 0.9, 0.96, 0.96, 1.0))
     assert describe_mass(torch.zeros(3, 3)).radius is None
 
