@@ -19,7 +19,8 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrf, dtrtrs
 from scipy.spatial.distance import cdist
 
 Floats: TypeAlias = NDArray[np.float64]
@@ -87,23 +88,24 @@ def choose(
         inputs, targets, extra = inputs[some], targets[some], extra[some]
     distances = cdist(inputs, inputs, "cityblock") / inputs.shape[1]
     straight = 1 + inputs[:, costs] @ inputs[:, costs].T
+    places = np.arange(len(targets))
 
+    # Hundreds of small matrices: the functions of SciPy take longer than those of LAPACK.
     def likelihood(smooth: Floats, level: float) -> float:
-        matrix = smooth.copy()
-        matrix[np.diag_indices_from(matrix)] += level + extra + _JITTER
-        try:
-            lower = cholesky(matrix, lower=True, check_finite=False, overwrite_a=True)
-        except LinAlgError:
+        matrix = smooth.copy(order="F")
+        matrix[places, places] += level + extra + _JITTER
+        lower, failed = dpotrf(matrix, lower=1, clean=0, overwrite_a=1)
+        if failed:
             return -np.inf
-        white = solve_triangular(lower, targets, lower=True, check_finite=False)
+        white, _ = dtrtrs(lower, targets, lower=1)
         spread = np.log(white @ white / len(targets) + 1e-12)
-        return float(-0.5 * len(targets) * spread - np.log(np.diag(lower)).sum())
+        return float(-0.5 * len(targets) * spread - np.log(lower.diagonal()).sum())
 
     best, best_score = Hyperparameters(), -np.inf
     for length in LENGTHS:
         near = np.exp(-distances / length)
         for linear in LINEARS:
-            smooth = near + linear * straight
+            smooth = np.asfortranarray(near + linear * straight)
             for level in noises:
                 score = likelihood(smooth, level)
                 if score > best_score:

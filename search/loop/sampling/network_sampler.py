@@ -23,7 +23,8 @@ from search.loop.sampling.gaussian_process import Floats
 from search.loop.sampling.history import History, Observation, Standing
 from search.loop.sampling.options import DEFAULTS, SamplerOptions
 from search.loop.sampling.proposals import Proposal, Proposer, random_of
-from search.loop.sampling.surrogate import COSTS, Scaling, Surrogate
+from search.loop.sampling.scaling import Scaling
+from search.loop.sampling.surrogate import COSTS, Surrogate
 from search.loop.sampling.targets import draw_weights, scalarise
 from search.loop.sampling.transfer import OtherTasks, best_of_each, thinned
 from search.loop.screens import Screen

@@ -15,8 +15,9 @@ from scipy.special import ndtr
 from search.loop.sampling.gaussian_process import NOISES, Floats, GaussianProcess, choose
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.options import DEFAULTS, SamplerOptions
-from search.loop.sampling.proposals import Proposal, features_of
+from search.loop.sampling.proposals import Proposal
 from search.loop.sampling.prospect import FEWEST, accuracy_per_score, expected_gain
+from search.loop.sampling.scaling import Scaling
 from search.loop.sampling.targets import scalarise, targets_of
 from search.loop.sampling.transfer import OtherTasks
 
@@ -24,53 +25,6 @@ MOST_OBSERVATIONS = 400
 """Trials from which the surrogate learns: the best half of them, the latest and a sample of all."""
 COSTS = slice(0, 2)
 """The first two scaled features: parameters and multiply-accumulates."""
-_FARTHEST = 5.0
-_KEPT_ROWS = 20_000
-
-
-class Scaling:
-    """Standardises features by their distribution among random draws from the space.
-
-    Features that do not vary there are left out. The scale stays the same during a search, so
-    distances between candidates do not change.
-
-    Args:
-        names: of the features.
-        draws: candidates at random.
-        costs_only: leave out all features but parameters and multiply-accumulates.
-    """
-
-    def __init__(
-        self, names: Sequence[str], draws: Sequence[Proposal], *, costs_only: bool = False
-    ) -> None:
-        found = features_of(draws)
-        spread = found.std(axis=0)
-        costs = [names.index("params"), names.index("macs")]
-        varies = [i for i in range(len(names)) if spread[i] > 1e-9 and i not in costs]
-        if costs_only:
-            varies = []
-        self._columns = np.array([*costs, *varies])
-        self._known: dict[str, tuple[tuple[float, ...], Floats]] = {}
-        self._mean = found.mean(axis=0)[self._columns]
-        self._spread = np.where(spread[self._columns] > 1e-9, spread[self._columns], 1.0)
-
-    def __call__(self, proposals: Sequence[Proposal]) -> Floats:
-        """Return standardised features, of shape (proposals, columns)."""
-        if not proposals:
-            return np.zeros((0, len(self._columns)))
-        return np.array([self._row(each) for each in proposals])
-
-    def _row(self, proposal: Proposal) -> Floats:
-        # The latest blocks ask for most proposals again.
-        known = self._known.get(proposal.digest)
-        if known is not None and known[0] is proposal.features:
-            return known[1]
-        if len(self._known) >= _KEPT_ROWS:
-            self._known.clear()
-        values = np.array(proposal.features, dtype=np.float64)[self._columns]
-        row: Floats = np.clip((values - self._mean) / self._spread, -_FARTHEST, _FARTHEST)
-        self._known[proposal.digest] = proposal.features, row
-        return row
 
 
 class _Latest(NamedTuple):

@@ -14,7 +14,8 @@ from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.network_sampler import NetworkSampler
 from search.loop.sampling.options import DEFAULTS, TIMED, SamplerOptions
 from search.loop.sampling.proposals import Proposal
-from search.loop.sampling.surrogate import Scaling, Surrogate
+from search.loop.sampling.scaling import Scaling
+from search.loop.sampling.surrogate import Surrogate
 from spaces.candidate import CandidateSpace
 from spaces.task import Task
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
 from search.loop.sampling.gaussian_process import (
+    LENGTHS,
+    LINEARS,
+    NOISES,
     GaussianProcess,
     Hyperparameters,
     choose,
@@ -99,3 +104,20 @@ def test_chosen_noise_follows_the_data() -> None:
     noise = np.random.default_rng(2).normal(size=60)
     none = np.zeros(60)
     assert choose(inputs, smooth, none, COSTS).noise < choose(inputs, noise, none, COSTS).noise
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 3.0])
+def test_chosen_hyperparameters_are_the_most_likely_of_the_grid(noise: float) -> None:
+    inputs, targets = data(30)
+    targets = targets + noise * np.random.default_rng(2).normal(size=30)
+    extra = np.linspace(0, 0.1, 30)
+
+    def likelihood(hyper: Hyperparameters) -> float:
+        matrix = covariance(inputs, inputs, hyper, COSTS) + np.diag(hyper.noise + extra)
+        scale = targets @ np.linalg.solve(matrix, targets) / 30
+        return float(-15 * np.log(scale) - 0.5 * np.linalg.slogdet(matrix)[1])
+
+    # The marginal likelihood of a textbook, with the scale fitted.
+    grid = itertools.starmap(Hyperparameters, itertools.product(LENGTHS, NOISES, LINEARS))
+    chosen = choose(inputs, targets, extra, COSTS)
+    assert likelihood(chosen) == pytest.approx(max(map(likelihood, grid)), abs=1e-4)

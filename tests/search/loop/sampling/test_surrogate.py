@@ -6,7 +6,8 @@ import numpy as np
 
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.proposals import Proposal
-from search.loop.sampling.surrogate import Scaling, Surrogate
+from search.loop.sampling.scaling import Scaling
+from search.loop.sampling.surrogate import Surrogate
 
 GRID = np.linspace(-2, 2, 9)
 POOL = [Proposal({}, "pool", (1.3, 1.3), 1)]

@@ -9,7 +9,8 @@ import pytest
 
 from search.loop.sampling.history import Observation, Standing
 from search.loop.sampling.proposals import Proposal, features_of
-from search.loop.sampling.surrogate import COSTS, Scaling, Surrogate
+from search.loop.sampling.scaling import Scaling
+from search.loop.sampling.surrogate import COSTS, Surrogate
 from search.loop.sampling.transfer import MOST_LENT, OtherTasks, best_of_each, thinned
 
 GRID = np.linspace(-2, 2, 15)
