@@ -33,16 +33,25 @@ def list_(json_: JsonOption = False, home: HomeOption = None) -> int:
     return 0
 
 
-@app.command(epilog="Example: python search.py status quickstart")
+@app.command(epilog="Example: python search.py status quickstart --watch")
 def status(
-    name: OptionalNameArgument = None, json_: JsonOption = False, home: HomeOption = None
+    name: OptionalNameArgument = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show it again every few seconds while a search runs.")
+    ] = False,
+    json_: JsonOption = False,
+    home: HomeOption = None,
 ) -> int:
     """Show the progress of one or all searches; they may be running."""
     from search.experiment.folder import Home
-    from search.reporting.status import show_status
+    from search.reporting.status import show_status, watch_status
 
     place = Home.locate(home)
-    if json_:
+    if watch and json_:
+        raise BadInputError("--watch", "with --json", "are two forms", "use one of the two")
+    if watch:
+        watch_status(name, place, make_console())
+    elif json_:
         from search.reporting.documents import status_document, status_documents
         from search.reporting.stored_search import StoredSearch
 

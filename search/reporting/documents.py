@@ -9,6 +9,7 @@ from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import load_stored
 from search.reporting.additional_results import additional_documents
 from search.reporting.gathering import Gathered
+from search.reporting.spending import Spending
 from search.reporting.standing import read_standing
 from search.reporting.stored_search import StoredSearch
 from search.reporting.trial_table import trial_rows
@@ -38,6 +39,7 @@ def status_document(stored: StoredSearch) -> dict[str, Any]:
         "trained": summary.trained,
         "budget_trials": stored.experiment.budget.trials,
         "running": summary.running,
+        **Spending.of(stored).document(),
         "interrupted": summary.interrupted,
         "rejected": summary.rejections,
         "best": None if best is None else {"trial": best.number, "accuracy": best.accuracy},

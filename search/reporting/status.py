@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from rich.console import Console
 from rich.markup import escape
@@ -19,6 +21,7 @@ from search.reporting.documents import list_documents
 from search.reporting.gathering import Gathered
 from search.reporting.page.search_page import search_page
 from search.reporting.rendering import print_report
+from search.reporting.spending import Spending
 from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
 from search.study.finalist_ties import tied_with_first
@@ -27,6 +30,8 @@ from search.study.summary import Summary, summarise
 from search.tracking.tracking_process import Destination, sync, ui_command
 from spaces.errors import BadInputError
 
+WATCH_EVERY = 5.0
+"""Seconds between two tables of `status --watch`."""
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_SEARCH = "no search in {} yet (--home names another folder); start one: {}"
 _STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}
@@ -51,18 +56,45 @@ def show_list(home: Home, console: Console) -> None:
             say(console, f"{each['name']} cannot be shown: {each['error']}")
 
 
-def show_status(name: str | None, home: Home, console: Console) -> None:
-    """Print the progress of one search, or of every search."""
+def watch_status(
+    name: str | None,
+    home: Home,
+    console: Console,
+    wait: Callable[[float], object] = time.sleep,
+) -> None:
+    """Print the progress again and again until no search runs or the user presses Ctrl-C.
+
+    Args:
+        name: of the search; None for all.
+        home: holds the searches.
+        console: receives a table each time; a terminal is cleared before.
+        wait: waits for seconds.
+    """
+    with suppress(KeyboardInterrupt):
+        while True:
+            console.clear()
+            if not show_status(name, home, console):
+                return
+            wait(WATCH_EVERY)
+
+
+def show_status(name: str | None, home: Home, console: Console) -> bool:
+    """Print the progress of one search, or of every search.
+
+    Returns:
+        Whether a search runs.
+    """
     names = home.names() if name is None else [home.existing(name).name]
     if not names:
         say(console, _NO_SEARCH.format(home.path, program()))
-        return
+        return False
     table = Table(box=None, header_style="dim")
     for column in (
         "search",
         "trained",
         "running",
         "interrupted",
+        "epochs",
         "rejected",
         "saved",
         "best",
@@ -72,6 +104,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     ):
         table.add_column(column)
     below: list[str] = []
+    runs = False
     for each in names:
         try:
             stored = StoredSearch(home.folder(each))
@@ -79,6 +112,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             standing = read_standing(stored.folder, finalists)
             ties = tied_with_first(read_distances(stored.folder, finalists))
             additional = stored.additional
+            spending = Spending.of(stored)
         except BadInputError as error:
             if name is not None:
                 raise
@@ -86,6 +120,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             below.append(f"{each} cannot be shown: {error}")
             continue
         summary = summarise(stored.trials)
+        runs |= stored.state == "running"
         if stored.state in _STOPPED:
             command = home.command("resume", each)
             below.append(f"{each} {_STOPPED[stored.state]}; resume it with: {command}")
@@ -96,6 +131,8 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
         if ties:
             below.append(f"{each}: {_tied(finalists, ties)}")
         below += [f"{each}: {describe_additional(result)}" for result in additional]
+        if len(names) == 1 or stored.state == "running":
+            below += [f"{each}: {line}" for line in spending.lines()]
         if finalists and len(names) == 1:
             below.append(f"Use it: {home.export_command(each)}")
         table.add_row(
@@ -103,6 +140,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
             _trained(summary, stored.experiment.budget.trials),
             f"{summary.running:,}",
             f"{summary.interrupted:,}",
+            f"{spending.epochs:,}",
             ", ".join(f"{reason} {n:,}" for reason, n in summary.rejections.items()) or "0",
             summary.savings.total.shown,
             _best(summary),
@@ -113,6 +151,7 @@ def show_status(name: str | None, home: Home, console: Console) -> None:
     console.print(table, highlight=False)
     for line in below:
         say(console, line)
+    return runs
 
 
 def _trained(summary: Summary, most: int) -> str:

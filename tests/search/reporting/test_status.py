@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,12 @@ from rich.console import Console
 
 from search.experiment.folder import Home, SearchFolder
 from search.experiment.loading import parse_experiment
-from search.reporting.status import show_report, show_status, sync_search
+from search.reporting.status import show_report, show_status, sync_search, watch_status
 from search.reporting.stored_search import StoredSearch
 from search.study.database import Database
 from search.study.file_lock import hold
 from search.study.finalists import Finalist, FinalistStore, write_results
+from search.study.live_state import LiveState
 from search.study.storages import read_trials
 from search.study.study import Study
 from search.tracking.journal import Journal
@@ -274,3 +277,48 @@ def test_status_of_resumed_search_is_that_of_last_driver(folder: SearchFolder) -
     assert last_status(folder.journal) is None
     ends(folder, "FINISHED")
     assert last_status(folder.journal) == "FINISHED"
+
+
+def test_status_shows_budget_and_devices_of_running_search(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    experiment = parse_experiment({"name": "mine", "budget": {"device_hours": 2.0}})
+    folder.write_experiment(experiment.to_yaml())
+    LiveState(time.time(), False, 754.0, 2, 16.0, 4.0, 8.0, 3.5).write(folder.live)
+    with hold(folder.lock, "mine"):
+        text = printed(lambda console: show_status("mine", home, console))
+    assert "mine: budget: 0 device-hours spent, 2 left\n" in text
+    assert "mine: 2 nodes, 3.5 of 8 GPUs in use\n" in text
+    assert "mine: about 12m3" in text
+    stopped = printed(lambda console: show_status("mine", home, console))
+    assert "GPUs in use" not in stopped
+
+
+def test_watch_ends_with_the_last_running_search(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    with ExitStack() as driver:
+        driver.enter_context(hold(folder.lock, "mine"))
+        waits: list[float] = []
+
+        def wait(seconds: float) -> None:
+            waits.append(seconds)
+            if len(waits) == 2:
+                driver.close()
+
+        text = printed(lambda console: watch_status(None, home, console, wait))
+    assert len(waits) == 2
+    assert re.findall(r"(running|interrupted) *\n", text) == ["running", "running", "interrupted"]
+
+
+def test_status_counts_epochs_of_running_trials(
+    home: Home, folder: SearchFolder, printed: Callable[..., str]
+) -> None:
+    database = Database(folder.study, "mine", resume=True)
+    study = Study("mine", RandomSampler(seed=0), database=database)
+    study.restore(database.load())
+    for epoch in (1, 2, 3):
+        study.report(0, epoch, 0.5)
+    database.close()
+    text = printed(lambda console: show_status("mine", home, console))
+    assert "mine: 3 epochs trained in 0s, 0s of device time\n" in text
