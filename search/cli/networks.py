@@ -25,12 +25,17 @@ def screen(
     experiment: ExperimentArgument,
     set_: SetOption = None,
     draws: Annotated[int, typer.Option(min=1, help="Number of candidates to draw.")] = 1000,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Train three networks for an epoch to predict the time."),
+    ] = False,
     json_: JsonOption = False,
     home: HomeOption = None,
 ) -> int:
-    """Draw random candidates and count rejections, without training.
+    """Draw random candidates and count rejections, without a search.
 
-    Refuses what `run` would refuse, and shows the images and every option of the space.
+    Refuses what `run` would refuse, and shows the images, every option of the space, and the range
+    of sizes. --measure predicts time and money on this machine.
     """
     from search.experiment.folder import Home
     from search.experiment.loading import load_experiment
@@ -46,7 +51,7 @@ def screen(
         place = Home.locate(home)
         read_warm_start(place, completed, data, prepared.space, prepared.screens, note)
 
-    screen_space(loaded, draws, console, check, as_json=json_)
+    screen_space(loaded, draws, console, check, as_json=json_, measured=measure)
     return 0
 
 

@@ -59,6 +59,13 @@ def run(
     resume_: Annotated[
         bool, typer.Option("--resume", help="Resume the search of that name if it exists.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Check everything and predict time and money; write and train nothing.",
+        ),
+    ] = False,
 ) -> int:
     """Run a search: draw, screen and train candidates, retrain the finalists, report."""
     from search.experiment.folder import Home
@@ -66,6 +73,11 @@ def run(
 
     loaded = load_experiment(experiment, set_ or [])
     folder = Home.locate(home).folder(loaded.name)
+    if dry_run:
+        from search.driver.dry_run import preview_search
+
+        preview_search(loaded, Home.locate(home), make_console(), address)
+        return 0
     if resume_ and not folder.experiment.exists():
         _restore(loaded.name, loaded.storage, home)
     resuming = resume_ and folder.experiment.exists()

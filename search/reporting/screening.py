@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from optuna.samplers import RandomSampler
@@ -20,17 +20,27 @@ from search.experiment.training_spec import load_images
 from search.formatting import plural
 from search.loop.preflight import FewCandidatesError, Prepared, prepare
 from search.loop.screens import judge, reject_invalid
+from search.reporting.preview.candidates import SpaceSize, costs_of
+from search.reporting.preview.forecast import Capacity, Forecast, local_capacity, measure, predict
 from search.study.records import Rejection
 from search.study.study import Study
+from spaces.candidate import Candidate
 from spaces.errors import BadInputError, InvalidCandidateError
 from trainables.data import Dataset
 
 _Options = Mapping[str, tuple[object, bool]]
-Check = Callable[[Prepared, Dataset], None]
+Check = Callable[[Prepared, Dataset], Capacity | None]
+"""Refuses what only a driver can check; returns what the cluster trains at a time, if known."""
 
 
 def screen_space(
-    experiment: Experiment, draws: int, console: Console, check: Check, *, as_json: bool = False
+    experiment: Experiment,
+    draws: int,
+    console: Console,
+    check: Check,
+    *,
+    as_json: bool = False,
+    measured: bool = False,
 ) -> None:
     """Draw candidates at random and print how the screens judge them.
 
@@ -40,6 +50,7 @@ def screen_space(
         console: for the tables.
         check: refuses what only a driver can check.
         as_json: print one JSON document instead.
+        measured: whether to train a few networks for an epoch, which predicts time and money.
 
     Raises:
         BadInputError: a search of this experiment would be refused.
@@ -48,22 +59,29 @@ def screen_space(
     images = dataset.training_images
     completed, length = complete(experiment, images, min(dataset.shape[:2]))
     prepared = prepare(completed, dataset)
-    check(prepared, dataset)
+    capacity = check(prepared, dataset)
     refused: FewCandidatesError | None = None
     try:
         prepared.check_space(images)
     except FewCandidatesError as error:
         refused = error  # The table shows why.
-    counts = _judge(prepared, draws)
+    counts, accepted = _judge(prepared, draws)
+    expected: Forecast | None = None
+    if measured and accepted and refused is None:
+        found, device = measure(prepared.spec, accepted)
+        capacity = capacity or local_capacity(completed)
+        expected = predict(completed, capacity, accepted, found, device)
     options = _options(prepared, experiment.recipe)
     if as_json:
-        output(json.dumps(_document(prepared, options, dataset, draws, counts, refused)))
+        document = _document(prepared, options, dataset, draws, counts, refused)
+        output(json.dumps(document | _preview_document(accepted, expected)))
     else:
         choices = describe_choices(experiment, completed)
         for line in (choices, length, *prepared.remarks(images), prepared.summary):
             if line:
                 say(console, line)
         _show(prepared, options, draws, counts, console)
+        _show_preview(accepted, expected, console)
     if refused is not None:
         raise refused
 
@@ -76,11 +94,12 @@ class _Outcome:
     example: str = ""
 
 
-def _judge(prepared: Prepared, draws: int) -> dict[str, _Outcome]:
-    """Return the outcomes of random candidates, the most frequent first."""
+def _judge(prepared: Prepared, draws: int) -> tuple[dict[str, _Outcome], list[Candidate]]:
+    """Return the outcomes of random candidates, the most frequent first, and the accepted ones."""
     space = prepared.space
     study = Study("screen", RandomSampler(seed=prepared.experiment.seed))
     found: defaultdict[str, _Outcome] = defaultdict(_Outcome)
+    accepted: list[Candidate] = []
     for _ in range(draws):
         reason, example = "accepted", ""
         try:
@@ -90,6 +109,8 @@ def _judge(prepared: Prepared, draws: int) -> dict[str, _Outcome]:
         else:
             space.check_output(candidate)
             rejection = judge(candidate, prepared.screens)
+            if rejection is None:
+                accepted.append(candidate)
             if candidate.truncated is not None:
                 reason, example = "truncated", f"accepted with {candidate.truncated}"
         if rejection is not None:
@@ -97,7 +118,39 @@ def _judge(prepared: Prepared, draws: int) -> dict[str, _Outcome]:
         outcome = found[reason]
         outcome.count += 1
         outcome.example = outcome.example or example
-    return dict(sorted(found.items(), key=lambda item: -item[1].count))
+    return dict(sorted(found.items(), key=lambda item: -item[1].count)), accepted
+
+
+def _show_preview(
+    accepted: Sequence[Candidate], expected: Forecast | None, console: Console
+) -> None:
+    if not accepted:
+        return
+    size = SpaceSize.of([each.architecture.digest for each in accepted])
+    say(console, f"\nThe screens accept {size.shown}, apart from their recipes.")
+    table = Table(box=None, header_style="dim")
+    for column in ("accepted candidates", "least", "10%", "median", "90%", "most"):
+        table.add_column(column)
+    for name, values in costs_of(accepted).items():
+        table.add_row(name, *(_number(value) for value in astuple(values)))
+    console.print(table, highlight=False)
+    for line in expected.sentences() if expected else ():
+        say(console, line)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _preview_document(accepted: Sequence[Candidate], expected: Forecast | None) -> dict[str, Any]:
+    if not accepted:
+        return {"networks": None, "costs": None, "forecast": None}
+    size = SpaceSize.of([each.architecture.digest for each in accepted])
+    return {
+        "networks": asdict(size),
+        "costs": {name: asdict(values) for name, values in costs_of(accepted).items()},
+        "forecast": None if expected is None else expected.document(),
+    }
 
 
 def _show(

@@ -26,6 +26,8 @@ _BEST = 1 / 3
 """Fraction of the trials that are the best; half of the next candidates are assumed to be alike."""
 _HALF_LIFE = 0.5
 """Age at which an epoch counts half, as a fraction of the age of the first."""
+_LARGEST = 0.05
+"""Fraction of the random candidates of which the first trials are."""
 _OVERDUE = 0.1
 """Rest of a finalist that trains longer than predicted, as a fraction of its time so far."""
 _FEWEST_BUSY = 0.5
@@ -70,7 +72,25 @@ def estimate(
     """
     if not any(each.epochs and each.seconds > 0 for each in seen.trainings):
         return None
-    play = _Play(plan, seen, drawn)
+    return _played(plan, seen, drawn, _model(seen), seed)
+
+
+def forecast(plan: Plan, drawn: Sequence[Workload], model: EpochSeconds, seed: int = 0) -> TimeLeft:
+    """Predict the time of a search that has not started.
+
+    Args:
+        plan: of the search.
+        drawn: workloads of random candidates that the screens accept, one or more.
+        model: of the seconds of an epoch.
+        seed: of the plays.
+    """
+    return _played(plan, Observed(0.0, (), None, 0.0), drawn, model, seed)
+
+
+def _played(
+    plan: Plan, seen: Observed, drawn: Sequence[Workload], model: EpochSeconds, seed: int
+) -> TimeLeft:
+    play = _Play(plan, seen, drawn, model)
     left = max(1, plan.trials - len(seen.trainings))
     plays = min(_MOST_PLAYS, max(_FEWEST_PLAYS, _PLAYED // left))
     found = [
@@ -90,16 +110,12 @@ def estimate(
 class _Play:
     """What all plays of the rest of a search share."""
 
-    def __init__(self, plan: Plan, seen: Observed, drawn: Sequence[Workload]) -> None:
-        timed = [each for each in seen.trainings if each.epochs and each.seconds > 0]
+    def __init__(
+        self, plan: Plan, seen: Observed, drawn: Sequence[Workload], model: EpochSeconds
+    ) -> None:
         self._plan = plan
         self._seen = seen
-        self._half_life = _half_life(timed, seen.now)
-        self._model = EpochSeconds(
-            [each.workload for each in timed],
-            [each.seconds / each.epochs for each in timed],
-            [self._weight(each) for each in timed],
-        )
+        self._model = model
         self._stops = StopRates.of(
             plan.rungs,
             plan.reduction,
@@ -112,21 +128,19 @@ class _Play:
             self._workers = max(1, round(busy))
             self._stretch = self._workers / busy
         self._drawn = [self._model.predict(each) for each in drawn]
+        self._largest = sorted(self._drawn)[-max(1, round(_LARGEST * len(drawn))) :]
         self._own = {each.number: self._epoch_seconds(each) for each in seen.trainings}
         scored = [each for each in seen.trainings if each.accuracy is not None]
         scored.sort(key=lambda each: (-each.epochs, -(each.accuracy or 0.0)))
         self._leaders = [self._own[each.number] for each in scored]
         self._best = self._leaders[: max(1, round(_BEST * len(scored)))]
-        self._fraction = fmean(each.device_fraction for each in seen.trainings)
+        fractions = [each.device_fraction for each in seen.trainings]
+        self._fraction = fmean(fractions) if fractions else 1.0
 
     def _epoch_seconds(self, training: Training) -> float:
         if training.epochs and training.seconds > 0:
             return training.seconds / training.epochs
         return self._model.predict(training.workload)
-
-    def _weight(self, training: Training) -> float:
-        """Return how much a training tells of the speed of the machine now, up to 1."""
-        return float(0.5 ** ((self._seen.now - training.since) / self._half_life))
 
     def run(self, chance: Random) -> tuple[float, float]:
         """Play the rest once.
@@ -188,14 +202,14 @@ class _Play:
         trainings, unlike = self._seen.trainings, self._plan.unlike_others
         known = [self._own[each.number] for each in trainings]
         if len(trainings) + index < unlike:
-            return chance.choice(known)
+            return chance.choice(known or self._largest)
         usual = known[unlike:]
         weight = len(usual) + len(self._best) / 2
         if self._drawn and chance.random() * (weight + _DRAWN_WEIGHT) < _DRAWN_WEIGHT:
             return chance.choice(self._drawn)
         if self._best and (not usual or chance.random() < 0.5):
             return chance.choice(self._best)
-        return chance.choice(usual or known)
+        return chance.choice(usual or known or self._drawn)
 
     def _choose(self, new: Sequence[float], chance: Random) -> dict[int, float]:
         """Return the seconds of an epoch of each finalist, by an arbitrary number."""
@@ -247,9 +261,16 @@ class _Play:
         return total
 
 
-def _half_life(timed: Sequence[Training], now: float) -> float:
-    """Return the seconds after which an epoch counts half: other programs may slow a machine."""
-    return max(1.0, _HALF_LIFE * (now - min(each.since for each in timed)))
+def _model(seen: Observed) -> EpochSeconds:
+    """Return the prediction of epochs from those so far."""
+    timed = [each for each in seen.trainings if each.epochs and each.seconds > 0]
+    # Other programs may slow a machine for some time.
+    half_life = max(1.0, _HALF_LIFE * (seen.now - min(each.since for each in timed)))
+    return EpochSeconds(
+        [each.workload for each in timed],
+        [each.seconds / each.epochs for each in timed],
+        [0.5 ** ((seen.now - each.since) / half_life) for each in timed],
+    )
 
 
 def makespan(workers: int, durations: Iterable[float]) -> float:
