@@ -127,9 +127,9 @@ def _show_preview(
     if not accepted:
         return
     size = SpaceSize.of([each.architecture.digest for each in accepted])
-    say(console, f"\nThe screens accept {size.shown}, apart from their recipes.")
+    say(console, f"\nThe screens accept {size.shown}, apart from their recipes:")
     table = Table(box=None, header_style="dim")
-    for column in ("accepted candidates", "least", "10%", "median", "90%", "most"):
+    for column in ("cost", "least", "10%", "median", "90%", "most"):
         table.add_column(column)
     for name, values in costs_of(accepted).items():
         table.add_row(name, *(_number(value) for value in astuple(values)))
