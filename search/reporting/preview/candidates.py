@@ -35,7 +35,7 @@ class Range:
     def of(cls, values: Sequence[float]) -> Range:
         """Return the range of one value or more."""
         if len(values) == 1:
-            return cls(*5 * values)
+            return cls(*[values[0]] * 5)
         deciles = quantiles(values, n=10, method="inclusive")
         return cls(min(values), deciles[0], deciles[4], deciles[-1], max(values))
 
@@ -89,5 +89,5 @@ def _rounded(number: float) -> int:
     """Return a number with two digits."""
     if number < 10:
         return max(1, round(number))
-    unit = 10 ** (int(math.log10(number)) - 1)
-    return round(number / unit) * unit
+    unit = 10.0 ** (int(math.log10(number)) - 1)
+    return round(round(number / unit) * unit)
