@@ -6,8 +6,9 @@ own with limits on time and memory. With ``--results`` an interrupted run contin
 
 Ours: what `trace` and the analysis give. Baselines, in the same process: torch's FLOP counter and
 the number of parameters that the output depends on; for the coverage, the networks that need no
-generic layer, which an analysis of known operations alone would refuse; for the fields, the extent
-of the gradient at the centre of every convolution, which may never exceed the largest field.
+generic layer, which an analysis of known operations alone would refuse; for the fields, in every
+convolution the positions that one pixel of the image changes, and in some the extent of the
+gradient of the central position. Neither may exceed the largest field.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from spaces.costs import costs
 from spaces.operations import CONVOLUTIONS, Generic, Shape
 from spaces.receptive_field import receptive_fields
 from trainables.tracing import load_model, trace
+from trainables.tracing.unmasking import Unmasked, evenly_weighted
 
-SECONDS, BYTES = 120, 10 << 30
+SECONDS, BYTES = 60, 10 << 30
 """Limits for each network: CPU time and memory."""
 _SMALL = (
     *("test_", "atto", "femto", "pico", "nano", "xxs", "xx_small", "zepto", "tiny", "_s0", "_t0"),
@@ -197,37 +199,70 @@ def tensors(value: object) -> Iterator[Tensor]:
 def compare_fields(
     network: nn.Module, architecture: Architecture, shape: Shape, most: int
 ) -> tuple[int, int]:
-    """Return the number of convolutions measured, and of those within their largest field."""
+    """Return the number of convolutions measured, and of those within their largest field.
+
+    In every convolution, the positions that change with the central pixel of the image; in some,
+    the extent of the gradient of the central position.
+
+    Args:
+        network: to measure; its weights are changed.
+        architecture: the same network, traced.
+        shape: of its image.
+        most: maximum number of gradients.
+    """
+    limits = largest_fields(architecture)
+    named = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and n in limits}
+    outputs: dict[str, Tensor] = {}
+    for name, part in named.items():
+        part.register_forward_hook(_keeper(name, outputs))
+    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    network.requires_grad_(False)
+    with evenly_weighted(network), Unmasked():
+        changed = image.clone()
+        changed[:, :, shape[1] // 2, shape[2] // 2] += 1
+        with torch.no_grad():
+            network(changed)
+        after = dict(outputs)
+        outputs.clear()
+        image.requires_grad_()
+        network(image)
+        within = {name: True for name in after if outputs[name].shape == after[name].shape}
+        for name in within:
+            differs = (outputs[name].detach() != after[name])[0].any(0)
+            spans = (_extent(differs.any(dim=1)), _extent(differs.any(dim=0)))
+            for span, (largest, jump) in zip(spans, limits[name], strict=True):
+                within[name] &= (span - 1) * jump <= largest - 1
+        for name in list(within)[:: max(1, -(-len(within) // most))]:
+            _, _, height, width = outputs[name].shape
+            centre = outputs[name][0, :, height // 2, width // 2].sum()
+            (gradient,) = torch.autograd.grad(centre, image, retain_graph=True, allow_unused=True)
+            mass = torch.zeros(shape[1:]) if gradient is None else gradient[0].abs().sum(0)
+            extents = (_extent(mass.sum(dim=1)), _extent(mass.sum(dim=0)))
+            for extent, (largest, _) in zip(extents, limits[name], strict=True):
+                within[name] &= extent <= largest
+    return len(within), sum(within.values())
+
+
+def largest_fields(architecture: Architecture) -> dict[str, list[tuple[float, float]]]:
+    """Return the largest field and smallest jump of every convolution, along both axes.
+
+    Of a convolution that is called twice those of the last call, which sees most.
+    """
     fields = receptive_fields(architecture, include_gates=True)
-    largest = {
-        architecture.layers[i].name: fields[i].largest for i in architecture.indices(*CONVOLUTIONS)
+    jumps: list[list[float]] = [[1.0, 1.0]]
+    for layer, windows in zip(architecture.layers[1:], architecture.windows[1:], strict=True):
+        taken = [min(jumps[i][axis] for i in layer.inputs) for axis in (0, 1)]
+        strides = (1, 1) if windows is None else (windows[0][1], windows[1][1])
+        jumps.append([float(j * s) for j, s in zip(taken, strides, strict=True)])
+    return {
+        architecture.layers[i].name: list(zip(fields[i].largest, jumps[i], strict=True))
+        for i in architecture.indices(*CONVOLUTIONS)
     }
-    # Statistics of these norms do not count for fields.
-    for part in list(network.modules()):
-        for child, inner in part.named_children():
-            if isinstance(inner, (nn.GroupNorm, nn.InstanceNorm2d)):
-                setattr(part, child, nn.Identity())
-    named = {n: m for n, m in network.named_modules() if isinstance(m, nn.Conv2d) and n in largest}
-    chosen = list(named)[:: max(1, -(-len(named) // most))]
-    centres: dict[str, Tensor] = {}
-    for name in chosen:
-        named[name].register_forward_hook(_keeper(name, centres))
-    image = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0)).requires_grad_()
-    network.requires_grad_(False)(image)
-    within = 0
-    for name, centre in centres.items():
-        (gradient,) = torch.autograd.grad(centre, image, retain_graph=True, allow_unused=True)
-        mass = torch.zeros(shape[1:]) if gradient is None else gradient[0].abs().sum(0)
-        height, width = (_extent(mass.sum(dim=axis)) for axis in (1, 0))
-        within += height <= largest[name][0] and width <= largest[name][1]
-    return len(centres), within
 
 
-def _keeper(name: str, centres: dict[str, Tensor]):  # type: ignore[no-untyped-def]
+def _keeper(name: str, outputs: dict[str, Tensor]):  # type: ignore[no-untyped-def]
     def keep(_: nn.Module, __: object, output: Tensor) -> None:
-        if name in centres:
-            return  # Of a shared layer the first call, which has the smallest field.
-        centres[name] = output[0, :, output.shape[2] // 2, output.shape[3] // 2].sum()
+        outputs[name] = output
 
     return keep
 
@@ -318,7 +353,7 @@ def main() -> None:
     for name in names:
         if name in stored:
             continue
-        result = stored[name] = in_own_process(name, 12)
+        result = stored[name] = in_own_process(name, 2)
         if given.results is not None:
             with given.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(result)) + "\n")

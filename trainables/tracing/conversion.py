@@ -13,25 +13,28 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.export.graph_signature import OutputKind
 from torch.fx import GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from spaces.architecture import Architecture
 from spaces.errors import BadInputError
 from spaces.operations import Generic, Shape
-from trainables.tracing import elementwise, shaping, windows
+from trainables.tracing import elementwise, products, shaping, windows
 from trainables.tracing.aliasing import changes_aliases
+from trainables.tracing.calls import TRACED, Call, Constant, Parts, Results, Value
 from trainables.tracing.counting import count_macs, decompose, tensor_inputs
-from trainables.tracing.exporting import export, quiet
+from trainables.tracing.exporting import export, first_line, quiet
 from trainables.tracing.fallback import fall_back, flat
-from trainables.tracing.graph import TRACED, Call, Constant, Graph, Parts, Results, Value
+from trainables.tracing.graph import Graph
 from trainables.tracing.handlers import HANDLERS
-from trainables.tracing.layout import BATCH, Map, UnsupportedError
+from trainables.tracing.layout import Map, UnsupportedError, batch, single_image
 from trainables.tracing.reach import maps_of, opaque
 
-HANDLING = (elementwise, shaping, windows)
+HANDLING = (elementwise, products, shaping, windows)
 """Modules that register handlers."""
 _WEIGHT = re.compile(r"(^|\.)(parametrizations\.weight\.original|weight)$")
 """Suffix of a parameter's name after the name of its layer."""
 _REMEDY = "return a tensor that is calculated from the image"
+_PART = "analyse the part before"
 _WITHOUT_VALUES = frozenset(
     (
         *("zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like"),
@@ -61,14 +64,37 @@ def trace(module: nn.Module, image_shape: Shape, *, reference: str | None = None
     if min(image_shape) < 1:
         size = " x ".join(map(str, image_shape))
         raise BadInputError("--resolution", size, "is no image", "use 1 pixel or more")
+    architecture, mixes_batch = _traced(module, image_shape, reference)
+    if mixes_batch:
+        with suppress(BadInputError), single_image():
+            architecture, _ = _traced(module, image_shape, reference)
+    return architecture
+
+
+def _traced(module: nn.Module, image_shape: Shape, reference: str) -> tuple[Architecture, bool]:
+    """Trace a module, and tell whether it combines or separates the images of a batch.
+
+    Raises:
+        BadInputError: it cannot be traced.
+    """
     program = export(module, image_shape, reference)
-    if changes_aliases(list(program.graph.nodes)):
-        with quiet():
-            program = program.run_decompositions({})
     try:
-        return _Conversion(module, program, image_shape).run()
+        if changes_aliases(list(program.graph.nodes)):
+            with quiet():
+                program = program.run_decompositions({})
+        conversion = _Conversion(module, program, image_shape)
+        return conversion.run(), conversion.mixes_batch
     except UnsupportedError as error:
         raise BadInputError("NETWORK", reference, str(error), _REMEDY) from None
+    except GuardOnDataDependentSymNode as error:
+        problem = "the size of a tensor depends on values"
+        raise BadInputError("NETWORK", reference, problem, _PART) from error
+    except Exception as error:
+        # Whatever torch records must not end an analysis that can measure instead.
+        problem = (
+            f"its operations cannot be converted ({type(error).__name__}: {first_line(error)})"
+        )
+        raise BadInputError("NETWORK", reference, problem, _PART) from error
 
 
 class _Conversion:
@@ -90,6 +116,11 @@ class _Conversion:
         sizes = {name: parameter.numel() for name, parameter in named.items()}
         self._graph = Graph(image_shape, sizes)
         self._values: dict[Node, Any] = {}
+
+    @property
+    def mixes_batch(self) -> bool:
+        """Tell whether an operation combines or separates the images of a batch."""
+        return self._graph.mixes_batch
 
     def run(self) -> Architecture:
         """Convert all operations on which the output depends."""
@@ -196,7 +227,7 @@ class _Conversion:
             shapes[0] if single else None,
             shapes,
             self._name(arguments, operation, path),
-            lambda: count_macs(node) // BATCH,
+            lambda: count_macs(node) // batch(),
         )
         mark = self._graph.mark()
         for way in (self._handled, self._by_rule, self._decomposed):
@@ -260,8 +291,8 @@ class _Conversion:
         sources = empty.union(*[constant.sources for constant in found])
         calculations = empty.union(*[constant.calculations for constant in found])
         shapes = _shapes(node)
-        repeated = bool(shapes and shapes[0] and shapes[0][0] % BATCH == 0)
-        macs = count_macs(node) // (BATCH if repeated else 1)
+        repeated = bool(shapes and shapes[0] and shapes[0][0] % batch() == 0)
+        macs = count_macs(node) // (batch() if repeated else 1)
         calculations |= self._graph.calculation(node.name, macs)
         return Constant(shapes[0] if shapes else (), sources, calculations)
 
@@ -278,7 +309,7 @@ class _Conversion:
 
 
 def _is_leaf(module: nn.Module) -> bool:
-    return type(module).__module__.startswith("torch.nn.") and not any(module.children())
+    return type(module).__module__.startswith("torch.nn.") and not list(module.children())
 
 
 def _operation(node: Node) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -76,8 +77,8 @@ def decompose(node: Node) -> GraphModule | None:
     """Return an operation as a graph of simpler ones that takes `tensor_inputs`; None for none."""
     if getattr(getattr(node.target, "_schema", None), "name", "").partition("::")[2] in RECURRENT:
         return None
-    known: dict[Any, Any] = core_aten_decompositions()
-    table: dict[Any, Any] = {node.target: known[node.target]} if node.target in known else {}
+    known = _decompositions()
+    table = {node.target: known[node.target]} if node.target in known else {}
     try:
         with torch.no_grad():
             block = make_fx(_call(node), decomposition_table=table)(*_on_meta(tensor_inputs(node)))
@@ -87,6 +88,12 @@ def decompose(node: Node) -> GraphModule | None:
     if not calls or any(inner.target is node.target for inner in calls):
         return None
     return block
+
+
+@cache
+def _decompositions() -> dict[Any, Any]:
+    """Return torch's table, which takes 50 ms to build."""
+    return dict(core_aten_decompositions())
 
 
 def tensor_inputs(node: Node) -> list[Node]:

@@ -17,7 +17,8 @@ from spaces.operations import (
     Shape,
     Shift,
 )
-from trainables.tracing.graph import Call, Constant, Graph, Results, tensor
+from trainables.tracing.calls import Call, Constant, Results, tensor
+from trainables.tracing.graph import Graph
 from trainables.tracing.handlers import handles
 from trainables.tracing.layout import C, H, Map, UnsupportedError, W, axis_atoms, is_whole, merged
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from traceback import walk_tb
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.export import ExportedProgram
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.nn.parameter import is_lazy
@@ -22,9 +22,11 @@ from torch.nn.parameter import is_lazy
 from spaces.errors import BadInputError
 from spaces.operations import Shape
 from spaces.user_code import RAISED_BY_USERS, remedy_of
-from trainables.tracing.layout import BATCH
+from trainables.tracing.decisions import decisions
+from trainables.tracing.layout import batch
 
 _TORCH = Path(torch.__file__).parent
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 
 
 @contextmanager
@@ -60,11 +62,11 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
         with quiet():
             module.eval()
             if any(is_lazy(parameter) for parameter in module.parameters()):
-                module(torch.zeros(BATCH, *image_shape))
+                module(torch.zeros(batch(), *image_shape))
                 weight = next(module.parameters())
             dtype = weight.dtype if weight.is_floating_point() else torch.float32
-            image = torch.empty(BATCH, *image_shape, device=weight.device, dtype=dtype)
-            return torch.export.export(module, (image,), strict=False)
+            image = torch.empty(batch(), *image_shape, device=weight.device, dtype=dtype)
+            return _exported(module, image)
     except GuardOnDataDependentSymNode as error:
         problem = f"its control flow depends on the values of tensors{_place(module, error)}"
         remedy = "make it depend on shapes only, or analyse the part without it"
@@ -73,7 +75,7 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
         channels, height, width = image_shape
         problem = (
             f"its forward raised {type(error).__name__} for an image of {channels} x {height} x "
-            f"{width}{_place(module, error)}: {_first_line(error)}"
+            f"{width}{_place(module, error)}: {first_line(error)}"
         )
         remedy = remedy_of(error, "fix it, or try another resolution or number of channels")
         raise BadInputError("NETWORK", reference, problem, remedy) from error
@@ -82,15 +84,43 @@ def export(module: nn.Module, image_shape: Shape, reference: str) -> ExportedPro
             part.training = was_training
 
 
+def _exported(module: nn.Module, image: Tensor) -> ExportedProgram:
+    try:
+        return torch.export.export(module, (image,), strict=False)
+    except GuardOnDataDependentSymNode:
+        decided = decisions(module, torch.rand_like(image[:1]))
+        if decided is None:
+            raise
+        with decided:
+            return torch.export.export(module, (image,), strict=False)
+
+
+def check_parts(module: nn.Module, reference: str) -> None:
+    """Check that the operations of a module can be seen.
+
+    Raises:
+        BadInputError: a part is a TorchScript module or quantised.
+    """
+    for name, part in module.named_modules():
+        place = f" (its part {name})" if name else ""
+        if isinstance(part, torch.jit.ScriptModule):
+            problem = f"is a TorchScript module{place}"
+            remedy = "name the module that it was scripted from"
+        elif type(part).__module__.startswith(_QUANTISED):
+            problem = f"is quantised to integers{place}"
+            remedy = "name the module that it was quantised from"
+        else:
+            continue
+        raise BadInputError("NETWORK", reference, problem, remedy)
+
+
 def _check_inputs(module: nn.Module, reference: str) -> None:
     """Check that the module's forward takes one image.
 
     Raises:
-        BadInputError: it does not, or it is a TorchScript module.
+        BadInputError: it does not, or it hides its operations.
     """
-    if isinstance(module, torch.jit.ScriptModule):
-        problem, remedy = "is a TorchScript module", "name the module that it was scripted from"
-        raise BadInputError("NETWORK", reference, problem, remedy)
+    check_parts(module, reference)
     parameters = inspect.signature(module.forward).parameters.values()
     positional = [
         p
@@ -111,7 +141,8 @@ def _check_inputs(module: nn.Module, reference: str) -> None:
     raise BadInputError("NETWORK", reference, problem, "wrap it in a module that takes one image")
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else "no message"
 

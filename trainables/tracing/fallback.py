@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from string import ascii_letters
 from typing import Any
 
 from torch import Tag
 
 from spaces.operations import Gate, Product
+from trainables.tracing.calls import Call, Constant, Parts, Results, Value, tensor
 from trainables.tracing.counting import RECURRENT
 from trainables.tracing.elementwise import ordered_product
-from trainables.tracing.graph import Call, Constant, Graph, Parts, Results, Value, tensor
-from trainables.tracing.handlers import HANDLERS, Handler
+from trainables.tracing.graph import Graph
+from trainables.tracing.handlers import HANDLERS, RULES, rule
 from trainables.tracing.layout import Atom, C, Map, N, UnsupportedError, axis_atoms
-from trainables.tracing.reach import add, contraction, mixing, opaque, pixelwise, reduction
+from trainables.tracing.reach import add, mixing, opaque, pixelwise, reduction
 from trainables.tracing.templates import KEPT, Reach, Template, broadcast, channels
 
 _NORMS = (
@@ -28,9 +28,10 @@ _ELEMENTWISE = (
     *("nan_to_num", "where", "clamp", "addcmul", "addcdiv", "lerp", "hardtanh", "rrelu", "celu"),
     *("float_power", "softplus", "silu", "mish", "logit", "square", "bernoulli", "detach"),
 )
+_QUANTISATION = ("fake_quantize", "_fake_quantize", "fused_moving_avg", "_fused_moving_avg")
+"""Prefixes of the pixel-wise operations of training with simulated integers."""
 """Pixel-wise operations without torch's tag. Statistics of norms do not count as mixing."""
 _SEQUENCES = ("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort", "argsort")
-_RULES: dict[str, Handler] = {}
 
 
 def fall_back(graph: Graph, call: Call, tags: Iterable[object]) -> Value:
@@ -44,12 +45,16 @@ def fall_back(graph: Graph, call: Call, tags: Iterable[object]) -> Value:
     Raises:
         UnsupportedError: no rule fits.
     """
-    if call.operation in _RULES:
-        return _RULES[call.operation](graph, call)
+    if call.operation in RULES:
+        return RULES[call.operation](graph, call)
     values = list(flat(call.arguments.values()))
     if Tag.reduction in tags:
         return _several(call, _reduced(graph, call))
-    if Tag.pointwise in tags or call.operation in (*_NORMS, *_ELEMENTWISE):
+    if (
+        Tag.pointwise in tags
+        or call.operation in (*_NORMS, *_ELEMENTWISE)
+        or call.operation.startswith(_QUANTISATION)
+    ):
         return _several(call, pixelwise(graph, _first_result(call), values))
     if call.operation in _SEQUENCES:
         x, dim = _bare(call.taken), call["dim"]
@@ -106,15 +111,7 @@ def _fourier(graph: Graph, call: Call) -> Map:
     return mixing(graph, call, x, dims, bounded=False)
 
 
-def _rule(*operations: str) -> Callable[[Handler], Handler]:
-    def register(rule: Handler) -> Handler:
-        _RULES.update(dict.fromkeys(operations, rule))
-        return rule
-
-    return register
-
-
-@_rule("mul", "div")
+@rule("mul", "div")
 def _product(graph: Graph, call: Call) -> Value:
     """A product with a smaller tensor is gated by it."""
     one, other = call.taken, call["other"]
@@ -155,7 +152,7 @@ def _is_ordered(x: Map) -> bool:
     return strides == sorted(strides, reverse=True)
 
 
-@_rule(*RECURRENT)
+@rule(*RECURRENT)
 def _recurrent(graph: Graph, call: Call) -> Value:
     """Trace a recurrent network: it mixes all positions of its sequence."""
     x, batch_first = _bare(call.taken), call["batch_first"]
@@ -174,63 +171,7 @@ def _recurrent(graph: Graph, call: Call) -> Value:
     return Results((output, *states))
 
 
-# Products of matrices
-
-
-@_rule("matmul", "bmm", "mm")
-def _matmul(graph: Graph, call: Call) -> Value:
-    one = call.taken
-    other = call["other"] if "other" in call.arguments else call["mat2"]
-    ranks = [_rank(one), _rank(other)]
-    if min(ranks) < 2:
-        raise UnsupportedError("takes vectors")
-    batch = ascii_letters[26 : 26 + max(ranks) - 2]
-    letters = [f"{batch[len(batch) - rank + 2 :]}" for rank in ranks]
-    operands = [(one, f"{letters[0]}ij"), (other, f"{letters[1]}jk")]
-    return contraction(graph, call, operands, f"{batch}ik")
-
-
-def _rank(value: object) -> int:
-    if isinstance(value, Map):
-        return len(value.dims)
-    if isinstance(value, Constant):
-        return len(value.shape)
-    raise UnsupportedError("takes no tensors")
-
-
-@_rule("baddbmm")
-def _shifted_product(graph: Graph, call: Call) -> Value:
-    shift = call.taken
-    if isinstance(shift, Map):
-        raise UnsupportedError("adds to a product of matrices")
-    operands = [(call["batch1"], "bij"), (call["batch2"], "bjk")]
-    return contraction(graph, call, operands, "bik", weights=(shift,))
-
-
-@_rule("einsum")
-def _einsum(graph: Graph, call: Call) -> Value:
-    equation = call["equation"].replace(" ", "")
-    taken, arrow, result = equation.partition("->")
-    letters = taken.split(",")
-    if not arrow or "." in equation or any(len(set(each)) < len(each) for each in letters):
-        raise UnsupportedError("has an equation without a rule")
-    return contraction(graph, call, list(zip(call["tensors"], letters, strict=True)), result)
-
-
-@_rule("scaled_dot_product_attention")
-def _attention(graph: Graph, call: Call) -> Value:
-    query, key, value, mask = (call[name] for name in ("query", "key", "value", "attn_mask"))
-    if isinstance(mask, Map):
-        raise UnsupportedError("has a mask that depends on the image")
-    ranks = {_rank(x) for x in (query, key, value)}
-    if len(ranks) > 1:
-        raise UnsupportedError("broadcasts")
-    batch = ascii_letters[26 : 26 + ranks.pop() - 2]
-    operands = [(query, f"{batch}nd"), (key, f"{batch}md"), (value, f"{batch}me")]
-    return contraction(graph, call, operands, f"{batch}ne", weights=(mask,))
-
-
-@_rule("conv1d", "conv2d", "conv3d")
+@rule("conv1d", "conv2d", "conv3d")
 def _convolution(graph: Graph, call: Call) -> Value:
     """Trace a convolution that runs over channels or in another order of axes."""
     weight, x = call["weight"], _bare(call.taken)
@@ -267,7 +208,7 @@ def _at(call: Call, place: int) -> tuple[int, int]:
 # Parts and joins
 
 
-@_rule("cat", "concat", "concatenate")
+@rule("cat", "concat", "concatenate")
 def _joined(graph: Graph, call: Call) -> Value:
     values, sizes = call["tensors"], call.result_shape
     dim = call["dim"] % len(sizes)
@@ -288,7 +229,7 @@ def _joined(graph: Graph, call: Call) -> Value:
     return add(graph, call, maps, template, reach, weights=values)
 
 
-@_rule("stack")
+@rule("stack")
 def _stacked(graph: Graph, call: Call) -> Value:
     values, sizes = call["tensors"], call.result_shape
     dim = call["dim"] % len(sizes)
@@ -298,14 +239,14 @@ def _stacked(graph: Graph, call: Call) -> Value:
     return add(graph, call, maps, template, weights=values)
 
 
-@_rule("unbind")
+@rule("unbind")
 def _unbound(graph: Graph, call: Call) -> Value:
     x = _bare(call.taken)
     dim = call["dim"] % len(x.dims)
     return Parts(x, dim, tuple((i, i + 1) for i in range(x.sizes[dim])), single=True)
 
 
-@_rule("expand", "expand_as", "repeat", "broadcast_to", "tile")
+@rule("expand", "expand_as", "repeat", "broadcast_to", "tile")
 def _repeated(graph: Graph, call: Call) -> Value:
     """Repeat along dimensions without positions."""
     x, sizes = tensor(call.taken), call.result_shape
@@ -316,7 +257,7 @@ def _repeated(graph: Graph, call: Call) -> Value:
     return add(graph, call, [x], broadcast([x.dims], sizes))
 
 
-@_rule("view", "reshape", "flatten", "unflatten", "permute", "transpose", "squeeze", "unsqueeze")
+@rule("view", "reshape", "flatten", "unflatten", "permute", "transpose", "squeeze", "unsqueeze")
 def _of_expanded(graph: Graph, call: Call) -> Value:
     """Make an expanded tensor whole, then move its axes."""
     x = tensor(call.taken)
@@ -329,7 +270,7 @@ def _of_expanded(graph: Graph, call: Call) -> Value:
     return HANDLERS[call.operation](graph, again)
 
 
-@_rule("copy", "fill")
+@rule("copy", "fill")
 def _copied(graph: Graph, call: Call) -> Value:
     """Only the new values count."""
     source = call["src"] if "src" in call.arguments else call["value"]
@@ -339,7 +280,7 @@ def _copied(graph: Graph, call: Call) -> Value:
     return source if source.sizes == call.result_shape else pixelwise(graph, call, [source])
 
 
-@_rule("slice_scatter", "select_scatter")
+@rule("slice_scatter", "select_scatter")
 def _written(graph: Graph, call: Call) -> Value:
     """Write one tensor into a part of another."""
     whole, part, sizes = call.taken, call["src"], call.result_shape
@@ -360,7 +301,7 @@ def _written(graph: Graph, call: Call) -> Value:
     return add(graph, call, maps, template, reach, weights=[whole, part])
 
 
-@_rule("flip", "roll")
+@rule("flip", "roll")
 def _moved(graph: Graph, call: Call) -> Value:
     """Move positions along an axis: neighbours stay neighbours, except at the ends."""
     x = _bare(call.taken)
@@ -371,7 +312,7 @@ def _moved(graph: Graph, call: Call) -> Value:
     return add(graph, call, [x], x.dims, dict.fromkeys(axes, KEPT))
 
 
-@_rule("index_select", "gather", "index", "topk", "take_along_dim")
+@rule("index_select", "gather", "index", "topk", "take_along_dim")
 def _chosen(graph: Graph, call: Call) -> Value:
     """Choose among channels."""
     x, shape = _bare(call.taken), call.shapes[0]
@@ -382,6 +323,7 @@ def _chosen(graph: Graph, call: Call) -> Value:
     if len(places) != 1 or len(shape) != len(x.dims):
         raise UnsupportedError("chooses positions")
     (place,) = places
+    graph.mixes_batch |= any(atom.axis == N for atom in x.dims[place])
     if any(atom.axis != C for atom in x.dims[place]):
         raise UnsupportedError("chooses positions")
     template = [*x.dims[:place], channels(shape[place]), *x.dims[place + 1 :]]
@@ -390,7 +332,7 @@ def _chosen(graph: Graph, call: Call) -> Value:
     return _several(call, add(graph, call, operands, template, weights=values))
 
 
-@_rule("im2col")
+@rule("im2col")
 def _unfolded(graph: Graph, call: Call) -> Value:
     x, shape = graph.as_map(call.taken, call.name), call.result_shape
     _, height, width = graph.shapes[x.layer]
@@ -408,7 +350,7 @@ def _unfolded(graph: Graph, call: Call) -> Value:
     return add(graph, call, [x], template, reach)
 
 
-@_rule("unfold")
+@rule("unfold")
 def _windows(graph: Graph, call: Call) -> Value:
     x = _bare(call.taken)
     dim = call["dimension"] % len(x.dims)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from math import prod
-from typing import Any, TypeAlias
 
 from spaces.architecture import Architecture, Layer, Weights
 from spaces.operations import (
@@ -22,8 +20,8 @@ from spaces.operations import (
     Shape,
     Slice,
 )
+from trainables.tracing.calls import Constant, tensor
 from trainables.tracing.layout import (
-    BATCH,
     C,
     H,
     Map,
@@ -31,6 +29,7 @@ from trainables.tracing.layout import (
     UnsupportedError,
     W,
     axis_atoms,
+    batch,
     is_whole,
     map_dims,
     merged,
@@ -47,87 +46,12 @@ from trainables.tracing.templates import (
 )
 
 
-@dataclass(frozen=True)
-class Constant:
-    """A tensor that does not depend on the image.
-
-    Attributes:
-        shape: of the tensor.
-        sources: the parameters it comes from, by name.
-        calculations: the operations that calculate it, if they cost multiply-accumulates.
-    """
-
-    shape: tuple[int, ...]
-    sources: frozenset[str] = frozenset()
-    calculations: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The result of a split; a part becomes a layer when it is taken.
-
-    Attributes:
-        whole: the tensor split.
-        dim: along which dimension.
-        bounds: where each part starts and stops.
-        single: whether the dimension is removed from the parts, which are one wide.
-    """
-
-    whole: Map
-    dim: int
-    bounds: tuple[tuple[int, int], ...]
-    single: bool = False
-
-
-@dataclass(frozen=True)
-class Results:
-    """The results of an operation with several."""
-
-    items: tuple[Value, ...]
-
-
-Value: TypeAlias = "Map | Constant | Parts | Results"
-
-
-@dataclass(frozen=True)
-class Call:
-    """One operation of the traced module.
-
-    Attributes:
-        operation: its name in ATen, such as ``conv2d``.
-        arguments: by the names of its schema, defaults included, tensors as values.
-        shape: of the result; of a list of results None.
-        shapes: of all the results.
-        name: of the layer, if it becomes one.
-        count_macs: counts multiply-accumulates per sample.
-    """
-
-    operation: str
-    arguments: dict[str, Any]
-    shape: tuple[int, ...] | None
-    shapes: tuple[tuple[int, ...], ...]
-    name: str
-    count_macs: Callable[[], int] = lambda: 0
-
-    def __getitem__(self, name: str) -> Any:
-        """Return one argument."""
-        return self.arguments[name]
-
-    @property
-    def taken(self) -> Any:
-        """The input tensor of the operation."""
-        return self.arguments["self" if "self" in self.arguments else "input"]
-
-    @property
-    def result_shape(self) -> tuple[int, ...]:
-        """Shape of the single result."""
-        if self.shape is None:
-            raise UnsupportedError("returns several tensors")
-        return self.shape
-
-
 class Graph:
     """Collects layers and their shapes.
+
+    Attributes:
+        shapes: of the layers' outputs.
+        mixes_batch: whether an operation combines or separates the images of a batch.
 
     Args:
         image_shape: ``(channels, height, width)``.
@@ -140,6 +64,7 @@ class Graph:
         self._parameters = parameters
         self._used: frozenset[str] = frozenset()
         self._calculations: dict[str, int] = {}
+        self.mixes_batch = False
 
     @property
     def image(self) -> Map:
@@ -266,8 +191,8 @@ class Graph:
         Raises:
             UnsupportedError: the batch is mixed.
         """
-        batch = [atom for dim in template for atom in dim if atom.axis == N]
-        if prod(atom.size for atom in batch) != BATCH:
+        if prod(atom.size for dim in template for atom in dim if atom.axis == N) != batch():
+            self.mixes_batch = True
             raise UnsupportedError("mixes the images of a batch")
         sizes, dims = numbered(template)
         along = [reach.get(axis, Reach()) for axis in (H, W)]
@@ -307,7 +232,7 @@ class Graph:
             return x
         (channels, height, width), layer = shape, x.layer
         axes = (C, channels), (H, height), (W, width)
-        if rank not in (2, 4) or not is_whole(x.dims[0], (N, BATCH)):
+        if rank not in (2, 4) or not is_whole(x.dims[0], (N, batch())):
             raise UnsupportedError(f"takes a tensor of {rank} axes that is no batch of maps")
         pixels = x.dims[2:] or ((), ())
         if not any(pixels) and is_whole(x.dims[1], *axes):
@@ -329,7 +254,7 @@ class Graph:
             UnsupportedError: the first dimension is not the batch, or the rearrangement has to be
                 understood and is not.
         """
-        if len(x.dims) != 4 or not is_whole(x.dims[0], (N, BATCH)):
+        if len(x.dims) != 4 or not is_whole(x.dims[0], (N, batch())):
             raise UnsupportedError(f"takes a tensor of {len(x.dims)} axes that is no batch of maps")
         shape = self.shapes[x.layer]
         sizes: Shape = (x.sizes[1], x.sizes[2], x.sizes[3])
@@ -389,6 +314,7 @@ class Graph:
                 x = self.as_map(x, name)
         axis, shape = self.axis(x, dim), self.shapes[x.layer]
         if axis is None:
+            self.mixes_batch |= any(atom.axis == N for atom in x.dims[dim])
             return self._channels_of(x, dim, stop - start, name)
         operation: Operation = Slice(start, stop)
         if axis != C:
@@ -425,18 +351,3 @@ def _crop(axis: int, start: int, end: int) -> Padding:
     if axis == H:
         return Padding((0, -start, 0), (0, end, 0))
     return Padding((0, 0, -start), (0, 0, end))
-
-
-TRACED = (Map, Parts, Results)
-"""Values that depend on the image."""
-
-
-def tensor(value: object) -> Map:
-    """Return a value that must depend on the image.
-
-    Raises:
-        UnsupportedError: it does not.
-    """
-    if not isinstance(value, Map):
-        raise UnsupportedError("takes no tensor that depends on the image")
-    return value

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from trainables.tracing.graph import Call, Graph, Value
+from trainables.tracing.calls import Call, Value
+from trainables.tracing.graph import Graph
 
 Handler: TypeAlias = Callable[[Graph, Call], Value]
 
@@ -18,6 +19,20 @@ def handles(*operations: str) -> Callable[[Handler], Handler]:
 
     def register(handler: Handler) -> Handler:
         HANDLERS.update(dict.fromkeys(operations, handler))
+        return handler
+
+    return register
+
+
+RULES: dict[str, Handler] = {}
+"""Rules by ATen name, for operations that no handler expresses."""
+
+
+def rule(*operations: str) -> Callable[[Handler], Handler]:
+    """Register a function as the rule of these operations."""
+
+    def register(handler: Handler) -> Handler:
+        RULES.update(dict.fromkeys(operations, handler))
         return handler
 
     return register

@@ -8,16 +8,33 @@ operation needs a map, the atoms show whether reorderings cancel out or shuffle 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple, TypeAlias
 
 from spaces.operations import Shape
 
-BATCH = 23
+_BATCH = ContextVar("batch", default=23)
 """Traced batch size: a prime that is hardly ever another size, to tell the batch from others."""
 N, C, H, W = range(4)
+
+
+def batch() -> int:
+    """Return the number of images in the traced batch."""
+    return _BATCH.get()
+
+
+@contextmanager
+def single_image() -> Iterator[None]:
+    """Trace a batch of one image, for modules that combine or separate the images of a batch."""
+    token = _BATCH.set(1)
+    try:
+        yield
+    finally:
+        _BATCH.reset(token)
 
 
 class UnsupportedError(Exception):
@@ -62,7 +79,7 @@ def axis_atoms(axis: int, size: int) -> tuple[Atom, ...]:
 
 def map_dims(shape: Shape, rank: int = 4) -> Dims:
     """Return the dimensions of a layer's output: ``[n, c, h, w]``, or ``[n, c]`` for one pixel."""
-    return tuple(axis_atoms(axis, size) for axis, size in enumerate((BATCH, *shape)))[:rank]
+    return tuple(axis_atoms(axis, size) for axis, size in enumerate((batch(), *shape)))[:rank]
 
 
 def merged(atoms: Iterable[Atom]) -> tuple[Atom, ...]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -22,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from spaces.architecture import Architecture, Builder, Weights
 from spaces.errors import BadInputError
 from spaces.operations import (
+    CONVOLUTIONS,
     MEASURED,
     Convolution,
     Generic,
@@ -30,16 +30,10 @@ from spaces.operations import (
     Shape,
     TransposedConvolution,
 )
-from trainables.tracing.exporting import quiet
-
-_MASKING = frozenset(
-    (
-        *("relu", "relu_", "relu6", "relu6_", "hardtanh", "hardtanh_", "hardswish", "hardswish_"),
-        *("hardsigmoid", "threshold", "threshold_", "gelu", "silu", "silu_", "mish", "clamp"),
-        *("clamp_", "hardshrink", "softshrink", "sigmoid", "tanh", "softplus", "elu", "elu_"),
-    )
-)
-"""Functions that can make a gradient vanish, replaced by the identity."""
+from spaces.user_code import RAISED_BY_USERS
+from trainables.tracing.conversion import trace
+from trainables.tracing.exporting import check_parts, quiet
+from trainables.tracing.unmasking import Unmasked, evenly_weighted
 
 
 @dataclass(frozen=True)
@@ -47,31 +41,47 @@ class _Call:
     """One call of a convolution."""
 
     name: str
-    module: nn.Conv2d | nn.ConvTranspose2d
+    operation: Operation
+    parameters: tuple[Tensor, ...]
     taken: Shape
     centre: Tensor
 
 
-class _Unmasked(TorchFunctionMode):
-    """Replaces functions that mask gradients."""
+def trace_or_measure(
+    module: nn.Module, image_shape: Shape, *, reference: str
+) -> tuple[Architecture, tuple[str, ...]]:
+    """Trace a module; if that fails although the module runs, measure it.
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        name = getattr(func, "__name__", "")
-        if name in _MASKING and args and isinstance(args[0], Tensor):
-            return args[0] * 1
-        if name in ("max_pool2d", "boolean_dispatch") and not (kwargs or {}).get("return_indices"):
-            options = {k: v for k, v in (kwargs or {}).items() if k not in _OF_MAXIMA}
-            return F.avg_pool2d(*args[:4], **options)
-        return func(*args, **(kwargs or {}))
+    Args:
+        module: takes one batch of images ``[n, c, h, w]``.
+        image_shape: ``(channels, height, width)`` of the images.
+        reference: what the user called the module, for messages.
 
+    Returns:
+        The architecture, and notes for the user on what was measured and what is missing.
 
-_OF_MAXIMA = ("dilation", "return_indices")
+    Raises:
+        BadInputError: it cannot be traced and does not run, either.
+    """
+    try:
+        return trace(module, image_shape, reference=reference), ()
+    except BadInputError as untraced:
+        try:
+            measured = measure(module, image_shape, reference=reference)
+        except RAISED_BY_USERS:
+            raise untraced from None
+        reason = f"cannot be traced ({untraced.problem})"
+        notes = [f"{reference} {reason}, so its fields are measured instead"]
+    named = {measured.layers[i].name for i in measured.indices(*CONVOLUTIONS)}
+    missing = [
+        name
+        for name, part in module.named_modules()
+        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)) and name not in named
+    ]
+    if missing:
+        listed = ", ".join(missing[:5]) + (", .." if len(missing) > 5 else "")
+        notes.append(f"the measured run did not call {len(missing)} convolution(s): {listed}")
+    return measured, tuple(notes)
 
 
 def measure(module: nn.Module, image_shape: Shape, *, reference: str) -> Architecture:
@@ -85,22 +95,25 @@ def measure(module: nn.Module, image_shape: Shape, *, reference: str) -> Archite
         reference: what the user called the module, for messages.
 
     Raises:
-        BadInputError: no convolution of the module was called.
+        BadInputError: no convolution of the module was called, or a part hides its operations.
         Exception: whatever the module raises.
     """
+    check_parts(module, reference)
     if any(parameter.is_meta for parameter in module.parameters()):
         module = module.to_empty(device="cpu")
-    calls: list[_Call] = []
-    with quiet(), _prepared(module), _listening(module, calls), _Unmasked(), torch.enable_grad():
-        image = torch.ones(1, *image_shape, requires_grad=True)
-        with FlopCounterMode(display=False) as counter:
+    listening = _Listening(module)
+    with quiet(), evenly_weighted(module), Unmasked(), listening, torch.enable_grad():
+        generator = torch.Generator().manual_seed(0)
+        image = (torch.rand(1, *image_shape, generator=generator) + 0.5).requires_grad_()
+        with FlopCounterMode(display=False) as counter, listening.following():
             module(image * 1)
-        extents = [_extent(call.centre, image) for call in calls]
-    if not calls:
+        extents = [_extent(call.centre, image) for call in listening.calls]
+    if not extents:
         problem, remedy = "no convolution was called", "analyse a CNN"
         raise BadInputError("NETWORK", reference, problem, remedy)
     params = sum(parameter.numel() for parameter in module.parameters())
-    return _architecture(image_shape, calls, extents, params, counter.get_total_flops() // 2)
+    macs = counter.get_total_flops() // 2
+    return _architecture(image_shape, listening.calls, extents, params, macs)
 
 
 def _architecture(
@@ -119,14 +132,13 @@ def _architecture(
         # The smallest field is only known to be one pixel of the input.
         joined = Generic(MEASURED, (image_shape, call.taken), call.taken)
         near = builder.add(joined, builder.image, far, name=f"{call.name}.input")
-        operation = _operation(call.module)
-        own = sum(p.numel() for p in call.module.parameters() if id(p) not in used)
-        used |= {id(p) for p in call.module.parameters()}
-        layers.append(builder.add(operation, near, name=call.name, weights=Weights(own)))
+        own = sum(p.numel() for p in call.parameters if id(p) not in used)
+        used |= {id(p) for p in call.parameters}
+        layers.append(builder.add(call.operation, near, name=call.name, weights=Weights(own)))
         taken = (call.taken,)
-        shapes.append(operation.output_shape(taken))
+        shapes.append(call.operation.output_shape(taken))
         params -= own
-        macs -= operation.macs(taken, shapes[-1])
+        macs -= call.operation.macs(taken, shapes[-1])
     rest = Generic(
         "outputs",
         tuple(shapes),
@@ -136,37 +148,6 @@ def _architecture(
     )
     builder.add(rest, *layers, name="outputs", weights=Weights(max(params, 0)))
     return builder.build()
-
-
-def _operation(module: nn.Conv2d | nn.ConvTranspose2d) -> Operation:
-    def both(value: Any) -> Pair:
-        return (value[0], value[1]) if isinstance(value, tuple) else (value, value)
-
-    kernel, dilation = both(module.kernel_size), both(module.dilation)
-    padding: Any = module.padding
-    if isinstance(padding, str):
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        padding = (total[0] // 2, total[1] // 2) if padding == "same" else (0, 0)
-    if isinstance(module, nn.ConvTranspose2d):
-        return TransposedConvolution(
-            module.out_channels,
-            kernel,
-            both(module.stride),
-            both(padding),
-            both(module.output_padding),
-            dilation,
-            module.groups,
-            module.bias is not None,
-        )
-    return Convolution(
-        module.out_channels,
-        kernel,
-        both(module.stride),
-        both(padding),
-        dilation,
-        module.groups,
-        module.bias is not None,
-    )
 
 
 def _extent(centre: Tensor, image: Tensor) -> Pair | None:
@@ -186,52 +167,95 @@ def _extent(centre: Tensor, image: Tensor) -> Pair | None:
     return (spans[0], spans[1])
 
 
-@contextmanager
-def _prepared(module: nn.Module) -> Iterator[None]:
-    """Make all weights positive; restore them and the mode afterwards."""
-    training = {part: part.training for part in module.modules()}
-    kept = {name: value.detach().clone() for name, value in module.state_dict().items()}
-    try:
-        module.eval()
-        with torch.no_grad():
-            for name, value in module.named_parameters():
-                if value.ndim > 1:
-                    value.fill_(1 / value[0].numel())
-                else:
-                    value.fill_(0 if name.endswith("bias") else 1)
-            for name, buffer in module.named_buffers():
-                if name.endswith(("running_mean", "running_var")):
-                    buffer.fill_(float(name.endswith("var")))
-        yield
-    finally:
-        with torch.no_grad():
-            for name, stored in module.state_dict().items():
-                stored.copy_(kept[name])
-        for part, was_training in training.items():
-            part.training = was_training
+_DEFAULTS = {"bias": None, "stride": 1, "padding": 0, "output_padding": 0, "dilation": 1}
+_ORDERS = {
+    torch.conv2d: ("input", "weight", "bias", "stride", "padding", "dilation", "groups"),
+    torch.conv_transpose2d: (
+        *("input", "weight", "bias", "stride", "padding", "output_padding", "groups", "dilation"),
+    ),
+}
+"""Arguments of torch's convolutions, in order."""
 
 
-@contextmanager
-def _listening(module: nn.Module, calls: list[_Call]) -> Iterator[None]:
-    """Note every call of a convolution."""
+class _Listening(TorchFunctionMode):
+    """Notes every call of a convolution, by a module or as a function."""
 
-    def listener(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-        def hook(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            assert isinstance(part, (nn.Conv2d, nn.ConvTranspose2d))  # noqa: S101 - by selection
-            _, channels, height, width = inputs[0].shape
-            high, wide = output.shape[2:]
-            centre = output[0, :, high // 2, wide // 2].sum()
-            calls.append(_Call(name, part, (channels, height, width), centre))
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+        self._module = module
+        self._path = [""]
+        self._parameters = {id(p): name for name, p in module.named_parameters()}
 
-        return hook
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow which module runs."""
+        handles = []
+        for name, part in self._module.named_modules():
+            handles.append(part.register_forward_pre_hook(self._enter(name)))
+            handles.append(part.register_forward_hook(self._leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
-    handles = [
-        part.register_forward_hook(listener(name))
-        for name, part in module.named_modules()
-        if isinstance(part, (nn.Conv2d, nn.ConvTranspose2d))
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    def _enter(self, name: str) -> Callable[..., None]:
+        return lambda *_: self._path.append(name)
+
+    def _leave(self, *_: object) -> None:
+        self._path.pop()
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        output = func(*args, **(kwargs or {}))
+        if func in _ORDERS:
+            given = {**_DEFAULTS, "groups": 1, **dict(zip(_ORDERS[func], args, strict=False))}
+            self._note(func is torch.conv_transpose2d, given | (kwargs or {}), output)
+        return output
+
+    def _note(self, transposed: bool, given: dict[str, Any], output: Tensor) -> None:
+        """Note one call with its arguments."""
+        weight, bias, path = given["weight"], given["bias"], self._path[-1]
+        is_module = isinstance(self._module.get_submodule(path), (nn.Conv2d, nn.ConvTranspose2d))
+        own = self._parameters.get(id(weight), "").removesuffix(".weight")
+        name = path if is_module else own or f"{path}.conv2d".removeprefix(".")
+        parameters = [p for p in (weight, bias) if p is not None and id(p) in self._parameters]
+        taken = given["input"]
+        _, channels, height, width = taken.shape if taken.ndim == 4 else (1, *taken.shape)
+        high, wide = output.shape[-2:]
+        centre = output.reshape(-1, *output.shape[-3:])[0, :, high // 2, wide // 2].sum()
+        operation = _operation(transposed, given)
+        shape = (channels, height, width)
+        self.calls.append(_Call(name, operation, tuple(parameters), shape, centre))
+
+
+def _operation(transposed: bool, given: dict[str, Any]) -> Operation:
+    """Return the operation of a convolution with these arguments."""
+
+    def both(value: Any) -> Pair:
+        values = tuple(value) if isinstance(value, (list, tuple)) else (value,)
+        return (int(values[0]), int(values[-1]))
+
+    weight, bias, groups = given["weight"], given["bias"] is not None, given["groups"]
+    kernel, dilation, stride = (
+        both(weight.shape[2:]),
+        both(given["dilation"]),
+        both(given["stride"]),
+    )
+    if transposed:
+        features = weight.shape[1] * groups
+        padding, extra = both(given["padding"]), both(given["output_padding"])
+        return TransposedConvolution(
+            features, kernel, stride, padding, extra, dilation, groups, bias
+        )
+    padding = given["padding"]
+    if isinstance(padding, str):
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        padding = (total[0] // 2, total[1] // 2) if padding == "same" else (0, 0)
+    return Convolution(weight.shape[0], kernel, stride, both(padding), dilation, groups, bias)

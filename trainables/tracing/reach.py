@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 
 from spaces.operations import Generic, Shape
-from trainables.tracing.graph import Call, Constant, Graph, Value
+from trainables.tracing.calls import Call, Constant, Parts, Results, Value
+from trainables.tracing.graph import Graph
 from trainables.tracing.layout import (
-    BATCH,
     Atom,
     C,
     Dims,
@@ -22,6 +22,7 @@ from trainables.tracing.layout import (
     N,
     W,
     axis_atoms,
+    batch,
     map_dims,
     merged,
 )
@@ -63,7 +64,15 @@ def add(
 
 def maps_of(values: Iterable[object]) -> list[Map]:
     """Return those values that depend on the image, without expanded dimensions."""
-    return [Map(v.layer, v.dims) for v in values if isinstance(v, Map)]
+    maps: list[Map] = []
+    for value in values:
+        if isinstance(value, Map):
+            maps.append(Map(value.layer, value.dims))
+        elif isinstance(value, Parts):
+            maps.append(Map(value.whole.layer, value.whole.dims))
+        elif isinstance(value, Results):
+            maps += maps_of(value.items)
+    return maps
 
 
 def pixelwise(graph: Graph, call: Call, values: Sequence[object], *, macs: int = 0) -> Map:
@@ -193,7 +202,7 @@ def contraction(
 
 def opaque(graph: Graph, call: Call, shape: tuple[int, ...], values: Sequence[object]) -> Map:
     """Add an operation of which nothing is known but shapes, parameters and their cost."""
-    operands = [v for v in values if isinstance(v, Map)]
+    operands = maps_of(values)
     unknown = {
         axis: UNKNOWN if any(graph.shapes[x.layer][axis - 1] > 1 for x in operands) else Reach(1, 0)
         for axis in (H, W)
@@ -213,15 +222,16 @@ def opaque(graph: Graph, call: Call, shape: tuple[int, ...], values: Sequence[ob
 
 
 def _opaque_dims(shape: tuple[int, ...]) -> tuple[Shape, Dims]:
-    if shape[:1] == (BATCH,):
+    if shape[:1] == (batch(),):
+        whole = axis_atoms(N, batch())
         if len(shape) == 3:
-            template: Template = (axis_atoms(N, BATCH), axis_atoms(H, shape[1]), channels(shape[2]))
+            template: Template = (whole, axis_atoms(H, shape[1]), channels(shape[2]))
         elif len(shape) == 4:
             template = map_dims((shape[1], shape[2], shape[3]))
         else:
-            template = (axis_atoms(N, BATCH), *[channels(size) for size in shape[1:]])
-    elif shape and shape[0] % BATCH == 0:
-        first = (*axis_atoms(N, BATCH), *channels(shape[0] // BATCH))
+            template = (whole, *[channels(size) for size in shape[1:]])
+    elif shape and shape[0] % batch() == 0:
+        first = (*axis_atoms(N, batch()), *channels(shape[0] // batch()))
         template = (first, *[channels(size) for size in shape[1:]])
     else:
         template = [channels(size) for size in shape]

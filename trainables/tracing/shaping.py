@@ -15,7 +15,8 @@ from spaces.operations import (
     Pooling,
     Scale,
 )
-from trainables.tracing.graph import Call, Graph, Parts, Results, Value, tensor
+from trainables.tracing.calls import Call, Parts, Results, Value, tensor
+from trainables.tracing.graph import Graph
 from trainables.tracing.handlers import handles
 from trainables.tracing.layout import (
     C,

@@ -20,10 +20,10 @@ from spaces.operations import (
     TransposedConvolution,
     Upsampling,
 )
-from trainables.tracing.graph import Call, Constant, Graph, Results, Value, tensor
+from trainables.tracing.calls import Call, Constant, Results, Value, tensor
+from trainables.tracing.graph import Graph
 from trainables.tracing.handlers import handles
 from trainables.tracing.layout import (
-    BATCH,
     Atom,
     C,
     H,
@@ -32,6 +32,7 @@ from trainables.tracing.layout import (
     UnsupportedError,
     W,
     axis_atoms,
+    batch,
     is_whole,
 )
 from trainables.tracing.reach import add, contraction
@@ -61,11 +62,11 @@ def convolution(graph: Graph, call: Call) -> Map:
     if len(sizes) != 4 or len(x.dims) != 4:
         raise UnsupportedError(f"has a weight of {len(sizes)} axes")
     features = sizes[0]
-    folded = _is_folded(graph, x) and groups % BATCH == 0
+    folded = _is_folded(graph, x) and groups % batch() == 0
     if folded:
         # Every image has its own kernels, which are the groups of one image.
-        x = Map(x.layer, (axis_atoms(N, BATCH), _channels(graph, x), *x.dims[2:]))
-        features, groups = features // BATCH, groups // BATCH
+        x = Map(x.layer, (axis_atoms(N, batch()), _channels(graph, x), *x.dims[2:]))
+        features, groups = features // batch(), groups // batch()
     elif isinstance(weight, Map):
         raise UnsupportedError("has weights that are calculated from the batch")
     x = _as_map(graph, call, x)
@@ -89,7 +90,7 @@ def convolution(graph: Graph, call: Call) -> Map:
     y = graph.sliding(operation, x, call.name, (weight, call["bias"]))
     if isinstance(weight, Map):
         whole = {axis: Reach(graph.shapes[weight.layer][axis - 1]) for axis in (H, W)}
-        template = [axis_atoms(N, BATCH), axis_atoms(C, features)]
+        template = [axis_atoms(N, batch()), axis_atoms(C, features)]
         gate = add(graph, call, [weight], template, whole, suffix=".weight")
         y = Map(graph.layer(Gate(), y.layer, gate.layer, name=call.name), y.dims)
     return Map(y.layer, ((), (*y.dims[0], *y.dims[1]), *y.dims[2:])) if folded else y
@@ -111,7 +112,7 @@ def _channels(graph: Graph, x: Map) -> tuple[Atom, ...]:
 def _is_folded(graph: Graph, x: Map) -> bool:
     """Tell whether the batch is part of the channels."""
     depth = graph.shapes[x.layer][0]
-    return not x.dims[0] and is_whole(x.dims[1], (N, BATCH), (C, depth))
+    return not x.dims[0] and is_whole(x.dims[1], (N, batch()), (C, depth))
 
 
 def _filter(operation: Operation, shape: Shape) -> Operation:
@@ -155,7 +156,7 @@ def linear(graph: Graph, call: Call) -> Map:
     features, bias = weight.shape[0], call["bias"] is not None
     depth, height, width = graph.shapes[x.layer]
     axes = (C, depth), (H, height), (W, width)
-    one_sample = is_whole(x.dims[0], (N, BATCH)) and not any(x.dims[1:-1]) and x.expanded is None
+    one_sample = is_whole(x.dims[0], (N, batch())) and not any(x.dims[1:-1]) and x.expanded is None
     operation: Operation = Linear(features, bias)
     if one_sample and is_whole(x.dims[-1], *axes):
         layer = graph.layer(operation, x.layer, name=call.name, weights=weights)

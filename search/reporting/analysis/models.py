@@ -16,7 +16,6 @@ from spaces.architecture import Architecture
 from spaces.border import Rule
 from spaces.errors import BadInputError
 from spaces.operations import Input, Pair
-from spaces.user_code import RAISED_BY_USERS
 
 NAME_ONE = (
     "name a net such as vgg16, a trial as SEARCH:TRIAL, torchvision:NAME, module:Class, or a "
@@ -119,22 +118,14 @@ class ModelReference:
         Raises:
             BadInputError: it cannot be traced and does not run, either.
         """
-        from trainables.tracing import measure, trace
+        from trainables.tracing import trace_or_measure
 
         height, width = self.resolution or (224, 224)
         shape = (self.channels, height, width)
-        try:
-            return trace(module, shape, reference=self.model)
-        except BadInputError as untraced:
-            try:
-                measured = measure(module, shape, reference=self.model)
-            except RAISED_BY_USERS:
-                raise untraced from None
-            note(
-                f"{self.model} cannot be traced ({untraced.problem}), so its fields are measured "
-                "instead"
-            )
-            return measured
+        architecture, notes = trace_or_measure(module, shape, reference=self.model)
+        for text in notes:
+            note(text)
+        return architecture
 
 
 def resized(architecture: Architecture, resolution: Pair) -> Architecture:

@@ -710,6 +710,18 @@ EXACT = {
         1,
     ),
     "a cube": (lambda: Net(lambda _, x: x**3), None),
+    "an average over the batch": (
+        lambda: nn.Sequential(Net(lambda _, x: x + x.mean()), conv()),
+        3,
+    ),
+    "images one by one": (
+        lambda: Net(lambda net, x: torch.stack([net.conv(i[None])[0] for i in x]), conv=conv()),
+        3,
+    ),
+    "images in another order": (
+        lambda: nn.Sequential(Net(lambda _, x: x[torch.arange(len(x)).flip(0)]), conv()),
+        3,
+    ),
     "unfolded windows": (lambda: Net(lambda _, x: F.unfold(x, 3).sum(1)), None),
 }
 BOUNDS = {
@@ -724,7 +736,6 @@ BOUNDS = {
     "an LSTM over rows": lambda: Net(
         lambda net, x: net.lstm(x.mean(1))[0], lstm=nn.LSTM(32, 8, batch_first=True)
     ),
-    "a sum over the batch": lambda: nn.Sequential(Net(lambda _, x: x + x.mean()), conv()),
 }
 
 

@@ -1,0 +1,112 @@
+"""Reads the values of constants that a forward pass asks for, so that its export can follow them.
+
+``torch.export`` runs on shapes only. Code such as ``if (std == 0).any()`` asks for a value that
+depends on no image. A run on one image records these values, and the export reads them again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree
+from torch.utils.weak import WeakIdKeyDictionary
+
+_READING = frozenset(
+    (
+        *("__bool__", "__int__", "__float__", "__index__", "__array__", "item", "tolist", "numpy"),
+        *("equal", "allclose", "is_nonzero"),
+    )
+)
+"""Functions that turn a tensor into a value of Python."""
+
+
+class _Recording(TorchFunctionMode):
+    """Records the values read, and tells whether one depends on the image.
+
+    Args:
+        constants: the parameters and buffers of the module.
+    """
+
+    def __init__(self, constants: list[Tensor]) -> None:
+        super().__init__()
+        self.values: list[tuple[str, Any]] = []
+        self.depends_on_image = False
+        self._constants = WeakIdKeyDictionary(dict.fromkeys(constants, True))
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = _pytree.tree_leaves((args, kwargs))
+        tensors = [value for value in given if isinstance(value, Tensor)]
+        is_constant = all(tensor in self._constants for tensor in tensors) and not any(
+            isinstance(value, np.ndarray) for value in given
+        )
+        name = getattr(func, "__name__", "")
+        if name in _READING:
+            self.values.append((name, result))
+            self.depends_on_image |= not is_constant
+            return result
+        for tensor in _pytree.tree_leaves(result):
+            if not isinstance(tensor, Tensor):
+                continue
+            if is_constant:
+                self._constants[tensor] = True
+            else:
+                self._constants.pop(tensor, None)
+        return result
+
+
+class Decided(TorchFunctionMode):
+    """Answers with the recorded values, in order.
+
+    Raises:
+        LookupError: other values are read than when they were recorded.
+    """
+
+    def __init__(self, values: list[tuple[str, Any]]) -> None:
+        super().__init__()
+        self._values = iter(values)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        name = getattr(func, "__name__", "")
+        if name not in _READING:
+            return func(*args, **(kwargs or {}))
+        recorded, value = next(self._values, ("", None))
+        if recorded != name:
+            raise LookupError(f"reads another value: {name}")
+        return value
+
+
+def decisions(module: nn.Module, image: Tensor) -> Decided | None:
+    """Return the values that a forward pass reads, None if one may depend on the image.
+
+    Args:
+        module: in evaluation mode.
+        image: a batch of one image with values.
+    """
+    constants = [*module.parameters(), *module.buffers()]
+    if any(tensor.is_meta for tensor in constants):
+        return None
+    recording = _Recording(constants)
+    try:
+        with torch.no_grad(), recording:
+            module(image)
+    except Exception:  # A user's module may raise anything; the export says what.
+        return None
+    return None if recording.depends_on_image else Decided(recording.values)
