@@ -78,7 +78,7 @@ def decompose(node: Node) -> GraphModule | None:
     if getattr(getattr(node.target, "_schema", None), "name", "").partition("::")[2] in RECURRENT:
         return None
     known = _decompositions()
-    table = {node.target: known[node.target]} if node.target in known else {}
+    table: dict[Any, Any] = {node.target: known[node.target]} if node.target in known else {}
     try:
         with torch.no_grad():
             block = make_fx(_call(node), decomposition_table=table)(*_on_meta(tensor_inputs(node)))

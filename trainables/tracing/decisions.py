@@ -48,7 +48,8 @@ class _Recording(TorchFunctionMode):
         result = func(*args, **(kwargs or {}))
         given = _pytree.tree_leaves((args, kwargs))
         tensors = [value for value in given if isinstance(value, Tensor)]
-        is_constant = all(tensor in self._constants for tensor in tensors) and not any(
+        known = self._constants
+        is_constant = all(tensor in known and known[tensor] for tensor in tensors) and not any(
             isinstance(value, np.ndarray) for value in given
         )
         name = getattr(func, "__name__", "")
@@ -57,12 +58,8 @@ class _Recording(TorchFunctionMode):
             self.depends_on_image |= not is_constant
             return result
         for tensor in _pytree.tree_leaves(result):
-            if not isinstance(tensor, Tensor):
-                continue
-            if is_constant:
-                self._constants[tensor] = True
-            else:
-                self._constants.pop(tensor, None)
+            if isinstance(tensor, Tensor):
+                self._constants[tensor] = is_constant
         return result
 
 
