@@ -11,6 +11,7 @@ from search.backend.tuning import train_trials
 from search.driver.changed_verdicts import changed_verdicts
 from search.driver.outcome import SearchFailedError
 from search.driver.session import SearchSession
+from search.driver.view_announcement import ViewAnnouncement
 from search.loop.assembly import build_trials
 from search.loop.screens import build_screens
 from search.loop.trials import Trials
@@ -44,7 +45,13 @@ def train_candidates(search: SearchSession) -> bool:
         search.space,
         search.packing,
         search.budget,
-        observers=(search.recorder, search.cleanup, search.clock, progress),
+        observers=(
+            search.recorder,
+            search.cleanup,
+            search.clock,
+            progress,
+            *_announcement(search),
+        ),
     )
     screens = build_screens(experiment.screens)
     if line := changed_verdicts(search.study.trials(), search.space, screens):
@@ -76,6 +83,13 @@ def train_candidates(search: SearchSession) -> bool:
         search.say(f"{spent}. To continue with more, run: {_command_to_raise(search, trials)}")
     shutil.rmtree(search.folder.tune, ignore_errors=True)
     return interrupted
+
+
+def _announcement(search: SearchSession) -> tuple[ViewAnnouncement, ...]:
+    """Return what prints where MLflow shows the search; nothing without tracking."""
+    if search.tracker is None:
+        return ()
+    return (ViewAnnouncement(search.destination, search.folder, search.say),)
 
 
 def _describe(search: SearchSession, trials: Trials) -> str:

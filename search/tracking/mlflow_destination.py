@@ -121,18 +121,24 @@ def ui_command(destination: Destination) -> str:
     )
 
 
+def experiment_id(destination: Destination, folder: SearchFolder) -> str:
+    """Return the id of the MLflow experiment of a search; empty if it has not arrived there."""
+    try:
+        progress = json.loads(folder.journal.with_name(PROGRESS).read_text(encoding="utf-8"))
+        found = progress["experiment_id"] if progress["store"] == destination.shown else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+    return str(found)
+
+
 def view_links(destination: Destination, folder: SearchFolder) -> list[str]:
     """Return a line with the address of each saved view of a search.
 
     Returns:
         The lines; none if the search has not arrived in this store.
     """
-    try:
-        progress = json.loads(folder.journal.with_name(PROGRESS).read_text(encoding="utf-8"))
-        store, experiment = progress["store"], progress["experiment_id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
-    if store != destination.shown or not experiment:
+    experiment = experiment_id(destination, folder)
+    if not experiment:
         return []
     return [
         f"  {view.name:<21}{view.address(destination.server, experiment)}"
