@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,8 @@ from search.reporting.compare.settings import different_settings
 from search.reporting.rendering import Section
 from search.study.finalists import Finalist
 from spaces.errors import BadInputError
+from tests.mlflow.browser import browser
+from tests.requirements import lack
 from trainables.data_identity import ClassIdentity, DataIdentity
 from trainables.specs import FinalistResult
 
@@ -228,3 +231,21 @@ def test_document_names_obstacles_and_settings() -> None:
 def test_search_is_not_compared_with_itself(names: list[str]) -> None:
     with pytest.raises(BadInputError, match="two or more different searches"):
         compare_command(names)
+
+
+def test_page_opens_in_a_browser_without_network(tmp_path: Path) -> None:
+    program = shutil.which("chromium")
+    if program is None:
+        lack("the Debian package chromium")
+    arms = [arm(name, [trial(0, 0.5), trial(1, 0.6)], (0.5, 0.51)) for name in ("one", "two")]
+    file = tmp_path / "comparison.html"
+    file.write_text(render(arms, build(arms)), encoding="utf-8")
+    with browser(program, tmp_path) as shown:
+        shown.open(file.as_uri())
+        shown.wait(lambda: shown.value("document.readyState") == "complete")
+        text = shown.text()
+        for section in build(arms):
+            assert section.heading in text
+        assert shown.value("document.querySelectorAll('svg.plot').length") == 2
+        assert [url for url in shown.requests if not url.startswith("data:")] == [file.as_uri()]
+        assert shown.errors == []
