@@ -55,7 +55,7 @@ from search.tracking.run_params import (
 from spaces.architecture import Architecture
 from spaces.border import find_border
 from spaces.candidate import Candidate
-from spaces.costs import Costs, costs
+from spaces.costs import costs
 from trainables.data_identity import DataIdentity
 from trainables.epoch_metrics import EpochMetrics
 from trainables.probes.records import NetworkProbes
@@ -80,6 +80,8 @@ class _Written:
         model: path of the weights of its model; None without a model.
         inputs: its data sets.
         seconds: of its training so far.
+        costs: of its network, for the metrics of its next epoch.
+        has_costs: the run has the costs of its network.
     """
 
     steps: set[int] = field(default_factory=set)
@@ -88,6 +90,8 @@ class _Written:
     model: str | None = None
     inputs: tuple[DataInput, ...] = ()
     seconds: float = 0.0
+    costs: Mapping[str, float] = field(default_factory=dict)
+    has_costs: bool = False
 
 
 class JournalRecorder(Observer):
@@ -166,6 +170,7 @@ class JournalRecorder(Observer):
             written.has_probes = True
         elif isinstance(event, Metrics):
             written.steps.add(event.step)
+            written.has_costs |= "params" in event.metrics
             # Journals of older versions lack the sum.
             epoch = written.seconds + event.metrics.get("epoch_seconds", 0.0)
             written.seconds = event.metrics.get("seconds", epoch)
@@ -204,10 +209,11 @@ class JournalRecorder(Observer):
         known = key in self._written
         written = self._written.setdefault(key, _Written())
         was_open, written.is_open = written.is_open, True
+        if not written.has_costs:
+            written.costs = {"params": trial.costs.params, "macs": trial.costs.macs}
         if known:
             if not was_open:
                 self._journal.start(key, f"trial {trial.number}")
-            self._record_costs(key, trial.costs)
             return
         name = f"trial {trial.number}"
         self._journal.start(
@@ -221,14 +227,6 @@ class JournalRecorder(Observer):
                 FIELDS: field_plot(trial.border, name),
             },
         )
-        self._record_costs(key, trial.costs)
-
-    def _record_costs(self, key: str, found: Costs) -> None:
-        """Record the costs of a network once, before its first epoch."""
-        steps = self._written[key].steps
-        if 0 not in steps:
-            self._journal.metrics(key, 0, {"params": found.params, "macs": found.macs})
-            steps.add(0)
 
     def reported(self, number: int, metrics: EpochMetrics) -> None:
         """Record an epoch once."""
@@ -237,7 +235,9 @@ class JournalRecorder(Observer):
             return
         written.steps.add(metrics.epoch)
         written.seconds += metrics.epoch_seconds
-        values = {**metrics.values, "seconds": written.seconds}
+        values = {**metrics.values, **written.costs, "seconds": written.seconds}
+        if written.costs:
+            written.has_costs, written.costs = True, {}
         if not metrics.has_diverged:
             values["objective"] = metrics.objective
         self._journal.metrics(str(number), metrics.epoch, values)

@@ -48,6 +48,8 @@ def trial_params(trial: StartedTrial) -> dict[str, object]:
         "trial": trial.number,
         **describe(trial.candidate.architecture),
         **layer_params(trial.candidate.architecture),
+        "params": trial.costs.params,
+        "macs": trial.costs.macs,
         "border": trial.border.border,
         "beyond": trial.border.beyond,
         "truncated_from": drawn_convolutions(trial.candidate),

@@ -414,12 +414,14 @@ def test_all_trial_runs_have_the_same_params_and_metrics(
     _, children = runs_of(client, "first")
     names = {frozenset(run.data.params) for run in children["trial"]}
     assert len(names) == 1
-    assert {"features", "features_first", "kernel", "border", "learning_rate"} <= set(*names)
+    assert {"params", "macs", "features", "kernel", "border", "learning_rate"} <= set(*names)
+    assert {"features_first", "features_16", "pools"} <= set(*names)
     (measured,) = {frozenset(run.data.metrics) for run in children["trial"]}
     assert {"objective", "params", "macs", "seconds"} <= measured
     stored = {trial.number: trial for trial in first.trained}
     for run in children["trial"]:
         trial = stored[int(run.data.params["trial"])]
+        assert int(run.data.params["params"]) == trial.user_attrs["params"]
         assert run.data.metrics["params"] == trial.user_attrs["params"]
         assert run.data.metrics["objective"] == trial.value
         assert float(run.data.params["learning_rate"]) == trial.params["learning_rate"]

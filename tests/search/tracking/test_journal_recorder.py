@@ -126,7 +126,10 @@ def test_events_of_killed_driver_are_not_written_again(
     for epoch in (1, 2, 3):
         later.trials.report(number, metrics(0.5, epoch))
     later.trials.finish(number)
-    assert later.steps(number) == [0, 1, 2, 3]  # The costs come before the first epoch.
+    assert later.steps(number) == [1, 2, 3]
+    assert ["params" in event.metrics for event in later.events(number, Metrics)] == [
+        *(True, False, False)
+    ]
     # It was open all the time.
     (start,) = later.events(number, Start)
     assert start.params["trial"] == number
@@ -150,7 +153,7 @@ def test_run_of_paused_trial_ends_and_resumes(
     for epoch in (1, 2, 3):
         later.trials.report(number, metrics(0.5, epoch))
     later.trials.finish(number)
-    assert later.steps(number) == [0, 1, 2, 3]  # The costs come before the first epoch.
+    assert later.steps(number) == [1, 2, 3]
     begun, again = later.events(number, Start)
     assert begun.params
     assert begun.artifacts
