@@ -18,6 +18,7 @@ from spaces.architecture import Architecture
 from spaces.border import Rule, find_border
 from spaces.costs import costs
 from spaces.operations import CONVOLUTIONS, Pair
+from spaces.receptive_field import gate_branches
 from spaces.remedies.editing import Change, apply_changes
 from spaces.remedies.segments import Passed, Segment, segments_of
 
@@ -88,7 +89,9 @@ class PlacementSearch:
         self._segments = segments_of(architecture)
         self._options = [list(segment.options(pools=pools)) for segment in self._segments]
         self._known: dict[tuple[int, tuple[Change, ...], Pair], Passed | None] = {}
-        shapes = [architecture.shapes[i] for i in architecture.indices(*CONVOLUTIONS)]
+        aside = gate_branches(architecture)
+        convolutions = [i for i in architecture.indices(*CONVOLUTIONS) if i not in aside]
+        shapes = [architecture.shapes[i] for i in convolutions]
         self._least = min(shape[1] for shape in shapes), min(shape[2] for shape in shapes)
 
     def cheapest_productive(self) -> Placement | None:
@@ -115,7 +118,8 @@ class PlacementSearch:
                 follower
                 for beginning in kept
                 for follower in self._followers(number, beginning)
-                if follower.tail <= most_tail and (most_macs is None or follower.macs <= most_macs)
+                if (most_macs is None or follower.macs <= most_macs)
+                and (follower.tail <= most_tail or not self._is_final(number, follower))
             ]
             kept = _undominated(later)
         for found in sorted(kept, key=lambda each: (each.tail, each.macs)):
@@ -127,6 +131,18 @@ class PlacementSearch:
             ):
                 return Placement(found.changes, changed, unproductive)
         return None
+
+    def _is_final(self, number: int, beginning: _Beginning) -> bool:
+        """Tell whether no later convolution can be productive, so that the tail only grows.
+
+        A convolution at the end of a block may be unproductive although a skip connection past it
+        keeps the following ones productive.
+        """
+        if self._segments[number].is_last:
+            return True
+        if self._rule is Rule.PREVIOUS_CONV:
+            return all(a > b for a, b in zip(beginning.before, self._image, strict=True))
+        return all(a > b for a, b in zip(beginning.field, self._image, strict=True))
 
     def _unproductive(self, architecture: Architecture) -> int:
         analysis = find_border(architecture, self._rule, resolution=self._resolution)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from spaces.architecture import Architecture, Layer
 from spaces.border import Rule
-from spaces.operations import CONVOLUTIONS, Convolution, Input, Pair
+from spaces.operations import CONVOLUTIONS, Convolution, Input, Pair, Shape
 from spaces.receptive_field import field_inputs, gate_branches
 from spaces.remedies.editing import (
     Change,
@@ -151,15 +151,15 @@ class Segment:
     def passed(self, changes: tuple[Change, ...], size: Pair, rule: Rule) -> Passed | None:
         """Return what the changed segment does to images of a size.
 
-        None if the layers do not fit, if the network would return another shape, or if the paths
-        of the segment do not share one jump.
+        None if the layers do not fit, if the network would return a smaller map or another vector,
+        or if the paths of the segment do not share one jump.
         """
         try:
             part = self.part(changes, size)
             shapes = part.shapes
         except ValueError:
             return None
-        if self.is_last and shapes[-1] != self.architecture.shapes[-1]:
+        if self.is_last and not _is_such_output(shapes[-1], self.architecture.shapes[-1]):
             return None
         until = part.indices(*CONVOLUTIONS)[-1] if self.is_last else len(part.layers) - 1
         rows, columns = _along(part, 0, until), _along(part, 1, until)
@@ -186,6 +186,13 @@ class Segment:
             (_before(part, rows, until), _before(part, columns, until)),
             convolutions,
         )
+
+
+def _is_such_output(shape: Shape, original: Shape) -> bool:
+    """Tell whether an output may replace the original: an equal vector, or no smaller map."""
+    if original[1:] == (1, 1):
+        return shape == original
+    return shape[0] == original[0] and shape[1] >= original[1] and shape[2] >= original[2]
 
 
 def _compared(part: Architecture, states: list[Reached], index: int, rule: Rule) -> int:

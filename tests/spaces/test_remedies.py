@@ -137,6 +137,9 @@ def assert_helpful(original: Architecture, rule: Rule, resolution: tuple[int, in
     assert len({remedy.architecture.digest for remedy in remedies}) == len(remedies)
     before = find_border(original, rule, resolution=resolution).beyond + 1
     assert [remedy.macs for remedy in shifts] == sorted(remedy.macs for remedy in shifts)
+    cheapest = [remedy.macs for remedy in shifts if remedy.kind == "rearrange"]
+    if any(remedy.kind == "remove" for remedy in shifts):
+        assert cheapest == [min(remedy.macs for remedy in shifts if remedy.kind != "move")]
     for remedy in remedies:
         changed = remedy.architecture
         after = find_border(changed, rule, resolution=resolution)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from trainables.probes.effective import Weighed
     from trainables.probes.effective_field import EffectiveField
+
+
+_FUNCTIONS = ("conv2d", "conv_transpose2d", "convolution")
+"""Names of the layers of function calls, after the module that makes them."""
 
 
 @dataclass(frozen=True)
@@ -135,9 +140,15 @@ def with_effective_fields(
     own = subject.weighed.architecture is not None
     fields = effective_fields(subject.weighed, subject.images, document.model, report)
     layers = [
-        _with_field(layer, fields.get(f"layers.{index}" if own else layer.name))
+        _with_field(layer, fields.get(f"layers.{index}" if own else _module_of(layer.name, fields)))
         for layer, index in zip(document.layers, analysis.convolutions, strict=True)
     ]
+    unknown = sum(layer.effective is None for layer in layers)
+    if unknown:
+        note(
+            f"{unknown} of {len(layers)} effective fields are unknown: these convolutions are no "
+            "modules of torch, but linear layers or function calls"
+        )
     for layer in layers:
         if not _contains(layer):
             warn(
@@ -146,6 +157,12 @@ def with_effective_fields(
             )
     origin = f"{subject.weighed.origin}; {len(subject.images)} {subject.seen}"
     return document.replacing(layers=tuple(layers), weights=origin)
+
+
+def _module_of(name: str, fields: Mapping[str, EffectiveField]) -> str:
+    """Return the module of a convolution, which may itself call a function of torch."""
+    owner, _, function = name.rpartition(".")
+    return owner if name not in fields and function in _FUNCTIONS and owner in fields else name
 
 
 def _with_field(layer: LayerRecord, field: EffectiveField | None) -> LayerRecord:

@@ -49,6 +49,27 @@ class Broken(nn.Module):
         raise RuntimeError("no weights here")
 """
 
+STANDARDISED = """
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+class Standardised(nn.Conv2d):
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.gain = nn.Parameter(torch.ones(sizes[1], 1, 1, 1))
+
+    def forward(self, x):
+        return F.conv2d(x, self.weight * self.gain, self.bias, padding=1)
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.mix = Standardised(3, 4, 3), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.mix(self.a(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+"""
 POOLED = """
 import torch.nn.functional as F
 from torch import nn
@@ -196,6 +217,18 @@ def test_effective_field_stands_beside_the_theoretical_one(own, capsys):
         assert field["within"] == sorted(field["within"])
         assert field["within"][-1] == pytest.approx(1)
     assert (own / "field.png").exists()
+
+
+def test_effective_fields_of_calculated_kernels_are_known_and_others_counted(own, capsys):
+    (own / "standardised.py").write_text(STANDARDISED)
+    arguments = ["standardised:Net", "--resolution", "9", "--effective", "--json"]
+    assert main(["analyze", *arguments]) == 0
+    out, err = capsys.readouterr()
+    first, mixed = json.loads(out)["layers"]
+    assert first["name"] == "a.conv2d"
+    assert first["effective"]["extent"] == first["field_max"] == [3, 3]
+    assert mixed["effective"] is None
+    assert "1 of 2 effective fields are unknown" in err
 
 
 @pytest.mark.parametrize("changed", [False, True])
