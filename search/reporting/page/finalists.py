@@ -8,12 +8,14 @@ from search.reporting.charts.plot import Mark, Plot, Point, Series
 from search.reporting.charts.scales import Axis
 from search.reporting.gathering import Gathered
 from search.reporting.intervals import wilson
-from search.reporting.page.frame import Part, figure, part_of, table
+from search.reporting.page.frame import Part, details, figure, table
 from search.reporting.sections.finalists import finalists_section
 from search.reporting.standing import GUESS, REGRESSION
 from search.study.finalist_ties import tied_with_first
 
 _TEST = 2
+_ELSEWHERE = ("by seed", "pools after", "kernel", "recipe")
+"""Columns of the terminal that the page shows in other parts."""
 
 
 def finalists_part(gathered: Gathered) -> Part | None:
@@ -29,7 +31,13 @@ def finalists_part(gathered: Gathered) -> Part | None:
         gathered.standing,
         gathered.behind,
     )
-    content = [_seeds(gathered), *part_of(section).content]
+    places = [place for place, name in enumerate(section.header) if name not in _ELSEWHERE]
+    rows = [[row[place] for place in places] for row in section.rows]
+    content = [
+        _seeds(gathered),
+        table([section.header[place] for place in places], rows),
+        details("Each seed", _each_seed(gathered)),
+    ]
     if gathered.metrics:
         names = list(next(iter(gathered.metrics.values())))
         rows = [
@@ -44,6 +52,21 @@ def finalists_part(gathered: Gathered) -> Part | None:
 
 def _with_deviation(mean: float, deviation: float | None) -> str:
     return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
+
+
+def _each_seed(gathered: Gathered) -> Markup:
+    rows = [
+        (
+            str(finalist.number),
+            str(each.seed),
+            f"{each.validation_accuracy:.4f}",
+            f"{each.test_accuracy:.4f}",
+            f"{each.seconds:.1f} s",
+        )
+        for finalist in gathered.finalists
+        for each in finalist.results
+    ]
+    return table(("trial", "seed", "validation", "test accuracy", "training"), rows)
 
 
 def _seeds(gathered: Gathered) -> Markup:

@@ -53,6 +53,8 @@ def importances(trials: Sequence[FrozenTrial]) -> list[Importance]:
 
     if len(trials) > _MOST:
         trials = trials[:: -(-len(trials) // _MOST)]
+    # It would print a line about a study in memory.
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         study = optuna.create_study(direction="maximize")

@@ -13,7 +13,7 @@ from search.reporting.charts.plot import Mark, Plot, Point, Series
 from search.reporting.charts.scales import Axis, short
 from search.reporting.gathering import Gathered
 from search.reporting.page.describing import network_of
-from search.reporting.page.frame import Part, bar, details, figure, table
+from search.reporting.page.frame import Part, bar, figure, table
 from search.study.records import TrialRecord
 from spaces.architecture import Architecture
 from spaces.border import BorderAnalysis, find_border
@@ -160,7 +160,7 @@ def _network(
     return [
         Markup("<h3>{}</h3>").format(f"Trial {record.number}"),
         figure(draw_network(drawn, image, title), caption, None if is_first else listed, wide=True),
-        *([details("Layers", listed)] if is_first else []),
+        *([listed] if is_first else []),
     ]
 
 
