@@ -32,10 +32,10 @@ def finalists_part(gathered: Gathered) -> Part | None:
         gathered.behind,
     )
     places = [place for place, name in enumerate(section.header) if name not in _ELSEWHERE]
-    rows = [[row[place] for place in places] for row in section.rows]
+    shown = [[row[place] for place in places] for row in section.rows]
     content = [
         _seeds(gathered),
-        table([section.header[place] for place in places], rows),
+        table([section.header[place] for place in places], shown),
         details("Each seed", _each_seed(gathered)),
     ]
     if gathered.metrics:
