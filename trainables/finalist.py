@@ -64,8 +64,7 @@ def retrain(
     training = start_finalist(spec, candidate, seed, gpus)
     if weights is not None:
         _start_from(training, weights)
-    seconds = _train(training, _checkpoints(spec, number, seed), progress)
-    assert training.result is not None  # noqa: S101 - a spec has at least one epoch
+    last, seconds = _train(training, _checkpoints(spec, number, seed), progress)
     predicted, true, confident = training.predict("test")
     validated, expected, _ = training.predict("validation")
     trained = io.BytesIO()
@@ -77,7 +76,7 @@ def retrain(
         FinalistResult(
             number=number,
             seed=seed,
-            validation_accuracy=training.result.validation_accuracy,
+            validation_accuracy=last.validation_accuracy,
             test_accuracy=float((predicted == true).double().mean()),
             seconds=seconds,
         ),
@@ -88,6 +87,7 @@ def retrain(
         probes,
         failure,
         confident.numpy().astype(np.float16),
+        training.probabilities("test").numpy().astype(np.float16) if spec.scores else None,
     )
 
 
@@ -107,15 +107,20 @@ def _checkpoints(spec: TrainingSpec, number: int, seed: int) -> Checkpoints | No
 
 def _train(
     training: Training, checkpoints: Checkpoints | None, progress: Callable[[EpochMetrics], None]
-) -> float:
-    """Train to the last epoch, from the last checkpoint if there is one; return the seconds."""
+) -> tuple[EpochMetrics, float]:
+    """Train to the last epoch, from the last checkpoint if there is one.
+
+    Returns:
+        Metrics of the last epoch, and the seconds of all.
+    """
     seconds = 0.0
     state = checkpoints.load() if checkpoints is not None else None
     if state is not None:
         seconds = state.pop(_SECONDS)
         training.load_state_dict(state)
+    last = training.result
     while training.epoch < training.epochs:
-        result = training.run_epoch()
+        last = result = training.run_epoch()
         seconds += result.epoch_seconds
         progress(result)
         if checkpoints is not None:
@@ -125,7 +130,8 @@ def _train(
                     result.validation_accuracy,
                     training.state_dict() | {_SECONDS: seconds},
                 )
-    return seconds
+    assert last is not None  # noqa: S101 - a spec has at least one epoch
+    return last, seconds
 
 
 def _probe(

@@ -315,6 +315,7 @@ class TrainingSpec:
         folders: absolute folders of users' modules; see `spaces.user_code.search_folders`.
         probes: of each finalist after its first training.
         rule: border rule of the probes.
+        scores: whether finalists return the probability of each class, for metrics.
         truncation: replaces drawn networks by their truncated twins; None to keep them whole.
     """
 
@@ -337,6 +338,7 @@ class TrainingSpec:
     folders: tuple[str, ...] = ()
     probes: tuple[Probe, ...] = ()
     rule: Rule = Rule.PREVIOUS_CONV
+    scores: bool = False
     truncation: Truncation | None = None
 
     def candidates(self) -> CandidateSpace:
@@ -385,6 +387,8 @@ class Retraining:
             the split, bool ``[images]``; empty with folds, of which seeds hold out different ones.
         probes: of the scored network; None if they were not requested or failed.
         probe_failure: why they failed; empty if they did not.
+        probabilities: of each class for each test image, float16 ``[images, classes]``; None unless
+            the spec asks for them.
         confidences: probability of the predicted class of each test image, float16 ``[images]``;
             None if it is unknown.
     """
@@ -396,3 +400,4 @@ class Retraining:
     probes: NetworkProbes | None = None
     probe_failure: str = ""
     confidences: NDArray[np.float16] | None = None
+    probabilities: NDArray[np.float16] | None = None

@@ -122,6 +122,7 @@ def retrain_finalists(
                         found.predictions,
                         found.validation_right,
                         found.confidences,
+                        found.probabilities,
                     )
                     on_result(found.result)
             wait.check(waits=not done and not can_train(packing))

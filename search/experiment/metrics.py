@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
+from inspect import signature
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -21,8 +23,22 @@ from spaces.user_code import (
 )
 
 Classes: TypeAlias = NDArray[np.int64]
-Metric: TypeAlias = Callable[[Classes, Classes], float]
-"""Takes the true and the predicted class of each image, int64 [images], and returns a number."""
+Probabilities: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric of predictions.
+
+    Attributes:
+        function: takes the true and the predicted class of each image, int64 [images], and returns
+            a number; also takes the probability of each class, float32 [images, classes], if
+            `of_probabilities`.
+        of_probabilities: whether it takes the probabilities.
+    """
+
+    function: Callable[..., float]
+    of_probabilities: bool = False
 
 
 def balanced_accuracy(labels: Classes, predictions: Classes) -> float:
@@ -49,7 +65,51 @@ def f1(labels: Classes, predictions: Classes) -> float:
     return float(np.mean(scores))
 
 
-KNOWN: Mapping[str, Metric] = {"balanced_accuracy": balanced_accuracy, "f1": f1}
+def top5(labels: Classes, _: Classes, probabilities: Probabilities) -> float:
+    """Return the fraction of images whose class is among the five most probable ones.
+
+    Example:
+        >>> top5(np.array([0, 9]), np.array([0, 0]), np.tile(np.arange(10) / 45, (2, 1)))
+        0.5
+    """
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    return float((best == labels[:, None]).any(axis=1).mean())
+
+
+def auc(labels: Classes, _: Classes, probabilities: Probabilities) -> float:
+    """Return the macro AUC: the mean over the classes of the area under the ROC curve of each.
+
+    Classes without a test image, or with all of them, do not count.
+
+    Example:
+        >>> scores = np.array([[0.9, 0.1], [0.4, 0.6], [0.3, 0.7]])
+        >>> auc(np.array([0, 0, 1]), np.array([0, 1, 1]), scores)
+        1.0
+    """
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - imports slowly
+
+    areas = [
+        float(roc_auc_score(labels == each, probabilities[:, each]))
+        for each in range(probabilities.shape[1])
+        if 0 < (labels == each).sum() < len(labels)
+    ]
+    if not areas:
+        raise ValueError("the test images have one class")
+    return float(np.mean(areas))
+
+
+KNOWN: Mapping[str, Metric] = {
+    "balanced_accuracy": Metric(balanced_accuracy),
+    "f1": Metric(f1),
+    "top5": Metric(top5, of_probabilities=True),
+    "auc": Metric(auc, of_probabilities=True),
+}
+
+
+def need_probabilities(names: Sequence[str]) -> bool:
+    """Tell whether a metric may need more than the predicted classes."""
+    # Without a look into the user's function, which need not be importable to read a search.
+    return any(name not in KNOWN or KNOWN[name].of_probabilities for name in names)
 
 
 def check_names(names: list[str]) -> list[str]:
@@ -89,24 +149,31 @@ def check_metrics(names: Sequence[str], folders: Sequence[str], classes: int) ->
     """
     perfect = np.arange(classes, dtype=np.int64)
     for name, metric in load_metrics(names, folders).items():
-        measure(name, metric, perfect, perfect)
+        measure(name, metric, perfect, perfect, np.eye(classes, dtype=np.float32))
 
 
-def measure(name: str, metric: Metric, labels: Classes, predictions: Classes) -> float:
+def measure(
+    name: str,
+    metric: Metric,
+    labels: Classes,
+    predictions: Classes,
+    probabilities: Probabilities,
+) -> float:
     """Return the value of a metric.
 
     Raises:
         BadInputError: it raises an error, or returns no finite number.
     """
     try:
-        value: Any = metric(labels, predictions)
+        given = (labels, predictions, probabilities)
+        value: Any = metric.function(*given[: 3 if metric.of_probabilities else 2])
         number = float(value)
     except RAISED_BY_USERS as error:
         problem = f"raised {type(error).__name__}: {error}{place_of(error)}"
         remedy = remedy_of(error, "fix it to return a number")
         raise BadInputError("metrics", name, problem, remedy) from error
     if not isfinite(number):
-        problem = f"returned {number}{defined_at(metric)}"
+        problem = f"returned {number}{defined_at(metric.function)}"
         raise BadInputError("metrics", name, problem, "return a finite number")
     return number
 
@@ -116,4 +183,8 @@ def _own(reference: str, folders: Sequence[str]) -> Metric:
     if not callable(found):
         problem, remedy = "is not a function", "name a function(labels, predictions)"
         raise BadInputError("metrics", reference, problem, remedy)
-    return found
+    try:
+        takes = len(signature(found).parameters)
+    except ValueError:  # Of a function in C.
+        takes = 2
+    return Metric(found, of_probabilities=takes == 3)

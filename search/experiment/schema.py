@@ -161,8 +161,8 @@ class Experiment(Section):
     )
     metrics: Annotated[list[str], AfterValidator(check_names)] = Field(
         default_factory=list,
-        description="metrics of the finalists on test beside accuracy: balanced_accuracy, f1, or "
-        "your own module:function of true and predicted classes",
+        description="metrics of the finalists on test beside accuracy: balanced_accuracy, f1, "
+        "top5, auc, or your own module:function of true and predicted classes, and probabilities",
     )
     baselines: list[str] = Field(
         default_factory=list,

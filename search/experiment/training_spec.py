@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from search.console import say
+from search.experiment.metrics import need_probabilities
 from search.experiment.objectives import latency_batches
 from search.experiment.schema import Experiment
 from spaces.errors import BadInputError
@@ -112,5 +113,6 @@ def describe_training(experiment: Experiment, task: Task) -> TrainingSpec:
         folders=search_folders(experiment.modules),
         probes=tuple(experiment.probes),
         rule=experiment.screens.rule,
+        scores=need_probabilities(experiment.metrics),
         truncation=experiment.screens.truncation,
     )

@@ -14,6 +14,8 @@ from search.reporting.rendering import Section
 from search.study.finalists import Finalist, FinalistStore
 from spaces.user_code import search_folders
 
+_NONE = np.empty((0, 0), dtype=np.float32)
+
 Values = Mapping[int, Mapping[str, tuple[float, float | None]]]
 """By number of the finalist and name of the metric: mean over the seeds, and their deviation,
 which is None for one seed."""
@@ -40,17 +42,24 @@ def read_metrics(
     found: dict[int, dict[str, tuple[float, float | None]]] = {}
     for finalist in finalists:
         stored = [store.predictions(finalist.number, each.seed) for each in finalist.results]
-        known = [each[rows].astype(np.int64) for each in stored if each is not None]
-        if not known:
-            continue
-        values = {
-            name: [measure(name, metric, labels, each) for each in known]
-            for name, metric in metrics.items()
-        }
-        found[finalist.number] = {
-            name: (fmean(each), stdev(each) if len(each) > 1 else None)
-            for name, each in values.items()
-        }
+        scores = [store.probabilities(finalist.number, each.seed) for each in finalist.results]
+        known = [
+            (each[rows].astype(np.int64), None if score is None else score[rows])
+            for each, score in zip(stored, scores, strict=True)
+            if each is not None
+        ]
+        values: dict[str, tuple[float, float | None]] = {}
+        for name, metric in metrics.items():
+            needs = metric.of_probabilities
+            each = [
+                measure(name, metric, labels, predicted, _NONE if score is None else score)
+                for predicted, score in known
+                if not needs or score is not None
+            ]
+            if each:
+                values[name] = (fmean(each), stdev(each) if len(each) > 1 else None)
+        if values:
+            found[finalist.number] = values
     return found
 
 
@@ -58,14 +67,18 @@ def metrics_section(values: Values) -> list[Section]:
     """Return the section of a report; none without metrics."""
     if not values:
         return []
-    names = list(next(iter(values.values())))
+    names = list(dict.fromkeys(name for each in values.values() for name in each))
     rows = [
-        (str(number), *(_shown(*each[name]) for name in names)) for number, each in values.items()
+        (str(number), *(_shown(*each[name]) if name in each else "-" for name in names))
+        for number, each in values.items()
     ]
-    sentence = "Mean and standard deviation over the seeds, on the test images; they rank nothing."
-    return [
-        Section("Further metrics of the finalists", (sentence,), ("trial", *names), tuple(rows))
+    sentences = [
+        "Mean and standard deviation over the seeds, on the test images; they rank nothing."
     ]
+    if any(len(each) < len(names) for each in values.values()):
+        sentences.append("-: trained before the metric was set, so no probabilities are stored.")
+    header = ("trial", *names)
+    return [Section("Further metrics of the finalists", tuple(sentences), header, tuple(rows))]
 
 
 def _shown(mean: float, deviation: float | None) -> str:

@@ -22,7 +22,8 @@ from trainables.specs import FinalistResult
 
 RESULTS_FILE = "results.json"
 _VALIDATION_RIGHT, _CONFIDENCES = "validation_right", "confidences"
-_OPTIONAL = {_VALIDATION_RIGHT, _CONFIDENCES}
+_PROBABILITIES = "probabilities"
+_OPTIONAL = {_VALIDATION_RIGHT, _CONFIDENCES, _PROBABILITIES}
 _SCORES = ("validation_accuracy", "test_accuracy", "seconds")
 
 
@@ -115,6 +116,7 @@ class FinalistStore:
         predictions: NDArray[np.int32],
         validation_right: NDArray[np.bool_] | None = None,
         confidences: NDArray[np.float16] | None = None,
+        probabilities: NDArray[np.float16] | None = None,
     ) -> None:
         """Store a result atomically.
 
@@ -124,6 +126,7 @@ class FinalistStore:
             predictions: for the test images.
             validation_right: for the validation images; None for unknown.
             confidences: of the predictions; None for unknown.
+            probabilities: of each class for the test images; None where no metric needs them.
 
         Raises:
             OSError: it could not be written.
@@ -136,6 +139,8 @@ class FinalistStore:
             arrays[_CONFIDENCES] = confidences
         if validation_right is not None:
             arrays[_VALIDATION_RIGHT] = validation_right
+        if probabilities is not None:
+            arrays[_PROBABILITIES] = probabilities
         np.savez_compressed(content, allow_pickle=False, **arrays)
         self._folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.weights(number, seed), weights)
@@ -164,6 +169,16 @@ class FinalistStore:
         if content is None or _CONFIDENCES not in content:
             return None
         return content[_CONFIDENCES].astype(np.float64)
+
+    def probabilities(self, number: int, seed: int) -> NDArray[np.float32] | None:
+        """Return the probability of each class for each test image, float32 [images, classes].
+
+        None where it is not stored.
+        """
+        content = read_record(self.record(number, seed))
+        if content is None or _PROBABILITIES not in content:
+            return None
+        return content[_PROBABILITIES].astype(np.float32)
 
     def validation_right(self, number: int, seed: int) -> NDArray[np.bool_] | None:
         """Return for each validation image whether it is right, bool [images]; None if unknown."""

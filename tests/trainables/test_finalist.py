@@ -219,3 +219,10 @@ def test_first_seed_is_probed_on_test_and_failed_probes_keep_the_training(monkey
     failed = retrain(spec, 7, PARAMS, 1, probed=True)
     assert (failed.probes, failed.probe_failure) == (None, "RuntimeError: out of memory")
     assert untimed(failed.result) == untimed(retraining.result)
+
+
+def test_probabilities_are_returned_if_the_spec_asks():
+    found = retrain(dataclasses.replace(SPEC, epochs=1, scores=True), 7, PARAMS, 1)
+    assert found.probabilities.sum(axis=1) == pytest.approx(1, abs=0.01)
+    assert (found.probabilities.argmax(axis=1) == found.predictions).mean() > 0.95
+    assert retrain(dataclasses.replace(SPEC, epochs=1), 7, PARAMS, 1).probabilities is None

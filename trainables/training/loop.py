@@ -334,6 +334,18 @@ class Training:
             confident.append(probability)
         return torch.cat(predicted).cpu(), torch.cat(true).cpu(), torch.cat(confident).cpu()
 
+    @torch.inference_mode()
+    def probabilities(self, split: str) -> Tensor:
+        """Return the probability of each class, float32 ``[images, classes]`` on the CPU.
+
+        Args:
+            split: see `predict`.
+        """
+        self.evaluated.eval()
+        parts = torch.split(self._splits[split], evaluation_batch(self.recipe.batch_size))
+        found = [self._scores(images).softmax(1) for images, _ in self._batches.sweep(parts)]
+        return torch.cat(found).cpu()
+
     def measure_latency(self, batch: int) -> float:
         """Return the latency of the network for a batch size, in milliseconds."""
         height, width, channels = self._image

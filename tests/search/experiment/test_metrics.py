@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import balanced_accuracy_score, f1_score
+from sklearn.metrics import (
+    balanced_accuracy_score,
+    f1_score,
+    roc_auc_score,
+    top_k_accuracy_score,
+)
 
 from search.experiment import metrics
 from search.experiment.loading import parse_experiment
-from search.experiment.metrics import balanced_accuracy, f1
+from search.experiment.metrics import auc, balanced_accuracy, f1, top5
 from spaces.errors import BadInputError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
@@ -38,7 +43,7 @@ def test_examples_of_metrics_hold() -> None:
     ("given_names", "says"),
     [
         (["f1_"], "did you mean f1?"),
-        (["auc"], "use balanced_accuracy, f1 or module:function"),
+        (["recall"], "use balanced_accuracy, f1, top5, auc or module:function"),
         (["f1", "f1"], "name each metric once"),
     ],
 )
@@ -46,3 +51,18 @@ def test_unknown_metric_is_refused(given_names: list[str], says: str) -> None:
     with pytest.raises(BadInputError) as caught:
         parse_experiment({"metrics": given_names})
     assert says in str(caught.value)
+
+
+def test_metrics_of_probabilities_agree_with_scikit_learn() -> None:
+    random = np.random.default_rng(0)
+    labels = np.concatenate([np.arange(8), random.integers(0, 8, 60)])
+    scores = random.dirichlet(np.ones(8), len(labels)).astype(np.float32)
+    predicted = scores.argmax(axis=1)
+    assert top5(labels, predicted, scores) == pytest.approx(
+        top_k_accuracy_score(labels, scores, k=5)
+    )
+    expected = np.mean([roc_auc_score(labels == each, scores[:, each]) for each in range(8)])
+    assert auc(labels, predicted, scores) == pytest.approx(expected)
+    # A class without a test image does not count.
+    wider = np.concatenate([scores, np.zeros((len(labels), 1), dtype=np.float32)], axis=1)
+    assert auc(labels, predicted, wider) == pytest.approx(expected)

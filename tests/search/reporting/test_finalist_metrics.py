@@ -52,3 +52,22 @@ def test_metric_of_one_seed_has_no_deviation(folder: SearchFolder) -> None:
     results = [each for each in FinalistStore(folder.finalists).results() if each.seed == 2]
     found = read_metrics(folder, experiment, rank_finalists({7: results}))
     assert metrics_section(found)[0].rows == (("7", "1.0000"),)
+
+
+def test_metric_of_probabilities_needs_stored_ones(folder: SearchFolder) -> None:
+    experiment = parse_experiment({"metrics": ["auc", "f1"]})
+    store = FinalistStore(folder.finalists)
+    result = FinalistResult(8, 1, 0.5, 0.75, 1.0)
+    sure = np.eye(2, dtype=np.float16)[list(LABELS)]
+    right = np.array(LABELS, dtype=np.int32)
+    store.write(result, b"weights", right, probabilities=sure)
+    old = [each for each in store.results() if each.number == 7]
+    found = read_metrics(folder, experiment, rank_finalists({7: old, 8: [result]}))
+    assert found[8]["auc"] == (1.0, None)
+    assert "auc" not in found[7]
+    (section,) = metrics_section(found)
+    assert {row[0]: row[section.header.index("auc")] for row in section.rows} == {
+        "7": "-",
+        "8": "1.0000",
+    }
+    assert "no probabilities are stored" in section.sentences[1]
