@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 
 from search.tracking.journal import Journal
 from search.tracking.journal_events import PARENT, RUN_ID, DataInput
@@ -166,3 +167,25 @@ def test_menu_lists_the_views_of_the_experiment(server: Server, page: Browser) -
             clickCount=1,
         )
     page.wait(lambda: all(view.name in page.text() for view in experiment_views()))
+
+
+def test_run_page_shows_description_picture_and_data(server: Server, page: Browser) -> None:
+    client = MlflowClient(server.uri)
+    (run,) = client.search_runs(["1"], "tags.kind = 'search'")
+    assert [(each.dataset.name, each.dataset.digest) for each in run.inputs.dataset_inputs] == [
+        ("digits", "1a2b3c")
+    ]
+    page.open("about:blank")
+    page.open(f"{server.uri}/#/experiments/1/runs/{run.info.run_id}")
+    width = "document.querySelector('img[src*=get-artifact]')?.naturalWidth"
+    page.wait(lambda: page.value(width) == 90)
+    page.wait(lambda: "1a2b3c" in page.text())
+
+
+def test_existing_views_are_left_as_they_are(server: Server) -> None:
+    client = MlflowClient(server.uri)
+    view = search_views(SEARCH)[0]
+    client.set_experiment_tag("1", view.tag, "changed")
+    journal = server.home / "mine" / "journal.jsonl"
+    sync(journal, Destination.from_environment(server.home), SEARCH, from_start=True)
+    assert client.get_experiment("1").tags[view.tag] == "changed"
