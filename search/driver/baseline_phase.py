@@ -34,7 +34,9 @@ def train_baselines(search: SearchSession, winner: Finalist) -> None:
         for name in search.experiment.baselines:
             if search.stop_requested.is_set():
                 return
+            search.clock.begin_baseline()
             _train(search, name, winner, wait)
+            search.clock.end_baseline()
 
 
 def _train(search: SearchSession, name: str, winner: Finalist, wait: NodeWait) -> None:

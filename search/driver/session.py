@@ -22,7 +22,7 @@ from search.loop.budget import Budget
 from search.loop.packing import Packing
 from search.loop.samplers import make_sampler
 from search.loop.screens import build_screens
-from search.loop.time_left.drawn import draw_workloads
+from search.loop.time_left.drawn import baseline_workloads, draw_workloads
 from search.loop.time_left.observer import SearchClock
 from search.loop.time_left.plan import Plan
 from search.study.database import Database
@@ -194,5 +194,6 @@ def open_search(
             seconds_before=budget.seconds,
             known=[TrialRecord.of(trial) for trial in study.trials()],
             device_fraction=packing.device_fraction,
+            baselines=baseline_workloads(experiment, spec.task),
         ),
     )

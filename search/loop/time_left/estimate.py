@@ -136,11 +136,24 @@ class _Play:
         self._best = self._leaders[: max(1, round(_BEST * len(scored)))]
         fractions = [each.device_fraction for each in seen.trainings]
         self._fraction = fmean(fractions) if fractions else 1.0
+        self._baselines = self._baseline_seconds()
 
     def _epoch_seconds(self, training: Training) -> float:
         if training.epochs and training.seconds > 0:
             return training.seconds / training.epochs
         return self._model.predict(training.workload)
+
+    def _baseline_seconds(self) -> float:
+        """Return the seconds of the named networks, each with the seeds of a finalist."""
+        plan, seen = self._plan, self._seen
+        whole = plan.epochs * plan.finalists.cost * self._stretch
+        trainings = [
+            makespan(self._workers, [whole * self._model.predict(each)] * plan.finalists.seeds)
+            for each in seen.baselines
+        ]
+        if trainings and seen.baseline_began is not None:
+            trainings[0] -= min(trainings[0], seen.now - seen.baseline_began)
+        return sum(trainings)
 
     def run(self, chance: Random) -> tuple[float, float]:
         """Play the rest once.
@@ -149,11 +162,12 @@ class _Play:
             Seconds of the search, and of the finalists after it.
         """
         if self._seen.finalists is not None:
-            return 0.0, self._play_finalists(self._seen.finalists, {}, chance)
+            seconds = self._play_finalists(self._seen.finalists, {}, chance)
+            return 0.0, seconds + self._baselines
         search, new = self._play_search(chance)
         chosen = self._choose(new, chance)
         empty = FinalistsSeen({number: {} for number in chosen})
-        return search, self._play_finalists(empty, chosen, chance)
+        return search, self._play_finalists(empty, chosen, chance) + self._baselines
 
     def _play_search(self, chance: Random) -> tuple[float, list[float]]:
         """Return the seconds of the search, and the seconds of an epoch of the new trials."""

@@ -59,6 +59,8 @@ class Observed:
         seconds: that the budget of time counts.
         startup: seconds that the first process took to start.
         finalists: None before the search has ended.
+        baselines: workloads of the named networks that train after the finalists.
+        baseline_began: when the first of these began; None before.
     """
 
     now: float
@@ -67,6 +69,8 @@ class Observed:
     seconds: float
     startup: float = 0.0
     finalists: FinalistsSeen | None = None
+    baselines: tuple[Workload, ...] = ()
+    baseline_began: float | None = None
 
     @property
     def by_number(self) -> Mapping[int, Training]:

@@ -33,6 +33,7 @@ class SearchClock(Observer):
         seconds_before: that earlier drivers have spent of the budget of time.
         known: trials of earlier drivers.
         device_fraction: of a device that the training of a candidate occupies.
+        baselines: workloads of the named networks that train after the finalists.
         clock: returns the seconds since some moment.
     """
 
@@ -44,6 +45,7 @@ class SearchClock(Observer):
         seconds_before: float = 0.0,
         known: Sequence[TrialRecord] = (),
         device_fraction: Callable[[Candidate], float] = lambda candidate: 1.0,
+        baselines: Sequence[Workload] = (),
         clock: Callable[[], float] = _now,
     ) -> None:
         self._plan = plan
@@ -53,6 +55,8 @@ class SearchClock(Observer):
         self._clock = clock
         self._began = clock()
         self._lock = threading.Lock()
+        self._baselines = list(baselines)
+        self._baseline_began: float | None = None
         self._trainings: dict[int, Training] = {}
         self._finalists: FinalistsSeen | None = None
         self._waiting: list[tuple[int, int]] = []
@@ -161,6 +165,17 @@ class SearchClock(Observer):
             self._waiting = [each for each in self._waiting if each != (number, index)]
             self._start_finalists()
 
+    def begin_baseline(self) -> None:
+        """Note that the trainings of the next baseline start."""
+        with self._lock:
+            self._baseline_began = self._clock()
+
+    def end_baseline(self) -> None:
+        """Note that the trainings of a baseline have ended."""
+        with self._lock:
+            self._baseline_began = None
+            del self._baselines[:1]
+
     def _start_finalists(self) -> None:
         """Assume that the next trainings start on the free workers."""
         seen = self._finalists
@@ -178,6 +193,8 @@ class SearchClock(Observer):
                 self._before + now - self._began,
                 self._startup,
                 deepcopy(self._finalists),
+                tuple(self._baselines),
+                self._baseline_began,
             )
 
     def _busy(self, now: float) -> float | None:

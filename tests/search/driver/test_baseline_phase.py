@@ -65,6 +65,7 @@ def session(folder: SearchFolder, params: dict[str, Any], lines: list[str]) -> S
         packing=Packing(cpus=1, fixed=0.0),
         study=SimpleNamespace(trial=lambda _: SimpleNamespace(params=params)),
         stop_requested=SimpleNamespace(is_set=lambda: False, set=lambda: None),
+        clock=SimpleNamespace(begin_baseline=lambda: None, end_baseline=lambda: None),
         say=lines.append,
     )
     return cast("SearchSession", search)

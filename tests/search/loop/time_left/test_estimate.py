@@ -117,6 +117,26 @@ def test_finalists_wait_for_their_processes_to_start() -> None:
     assert left(plan, replace(seen(ended(0), ended(1)), startup=20.0)) == pytest.approx(28)
 
 
+def test_baselines_count_by_their_own_costs() -> None:
+    plan = replace(PLAN, trials=2, finalists=FinalistPlan(count=1, seeds=2, most_seeds=2))
+    large = replace(NETWORK, macs=10**9)
+    alone = left(plan, seen(ended(0), ended(1)))
+    beside = left(plan, replace(seen(ended(0), ended(1)), baselines=(NETWORK,)))
+    assert beside == pytest.approx(2 * alone)
+    assert left(plan, replace(seen(ended(0), ended(1)), baselines=(large,))) > 5 * alone
+
+
+def test_time_in_the_running_baseline_is_over() -> None:
+    observed = replace(
+        seen(ended(0), ended(1)),
+        finalists=FinalistsSeen({0: {0: 0.5}}, {0: [8.0]}),
+        baselines=(NETWORK,),
+        baseline_began=95.0,
+    )
+    plan = replace(PLAN, trials=2, finalists=FinalistPlan(count=1, seeds=1, most_seeds=1))
+    assert left(plan, observed) == pytest.approx(3)
+
+
 def test_larger_networks_are_predicted_to_take_longer() -> None:
     large = replace(NETWORK, macs=10**8, activation_bytes=10**7)
     model = EpochSeconds([NETWORK, large], [1.0, 8.0], [1.0, 1.0])
