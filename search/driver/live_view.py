@@ -39,9 +39,7 @@ class LiveView:
         self._page: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        """Start the thread and the process."""
-        with suppress(OSError):  # A search runs without a page.
-            self._page = _start_page(self._search.folder.path)
+        """Start the thread, which starts the process if the search takes longer than seconds."""
         self._thread.start()
         return self
 
@@ -67,6 +65,9 @@ class LiveView:
                 self._write()
             if self._ended.wait(_EVERY):
                 return
+            if self._page is None:
+                with suppress(OSError):  # A search runs without a page.
+                    self._page = _start_page(self._search.folder.path)
 
     def _write(self) -> None:
         clock = self._search.clock
