@@ -87,7 +87,8 @@ def retrain(
         probes,
         failure,
         confident.numpy().astype(np.float16),
-        training.probabilities("test").numpy().astype(np.float16) if spec.scores else None,
+        # Not float16, which rounds small probabilities to 0 and so loses their order.
+        training.probabilities("test").numpy() if spec.scores else None,
     )
 
 

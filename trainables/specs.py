@@ -387,7 +387,7 @@ class Retraining:
             the split, bool ``[images]``; empty with folds, of which seeds hold out different ones.
         probes: of the scored network; None if they were not requested or failed.
         probe_failure: why they failed; empty if they did not.
-        probabilities: of each class for each test image, float16 ``[images, classes]``; None unless
+        probabilities: of each class for each test image, float32 ``[images, classes]``; None unless
             the spec asks for them.
         confidences: probability of the predicted class of each test image, float16 ``[images]``;
             None if it is unknown.
@@ -400,4 +400,4 @@ class Retraining:
     probes: NetworkProbes | None = None
     probe_failure: str = ""
     confidences: NDArray[np.float16] | None = None
-    probabilities: NDArray[np.float16] | None = None
+    probabilities: NDArray[np.float32] | None = None

@@ -144,7 +144,7 @@ def analyze(
         parse_rule(rule),
         keep_border,
         EffectiveOptions(weights, data) if effective else None,
-        None if write is None else RemedyChoice(remedy or 1, write),
+        None if write is None else RemedyChoice(1 if remedy is None else remedy, write),
         compare,
     )
     checks = CheckOptions(fail, baseline, update_baseline, sarif, github)

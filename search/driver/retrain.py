@@ -233,8 +233,9 @@ def _changed(networks: SearchNetworks, request: RetrainRequest) -> Experiment:
         overrides += [most, f"finalists.seeds={request.seeds}"]
     experiment = load_experiment(path, overrides)
     before = networks.experiment.model_dump(mode="json")
+    before["scheduler"]["hopeless_after"] = None
     for field, value in experiment.model_dump(mode="json").items():
-        if field in (*TRAINING, *EXECUTION, "scheduler") or value == before[field]:
+        if field in (*TRAINING, *EXECUTION) or value == before[field]:
             continue
         problem = "is no setting of a training"
         remedy = f"start a new search: {new_search(folder, experiment, [field])}"

@@ -116,7 +116,7 @@ class FinalistStore:
         predictions: NDArray[np.int32],
         validation_right: NDArray[np.bool_] | None = None,
         confidences: NDArray[np.float16] | None = None,
-        probabilities: NDArray[np.float16] | None = None,
+        probabilities: NDArray[np.float32] | None = None,
     ) -> None:
         """Store a result atomically.
 

@@ -23,6 +23,12 @@ _READING = frozenset(
     )
 )
 """Functions that turn a tensor into a value of Python."""
+_AUGMENTED = frozenset(
+    (
+        *("__iadd__", "__isub__", "__imul__", "__itruediv__", "__ifloordiv__", "__imod__"),
+        *("__iand__", "__ior__", "__ixor__", "__ipow__"),
+    )
+)
 
 
 class _Recording(TorchFunctionMode):
@@ -57,10 +63,24 @@ class _Recording(TorchFunctionMode):
             self.values.append((name, result))
             self.depends_on_image |= not is_constant
             return result
+        if not is_constant and tensors and _writes(name):
+            self._forget(tensors[0])
         for tensor in _pytree.tree_leaves(result):
             if isinstance(tensor, Tensor):
                 self._constants[tensor] = is_constant
         return result
+
+    def _forget(self, written: Tensor) -> None:
+        """Mark a tensor into which values of the image were written, and all that share memory."""
+        memory = written.untyped_storage().data_ptr()
+        for tensor in list(self._constants):
+            if tensor.untyped_storage().data_ptr() == memory:
+                self._constants[tensor] = False
+
+
+def _writes(name: str) -> bool:
+    """Tell whether a function changes its first tensor in place."""
+    return name == "__setitem__" or name in _AUGMENTED or (name.endswith("_") and name[-2:] != "__")
 
 
 class Decided(TorchFunctionMode):

@@ -28,9 +28,9 @@ _ELEMENTWISE = (
     *("nan_to_num", "where", "clamp", "addcmul", "addcdiv", "lerp", "hardtanh", "rrelu", "celu"),
     *("float_power", "softplus", "silu", "mish", "logit", "square", "bernoulli", "detach"),
 )
+"""Pixel-wise operations without torch's tag. Statistics of norms do not count as mixing."""
 _QUANTISATION = ("fake_quantize", "_fake_quantize", "fused_moving_avg", "_fused_moving_avg")
 """Prefixes of the pixel-wise operations of training with simulated integers."""
-"""Pixel-wise operations without torch's tag. Statistics of norms do not count as mixing."""
 _SEQUENCES = ("softmax", "log_softmax", "cumsum", "cumprod", "logcumsumexp", "sort", "argsort")
 
 

@@ -84,8 +84,11 @@ def write_remedy(
         rule: border rule.
 
     Raises:
-        BadInputError: the file cannot be written, or an operation has no PyTorch code.
+        BadInputError: the file exists or cannot be written, or an operation has no PyTorch code.
     """
+    if path.exists():
+        problem = "exists, and may be your own code"
+        raise BadInputError("--write", path, problem, "name another file, or remove it")
     _, height, width = original.shapes[0]
     title = (
         f"{reference.model} for images of {height}x{width} pixels, {remedy.kind}: "
@@ -102,6 +105,7 @@ def write_remedy(
                 note(f"{name}: {values}")
             note(f"written: {path}, a patch that was verified by analysing the patched network")
             return
+        path.unlink(missing_ok=True)  # The network may have no code, either.
         note(f"{reference.model} cannot be patched ({refused}), so the whole network is written")
     try:
         _write(path, module_source(remedy.architecture, title=f"{title}."))
@@ -110,6 +114,7 @@ def write_remedy(
         raise BadInputError("--write", path, problem, "choose another --remedy") from None
     refused = _check(runpy.run_path(str(path))["Network"](), remedy, rule)
     if refused:
+        path.unlink(missing_ok=True)
         raise BadInputError("--write", path, refused, "report this as a fault")
     note(f"written: {path}, a network without weights that was verified by analysing it")
 

@@ -129,7 +129,7 @@ def test_recipe_may_change_but_not_network_or_images(home: Home) -> None:
     plan = planned(home, "recipe.learning_rate=0.01")
     original = SearchNetworks(home, "mine:0", CONSOLE).trial
     assert plan.network.digest != original.digest
-    for change in ("space.depth=3", "data=mnist", "seed=3"):
+    for change in ("space.depth=3", "data=mnist", "seed=3", "scheduler.reduction=2"):
         with pytest.raises(BadInputError, match=r"is no setting of a training; start a new search"):
             planned(home, change)
     with pytest.raises(BadInputError, match=r"mine: does not name a trial; write mine:TRIAL"):

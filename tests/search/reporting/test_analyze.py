@@ -10,6 +10,7 @@ from PIL import Image
 from search.cli import main
 from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
+from search.reporting.analysis import writing
 from search.study.database import Database
 from search.study.study import Study
 from spaces.candidate import CandidateSpace
@@ -150,6 +151,21 @@ def test_own_network_is_patched_where_arguments_suffice(own, capsys):
     assert [layer["stride"][0] for layer in document["layers"]] == [1, 2, 2, 1]
 
 
+def test_remedy_replaces_no_file(own, capsys):
+    code = (own / "my_nets.py").read_text()
+    options = ["--resolution", "16", "--write", "my_nets.py"]
+    assert main(["analyze", "my_nets:Net", *options]) == 2
+    assert "my_nets.py: exists, and may be your own code" in capsys.readouterr().err
+    assert (own / "my_nets.py").read_text() == code
+
+
+def test_remedy_that_fails_its_check_is_not_kept(own, capsys, monkeypatch):
+    monkeypatch.setattr(writing, "_check", lambda *_: "has other fields")
+    assert main(["analyze", "vgg16", "--write", "remedied.py"]) == 2
+    assert "has other fields" in capsys.readouterr().err
+    assert not (own / "remedied.py").exists()
+
+
 def test_own_network_with_functional_pooling_is_written_whole(own, capsys):
     (own / "pooled.py").write_text(POOLED)
     arguments = ["pooled:Net", "--resolution", "8", "--write", "whole.py"]
@@ -266,6 +282,7 @@ def test_changed_space_of_a_trial_is_said(tmp_path, capsys, changed):
         (["vgg16", "--effective", "--weights", "w.pt"], "w.pt"),
         (["vgg16", "--remedy", "2"], "add --write FILE"),
         (["vgg16", "--write", "x.py", "--remedy", "9"], "use 1 to 5"),
+        (["vgg16", "--write", "x.py", "--remedy", "0"], "use 1 to 5"),
         (["vgg16", "--write", "no/x.py"], "--write = no/x.py"),
         (["resnet14c", "--write", "x.py"], "no remedy"),
         (["vgg16", "--rule", "strict"], "--rule = strict"),

@@ -147,6 +147,18 @@ def checked(net: Net, x: Tensor) -> Tensor:
     return net.b(x)
 
 
+def assigned(net: Net, x: Tensor) -> Tensor:
+    x, kept = net.a(x), torch.zeros(2, 2)
+    kept[0] = x.mean()
+    return x if kept.sum() < 0 else net.b(x)
+
+
+def written_through_a_view(net: Net, x: Tensor) -> Tensor:
+    x, kept = net.a(x), torch.zeros(2, 2)
+    kept.view(-1).add_(x.mean())
+    return x if kept.sum() < 0 else net.b(x)
+
+
 def chosen(net: Net, x: Tensor) -> Tensor:
     scores = net.b(net.a(x)).flatten()
     return scores[scores > 0]
@@ -162,6 +174,8 @@ def watched() -> nn.Module:
 MEASURED = {
     "control flow on values": (lambda: Net(early_exit), "control flow depends on the values"),
     "assertion on values": (lambda: Net(checked), "control flow depends on the values"),
+    "value assigned": (lambda: Net(assigned), "control flow depends on the values"),
+    "value in a view": (lambda: Net(written_through_a_view), "control flow depends on the values"),
     "size by values": (lambda: Net(chosen), "size of a tensor depends on values"),
     "NumPy in a hook": (watched, ".numpy()"),
 }
