@@ -106,7 +106,7 @@ def compare(
     """
     from search.experiment.folder import Home
     from search.nightly.arms import arm_of
-    from search.reporting.compare.comparison import build, document, render, write_page
+    from search.reporting.compare.comparison import build, document, page_line
     from search.reporting.rendering import print_report
 
     if len(set(names)) < 2 or len(set(names)) < len(names):
@@ -120,7 +120,7 @@ def compare(
         return 0
     console = make_console()
     print_report(console, sections)
-    say(console, f"\nWeb page: {write_page(place, arms, render(arms, sections))}")
+    say(console, f"\n{page_line(place, arms, sections)}")
     return 0
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import copy
+
+from optuna.trial import TrialState
 
 from cluster.files import write_atomically
 from search.driver.baseline_process import GRACE
@@ -12,7 +15,7 @@ from search.reporting.additional_results import baseline_metrics
 from search.reporting.gathering import Gathered
 from search.reporting.page.search_page import search_page
 from search.reporting.rendering import Section
-from search.study.finalists import Finalist
+from search.study.finalists import Finalist, read_results
 from search.tracking.field_plot import field_plot
 from search.tracking.mlflow_destination import view_links
 from search.tracking.tracking_process import ui_command
@@ -66,13 +69,29 @@ def show_links(search: SearchSession) -> None:
 
 
 def close_after(search: SearchSession, error: BaseException) -> None:
-    """Close study and journal after an error, so that the search can be resumed."""
+    """Close study, journal and page after an error, so that the search can be resumed."""
     search.database.close()
+    interrupted = isinstance(error, KeyboardInterrupt)
     with suppress(OSError):
-        search.recorder.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        search.recorder.end("KILLED" if interrupted else "FAILED")
     with suppress(OSError):
         # On a full disk, a later attempt to close it would hide the first error.
         search.journal.close()
+    if search.folder.report.exists():
+        # It says that the search runs, and loads itself again. A second error would hide the first.
+        with suppress(Exception):
+            _write_last_page(search, "interrupted" if interrupted else "failed")
+
+
+def _write_last_page(search: SearchSession, state: str) -> None:
+    """Write the page of a search that did not finish, from memory: its database may be away."""
+    trials = [copy(trial) for trial in search.study.trials()]
+    for trial in trials:
+        if trial.state is TrialState.RUNNING:
+            trial.state = TrialState.WAITING
+    finalists = read_results(search.folder.finalists)
+    gathered = Gathered(search.folder, search.experiment, trials, finalists, search.space, state)
+    write_atomically(search.folder.report, search_page(gathered))
 
 
 def show_ending(search: SearchSession, outcome: Outcome) -> None:

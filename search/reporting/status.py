@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from search.reporting.comparison import comparability, compare
 from search.reporting.documents import list_documents
 from search.reporting.gathering import Gathered
 from search.reporting.page.search_page import search_page
-from search.reporting.rendering import print_report
+from search.reporting.rendering import NOT_ALLOWED, print_report
 from search.reporting.spending import Spending
 from search.reporting.standing import read_distances, read_standing
 from search.reporting.stored_search import StoredSearch
@@ -32,7 +31,6 @@ from spaces.errors import BadInputError
 
 WATCH_EVERY = 5.0
 """Seconds between two tables of `status --watch`."""
-_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 _NO_SEARCH = "no search in {} yet (--home names another folder); start one: {}"
 _STOPPED = {"interrupted": "was interrupted", "failed": "has failed"}
 
@@ -201,7 +199,7 @@ def show_report(name: str, against: str | None, home: Home, console: Console) ->
     try:
         stored.folder.report.write_text(page, encoding="utf-8")
     except OSError as error:
-        if error.errno in _NOT_ALLOWED:
+        if error.errno in NOT_ALLOWED:
             say(console, f"\nWeb page: not written; {stored.folder.path} is not yours to write")
             return
         problem = f"cannot write the web page ({error.strerror})"

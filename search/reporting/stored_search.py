@@ -20,19 +20,24 @@ _ENDINGS: dict[str | None, str] = {"FINISHED": "finished", "FAILED": "failed"}
 class StoredSearch:
     """A stored search, running or not.
 
+    Args:
+        folder: of the search.
+        ended_as: failed or interrupted, if its driver is known to have ended so; else empty.
+
     Attributes:
         state: running, finished, failed or interrupted; a search is interrupted if its driver died.
     """
 
-    def __init__(self, folder: SearchFolder) -> None:
+    def __init__(self, folder: SearchFolder, ended_as: str = "") -> None:
         self.folder = folder
         self.experiment = load_stored(folder)
         location = folder.location(self.experiment.database)
         # Read before the journal: a search that ends in between is read as ended.
-        held = DriverFileLock(folder.lock, folder.name).holder() is not None
-        if not held and isinstance(location, str):
+        held = not ended_as and DriverFileLock(folder.lock, folder.name).holder() is not None
+        if not ended_as and not held and isinstance(location, str):
             held = is_written(location, self.experiment.name)
-        self.state = "running" if held else _ENDINGS.get(last_status(folder.journal), "interrupted")
+        ended_as = ended_as or _ENDINGS.get(last_status(folder.journal), "interrupted")
+        self.state = "running" if held else ended_as
         self.trials: list[FrozenTrial] = read_trials(location, self.experiment.name)
         for trial in self.trials:
             # Without a driver no trial runs, whatever state a killed driver left.

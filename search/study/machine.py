@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from cluster.files import write_atomically
 from search.experiment.folder import SearchFolder
+from search.urls import redacted
 
 _PACKAGES = ("borderline", "torch", "ray", "optuna", "mlflow")
 
@@ -22,7 +23,7 @@ class Machine:
     Attributes:
         device: on which trials are trained.
         versions: of Python and the packages that matter.
-        command: that started the driver.
+        command: that started the driver, without passwords in addresses.
     """
 
     device: str
@@ -42,7 +43,7 @@ def this_machine(device: str) -> Machine:
             versions.append(f"{package} {version(package)}")
         except PackageNotFoundError:
             continue
-    return Machine(device, ", ".join(versions), shlex.join(["python", *sys.argv]))
+    return Machine(device, ", ".join(versions), redacted(shlex.join(["python", *sys.argv])))
 
 
 def write_machine(folder: SearchFolder, machine: Machine) -> None:

@@ -111,7 +111,8 @@ def draw(plot: Plot) -> Markup:
     if plot.verticals:
         top += 14
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    across = Scale(plot.x, [point.x for point in points], _LEFT, right)
+    widths = [point.x for point in points] + [mark.at for mark in plot.verticals]
+    across = Scale(plot.x, widths, _LEFT, right)
     heights = [point.y for point in points] + [level.at for level in plot.levels]
     up = Scale(plot.y, heights, bottom, top)
     return render(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 _TICKS = 6
 
@@ -120,16 +119,3 @@ def _log_ticks(low: float, high: float) -> list[float]:
     inside = inside[:: -(-len(inside) // (2 * _TICKS)) or 1]
     # Two ticks need not exist within less than a decade.
     return inside if len(inside) > 1 else [low, *inside, high]
-
-
-def quantiles(values: Sequence[float], parts: int) -> list[float]:
-    """Return the inner limits of equally large parts of the values.
-
-    Example:
-        >>> quantiles([1, 2, 3, 4], 2)
-        [2.5]
-    """
-    ordered = sorted(values)
-    pairs = [*pairwise(ordered)] or [(ordered[0], ordered[0])]
-    places = [part * len(ordered) // parts - 1 for part in range(1, parts)]
-    return [sum(pairs[min(max(place, 0), len(pairs) - 1)]) / 2 for place in places]

@@ -21,7 +21,7 @@ from search.reporting.compare.settings import different_settings
 from search.reporting.compare.spending import costs_section, equal_accuracy_section
 from search.reporting.comparison import compare
 from search.reporting.page.frame import Part, figure, part_of, render_page
-from search.reporting.rendering import Section
+from search.reporting.rendering import NOT_ALLOWED, Section
 from spaces.errors import BadInputError
 
 FOLDER = "_comparisons"
@@ -64,7 +64,8 @@ def write_page(home: Home, arms: Sequence[Arm], page: str) -> Path:
     """Store the page of a comparison beside the others; no file is overwritten.
 
     Raises:
-        BadInputError: it cannot be written.
+        OSError: the home is not the user's to write.
+        BadInputError: it cannot be written for another reason.
     """
     folder = home.path / FOLDER
     name = re.sub(r"[^\w.-]+", "-", "-vs-".join(arm.name for arm in arms))[:_LONGEST_NAME]
@@ -79,9 +80,28 @@ def write_page(home: Home, arms: Sequence[Arm], page: str) -> Path:
                 continue
             break
     except OSError as error:
+        if error.errno in NOT_ALLOWED:
+            raise
         problem = f"cannot write the page ({error.strerror})"
-        raise BadInputError("compare", folder, problem, "free disk space, or use --home") from None
+        raise BadInputError("compare", folder, problem, "free disk space, or use --json") from None
     return path
+
+
+def page_line(home: Home, arms: Sequence[Arm], sections: Sequence[Section]) -> str:
+    """Store the page of a comparison, and return a line that says where.
+
+    Args:
+        home: of the searches; if it is not the user's to write, the line says so.
+        arms: as in `build`.
+        sections: what `build` returned for them.
+
+    Raises:
+        BadInputError: the page cannot be written for another reason.
+    """
+    try:
+        return f"Web page: {write_page(home, arms, render(arms, sections))}"
+    except OSError:
+        return f"Web page: not written; {home.path} is not yours to write"
 
 
 def document(arms: Sequence[Arm], sections: Sequence[Section]) -> dict[str, Any]:

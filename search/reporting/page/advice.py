@@ -44,6 +44,8 @@ def advice_part(gathered: Gathered) -> Part | None:
 
 def _more_trials(gathered: Gathered) -> Iterator[str]:
     """Advise more trials if the search was improving when its budget ran out."""
+    if gathered.state != "finished":
+        return
     steps = best_so_far(gathered.scored)
     last = max((step.trials for step in steps if step.improved), default=0)
     prospect = gathered.summary.prospect
@@ -80,7 +82,8 @@ def _longer_training(gathered: Gathered) -> Iterator[str]:
 
 def _wider_ranges(gathered: Gathered) -> Iterator[str]:
     """Advise wider ranges where the best trials lie at an end."""
-    best = {record.number for record in gathered.summary.leaderboard[:TOP]}
+    complete = min(TOP, gathered.summary.complete)
+    best = {record.number for record in gathered.summary.leaderboard[:complete]}
     trials = [trial for trial in gathered.trials if trial.number in best]
     if len(trials) < TOP:
         return

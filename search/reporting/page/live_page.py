@@ -1,6 +1,7 @@
 """Rewrites the page of a running search every half minute; a process of its own.
 
-The process ends when its standard input closes, because its driver then has ended.
+The process ends when its standard input closes, because its driver then has died. A driver that
+ends otherwise stops the process first, and writes the page itself.
 """
 
 from __future__ import annotations
@@ -40,6 +41,17 @@ def write_live_page(folder: SearchFolder) -> None:
     write_atomically(folder.report, page)
 
 
+def write_last_page(folder: SearchFolder) -> None:
+    """Write the page of a search whose driver died; it does not load itself again.
+
+    Args:
+        folder: of the search.
+    """
+    # A server of the database may take a while to notice that the driver has died.
+    stored = StoredSearch(folder, ended_as="interrupted")
+    write_atomically(folder.report, search_page(Gathered.of(stored)))
+
+
 def _now(state: LiveState | None) -> list[Section]:
     """Return the section on the running search."""
     if state is None:
@@ -67,6 +79,9 @@ def follow(folder: SearchFolder, wait: Callable[[float], bool]) -> None:
                 write_live_page(folder)
                 written_for = size
         pause = max(EVERY, (time.process_time() - began) / _MOST_WORK)
+    with suppress(Exception):
+        # Nobody else tells a reader that the search no longer runs.
+        write_last_page(folder)
 
 
 def _driver_ended(seconds: float) -> bool:

@@ -53,11 +53,11 @@ def lead(gathered: Gathered) -> list[str]:
 def _found(gathered: Gathered, winner: Finalist) -> str:
     record = gathered.by_number[winner.number]
     seeds = len(winner.results)
-    size = "" if record.param_count is None else f", {record.param_count:,} parameters"
+    size = "" if record.param_count is None else f", {record.param_count:,} parameters,"
     mean, deviation = winner.test_accuracy
     spread = f" ± {deviation:.4f}" if seeds > 1 else ""
     return (
-        f"Trial {winner.number}{size}, wins with test accuracy {mean:.4f}{spread} "
+        f"Trial {winner.number}{size} wins with test accuracy {mean:.4f}{spread} "
         f"({plural(seeds, 'fresh seed')}), the best of "
         f"{plural(gathered.summary.trained, 'trained candidate')}."
     )

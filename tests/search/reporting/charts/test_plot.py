@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 
 from search.reporting.charts.plot import MOST_POINTS, Mark, Plot, Point, Series, draw, thinned
-from search.reporting.charts.scales import Axis, Scale, quantiles
+from search.reporting.charts.scales import Axis, Scale
 
 
 def plot(*series: Series, x: Axis | None = None, levels: tuple[Mark, ...] = ()) -> Plot:
@@ -64,6 +65,9 @@ def test_accuracies_have_no_tick_beyond_1() -> None:
     assert max(float(tick.text) for tick in ticks) == 1.0
 
 
-def test_quantiles_part_equally() -> None:
-    assert quantiles([4, 1, 3, 2], 4) == [1.5, 2.5, 3.5]
-    assert quantiles([1.0], 3) == [1.0, 1.0]
+def test_marks_beyond_the_points_are_not_moved_to_the_end() -> None:
+    series = Series("", [Point(1, 0.5), Point(2, 0.6)])
+    marks = (Mark(3, "rung 1"), Mark(9, "rung 2"))
+    drawn = draw(Plot("chart", Axis("x"), Axis("y"), [series], verticals=marks))
+    places = re.findall(r'class="mark" x1="([\d.]+)"', drawn)
+    assert len(set(places)) == 2

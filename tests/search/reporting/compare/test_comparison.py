@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +21,7 @@ from search.experiment.folder import Home
 from search.experiment.loading import parse_experiment
 from search.reporting.compare.arm import Arm
 from search.reporting.compare.comparability import obstacle
-from search.reporting.compare.comparison import build, document, render, write_page
+from search.reporting.compare.comparison import build, document, page_line, render, write_page
 from search.reporting.compare.curves import best_so_far, common_accuracy, reached
 from search.reporting.compare.results import headline
 from search.reporting.compare.settings import different_settings
@@ -205,6 +206,16 @@ def test_page_overwrites_no_file(tmp_path: Path) -> None:
         "one-vs-two-2026-01-01-3.html",
     ]
     assert [path.read_text() for path in paths] == ["first", "second", "third"]
+
+
+def test_home_of_others_gets_no_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, "read-only", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    arms = [arm("one"), arm("two")]
+    line = page_line(Home(tmp_path), arms, build(arms))
+    assert line == f"Web page: not written; {tmp_path} is not yours to write"
 
 
 def test_page_has_both_curves_of_each_search() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from search.experiment.loading import parse_experiment
 from search.reporting.gathering import Gathered
-from search.reporting.page.advice import advice_part, ranges_at_edge
+from search.reporting.page.advice import TOP, advice_part, ranges_at_edge
 from search.reporting.page.classes import (
     Bin,
     Scored,
@@ -225,9 +226,16 @@ def test_device_time_is_summed_by_outcome(stored_trial: StoredTrial) -> None:
 def test_lead_says_what_won_and_how_sure_that_is(make_gathered: MakeGathered) -> None:
     found, sure = lead(make_gathered())
     assert found.startswith("Trial 0, ")
-    assert "wins with test accuracy 0.9500 ± 0.0000 (2 fresh seeds)" in found
+    assert "parameters, wins with test accuracy 0.9500 ± 0.0000 (2 fresh seeds)" in found
     assert sure.startswith("The 95% interval for 60 test images is 0.86-0.98; chance explains")
     assert "finalist 1; it exceeds a guess (0.3000)" in sure
+
+
+def test_lead_without_a_size_has_no_comma(make_gathered: MakeGathered) -> None:
+    gathered = make_gathered()
+    for trial in gathered.trials:
+        trial.user_attrs.pop("params", None)
+    assert lead(gathered)[0].startswith("Trial 0 wins with")
 
 
 def test_lead_of_an_unfinished_search_says_so(make_gathered: MakeGathered) -> None:
@@ -273,6 +281,29 @@ def test_advice_names_ties_and_the_cheaper_finalist(make_gathered: MakeGathered)
     part = advice_part(make_gathered())
     assert part is not None
     assert "chance explains the lead over 1 finalist" in part.content[0]
+
+
+@pytest.mark.parametrize(("state", "is_advised"), [("finished", True), ("running", False)])
+def test_more_trials_are_advised_after_the_budget(
+    make_gathered: MakeGathered, state: str, *, is_advised: bool
+) -> None:
+    gathered = make_gathered(finalists=(), state=state)
+    last = next(trial for trial in reversed(gathered.trials) if trial.value is not None)
+    last.values = [0.99]
+    assert last.state is TrialState.COMPLETE
+    part = advice_part(gathered)
+    assert part is not None
+    assert any("More trials: " in each for each in part.content) is is_advised
+
+
+def test_stopped_trials_do_not_advise_a_wider_range(make_gathered: MakeGathered) -> None:
+    trials = at(*[1.0] * TOP)
+    for number, trial in enumerate(trials):
+        trial.number = number
+        trial.state = TrialState.COMPLETE if number < TOP - 1 else TrialState.PRUNED
+    part = advice_part(replace(make_gathered(finalists=()), trials=trials))
+    assert part is not None
+    assert not any("A wider range" in each for each in part.content)
 
 
 def test_no_complete_trial_gives_no_advice(make_gathered: MakeGathered) -> None:
