@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from inspect import signature
+from inspect import Parameter, signature
 from math import isfinite
 from typing import Any, TypeAlias
 
@@ -24,6 +24,8 @@ from spaces.user_code import (
 
 Classes: TypeAlias = NDArray[np.int64]
 Probabilities: TypeAlias = NDArray[np.float32]
+_THIRD = "probabilities"
+"""Name of the third argument of a metric, if that has a default."""
 
 
 @dataclass(frozen=True)
@@ -183,8 +185,14 @@ def _own(reference: str, folders: Sequence[str]) -> Metric:
     if not callable(found):
         problem, remedy = "is not a function", "name a function(labels, predictions)"
         raise BadInputError("metrics", reference, problem, remedy)
+    return Metric(found, of_probabilities=_takes_probabilities(found))
+
+
+def _takes_probabilities(function: Callable[..., float]) -> bool:
+    """Tell whether a third argument must be given; one with a default is an option of the user."""
     try:
-        takes = len(signature(found).parameters)
+        parameters = signature(function).parameters.values()
     except ValueError:  # Of a function in C.
-        takes = 2
-    return Metric(found, of_probabilities=takes == 3)
+        return False
+    placed = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(placed) > 2 and (placed[2].default is Parameter.empty or placed[2].name == _THIRD)

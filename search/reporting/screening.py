@@ -20,6 +20,7 @@ from search.experiment.training_spec import load_images
 from search.formatting import plural
 from search.loop.preflight import FewCandidatesError, Prepared, prepare
 from search.loop.screens import judge, reject_invalid
+from search.loop.time_left.drawn import baseline_workloads
 from search.reporting.preview.candidates import SpaceSize, costs_of
 from search.reporting.preview.forecast import Capacity, Forecast, local_capacity, measure, predict
 from search.study.records import Rejection
@@ -70,7 +71,8 @@ def screen_space(
     if measured and accepted and refused is None:
         found, device = measure(prepared.spec, accepted)
         capacity = capacity or local_capacity(completed)
-        expected = predict(completed, capacity, accepted, found, device)
+        named = baseline_workloads(completed, prepared.spec.task)
+        expected = predict(completed, capacity, accepted, found, device, named)
     options = _options(prepared, experiment.recipe)
     if as_json:
         document = _document(prepared, options, dataset, draws, counts, refused)

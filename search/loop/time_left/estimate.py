@@ -75,7 +75,13 @@ def estimate(
     return _played(plan, seen, drawn, _model(seen), seed)
 
 
-def forecast(plan: Plan, drawn: Sequence[Workload], model: EpochSeconds, seed: int = 0) -> TimeLeft:
+def forecast(
+    plan: Plan,
+    drawn: Sequence[Workload],
+    model: EpochSeconds,
+    seed: int = 0,
+    baselines: Sequence[Workload] = (),
+) -> TimeLeft:
     """Predict the time of a search that has not started.
 
     Args:
@@ -83,8 +89,10 @@ def forecast(plan: Plan, drawn: Sequence[Workload], model: EpochSeconds, seed: i
         drawn: workloads of random candidates that the screens accept, one or more.
         model: of the seconds of an epoch.
         seed: of the plays.
+        baselines: workloads of the named networks that train after the finalists.
     """
-    return _played(plan, Observed(0.0, (), None, 0.0), drawn, model, seed)
+    start = Observed(0.0, (), None, 0.0, baselines=tuple(baselines))
+    return _played(plan, start, drawn, model, seed)
 
 
 def _played(

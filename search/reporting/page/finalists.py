@@ -6,6 +6,7 @@ from markupsafe import Markup
 
 from search.reporting.charts.plot import Mark, Plot, Point, Series
 from search.reporting.charts.scales import Axis
+from search.reporting.finalist_metrics import metrics_section
 from search.reporting.gathering import Gathered
 from search.reporting.intervals import wilson
 from search.reporting.page.frame import Part, details, figure, table
@@ -38,20 +39,11 @@ def finalists_part(gathered: Gathered) -> Part | None:
         table([section.header[place] for place in places], shown),
         details("Each seed", _each_seed(gathered)),
     ]
-    if gathered.metrics:
-        names = list(next(iter(gathered.metrics.values())))
-        rows = [
-            (str(number), *(_with_deviation(*each[name]) for name in names))
-            for number, each in gathered.metrics.items()
-        ]
-        content.append(
-            table(("trial", *names), rows, "Further metrics on test; they rank nothing.")
-        )
+    content += [
+        table(each.header, each.rows, " ".join([f"{each.heading}.", *each.sentences]))
+        for each in metrics_section(gathered.metrics)
+    ]
     return Part("Finalists", section.sentences, tuple(content))
-
-
-def _with_deviation(mean: float, deviation: float | None) -> str:
-    return f"{mean:.4f}" if deviation is None else f"{mean:.4f} ± {deviation:.4f}"
 
 
 def _each_seed(gathered: Gathered) -> Markup:

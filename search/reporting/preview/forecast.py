@@ -156,6 +156,7 @@ def predict(
     accepted: Sequence[Candidate],
     measured: Sequence[Measured],
     device: str,
+    baselines: Sequence[Workload] = (),
 ) -> Forecast:
     """Return the forecast of a search.
 
@@ -165,6 +166,7 @@ def predict(
         accepted: candidates that the screens accept, one or more.
         measured: networks whose epoch was measured, one or more.
         device: on which they were measured.
+        baselines: workloads of the named networks that train after the finalists.
     """
     model = EpochSeconds(
         [each.workload for each in measured],
@@ -173,7 +175,7 @@ def predict(
     )
     workloads = [Workload.of(attributes_of(each)) for each in accepted]
     drawn = [each for each in workloads if each is not None]
-    left = forecast(Plan.of(experiment, capacity.workers), drawn, model)
+    left = forecast(Plan.of(experiment, capacity.workers), drawn, model, baselines=baselines)
     return Forecast(left, capacity, len(measured), device, experiment.budget.price)
 
 

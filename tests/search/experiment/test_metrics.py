@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from sklearn.metrics import (
 
 from search.experiment import metrics
 from search.experiment.loading import parse_experiment
-from search.experiment.metrics import auc, balanced_accuracy, f1, top5
+from search.experiment.metrics import auc, balanced_accuracy, f1, load_metrics, top5
 from spaces.errors import BadInputError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
@@ -66,3 +67,16 @@ def test_metrics_of_probabilities_agree_with_scikit_learn() -> None:
     # A class without a test image does not count.
     wider = np.concatenate([scores, np.zeros((len(labels), 1), dtype=np.float32)], axis=1)
     assert auc(labels, predicted, wider) == pytest.approx(expected)
+
+
+def test_only_a_third_argument_takes_probabilities(tmp_path: Path) -> None:
+    (tmp_path / "my_scores.py").write_text(
+        "def sure(labels, predictions, probabilities): return 1.0\n"
+        "def known(labels, predictions, probabilities=None): return 1.0\n"
+        "def scaled(labels, predictions, beta=1.0): return 1.0\n"
+        "def named(labels, predictions, *, average='macro'): return 1.0\n"
+        "def more(labels, predictions, probabilities, beta=1.0): return 1.0\n"
+    )
+    names = [f"my_scores:{name}" for name in ("sure", "known", "scaled", "named", "more")]
+    found = load_metrics(names, [str(tmp_path)])
+    assert [found[name].of_probabilities for name in names] == [True, True, False, False, True]

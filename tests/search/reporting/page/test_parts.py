@@ -27,6 +27,7 @@ from search.reporting.page.costs import Priced, cheapest_first, hypervolume
 from search.reporting.page.curves import Rung, rungs_of
 from search.reporting.page.drawn_values import drawn_values
 from search.reporting.page.effort import efforts
+from search.reporting.page.finalists import finalists_part
 from search.reporting.page.importance import importance_part, importances
 from search.reporting.page.networks import layer_rows
 from search.reporting.page.progress import best_so_far
@@ -308,3 +309,17 @@ def test_stopped_trials_do_not_advise_a_wider_range(make_gathered: MakeGathered)
 
 def test_no_complete_trial_gives_no_advice(make_gathered: MakeGathered) -> None:
     assert advice_part(make_gathered(trials=0, finalists=())) is None
+
+
+def test_a_finalist_may_lack_a_metric(make_gathered: MakeGathered) -> None:
+    gathered = make_gathered()
+    # Resumed with another metric: only the newer finalist has stored probabilities.
+    gathered.__dict__["metrics"] = {
+        0: {"f1": (0.5, None), "top5": (0.75, 0.1)},
+        1: {"f1": (0.6, None)},
+    }
+    part = finalists_part(gathered)
+    assert part is not None
+    shown = str(part.content[-1])
+    assert "0.7500 ± 0.1000" in shown
+    assert "no probabilities are stored" in shown

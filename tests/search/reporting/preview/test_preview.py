@@ -42,6 +42,12 @@ def test_forecast_counts_trials_and_finalists() -> None:
     assert (found.search, found.finalists) == (pytest.approx(100), pytest.approx(10))
 
 
+def test_forecast_counts_named_baselines() -> None:
+    model = EpochSeconds([NETWORK], [2.0], [1.0])
+    found = forecast(PLAN, [NETWORK], model, baselines=[NETWORK])
+    assert found.finalists > forecast(PLAN, [NETWORK], model).finalists
+
+
 def test_search_that_starts_with_large_networks_takes_longer() -> None:
     drawn = [NETWORK] * 40 + [LARGE]
     model = EpochSeconds([NETWORK, LARGE], [1.0, 30.0], [1.0, 1.0])
