@@ -70,7 +70,7 @@ def screen_space(
     expected: Forecast | None = None
     if measured and accepted and refused is None:
         found, device = measure(prepared.spec, accepted)
-        capacity = capacity or local_capacity(completed)
+        capacity = capacity or local_capacity(completed, device)
         named = baseline_workloads(completed, prepared.spec.task)
         expected = predict(completed, capacity, accepted, found, device, named)
     options = _options(prepared, experiment.recipe)

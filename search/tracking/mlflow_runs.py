@@ -14,6 +14,7 @@ from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag, ViewType
+from mlflow.entities.model_registry import RegisteredModel
 
 from search.tracking.journal_events import DataInput, Metrics, Scalar, Status, fill_ids
 from search.tracking.local_store import prepare
@@ -173,12 +174,22 @@ class RunStore:
         """
         with translated():
             own, found = set(self._own_runs()), {}
-            for model in self._client.search_registered_models():
+            for model in self._models():
                 for alias, number in dict(model.aliases).items():
                     version = self._client.get_model_version(model.name, str(number))
                     if version.run_id in own:
                         found[version.run_id] = f"{model.name}@{alias}"
             return found
+
+    def _models(self) -> Iterator[RegisteredModel]:
+        """Yield all registered models of the store, which returns them in pages."""
+        token: str | None = None
+        while True:
+            page = self._client.search_registered_models(page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
 
     def delete_all(self) -> None:
         """Delete the search's views and runs; MLflow keeps deleted runs until ``mlflow gc``.

@@ -24,6 +24,8 @@ SPREAD = 1.5
 predictions of recorded searches are off by as much."""
 _QUANTILES = (0.5, 0.9, 0.1)
 """Networks that are measured, by multiply-accumulates among the accepted ones."""
+CPU = "CPU"
+"""Name of the device without a GPU."""
 _SHORT = 5.0
 """A first epoch shorter than it, in seconds, is repeated, because it contains the start."""
 
@@ -144,10 +146,10 @@ def measure(spec: TrainingSpec, accepted: Sequence[Candidate]) -> tuple[list[Mea
             continue
         training = start_training(spec, candidate, seed=0, gpus=gpus)
         seconds = training.run_epoch().epoch_seconds
-        if seconds < _SHORT:
+        if seconds < _SHORT and spec.epochs > 1:
             seconds = training.run_epoch().epoch_seconds
         found.append(Measured(workload, seconds))
-    return found, torch.cuda.get_device_name() if gpus else "CPU"
+    return found, torch.cuda.get_device_name() if gpus else CPU
 
 
 def predict(
@@ -179,8 +181,21 @@ def predict(
     return Forecast(left, capacity, len(measured), device, experiment.budget.price)
 
 
-def local_capacity(experiment: Experiment) -> Capacity:
-    """Return what this machine trains at a time, on CPUs or on one GPU."""
+def local_capacity(experiment: Experiment, device: str = CPU) -> Capacity:
+    """Return what this machine trains at a time.
+
+    On GPUs without `resources.gpus`, it assumes one training for each: their memory may hold more.
+
+    Args:
+        experiment: of the search.
+        device: on which networks were measured.
+    """
     section = experiment.resources
-    cpus = max(1, (os.cpu_count() or 1) // (section.cpus or 1))
-    return Capacity(section.concurrent or cpus)
+    if device == CPU:
+        cpus = max(1, (os.cpu_count() or 1) // (section.cpus or 1))
+        return Capacity(section.concurrent or cpus)
+    import torch  # noqa: PLC0415 - takes seconds
+
+    fraction = section.gpus or 1.0
+    most = max(1, int(torch.cuda.device_count() / fraction))
+    return Capacity(min(section.concurrent or most, most), fraction)

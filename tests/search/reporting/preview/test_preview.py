@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
+from unittest.mock import Mock
 
+import optuna
 import pytest
+import torch
 
 from search.experiment.loading import parse_experiment
 from search.loop.time_left.epoch_seconds import EpochSeconds
 from search.loop.time_left.estimate import TimeLeft, forecast
 from search.loop.time_left.plan import FinalistPlan, Plan
 from search.reporting.preview.candidates import Range, SpaceSize
-from search.reporting.preview.forecast import Capacity, Forecast, local_capacity
+from search.reporting.preview.forecast import Capacity, Forecast, local_capacity, measure
 from search.study.records import Workload
+from spaces.candidate import CandidateSpace
 
 NETWORK = Workload(10**7, 10**6, 20, 64)
 LARGE = Workload(10**9, 10**8, 20, 64)
@@ -69,3 +74,27 @@ def test_money_needs_a_price_and_the_basis_is_told() -> None:
 
 def test_experiment_may_limit_the_trainings_at_a_time() -> None:
     assert local_capacity(parse_experiment({"resources": {"concurrent": 3}})).workers == 3
+
+
+def test_gpus_train_one_each_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+
+    def capacity(**resources: float) -> Capacity:
+        return local_capacity(parse_experiment({"resources": resources}), "H200")
+
+    assert capacity() == Capacity(2)
+    assert capacity(gpus=0.25) == Capacity(8, 0.25)
+    assert capacity(gpus=0.25, concurrent=3) == Capacity(3, 0.25)
+
+
+def test_search_of_one_epoch_is_measured_by_it(
+    monkeypatch: pytest.MonkeyPatch, vgg_space: Callable[..., CandidateSpace]
+) -> None:
+    training = Mock()
+    training.run_epoch.side_effect = [Mock(epoch_seconds=0.5), RuntimeError("all epochs are done")]
+    monkeypatch.setattr("trainables.trial.start_training", lambda *_, **__: training)
+    monkeypatch.setattr(torch, "set_num_threads", Mock())
+    candidate = vgg_space().draw(optuna.create_study().ask())
+    found, device = measure(Mock(epochs=1, threads=1, device="cpu"), [candidate])
+    assert [each.seconds for each in found] == [0.5]
+    assert device == "CPU"
