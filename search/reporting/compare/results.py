@@ -53,7 +53,8 @@ def headline(arms: Sequence[Arm]) -> str:
     """Say which arm is the most accurate on test, and how sure that is."""
     first, alike = arms[0], comparable(arms)
     if len(alike) == 1:
-        return f"No search can be compared with {first.name}: their data differ."
+        reasons = dict.fromkeys(obstacle(first, arm) for arm in arms[1:])
+        return f"No search can be compared with {first.name}: {'; '.join(reasons)}."
     tested = [arm for arm in alike if arm.finalists]
     if len(tested) < 2:
         return "Fewer than two of the comparable searches have finalists: compare validation only."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from optuna.trial import TrialState
 
 from search.experiment.schema import Experiment
+from search.formatting import plural
 from search.reporting.charts.plot import Mark, Plot, Point, Series
 from search.reporting.charts.scales import Axis
 from search.reporting.gathering import Gathered
@@ -111,8 +112,11 @@ def curves_part(gathered: Gathered) -> Part | None:
             f"ASHA lets about the best 1/{gathered.experiment.scheduler.reduction} of the trials "
             "at each rung continue.",
         )
-    finalists = "finalists, as they trained in the search," if gathered.finalists else "best"
-    caption = f"In colour the {len(best)} {finalists} and {len(others)} of the other trials."
+    kind = "finalist" if gathered.finalists else "best trial"
+    trained = ", as trained in the search" if gathered.finalists else ""
+    caption = (
+        f"In colour {plural(len(best), kind)}{trained}; dim {plural(len(others), 'other trial')}."
+    )
     content = [figure(plot, caption)]
     if data is not None:
         content.append(data)

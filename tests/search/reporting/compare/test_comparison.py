@@ -101,7 +101,7 @@ def test_search_on_other_data_is_named_with_the_reason(
     said = " ".join(section([one, two], "Comparable").sentences)
     assert f"Not comparable with one: two. Reason: {reason}" in said
     assert section([one, two], "Results").rows[1][-2:] == ("-", "not comparable")
-    assert headline([one, two]).startswith("No search can be compared with one")
+    assert headline([one, two]).startswith(f"No search can be compared with one: {reason}")
     page = render([one, two], build([one, two]))
     assert "trial 0: 0.9000" not in page
     assert "trial 0: 0.5000" in page

@@ -24,7 +24,7 @@ from search.reporting.page.classes import (
 )
 from search.reporting.page.coordinates import MOST_LINES, chosen_lines
 from search.reporting.page.costs import Priced, cheapest_first, hypervolume
-from search.reporting.page.curves import Rung, rungs_of
+from search.reporting.page.curves import Rung, curves_part, rungs_of
 from search.reporting.page.drawn_values import drawn_values
 from search.reporting.page.effort import efforts
 from search.reporting.page.finalists import finalists_part
@@ -68,6 +68,18 @@ def test_only_complete_trials_raise_the_best(stored_trial: StoredTrial) -> None:
     assert [each.best for each in found] == [None, 0.5, 0.5, 0.6]
     assert [each.improved for each in found] == [False, True, False, True]
     assert [each.device_hours for each in found] == [0.5, 1.0, 1.5, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("finalists", "said"),
+    [((), "In colour 5 best trials; dim 31 other trials."), ((0,), "In colour 1 finalist, as")],
+)
+def test_curves_say_how_many_they_draw(
+    make_gathered: MakeGathered, finalists: tuple[int, ...], said: str
+) -> None:
+    part = curves_part(make_gathered(finalists=finalists))
+    assert part is not None
+    assert said in part.content[0]
 
 
 def test_rungs_count_who_got_there_and_who_stopped(stored_trial: StoredTrial) -> None:
