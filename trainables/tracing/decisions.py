@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -110,15 +111,46 @@ class Decided(TorchFunctionMode):
         return value
 
 
+_BUILDERS: WeakKeyDictionary[nn.Module, Callable[[], nn.Module]] = WeakKeyDictionary()
+"""Modules whose parameters were not initialised, with what builds each with initial values."""
+
+
+def without_values(module: nn.Module, build: Callable[[], nn.Module]) -> None:
+    """Note that the parameters of a module hold no values until a forward pass asks for them.
+
+    Args:
+        module: whose initialisation was skipped.
+        build: returns the same module with initialised parameters.
+    """
+    _BUILDERS[module] = build
+
+
+def _initialise(module: nn.Module) -> bool:
+    """Initialise a module if that was skipped; tell whether its parameters hold values."""
+    if module not in _BUILDERS:
+        return True
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        found = dict(_BUILDERS[module]().named_parameters())
+    own = dict(module.named_parameters())
+    if [(n, p.shape) for n, p in own.items()] != [(n, p.shape) for n, p in found.items()]:
+        return False
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(found[name])
+    del _BUILDERS[module]
+    return True
+
+
 def decisions(module: nn.Module, image: Tensor) -> Decided | None:
     """Return the values that a forward pass reads, None if one may depend on the image.
 
     Args:
-        module: in evaluation mode.
+        module: in evaluation mode; it is initialised first if `without_values` noted it.
         image: a batch of one image with values.
     """
     constants = [*module.parameters(), *module.buffers()]
-    if any(tensor.is_meta for tensor in constants):
+    if any(tensor.is_meta for tensor in constants) or not _initialise(module):
         return None
     recording = _Recording(constants)
     try:

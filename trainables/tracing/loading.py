@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from contextlib import nullcontext
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from spaces.user_code import (
     remedy_of,
     search_folders,
 )
+from trainables.tracing.decisions import without_values
 from trainables.tracing.exporting import quiet
 
 _FILLS = {
@@ -84,6 +86,8 @@ def load_model(reference: str, *, initialised: bool = False) -> nn.Module:
     if not isinstance(module, nn.Module):
         problem = f"returned a {type(module).__name__}, no torch.nn.Module"
         raise BadInputError("NETWORK", reference, problem, "return a module")
+    if not initialised:
+        without_values(module, partial(load_model, reference, initialised=True))
     return module
 
 

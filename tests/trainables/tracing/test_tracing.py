@@ -855,6 +855,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "    def forward(self, x):\n"
         "        print('forward')\n"
         "        return self.conv(x).relu()\n"
+        "class Scaled(Small):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.scale = nn.Parameter(torch.full((4,), 7.0))\n"
+        "        nn.init.constant_(self.scale, 1.0)\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) if (self.scale == 1).all() else x\n"
         "def build(): return Small()\n"
         "def broken(): raise RuntimeError('no data\\nat all')\n"
         "def wants(size): return Small()\n"
@@ -869,7 +876,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("name", ["Small", "build", "instance"])
+@pytest.mark.parametrize("name", ["Small", "Scaled", "build", "instance"])
 def test_module_in_the_current_folder_is_built(name, capfd):
     architecture = trace(load_model(f"my_traced_nets:{name}"), IMAGE)
 
