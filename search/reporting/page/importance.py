@@ -44,15 +44,25 @@ def importances(trials: Sequence[FrozenTrial]) -> list[Importance]:
     """Return the importance of each drawn parameter for reaching the best tenth of the trials.
 
     It is PED-ANOVA (Watanabe et al. 2023) with its extension to conditional parameters. Trials
-    stopped early count with their last accuracy.
+    stopped early count with their last accuracy. Parameters of a single value are left out.
 
     Args:
         trials: with an accuracy as first value.
+
+    Returns:
+        The most important first; none if all accuracies are equal, which tell nothing.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances  # noqa: PLC0415 - imports slowly
 
     if len(trials) > _MOST:
         trials = trials[:: -(-len(trials) // _MOST)]
+    if len({trial.values[0] for trial in trials}) < 2:
+        return []
+    drawn: dict[str, set[object]] = {}
+    for trial in trials:
+        for name, value in trial.params.items():
+            drawn.setdefault(name, set()).add(value)
+    vary = {name for name, values in drawn.items() if len(values) > 1}
     # It would print a line about a study in memory.
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     with warnings.catch_warnings():
@@ -63,8 +73,8 @@ def importances(trials: Sequence[FrozenTrial]) -> list[Importance]:
                 create_trial(
                     state=TrialState.COMPLETE,
                     value=trial.values[0],
-                    params=trial.params,
-                    distributions=trial.distributions,
+                    params={n: each for n, each in trial.params.items() if n in vary},
+                    distributions={n: d for n, d in trial.distributions.items() if n in vary},
                 )
                 for trial in trials
             ]

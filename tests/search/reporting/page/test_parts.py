@@ -233,6 +233,22 @@ def test_device_time_is_summed_by_outcome(stored_trial: StoredTrial) -> None:
     ]
 
 
+def trials_of(*pairs: tuple[float, float]) -> list[FrozenTrial]:
+    """Return trials by accuracy and rate; their depth is always 4."""
+    distributions = {"rate": FloatDistribution(0.0, 1.0), "depth": IntDistribution(1, 8)}
+    return [
+        create_trial(value=accuracy, params={"rate": rate, "depth": 4}, distributions=distributions)
+        for accuracy, rate in pairs
+    ]
+
+
+def test_importance_needs_values_that_differ() -> None:
+    rates = [place / 30 for place in range(30)]
+    assert importances(trials_of(*((0.5, rate) for rate in rates))) == []
+    found = importances(trials_of(*((rate, rate) for rate in rates)))
+    assert [(each.name, each.value) for each in found] == [("rate", 1.0)]
+
+
 # The first sentences
 
 
