@@ -16,6 +16,7 @@ from search.reporting.page.frame import Part, bar, details, facts, table
 from search.study.machine import read_machine
 from search.study.pictures import PictureStore
 from search.tracking.journal_reader import worked_seconds
+from search.urls import redacted
 from trainables.data_identity import DataIdentity
 
 _SPLITS = ("train", "validation", "test")
@@ -27,7 +28,7 @@ def head_part(gathered: Gathered) -> Part:
     machine = read_machine(gathered.folder)
     known = "not recorded, because an older version started the search"
     pairs = {
-        "data": f"{experiment.data}: {data.describe() if data else known}",
+        "data": f"{redacted(experiment.data)}: {data.describe() if data else known}",
         "space": _space(experiment),
         "recipe": _values(dict(experiment.recipe)),
         "objectives": ", ".join(experiment.objectives),
@@ -49,7 +50,7 @@ def head_part(gathered: Gathered) -> Part:
     content = [facts(pairs)]
     if data is not None:
         content += _classes(gathered, data)
-    settings = Markup("<pre>{}</pre>").format(experiment.to_yaml())
+    settings = Markup("<pre>{}</pre>").format(redacted(experiment.to_yaml()))
     content.append(details("All settings", settings))
     return Part("The search", (), tuple(content))
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
+
+from markupsafe import Markup
 
 from search.reporting.additional_results import additional_section
 from search.reporting.gathering import Gathered
@@ -13,7 +16,7 @@ from search.reporting.page.costs import costs_part
 from search.reporting.page.curves import curves_part
 from search.reporting.page.effort import effort_part
 from search.reporting.page.finalists import finalists_part
-from search.reporting.page.frame import Part, part_of, render_page
+from search.reporting.page.frame import Part, details, part_of, render_page
 from search.reporting.page.head import head_part
 from search.reporting.page.importance import importance_part
 from search.reporting.page.leaderboard import leaderboard_part
@@ -46,14 +49,36 @@ def search_page(
 ) -> str:
     """Return the report of a search as one page.
 
+    A part that cannot be made says so in its place: one unusual trial must not cost the user the
+    result of a search.
+
     Args:
         gathered: the search.
         further: sections that follow, such as a comparison.
         refresh: seconds after which a browser loads the page again; None for never.
     """
-    parts = [part for make in _RESULT if (part := make(gathered)) is not None]
+    parts = _made(_RESULT, gathered)
     parts += map(part_of, additional_section(gathered.additional, gathered.standing))
-    parts += [part for make in _EVIDENCE if (part := make(gathered)) is not None]
+    parts += _made(_EVIDENCE, gathered)
     sections = [*describe_probes(gathered.probes), *further]
     parts += [part_of(section) for section in sections]
     return render_page(f"Search {gathered.experiment.name}", parts, lead(gathered), refresh)
+
+
+def _made(makers: _Parts, gathered: Gathered) -> list[Part]:
+    parts = []
+    for make in makers:
+        try:
+            part = make(gathered)
+        except Exception as error:  # The other parts are still worth reading.
+            part = _failed(make.__name__, error)
+        if part is not None:
+            parts.append(part)
+    return parts
+
+
+def _failed(maker: str, error: Exception) -> Part:
+    name = maker.removesuffix("_part").capitalize()
+    sentence = "This part could not be made, which is an error of Borderline. Please report it."
+    where = Markup("<pre>{}</pre>").format("".join(traceback.format_exception(error)))
+    return Part(name, (sentence,), (details("The error", where),))

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from search.reporting.gathering import Gathered
+from search.reporting.page import search_page as module
+from search.reporting.page.frame import Part
 from search.reporting.page.search_page import search_page
 from tests.mlflow.browser import browser
 from tests.requirements import lack
@@ -47,9 +49,27 @@ def test_hostile_names_and_errors_are_escaped(make_gathered: MakeGathered) -> No
     assert "&lt;script&gt;alert" in page
 
 
+def test_part_with_an_error_says_so_and_the_others_remain(
+    make_gathered: MakeGathered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken_part(gathered: Gathered) -> Part | None:
+        raise KeyError("<latency>")
+
+    def whole_part(gathered: Gathered) -> Part | None:
+        return Part("Whole")
+
+    monkeypatch.setattr(module, "_EVIDENCE", (broken_part, whole_part))
+    page = search_page(make_gathered())
+    assert headings(page) == ["The search", "Finalists", "Broken", "Whole"]
+    assert "This part could not be made" in page
+    assert "KeyError: &#39;&lt;latency&gt;&#39;" in page
+
+
 @pytest.mark.parametrize("trials", [0, 1, 2, 10])
 def test_page_of_a_young_search_is_made(make_gathered: MakeGathered, trials: int) -> None:
-    found = headings(search_page(make_gathered(trials=trials, finalists=(), state="running")))
+    page = search_page(make_gathered(trials=trials, finalists=(), state="running"))
+    assert "could not be made" not in page
+    found = headings(page)
     assert {"The search", "Leaderboard", "Rejected before training"} <= set(found)
     assert "Finalists" not in found
 
@@ -59,6 +79,7 @@ def test_page_of_an_old_search_says_what_is_missing(make_gathered: MakeGathered)
     for name in ("data.json", "baseline.json", "machine.json", "pictures.json"):
         (gathered.folder.path / name).unlink()
     page = search_page(gathered)
+    assert "could not be made" not in page
     assert "not recorded, because an older version started the search" in page
     assert "labels of the test images are not stored" in page
 
