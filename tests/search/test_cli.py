@@ -564,7 +564,7 @@ def test_status_lists_searches_beside_a_damaged_one(
     finished.folder("odd").create("name: odd\nepochs: many\n", Task(1, 8, 8, 10))
     answer = ask("status")
     assert (answer.code, answer.err) == (0, "")
-    assert re.search(r"^ *done +0/30 +0 +0 +border 4", answer.out, re.MULTILINE)
+    assert re.search(r"^ *done +0/30 +0 +0 +0 +border 4", answer.out, re.MULTILINE)
     assert re.search(r"^ *fresh +\w", answer.out, re.MULTILINE)
     assert re.search(r"^ *odd +\w", answer.out, re.MULTILINE)
     assert "fresh" in refused("status", "fresh")

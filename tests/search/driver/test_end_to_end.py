@@ -296,8 +296,9 @@ def test_report_prints_leaderboard_finalists_and_savings(first: Searched) -> Non
 
 def test_search_prints_ui_command_and_report_path(first: Searched) -> None:
     out = first.result.stdout
-    (command,) = re.findall(r"^Compare: (.*)$", out, re.MULTILINE)
-    assert str(first.home) in command
+    first_lines, ending = re.findall(r"^Compare: (.*)$", out, re.MULTILINE)
+    assert first_lines == ending
+    assert str(first.home) in ending
     (page,) = re.findall(r"^Report: +(.*)$", out, re.MULTILINE)
     assert Path(page) == first.home / "first" / "report.html"
     assert Path(page).is_file()

@@ -80,6 +80,7 @@ OTHERS: dict[str, Any] = {
 }
 """Another value of each field that must not change when a search is resumed."""
 CHANGED: dict[str, Any] = {
+    "baselines": ["resnet14c"],
     "budget": {"trials": 99, "wall_clock": "2h"},
     "failures": {"retries": 0, "hang_after": "5m"},
     "finalists": {"count": 9},
