@@ -35,7 +35,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import ray
 import yaml
 from harness import Table, option_parser
 from optuna.trial import TrialState
@@ -148,8 +147,6 @@ def search(home: Path, images: Path, seed: int, settings: Settings) -> StoredSea
         "--home",
         home / "runs",
     ]
-    # The same Ray for both: a start takes a long time on a busy machine.
-    command += ["--address", ray.get_runtime_context().gcs_address]
     done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"seed {seed}: our search failed:\n{done.stdout}{done.stderr}")
