@@ -18,6 +18,7 @@ from mlflow.entities.model_registry import RegisteredModel
 
 from search.tracking.journal_events import DataInput, Metrics, Scalar, Status, fill_ids
 from search.tracking.local_store import prepare
+from search.tracking.mlflow_entries import Entry, batches, clean, shown
 from search.tracking.mlflow_errors import (
     RefusedError,
     UnavailableError,
@@ -35,15 +36,8 @@ _LONGEST_TAG = 5000
 _LONGEST_NAME = 250
 _LONGEST_DATA_NAME = 500
 
-# Limits of a request; the last one leaves room for what surrounds the entries.
-_METRICS_A_BATCH = 1000
-_OTHERS_A_BATCH = 100
-_BYTES_A_BATCH = 900_000
-
 _PLAIN_NAME = re.compile(r"[/\w.\- :]{1,250}")
 _PLAIN_FILE = re.compile(r"(?:(?!\.\.?/)[\w.\- ]{1,200}/)*(?!\.\.?$)[\w.\- ]{1,200}")
-
-_Entry = Metric | Param | RunTag
 
 
 def has_experiment(tracking_uri: str, experiment: str) -> bool:
@@ -133,7 +127,7 @@ class RunStore:
         sets = [
             DatasetInput(
                 Dataset(
-                    name=_clean(each.name, _LONGEST_DATA_NAME),
+                    name=clean(each.name, _LONGEST_DATA_NAME),
                     digest=each.digest,
                     source_type="local",
                     source=json.dumps({"uri": each.source}),
@@ -277,11 +271,11 @@ class RunStore:
         own = {RUN_TAG: self._tag(key)} | ({} if parent is None else {_PARENT_TAG: parent})
         # A name that no store accepts would have the whole run refused, or created in part.
         plain = {label: text for label, text in tags.items() if _PLAIN_NAME.fullmatch(label)}
-        labels = {label: _clean(text, _LONGEST_TAG) for label, text in plain.items()} | own
+        labels = {label: clean(text, _LONGEST_TAG) for label, text in plain.items()} | own
         try:
             with translated():
                 run = self._client.create_run(
-                    self._experiment, time, labels, _clean(name, _LONGEST_NAME)
+                    self._experiment, time, labels, clean(name, _LONGEST_NAME)
                 )
                 run_id: str = run.info.run_id
         except RefusedError as error:
@@ -304,10 +298,10 @@ class RunStore:
         Writing twice is harmless: MLflow keeps one row for metrics of equal name, step, time and
         value, and accepts a parameter again if its value is the same.
         """
-        entries: list[_Entry] = [
-            *(Param(name, _clean(str(value), _LONGEST_PARAM)) for name, value in _items(params)),
+        entries: list[Entry] = [
+            *(Param(name, clean(str(value), _LONGEST_PARAM)) for name, value in _items(params)),
             *(
-                RunTag(name, _clean(fill_ids(value, run_id, self._experiment), _LONGEST_TAG))
+                RunTag(name, clean(fill_ids(value, run_id, self._experiment), _LONGEST_TAG))
                 for name, value in _items(tags)
             ),
             *(
@@ -316,7 +310,7 @@ class RunStore:
                 for name, value in event.metrics.items()
             ),
         ]
-        for batch in _batches(entries):
+        for batch in batches(entries):
             self._log(run_id, key, batch)
 
     def log_text(self, run_id: str, key: str, name: str, text: str) -> None:
@@ -326,7 +320,7 @@ class RunStore:
             return
         try:
             with translated():
-                self._client.log_text(run_id, _clean(text), name)
+                self._client.log_text(run_id, clean(text), name)
         except RefusedError as error:
             self._warn(f"run {key!r}: the file {name!r} is left out: {error}")
 
@@ -349,7 +343,7 @@ class RunStore:
     def _tag(self, key: str) -> str:
         return run_tag(self._search, key)
 
-    def _log(self, run_id: str, key: str, entries: Sequence[_Entry]) -> None:
+    def _log(self, run_id: str, key: str, entries: Sequence[Entry]) -> None:
         try:
             with translated():
                 self._client.log_batch(
@@ -362,7 +356,7 @@ class RunStore:
             if self._is_deleted(run_id):
                 return
             if len(entries) == 1:
-                self._warn(f"run {key!r}: {_shown(entries[0])} is left out: {error}")
+                self._warn(f"run {key!r}: {shown(entries[0])} is left out: {error}")
                 return
             # One bad entry has the whole batch refused: find it by bisection.
             half = len(entries) // 2
@@ -400,38 +394,5 @@ def _opening() -> Iterator[None]:
         raise UnavailableError(str(error)) from error
 
 
-def _batches(entries: Sequence[_Entry]) -> Iterator[list[_Entry]]:
-    """Split entries, in order, into batches within the limits of a request."""
-    batch: list[_Entry] = []
-    others = size = 0
-    for entry in entries:
-        other = not isinstance(entry, Metric)
-        length = 200 + len(json.dumps([entry.key, str(entry.value)]))
-        if batch and (
-            len(batch) == _METRICS_A_BATCH
-            or others + other > _OTHERS_A_BATCH
-            or size + length > _BYTES_A_BATCH
-        ):
-            yield batch
-            batch = []
-            others = size = 0
-        batch.append(entry)
-        others += other
-        size += length
-    if batch:
-        yield batch
-
-
 def _items(mapping: Mapping[str, Any] | None) -> Iterator[tuple[str, Any]]:
     return iter((mapping or {}).items())
-
-
-def _clean(text: str, longest: int | None = None) -> str:
-    """Return text that every database accepts: no NUL, no lone surrogate, not too long."""
-    text = text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-    return text if longest is None or len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _shown(entry: _Entry) -> str:
-    kind = {Metric: "metric", Param: "parameter", RunTag: "tag"}[type(entry)]
-    return f"the {kind} {entry.key[:60]!r} = {str(entry.value)[:60]!r}"

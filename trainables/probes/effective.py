@@ -34,7 +34,7 @@ class Weighed:
     Attributes:
         module: images ``[n, c, h, w]`` to any output.
         origin: where its weights come from, in words.
-        architecture: of which it is the `trainables.builder.Network`; None for another module.
+        architecture: that `trainables.builder.Network` built it from; None for another module.
     """
 
     module: nn.Module

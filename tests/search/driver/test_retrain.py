@@ -203,7 +203,9 @@ def test_retrained_finalist_is_compared_with_the_finalist(home: Home) -> None:
     folder = home.folder("mine")
     plan = planned(home, epochs="5")
     plan.store.write(plan.network, plan.experiment.to_yaml())
-    labels = np.array(folder.baseline.labels, dtype=np.int32)  # type: ignore[union-attr]
+    baseline = folder.baseline
+    assert baseline is not None
+    labels = np.array(baseline.labels, dtype=np.int32)
     results = tuple(FinalistResult(0, seed, 0.5, 0.0, 1.0) for seed in (1, 2))
     for result in results:
         wrong = (labels + 1) % 10

@@ -235,7 +235,7 @@ def test_effective_field_stands_beside_the_theoretical_one(own, capsys):
     assert (own / "field.png").exists()
 
 
-def test_effective_fields_of_calculated_kernels_are_known_and_others_counted(own, capsys):
+def test_effective_fields_without_a_value_are_counted(own, capsys):
     (own / "standardised.py").write_text(STANDARDISED)
     arguments = ["standardised:Net", "--resolution", "9", "--effective", "--json"]
     assert main(["analyze", *arguments]) == 0
